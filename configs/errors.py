@@ -1,0 +1,59 @@
+"""The one error for people: what was wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What saman's process ends with."""
+
+    DONE = 0
+    RUN_FAILED = 1
+    BAD_REQUEST = 2
+    ENVIRONMENT = 3
+    REQUEUE = 85  # checkpointed on request and wants to be requeued
+    INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """A mistake a person can mend; printed without a traceback.
+
+    ``problem`` says what was wrong, ``where`` names the file and key path, ``remedy`` what would be right.
+    Several mistakes found at once travel as one error with ``others``.
+    """
+
+    exit_code: ExitCode = ExitCode.BAD_REQUEST
+
+    def __init__(
+        self, problem: str, *, where: str | None = None, remedy: str | None = None, others: Iterable[UserError] = ()
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where = where
+        self.remedy = remedy
+        self.others = tuple(others)
+
+    def __str__(self) -> str:
+        return "\n".join(error.one_line() for error in (self, *self.others))
+
+    def one_line(self) -> str:
+        """This mistake alone, as ``where: problem (remedy)``."""
+        text = f"{self.where}: {self.problem}" if self.where else self.problem
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+
+class EnvironmentLack(UserError):
+    """The machine or its software lacks something; nothing was wrong with the request."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+def choices(value: object, valid: Iterable[str]) -> str:
+    """Say which values are valid, nearest spelling first: ``did you mean 'sgd'? valid: adam, sgd``."""
+    names = sorted(valid)
+    near = get_close_matches(str(value), names, n=1, cutoff=0.6)
+    listed = "valid: " + ", ".join(names)
+    return f"did you mean {near[0]!r}? {listed}" if near else listed

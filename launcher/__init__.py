@@ -1,0 +1,1 @@
+"""Placement, start commands, the run folder, provenance and supervised local runs."""

@@ -1,0 +1,1 @@
+"""Numbered model versions: publish, verify, promote, roll back."""

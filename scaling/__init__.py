@@ -1,0 +1,1 @@
+"""Scaling studies: plans, statistics, laws, predictions, figures and the report."""
