@@ -45,7 +45,7 @@ class UserError(Exception):
         return f"{text} ({self.remedy})" if self.remedy else text
 
 
-class EnvironmentLack(UserError):
+class EnvironmentLack(UserError):  # noqa: N818  (a lack, not a mistake)
     """The machine or its software lacks something; nothing was wrong with the request."""
 
     exit_code = ExitCode.ENVIRONMENT

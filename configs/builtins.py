@@ -1,0 +1,106 @@
+"""The arguments of the models and data sources that saman ships; a user's own function takes any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, PositiveInt, ValidationError
+
+from saman.configs.errors import UserError, choices
+from saman.configs.names import is_reference
+from saman.configs.problems import Problems, Strict, findings
+
+
+class Mlp(Strict):
+    """A multilayer perceptron on flattened inputs."""
+
+    classes: PositiveInt = 10
+    hidden: list[PositiveInt] = [64]
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Cnn(Strict):
+    """Convolution blocks of 3×3 kernels, each followed by pooling, then one dense layer."""
+
+    classes: PositiveInt = 10
+    filters: list[PositiveInt] = Field([16, 32], min_length=1)
+    dense: PositiveInt = 64
+    batch_norm: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Application(Strict):
+    """A network of keras.applications, without weights, on images of the data's own size."""
+
+    classes: PositiveInt = 1000
+
+
+class Transformer(Strict):
+    """A small encoder that classifies sequences of token ids."""
+
+    classes: PositiveInt = 10
+    vocabulary: PositiveInt = 1000
+    width: PositiveInt = 64
+    heads: PositiveInt = 4
+    blocks: PositiveInt = 2
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Digits(Strict):
+    """scikit-learn's 1,797 real 8×8 digits; needs no network."""
+
+
+class FashionMnist(Strict):
+    """Fashion-MNIST as IDX files in ``folder``, else downloaded through Keras' loader."""
+
+    folder: str | None = None
+
+
+class Synthetic(Strict):
+    """Deterministic random examples for benchmarks: images of ``shape``, or token ids where ``vocabulary`` is set."""
+
+    shape: list[PositiveInt] = Field([32, 32, 3], min_length=1)
+    classes: PositiveInt = 10
+    examples: PositiveInt = 1024
+    vocabulary: PositiveInt | None = None
+
+
+# name in experiments -> class in keras.applications
+APPLICATIONS = {
+    "resnet50": "ResNet50",
+    "resnet101": "ResNet101",
+    "mobilenet_v2": "MobileNetV2",
+    "efficientnet_b0": "EfficientNetB0",
+    "densenet121": "DenseNet121",
+    "inception_v3": "InceptionV3",
+    "vgg16": "VGG16",
+    "xception": "Xception",
+}
+MODELS: dict[str, type[Strict]] = {
+    "mlp": Mlp,
+    "cnn": Cnn,
+    "transformer": Transformer,
+    **dict.fromkeys(APPLICATIONS, Application),
+}
+SOURCES: dict[str, type[Strict]] = {"digits": Digits, "fashion_mnist": FashionMnist, "synthetic": Synthetic}
+
+
+def known(kind: dict[str, type[Strict]], name: str) -> str:
+    """``name`` where it is built in or refers to user code; raises ``Problems`` otherwise."""
+    if name in kind or is_reference(name):
+        return name
+    problem = f"{name!r} is neither built in nor package.module:function"
+    raise Problems([UserError(problem, remedy=choices(name, kind))])
+
+
+def resolved_args(kind: dict[str, type[Strict]], name: str | None, args: dict[str, Any]) -> dict[str, Any]:
+    """``args`` with the defaults of the built-in ``name`` written out; user code keeps its own arguments.
+
+    Raises ``Problems`` for arguments that the built-in does not take.
+    """
+    if name not in kind:
+        return args
+    try:
+        return kind[name].model_validate(args).model_dump(mode="json")
+    except ValidationError as error:
+        raise Problems(findings(kind[name], error)) from None

@@ -1,0 +1,79 @@
+"""The text formats that appear in several schemas: names, references to user code, durations, sizes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d{1,4}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
+_SIZE = re.compile(r"(\d+)([KMGT])")
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` can name an experiment or a model: one path component that needs no quoting anywhere."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Whether ``text`` names user code as ``package.module:function``."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def seconds(clock: str) -> int:
+    """Seconds in ``[D-]HH:MM:SS``; raises ``ValueError`` for any other text."""
+    match = _CLOCK.fullmatch(clock)
+    if match is None:
+        raise ValueError(f"{clock!r} is not a duration; write HH:MM:SS or D-HH:MM:SS, quoted")
+    days, hours, minutes, rest = (int(part or 0) for part in match.group("days", "hours", "minutes", "seconds"))
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+def clock(total_seconds: int) -> str:
+    """``[D-]HH:MM:SS`` for a number of seconds."""
+    minutes, rest = divmod(total_seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f"{hours:02d}:{minutes:02d}:{rest:02d}"
+    return f"{days}-{text}" if days else text
+
+
+def size_bytes(text: str) -> int:
+    """Bytes in ``512M``, ``4G``… (powers of 1024); raises ``ValueError`` for any other text."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a memory size; write a whole number and K, M, G or T, such as 4G")
+    return int(match[1]) << 10 * (1 + "KMGT".index(match[2]))
+
+
+def _checked_name(text: str) -> str:
+    if not is_name(text):
+        allowed = "letters, digits, '.', '_' and '-', at most 64, the first a letter or digit"
+        raise ValueError(f"{text!r} is not a name; use {allowed}")
+    return text
+
+
+def _checked_clock(text: str) -> str:
+    if seconds(text) == 0:
+        raise ValueError(f"{text!r} is no time at all")
+    return text
+
+
+def _checked_size(text: str) -> str:
+    size_bytes(text)
+    return text
+
+
+def _checked_reference(text: str) -> str:
+    if not is_reference(text):
+        raise ValueError(f"{text!r} does not name code; write package.module:function")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Clock = Annotated[str, AfterValidator(_checked_clock)]
+Size = Annotated[str, AfterValidator(_checked_size)]
+Reference = Annotated[str, AfterValidator(_checked_reference)]

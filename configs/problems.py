@@ -1,0 +1,169 @@
+"""Turns pydantic's findings into sentences for people: key path, value, what would be right, nearest spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from saman.configs.errors import UserError, choices
+
+
+class Strict(BaseModel):
+    """Base of every schema a person writes: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True, strict=False
+    )
+
+
+class Problems(ValueError):  # noqa: N818  (several, and for people)
+    """What a schema's own validator raises: mistakes whose ``where`` is a key path relative to that schema."""
+
+    def __init__(self, errors: Sequence[UserError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = list(errors)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+_TYPES = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+
+
+def validated(model: type[M], value: Any, where: str) -> M:
+    """``value`` as a ``model``; raises one ``UserError`` that lists every mistake as ``where: key.path``."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"{value!r} is not a mapping of keys to values", where=where)
+    try:
+        return model.model_validate(dict(value))
+    except ValidationError as error:
+        raise gathered(findings(model, error), where) from None
+
+
+def gathered(found: Sequence[UserError], where: str) -> UserError:
+    """One error out of several mistakes, each placed in the file or command ``where``."""
+    placed = [
+        UserError(item.problem, where=f"{where}: {item.where}" if item.where else where, remedy=item.remedy)
+        for item in found
+    ]
+    return UserError(placed[0].problem, where=placed[0].where, remedy=placed[0].remedy, others=placed[1:])
+
+
+def findings(model: type[BaseModel], error: ValidationError) -> list[UserError]:
+    """Each mistake once, with its key path as ``where``."""
+    found = [one for item in error.errors(include_url=False) for one in _sentences(model, item)]
+    by_text = {str(one): one for one in found}
+    # A union reports a mismatch per branch; the first says it for all of them.
+    by_place: dict[str | None, UserError] = {}
+    for one in by_text.values():
+        by_place.setdefault(one.where, one)
+    return list(by_place.values())
+
+
+def _sentences(model: type[BaseModel], item: Any) -> list[UserError]:
+    path, owner = _key_path(model, item["loc"])
+    kind, shown, context = item["type"], item["input"], item.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, Problems):
+        return [UserError(one.problem, where=_joined(path, one.where), remedy=one.remedy) for one in cause.errors]
+    return [_sentence(kind, path, owner, shown, context, item["msg"])]
+
+
+def _sentence(
+    kind: str, path: str, owner: type[BaseModel] | None, shown: Any, context: dict[str, Any], message: str
+) -> UserError:
+    if kind == "extra_forbidden":
+        valid = list(_fields(owner)) if owner else []
+        remedy = choices(path.rsplit(".", 1)[-1], valid) if valid else "no key is known here"
+        return UserError("unknown key", where=path, remedy=remedy)
+    if kind == "missing":
+        return UserError("this key is missing", where=path)
+    if kind == "literal_error":
+        return _not_a_choice(shown, path, _quoted(context["expected"]))
+    if kind == "union_tag_invalid":
+        place = _joined(path, context["discriminator"].strip("'"))
+        return _not_a_choice(context["tag"], place, _quoted(context["expected_tags"]))
+    if kind == "union_tag_not_found":
+        return UserError("this key is missing", where=_joined(path, context["discriminator"].strip("'")))
+    if kind == "value_error":
+        return UserError(str(context["error"]), where=path)
+    if kind in _TYPES:
+        return UserError(f"{shown!r} is not {_TYPES[kind]}", where=path)
+    return UserError(f"{shown!r}: {message[0].lower()}{message[1:]}", where=path)
+
+
+def _not_a_choice(shown: Any, path: str, valid: list[str]) -> UserError:
+    return UserError(f"{shown!r} is not a valid choice", where=path, remedy=choices(shown, valid))
+
+
+def _quoted(expected: str) -> list[str]:
+    """The names in pydantic's ``'a', 'b' or 'c'``."""
+    return [name.strip().strip("'") for name in expected.replace(" or ", ", ").split(", ")]
+
+
+def _joined(path: str, rest: str | None) -> str:
+    return ".".join(part for part in (path, rest) if part)
+
+
+def _key_path(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
+    """The key path as a person writes it, and the model that owns its last key.
+
+    Pydantic puts the names of union branches into the location; they are not keys and are left out.
+    """
+    path, owner, current = "", model, [model]
+    for index, part in enumerate(location):
+        if isinstance(part, int):
+            path += f"[{part}]"
+            continue
+        holder = next((m for m in current if part in _fields(m)), None)
+        if holder is not None:
+            path = _joined(path, part)
+            owner, current = holder, _models_in(_fields(holder)[part].annotation)
+            continue
+        branch = [m for m in current if part in (m.__name__, _tag(m))]
+        if branch:
+            owner, current = branch[0], branch
+        elif not _is_branch_name(part):
+            path = _joined(path, part)  # an unknown key, or a key of a free mapping
+            owner = current[0] if current and index == len(location) - 1 else owner
+    return path, owner
+
+
+def _is_branch_name(part: str) -> bool:
+    """Whether a location part is pydantic's name for a branch such as ``int`` or ``constrained-int``."""
+    return part in {"int", "float", "str", "bool", "dict", "list"} or "[" in part or part.startswith("constrained-")
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The model's fields under the names a person writes."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """The tag under which a discriminated union knows this model: the one value of its ``name`` field."""
+    field = model.model_fields.get("name")
+    values = get_args(field.annotation) if field else ()
+    return str(values[0]) if len(values) == 1 else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

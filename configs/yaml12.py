@@ -1,0 +1,122 @@
+"""The one YAML reader and writer: safe, YAML 1.2 core types, duplicate keys refused.
+
+PyYAML alone reads YAML 1.1, where ``1:30:00`` is 5400, ``1e-3`` is text and ``no`` is false.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saman.configs.errors import UserError
+
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the implicit types of the YAML 1.2 core schema."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which a reader of YAML 1.1 or of 1.2 would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+# PyYAML tries the resolvers of a scalar's first character in the order they were added.
+for _tag, _pattern, _first in (
+    ("null", _NULL, [*"~nN", ""]),
+    ("bool", _BOOL, [*"tTfF"]),
+    ("int", _INT, [*"-+0123456789"]),
+    ("float", _FLOAT, [*"-+0123456789."]),
+):
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    if text.startswith("0o"):
+        return int(text[2:], 8)
+    return int(text, 16) if text.startswith("0x") else int(text)
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = str(loader.construct_scalar(node)).lower()
+    if text.endswith(".inf"):
+        return -math.inf if text.startswith("-") else math.inf
+    return math.nan if text == ".nan" else float(text)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise _refusal(key_node, "merge keys (<<) are not YAML 1.2")
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise _refusal(key_node, f"the key {key!r} is not text; quote it")
+        if key in result:
+            raise _refusal(key_node, f"the key {key!r} stands twice")
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+# << is an ordinary key in YAML 1.2; refuse it by name instead of silently keeping it as data.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def parse(text: str, where: str) -> Any:
+    """The value of one YAML document.
+
+    Raises ``UserError`` naming ``where``, line and column.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (_Loader is a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise UserError(error.problem or str(error), where=place, remedy="valid YAML 1.2") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(str(error).replace("\n", " "), where=where, remedy="valid YAML 1.2") from error
+
+
+def read(path: Path) -> Any:
+    """The value of the one document in a YAML file (UTF-8).
+
+    Raises ``UserError`` when the file cannot be read or is not valid.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("no such file", where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", where=str(path)) from error
+    return parse(text, str(path))
+
+
+def dump(value: Any) -> str:
+    """Text that ``parse`` reads back as the same value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
