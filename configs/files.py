@@ -1,0 +1,74 @@
+"""Files written whole or not at all, and append-only lines whose torn ends are dropped and counted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Put ``content`` at ``path`` by one rename: a reader sees the old file or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Put ``value`` at ``path`` as indented JSON, whole."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON line by a single write, after closing a line that a killed writer left torn."""
+    data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> Any | None:
+    """The value of a JSON file; ``None`` where the file is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Every whole JSON object in a file of lines, in order, and how many lines were dropped as torn."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return [], 0
+    records, dropped = [], 0
+    for line in text.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            records.append(value)
+        else:
+            dropped += 1
+    return records, dropped

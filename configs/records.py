@@ -1,0 +1,153 @@
+"""The one record format: what submitter, supervisor and ranks write about a run, and how it is read back.
+
+Plain dataclasses, because every rank imports this file before its work begins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any, ClassVar
+
+SCHEMA = 1
+
+
+class State(str, Enum):
+    """Where a run stands."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens unless somebody resumes the run."""
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+# Kinds of events that move a run to another state; every other kind leaves it where it is.
+TRANSITIONS = {
+    "created": State.CREATED,
+    "queued": State.QUEUED,
+    "attempt_started": State.RUNNING,
+    "completed": State.COMPLETED,
+    "failed": State.FAILED,
+    "cancelled": State.CANCELLED,
+    "preempted": State.PREEMPTED,
+}
+KINDS = frozenset(TRANSITIONS) | {
+    "rank_started",  # rank, node, cores, gpus
+    "rank_failed",  # rank, failure (user_error | error | peer_lost | misplaced), message: written by the rank itself
+    "rank_exited",  # rank, code or signal, last_lines: written by the process that started the rank's program
+    "epoch",  # epoch, step, metrics: written by the chief
+    "checkpoint",  # step, path
+    "damaged_checkpoint",  # path, problem
+    "resumed",  # step, epoch
+    "stalled",  # rank, phase, seconds
+    "stop_requested",  # reason
+    "exported",  # path
+    "published",  # model, version
+    "not_published",  # reason
+    "notice",  # text: what a person should know about how the run is done
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run: ``time`` in Unix seconds, the writer, and facts that depend on the kind."""
+
+    kind: str
+    who: str
+    time: float = field(default_factory=time.time)
+    attempt: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    _own: ClassVar[frozenset[str]] = frozenset({"schema", "kind", "who", "time", "attempt"})
+
+    def __post_init__(self) -> None:
+        if clash := self._own & set(self.facts):
+            raise ValueError(f"facts of an event may not be called {sorted(clash)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of ``events.jsonl``."""
+        head = {"schema": SCHEMA, "time": self.time, "kind": self.kind, "who": self.who}
+        return {**head, **({} if self.attempt is None else {"attempt": self.attempt}), **self.facts}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Event | None:
+        """The event of a line; ``None`` where the line is no event of this schema."""
+        if line.get("schema") != SCHEMA or not isinstance(line.get("kind"), str):
+            return None
+        facts = {key: value for key, value in line.items() if key not in cls._own}
+        return cls(line["kind"], str(line.get("who", "")), float(line.get("time", 0.0)), line.get("attempt"), facts)
+
+
+def state_of(events: Iterable[Event]) -> State:
+    """The state that the events lead to, in the order they were written."""
+    state = State.CREATED
+    for event in events:
+        state = TRANSITIONS.get(event.kind, state)
+    return state
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one process measured over a window of optimiser steps: one line of ``telemetry/<process>.jsonl``.
+
+    ``step`` is the last step of the window (1 is the first of the run) and ``steps`` how many it holds. ``samples``
+    are the examples of the ranks in this process. ``seconds`` is wall time and includes ``input_wait_seconds`` and
+    ``exchange_seconds`` (communication that is not hidden; ``None`` where it was not measured). ``compiled`` marks a
+    window in which a graph was traced. ``loss`` is the mean over the window's global batches, from the chief alone.
+    """
+
+    rank: int
+    ranks_here: int
+    size: int
+    step: int
+    steps: int
+    epoch: int
+    samples: int
+    seconds: float
+    input_wait_seconds: float
+    exchange_seconds: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    compiled: bool = False
+    memory_bytes: int | None = None
+    stage: int | None = None
+    transfer_seconds: float | None = None
+    bubble_seconds: float | None = None
+    time: float = field(default_factory=time.time)
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of telemetry; what was not measured is left out."""
+        return {"schema": SCHEMA, **{key: value for key, value in asdict(self).items() if value is not None}}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Window | None:
+        """The window of a line; ``None`` where the line is of another schema or lacks a measure."""
+        if line.get("schema") != SCHEMA:
+            return None
+        known = {item.name for item in fields(cls)}
+        try:
+            return cls(**{key: value for key, value in line.items() if key in known})
+        except TypeError:
+            return None
+
+
+def without_repeats(windows: Iterable[Window]) -> tuple[list[Window], int]:
+    """Windows in the order of steps, where a resumed attempt's replace those it repeats; and how many were replaced."""
+    kept: list[Window] = []
+    repeated = 0
+    for window in windows:
+        while kept and kept[-1].step > window.step - window.steps:
+            kept.pop()
+            repeated += 1
+        kept.append(window)
+    return kept, repeated
