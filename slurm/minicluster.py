@@ -1,0 +1,101 @@
+"""A real Slurm of several nodes on this one machine: finds what is missing, then lets ``minicluster.sh`` work."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack, UserError
+
+# command -> the Debian/Ubuntu package that brings it
+_PACKAGES = {
+    "munged": "munge",
+    "slurmctld": "slurm-wlm",
+    "slurmd": "slurm-wlm",
+    "sbatch": "slurm-wlm",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server-core",
+    "setsid": "util-linux",
+    "unshare": "util-linux",
+}
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def missing_packages() -> list[str]:
+    """The Debian/Ubuntu packages that a minicluster needs and this machine lacks."""
+    return sorted({package for command, package in _PACKAGES.items() if shutil.which(command, path=_PATH) is None})
+
+
+def require_packages() -> None:
+    """Raises ``EnvironmentLack`` with the one command that installs what is missing."""
+    missing = missing_packages()
+    if missing:
+        raise EnvironmentLack(
+            f"a minicluster needs {', '.join(missing)}, which this machine lacks",
+            remedy=f"apt-get install -y --no-install-recommends {' '.join(missing)}",
+        )
+
+
+def up(nodes: int, root: Path | None = None) -> str:
+    """Start the cluster, or what of it does not run; returns the line that says so."""
+    if not 1 <= nodes <= 64:
+        raise UserError(f"{nodes} nodes are not possible", where="minicluster up", remedy="1 to 64")
+    require_packages()
+    return _call(["up", str(nodes)], root)
+
+
+def down(root: Path | None = None) -> str:
+    """Cancel every job and stop every daemon that ``up`` started."""
+    return _call(["down"], root)
+
+
+def status(root: Path | None = None) -> tuple[bool, str]:
+    """Whether all daemons and nodes are healthy, and a table of them."""
+    done = _run(["status"], root)
+    return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+
+def crash(node: str, root: Path | None = None) -> None:
+    """Let a node die at once: its daemon, its steps and its job processes."""
+    _call(["crash", node], root)
+
+
+def start(node: str, root: Path | None = None) -> None:
+    """Bring a crashed node back."""
+    _call(["start", node], root)
+
+
+def environment(root: Path | None = None) -> dict[str, str]:
+    """The variables that let this user's Slurm commands find the cluster; empty where it is not up."""
+    found: dict[str, str] = {}
+    for word in shlex.split(env_lines(root), comments=True):
+        name, equals, value = word.partition("=")
+        if equals and name.isidentifier() and name != "PATH":
+            found[name] = value
+    return found if Path(found.get("SLURM_CONF", "")).is_file() else {}
+
+
+def env_lines(root: Path | None = None) -> str:
+    """Shell lines to ``eval``: where the cluster is."""
+    return _call(["env"], root)
+
+
+def _call(arguments: list[str], root: Path | None) -> str:
+    done = _run(arguments, root)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise EnvironmentLack(said[-1].removeprefix("minicluster: "), where=f"minicluster {arguments[0]}")
+    return done.stdout.strip()
+
+
+def _run(arguments: list[str], root: Path | None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+    if root is not None:
+        environment["SAMAN_MINICLUSTER_ROOT"] = str(root)
+    with resources.as_file(resources.files("saman.slurm") / "minicluster.sh") as script:
+        command = ["bash", str(script), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
