@@ -77,10 +77,17 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     return result
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # Only double quotes escape the characters that YAML 1.1 takes for line breaks.
+    style = '"' if any(character in text for character in "\r\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
+_Dumper.add_representer(str, _text)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
@@ -98,7 +105,8 @@ def parse(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
-        raise UserError(error.problem or str(error), where=place, remedy="valid YAML 1.2") from error
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UserError(problem, where=place, remedy="valid YAML 1.2") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(str(error).replace("\n", " "), where=where, remedy="valid YAML 1.2") from error
 

@@ -1,0 +1,80 @@
+"""Promises of the YAML reader: what a person writes is what saman reads."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saman.configs import yaml12
+from saman.configs.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:30:00", "1:30:00"),
+        ("02:00:00", "02:00:00"),
+        ("1e-3", 0.001),
+        ("1E5", 100000.0),
+        ("no", "no"),
+        ("on", "on"),
+        ("yes", "yes"),
+        ("true", True),
+        ("False", False),
+        ("0o17", 15),
+        ("017", 17),
+        ("0x1F", 31),
+        ("1_000", "1_000"),
+        ("~", None),
+        ("", None),
+        ("-.inf", -math.inf),
+        ("2026-11-21", "2026-11-21"),
+        ("'1'", "1"),
+        ("=", "="),
+    ],
+)
+def test_scalars_are_those_of_the_yaml_1_2_core_schema(text, value):
+    assert yaml12.parse(text, "test") == value
+    assert type(yaml12.parse(text, "test")) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "file.yaml:3:1: the key 'a' stands twice"),
+        ("x: {y: 1, y: 2}", "file.yaml:1:11: the key 'y' stands twice"),
+        ("1: a", "the key 1 is not text"),
+        ("base: &b {x: 1}\nmore:\n  <<: *b\n", "merge keys"),
+        ("a: [1, 2", "file.yaml:1:9"),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("a: *nowhere", "undefined alias"),
+        ("a: 1\n---\nb: 2", "single document"),
+        ("a: \x07", "file.yaml"),
+    ],
+)
+def test_what_is_not_plain_yaml_is_refused_with_its_place(text, said):
+    with pytest.raises(UserError) as refusal:
+        yaml12.parse(text, "file.yaml")
+    assert said in str(refusal.value)
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(plain)
+def test_what_is_written_is_read_back(value):
+    # YAML cannot carry some control characters; the writer escapes every one it can.
+    assert yaml12.parse(yaml12.dump(value), "test") == value
+
+
+def test_a_file_that_is_not_there_or_not_text_is_said(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        yaml12.read(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        yaml12.read(tmp_path / "binary.yaml")
