@@ -1,0 +1,89 @@
+"""The command ``saman``: wires the commands together and turns errors into sentences and exit codes.
+
+The command modules import their rooms inside their functions, so that ``saman --help`` loads nothing but typer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import typer
+
+from saman.configs.errors import EnvironmentLack, ExitCode, UserError
+
+# command -> (module, function or typer app); the order is that of the help page
+COMMANDS = {
+    "run": ("saman.cli.run", "run"),
+    "demo": ("saman.cli.demo", "demo"),
+}
+# Commands that take somebody's own program after "--".
+TAKES_PROGRAM = ("run", "submit")
+
+_EPILOG = (
+    "Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 3 the environment lacks something, "
+    "130 interrupted, 85 checkpointed and wants to be requeued."
+)
+
+
+def make_app() -> typer.Typer:
+    """The command line with every command."""
+    app = typer.Typer(
+        name="saman",
+        help="Train Keras models on many ranks, see honestly how they scale, publish the result.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_version)
+    for name, (module, attribute) in COMMANDS.items():
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    if version:
+        from saman import __version__
+
+        typer.echo(f"saman {__version__}")
+        raise typer.Exit
+
+
+def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """saman's own arguments, and the program after ``--`` where the command takes one."""
+    if "--" in arguments and arguments[0] in TAKES_PROGRAM:
+        at = arguments.index("--")
+        return arguments[:at], arguments[at + 1 :]
+    return arguments, None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and end the process with saman's exit code."""
+    own, program = split_program(sys.argv[1:] if arguments is None else arguments)
+    try:
+        make_app()(own, obj=program, prog_name="saman")
+    except UserError as error:
+        say_error(error)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if "SAMAN_DEBUG" in os.environ:
+            raise
+        say_error(EnvironmentLack(error.strerror or str(error), where=error.filename and str(error.filename)))
+        sys.exit(ExitCode.ENVIRONMENT)
+
+
+def say_error(error: UserError) -> None:
+    """Print every mistake of ``error`` on standard error, each with what would be right below it."""
+    for one in (error, *error.others):
+        typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        typer.echo(f"{one.where}: {one.problem}" if one.where else one.problem, err=True)
+        if one.remedy:
+            typer.secho(f"       {one.remedy}", dim=True, err=True)
