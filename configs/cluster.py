@@ -18,15 +18,16 @@ from saman.configs.names import Clock, Name, Size, seconds, size_bytes
 from saman.configs.problems import Problems, Strict
 
 # Options that saman sets from the experiment or must own for requeueing; an extra line may not contradict them.
-OWN_OPTIONS = frozenset(  # noqa: SIM905  (a list of words)
-    "account array chdir constraint cpus-per-task dependency error exclude exclusive export gpus gpus-per-node "
-    "gpus-per-task gres job-name kill-on-invalid-dep mem mem-per-cpu mem-per-gpu no-requeue nodelist nodes ntasks "
-    "ntasks-per-node open-mode output partition qos requeue reservation signal test-only time wait wrap".split()
-)
+OWN_OPTIONS = frozenset({
+    "account", "array", "chdir", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive",
+    "export", "gpus", "gpus-per-node", "gpus-per-task", "gres", "job-name", "kill-on-invalid-dep", "mem", "mem-per-
+    cpu", "mem-per-gpu", "no-requeue", "nodelist", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output",
+    "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
+})  # fmt: skip
 _SHORT = {
     "A": "account", "a": "array", "C": "constraint", "c": "cpus-per-task", "D": "chdir", "d": "dependency",
-    "e": "error", "G": "gpus", "J": "job-name", "N": "nodes", "n": "ntasks", "o": "output", "p": "partition", "q": "qos", "t": "time",
-    "W": "wait", "w": "nodelist", "x": "exclude",
+    "e": "error", "G": "gpus", "J": "job-name", "N": "nodes", "n": "ntasks", "o": "output", "p": "partition",
+    "q": "qos", "t": "time", "W": "wait", "w": "nodelist", "x": "exclude",
 }  # fmt: skip
 
 
@@ -139,7 +140,7 @@ class Software(Strict):
     modules: Modules = Modules()
     virtualenv: PathText | None = None
     conda: Conda | None = None
-    python: PathText = "python3"  # on the compute nodes, after the above
+    python: PathText | None = None  # on the compute nodes, after the above; null: the one that runs `saman submit`
 
     @model_validator(mode="after")
     def _one_environment(self) -> Software:
