@@ -20,9 +20,9 @@ from saman.configs.problems import Problems, Strict
 # Options that saman sets from the experiment or must own for requeueing; an extra line may not contradict them.
 OWN_OPTIONS = frozenset({
     "account", "array", "chdir", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive",
-    "export", "gpus", "gpus-per-node", "gpus-per-task", "gres", "job-name", "kill-on-invalid-dep", "mem", "mem-per-
-    cpu", "mem-per-gpu", "no-requeue", "nodelist", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output",
-    "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
+    "export", "gpus", "gpus-per-node", "gpus-per-task", "gres", "job-name", "kill-on-invalid-dep", "mem",
+    "mem-per-cpu", "mem-per-gpu", "no-requeue", "nodelist", "nodes", "ntasks", "ntasks-per-node", "open-mode",
+    "output", "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
 })  # fmt: skip
 _SHORT = {
     "A": "account", "a": "array", "C": "constraint", "c": "cpus-per-task", "D": "chdir", "d": "dependency",
