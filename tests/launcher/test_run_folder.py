@@ -1,4 +1,4 @@
-"""Promises of the run folder: sorted and unique ids, numbered attempts, readers that accept what was left half-written."""
+"""Promises of the run folder: ids that sort and never collide, numbered attempts, readers that accept torn files."""
 
 import multiprocessing
 import os
