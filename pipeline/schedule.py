@@ -1,0 +1,65 @@
+"""The order in which a stage works through the micro-batches of a step: 1F1B, and GPipe's for comparison.
+
+Three stages, five micro-batches: forward passes 0 1 2 3 4, backward passes a b c d e; time runs to the right.
+
+    1F1B
+    stage 0   0 1 2 . . a 3 b 4 c . d . e   holds at most 3 micro-batches
+    stage 1   . 0 1 . a 2 b 3 c 4 d . e .   at most 2
+    stage 2   . . 0 a 1 b 2 c 3 d 4 e . .   at most 1
+
+    GPipe
+    stage 0   0 1 2 3 4 . . . . e d c b a   holds all 5
+    stage 1   . 0 1 2 3 4 . . e d c b a .   all 5
+    stage 2   . . 0 1 2 3 4 e d c b a . .   all 5
+
+A stage s of n first runs n − s − 1 forward passes ahead, then alternates one forward with one backward pass, then
+drains (Narayanan et al. 2019, PipeDream, §3.2; flushed each step as in Narayanan et al. 2021, §2.2). Both orders leave
+a stage idle for (n − 1)/(m + n − 1) of an even step; 1F1B holds min(m, n − s) micro-batches instead of all m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Pass = Literal["forward", "backward"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One pass of one micro-batch (counted from 0 within the step) through one stage."""
+
+    kind: Pass
+    micro_batch: int
+
+
+Order = Callable[[int, int, int], Iterator[Action]]
+
+
+def one_forward_one_backward(stage: int, stages: int, micro_batches: int) -> Iterator[Action]:
+    """What ``stage`` does in a step, in order, holding at most ``stages − stage`` micro-batches."""
+    ahead = min(stages - stage - 1, micro_batches)
+    for micro_batch in range(ahead):
+        yield Action("forward", micro_batch)
+    for micro_batch in range(ahead, micro_batches):
+        yield Action("forward", micro_batch)
+        yield Action("backward", micro_batch - ahead)
+    for micro_batch in range(micro_batches - ahead, micro_batches):
+        yield Action("backward", micro_batch)
+
+
+def all_forward_all_backward(stage: int, stages: int, micro_batches: int) -> Iterator[Action]:
+    """GPipe's order (Huang et al. 2019, §2.3): every forward pass, then every backward pass from the last."""
+    for micro_batch in range(micro_batches):
+        yield Action("forward", micro_batch)
+    for micro_batch in reversed(range(micro_batches)):
+        yield Action("backward", micro_batch)
+
+
+ORDERS: dict[str, Order] = {"1f1b": one_forward_one_backward, "gpipe": all_forward_all_backward}
+
+
+def bubble_bound(micro_batches: int, stages: int) -> float:
+    """The speed-up over one process that even stages and free transfers give: m·n/(m + n − 1) (Huang et al., §2.3)."""
+    return micro_batches * stages / (micro_batches + stages - 1)
