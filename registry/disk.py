@@ -1,0 +1,121 @@
+"""The few file operations that the registry builds on: files taken over, digested, made durable and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack, UserError
+
+_BLOCK_BYTES = 1 << 20
+# Where a hard link cannot be made: another file system, one without links, somebody else's file.
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file holds: SHA-256 (hex) and bytes."""
+
+    sha256: str
+    bytes: int
+
+
+def token() -> str:
+    """A name that no other process makes."""
+    return f"{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def digest(path: Path) -> Digest:
+    """SHA-256 and size of a file, read in blocks."""
+    total, state = 0, hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            total += len(block)
+            state.update(block)
+    return Digest(state.hexdigest(), total)
+
+
+def regular_files(folder: Path) -> Iterator[Path]:
+    """Every file under ``folder``, relative to it, sorted; raises ``UserError`` for links, sockets and devices."""
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            yield path.relative_to(folder)
+        elif not stat.S_ISDIR(mode):
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+            raise UserError(f"this is {kind}", where=str(path), remedy="versions hold plain files only")
+
+
+def take(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system makes no link; durable on return."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)
+    sync(target)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file or folder before going on; a file system that cannot sync folders is left alone."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_folders(folder: Path) -> None:
+    """Have the disk hold the names under ``folder``, deepest first."""
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        sync(path)
+    sync(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that others may be removing too."""
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+_REMEDIES = {
+    errno.EROFS: "the file system is read-only; choose another place with --models-dir",
+    errno.EACCES: "ask its owner, or choose a place you may write with --models-dir",
+    errno.EPERM: "ask its owner, or choose a place you may write with --models-dir",
+    errno.ENOSPC: "the disk is full; free some space (saman models prune removes old versions)",
+    errno.EDQUOT: "your quota is used up; free some space (saman models prune removes old versions)",
+}
+
+
+@contextlib.contextmanager
+def explained(path: Path, what: str) -> Iterator[None]:
+    """Turn the operating system's refusal into an ``EnvironmentLack`` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else str(path)
+        owner = _owner(Path(place)) if error.errno in (errno.EACCES, errno.EPERM) else ""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        problem = f"{what} cannot be written: {reason}{owner}"
+        raise EnvironmentLack(problem, where=place, remedy=_REMEDIES.get(error.errno or 0)) from error
+
+
+def _owner(path: Path) -> str:
+    """``; the folder belongs to NAME`` for the nearest folder that exists."""
+    for folder in (path, *path.parents):
+        with contextlib.suppress(OSError, KeyError):
+            return f"; {folder} belongs to {folder.owner()}"
+    return ""

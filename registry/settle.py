@@ -1,0 +1,82 @@
+"""Carries out what the audit log says and a killed process left undone: versions that arrive, versions that leave.
+
+Every step may be done by any process, by several at once, and again: what is already done is found done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from pathlib import Path
+
+from saman.configs.errors import UserError
+from saman.registry import disk, log, serving_config
+from saman.registry.layout import ModelFolder, models
+from saman.registry.log import Entry
+from saman.registry.state import PRUNED, PUBLISHED, ModelState, VersionState, fold
+
+
+def settle(folder: ModelFolder, entries: list[Entry]) -> ModelState:
+    """Make the folders of a model follow its log; returns the state. Raises ``OSError`` where it may not write."""
+    state = fold(folder.name, entries)
+    for one in state.versions.values():
+        path = folder.version(one.number)
+        if one.status == PUBLISHED and not path.exists():
+            bring_in(folder, one)
+        elif one.status == PRUNED and path.exists():
+            send_out(folder, path, str(one.number))
+        if one.status == PRUNED and (converted := folder.path / "formats" / str(one.number)).exists():
+            send_out(folder, converted, f"formats-{one.number}")
+    if folder.trash.is_dir():
+        for left in folder.trash.iterdir():
+            disk.remove_tree(left)
+    return state
+
+
+def bring_in(folder: ModelFolder, one: VersionState) -> None:
+    """Make a version visible under its number: the one rename."""
+    source, target = folder.staging / one.staging, folder.version(one.number)
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        if not target.exists():
+            where = f"{folder.path}, version {one.number}"
+            raise UserError(
+                "this version is in the audit log, but its files are gone",
+                where=where,
+                remedy=f"saman models verify {folder.name}; then restore it from a backup or "
+                f"saman models prune {folder.name}:{one.number}",
+            ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            problem = "something else lies where this version belongs"
+            raise UserError(problem, where=str(target), remedy="move it away") from error
+        raise
+    disk.sync(folder.path)
+
+
+def send_out(folder: ModelFolder, path: Path, name: str) -> None:
+    """Take a folder out of sight by one rename, then remove it."""
+    folder.trash.mkdir(parents=True, exist_ok=True)
+    away = folder.trash / f"{name}-{disk.token()}"
+    with contextlib.suppress(FileNotFoundError):  # another process was first
+        path.rename(away)
+    disk.remove_tree(away)
+
+
+def look(folder: ModelFolder) -> ModelState:
+    """The state of a model, for reading; finishes what was left undone where this process may and can."""
+    entries = log.read(folder.log)
+    try:
+        return settle(folder, entries)
+    except (OSError, UserError):
+        return fold(folder.name, entries)
+
+
+def look_all(models_dir: Path) -> list[tuple[ModelFolder, ModelState]]:
+    """Every model and its state, for reading."""
+    found = [(folder, look(folder)) for folder in models(models_dir)]
+    with contextlib.suppress(OSError):
+        if found:
+            serving_config.refresh(models_dir)
+    return found
