@@ -158,6 +158,7 @@ class Train(Strict):
     batch_size_per_rank: PositiveInt | None = None
     micro_batches: PositiveInt = 1
     loss: Loss = "sparse_categorical_crossentropy"
+    from_logits: bool = False
     optimizer: Optimizer = Sgd(name="sgd")
     learning_rate: LearningRate = LearningRate(base=0.01)
     clip_gradients: Clipping | None = None

@@ -1,0 +1,42 @@
+"""Dynamic loss scaling for half precision: applied before ranks combine, judged after, so that all decide alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from saman.trainers.keras_compat import tf
+
+START, GROW_AFTER, LARGEST = 2.0**15, 2000, 2.0**24
+
+
+class LossScale:
+    """Doubles after ``GROW_AFTER`` finite steps, halves after one that overflowed (Micikevicius et al. 2018, 3.2)."""
+
+    def __init__(self, precision: str) -> None:
+        self.dynamic = precision == "mixed_float16"
+        # Plain variables of this process: every process makes the same decision from the same combined gradients.
+        self.value = tf.Variable(START, trainable=False, dtype=tf.float32, name="loss_scale")
+        self._good = tf.Variable(0, trainable=False, dtype=tf.int64, name="finite_steps")
+
+    def adjust(self, finite: Any) -> None:
+        """In a graph, after the update: follow what the combined gradients were."""
+        grow = tf.logical_and(finite, self._good + 1 >= GROW_AFTER)
+        factor = tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5))
+        good = tf.where(tf.logical_or(grow, tf.logical_not(finite)), tf.constant(0, tf.int64), self._good + 1)
+        self.value.assign(tf.clip_by_value(self.value * factor, 1.0, LARGEST))
+        self._good.assign(good)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps; nothing where the precision needs no scale."""
+        if not self.dynamic:
+            return {}
+        return {"loss_scale/value": self.value.numpy(), "loss_scale/finite_steps": self._good.numpy()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a state; one without a scale starts it anew."""
+        if self.dynamic and "loss_scale/value" in state:
+            self.value.assign(state["loss_scale/value"])
+            self._good.assign(state["loss_scale/finite_steps"])

@@ -1,0 +1,26 @@
+"""A multilayer perceptron on flattened inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from saman.trainers.keras_compat import keras
+
+
+def build(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int], dropout: float) -> Any:
+    """Dense layers of ``hidden`` units with ReLU, then probabilities of ``classes``."""
+    layers = keras.layers
+    inputs = keras.Input(input_shape)
+    x = layers.Flatten()(inputs)
+    for units in hidden:
+        x = layers.Dense(units, activation="relu")(x)
+        if dropout:
+            x = layers.Dropout(dropout)(x)
+    return keras.Model(inputs, probabilities(x, classes))
+
+
+def probabilities(features: Any, classes: int) -> Any:
+    """A dense layer, then softmax in float32 (or float64), which half precision would spoil."""
+    logits = keras.layers.Dense(classes)(features)
+    return keras.layers.Activation("softmax", dtype=keras.backend.floatx())(logits)

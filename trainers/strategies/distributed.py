@@ -1,0 +1,59 @@
+"""What ``mirrored`` and ``multi_worker`` share: ranks are replicas of a tf.distribute strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from saman.trainers.keras_compat import tf
+from saman.trainers.strategies.base import R, T
+
+
+class Distributed:
+    """Replica i of this process is rank ``ranks[i]``; gradients are summed by the strategy's own allreduce."""
+
+    def __init__(self, name: str, strategy: Any, ranks: tuple[int, ...]) -> None:
+        self.name = name
+        self._strategy = strategy
+        self.size = int(strategy.num_replicas_in_sync)
+        self.ranks = ranks
+        self.chief = 0 in ranks
+        self._sum = tf.function(self._sum_of_replicas, input_signature=[tf.TensorSpec([None], tf.float64)])
+
+    def scope(self) -> AbstractContextManager[Any]:
+        scope: AbstractContextManager[Any] = self._strategy.scope()
+        return scope
+
+    def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        def on_replica() -> R:
+            # Each replica is traced on its own, with a number that is known while tracing.
+            here = int(tf.distribute.get_replica_context().replica_id_in_sync_group) - self.ranks[0]
+            return function(here, inputs[here])
+
+        results = self._strategy.run(on_replica)
+        local = self._strategy.experimental_local_results
+        flat = [local(one) for one in tf.nest.flatten(results, expand_composites=False)]
+        return [tf.nest.pack_sequence_as(results, [one[here] for one in flat]) for here in range(len(self.ranks))]
+
+    def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, dense))
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        if len(self.ranks) == self.size:
+            return values
+        return np.asarray(self._sum(tf.constant(values, tf.float64)))
+
+    def _sum_of_replicas(self, values: Any) -> Any:
+        """Only the first replica of each process counts."""
+        parts = [values if here == 0 else tf.zeros_like(values) for here in range(len(self.ranks))]
+        return self.each_rank(lambda _, part: self.combine([part])[0], parts)[0]
+
+    def make_identical(self, variables: Sequence[Any]) -> None:
+        """tf.distribute gave every replica the chief's initial values when it made the variables."""
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,19 @@
+"""Several devices of one process: GPUs, or logical CPU devices."""
+
+from __future__ import annotations
+
+from saman.configs.experiment import Experiment
+from saman.launcher.run_folder import RunFolder
+from saman.trainers.keras_compat import tf
+from saman.trainers.strategies.devices import claim
+from saman.trainers.strategies.distributed import Distributed
+
+
+def start(experiment: Experiment, run: RunFolder) -> Distributed:
+    """One replica on each device."""
+    ranks = experiment.resources.ranks
+    devices = claim(ranks, experiment.resources.gpus_per_rank)
+    # NCCL where there are GPUs; on CPUs the sum is made on the first device.
+    across = None if experiment.resources.gpus_per_rank else tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=across)
+    return Distributed("mirrored", strategy, tuple(range(ranks)))

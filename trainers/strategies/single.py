@@ -1,0 +1,47 @@
+"""One rank in one process; what every other strategy is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from saman.configs.experiment import Experiment
+from saman.launcher.run_folder import RunFolder
+from saman.trainers.strategies.base import R, T
+from saman.trainers.strategies.devices import claim
+
+
+class Single:
+    """Nothing to combine with."""
+
+    name = "single"
+    size = 1
+    ranks = (0,)
+    chief = True
+
+    def scope(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        return [function(0, inputs[0])]
+
+    def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        return list(tensors)
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def make_identical(self, variables: Sequence[Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def start(experiment: Experiment, run: RunFolder) -> Single:
+    """The only rank."""
+    claim(1, experiment.resources.gpus_per_rank)
+    return Single()
