@@ -7,6 +7,7 @@ missing from scontrol, and its squeue ignores ``-j`` (22.05), so it is not used.
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -71,6 +72,14 @@ def ignored_defaults(environment: Mapping[str, str]) -> list[str]:
     """The person's own ``SBATCH_*`` defaults, which a cluster file replaces."""
     inside = "SLURM_JOB_ID" in environment
     return sorted(name for name in environment if name.startswith("SBATCH_") and not inside)
+
+
+def user_name() -> str:
+    """Who is asking, by the user database; the number where it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def available(command: str = "sbatch") -> bool:
