@@ -17,6 +17,7 @@ from saman.configs.errors import EnvironmentLack, ExitCode, UserError
 COMMANDS = {
     "run": ("saman.cli.run", "run"),
     "demo": ("saman.cli.demo", "demo"),
+    "models": ("saman.cli.models", "app"),
 }
 # Commands that take somebody's own program after "--".
 TAKES_PROGRAM = ("run", "submit")
