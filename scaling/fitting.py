@@ -1,0 +1,149 @@
+"""Bounded fits of scaling laws with parameter intervals and residuals, and errors of predicting ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.special import stdtrit
+
+from saman.scaling.communication import HIERARCHICAL, RING
+from saman.scaling.intervals import LEVEL
+from saman.scaling.laws import AMDAHL, GUSTAFSON, POWER, USL, Law, Parameter, Point, Scaling, Shape, shape
+
+Array = NDArray[np.float64]
+LAWS: tuple[Law, ...] = (POWER, AMDAHL, GUSTAFSON, USL, RING, HIERARCHICAL)
+FEWEST_POINTS = 3
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A parameter value with its interval, or the reason why there is none."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law fitted to points: ``scale`` is the throughput of one rank, ``residuals`` are ln(measured ÷ fitted)."""
+
+    law: Law
+    scaling: Scaling
+    points: tuple[Point, ...]
+    scale: float
+    parameters: tuple[Fitted, ...]
+    residuals: tuple[float, ...]
+
+    def throughput(self, asked: Sequence[Point]) -> Array:
+        """Samples per second at the ranks and nodes of ``asked`` (their own throughput is not looked at)."""
+        named = {parameter.name: parameter.value for parameter in self.parameters}
+        return self.scale * self.law.relative(shape(asked, self.scaling), named)
+
+
+@lru_cache(maxsize=4096)
+def fit(law: Law, points: tuple[Point, ...], scaling: Scaling = "weak", level: float = LEVEL) -> Fit | None:
+    """``law`` fitted by bounded least squares on log throughput; none where points are fewer than its parameters.
+
+    Logs, because errors of a throughput are relative. Raises ``ValueError`` for throughput that is not positive.
+    """
+    at, measured = shape(points, scaling), _log_throughput(points)
+    free = law.parameters(at)
+    if len(points) < len(free) + 1:
+        return None
+    best = _least(law, free, at, measured)
+    scale = float(np.exp(np.mean(measured - _log_relative(law, free, at, best.x))))
+    residuals = -(best.fun + 0.0)
+    parameters = _with_intervals(free, best.x, best.jac, residuals, level)
+    return Fit(law, scaling, points, scale, parameters, tuple(float(value) for value in residuals))
+
+
+def _least(law: Law, free: tuple[Parameter, ...], at: Shape, measured: Array) -> _Result:
+    """The best of a few bounded fits; the scale is eliminated, being linear in logs."""
+
+    def misfit(values: Array) -> Array:
+        apart = _log_relative(law, free, at, values) - measured
+        return np.asarray(apart - apart.mean())
+
+    low, high = np.array([p.low for p in free]), np.array([p.high for p in free])
+    first = np.array([p.start for p in free])
+    starts = [first, np.clip(first / 10, low, high), np.clip(first * 5, low, high)]
+    inside = [np.clip(start, low + 1e-12, high - 1e-12) for start in starts]
+    found = [least_squares(misfit, start, bounds=(low, high), xtol=1e-10) for start in inside]
+    best = min(found, key=lambda result: float(result.cost))
+    return _Result(np.asarray(best.x), np.asarray(best.fun), np.asarray(best.jac))
+
+
+@dataclass(frozen=True)
+class _Result:
+    x: Array
+    fun: Array
+    jac: Array
+
+
+def _log_relative(law: Law, free: tuple[Parameter, ...], at: Shape, values: Array) -> Array:
+    named = {p.name: float(v) for p, v in zip(free, values, strict=True)}
+    return np.asarray(np.log(np.maximum(law.relative(at, named), 1e-300)))
+
+
+def _log_throughput(points: Sequence[Point]) -> Array:
+    x = np.array([point.throughput for point in points], float)
+    if not np.all(np.isfinite(x)) or np.any(x <= 0):
+        raise ValueError(f"a law needs finite positive throughput; got {x.tolist()}")
+    return np.asarray(np.log(x))
+
+
+def _with_intervals(
+    free: tuple[Parameter, ...], values: Array, jacobian: Array, residuals: Array, level: float
+) -> tuple[Fitted, ...]:
+    """Linearised intervals (Seber & Wild, Nonlinear Regression, §2.1.2), cut at the bounds; withheld at a bound."""
+    degrees = len(residuals) - len(free) - 1
+    errors: Array | None = None
+    if degrees > 0 and np.linalg.matrix_rank(jacobian) == len(free):
+        covariance = np.linalg.inv(jacobian.T @ jacobian) * float(residuals @ residuals) / degrees
+        errors = np.sqrt(np.diag(covariance)) * float(stdtrit(degrees, (1 + level) / 2))
+    halves = [None] * len(free) if errors is None else [float(error) for error in errors]
+    return tuple(_fitted(p, float(v), half) for p, v, half in zip(free, values, halves, strict=True))
+
+
+def _fitted(parameter: Parameter, value: float, half: float | None) -> Fitted:
+    if half is None:
+        return Fitted(parameter.name, value, None, None, parameter.unit, "no interval: too few points for it")
+    at_bound = value - parameter.low < 1e-9 or parameter.high - value < 1e-9
+    note = "at its bound" if at_bound else ""
+    low, high = max(parameter.low, value - half), min(parameter.high, value + half)
+    return Fitted(parameter.name, value, low, high, parameter.unit, note)
+
+
+@dataclass(frozen=True)
+class AheadError:
+    """One check of a law: fitted to the points up to ``fitted_to`` ranks, its log error at the next larger ones."""
+
+    fitted_to: int
+    ranks: int
+    error: float
+
+
+def errors_ahead(law: Law, points: tuple[Point, ...], scaling: Scaling = "weak") -> list[AheadError]:
+    """Errors ln(measured ÷ predicted) of ``law`` at every larger count, from every origin of at least three points.
+
+    This is cross-validation with a rolling origin (Tashman, Int. J. Forecasting 16, 2000): a law is wanted to
+    extrapolate, so it is judged by that and not by how it fits.
+    """
+    found = []
+    for count in range(FEWEST_POINTS, len(points)):
+        fitted = fit(law, points[:count], scaling)
+        if fitted is None:
+            continue
+        ahead = points[count:]
+        for point, value in zip(ahead, fitted.throughput(ahead), strict=True):
+            found.append(AheadError(points[count - 1].ranks, point.ranks, float(np.log(point.throughput / value))))
+    return found
