@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
@@ -54,11 +54,13 @@ class Heartbeat:
         path = os.environ.get("SAMAN_HEARTBEAT")
         return cls(Path(path)) if path else None
 
-    def beat(
-        self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None, process_state: str = ""
-    ) -> None:
+    def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
         """Note progress: ``step`` of ``total_steps`` of the whole run, in ``epoch``, during one of ``PHASES``."""
-        self._note = Beat(phase, step, epoch, self._note.pid, time.time(), 0.0, total_steps, process_state)
+        self._note = Beat(phase, step, epoch, self._note.pid, time.time(), 0.0, total_steps)
+
+    def mark(self, process_state: str) -> None:
+        """Note the state in which the watched process is, without calling that progress."""
+        self._note = replace(self._note, process_state=process_state)
 
     def close(self, phase: str = "done") -> None:
         """Write the last note with ``phase`` and stop writing."""
@@ -74,13 +76,18 @@ class Heartbeat:
                 self._write()
 
     def _write(self) -> None:
-        # A full disk must not end a training over its heartbeat; no fsync, for only the living count.
+        # A full disk must not end a training over its heartbeat.
         with self._write_lock, contextlib.suppress(OSError):
-            beat = Beat(**{**asdict(self._note), "alive": time.time()})
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(asdict(beat)))
-            temporary.replace(self.path)
+            beat = replace(self._note, alive=time.time())
+            write_beat(self.path, beat)
             self._written = beat
+
+
+def write_beat(path: Path, beat: Beat) -> None:
+    """Put a heartbeat at ``path``, whole; without fsync, for only the living count."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(asdict(beat)))
+    temporary.replace(path)
 
 
 def read_beat(path: Path) -> Beat | None:

@@ -1,0 +1,54 @@
+"""What a Horovod installation was built with, read from its library file, without importing anything heavy."""
+
+from __future__ import annotations
+
+import mmap
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+_SONAMES = {"openmpi": b"libmpi.so.40\0", "mpich": b"libmpi.so.12\0"}
+_OTHER_MPICH = (b"libmpich.so.12\0", b"libmpi_abi.so.0\0")
+_FIND = "import importlib.util as u; s = u.find_spec({name!r}); print(s.origin if s and s.origin else '')"
+
+
+@dataclass(frozen=True)
+class HorovodBuild:
+    """``mpi`` is the family of the MPI library it is linked with; ``None`` without MPI."""
+
+    mpi: str | None
+    gloo: bool
+
+
+def horovod_build(python: str | None = None) -> HorovodBuild | None:
+    """The Horovod that ``python`` (this interpreter by default) would import; ``None`` where there is none."""
+    origin = module_origin("horovod", python)
+    if not origin:
+        return None
+    libraries = sorted(Path(origin).parent.glob("*/mpi_lib*.so"))
+    return read_build(libraries[0]) if libraries else None
+
+
+def module_origin(name: str, python: str | None = None) -> str | None:
+    """The file of a top-level module in ``python``'s environment, found without importing it."""
+    if python is None or Path(python) == Path(sys.executable):
+        spec = find_spec(name)
+        return spec.origin if spec else None
+    try:
+        found = subprocess.run(
+            [python, "-c", _FIND.format(name=name)], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def read_build(library: Path) -> HorovodBuild:
+    """What a Horovod library is linked with, by the names in its dynamic section."""
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        family = next((family for family, name in _SONAMES.items() if data.find(name) >= 0), None)
+        if family is None and any(data.find(name) >= 0 for name in _OTHER_MPICH):
+            family = "mpich"
+        return HorovodBuild(family, data.find(b"HOROVOD_GLOO_RENDEZVOUS_ADDR") >= 0)

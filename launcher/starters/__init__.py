@@ -1,0 +1,1 @@
+"""Start methods: one small file each, all of one shape, and the choice between them."""

@@ -1,0 +1,50 @@
+"""Which start method: the one asked for, or for ``auto`` the one that suits, with the reason in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from saman.launcher.placement import Placement
+from saman.launcher.starters import horovodrun, mpirun, processes, srun
+from saman.launcher.starters.start import Facts, Job, Start
+
+STARTERS: dict[str, Callable[[Placement, Job, Facts], Start]] = {
+    "processes": processes.start,
+    "horovodrun": horovodrun.start,
+    "mpirun": mpirun.start,
+    "srun": srun.start,
+}
+
+
+def make_start(asked: str, placement: Placement, job: Job, facts: Facts) -> Start:
+    """The start by the method ``asked`` for, or the best for ``auto``; its first note says which and why.
+
+    Raises ``EnvironmentLack`` where what was asked for is missing, ``UserError`` where it cannot do what is asked.
+    """
+    name, why = (asked, "asked for") if asked != "auto" else choose(placement, job, facts)
+    start = STARTERS[name](placement, job, facts)
+    return replace(start, notes=(f"start method {name}: {why}", *start.notes))
+
+
+def choose(placement: Placement, job: Job, facts: Facts) -> tuple[str, str]:
+    """The start method that suits, and why."""
+    if facts.in_allocation and facts.srun is not None:
+        return "srun", "this is a Slurm allocation"
+    if len(placement.nodes) > 1:
+        return "mpirun", f"{len(placement.nodes)} nodes outside a Slurm allocation"
+    if not job.horovod:
+        return "processes", "nothing here needs MPI"
+    if len(placement.processes) == 1:
+        return "processes", "one process needs no MPI"
+    if facts.horovod is None:
+        return (
+            ("mpirun", f"{facts.mpi} is here and Horovod is not")
+            if facts.mpi
+            else ("processes", "there is no MPI here")
+        )
+    if facts.horovod_speaks_mpi:
+        return "mpirun", f"Horovod was built with {facts.mpi}, faster than Gloo within a node"
+    if facts.mpi is None:
+        return "processes", "there is no mpirun here"
+    return "processes", f"Horovod was not built with {facts.mpi}"

@@ -1,0 +1,46 @@
+"""Start method ``horovodrun``: Horovod's own launcher, over MPI or Gloo."""
+
+from __future__ import annotations
+
+from saman.configs.errors import EnvironmentLack
+from saman.launcher.mpi import Flavour
+from saman.launcher.placement import Placement
+from saman.launcher.starters.start import Command, Facts, Job, Start, common_environment, rank_argv
+
+
+def start(placement: Placement, job: Job, facts: Facts) -> Start:
+    """One ``horovodrun`` for all processes. Raises ``EnvironmentLack`` where it is missing."""
+    if facts.horovodrun is None or facts.horovod is None:
+        raise EnvironmentLack(
+            "there is no horovodrun here", where="launch.with", remedy="saman setup builds Horovod; or launch.with=auto"
+        )
+    controller, why = _controller(placement, facts)
+    hosts = ",".join(f"{_name(node, placement)}:{len(placement.on(node))}" for node in placement.nodes)
+    flags = ["-np", str(len(placement.processes)), "-H", hosts, f"--{controller}"]
+    if facts.interface:
+        flags += ["--network-interfaces", facts.interface]
+    environment = common_environment(placement, job, facts, "horovodrun")
+    if controller == "mpi" and placement.cores_shared:
+        environment["OMPI_MCA_mpi_yield_when_idle"] = "1"
+    return Start(
+        "horovodrun",
+        (Command((facts.horovodrun, *flags, *rank_argv(job, facts)), environment),),
+        notes=(f"horovodrun --{controller}: {why}", "horovodrun turns every rank's exit code into 1; events keep them"),
+    )
+
+
+def _controller(placement: Placement, facts: Facts) -> tuple[str, str]:
+    mpi, horovod = facts.mpi, facts.horovod
+    if horovod is not None and not horovod.gloo:
+        return "mpi", "Horovod was built without Gloo"
+    if not facts.horovod_speaks_mpi or mpi is None:
+        return "gloo", "Horovod and an MPI of its kind are not both here"
+    if mpi.flavour is Flavour.OPEN_MPI and mpi.version >= (5,):
+        # It passes Open MPI 4's "-bind-to none", which 5 takes for the executable.
+        return "gloo", f"horovodrun --mpi does not work with {mpi}"
+    return "mpi", f"Horovod was built with {mpi.flavour.value}"
+
+
+def _name(node: str, placement: Placement) -> str:
+    # A single node is this one; by this name horovodrun never tries ssh.
+    return "localhost" if len(placement.nodes) == 1 else node

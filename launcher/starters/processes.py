@@ -1,0 +1,37 @@
+"""Start method ``processes``: this machine, no MPI; Horovod over Gloo with its rendezvous in a process of its own."""
+
+from __future__ import annotations
+
+from saman.configs.errors import EnvironmentLack, UserError
+from saman.launcher.placement import Placement
+from saman.launcher.starters.start import (
+    Command,
+    Facts,
+    Job,
+    Start,
+    common_environment,
+    gloo_environment,
+    rank_argv,
+    rendezvous,
+)
+
+
+def start(placement: Placement, job: Job, facts: Facts) -> Start:
+    """One command per process, each told its index. Raises ``UserError`` for several nodes."""
+    if len(placement.nodes) > 1:
+        raise UserError(
+            f"processes starts ranks on this machine, but {len(placement.nodes)} nodes are asked for",
+            where="launch.with",
+            remedy="srun or mpirun spans nodes",
+        )
+    gloo = job.horovod and facts.horovod is not None
+    if gloo and facts.horovod is not None and not facts.horovod.gloo:
+        raise EnvironmentLack("Horovod was built without Gloo", where="launch.with", remedy="mpirun, or saman setup")
+    common = common_environment(placement, job, facts, "processes") | (gloo_environment(job) if gloo else {})
+    commands = (
+        Command(rank_argv(job, facts), {**common, "SAMAN_PROCESS": str(process.index)})
+        for process in placement.processes
+    )
+    companions = (rendezvous(placement, job, facts),) if gloo else ()
+    notes = ("Horovod talks over Gloo; its rendezvous runs in a process of its own",) if gloo else ()
+    return Start("processes", tuple(commands), companions, notes)

@@ -1,0 +1,64 @@
+"""Start method ``srun``: inside a Slurm allocation, over PMIx, or over Gloo where there is neither MPI nor ssh."""
+
+from __future__ import annotations
+
+from saman.configs.errors import EnvironmentLack
+from saman.launcher.placement import Placement
+from saman.launcher.starters.start import (
+    Command,
+    Facts,
+    Job,
+    Start,
+    common_environment,
+    gloo_environment,
+    rank_argv,
+    rendezvous,
+)
+
+
+def start(placement: Placement, job: Job, facts: Facts) -> Start:
+    """One ``srun`` for all processes. Raises ``EnvironmentLack`` outside an allocation."""
+    if facts.srun is None:
+        raise EnvironmentLack(
+            "there is no srun here", where="launch.with", remedy="launch.with=auto, or run on a cluster"
+        )
+    if not facts.in_allocation:
+        raise EnvironmentLack(
+            "srun needs a Slurm allocation", where="launch.with", remedy="saman submit, or call saman run within salloc"
+        )
+    over_mpi = job.horovod and facts.pmi != "none" and (facts.horovod is None or facts.horovod.mpi is not None)
+    gloo = job.horovod and not over_mpi
+    environment = common_environment(placement, job, facts, "srun") | (gloo_environment(job) if gloo else {})
+    # srun takes commas in --export for separators: everything is set in its own environment and handed on by ALL.
+    environment["SRUN_CPUS_PER_TASK"] = str(placement.processes[0].threads)
+    argv = (
+        facts.srun,
+        *_flags(placement, facts.pmi if over_mpi else "none"),
+        *facts.srun_options,
+        *rank_argv(job, facts),
+    )
+    why = f"Horovod talks over MPI, connected by {facts.pmi}" if over_mpi else "Horovod talks over Gloo"
+    return Start(
+        "srun",
+        (Command(argv, environment),),
+        (rendezvous(placement, job, facts),) if gloo else (),
+        (why,) if job.horovod else (),
+    )
+
+
+def _flags(placement: Placement, pmi: str) -> list[str]:
+    nodes, processes = placement.nodes, placement.processes
+    flags = [
+        f"--nodes={len(nodes)}",
+        f"--ntasks={len(processes)}",
+        f"--ntasks-per-node={len(placement.on(nodes[0]))}",
+        f"--cpus-per-task={processes[0].threads}",
+        f"--nodelist={','.join(nodes)}",
+        "--distribution=block",
+        "--cpu-bind=none",  # the rank wrapper pins, within what Slurm allows
+        f"--mpi={pmi}",
+        "--export=ALL",
+        "--kill-on-bad-exit=1",
+        "--unbuffered",
+    ]
+    return [*flags, "--overcommit"] if placement.cores_shared else flags

@@ -1,0 +1,137 @@
+"""The shape of every start method: from a placement, a job and what is known of the machine to a command. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saman.launcher.horovod_build import HorovodBuild
+from saman.launcher.mpi import Mpi
+from saman.launcher.placement import Placement
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process runs, in which attempt of which run, and the variables that are set for it."""
+
+    run: Path
+    attempt: int
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    horovod: bool = True
+
+    @property
+    def rendezvous_file(self) -> Path:
+        """Where Horovod's rendezvous says its port."""
+        return self.run / "attempts" / str(self.attempt) / "rendezvous.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the machine: ``python`` runs saman on every node, ``forward`` names the variables of this
+    environment that other nodes need, ``interface`` the network for MPI, Gloo and NCCL, ``pmi`` srun's flavour.
+    """
+
+    python: str
+    mpi: Mpi | None = None
+    horovod: HorovodBuild | None = None
+    horovodrun: str | None = None
+    srun: str | None = None
+    in_allocation: bool = False
+    pmi: str = "pmix"
+    interface: str | None = None
+    is_root: bool = False
+    forward: tuple[str, ...] = ()
+    srun_options: tuple[str, ...] = ()
+
+    @property
+    def horovod_speaks_mpi(self) -> bool:
+        """Whether Horovod is linked with the family of the MPI that is here."""
+        return self.horovod is not None and self.mpi is not None and self.horovod.mpi == self.mpi.abi
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process to start, and the variables to set for it beside the inherited ones."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The command as a shell takes it."""
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        return shlex.join(["env", *variables, *self.argv] if variables else self.argv)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run is started: ``companions`` run beside the ranks and end after them."""
+
+    starter: str
+    commands: tuple[Command, ...]
+    companions: tuple[Command, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def text(self, directory: Path | None = None) -> str:
+        """The exact command, for a person to paste into a shell; companions go to the background."""
+        lines = [f"cd {shlex.quote(str(directory))}"] if directory else []
+        if len(self.commands) == 1 and not self.companions:
+            return "\n".join([*lines, self.commands[0].text()]) + "\n"
+        # A companion ends when its standard input does.
+        lines += [f"sleep infinity | {one.text()} & companions+=($!)" for one in self.companions]
+        lines += [f"{one.text()} & ranks+=($!)" for one in self.commands]
+        lines.append('for rank in "${ranks[@]}"; do wait "$rank" || failed=1; done')
+        if self.companions:
+            lines.append('kill "${companions[@]}"')
+        lines.append('[ -z "$failed" ]')
+        return "\n".join(lines) + "\n"
+
+
+def rank_argv(job: Job, facts: Facts) -> tuple[str, ...]:
+    """What every start method starts once per process."""
+    return (facts.python, "-m", "saman.launcher.rank", str(job.run), "--", *job.command)
+
+
+def common_environment(placement: Placement, job: Job, facts: Facts, starter: str) -> dict[str, str]:
+    """Variables that are the same in every process."""
+    return {
+        **network_variables(facts.interface),
+        **job.environment,
+        "SAMAN_RUN": str(job.run),
+        "SAMAN_ATTEMPT": str(job.attempt),
+        "SAMAN_STARTER": starter,
+        "SAMAN_SIZE": str(placement.size),
+        "SAMAN_PROCESSES": str(len(placement.processes)),
+    }
+
+
+def gloo_environment(job: Job) -> dict[str, str]:
+    """Variables by which the rank wrapper connects Horovod over Gloo."""
+    return {"SAMAN_RENDEZVOUS": str(job.rendezvous_file)}
+
+
+def rendezvous(placement: Placement, job: Job, facts: Facts) -> Command:
+    """Horovod's rendezvous server, for ranks that are started without horovodrun."""
+    slots = [f"{node}:{len(placement.on(node))}" for node in placement.nodes]
+    bind = ["--bind", "127.0.0.1"] if len(slots) == 1 else []
+    argv = (facts.python, "-m", "saman.trainers.rendezvous", "--port-file", str(job.rendezvous_file), *bind, *slots)
+    return Command(argv, {"SAMAN_RUN": str(job.run), "SAMAN_ATTEMPT": str(job.attempt)})
+
+
+def network_variables(interface: str | None) -> dict[str, str]:
+    """Variables that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to one network interface."""
+    if interface is None:
+        return {}
+    names = (
+        "OMPI_MCA_btl_tcp_if_include",
+        "OMPI_MCA_oob_tcp_if_include",
+        "PRTE_MCA_prte_if_include",
+        "HYDRA_IFACE",
+        "I_MPI_HYDRA_IFACE",
+        "HOROVOD_GLOO_IFACE",
+        "GLOO_SOCKET_IFNAME",
+        "NCCL_SOCKET_IFNAME",
+    )
+    return dict.fromkeys(names, interface)
