@@ -17,6 +17,7 @@ from typing import Any
 from saman.configs.cluster import Cluster, Partition
 from saman.configs.errors import UserError
 from saman.configs.names import clock, is_name
+from saman.launcher.starters.start import network_variables
 from saman.slurm.request import MIB, Request
 
 SIGNAL = "USR1"
@@ -131,17 +132,7 @@ def python_of(cluster: Cluster) -> str:
 
 def environment_of(cluster: Cluster) -> dict[str, str]:
     """The variables that every process of the job gets from the cluster file; what it says by name wins."""
-    from_network: dict[str, str] = {}
-    if cluster.network.interface:
-        names = (
-            "OMPI_MCA_btl_tcp_if_include",  # Open MPI: data
-            "OMPI_MCA_oob_tcp_if_include",  # Open MPI 4: its own messages
-            "PRTE_MCA_oob_tcp_if_include",  # Open MPI 5: its own messages
-            "HOROVOD_GLOO_IFACE",
-            "NCCL_SOCKET_IFNAME",
-        )
-        from_network = dict.fromkeys(names, cluster.network.interface)
-    return {**from_network, **cluster.environment}
+    return {**network_variables(cluster.network.interface), **cluster.environment}
 
 
 def _module_lines(cluster: Cluster) -> Iterator[Quoted]:
