@@ -1,0 +1,49 @@
+# Two commands: `make demo` and `make test`. Both set up what is missing first; a second call finds it done.
+PYTHON ?= python3
+SETUP = PYTHONPATH=src $(PYTHON) -m saman.launcher.setup
+BIN = .venv/bin
+COMPAT = .venv-compat/bin
+
+.PHONY: help demo test test-compat setup setup-compat lint lock clean
+
+help:
+	@echo "make demo         train a real classifier two ways, compare, publish it"
+	@echo "make test         all tests"
+	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
+	@echo "make setup        only the environment, in .venv (make PYTHON=... to choose the Python)"
+	@echo "make lint         ruff and mypy"
+	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
+	@echo "make clean        remove environments and caches of tools; runs and models stay"
+
+demo: setup
+	@$(BIN)/saman demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-compat: setup-compat
+	$(COMPAT)/python -m pytest tests/trainers tests/launcher -m "tensorflow or ranks"
+
+setup:
+	@$(SETUP)
+
+setup-compat:
+	@$(SETUP) --compat
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# uv reads one file for all Python versions; nothing else needs it.
+LOCK = .venv-lock/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock" --no-emit-package saman \
+	--extra train --extra mpi --extra build --extra test --extra dev setup.cfg
+LOCKS = launcher/setup/locks
+
+lock:
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -q uv
+	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.21.in --override $(LOCKS)/overrides.txt -o $(LOCKS)/tensorflow-2.21.lock
+	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.15.in -o $(LOCKS)/tensorflow-2.15.lock
+
+clean:
+	rm -rf .venv .venv-compat .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

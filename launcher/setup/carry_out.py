@@ -1,0 +1,127 @@
+"""Runs one command of a set-up: output to a log, elapsed time on the terminal, all of it ended on interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack
+
+TAIL_LINES = 15
+# Would send pip elsewhere than into the environment, or Python to somebody else's packages.
+_LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIREMENT", "PIP_CONSTRAINT")
+# A set-up started by make must not hand make's job server to the one that builds Horovod.
+_FROM_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+
+Say = Callable[[str], None]
+
+
+def environment_of(venv: Path) -> dict[str, str]:
+    """This process's environment as if ``venv`` were activated, with a quiet pip."""
+    clean = {name: value for name, value in os.environ.items() if name not in (*_LEFT_OUT, *_FROM_MAKE)}
+    return {
+        **clean,
+        "VIRTUAL_ENV": str(venv),
+        "PATH": os.pathsep.join([str(venv / "bin"), clean.get("PATH", os.defpath)]),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_NO_WARN_SCRIPT_LOCATION": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
+@dataclass
+class Progress:
+    """One line per step: rewritten each second on a terminal, printed at start and end elsewhere."""
+
+    say: Say = print
+    terminal: bool = field(default_factory=lambda: sys.stdout.isatty())
+    started: float = 0.0
+    title: str = ""
+
+    def begin(self, title: str) -> None:
+        """Start the clock of a step."""
+        self.started, self.title = time.monotonic(), title
+        if not self.terminal:
+            self.say(f"{title} ...")
+
+    def tick(self) -> None:
+        """Show the elapsed time; called about once a second."""
+        if self.terminal:
+            sys.stdout.write(f"\r\x1b[K{self.title} ... {elapsed(time.monotonic() - self.started)}")
+            sys.stdout.flush()
+
+    def end(self, outcome: str = "done") -> None:
+        """Say how the step ended and how long it took."""
+        if self.terminal:
+            sys.stdout.write("\r\x1b[K")
+        self.say(f"{self.title}: {outcome} ({elapsed(time.monotonic() - self.started)})")
+
+
+def elapsed(seconds: float) -> str:
+    """``42 s`` or ``1 min 05 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def run(
+    command: Sequence[str], log: Path, progress: Progress, *, env: Mapping[str, str], cwd: Path | None = None
+) -> None:
+    """Run ``command`` with its output appended to ``log``; raises EnvironmentLack with the last lines if it fails."""
+    with log.open("ab") as output:
+        output.write(f"\n$ {' '.join(command)}\n".encode())
+        output.flush()
+        begin = output.tell()
+        # Its own session, so that whatever it started can be ended with it.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+        try:
+            while True:
+                try:
+                    code = process.wait(timeout=1)
+                    break
+                except subprocess.TimeoutExpired:
+                    progress.tick()
+        except BaseException:
+            end_family(process)
+            raise
+    if code != 0:
+        progress.end("failed")
+        raise EnvironmentLack(
+            f"{progress.title}: it failed with exit code {code}; its last lines:\n{tail(log, begin)}\n",
+            remedy=f"the whole output is in {log}",
+        )
+
+
+def end_family(process: subprocess.Popen[bytes]) -> None:
+    """End ``process`` and everything it started: asked first, killed after 3 s."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=3)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def tail(log: Path, begin: int) -> str:
+    """The last lines that a command wrote, indented."""
+    with log.open("rb") as stream:
+        stream.seek(begin)
+        lines = stream.read().decode(errors="replace").rstrip().splitlines()
+    return "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])

@@ -1,0 +1,123 @@
+"""The words of ``saman setup``: from options to a request, and from what was done to lines on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import cast
+
+from saman.configs.errors import ExitCode, UserError, choices
+from saman.launcher.setup import wheel_cache
+from saman.launcher.setup.carry_out import Progress
+from saman.launcher.setup.set_up import Prospect, prospect, set_up
+from saman.launcher.setup.stacks import COMPAT, CURRENT, STACKS, Mpi, Request
+from saman.launcher.setup.steps import source_tree
+
+GPU_NOTE = "note: the NCCL build follows Horovod's documentation; it has not been tested by this project"
+
+
+def make_request(
+    *,
+    venv: Path | None = None,
+    python: str | None = None,
+    tensorflow: str | None = None,
+    compat: bool = False,
+    mpi: str = "wheel",
+    gpu: bool = False,
+) -> Request:
+    """The request that the options mean. Raises UserError where they are impossible."""
+    name = tensorflow or (COMPAT if compat else CURRENT).name
+    if name not in STACKS or (compat and name != COMPAT.name):
+        valid = [COMPAT.name] if compat else list(STACKS)
+        raise UserError(f"{name!r} is no tested TensorFlow", where="--tensorflow", remedy=choices(name, valid))
+    if mpi not in ("wheel", "system"):
+        raise UserError(f"{mpi!r} is no kind of MPI", where="--mpi", remedy=choices(mpi, ("wheel", "system")))
+    stack = STACKS[name]
+    in_place = source_tree() is None
+    if in_place:
+        if venv is not None and venv.absolute() != Path(sys.prefix):
+            remedy = f"python3 -m venv {venv} && {venv}/bin/pip install saman && {venv}/bin/saman setup"
+            raise UserError("an installed saman sets up its own environment", where="--venv", remedy=remedy)
+        if sys.prefix == sys.base_prefix:
+            remedy = "python3 -m venv .venv && .venv/bin/pip install saman && .venv/bin/saman setup"
+            raise UserError("saman is not installed in an environment of its own", remedy=remedy)
+        where = Path(sys.prefix)
+    else:
+        where = (venv or Path(".venv" if stack is CURRENT else ".venv-compat")).expanduser().absolute()
+    return Request(where, python, stack, cast(Mpi, mpi), gpu, in_place)
+
+
+def describe(ahead: Prospect, request: Request) -> list[str]:
+    """What a dry run prints: each step, its commands, and whether it is done already."""
+    lines = [f"environment: {request.venv} (cache: {wheel_cache.cache_folder()})"]
+    for number, step in enumerate(ahead.steps, start=1):
+        state = "" if step in ahead.todo else " (done)"
+        lines += [f"{number}. {step.title}{state}", *(f"   {line}" for line in step.lines)]
+    return lines + ([GPU_NOTE] if request.gpu else [])
+
+
+def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -> None:
+    """Set up and print what happens. Raises UserError or EnvironmentLack; both carry all that is wrong."""
+    if dry_run:
+        ahead = prospect(request)
+        print(json.dumps(as_plain(ahead, request), indent=1) if as_json else "\n".join(describe(ahead, request)))
+        return
+    signal.signal(signal.SIGTERM, _end_like_interrupt)
+    progress = Progress(say=(lambda line: print(line, file=sys.stderr, flush=True)) if as_json else _say)
+    if request.gpu:
+        progress.say(GPU_NOTE)
+    done = set_up(request, progress)
+    if as_json:
+        print(json.dumps({"environment": str(request.venv), "changed": done}))
+    elif done:
+        progress.say(f"ready: {_short(request.venv)}/bin/saman")
+
+
+def as_plain(ahead: Prospect, request: Request) -> dict[str, object]:
+    """The dry run as data."""
+    steps = [
+        {"name": step.name, "title": step.title, "done": step not in ahead.todo, "commands": list(step.lines)}
+        for step in ahead.steps
+    ]
+    return {"environment": str(request.venv), "python": ahead.python.executable, "steps": steps}
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _end_like_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def command(arguments: list[str]) -> None:
+    """``python3 -m saman.launcher.setup`` with argparse, since typer is not installed yet; ends with an exit code."""
+    parser = argparse.ArgumentParser(prog="saman setup", description="Build the environment that trains.")
+    parser.add_argument("--venv", type=Path, help="where (default: .venv; .venv-compat with --compat)")
+    parser.add_argument("--python", help="the Python to use (default: this one, or a fitting one on PATH)")
+    parser.add_argument("--tensorflow", metavar="|".join(STACKS), help="which tested set (default: the first)")
+    parser.add_argument("--compat", action="store_true", help="the same as --tensorflow " + COMPAT.name)
+    parser.add_argument("--mpi", default="wheel", metavar="wheel|system", help="a wheel (no root), or the MPI on PATH")
+    parser.add_argument("--gpu", action="store_true", help="Horovod with NCCL, as upstream documents it (not tested)")
+    parser.add_argument("--dry-run", action="store_true", help="print each step and do nothing")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    options = vars(parser.parse_args(arguments))
+    dry_run, as_json = options.pop("dry_run"), options.pop("as_json")
+    try:
+        perform(make_request(**options), dry_run=dry_run, as_json=as_json)
+    except UserError as error:
+        for one in (error, *error.others):
+            print(f"error: {one.one_line()}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the next set-up begins anew", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)

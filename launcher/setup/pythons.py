@@ -1,0 +1,88 @@
+"""Finds the Python that an environment is made from, and what that Python lacks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.launcher.setup.stacks import Stack
+
+# Run by the candidate itself; a venv's Python answers for the one it was made from.
+_PROBE = """
+import json, struct, sys
+try:
+    import ensurepip, venv
+    pip = True
+except ImportError:
+    pip = False
+print(json.dumps({"executable": getattr(sys, "_base_executable", sys.executable), "version": sys.version_info[:3],
+                  "bits": struct.calcsize("P") * 8, "ensurepip": pip, "implementation": sys.implementation.name}))
+"""
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter as it described itself."""
+
+    executable: str
+    version: tuple[int, int, int]
+    bits: int
+    ensurepip: bool  # Debian and Ubuntu ship it apart, in python3-venv
+    implementation: str
+
+    @property
+    def minor(self) -> tuple[int, int]:
+        """``(3, 11)``."""
+        return self.version[:2]
+
+    @property
+    def tag(self) -> str:
+        """The wheel tag, ``cp311``."""
+        return "cp{}{}".format(*self.minor)
+
+    @property
+    def text(self) -> str:
+        """``3.11.7``."""
+        return ".".join(str(part) for part in self.version)
+
+    def suits(self, stack: Stack) -> bool:
+        """Whether ``stack`` has wheels for it."""
+        return self.implementation == "cpython" and stack.oldest_python <= self.minor <= stack.newest_python
+
+
+def probe(command: str) -> Python | None:
+    """What ``command`` is, or None where it cannot be started."""
+    try:
+        done = subprocess.run([command, "-c", _PROBE], capture_output=True, text=True, timeout=30)
+        facts = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return Python(**{**facts, "version": tuple(facts["version"])})
+
+
+def candidates(stack: Stack) -> list[str]:
+    """Where to look, in order: the Python that runs this, then the newest that the stack takes."""
+    low, high = stack.oldest_python[1], stack.newest_python[1]
+    names = [f"python3.{minor}" for minor in range(high, low - 1, -1)]
+    return [sys.executable, *(found for name in names if (found := shutil.which(name)))]
+
+
+def choose(stack: Stack, asked: str | None) -> tuple[Python | None, list[Python]]:
+    """The Python to use (None where none suits), and those that were looked at and do not suit."""
+    others: list[Python] = []
+    for command in [asked] if asked else candidates(stack):
+        found = probe(command)
+        if found and found.suits(stack):
+            return found, others
+        if found:
+            others.append(found)
+    return None, others
+
+
+def of_environment(venv: Path) -> Python | None:
+    """The Python that ``venv`` was made from."""
+    return probe(str(venv / "bin" / "python"))

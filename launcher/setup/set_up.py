@@ -1,0 +1,144 @@
+"""Carries a set-up out: checks the machine, does the steps that are not done yet, and stamps each one that is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack, UserError
+from saman.launcher.setup import horovod_source, machine, packages, pythons, stamp, wheel_cache
+from saman.launcher.setup.carry_out import Progress, environment_of, run
+from saman.launcher.setup.pythons import Python
+from saman.launcher.setup.stacks import Request
+from saman.launcher.setup.steps import CHECK, Step, digest, plan, saman_arguments, source_tree
+
+LOG = "saman-setup.log"
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a set-up would do: ``todo`` are the steps that are not done yet."""
+
+    python: Python
+    steps: list[Step]
+    todo: list[Step]
+
+
+def prospect(request: Request) -> Prospect:
+    """What is to do for ``request``. Raises UserError or EnvironmentLack, before anything is written or downloaded."""
+    found = stamp.read(request.venv)
+    refuse_foreign(request, found)
+    python, others = _python(request, found)
+    steps = plan(request, python) if python else []
+    todo = remaining(steps, found, in_place=request.in_place)
+    if python is None or todo:
+        cache = wheel_cache.cache_folder()
+        cached = python and wheel_cache.lookup(wheel_cache.place(cache, horovod_source.inputs(request, python)))
+        missing = machine.lacks(request, python, others, cache, build=not cached)
+        if missing:
+            missing[0].others = tuple(missing[1:])
+            raise missing[0]
+    assert python
+    return Prospect(python, steps, todo)
+
+
+def _python(request: Request, found: stamp.Stamp | None) -> tuple[Python | None, list[Python]]:
+    """The Python of a finished environment, unless another was asked for: PATH may have changed since."""
+    if found and not request.python and not request.in_place and "environment" in found.finished:
+        present = pythons.of_environment(request.venv)
+        if present and present.suits(request.stack):
+            return present, []
+    return machine.choose_python(request)
+
+
+def remaining(steps: list[Step], found: stamp.Stamp | None, *, in_place: bool) -> list[Step]:
+    """The steps to do. What an interrupted set-up left is not trusted: everything is done anew."""
+    if found is None or (found.begun and not in_place):
+        return steps
+    todo = [step for step in steps if not found.holds(step.name, step.key)]
+    return steps if any(step.name == "environment" for step in todo) else todo
+
+
+def refuse_foreign(request: Request, found: stamp.Stamp | None) -> None:
+    """An environment or folder that ``saman setup`` did not make is nobody's to overwrite."""
+    venv = request.venv
+    if request.in_place or found or not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
+        return
+    remedy = "name another with --venv, or remove it"
+    raise UserError("it exists and was not made by saman setup", where=str(venv), remedy=remedy)
+
+
+def set_up(request: Request, progress: Progress) -> bool:
+    """Do what is not done yet; returns whether anything was. Raises UserError or EnvironmentLack."""
+    if not prospect(request).todo:
+        return False
+    cache = wheel_cache.cache_folder()
+    name = f"environment-{digest(str(request.venv))}"
+    with wheel_cache.only_one(name, cache, lambda: progress.say(f"waiting: another set-up works on {request.venv}")):
+        now = prospect(request)  # the other one may have done it all
+        for step in now.todo:
+            _do(step, request, now.python, progress)
+    return bool(now.todo)
+
+
+def _do(step: Step, request: Request, python: Python, progress: Progress) -> None:
+    if step.name == "environment":
+        _clear(request.venv)
+    found = stamp.read(request.venv) or stamp.Stamp()
+    stamp.write(request.venv, found.beginning(step.name))
+    progress.begin(step.title)
+    work = {"environment": _environment, "packages": _packages, "saman": _saman, "horovod": _horovod}[step.name]
+    try:
+        work(request, python, request.venv / LOG, progress)
+    except EnvironmentLack:
+        if step.name == "horovod":  # a failed build changed nothing in the environment: the next try goes on from here
+            stamp.write(request.venv, replace(found.beginning(step.name), begun=None))
+        raise
+    progress.end()
+    stamp.write(request.venv, found.beginning(step.name).ending(step.name, step.key))
+
+
+def _clear(venv: Path) -> None:
+    """An empty folder that is already known as ours; refuse_foreign saw to it that nothing else is removed."""
+    if venv.exists():
+        shutil.rmtree(venv)
+    venv.mkdir(parents=True)
+
+
+def _environment(request: Request, python: Python, log: Path, progress: Progress) -> None:
+    run([python.executable, "-m", "venv", str(request.venv)], log, progress, env=environment_of(request.venv))
+
+
+def _packages(request: Request, python: Python, log: Path, progress: Progress) -> None:
+    text = packages.requirements(request)
+    with tempfile.TemporaryDirectory(prefix="saman-setup-") as scratch:
+        exact = Path(scratch) / "exact.txt"
+        exact.write_text(text, "utf-8")
+        _pip(request, log, progress, "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(exact))
+        if request.gpu:
+            limits = Path(scratch) / "limits.txt"
+            limits.write_text(packages.constraints(text), "utf-8")
+            wanted = f"tensorflow[and-cuda]=={request.stack.tensorflow}"
+            _pip(request, log, progress, "install", "--quiet", "-c", str(limits), wanted)
+
+
+def _saman(request: Request, python: Python, log: Path, progress: Progress) -> None:
+    tree = source_tree()
+    assert tree  # steps.saman_step refused otherwise
+    _pip(request, log, progress, "--quiet", *saman_arguments(tree))
+
+
+def _horovod(request: Request, python: Python, log: Path, progress: Progress) -> None:
+    wheel = horovod_source.provide(request, python, log, progress)
+    _pip(request, log, progress, "install", "--quiet", "--no-deps", "--force-reinstall", str(wheel))
+    command = [str(request.venv / "bin" / "python"), "-c", CHECK]
+    # The MPI wheel finds its own files by OPAL_PREFIX, which mpirun sets; a process started without mpirun has to.
+    prefix = {"OPAL_PREFIX": str(request.venv)} if request.mpi == "wheel" else {}
+    run(command, log, progress, env={**environment_of(request.venv), **prefix}, cwd=request.venv)
+
+
+def _pip(request: Request, log: Path, progress: Progress, *arguments: str) -> None:
+    command = [str(request.venv / "bin" / "python"), "-m", "pip", *arguments]
+    run(command, log, progress, env=environment_of(request.venv))

@@ -1,0 +1,105 @@
+"""The steps of a set-up in order: what each does, the key of its inputs, and its commands as one would type them."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.launcher.setup import horovod_source, packages, wheel_cache
+from saman.launcher.setup.pythons import Python
+from saman.launcher.setup.stacks import HOROVOD_VERSION, Request
+
+# The environment's first import: what is finished must also load. Horovod's own check goes by file names alone.
+CHECK = "import tensorflow, horovod.tensorflow as hvd; hvd.init(); assert hvd.size() == 1; hvd.shutdown()"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step; ``lines`` are its commands for a dry run."""
+
+    name: str
+    title: str
+    key: str
+    lines: tuple[str, ...]
+
+
+def source_tree() -> Path | None:
+    """The root of the source tree that this file lies in; None where saman is installed as a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "setup.cfg").is_file() and (root / "src" / "saman").is_dir() else None
+
+
+def plan(request: Request, python: Python) -> list[Step]:
+    """Every step of ``request``, whether or not it is finished already."""
+    if request.in_place:
+        return [packages_step(request, python), horovod_step(request, python)]
+    return [
+        environment_step(request, python),
+        packages_step(request, python),
+        saman_step(request),
+        horovod_step(request, python),
+    ]
+
+
+def environment_step(request: Request, python: Python) -> Step:
+    """An empty environment; a change of what it is for makes a new one."""
+    key = f"{python.tag} tensorflow {request.stack.tensorflow} mpi {request.mpi} gpu {request.gpu}"
+    line = shlex.join([python.executable, "-m", "venv", str(request.venv)])
+    return Step("environment", f"environment on Python {python.text}", key, (line,))
+
+
+def packages_step(request: Request, python: Python) -> Step:
+    """TensorFlow and everything else from the lock."""
+    key = digest(packages.requirements(request) + f" gpu {request.gpu}")
+    kind = "tensorflow[and-cuda]" if request.gpu else "tensorflow-cpu"
+    lines = [pip(request, "install", "--no-deps", "--require-hashes", "-r", str(request.stack.lock))]
+    if request.gpu:
+        lines.append(pip(request, "install", "-c", "LOCKED", f"{kind}=={request.stack.tensorflow}"))
+    return Step("packages", f"{kind} {request.stack.tensorflow} and its companions", key, tuple(lines))
+
+
+def saman_step(request: Request) -> Step:
+    """saman itself, as a link to the source tree."""
+    tree = source_tree()
+    if tree is None:
+        raise ValueError("saman is not in a source tree")
+    key = digest(str(tree) + (tree / "setup.cfg").read_text("utf-8") + (tree / "pyproject.toml").read_text("utf-8"))
+    return Step("saman", "saman", key, (pip(request, *saman_arguments(tree)),))
+
+
+def saman_arguments(tree: Path) -> list[str]:
+    """pip's arguments for the link; the lock already holds what saman depends on, and setuptools to build with."""
+    return ["install", "--no-deps", "--no-build-isolation", "--editable", str(tree)]
+
+
+def horovod_step(request: Request, python: Python) -> Step:
+    """Horovod against the TensorFlow and MPI that the environment now has."""
+    inputs = horovod_source.inputs(request, python)
+    folder = wheel_cache.place(wheel_cache.cache_folder(), inputs)
+    key = digest(folder.name)
+    wheel = wheel_cache.lookup(folder)
+    if wheel:
+        line = pip(request, "install", "--no-deps", str(wheel))
+        return Step("horovod", f"Horovod {HOROVOD_VERSION} from the cache", key, (line,))
+    build = pip(request, "wheel", "--no-build-isolation", "--no-deps", f"horovod-{HOROVOD_VERSION}")
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in horovod_source.flags(request).items())
+    mended = ("leave xla_mpi_ops.cc out of horovod/tensorflow/CMakeLists.txt",) if request.stack.mend_horovod else ()
+    lines = (
+        pip(request, "download", "--no-deps", "--no-binary", "horovod", f"horovod=={HOROVOD_VERSION}"),
+        *mended,
+        f"{settings} {build}",
+        pip(request, "install", "--no-deps", str(folder / "horovod-*.whl")),
+    )
+    return Step("horovod", f"Horovod {HOROVOD_VERSION}, built here (a few minutes)", key, lines)
+
+
+def pip(request: Request, *arguments: str) -> str:
+    """The line for one call of the environment's pip."""
+    return shlex.join([str(request.venv / "bin" / "python"), "-m", "pip", *arguments])
+
+
+def digest(text: str) -> str:
+    """A short name for ``text``."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

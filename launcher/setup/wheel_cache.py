@@ -1,0 +1,78 @@
+"""Keeps each built Horovod wheel under a key made of everything that went into it, safe among concurrent set-ups."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+RECORD = "built.json"
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """``SAMAN_CACHE_DIR``, else ``saman`` in the user's cache folder."""
+    if environment.get("SAMAN_CACHE_DIR"):
+        return Path(environment["SAMAN_CACHE_DIR"]).expanduser().absolute()
+    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().absolute() / "saman"
+
+
+def place(cache: Path, inputs: Mapping[str, str]) -> Path:
+    """The folder of the wheel that ``inputs`` give: readable parts, then a digest of all of them."""
+    digest = hashlib.sha256(json.dumps(dict(inputs), sort_keys=True).encode()).hexdigest()[:12]
+    return cache / "wheels" / f"horovod-{inputs['horovod']}-tf{inputs['tensorflow']}-{inputs['python']}-{digest}"
+
+
+def lookup(folder: Path) -> Path | None:
+    """The wheel in ``folder`` if it is whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        wheel = folder / record["wheel"]
+        return wheel if file_sha256(wheel) == record["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(folder: Path, wheel: Path, inputs: Mapping[str, str]) -> Path:
+    """Put ``wheel`` into ``folder`` by one rename; what stood there before was found damaged and goes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        shutil.copyfile(wheel, new / wheel.name)
+        record = {"wheel": wheel.name, "sha256": file_sha256(wheel), "inputs": dict(inputs)}
+        (new / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        new.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder / wheel.name
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def only_one(name: str, cache: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock ``name`` among all processes of this user; ``waiting`` is called once if another holds it."""
+    folder = cache / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
