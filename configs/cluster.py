@@ -242,9 +242,16 @@ def load_cluster(name_or_path: str, overrides: tuple[str, ...] = ()) -> Cluster:
     that lists every mistake.
     """
     from saman.configs import yaml12
-    from saman.configs.loading import find, overridden
+    from saman.configs.loading import overridden
     from saman.configs.problems import validated
 
-    own = user_clusters() / f"{name_or_path}.yaml"
-    file = own if "/" not in name_or_path and own.is_file() else find("clusters", name_or_path)
+    file = cluster_file(name_or_path)
     return validated(Cluster, overridden(yaml12.read(file), overrides), str(file))
+
+
+def cluster_file(name_or_path: str) -> Path:
+    """The file of a cluster; raises ``UserError`` with the nearest shipped names."""
+    from saman.configs.loading import find
+
+    own = user_clusters() / f"{name_or_path}.yaml"
+    return own if "/" not in name_or_path and own.is_file() else find("clusters", name_or_path)

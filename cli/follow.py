@@ -1,0 +1,118 @@
+"""``saman status | logs | wait | cancel | resume``: runs after they were started, here or by Slurm."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saman.launcher.run_folder import RunFolder
+    from saman.slurm.follow import Status
+
+Runs = Annotated[list[str] | None, typer.Argument(help="Run folders, ids, experiments' names, or last. Default: all.")]
+Some = Annotated[list[str], typer.Argument(help="Run folders, ids, experiments' names, or last.")]
+One = Annotated[str, typer.Argument(help="A run folder, id, experiment's name, or last.")]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RUNS = Path("runs")
+_STYLES = {"completed": "green", "failed": "red", "vanished": "red", "running": "cyan", "cancelled": "yellow"}
+
+
+def status(
+    runs: Runs = None,
+    newest: Annotated[int, typer.Option("--newest", help="Without names: how many of the newest.")] = 20,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show where runs stand: queued and why, running and how far, ended and how."""
+    from saman.slurm.follow import look
+
+    found = look(_found(runs, runs_dir, newest))
+    if as_json:
+        typer.echo(json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False))
+    else:
+        _table(found)
+
+
+def logs(
+    run: One,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on printing until the run has ended.")] = False,
+    rank: Annotated[int, typer.Option("--rank", help="The rank whose process is shown.")] = 0,
+    job: Annotated[bool, typer.Option("--job", help="The job script's own output instead.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", help="Default: all, one after the other.")] = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Print what a rank printed, of every attempt in turn."""
+    from saman.slurm.logs import pieces
+
+    (folder,) = _found([run], runs_dir)
+    for piece in pieces(folder, rank=rank, job=job, attempt=attempt, follow=follow):
+        typer.echo(piece, nl=False)
+
+
+def wait(
+    runs: Some,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after so many seconds.")] = None,
+    every: Annotated[float, typer.Option("--every", help="Seconds between looks.")] = 5.0,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Wait until all runs have ended; exit code 0 if every one completed, 1 if not."""
+    from saman.configs.errors import ExitCode
+    from saman.slurm.follow import look
+
+    folders = _found(runs, runs_dir)
+    end = None if timeout is None else time.monotonic() + timeout
+    found = look(folders)
+    while not all(one.over for one in found) and (end is None or time.monotonic() < end):
+        time.sleep(every if end is None else max(0.0, min(every, end - time.monotonic())))
+        found = look(folders)
+    if as_json:
+        typer.echo(json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False))
+    else:
+        _table(found)
+    if any(one.state != "completed" for one in found):
+        raise typer.Exit(ExitCode.RUN_FAILED)
+
+
+def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
+    """End runs and take their jobs out of the queue."""
+    from saman.slurm.cancel import cancel_runs
+
+    for sentence in cancel_runs(_found(runs, runs_dir)):
+        typer.echo(sentence)
+
+
+def _found(runs: list[str] | None, runs_dir: Path, newest: int = 0) -> list[RunFolder]:
+    from saman.launcher.run_folder import find_run, find_runs
+
+    if runs:
+        return [find_run(text, runs_dir) for text in runs]
+    return find_runs(runs_dir)[-newest:]
+
+
+def _table(found: Sequence[Status]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not found:
+        typer.echo("no runs")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "state", "job", "attempt"):
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    table.add_column("", overflow="fold")
+    for one in found:
+        first = f"first failing rank {one.first_failing_rank}" if one.first_failing_rank is not None else ""
+        exited = f"exit {one.exit_code}" if one.exit_code not in (None, 0) else ""
+        detail = "; ".join(part for part in (exited, first, one.detail) if part)
+        state = Text(one.state, style=_STYLES.get(one.state, ""))
+        table.add_row(f"{one.name}/{one.id}", state, one.job or "", str(one.attempt or ""), Text(detail))
+    Console(soft_wrap=True).print(table)
