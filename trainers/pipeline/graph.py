@@ -1,0 +1,198 @@
+"""A Keras functional or Sequential model as a chain of steps: calls of layers in topological order, with named tensors.
+
+Nested models are flattened, so that a cut may fall inside them. Keras 2 and 3 keep their graphs differently; both
+are read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from saman.configs.errors import UserError, choices
+from saman.trainers.keras_compat import KERAS_2, keras, tf
+
+Key = int  # number of a tensor in the graph
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of one layer: takes tensors by key, gives others; ``arguments`` fills the call in."""
+
+    name: str
+    layer: Any
+    takes: tuple[Key, ...]
+    gives: tuple[Key, ...]
+    arguments: Callable[[Mapping[Key, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of a tensor before any data: shape with None for the batch, dtype, whether a mask goes with it."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+    masked: bool
+
+    @property
+    def has_gradient(self) -> bool:
+        """Integers, booleans and masks have none."""
+        return bool(tf.as_dtype(self.dtype).is_floating)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The steps of a model in the order in which Keras runs them."""
+
+    model: Any
+    steps: tuple[Step, ...]
+    inputs: tuple[Key, ...]
+    outputs: tuple[Key, ...]
+    specs: Mapping[Key, Spec]
+
+    def crossing(self, at: int) -> tuple[Key, ...]:
+        """Tensors made before step ``at`` and used at it or later, in the order they were made.
+
+        What crosses position 0 are the model's inputs that are used; the end, its outputs, each once.
+        """
+        made = {*self.inputs, *(key for step in self.steps[:at] for key in step.gives)}
+        needed = {*self.outputs, *(key for step in self.steps[at:] for key in step.takes)}
+        return tuple(sorted(made & needed))
+
+    def uncuttable(self) -> dict[int, str]:
+        """Positions between two uses of a layer that has variables, and which layer it is."""
+        first: dict[int, int] = {}
+        found: dict[int, str] = {}
+        for at, step in enumerate(self.steps):
+            if not getattr(step.layer, "variables", None):
+                continue
+            begin = first.setdefault(id(step.layer), at)
+            reason = f"layer {step.layer.name!r} is shared by both sides"
+            found = {**dict.fromkeys(range(begin + 1, at + 1), reason), **found}
+        return found
+
+    def position(self, name: str) -> int:
+        """The position of the step that is called ``name``; raises ``UserError`` with the nearest name."""
+        for at, step in enumerate(self.steps):
+            if step.name == name:
+                return at
+        remedy = choices(name, [step.name for step in self.steps])
+        raise UserError(f"the model has no layer {name!r}", where="train.pipeline.cuts", remedy=remedy)
+
+
+def graph_of(model: Any) -> Graph:
+    """The graph of a model. Raises ``UserError`` for a model that has none."""
+    core = _functional(model)
+    if core is None:
+        raise UserError(
+            f"{type(model).__name__} {model.name!r} is subclassed: its layers form no graph that could be cut",
+            where="model.build",
+            remedy="build it with keras.Model(inputs, outputs) or keras.Sequential, or let package.module:function "
+            "return a list of layers or models that run one after another: the stages, or pieces of them",
+        )
+    numbering = _Numbering()
+    inputs = tuple(numbering.new(tensor) for tensor in core.inputs)
+    steps, outputs = _expanded(core, inputs, "", numbering)
+    return Graph(model, tuple(_unique(steps)), inputs, outputs, numbering.specs)
+
+
+class _Numbering:
+    """Gives tensors their keys, and remembers what is known of each."""
+
+    def __init__(self) -> None:
+        self.specs: dict[Key, Spec] = {}
+
+    def new(self, tensor: Any) -> Key:
+        key = len(self.specs)
+        masked = getattr(tensor, "_keras_mask", None) is not None
+        self.specs[key] = Spec(tuple(tensor.shape), tf.as_dtype(tensor.dtype).name, masked)
+        return key
+
+
+def _functional(model: Any) -> Any | None:
+    """The functional model behind ``model``; ``None`` where there is no graph."""
+    if isinstance(model, keras.Sequential):
+        if KERAS_2:
+            return model if getattr(model, "_graph_initialized", False) else None
+        return getattr(model, "_functional", None)
+    graphed = hasattr(model, "_nodes_by_depth") and hasattr(model, "inputs") and bool(model._nodes_by_depth)
+    # A subclass with its own ``call`` may do more than its graph shows.
+    own_call = "call" in type(model).__dict__ and not type(model).__module__.startswith("keras")
+    return model if graphed and not own_call else None
+
+
+def _expanded(
+    model: Any, inputs: Sequence[Key], prefix: str, numbering: _Numbering
+) -> tuple[list[Step], tuple[Key, ...]]:
+    keys = {id(tensor): key for tensor, key in zip(model.inputs, inputs, strict=True)}
+    steps: list[Step] = []
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            layer = _layer(node)
+            if layer is None or node.is_input:
+                continue
+            taken = _inputs(node)
+            inner = _nested(layer, node, taken)
+            if inner is not None:
+                arriving = [keys[id(tensor)] for tensor in taken]
+                more, leaving = _expanded(inner, arriving, f"{prefix}{layer.name}/", numbering)
+                steps += more
+                keys.update({id(tensor): key for tensor, key in zip(_outputs(node), leaving, strict=True)})
+                continue
+            takes = tuple(keys[id(tensor)] for tensor in taken)
+            gives = tuple(numbering.new(tensor) for tensor in _outputs(node))
+            keys.update({id(tensor): key for tensor, key in zip(_outputs(node), gives, strict=True)})
+            steps.append(Step(prefix + layer.name, layer, takes, gives, _filling(node, taken, takes)))
+    return steps, tuple(keys[id(tensor)] for tensor in model.outputs)
+
+
+def _nested(layer: Any, node: Any, taken: Sequence[Any]) -> Any | None:
+    """The model to flatten; ``None`` for a layer, and for a model that is called in a way that needs its own call."""
+    if not isinstance(layer, keras.Model):
+        return None
+    inner = _functional(layer)
+    extra = node.call_kwargs if KERAS_2 else {k: v for k, v in node.arguments.kwargs.items() if v is not None}
+    if inner is None or extra or len(taken) != len(inner.inputs):
+        return None
+    passed = (node.call_args if KERAS_2 else node.arguments.args)[0]
+    return None if isinstance(passed, dict) else inner
+
+
+def _layer(node: Any) -> Any:
+    return node.layer if KERAS_2 else node.operation
+
+
+def _inputs(node: Any) -> list[Any]:
+    """Symbolic tensors that the call takes, as often as they appear in it."""
+    return list(node.keras_inputs) if KERAS_2 else list(node.arguments.keras_tensors)
+
+
+def _outputs(node: Any) -> list[Any]:
+    return tf.nest.flatten(node.outputs) if KERAS_2 else list(node.outputs)
+
+
+def _filling(node: Any, taken: Sequence[Any], takes: Sequence[Key]) -> Callable[[Mapping[Key, Any]], Any]:
+    names = [id(tensor) for tensor in taken]
+
+    def filled(values: Mapping[Key, Any]) -> Any:
+        if KERAS_2:  # each use takes one copy out of a list
+            uses: dict[str, list[Any]] = {}
+            for name, key in zip(names, takes, strict=True):
+                uses.setdefault(str(name), []).append(values[key])
+            return node.map_arguments(uses)
+        return node.arguments.fill_in({name: values[key] for name, key in zip(names, takes, strict=True)})
+
+    return filled
+
+
+def _unique(steps: Sequence[Step]) -> list[Step]:
+    """Later uses of a layer are called ``name#2``, ``name#3``…"""
+    seen: Counter[str] = Counter()
+    found = []
+    for step in steps:
+        seen[step.name] += 1
+        name = step.name if seen[step.name] == 1 else f"{step.name}#{seen[step.name]}"
+        found.append(Step(name, step.layer, step.takes, step.gives, step.arguments))
+    return found
