@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+_LIBC = ctypes.CDLL(None)  # loaded here, for nothing may be loaded between fork and exec
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -105,5 +106,5 @@ def adopt_orphans() -> None:
 
 def _prctl(option: int, value: int) -> None:
     # Where there is no prctl (not Linux), runs still work; they only clean up less.
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+    with contextlib.suppress(AttributeError):
+        _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0)

@@ -1,6 +1,6 @@
 """``python -m saman.trainers.rendezvous``: the server by which Horovod's ranks find each other over Gloo.
 
-A process of its own, for ranks that are started without horovodrun. It ends when its standard input or its parent does.
+A process of its own, for ranks that are started without horovodrun. It serves until SIGTERM, or until its parent ends.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
@@ -46,7 +46,7 @@ def serve(slots: Sequence[str], bind: str, port: int) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until standard input ends; returns the status to exit with."""
+    """Serve until told to end; returns the status to exit with."""
     parser = argparse.ArgumentParser(prog="python -m saman.trainers.rendezvous", description=__doc__)
     parser.add_argument("--port-file", type=Path, required=True, help="where to say host and port, once they are known")
     parser.add_argument("--bind", default="", help="the address to listen on (default: all)")
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
     parser.add_argument("slots", nargs="+", metavar="NODE:PROCESSES", help="nodes in the order of ranks")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end)
     die_with_parent(signal.SIGTERM)
     try:
         server = serve(chosen.slots, chosen.bind, chosen.port)
@@ -62,11 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    while os.read(0, 4096):
-        pass
-    server.shutdown()
+    try:
+        server.serve_forever()
+    finally:
+        chosen.port_file.unlink(missing_ok=True)  # who starts the same command again must not read an old port
     return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _address() -> str:

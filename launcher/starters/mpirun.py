@@ -24,7 +24,8 @@ def start(placement: Placement, job: Job, facts: Facts) -> Start:
         )
     environment = common_environment(placement, job, facts, "mpirun")
     if mpi.flavour is Flavour.OPEN_MPI:
-        flags = _open_mpi(placement, facts, mpi, [*environment, *facts.forward])
+        forward = facts.forward if len(placement.nodes) > 1 else ()
+        flags = _open_mpi(placement, facts, mpi, [*environment, *forward])
     else:
         flags = _hydra(placement, facts, mpi)
         environment |= _hydra_environment(placement, mpi)

@@ -59,9 +59,9 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def text(self) -> str:
-        """The command as a shell takes it."""
-        variables = [f"{name}={value}" for name, value in self.environment.items()]
+    def text(self, but: Mapping[str, str] | None = None) -> str:
+        """The command as a shell takes it; variables that are in ``but`` already are left out."""
+        variables = [f"{name}={value}" for name, value in self.environment.items() if (but or {}).get(name) != value]
         return shlex.join(["env", *variables, *self.argv] if variables else self.argv)
 
 
@@ -75,18 +75,24 @@ class Start:
     notes: tuple[str, ...] = ()
 
     def text(self, directory: Path | None = None) -> str:
-        """The exact command, for a person to paste into a shell; companions go to the background."""
+        """The exact command, for a person to paste into bash; companions go to the background. Ends with its status."""
+        everyone = [*self.commands, *self.companions]
+        shared = {
+            name: value
+            for name, value in self.commands[0].environment.items()
+            if all(one.environment.get(name) == value for one in everyone)
+        }
         lines = [f"cd {shlex.quote(str(directory))}"] if directory else []
-        if len(self.commands) == 1 and not self.companions:
-            return "\n".join([*lines, self.commands[0].text()]) + "\n"
-        # A companion ends when its standard input does.
-        lines += [f"sleep infinity | {one.text()} & companions+=($!)" for one in self.companions]
-        lines += [f"{one.text()} & ranks+=($!)" for one in self.commands]
-        lines.append('for rank in "${ranks[@]}"; do wait "$rank" || failed=1; done')
-        if self.companions:
-            lines.append('kill "${companions[@]}"')
-        lines.append('[ -z "$failed" ]')
-        return "\n".join(lines) + "\n"
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in shared.items()]
+        if len(everyone) == 1:
+            lines.append(self.commands[0].text(but=shared))
+        else:
+            lines += [f"{one.text(but=shared)} & companions+=($!)" for one in self.companions]
+            lines += [f"{one.text(but=shared)} & ranks+=($!)" for one in self.commands]
+            lines.append('for rank in "${ranks[@]}"; do wait "$rank" || status=$?; done')
+            lines += ['kill "${companions[@]}"'] if self.companions else []
+            lines.append('exit "${status:-0}"')
+        return "(\n" + "\n".join(lines) + "\n)\n"
 
 
 def rank_argv(job: Job, facts: Facts) -> tuple[str, ...]:
