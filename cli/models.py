@@ -74,3 +74,156 @@ def publish(
         return
     done = "published as" if version.new else "was already published as"
     typer.echo(f"{done} {version.model} version {version.number}: {version.path}")
+
+
+Spec = Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL.")]
+Name = Annotated[str, typer.Argument(help="The model's name.")]
+
+
+@app.command()
+def verify(
+    model: Annotated[str | None, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; default: all models.")] = None,
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Find every file that is not as it was published, and every edit of an audit log; exit code 1 if there is any."""
+    from dataclasses import asdict
+
+    from saman.registry.show import listing
+    from saman.registry.verify import verify as find_damage
+
+    count = len(listing(models_dir))
+    found = find_damage(models_dir, model)
+    if as_json:
+        _print_json([asdict(one) for one in found])
+    elif not found:
+        typer.echo(f"{model} is as it was published" if model else f"all {count} versions are as they were published")
+    for one in found if not as_json else ():
+        typer.echo(str(one))
+    if found:
+        raise typer.Exit(1)
+
+
+def _say(change: Any, done: str, already: str, as_json: bool) -> None:
+    if as_json:
+        labels = {"labels": change.state.labels, "changed": change.entry is not None}
+        _print_json({**labels, "entry": change.entry.to_json() if change.entry else None})
+    else:
+        typer.echo(done if change.entry else already)
+
+
+@app.command()
+def promote(
+    model: Spec,
+    label: Annotated[str, typer.Option("--to", help="The label: stable, canary or a word of your own.")] = "stable",
+    why: Why = "",
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Put a label on a version, which must pass the gates to become stable."""
+    from saman.registry import life
+
+    change = life.promote(models_dir, model, label, why=why)
+    number = change.state.assigned[label]
+    text = f"{change.state.name} version {number} is {label}"
+    left = change.entry.facts["from"] if change.entry else None
+    _say(change, f"{text} now, instead of {left}" if left else f"{text} now", f"{text} already", as_json)
+
+
+@app.command()
+def rollback(model: Name, why: Why = "", models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
+    """Make the version that was stable before this one stable again."""
+    from saman.registry import life
+
+    change = life.rollback(models_dir, model, why=why)
+    assert change.entry is not None
+    facts = change.entry.facts
+    _say(change, f"{model} version {facts['to']} is stable again, instead of {facts['from']}", "", as_json)
+
+
+@app.command()
+def unlabel(
+    model: Name,
+    label: Annotated[str, typer.Argument(help="The label to take away.")],
+    why: Why = "",
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Take a label away from the version that has it."""
+    from saman.registry import life
+
+    change = life.unlabel(models_dir, model, label, why=why)
+    _say(change, f"no version of {model} is {label} now", "", as_json)
+
+
+@app.command()
+def approve(
+    model: Spec,
+    by: Annotated[str, typer.Option("--by", help="Who approves, by name.")],
+    why: Why = "",
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Record a person's approval of a version, which a policy may ask for before it becomes stable."""
+    from saman.registry import life
+
+    change = life.approve(models_dir, model, by, why=why)
+    _say(change, f"{by} approves of {model}", f"{by} approved of {model} before", as_json)
+
+
+@app.command()
+def retire(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
+    """Offer a version no longer; its files stay."""
+    from saman.registry import life
+
+    _say(life.retire(models_dir, model, why=why), f"{model} is retired", f"{model} was retired before", as_json)
+
+
+@app.command()
+def prune(
+    model: Spec,
+    keep: Annotated[
+        int | None, typer.Option("--keep", help="How many of the newest stay; default: the policy.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    why: Why = "",
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Remove the versions that the keep policy lets go, or one; never one with a label."""
+    from saman.registry import life
+
+    gone = life.prune(models_dir, model, keep, why=why, act=not dry_run)
+    if as_json:
+        _print_json({"removed": gone, "dry_run": dry_run})
+        return
+    what = ", ".join(str(number) for number in gone) or "none"
+    typer.echo(f"versions that would go: {what}" if dry_run else f"versions removed: {what}")
+
+
+@app.command("log")
+def show_log(model: Name, models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
+    """Show every change of a model: who, when, what, from which to which, why."""
+    from saman.registry.life import history
+    from saman.registry.show import log_table
+
+    entries = history(models_dir, model)
+    if as_json:
+        _print_json([entry.to_json() for entry in entries])
+        return
+    from rich.console import Console
+
+    Console().print(log_table(entries))
+
+
+@app.command()
+def config(
+    base_path: Annotated[Path | None, typer.Option("--base-path", help="Where the server sees the models.")] = None,
+    models_dir: ModelsDir = MODELS_DIR,
+) -> None:
+    """Print models.config for TensorFlow Serving, after bringing the file up to date."""
+    from saman.registry import serving_config
+    from saman.registry.settle import look_all
+
+    look_all(models_dir)
+    typer.echo(serving_config.current(models_dir, base_path), nl=False)

@@ -12,3 +12,8 @@ from saman.registry.manifest import Manifest
 def at_publish(folder: ModelFolder, draft: Manifest, staged: Path) -> list[dict[str, Any]]:
     """The findings of the gates that need no approval; raises ``PublishRefused`` where one decides against it."""
     return []
+
+
+def at_promotion(folder: ModelFolder, number: int, label: str) -> list[dict[str, Any]]:
+    """The findings of all gates; raises ``PublishRefused`` where one decides against the version."""
+    return []

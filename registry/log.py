@@ -174,7 +174,7 @@ def append(folder: Path, entries: list[Entry], action: str, facts: Mapping[str, 
             temporary.unlink()
     disk.sync(folder)
     entries.append(entry)
-    _advance_head(folder, entry)
+    advance_head(folder, entry)
     return True
 
 
@@ -193,7 +193,7 @@ def change(
     times. Returns all entries, the new one last.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = read(folder)
+    entries = _whole(folder)
     while (decided := decide(entries)) is not None:
         action, facts = decided
         if append(folder, entries, action, facts, why=why, who=who):
@@ -201,6 +201,21 @@ def change(
         time.sleep(random.uniform(0, 0.01))
         entries = read(folder, entries)
     return entries
+
+
+def _whole(folder: Path) -> list[Entry]:
+    """All entries; raises ``UserError`` where the newest ones were removed, for their numbers would be used again."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        head = read_json(head_file(folder))
+        entries = read(folder)
+        last = head.get("number", 0) if isinstance(head, dict) else 0
+        if last <= len(entries):
+            return entries
+        if time.monotonic() > deadline:
+            problem = f"the audit log ends at entry {len(entries)}, but entry {last} was written"
+            raise UserError(problem, where=str(folder), remedy="restore the log from a backup before changing anything")
+        time.sleep(0.1)
 
 
 # ---- what shows that a log was edited ------------------------------------------------------------------------
@@ -211,7 +226,8 @@ def head_file(folder: Path) -> Path:
     return folder.parent / "head.json"
 
 
-def _advance_head(folder: Path, entry: Entry) -> None:
+def advance_head(folder: Path, entry: Entry) -> None:
+    """Have the head name ``entry`` where it names an earlier one."""
     # The change has been made: a full disk may not turn it into a failure. The next change writes the head again.
     with contextlib.suppress(OSError):
         known = read_json(head_file(folder))
@@ -222,6 +238,7 @@ def _advance_head(folder: Path, entry: Entry) -> None:
 def damage(folder: Path) -> list[str]:
     """Everything that shows that entries were edited, removed or put in; empty for a sound log."""
     found: list[str] = []
+    head = read_json(head_file(folder))  # before the entries, to which others may be adding
     numbers = _numbers(folder)
     expected = ROOT
     for number in range(1, (numbers[-1] if numbers else 0) + 1):
@@ -241,11 +258,10 @@ def damage(folder: Path) -> list[str]:
         if expected and entry.previous != expected:
             found.append(f"entry {number} does not follow entry {number - 1}: one of them was replaced")
         expected = entry.digest()
-    return found + _head_damage(folder, numbers)
+    return found + _head_damage(folder, head, numbers)
 
 
-def _head_damage(folder: Path, numbers: list[int]) -> list[str]:
-    head = read_json(head_file(folder))
+def _head_damage(folder: Path, head: Any, numbers: list[int]) -> list[str]:
     if not isinstance(head, dict):
         return ["head.json is missing: whether the last entries were removed cannot be told"] if numbers else []
     last = int(head.get("number", 0))

@@ -103,6 +103,10 @@ def _awaited(folder: ModelFolder) -> set[str]:
     return {one.staging for one in fold(folder.name, log.read(folder.log)).versions.values()}
 
 
+def _present(folder: ModelFolder) -> set[int]:
+    return {one.number for one in fold(folder.name, log.read(folder.log)).present()}
+
+
 def _numbered(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, why: str, who: str) -> Version:
     """Give the staged version its number, make it visible, and have the run and models.config follow."""
     from saman.registry.gates import at_publish
@@ -129,6 +133,9 @@ def _numbered(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest
         raise UserError(f"the version was pruned as soon as it was there: saman models log {folder.name} tells by whom")
     settle(folder, entries)
     serving_config.refresh(folder.models_dir)
+    if not folder.version(one.number).is_dir() and one.number in _present(folder):
+        problem = f"version {one.number} is in the audit log, but its files are gone"
+        raise UserError(problem, where=str(folder.path), remedy=f"saman models verify {folder.name}")
     _leave_export(run)
     if new:
         with contextlib.suppress(OSError):  # somebody else's run, or a full disk: the version is there all the same

@@ -17,8 +17,13 @@ from saman.registry.state import PRUNED, PUBLISHED, ModelState, VersionState, fo
 
 
 def settle(folder: ModelFolder, entries: list[Entry]) -> ModelState:
-    """Make the folders of a model follow its log; returns the state. Raises ``OSError`` where it may not write."""
+    """Make the folders of a model follow its log; returns the state. Raises ``OSError`` where it may not write.
+
+    A version whose files are lost is left for ``verify`` to report: it must not keep the others from changing.
+    """
     state = fold(folder.name, entries)
+    if entries:
+        log.advance_head(folder.log, entries[-1])
     for one in state.versions.values():
         path = folder.version(one.number)
         if one.status == PUBLISHED and not path.exists():
@@ -39,14 +44,7 @@ def bring_in(folder: ModelFolder, one: VersionState) -> None:
     try:
         source.rename(target)
     except FileNotFoundError:
-        if not target.exists():
-            where = f"{folder.path}, version {one.number}"
-            raise UserError(
-                "this version is in the audit log, but its files are gone",
-                where=where,
-                remedy=f"saman models verify {folder.name}; then restore it from a backup or "
-                f"saman models prune {folder.name}:{one.number}",
-            ) from None
+        return  # another process was first, and a third may have pruned it since
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             problem = "something else lies where this version belongs"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import UserError
 from saman.registry import manifest
 from saman.registry.layout import ModelFolder, existing, parse_spec
+from saman.registry.log import Entry
 from saman.registry.settle import look, look_all
 from saman.registry.state import ModelState, VersionState
 
@@ -151,3 +152,24 @@ def _tensors(side: Any) -> str:
     if not isinstance(side, dict):
         return ""
     return "  ".join(f"{name}: {one.get('dtype')} {one.get('shape')}" for name, one in side.items())
+
+
+def log_table(entries: list[Entry]) -> Table:
+    """The audit log for a terminal, oldest first."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("#", "when", "who", "what", "why"):
+        table.add_column(heading, overflow="fold")
+    for entry in entries:
+        table.add_row(str(entry.number), when(entry.time), entry.who, _deed(entry), entry.why)
+    return table
+
+
+def _deed(entry: Entry) -> str:
+    facts = entry.facts
+    if "label" in facts:
+        left, to = facts.get("from"), facts.get("to")
+        return f"{entry.action} {facts['label']}: {left or 'none'} → {to or 'none'}"
+    rest = f" by {facts['by']}" if "by" in facts else f" {facts['format']}" if "format" in facts else ""
+    return f"{entry.action} version {facts.get('version')}{rest}"
