@@ -67,6 +67,7 @@ def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -
         ahead = prospect(request)
         print(json.dumps(as_plain(ahead, request), indent=1) if as_json else "\n".join(describe(ahead, request)))
         return
+    _leave_environment(request)
     signal.signal(signal.SIGTERM, _end_like_interrupt)
     progress = Progress(say=(lambda line: print(line, file=sys.stderr, flush=True)) if as_json else _say)
     if request.gpu:
@@ -93,6 +94,24 @@ def _say(line: str) -> None:
 
 def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _leave_environment(request: Request) -> None:
+    """An environment is not removed by a Python that runs in it: the one that it was made from goes on instead."""
+    if request.in_place or Path(sys.prefix) != request.venv:
+        return
+    ahead = prospect(request)
+    tree = source_tree()
+    if tree and any(step.name == "environment" for step in ahead.todo):
+        base = ahead.python.executable
+        environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
+        os.execve(base, [base, "-m", "saman.launcher.setup", *words(request)], environment)
+
+
+def words(request: Request) -> list[str]:
+    """The options that mean ``request``."""
+    chosen = ["--venv", str(request.venv), "--tensorflow", request.stack.name, "--mpi", request.mpi]
+    return chosen + (["--python", request.python] if request.python else []) + (["--gpu"] if request.gpu else [])
 
 
 def _end_like_interrupt(number: int, frame: FrameType | None) -> None:
