@@ -1,0 +1,72 @@
+"""Stages over MPI point-to-point messages (mpi4py), for ranks that an MPI starter has started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from saman.trainers.pipeline.sockets import empty
+
+_AXES = 8  # most axes of a tensor
+
+
+class Mpi:
+    """Non-blocking sends whose buffers are held until they are through; receives by tag."""
+
+    def __init__(self, ranks: Mapping[int, int]) -> None:
+        """``ranks`` gives the MPI rank of each neighbouring stage. All ranks of the run call it (a duplicate is made)."""
+        from mpi4py import MPI
+
+        self._mpi: Any = MPI
+        # Horovod speaks in its own communicator, from its own thread.
+        self._comm = MPI.COMM_WORLD.Dup()
+        self._ranks = dict(ranks)
+        self._under_way: list[tuple[Any, Any]] = []
+
+    def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
+        self._under_way = [(request, buffer) for request, buffer in self._under_way if not request.Test()]
+        rank = self._ranks[stage]
+        for buffer in (_header(arrays), *(_flat(array) for array in arrays if array.size)):
+            self._under_way.append((self._comm.Isend([buffer, self._mpi.BYTE], rank, tag), buffer))
+
+    def receive(self, stage: int, tag: int) -> list[np.ndarray]:
+        rank = self._ranks[stage]
+        status = self._mpi.Status()
+        self._comm.Probe(rank, tag, status)
+        header = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
+        self._comm.Recv([header, self._mpi.BYTE], rank, tag)
+        arrays = [empty(shape, dtype) for dtype, shape in _kinds(header)]
+        for array in arrays:
+            if array.size:
+                self._comm.Recv([_flat(array), self._mpi.BYTE], rank, tag)
+        return arrays
+
+    def close(self) -> None:
+        for request, _ in self._under_way:
+            request.Wait()
+        self._comm.Free()
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _header(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Per array: 16 bytes of dtype name, the number of axes, the sizes."""
+    rows = np.zeros(len(arrays), _ROW)
+    for row, array in zip(rows, arrays, strict=True):
+        row["dtype"], row["axes"] = array.dtype.name.encode(), array.ndim
+        row["shape"][: array.ndim] = array.shape
+    return rows.view(np.uint8)
+
+
+def _kinds(header: np.ndarray) -> list[tuple[np.dtype, tuple[int, ...]]]:
+    return [
+        (np.dtype(bytes(row["dtype"]).decode()), tuple(int(size) for size in row["shape"][: row["axes"]]))
+        for row in header.view(_ROW)
+    ]
+
+
+_ROW = np.dtype([("dtype", "S16"), ("axes", np.int64), ("shape", np.int64, (_AXES,))])
