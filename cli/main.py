@@ -16,8 +16,18 @@ from saman.configs.errors import EnvironmentLack, ExitCode, UserError
 # command -> (module, function or typer app); the order is that of the help page
 COMMANDS = {
     "run": ("saman.cli.run", "run"),
-    "demo": ("saman.cli.demo", "demo"),
+    "submit": ("saman.cli.submit", "submit"),
+    "status": ("saman.cli.follow", "status"),
+    "logs": ("saman.cli.follow", "logs"),
+    "wait": ("saman.cli.follow", "wait"),
+    "cancel": ("saman.cli.follow", "cancel"),
     "models": ("saman.cli.models", "app"),
+    "clusters": ("saman.cli.clusters", "app"),
+    "quota": ("saman.cli.quota", "quota"),
+    "minicluster": ("saman.cli.minicluster", "app"),
+    "doctor": ("saman.cli.doctor", "doctor"),
+    "setup": ("saman.cli.setup", "setup"),
+    "demo": ("saman.cli.demo", "demo"),
 }
 # Commands that take somebody's own program after "--".
 TAKES_PROGRAM = ("run", "submit")
