@@ -1,0 +1,111 @@
+"""What tests need of the machine, said by markers: what is missing skips a test here and fails it in CI.
+
+``SAMAN_REQUIRE=slurm,mpi,browser`` (or ``all``, also the default where ``CI`` is set) names what must be there: a test
+that would be skipped for want of it fails instead, so that nothing is silently left out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from saman.slurm.minicluster import missing_packages
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FASHION_FILES = (
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+)  # fmt: skip
+
+
+def _module(name: str) -> str | None:
+    return None if find_spec(name) else f"{name} is not installed (make setup)"
+
+
+def _command(*names: str) -> str | None:
+    return None if any(shutil.which(name) for name in names) else f"no {' or '.join(names)} on PATH"
+
+
+def _mpi() -> str | None:
+    from saman.launcher.mpi import find_mpi
+
+    return None if find_mpi() else "no mpirun that answers"
+
+
+def _slurm() -> str | None:
+    missing = missing_packages()
+    return f"a minicluster needs {', '.join(missing)}" if missing else None
+
+
+def _data() -> str | None:
+    folder = os.environ.get("SAMAN_FASHION_MNIST")
+    if not folder:
+        return "SAMAN_FASHION_MNIST names no folder with the IDX files"
+    lacking = [name for name in FASHION_FILES if not list(Path(folder).glob(f"{name}*"))]
+    return f"{folder} has no {', '.join(lacking)}" if lacking else None
+
+
+# marker -> what is missing for it, or None
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "tensorflow": lambda: _module("tensorflow"),
+    "ranks": lambda: _module("horovod"),
+    "mpi": _mpi,
+    "slurm": _slurm,
+    "browser": lambda: _command(*BROWSERS),
+    "data": _data,
+}
+
+
+def required() -> set[str]:
+    """The markers whose needs must be there."""
+    text = os.environ.get("SAMAN_REQUIRE", "all" if os.environ.get("CI", "").lower() in ("1", "true") else "")
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    unknown = names - set(NEEDS) - {"all"}
+    if unknown:
+        raise pytest.UsageError(f"SAMAN_REQUIRE names {', '.join(sorted(unknown))}; valid: all, {', '.join(NEEDS)}")
+    return set(NEEDS) if "all" in names else names
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    required()  # a misspelt requirement would require nothing
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, before its fixtures start; what is required is left to fail by itself."""
+    lacks = {name: lack() for name, lack in NEEDS.items() if any(item.get_closest_marker(name) for item in items)}
+    for item in items:
+        for name, lack in lacks.items():
+            if lack and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=lack))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A skip for want of something required is a failure, whoever decided to skip."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    needs = [name for name in required() if item.get_closest_marker(name)]
+    if report.skipped and needs and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} needs {', '.join(needs)}, which SAMAN_REQUIRE demands: {reason}"
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_folder() -> Path:
+    """900 real images in IDX files; mark the test ``data``."""
+    lack = _data()
+    if lack:
+        pytest.skip(lack)
+    return Path(os.environ["SAMAN_FASHION_MNIST"])
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return Path(__file__).resolve().parents[1]

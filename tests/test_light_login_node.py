@@ -1,0 +1,65 @@
+"""Holds the login node light: asking for help loads nothing heavy, and submitting or reporting never loads TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    "altair", "horovod", "jinja2", "keras", "mpi4py", "numpy", "pandas", "polars", "pydantic", "scipy", "sklearn",
+    "tensorflow", "tf_keras", "vl_convert", "yaml",
+}  # fmt: skip
+RANKS_ONLY = {"tensorflow", "keras", "tf_keras", "horovod", "mpi4py"}
+
+_MODULES_AFTER = """
+import json, sys
+sys.argv = ["saman", *{arguments!r}]
+try:
+    from saman.cli.main import main
+    main()
+except SystemExit:
+    pass
+print("\\n" + json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
+"""
+
+
+def loaded_by(*arguments: str, cwd: Path) -> set[str]:
+    """The top-level modules that a process holds after ``saman ARGUMENTS``."""
+    program = _MODULES_AFTER.format(arguments=list(arguments))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["models", "--help"]])
+def test_asking_for_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    loaded = loaded_by(*arguments, cwd=tmp_path)
+    assert "typer" in loaded  # the question was asked of the right process
+    assert not loaded & HEAVY
+
+
+def test_a_dry_run_loads_no_tensorflow(tmp_path: Path) -> None:
+    loaded = loaded_by("run", "quickstart", "--dry-run", cwd=tmp_path)
+    assert "pydantic" in loaded
+    assert not loaded & RANKS_ONLY
+
+
+def test_every_room_but_the_ranks_own_imports_without_tensorflow(tmp_path: Path) -> None:
+    program = (
+        "import json, pkgutil, sys, importlib, saman\n"
+        "rooms = [m.name for m in pkgutil.iter_modules(saman.__path__) if m.name not in ('trainers', '__main__')]\n"
+        "for room in rooms:\n"
+        "    package = importlib.import_module(f'saman.{room}')\n"
+        "    for m in pkgutil.walk_packages(package.__path__, f'saman.{room}.'):\n"
+        "        if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+        "print(json.dumps([rooms, sorted({name.split('.')[0] for name in sys.modules})]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    rooms, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert {"cli", "launcher", "slurm", "scaling", "registry"} <= set(rooms)
+    assert not set(loaded) & RANKS_ONLY
