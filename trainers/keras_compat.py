@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,19 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow
+
+tf: Any = tensorflow
+
+
+def _legacy() -> bool:
+    return os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() in ("1", "true") and tf.__version__ >= "2.16"
+
 
 keras: Any = tf.keras
-KERAS_2: bool = keras.__version__.startswith("2.")
+KERAS_2: bool = not hasattr(keras, "ops")
+VERSION: str = keras.__version__ if not KERAS_2 else version("tf_keras" if _legacy() else "keras")
 if not KERAS_2 and keras.backend.backend() != "tensorflow":  # somebody imported Keras before us
     raise ImportError(f"Keras runs on {keras.backend.backend()!r}; saman needs KERAS_BACKEND=tensorflow")
 
@@ -93,7 +102,7 @@ def _forward_3(model: Any, inputs: Any, seeds: Sequence[Any]) -> Passed:
     moving = {id(variable): index for index, variable in enumerate(statistics(model))}
     seeded = {id(source): seed for source, seed in zip(random_sources(model), seeds, strict=True)}
     before = [
-        tf.bitcast(seeded[id(one)], one.dtype) if id(one) in seeded else tf.convert_to_tensor(one.value)
+        tf.cast(seeded[id(one)], one.dtype) if id(one) in seeded else tf.convert_to_tensor(one.value)
         for one in model.non_trainable_variables
     ]
     trainable = [variable.value for variable in model.trainable_variables]
@@ -140,7 +149,7 @@ def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
     optimizer.build(list(variables))
     if not KERAS_2:
         if not hasattr(type(optimizer), "_all_reduce_sum_gradients"):
-            raise ImportError(f"Keras {keras.__version__} sums gradients in a place that saman does not know")
+            raise ImportError(f"Keras {VERSION} sums gradients in a place that saman does not know")
         optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
 
 
@@ -180,11 +189,11 @@ def load_keras_file(path: Path) -> Any:
     return keras.models.load_model(str(path), compile=False)
 
 
-def save_serving(model: Any, path: Path, serve: Callable[[Any], Any], signature: Any) -> None:
-    """Write a SavedModel whose serving signature is ``serve``, which takes ``signature`` (a nest of TensorSpecs)."""
+def save_serving(model: Any, path: Path, serve: Callable[..., Any], signature: Sequence[Any]) -> None:
+    """Write a SavedModel whose serving signature is ``serve``, which takes ``signature`` (named TensorSpecs)."""
     module = tf.Module()
     module.variables_ = [tensor_of(variable) for variable in model.variables]
-    module.serve = tf.function(serve, input_signature=[signature], autograph=False)
+    module.serve = tf.function(serve, input_signature=list(signature), autograph=False)
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
 
 

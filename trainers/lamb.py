@@ -10,7 +10,7 @@ from typing import Any
 from saman.trainers.keras_compat import KERAS_2, keras, tf
 
 
-class Lamb(keras.optimizers.Optimizer):  # type: ignore[name-defined]
+class Lamb(keras.optimizers.Optimizer):
     """m and v as in Adam; r = m̂/(√v̂ + ε); x ← x − η · ‖x‖/‖r + λx‖ · (r + λx), the ratio 1 where a norm is 0."""
 
     def __init__(self, beta_1: float, beta_2: float, epsilon: float, decay: float, **options: Any) -> None:

@@ -70,8 +70,7 @@ class Program:
 
 def input_shape(program_input: Any) -> Any:
     """Shapes of one example, without the batch axis: a tuple, or a nest of them."""
-    shapes = tf.nest.map_structure(lambda one: tuple(one.shape[1:]), program_input)
-    return shapes
+    return tf.nest.map_structure(lambda one: tuple(one.shape[1:]), program_input)
 
 
 def normalized_spec(spec: Any, normalize: Callable[[Any], Any] | None) -> Any:

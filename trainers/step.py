@@ -1,9 +1,9 @@
 """One optimiser step of data parallelism, as one graph: Σ of gradients here, Σ over ranks, ÷ examples, update.
 
-    micro-batches of a rank ──► Σ gradients, Σ moved statistics, [Σ loss, Σ correct, count, stop]
-                                   │ strategy.combine: once, over all ranks
-                                   ▼
-                  ÷ global count ──► clip ──► optimiser (skipped on all ranks where half precision overflowed)
+micro-batches of a rank ──► Σ gradients, Σ moved statistics, [Σ loss, Σ correct, count, stop]
+                               │ strategy.combine: once, over all ranks
+                               ▼
+              ÷ global count ──► clip ──► optimiser (skipped on all ranks where half precision overflowed)
 """
 
 from __future__ import annotations
@@ -49,12 +49,15 @@ class DataParallelStep:
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
         self.exchange = exchange
+        self.part = 0 if strategy.chief else None
+        self.parts = 1
         self._variables = list(program.model.trainable_variables)
         self._statistics = keras_compat.statistics(program.model)
         self._random = len(keras_compat.random_sources(program.model))
         batches = [tf.nest.map_structure(_any_length, program.element_spec) for _ in strategy.ranks]
         numbers = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64), tf.TensorSpec([], tf.float64)]
         self._train = tf.function(self._whole_step, input_signature=[*numbers, batches], autograph=False)
+        self._predict = tf.function(self._prediction, input_signature=[batches[0][0]], autograph=False)
         self._validate = tf.function(self._validation_step, input_signature=[batches], autograph=False)
 
     # ---- what the loop calls ------------------------------------------------------------------------------
@@ -69,6 +72,10 @@ class DataParallelStep:
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """float64[4]: sums over the examples of this process alone, in inference mode."""
         return np.asarray(self._validate(list(batches)))
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Outputs for a batch of raw inputs, in inference mode, on the first device of this process."""
+        return np.asarray(self._predict(inputs))
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a checkpoint needs of the weights and the optimiser."""
@@ -198,6 +205,9 @@ class DataParallelStep:
             return tf.stack([loss, correct, _double(tf.shape(labels)[0]), _double(0.0)])
 
         return tf.cond(tf.shape(batch[1])[0] > 0, measured, lambda: tf.zeros([4], tf.float64))
+
+    def _prediction(self, inputs: Any) -> Any:
+        return self.strategy.each_rank(lambda here, one: self.program.predict(one), [inputs] * len(self.slices))[0]
 
     def _shape_of_sums(self) -> _Sums:
         return _Sums(

@@ -1,4 +1,4 @@
-"""The models that saman ships by name, and the user's function. Their last layer gives probabilities in full precision."""
+"""The models that saman ships by name, and the user's function; the last layer gives probabilities in float32."""
 
 from __future__ import annotations
 

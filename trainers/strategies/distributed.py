@@ -21,7 +21,7 @@ class Distributed:
         self.size = int(strategy.num_replicas_in_sync)
         self.ranks = ranks
         self.chief = 0 in ranks
-        self._sum = tf.function(self._sum_of_replicas, input_signature=[tf.TensorSpec([None], tf.float64)])
+        self._sum = tf.function(self._sum_of_replicas)
 
     def scope(self) -> AbstractContextManager[Any]:
         scope: AbstractContextManager[Any] = self._strategy.scope()
@@ -30,7 +30,7 @@ class Distributed:
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
         def on_replica() -> R:
             # Each replica is traced on its own, with a number that is known while tracing.
-            here = int(tf.distribute.get_replica_context().replica_id_in_sync_group) - self.ranks[0]
+            here = int(tf.get_static_value(_context().replica_id_in_sync_group)) - self.ranks[0]
             return function(here, inputs[here])
 
         results = self._strategy.run(on_replica)
@@ -40,7 +40,18 @@ class Distributed:
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
-        return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, dense))
+        if len(self.ranks) == self.size:
+            return list(_context().all_reduce(tf.distribute.ReduceOp.SUM, dense))
+        # Across processes each tensor would be a collective of its own, which costs a round trip: one per type.
+        summed: list[Any] = [None] * len(dense)
+        for dtype in sorted({one.dtype for one in dense}, key=lambda one: one.name):
+            places = [place for place, one in enumerate(dense) if one.dtype == dtype]
+            flat = tf.concat([tf.reshape(dense[place], [-1]) for place in places], 0)
+            total = _context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
+            parts = tf.split(total, [dense[place].shape.num_elements() for place in places])
+            for place, part in zip(places, parts, strict=True):
+                summed[place] = tf.reshape(part, dense[place].shape)
+        return summed
 
     def total(self, values: np.ndarray) -> np.ndarray:
         if len(self.ranks) == self.size:
@@ -57,3 +68,7 @@ class Distributed:
 
     def close(self) -> None:
         pass
+
+
+def _context() -> Any:
+    return tf.distribute.get_replica_context()
