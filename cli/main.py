@@ -60,12 +60,21 @@ def make_app() -> typer.Typer:
     return app
 
 
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
-    if version:
+def _say_version(wanted: bool) -> None:
+    if wanted:
         from saman import __version__
 
         typer.echo(f"saman {__version__}")
         raise typer.Exit
+
+
+# Eager: without it click asks for a command before it looks at the option.
+def _version(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and end.", callback=_say_version, is_eager=True
+    ),
+) -> None:
+    pass
 
 
 def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
