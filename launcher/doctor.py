@@ -32,7 +32,7 @@ Inventory = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``needed``: ``saman run`` cannot train here without it. ``remedy``: what to do, if anything."""
+    """One thing looked at. ``needed``: ``saman run`` cannot train here without it. ``remedy``: what to do about it."""
 
     name: str
     state: State

@@ -1,4 +1,4 @@
-"""Holds the floors of the house: a room imports only from the floors below it, and only ranks' code imports TensorFlow."""
+"""Holds the floors of the house: a room imports only from those below it, and only ranks' code imports TensorFlow."""
 
 from __future__ import annotations
 
