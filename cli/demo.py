@@ -61,9 +61,14 @@ def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
 
     from saman.cli.view import number, plain, seconds
 
-    table = Table(box=None, pad_edge=False, header_style="bold", title="one experiment file, two strategies")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title="one experiment file, two strategies; samples/s is the median over windows of 10 steps",
+    )
     table.title_justify = "left"
-    for heading in ("strategy", "ranks", "samples/s, median", "middle half of windows", "windows", "val_accuracy", "time"):
+    for heading in ("strategy", "ranks", "samples/s", "middle half", "windows", "val_accuracy", "time"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     for row, outcome in zip(comparison.rows, outcomes, strict=True):
         middle = plain(row.quartiles and f"{number(row.quartiles[0])} – {number(row.quartiles[1])}")
@@ -83,7 +88,8 @@ def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
 def _say_weights(console: Console, comparison: Comparison) -> None:
     difference, tensor = comparison.weight_difference
     if comparison.same_weights:
-        told = f"both end with the same weights: ‖difference‖ ÷ ‖weights‖ ≤ {difference:.1e} for every tensor"
+        how = f"‖difference‖ ÷ ‖weights‖ ≤ {difference:.0e} for every tensor" if difference else "bit for bit"
+        told = f"both end with the same weights: {how}"
         console.print(told, style="green", soft_wrap=True)
     else:
         told = f"the weights differ: ‖difference‖ ÷ ‖weights‖ = {difference:.1e} in {tensor}; this should not be"

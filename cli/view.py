@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from saman.launcher.progress import Progress as RunProgress
 
+# TensorFlow says this at every start, whatever its log level; the rank's log has it all the same.
+CHATTER = re.compile(
+    r"^(WARNING: All log messages before absl::InitializeLog|[I]\d{4} [\d:.]+ +\d+ |To enable the following)"
+)
 METRICS = ("accuracy", "val_loss", "val_accuracy")
 
 
@@ -53,8 +58,8 @@ class RunView:
             self.console.print(Text(f"{self.title}: {told}"), soft_wrap=True)
 
     def line(self, rank: int, text: str) -> None:
-        """A line that a rank printed, marked with the rank unless it is the chief's."""
-        if not self.quiet:
+        """A line that a rank printed, marked with the rank unless it is the chief's; TensorFlow's chatter is left out."""
+        if not self.quiet and not CHATTER.match(text):
             mark = Text(f"[{rank}] ", style="dim") if rank else Text("")
             self.console.print(mark + Text.from_ansi(text), soft_wrap=True)
 
@@ -79,8 +84,6 @@ def describe(progress: RunProgress) -> str:
     parts += [f"{name} {progress.metrics[name]:.4g}" for name in METRICS if name in progress.metrics]
     if progress.remaining_seconds is not None:
         parts.append(f"{seconds(progress.remaining_seconds)} left")
-    if progress.behind is not None:
-        parts.append(f"rank {progress.behind} is behind")
     return "  ".join(parts) or progress.phase
 
 

@@ -1,0 +1,170 @@
+"""Checkpoints: one folder per step, independent of the strategy, visible by one rename, checked by SHA-256 when read.
+
+    checkpoints/step-00000123/{checkpoint.json, part-00000.npz, …}
+
+A part holds named arrays; ranks that hold different layers write a part each, and a reader gets their union.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saman.configs.errors import UserError
+from saman.configs.files import read_json, write_json, write_whole
+
+SCHEMA = 1
+_JSON = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: ``step`` steps are done, ``batch`` of them in ``epoch``; what the loop carries along."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    epoch_sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    best: float | None = None
+    best_step: int | None = None
+    without_improvement: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ended: bool = False
+
+
+class Damaged(Exception):  # noqa: N818  (it says what the checkpoint is)
+    """A checkpoint that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk."""
+
+    path: Path
+
+    @property
+    def step(self) -> int:
+        """Steps done when it was written."""
+        return int(self.path.name.removeprefix("step-"))
+
+    def read(self) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]]:
+        """Position, arrays and the facts it was written with; raises ``Damaged``."""
+        header = read_json(self.path / _JSON)
+        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+            raise Damaged(f"{_JSON} is missing, torn or of another schema")
+        arrays: dict[str, np.ndarray] = {}
+        for name, digest in header["files"].items():
+            arrays.update(_arrays(self.path / name, digest))
+        position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
+        return Position(**position), arrays, header["facts"]
+
+
+def find(folder: Path) -> list[Checkpoint]:
+    """Every complete checkpoint, newest first."""
+    names = (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    return sorted((Checkpoint(path) for path in names), key=lambda one: -one.step)
+
+
+def newest_sound(folder: Path) -> Iterator[tuple[Checkpoint, str | None]]:
+    """Checkpoints from the newest on, each with what is wrong with it, up to and including the first sound one."""
+    for checkpoint in find(folder):
+        try:
+            checkpoint.read()
+        except Damaged as problem:
+            yield checkpoint, str(problem)
+        else:
+            yield checkpoint, None
+            return
+
+
+def draft(folder: Path, step: int) -> Path:
+    """Where the parts of a checkpoint are written before it becomes visible."""
+    return folder / f".step-{step:08d}.tmp"
+
+
+def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write one part of a checkpoint that is not yet visible."""
+    place = draft(folder, step)
+    place.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stubs take the names for flags
+    write_whole(place / f"part-{part:05d}.npz", buffer.getvalue())
+
+
+def publish(folder: Path, position: Position, parts: int, facts: Mapping[str, Any]) -> Checkpoint:
+    """Make the checkpoint of ``position`` visible once all its parts are written; replaces one of the same step."""
+    place = draft(folder, position.step)
+    names = [f"part-{part:05d}.npz" for part in range(parts)]
+    files = {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in names}
+    header = {"schema": SCHEMA, "position": asdict(position), "facts": dict(facts), "files": files}
+    write_json(place / _JSON, header)
+    final = folder / f"step-{position.step:08d}"
+    if final.exists():
+        old = folder / f".old-{final.name}.tmp"
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+        place.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        place.rename(final)
+    _sync(folder)
+    return Checkpoint(final)
+
+
+def discard(folder: Path, keep: int, also: int | None) -> None:
+    """Remove all but the newest ``keep`` checkpoints and that of step ``also``."""
+    for checkpoint in find(folder)[keep:]:
+        if checkpoint.step != also:
+            hidden = checkpoint.path.with_name(f".old-{checkpoint.path.name}.tmp")
+            checkpoint.path.rename(hidden)  # at once out of sight, however long removal takes
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def discard_drafts(folder: Path) -> None:
+    """Remove what a killed writer left."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def check_same_training(facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` where a checkpoint was written by a training whose steps were others than ``now``'s."""
+    different = sorted(key for key in {*facts, *now} if facts.get(key) != now.get(key))
+    if different:
+        was = ", ".join(f"{key}: {json.dumps(facts.get(key))}" for key in different)
+        raise UserError(
+            f"the checkpoints were written with other values of {', '.join(different)}",
+            where="experiment.yaml",
+            remedy=f"resume with {was}; or start a new run",
+        )
+
+
+def _arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path.name} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Damaged(f"{path.name} is not the file that was written (SHA-256 differs)")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path.name} is no archive of arrays: {error}") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
