@@ -1,0 +1,78 @@
+"""Energy of a run where a meter exists: RAPL for processors, NVML for NVIDIA GPUs; everything on the machine counts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.files import read_json, write_json
+
+_POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counters of one moment: microjoules of each RAPL package with where it wraps, millijoules of each GPU."""
+
+    packages: dict[str, tuple[int, int]]
+    gpus: dict[str, int]
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """Names of the meters that were found."""
+        return (*sorted(self.packages), *sorted(self.gpus))
+
+
+def read_meters(powercap: Path = _POWERCAP) -> Reading:
+    """What the meters of this machine show now; empty where there are none or they may not be read."""
+    packages = {}
+    for folder in powercap.glob("intel-rapl:[0-9]*"):
+        if folder.name.count(":") != 1:
+            continue  # a part of a package, already counted in it
+        with contextlib.suppress(OSError, ValueError):
+            now = int((folder / "energy_uj").read_text())
+            packages[f"rapl {folder.name}"] = (now, int((folder / "max_energy_range_uj").read_text()))
+    return Reading(packages, dict(_gpus()))
+
+
+def _gpus() -> Iterator[tuple[str, int]]:
+    try:
+        import pynvml  # type: ignore[import-not-found, unused-ignore]
+
+        pynvml.nvmlInit()
+    except Exception:  # no library, no driver, no GPU: there is no meter
+        return
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(pynvml.NVMLError):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            yield f"nvml gpu {index}", int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+
+
+def joules_between(before: Reading, after: Reading) -> float | None:
+    """Joules that all meters counted between two readings; none without a meter in both. A counter may wrap once."""
+    total, found = 0.0, False
+    for name, (start, limit) in before.packages.items():
+        if name in after.packages:
+            found = True
+            total += ((after.packages[name][0] - start) % max(limit, 1)) / 1e6
+    for name, count in before.gpus.items():
+        if name in after.gpus:
+            found = True
+            total += (after.gpus[name] - count) / 1e3
+    return total if found else None
+
+
+def record_energy(run: Path, before: Reading, after: Reading) -> None:
+    """Leave what the meters counted beside the run; nothing where there is no meter."""
+    joules = joules_between(before, after)
+    if joules is not None:
+        write_json(run / "energy.json", {"schema": 1, "joules": joules, "meters": list(before.meters)})
+
+
+def energy_of(run: Path) -> float | None:
+    """Joules that were recorded for a run."""
+    value = read_json(run / "energy.json")
+    joules = value.get("joules") if isinstance(value, dict) else None
+    return float(joules) if isinstance(joules, int | float) else None
