@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from saman.launcher.run_folder import RunFolder
     from saman.launcher.supervise import Outcome
 
+LAST_LINES = 12
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...", help="A shipped name or a YAML file, then overrides."),
@@ -126,8 +127,8 @@ def tell(console: Console, outcome: Outcome, published: dict[str, Any]) -> None:
     good = outcome.exit_code == ExitCode.DONE
     head = Text("✓ " if good else "✗ ", style="bold green" if good else "bold red")
     console.print(head + Text(outcome.message), soft_wrap=True)
-    for line in outcome.starter_lines if not good else ():
-        console.print(Text("  " + line, style="dim"), soft_wrap=True)
+    if not good:
+        _tell_failure(console, outcome)
     summary = outcome.run.summary() or {}
     rate = summary.get("samples_per_second")
     figures = [seconds(outcome.seconds), *([f"{number(rate)} samples/s"] if rate else [])]
@@ -140,6 +141,23 @@ def tell(console: Console, outcome: Outcome, published: dict[str, Any]) -> None:
     if "not_published" in published:
         console.print(Text(f"  not published: {published['not_published']}", style="yellow"), soft_wrap=True)
     console.print(Text(f"  {shown(outcome.run.path)}", style="dim"), soft_wrap=True)
+
+
+def _tell_failure(console: Console, outcome: Outcome) -> None:
+    """Print what each first failing rank said last; what the start method printed, where no rank could say anything."""
+    from rich.text import Text
+
+    from saman.cli.view import CHATTER
+
+    failed = outcome.failure.first if outcome.failure else ()
+    for rank in failed:
+        if rank.message:
+            console.print(Text(f"  rank {rank.rank}: {rank.message}", style="red"), soft_wrap=True)
+        lines = [line for line in rank.last_lines if not CHATTER.match(line)][-LAST_LINES:]
+        for line in lines if rank.rank else ():  # the chief's lines were shown as they came
+            console.print(Text(f"  [{rank.rank}] {line}", style="dim"), soft_wrap=True)
+    for line in () if failed else outcome.starter_lines:
+        console.print(Text("  " + line, style="dim"), soft_wrap=True)
 
 
 def shown(path: Path) -> str:

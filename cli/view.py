@@ -58,7 +58,7 @@ class RunView:
             self.console.print(Text(f"{self.title}: {told}"), soft_wrap=True)
 
     def line(self, rank: int, text: str) -> None:
-        """A line that a rank printed, marked with the rank unless it is the chief's; TensorFlow's chatter is left out."""
+        """A line that a rank printed, marked unless it is the chief's; TensorFlow's chatter is left out."""
         if not self.quiet and not CHATTER.match(text):
             mark = Text(f"[{rank}] ", style="dim") if rank else Text("")
             self.console.print(mark + Text.from_ansi(text), soft_wrap=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
 from saman.launcher.checkpoint import newest_sound
 from saman.launcher.progress import samples_per_second
 from saman.launcher.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Strategies sum in different orders: about 1e-7 per step in float32, grown over a whole training.
 SAME_WEIGHTS = 1e-3
@@ -77,7 +81,7 @@ def _difference(reference: RunFolder, other: RunFolder) -> tuple[float, str]:
     return max(found)
 
 
-def _weights(run: RunFolder) -> dict[str, "np.ndarray"]:
+def _weights(run: RunFolder) -> dict[str, np.ndarray]:
     for checkpoint, problem in newest_sound(run.checkpoints):
         if problem is None:
             arrays = checkpoint.read()[1]
