@@ -12,6 +12,7 @@ from saman.configs.script import Script
 if TYPE_CHECKING:
     from saman.configs.experiment import Experiment
 
+SEARCH_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 # Left behind by an enclosing run or job: a rank that believed them would take itself for another.
 _STRAY_PREFIXES = (
     *("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_FILE_", "OMPI_APP_", "OMPI_FIRST_RANKS", "OMPI_COMMAND", "OMPI_ARGV"),
@@ -32,7 +33,7 @@ _STRAY = frozenset(
     {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_HOSTNAME", "HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS", "TF_CONFIG"}
 )
 _KEPT_PREFIXES = ("PMIX_MCA_",)
-_FORWARDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX")
+_FORWARDED = (*SEARCH_PATHS, "VIRTUAL_ENV", "CONDA_PREFIX")
 _FORWARDED_PREFIXES = ("HOROVOD_", "NCCL_", "TF_", "XLA_", "KERAS_", "CUDA_", "OMP_", "KMP_", "GLOO_")
 
 
@@ -44,7 +45,7 @@ def clean_environment(environ: Mapping[str, str], directory: Path) -> dict[str, 
         for name, value in environ.items()
         if name not in _STRAY and (not name.startswith(_STRAY_PREFIXES) or name.startswith(_KEPT_PREFIXES))
     }
-    for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH"):
+    for name in SEARCH_PATHS:
         if kept.get(name):
             kept[name] = os.pathsep.join(os.path.join(directory, entry) for entry in kept[name].split(os.pathsep))  # noqa: PTH118  ("" and "." too)
     return kept

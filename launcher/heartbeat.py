@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -128,28 +129,43 @@ def limit_seconds(phase: str, limits: Mapping[str, float]) -> float | None:
 def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: float) -> Stall | None:
     """The stall that the newest beats (by first rank of each process) show at ``now``; ``None`` while all is well.
 
-    Ranks wait for each other, so one that hangs stops all. Behind is, in this order: who no longer answers, who has
-    made the fewest steps, who is in an earlier phase; where that leaves several, all are named.
+    Ranks wait for each other, so one that hangs stops all. It is those behind that count, and the limits of their
+    phases: who waits in ``train`` for a rank that compiles has not stalled.
     """
-    overdue = {rank: beat for rank, beat in beats.items() if _overdue(beat, limits, now)}
+    running = {rank: beat for rank, beat in beats.items() if beat.phase != "done"}
+    overdue = {rank: beat for rank, beat in running.items() if _overdue(beat, limits, now)}
     if not overdue:
         return None
-    running = {rank: beat for rank, beat in beats.items() if beat.phase != "done"}
-    newest = max(beat.alive for beat in running.values())
-    silent = {rank: beat for rank, beat in running.items() if newest - beat.alive > ALIVE_SECONDS + 2 * WRITE_SECONDS}
-    if silent and len(silent) < len(running):
-        behind, reason = silent, "it does not answer (stopped, swapped out, or its node is gone)"
-    else:
-        place = {rank: (beat.epoch, beat.step, _order(beat.phase)) for rank, beat in running.items()}
-        least = min(place.values())
-        behind = {rank: running[rank] for rank, where in place.items() if where == least}
-        reason = "it is behind the others" if len(behind) < len(running) else "all ranks stand at the same step"
-        frozen = {rank: beat for rank, beat in running.items() if beat.process_state in ("T", "t")}
-        if frozen:
-            behind, reason = frozen, "its process is stopped (SIGSTOP)"
+    behind, reason = _behind(running, overdue)
+    if not all(rank in overdue for rank in behind):
+        return None
     first = min(behind.values(), key=lambda beat: beat.time)
-    limit = limit_seconds(first.phase, limits) or min(limits.values())
+    limit = limit_seconds(first.phase, limits) or 0.0
     return Stall(tuple(sorted(behind)), first.phase, first.step, now - first.time, limit, reason)
+
+
+def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[dict[int, Beat], str]:
+    """Who holds up the others, and how that shows: a stopped process, one that no longer answers, the fewest steps."""
+    stopped = {rank: beat for rank, beat in overdue.items() if beat.process_state in ("T", "t")}
+    if stopped:
+        return stopped, "its process is stopped (SIGSTOP)"
+    newest = max(beat.alive for beat in running.values())
+    silent = {rank: beat for rank, beat in overdue.items() if newest - beat.alive > ALIVE_SECONDS + 2 * WRITE_SECONDS}
+    if silent:
+        return silent, "it does not answer (stopped, swapped out, or its node is gone)"
+    if all(beat.phase == "script" for beat in running.values()):
+        return dict(overdue), "it neither computes nor prints"
+    place = {rank: (beat.epoch, beat.step, _order(beat.phase)) for rank, beat in running.items()}
+    least = min(place.values())
+    behind = {rank: running[rank] for rank, where in place.items() if where == least}
+    if len(behind) < len(running):
+        return behind, "it is behind the others"
+    phases = Counter(beat.phase for beat in behind.values())
+    if len(phases) > 1:  # at one step the others wait for those who do something else
+        odd = min(phases, key=lambda phase: (phases[phase], phase == "train"))
+        chosen = {rank: beat for rank, beat in behind.items() if beat.phase == odd}
+        return chosen, f"the others are in phase {phases.most_common(1)[0][0]}"
+    return behind, "all ranks stand at the same step"
 
 
 def _overdue(beat: Beat, limits: Mapping[str, float], now: float) -> bool:

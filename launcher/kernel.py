@@ -57,14 +57,34 @@ def descendants(of: Iterable[int], among: dict[int, Seen] | None = None) -> dict
         above |= set(more)
 
 
-def members(run: Path, attempt: int) -> dict[int, Seen]:
-    """Every live process of an attempt, but this one: those whose environment names it, and all below them."""
-    marks = {f"SAMAN_RUN={run}".encode(errors="surrogateescape"), f"SAMAN_ATTEMPT={attempt}".encode()}
+def members(run: Path, attempt: int, **variables: str) -> dict[int, Seen]:
+    """Every live process of an attempt, but this one: those whose environment names it, and all below them.
+
+    More ``variables`` narrow it down, such as ``SAMAN_PROCESS`` to one process of the attempt and what it started.
+    """
+    wanted = {"SAMAN_RUN": str(run), "SAMAN_ATTEMPT": str(attempt), **variables}
+    marks = {f"{name}={value}".encode(errors="surrogateescape") for name, value in wanted.items()}
     among = everybody()
     marked = {pid: one for pid, one in among.items() if marks <= _environment(pid)}
     found = marked | descendants(marked, among)
     found.pop(os.getpid(), None)
     return found
+
+
+def guard(find: Callable[[], dict[int, Seen]]) -> None:
+    """Fork a process that kills what ``find`` finds once this one is gone, even by SIGKILL."""
+    watched, held = os.pipe()
+    if os.fork():
+        os.close(watched)  # the other end stays open until the kernel closes it
+        return
+    try:
+        os.setsid()
+        os.dup2(watched, 0)
+        os.closerange(1, 4096)  # nobody may wait for what the guard holds open
+        os.read(0, 1)
+        kill_until_gone(find, seconds=5.0)
+    finally:
+        os._exit(0)
 
 
 def _environment(pid: int) -> set[bytes]:

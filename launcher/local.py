@@ -14,7 +14,7 @@ from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.files import write_json, write_whole
 from saman.configs.records import State
 from saman.configs.script import Script
-from saman.launcher.environment import clean_environment, forwarded, job_environment
+from saman.launcher.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
 from saman.launcher.horovod_build import horovod_build, module_origin
 from saman.launcher.machine import Node, this_node
 from saman.launcher.mpi import find_mpi
@@ -152,7 +152,8 @@ def make_plan(
     placement = place(spec.resources, spec.devices_per_process, nodes)
     command, horovod, python = _program(spec, run or options.runs_dir.absolute() / spec.name / "RUN", path)
     facts = options.facts or gather_facts(python, inherited)
-    environment = job_environment(spec, directory, code_path, os.environ)
+    moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
+    environment = moved | job_environment(spec, directory, code_path, os.environ)
     job = Job(
         run or options.runs_dir.absolute() / spec.name / "RUN",
         attempt,
@@ -199,7 +200,7 @@ def _program(spec: Experiment | Script, run: Path, path: str) -> tuple[tuple[str
     """The command of each process, whether it may use Horovod, and the Python whose Horovod that is."""
     if isinstance(spec, Script):
         return tuple(spec.command), True, _interpreter(spec.command, path)
-    return (sys.executable, "-m", "saman.trainers.worker", str(run)), spec.train.strategy == "horovod", None
+    return (sys.executable, "-m", "saman.trainers.worker", str(run)), spec.uses_horovod, None
 
 
 def _interpreter(command: Sequence[str], path: str) -> str | None:

@@ -148,12 +148,15 @@ class _Wrapper:
             gpus=self.gpus or (),
             wrapper_pid=os.getpid(),
         )
-        log = self.attempt.log(self.rank)
+        log, process = self.attempt.log(self.rank), str(self.process.index)
         with log.open("ab", buffering=0) as output:
             try:
                 child = self._start(command, self._environment(), output)
             except OSError as error:
                 return self._not_started(record, command, error)
+            # A start method may kill this wrapper without warning: the guard then ends what it has started. It goes
+            # with the program's other descendants when all is well; what it watches is never closed by hand.
+            kernel.guard(lambda: kernel.members(self.run.path, self.attempt.number, SAMAN_PROCESS=process))
             seen = kernel.see(child.pid)
             record = record.ending(pid=child.pid, pid_started=seen.started if seen else None, started=time.time())
             self._started(record)
@@ -231,7 +234,7 @@ class _Wrapper:
     def _watch(self, child: _Child, log: Path) -> None:
         """Until the program has ended: pass signals on, show that this process lives."""
         motion = _Motion(child.pid, log, Heartbeat(self.attempt.heartbeat(self.rank))) if self.run.is_script else None
-        shown = time.monotonic()
+        shown = looked = time.monotonic()
         while True:
             caught = signal.sigtimedwait(_WATCHED, 1.0)
             if caught is not None and caught.si_signo != signal.SIGCHLD:
@@ -241,12 +244,13 @@ class _Wrapper:
             now = time.monotonic()
             if child.kill_at is not None and now >= child.kill_at:
                 _signal_group(child.pid, signal.SIGKILL)
+            if motion and now - looked >= 1.0:
+                looked = now
+                motion.look()
             if now - shown >= ALIVE_SECONDS:
                 shown = now
                 with contextlib.suppress(OSError):
                     os.utime(self.attempt.rank_record(self.rank))
-                if motion:
-                    motion.look()
         if motion:
             motion.heartbeat.close()
 

@@ -142,6 +142,7 @@ class _Supervisor:
         self.said: deque[str] = deque(maxlen=STARTER_LINES)
         self.readers: list[threading.Thread] = []
         self.signals: list[int] = []
+        self.lost: dict[int, int] = {}  # start processes that a signal ended before anybody was stopped
         self.failed_at: float | None = None
         self.stall: Stall | None = None
         self.began = time.monotonic()
@@ -195,7 +196,7 @@ class _Supervisor:
 
     def _watch_ranks(self) -> None:
         looked = time.monotonic()
-        while any(process.poll() is None for process in self.ranks):
+        while None in [process.poll() for process in self.ranks]:
             time.sleep(TICK_SECONDS)
             self._take_events()
             self._show_lines()
@@ -208,6 +209,9 @@ class _Supervisor:
         self._take_events()
 
     def _must_stop(self, now: float) -> bool:
+        for index, process in enumerate(self.ranks):
+            if process.returncode is not None and process.returncode < 0:
+                self.lost.setdefault(index, -process.returncode)
         if signal.SIGUSR1 in self.signals:
             self.signals = [number for number in self.signals if number != signal.SIGUSR1]
             self.run.request_stop("SIGUSR1", "supervisor")
@@ -346,22 +350,21 @@ class _Supervisor:
         }
         return {rank: record for rank, record in found.items() if record is not None}
 
-    def _account_for_the_lost(self, records: dict[int, RankRecord]) -> None:
+    def _account_for_the_lost(self, records: Mapping[int, RankRecord]) -> None:
         """Record the end of processes whose wrapper could not: it was killed itself, or its node is gone."""
-        for rank, record in list(records.items()):
-            if record.has_ended:
+        for process in self.placement.processes:
+            record, number = records.get(process.first_rank), self._wrapper_signal(process.index)
+            if (record is None and number is None) or (record is not None and record.has_ended):
                 continue
-            number = self._wrapper_signal(rank)
             stopped = number is None and bool(self.signals or self.failed_at)
             facts: dict[str, Any] = {"signal": number} if number else {}
-            self._append("rank_exited", rank=rank, node=record.node, stopped=stopped, last_lines=[], **facts)
+            self._append(
+                "rank_exited", rank=process.first_rank, node=process.node, stopped=stopped, last_lines=[], **facts
+            )
 
-    def _wrapper_signal(self, rank: int) -> int | None:
-        """The signal that ended the wrapper of ``rank``, where it was started from here and not stopped from here."""
-        if self.start.starter != "processes":
-            return None
-        code = self.ranks[self.placement.of_rank(rank).index].returncode
-        return -code if code is not None and code < 0 and not self.signals else None
+    def _wrapper_signal(self, index: int) -> int | None:
+        """The signal that ended the wrapper of a process, where it was started from here and not stopped from here."""
+        return self.lost.get(index) if self.start.starter == "processes" else None
 
     def _append(self, kind: str, **facts: Any) -> None:
         self.run.append(kind, "supervisor", self.attempt.number, **facts)

@@ -80,7 +80,7 @@ class Start:
         shared = {
             name: value
             for name, value in self.commands[0].environment.items()
-            if all(one.environment.get(name) == value for one in everyone)
+            if all(one.environment.get(name) == value for one in self.commands)
         }
         lines = [f"cd {shlex.quote(str(directory))}"] if directory else []
         lines += [f"export {name}={shlex.quote(value)}" for name, value in shared.items()]
