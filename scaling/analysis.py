@@ -1,4 +1,4 @@
-"""Everything a report says about a set of runs, as values: points with intervals, tests, laws, predictions, findings."""
+"""Everything a report says about runs, as values: points with intervals, tests, laws, predictions, findings."""
 
 from __future__ import annotations
 

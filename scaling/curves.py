@@ -13,7 +13,7 @@ from saman.scaling.results import Run
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a reader must know. ``kind`` is one word for programs, ``hides`` whether a curve is not drawn for it."""
+    """Something a reader must know; ``kind`` is for programs, ``hides`` whether a curve is not drawn for it."""
 
     kind: str
     text: str
@@ -56,7 +56,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _by_batch(runs: list[Run]) -> list[list[Run]]:
-    """Runs apart by batch where the batch is an axis; together where it only changes along the ranks, which is wrong."""
+    """Runs apart by batch where it is an axis; together where it only changes along the ranks, which is wrong."""
     weak = runs[0].batch_per_rank is not None
     apart: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
