@@ -21,6 +21,7 @@ COMMANDS = {
     "logs": ("saman.cli.follow", "logs"),
     "wait": ("saman.cli.follow", "wait"),
     "cancel": ("saman.cli.follow", "cancel"),
+    "study": ("saman.cli.study", "study"),
     "models": ("saman.cli.models", "app"),
     "clusters": ("saman.cli.clusters", "app"),
     "quota": ("saman.cli.quota", "quota"),
