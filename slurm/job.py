@@ -225,6 +225,8 @@ class _Start:
     def _ended(self, outcome: Outcome) -> int:
         """The exit code, after asking Slurm whether somebody cancelled the job, and whether a node is gone."""
         _say(outcome.message)
+        if outcome.state is State.FAILED and not outcome.failure:
+            print("\n".join(outcome.starter_lines), flush=True)
         if outcome.state is State.COMPLETED:
             return ExitCode.DONE
         if self._cancelled_by_user():

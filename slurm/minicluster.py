@@ -27,7 +27,11 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 
 def missing_packages() -> list[str]:
     """The Debian/Ubuntu packages that a minicluster needs and this machine lacks."""
-    return sorted({package for command, package in _PACKAGES.items() if shutil.which(command, path=_PATH) is None})
+    missing = {package for command, package in _PACKAGES.items() if shutil.which(command, path=_PATH) is None}
+    # Slurm's mpi/pmix opens libpmix.so by this very name, which only the -dev package has.
+    if not any(Path("/usr/lib").glob("*/pmix*/lib/libpmix.so")):
+        missing.add("libpmix-dev")
+    return sorted(missing)
 
 
 def require_packages() -> None:

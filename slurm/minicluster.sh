@@ -9,7 +9,8 @@
 #   minicluster.sh start NODE      ... and comes back
 #   minicluster.sh stop-slurmd NODE | start-slurmd NODE   only the slurmd; running steps live on
 #
-# Debian 12: apt-get install -y --no-install-recommends slurm-wlm munge slurmdbd mariadb-server-core
+# Debian 12: apt-get install -y --no-install-recommends slurm-wlm munge slurmdbd mariadb-server-core \
+#   libpmix-dev   (for srun --mpi=pmix)
 # Settings (environment): the SAMAN_MINICLUSTER_* below. Runs as root or as an ordinary user; an ordinary user
 # can run jobs only as himself. No process is ended that is not in $SAMAN_MINICLUSTER_ROOT/run with its start time.
 set -euo pipefail
