@@ -22,6 +22,7 @@ from saman.configs.errors import UserError
 from saman.configs.files import read_json, write_json
 from saman.launcher.run_folder import RunFolder
 from saman.registry import disk, log, manifest, serving_config
+from saman.registry.gates import PublishRefused, at_publish
 from saman.registry.layout import KERAS_FILE, MANIFEST, VALIDATION, WARMUP, ModelFolder, model_folder
 from saman.registry.log import Entry
 from saman.registry.manifest import Manifest, RunRecord
@@ -32,10 +33,6 @@ from saman.registry.warmup import warmup_file
 _WARMUP_EXAMPLES = 8
 _STALE_SECONDS = 7 * 86400.0
 _EXPORTED = {"model.keras": KERAS_FILE, "validation.npz": VALIDATION}
-
-
-class PublishRefused(UserError):  # noqa: N818  (a decision, not a fault)
-    """The run is fine, but a condition or a gate keeps it from becoming a version."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +70,14 @@ def publish(
     if not (run.export / "saved_model").is_dir() and before is not None:
         return before
     exported = _checked_export(run)
-    _condition_holds(run, exported)
-    with disk.explained(folder.path, "the models folder"):
-        try:
+    try:
+        _condition_holds(run, exported)
+        with disk.explained(folder.path, "the models folder"):
             return _publish(run, folder, exported, why=why, who=who or log.me())
-        except FileNotFoundError:
-            # Another publisher of the same run may have moved the files away meanwhile.
-            other = _published_before(run, folder)
-            if other is None:
-                raise
-            return other
+    except PublishRefused as refusal:
+        with contextlib.suppress(OSError):
+            run.append("not_published", "registry", model=folder.name, reason=refusal.problem)
+        raise
 
 
 def _publish(run: RunFolder, folder: ModelFolder, exported: Mapping[str, Any], *, why: str, who: str) -> Version:
@@ -93,6 +88,12 @@ def _publish(run: RunFolder, folder: ModelFolder, exported: Mapping[str, Any], *
     staged = folder.staging / disk.token()
     try:
         return _numbered(run, folder, staged, _staged(run, folder, staged, exported, why=why, who=who), why, who)
+    except FileNotFoundError:
+        # Another publisher of the same run may have moved the files away meanwhile.
+        other = _published_before(run, folder)
+        if other is None:
+            raise
+        return other
     finally:
         if staged.name not in _awaited(folder):
             disk.remove_tree(staged)
@@ -109,8 +110,6 @@ def _present(folder: ModelFolder) -> set[int]:
 
 def _numbered(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, why: str, who: str) -> Version:
     """Give the staged version its number, make it visible, and have the run and models.config follow."""
-    from saman.registry.gates import at_publish
-
     gates = at_publish(folder, draft, staged)
     new = True
 
@@ -217,10 +216,10 @@ def _condition_holds(run: RunFolder, exported: Mapping[str, Any]) -> None:
         bound, holds = f"at most {condition.at_most:g}", value is not None and value <= (condition.at_most or 0.0)
     if holds:
         return
-    reason = f"{condition.metric} is {'unknown' if value is None else f'{value:.4g}'}, but must be {bound}"
-    with contextlib.suppress(OSError):
-        run.append("not_published", "registry", model=wanted.model, reason=reason)
-    raise PublishRefused(f"not published: {reason}", where=str(run.path), remedy="publish.if of the experiment decides")
+    problem = (
+        f"not published: {condition.metric} is {'unknown' if value is None else f'{value:.4g}'}, but must be {bound}"
+    )
+    raise PublishRefused(problem, where=str(run.path), remedy="publish.if of the experiment decides")
 
 
 # ---- putting it together ---------------------------------------------------------------------------------------
@@ -273,7 +272,7 @@ def _warmup(model: str, exported: Mapping[str, Any], staged: Path) -> bytes:
     [(name, about)] = inputs.items()
     try:
         with np.load(staged / VALIDATION, allow_pickle=False) as stored:
-            sample = stored["inputs"][:_WARMUP_EXAMPLES].astype(about["dtype"], copy=False)
+            sample = stored[name][:_WARMUP_EXAMPLES].astype(about["dtype"], copy=False)
         return warmup_file(model, exported["signature"].get("name", "serving_default"), name, sample)
     except (KeyError, TypeError, ValueError):
         return b""

@@ -1,0 +1,68 @@
+"""``python -m saman.trainers.convert predict | to | run``: what the registry needs TensorFlow or a runtime for.
+
+Every call writes its findings as JSON to ``--report`` and ends with 0; 3 where the environment lacks something, 1 for
+anything else, with the reason in the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m saman.trainers.convert", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    predict = verbs.add_parser("predict", help="answers of SavedModels to a stored sample")
+    predict.add_argument("--model", type=Path, action="append", required=True)
+    predict.add_argument("--output", type=Path, action="append", required=True, help="one .npy for each --model")
+    to = verbs.add_parser("to", help="convert a version to another format")
+    to.add_argument("format")
+    to.add_argument("--model", type=Path, required=True)
+    to.add_argument("--output", type=Path, required=True, help="an empty folder")
+    run = verbs.add_parser("run", help="answers of a converted model, in the runtime of its format")
+    run.add_argument("format")
+    run.add_argument("--model", type=Path, required=True)
+    run.add_argument("--output", type=Path, required=True, help="an .npy file")
+    for verb in (predict, to, run):
+        verb.add_argument("--inputs", type=Path, required=True, help="a validation.npz")
+        verb.add_argument("--report", type=Path, required=True)
+        verb.add_argument("--latency-runs", type=int, default=30)
+    return parser.parse_args(given)
+
+
+def _work(arguments: argparse.Namespace) -> dict[str, Any]:
+    from saman.trainers.convert import formats, predict, runtimes
+
+    if arguments.verb == "predict":
+        pairs = list(zip(arguments.model, arguments.output, strict=True))
+        return {"models": [predict.answer(*pair, arguments.inputs, arguments.latency_runs) for pair in pairs]}
+    if arguments.verb == "to":
+        return formats.convert(arguments.format, arguments.model, arguments.output, arguments.inputs)
+    return runtimes.answer(
+        arguments.format, arguments.model, arguments.output, arguments.inputs, arguments.latency_runs
+    )
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Do one thing and report it."""
+    arguments = _arguments(given)
+    try:
+        report, code = {"ok": True, **_work(arguments)}, 0
+    except ModuleNotFoundError as error:
+        report, code = {"ok": False, "lacks": error.name or str(error)}, 3
+    except Exception as error:  # whatever a converter raises is its answer
+        traceback.print_exc()
+        said = str(error).strip().splitlines() or [""]
+        report, code = {"ok": False, "problem": f"{type(error).__name__}: {said[0][:500]}"}, 1
+    arguments.report.write_text(json.dumps(report), encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Answers of a SavedModel through its serving signature, as a server would give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from saman.trainers.convert import sample
+
+SIGNATURE = "serving_default"
+
+
+def serving(model: Path) -> tuple[Any, str, Any]:
+    """The signature's function, the name of its one input and that input's spec; the model stays alive with it.
+
+    Raises ``ValueError`` for a model without the signature, or with several inputs or outputs.
+    """
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(model))
+    if SIGNATURE not in loaded.signatures:
+        raise ValueError(f"the model has no signature {SIGNATURE!r}, only {sorted(loaded.signatures)}")
+    function = loaded.signatures[SIGNATURE]
+    function._saman_model = loaded  # the signature alone does not keep its variables
+    specs = function.structured_input_signature[1]
+    if len(specs) != 1 or len(function.structured_outputs) != 1:
+        raise ValueError(
+            f"the signature has {len(specs)} inputs and {len(function.structured_outputs)} outputs; 1 of each"
+        )
+    [(name, spec)] = specs.items()
+    return function, name, spec
+
+
+def caller(model: Path) -> Any:
+    """A function from a batch of raw inputs to the model's answers, both NumPy arrays."""
+    import tensorflow as tf
+
+    function, name, spec = serving(model)
+
+    def call(values: sample.Array) -> sample.Array:
+        [answers] = function(**{name: tf.constant(values, dtype=spec.dtype)}).values()
+        return answers.numpy()  # type: ignore[no-any-return]
+
+    return call
+
+
+def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
+    """The model's answers to the sample, written to ``output``."""
+    return sample.answered(caller(model), sample.inputs(inputs), output, latency_runs)

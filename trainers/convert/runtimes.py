@@ -1,0 +1,123 @@
+"""Runs converted models where they will run: LiteRT, onnxruntime, Node with @tensorflow/tfjs, Keras, TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saman.trainers.convert import sample
+
+# Where the npm package @tensorflow/tfjs is installed; its folder holds node_modules.
+NODE_FOLDER = "SAMAN_TFJS_NODE"
+
+
+def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
+    """The answers of the converted model in the folder ``model`` to the sample, written to ``output``."""
+    values = sample.inputs(inputs)
+    if name == "tfjs":
+        return _tfjs(model, output, values, latency_runs)
+    call, runtime = RUNTIMES[name.partition("-")[0]](model, values)
+    return {"runtime": runtime, **sample.answered(call, values, output, latency_runs)}
+
+
+Made = tuple[Callable[[sample.Array], sample.Array], str]
+
+
+def _saved_model(model: Path, _values: sample.Array) -> Made:
+    import tensorflow as tf
+
+    from saman.trainers.convert.predict import caller
+
+    return caller(model / "saved_model"), f"TensorFlow {tf.__version__}"
+
+
+def _keras(model: Path, values: sample.Array) -> Made:
+    """Keras takes what the model takes: the raw inputs go through the normalisation that the export recorded."""
+    import keras
+
+    loaded = keras.models.load_model(model / "model.keras", compile=False)
+    dtype = getattr(loaded.inputs[0], "dtype", None) or "float32"
+    name = getattr(dtype, "name", dtype)
+    return lambda batch: np.asarray(loaded(batch.astype(name), training=False)), f"Keras {keras.__version__}"
+
+
+def _tflite(model: Path, _values: sample.Array) -> Made:
+    from ai_edge_litert import interpreter as litert
+
+    interpreter = litert.Interpreter(str(model / "model.tflite"), num_threads=1)
+    runner = interpreter.get_signature_runner("serving_default")
+    [(name, about)] = runner.get_input_details().items()
+
+    def call(batch: sample.Array) -> sample.Array:
+        [answers] = runner(**{name: batch.astype(about["dtype"])}).values()
+        return np.array(answers)
+
+    version = getattr(litert, "__version__", "") or _version("ai-edge-litert")
+    return call, f"LiteRT {version}"
+
+
+def _onnx(model: Path, _values: sample.Array) -> Made:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    [about] = session.get_inputs()
+    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(about.type, about.type[7:-1])
+
+    def call(batch: sample.Array) -> sample.Array:
+        return np.asarray(session.run(None, {about.name: batch.astype(dtype)})[0])
+
+    return call, f"onnxruntime {onnxruntime.__version__}"
+
+
+def _tfjs(model: Path, output: Path, values: sample.Array, latency_runs: int) -> dict[str, Any]:
+    """Node reads the sample as raw bytes and writes the answers the same way."""
+    script = Path(__file__).with_name("tfjs_run.cjs")
+    with tempfile.TemporaryDirectory() as folder:
+        raw, answers = Path(folder, "inputs.bin"), Path(folder, "answers.bin")
+        raw.write_bytes(np.ascontiguousarray(values.astype("<f4")).tobytes())
+        request = {
+            "model": str(model / "model.json"),
+            "inputs": str(raw),
+            "shape": list(values.shape),
+            "output": str(answers),
+            "batch": sample.BATCH,
+            "latencyRuns": latency_runs,
+            "packages": os.environ.get(NODE_FOLDER, "."),
+        }
+        done = subprocess.run(["node", str(script), json.dumps(request)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError((done.stderr.strip().splitlines() or ["Node gave no reason"])[-1])
+        report = json.loads(done.stdout.strip().splitlines()[-1])
+        found = np.frombuffer(answers.read_bytes(), "<f4").reshape(report["shape"])
+    np.save(output, found, allow_pickle=False)
+    return {"runtime": report["runtime"], "examples": len(found), "shape": report["shape"], **_latency(report)}
+
+
+def _latency(report: dict[str, Any]) -> dict[str, Any]:
+    return {"latency_milliseconds": report.get("latencyMilliseconds")}
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+RUNTIMES: dict[str, Callable[[Path, sample.Array], Made]] = {
+    "saved_model": _saved_model,
+    "keras": _keras,
+    "tflite": _tflite,
+    "onnx": _onnx,
+}
