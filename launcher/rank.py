@@ -181,12 +181,21 @@ class _Wrapper:
         kept = given(os.environ)
         return environment | {name: value for name, value in own.items() if name not in kept}
 
+    @property
+    def checkpoints_on_sigterm(self) -> bool:
+        """Whether SIGTERM asks for a checkpoint. Slurm sends it to every process of a step when it takes nodes away, and
+        then waits (KillWait); a supervisor that ends an srun has its tasks killed at once, so nothing hangs on it.
+        """
+        return not self.run.is_script and os.environ.get("SAMAN_STARTER") == "srun"
+
     def _start(self, command: list[str], environment: dict[str, str], output: Any) -> _Child:
-        me, mask = os.getpid(), self.mask
+        me, mask, ignored = os.getpid(), self.mask, self.checkpoints_on_sigterm
 
         def prepare() -> None:
             os.setpgid(0, 0)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if ignored:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             kernel.die_with_parent(signal.SIGKILL)
             if os.getppid() != me:
                 os._exit(1)
@@ -255,15 +264,17 @@ class _Wrapper:
             motion.heartbeat.close()
 
     def _pass_on(self, child: _Child, number: int) -> None:
+        orphaned = os.getppid() != child.parent
+        gently = number == signal.SIGTERM and self.checkpoints_on_sigterm and not orphaned
+        if gently or (number == signal.SIGUSR1 and not self.run.is_script):
+            if not self.run.stop_request.exists():
+                self.run.request_stop(signal.Signals(number).name, self.who)
+            return
         if number == signal.SIGUSR1:
-            if self.run.is_script:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGUSR1)
-            elif not self.run.stop_request.exists():
-                self.run.request_stop("SIGUSR1", self.who)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGUSR1)
             return
         child.stopped = True
-        orphaned = os.getppid() != child.parent
         _signal_group(child.pid, signal.SIGKILL if orphaned else number)
         if child.kill_at is None:
             child.kill_at = time.monotonic() + GRACE_SECONDS
