@@ -152,7 +152,25 @@ class Experiment(Strict):
         asked = self.resources.devices_per_process
         if asked != "auto":
             return asked
-        return self.resources.ranks_per_node if self.train.strategy == "mirrored" else 1
+        pipeline = self.train.pipeline
+        local = self.train.strategy == "pipeline" and pipeline is not None and pipeline.devices == "local"
+        return self.resources.ranks_per_node if local or self.train.strategy == "mirrored" else 1
+
+    @property
+    def uses_horovod(self) -> bool:
+        """Whether the ranks join through Horovod."""
+        strategy = self.train.strategy
+        return strategy == "horovod" or (strategy == "pipeline" and self.devices_per_process == 1)
+
+    @property
+    def stages(self) -> int:
+        """Ranks that hold one copy of the model together; 1 but for ``pipeline``."""
+        return self.train.pipeline.stages if self.train.strategy == "pipeline" and self.train.pipeline else 1
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model that are trained together: ranks ÷ stages."""
+        return self.resources.ranks // self.stages
 
     def metrics(self) -> frozenset[str]:
         """The names of the metrics that this experiment computes."""
@@ -184,6 +202,7 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
             where="resources.nodes",
             remedy="multi_worker or horovod spans nodes",
         )
+    yield from _stages_fit(experiment)
     devices = experiment.devices_per_process
     if strategy in ("single", "horovod") and devices > 1:
         yield UserError(
@@ -200,17 +219,36 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
         )
 
 
+def _stages_fit(experiment: Experiment) -> Iterator[UserError]:
+    stages, resources = experiment.stages, experiment.resources
+    pipeline = experiment.train.pipeline if experiment.train.strategy == "pipeline" else None
+    if resources.ranks % stages:
+        lower = resources.ranks // stages * stages
+        yield UserError(
+            f"{resources.ranks} ranks cannot hold whole copies of a model in {stages} stages",
+            where="train.pipeline.stages",
+            remedy=f"{f'{lower} or ' if lower else ''}{lower + stages} ranks (-np), or a number of stages that divides",
+        )
+    elif pipeline and pipeline.devices == "local" and (resources.nodes > 1 or resources.ranks != stages):
+        yield UserError(
+            f"local stages share one process, but {resources.ranks} ranks on {resources.nodes} nodes are asked for",
+            where="train.pipeline.devices",
+            remedy=f"-np {stages} on one node, or devices: ranks",
+        )
+
+
 def _batch_splits(experiment: Experiment) -> Iterator[UserError]:
-    train, ranks = experiment.train, experiment.resources.ranks
+    train, ranks = experiment.train, max(1, experiment.replicas)
     parts = ranks * train.micro_batches
     size = experiment.global_batch_size
+    unit = "ranks" if experiment.stages == 1 else "replicas"
     if size % parts:
         key = "global_batch_size" if train.global_batch_size else "batch_size_per_rank"
         micro = f" × {train.micro_batches} micro-batches" if train.micro_batches > 1 else ""
         lower = size // parts * parts
         near = f"for example {lower} or {lower + parts}" if lower else f"for example {parts}"
         yield UserError(
-            f"a global batch of {size} cannot be split evenly over {ranks} ranks{micro}",
+            f"a global batch of {size} cannot be split evenly over {ranks} {unit}{micro}",
             where=f"train.{key}",
             remedy=near if train.global_batch_size else f"a multiple of micro_batches ({train.micro_batches})",
         )

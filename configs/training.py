@@ -15,8 +15,9 @@ from pydantic import (
 )
 
 from saman.configs.problems import Strict
+from saman.configs.splitting import Pipeline
 
-Strategy = Literal["single", "horovod", "mirrored", "multi_worker"]
+Strategy = Literal["single", "horovod", "mirrored", "multi_worker", "pipeline"]
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
 Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
@@ -157,6 +158,7 @@ class Train(Strict):
     global_batch_size: PositiveInt | None = None
     batch_size_per_rank: PositiveInt | None = None
     micro_batches: PositiveInt = 1
+    pipeline: Pipeline | None = None
     loss: Loss = "sparse_categorical_crossentropy"
     from_logits: bool = False
     optimizer: Optimizer = Sgd(name="sgd")
@@ -178,6 +180,13 @@ class Train(Strict):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _two_stages_unless_said(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("strategy") == "pipeline" and values.get("pipeline") is None:
+            return {**values, "pipeline": {}}
+        return values
 
     @model_validator(mode="after")
     def _one_batch_size(self) -> Train:

@@ -12,7 +12,7 @@ from saman.configs.experiment import Experiment
 from saman.trainers import feed, keras_compat, models, program, sources
 from saman.trainers.feed import Feed, Slice
 from saman.trainers.interface import Context, Splits
-from saman.trainers.loop import Data
+from saman.trainers.loop import Data, Step
 from saman.trainers.loss_scale import LossScale
 from saman.trainers.schedule import Rates
 from saman.trainers.step import DataParallelStep
@@ -36,10 +36,11 @@ def global_batch_size(experiment: Experiment, size: int) -> int:
     """Examples per step for ``size`` ranks; raises ``UserError`` where they do not divide."""
     train = experiment.train
     batch = train.global_batch_size or (train.batch_size_per_rank or 0) * size
-    parts = size * train.micro_batches
+    parts = size // experiment.stages * train.micro_batches
     if batch % parts:
         raise UserError(
-            f"a global batch of {batch} cannot be split evenly over {size} ranks × {train.micro_batches} micro-batches",
+            f"a global batch of {batch} cannot be split evenly over {size} ranks ({experiment.stages} per replica) "
+            f"× {train.micro_batches} micro-batches",
             where="train.global_batch_size",
             remedy=f"a multiple of {parts}",
         )
@@ -94,8 +95,12 @@ def _same_kind(train: Any, validation: Any) -> None:
         )
 
 
-def build_step(experiment: Experiment, strategy: Strategy, prepared: Prepared) -> DataParallelStep:
+def build_step(experiment: Experiment, strategy: Strategy, prepared: Prepared) -> Step:
     """The model, its optimiser and the step, under the strategy's scope."""
+    if experiment.train.strategy == "pipeline":
+        from saman.trainers.pipeline.build import build_step as build_pipeline
+
+        return build_pipeline(experiment, strategy, prepared)
     with strategy.scope():
         built = program.build(
             experiment.train,

@@ -46,7 +46,8 @@ class Passed:
 
 
 def begin(seed: int, precision: str) -> None:
-    """Seed everything and set the precision that layers are built with."""
+    """Seed everything, set the precision that layers are built with, and count layers' names from the start."""
+    keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     keras.backend.set_floatx("float64" if precision == "float64" else "float32")
     if KERAS_2:

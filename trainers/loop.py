@@ -26,6 +26,7 @@ class Step(Protocol):
     """How one optimiser step is computed on the ranks of this process; data parallel or a pipeline."""
 
     slices: list[Slice]  # the parts of each global batch that this process needs
+    counts_examples: bool  # whether this process's telemetry counts them: each example once over all processes
     part: int | None  # which part of a checkpoint this process writes
     parts: int
 
@@ -41,11 +42,17 @@ class Step(Protocol):
     def state(self) -> dict[str, np.ndarray]:
         """This process's part of the weights and the optimiser."""
 
+    def whole_state(self) -> dict[str, np.ndarray]:
+        """The weights and the optimiser of the whole model, on the chief; all ranks call it."""
+
     def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
         """Take over what this process needs of a whole state."""
 
     def make_identical(self) -> None:
         """Give all replicas the same values."""
+
+    def measured(self) -> dict[str, Any]:
+        """Further fields of the telemetry window that ends now."""
 
 
 class Watch(Protocol):
@@ -121,7 +128,7 @@ class Loop:
             step = self.position.step
             self._beat("train" if step > position.step else "compile")
             sums = self.step.train(step, self.rates(step), self._asked_to_stop(), batches)
-            samples = sum(int(labels.shape[0]) for _, labels in batches)
+            samples = sum(int(labels.shape[0]) for _, labels in batches) if self.step.counts_examples else 0
             full = self.around.telemetry.step(sums, samples, waited)
             self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
             last = self.position.batch == self.data.steps_per_epoch or self.position.step == self.rates.steps
@@ -137,7 +144,9 @@ class Loop:
     def _close_window(self) -> None:
         """Every rank closes the same windows and reads the same sums, so that all stop after the same step."""
         position = self.position
-        total = self.around.telemetry.close_window(position.step, position.epoch + 1, self.rates(position.step - 1))
+        total = self.around.telemetry.close_window(
+            position.step, position.epoch + 1, self.rates(position.step - 1), **self.step.measured()
+        )
         self._stop = bool(total[STOP] > 0)
         if not np.isfinite(total[LOSS]) and np.isfinite(position.epoch_sums[LOSS]):
             self._event("notice", text=f"the loss is {total[LOSS]} in the window that ends with step {position.step}")

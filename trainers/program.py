@@ -61,9 +61,7 @@ class Program:
                 keras_compat.tensor_of(variable).assign(value)
 
     def _variables(self) -> dict[str, Any]:
-        weights = {
-            f"weight/{index:04d}/{keras_compat.name_of(one)}": one for index, one in enumerate(self.model.weights)
-        }
+        weights = {f"weight/{index:04d}": one for index, one in enumerate(self.model.weights)}
         slots = keras_compat.optimizer_state(self.optimizer, self.model.trainable_variables)
         return {**weights, **{f"optimizer/{name}": one for name, one in slots.items()}}
 

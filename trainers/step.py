@@ -49,6 +49,7 @@ class DataParallelStep:
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
         self.exchange = exchange
+        self.counts_examples = True
         self.part = 0 if strategy.chief else None
         self.parts = 1
         self._variables = list(program.model.trainable_variables)
@@ -80,6 +81,14 @@ class DataParallelStep:
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a checkpoint needs of the weights and the optimiser."""
         return {**self.program.state(), **self.scale.state()}
+
+    def whole_state(self) -> dict[str, np.ndarray]:
+        """The same: every rank holds everything."""
+        return self.state()
+
+    def measured(self) -> dict[str, Any]:
+        """Nothing beyond what every step measures."""
+        return {}
 
     def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
         """Continue from a state."""

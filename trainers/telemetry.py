@@ -39,8 +39,11 @@ class Telemetry:
         self._waited += waited_seconds
         return not self._traced or len(self._sums) >= self._window_steps
 
-    def close_window(self, step: int, epoch: int, rate: float) -> np.ndarray:
-        """Write the window that ends with ``step``, the number of steps done; returns its sums over global batches."""
+    def close_window(self, step: int, epoch: int, rate: float, **measured: Any) -> np.ndarray:
+        """Write the window that ends with ``step``, the number of steps done; returns its sums over global batches.
+
+        ``measured`` are further fields of ``Window``.
+        """
         total = np.sum([np.asarray(one) for one in self._sums], axis=0) if self._sums else np.zeros(4)
         if self._sums:
             window = Window(
@@ -57,6 +60,7 @@ class Telemetry:
                 learning_rate=rate,
                 compiled=not self._traced,
                 memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                **measured,
             )
             append_line(self._path, window.to_json())
             self._traced = True

@@ -111,7 +111,7 @@ def _export(
 
     sample = export.sample_of(prepared)
     predictions = export.predictions(loop.step, sample.inputs)
-    state = loop.step.state()
+    state = loop.step.whole_state()
     if strategy.chief:
         export.write(run.export, experiment, prepared, state, loop.position, sample, predictions)
         event("exported", path="export", metrics=dict(loop.position.metrics))

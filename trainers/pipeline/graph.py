@@ -196,3 +196,14 @@ def _unique(steps: Sequence[Step]) -> list[Step]:
         name = step.name if seen[step.name] == 1 else f"{step.name}#{seen[step.name]}"
         found.append(Step(name, step.layer, step.takes, step.gives, step.arguments))
     return found
+
+
+def arranged(graph: Graph, inputs: Any) -> list[Any]:
+    """Inputs in any structure that the model takes, as a list in the order of ``graph.inputs``, cast as it casts."""
+    core = _functional(graph.model)
+    assert core is not None  # graph_of found it
+    if KERAS_2:
+        flat = core._flatten_to_reference_inputs(inputs)
+        pairs = zip(flat, core.inputs, strict=True)
+        return [core._conform_to_reference_input(one, ref_input=reference) for one, reference in pairs]
+    return list(core._standardize_inputs(inputs))

@@ -16,7 +16,7 @@ class Mpi:
     """Non-blocking sends whose buffers are held until they are through; receives by tag."""
 
     def __init__(self, ranks: Mapping[int, int]) -> None:
-        """``ranks`` gives the MPI rank of each neighbouring stage. All ranks of the run call it (a duplicate is made)."""
+        """``ranks`` gives the MPI rank of each neighbouring stage; all ranks make theirs at the same time."""
         from mpi4py import MPI
 
         self._mpi: Any = MPI

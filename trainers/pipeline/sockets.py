@@ -166,7 +166,7 @@ def _read(connection: socket.socket) -> tuple[int, list[np.ndarray]]:
     for dtype, shape in kinds:
         array = empty(shape, dtype)
         if array.size:
-            _fill(connection, memoryview(array.reshape(-1).view(np.uint8)))
+            _fill(connection, array.reshape(-1).view(np.uint8).data)
         arrays.append(array)
     return tag, arrays
 
@@ -185,7 +185,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _fill(connection: socket.socket, view: memoryview) -> None:
+def _fill(connection: socket.socket, view: memoryview[int]) -> None:
     while view:
         count = connection.recv_into(view)
         if count == 0:

@@ -28,7 +28,7 @@ class Transport(Protocol):
         """Leave; what was sent may still arrive."""
 
 
-class StageLost(ConnectionError):
+class StageLost(ConnectionResetError):  # noqa: N818  (failures.py reads its base class as the loss of a peer)
     """A neighbouring stage is gone."""
 
 

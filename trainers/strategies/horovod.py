@@ -39,15 +39,21 @@ class Horovod:
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
-        sizes = [(tensor.shape.num_elements() or 1) * tensor.dtype.size for tensor in dense]
         summed: list[Any] = [None] * len(dense)
-        for bucket in buckets(sizes, BUCKET_BYTES):
-            self._groups += 1
-            name = f"saman.combine.{self._groups}"
-            group = self._hvd.grouped_allreduce([dense[index] for index in bucket], op=self._hvd.Sum, name=name)
-            for index, tensor in zip(bucket, group, strict=True):
-                summed[index] = tensor
+        for dtype in sorted({one.dtype for one in dense}, key=lambda one: one.name):  # a group has one type
+            places = [place for place, one in enumerate(dense) if one.dtype == dtype]
+            sizes = [(dense[place].shape.num_elements() or 1) * dtype.size for place in places]
+            for bucket in buckets(sizes, BUCKET_BYTES):
+                self._sum_group(dense, summed, [places[index] for index in bucket])
         return summed
+
+    def _sum_group(self, tensors: Sequence[Any], summed: list[Any], places: Sequence[int]) -> None:
+        """Exchange the tensors at ``places`` as one message, under a name that is the same on all ranks."""
+        self._groups += 1
+        name = f"saman.combine.{self._groups}"
+        group = self._hvd.grouped_allreduce([tensors[place] for place in places], op=self._hvd.Sum, name=name)
+        for place, tensor in zip(places, group, strict=True):
+            summed[place] = tensor
 
     def total(self, values: np.ndarray) -> np.ndarray:
         summed = self._hvd.allreduce(tf.constant(values, tf.float64), op=self._hvd.Sum, name="saman.total")
@@ -60,17 +66,23 @@ class Horovod:
         self._hvd.shutdown()
 
 
-def start(experiment: Experiment, run: RunFolder) -> Horovod:
-    """Join the other ranks.
-
-    Raises ``EnvironmentLack`` where Horovod is missing, or found another number of ranks than were started.
-    """
+def imported() -> Any:
+    """``horovod.tensorflow``; raises ``EnvironmentLack`` where it is missing."""
     try:
         import horovod.tensorflow as hvd
     except ImportError as error:
         problem = f"Horovod for TensorFlow cannot be imported: {error}"
         raise EnvironmentLack(problem, remedy="saman setup; saman doctor says what is missing") from error
-    hvd.init()
+    return hvd
+
+
+def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = ()) -> Horovod:
+    """Join the other ranks; ``process_sets`` are made as well.
+
+    Raises ``EnvironmentLack`` where Horovod is missing, or found another number of ranks than were started.
+    """
+    hvd = imported()
+    hvd.init(process_sets=list(process_sets) or None)
     expected = int(os.environ.get("SAMAN_SIZE", experiment.resources.ranks))
     if hvd.size() != expected:
         raise EnvironmentLack(

@@ -1,0 +1,25 @@
+"""Where a model is cut: as the experiment says, or by its measured profile."""
+
+from __future__ import annotations
+
+from saman.configs.errors import UserError
+from saman.configs.experiment import Experiment
+from saman.trainers.pipeline.graph import Graph
+
+
+def cuts_of(experiment: Experiment, graph: Graph) -> list[int]:
+    """Positions of the cuts; raises ``UserError`` where they cannot be made."""
+    spec = experiment.train.pipeline
+    assert spec is not None
+    if spec.stages == 1:
+        return []
+    if spec.cuts == "auto":
+        raise UserError("cuts: auto is not there yet", where="train.pipeline.cuts")
+    cuts = [graph.position(name) for name in spec.cuts]
+    uncuttable = graph.uncuttable()
+    for cut, name in zip(cuts, spec.cuts, strict=True):
+        if cut in uncuttable:
+            raise UserError(f"no cut may fall before layer {name!r}: {uncuttable[cut]}", where="train.pipeline.cuts")
+    if cuts != sorted(set(cuts)) or 0 in cuts:
+        raise UserError("the cuts are not in the order of the layers, each once", where="train.pipeline.cuts")
+    return cuts
