@@ -28,4 +28,5 @@ def setup(
     from saman.launcher.setup.command import make_request, perform
 
     request = make_request(venv=venv, python=python, tensorflow=tensorflow, compat=compat, mpi=mpi, gpu=gpu)
-    perform(request, dry_run=dry_run, as_json=as_json)
+    if not perform(request, dry_run=dry_run, as_json=as_json) and not (dry_run or as_json):
+        typer.echo(f"nothing to do: {request.venv} is set up")

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from saman.launcher.horovod_build import HorovodBuild, horovod_build
 from saman.launcher.machine import allowed_cores, cpu_quota, memory_bytes, physical_cores, visible_gpus
 from saman.launcher.mpi import Mpi, find_mpi
 from saman.launcher.setup.machine import existing
@@ -53,7 +54,7 @@ def examine(runs_dir: Path, models_dir: Path) -> list[Finding]:
     return [
         python(),
         *libraries(inventory),
-        mpi_finding(mpi, inventory.get("horovod", {})),
+        mpi_finding(mpi, inventory.get("horovod", {}), horovod_build()),
         slurm(),
         gpus(inventory),
         cores(),
@@ -149,13 +150,16 @@ def horovod_text(facts: Mapping[str, Any]) -> str:
     return "; ".join([facts["version"], *(f"{name} {', '.join(facts[name]) or 'none'}" for name in names)])
 
 
-def mpi_finding(mpi: Mpi | None, horovod: Mapping[str, Any]) -> Finding:
+def mpi_finding(mpi: Mpi | None, horovod: Mapping[str, Any], build: HorovodBuild | None) -> Finding:
     """The MPI that would start ranks, and whether Horovod has an MPI to go with it."""
     if mpi is None:
         return Finding("MPI", "missing", "no mpirun that answers", "not needed: ranks start over Gloo without it")
     found = f"{mpi}, {mpi.mpirun}"
     if "version" in horovod and "MPI" not in horovod["controllers"]:
         return Finding("MPI", "broken", found, "Horovod was built without MPI; ranks start over Gloo")
+    if build and build.mpi not in (None, mpi.abi):
+        remedy = f"Horovod was built with {build.mpi}: {set_up_line()} with --mpi system builds it with this one"
+        return Finding("MPI", "broken", found, remedy)
     return Finding("MPI", "ok", found)
 
 

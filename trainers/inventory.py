@@ -78,11 +78,11 @@ def take(module: str, ask: Callable[[], Facts]) -> Facts:
     """What ``ask`` answers; ``missing`` where ``module`` is not installed, ``error`` where it does not work."""
     try:
         return ask()
+    except PackageNotFoundError:  # a ModuleNotFoundError too, so it comes first
+        return {"missing": True}
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0] in (module, "tensorflow")
         return {"missing": True} if missing else {"error": str(error)}
-    except PackageNotFoundError:
-        return {"missing": True}
     except Exception as error:  # a library that is not found or has another ABI comes in many kinds
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return {"error": lines[0]}

