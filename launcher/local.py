@@ -242,6 +242,8 @@ def _attempt(
         write_json(attempt.provenance, facts)
         for note in plan.notes:
             run.append("notice", "supervisor", attempt.number, text=note)
+            if view is not None:
+                view.say(note)
     watching = Watching(
         stall_seconds={str(phase): limit for phase, limit in spec.launch.stall_seconds.items()},
         abort_on_stall=spec.launch.on_stall == "abort",
