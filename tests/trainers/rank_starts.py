@@ -1,0 +1,89 @@
+"""Starts ranks for tests, without saman's launcher: mpirun, a free choice of strategy, one log for all."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saman.configs.experiment import Experiment
+from saman.launcher.run_folder import RunFolder
+from saman.trainers import checkpoint
+
+HERE = Path(__file__).parent
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def experiment(case: dict[str, Any], strategy: str, ranks: int, devices: int = 1, **train: Any) -> Experiment:
+    """The experiment of a case on other ranks; micro-batches are spread over them."""
+    values = copy.deepcopy(case)
+    values["train"].update(strategy=strategy, **train)
+    values["train"]["micro_batches"] = max(1, values["train"].get("micro_batches", 1) // ranks)
+    values["resources"] = {"ranks_per_node": ranks, "devices_per_process": ranks if strategy == "mirrored" else devices}
+    return Experiment.model_validate(values)
+
+
+def make_run(folder: Path, what: Experiment, export: bool = False) -> RunFolder:
+    """A run folder whose user code lies beside this file."""
+    run = RunFolder.create(folder, what, code_path=[str(HERE)])
+    if export:
+        (run.path / "control" / "export").touch()
+    return run
+
+
+def copied(run: RunFolder, folder: Path, what: Experiment) -> RunFolder:
+    """A run with another experiment that goes on from the checkpoints of ``run``."""
+    other = make_run(folder, what)
+    shutil.rmtree(other.checkpoints)
+    shutil.copytree(run.checkpoints, other.checkpoints)
+    return other
+
+
+def start(processes: int, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python command`` in so many processes at once, under mpirun where there are several."""
+    argv = [sys.executable, *command]
+    if processes > 1:
+        mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        if mpirun is None:
+            pytest.skip("mpirun is missing")
+        flags = ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
+        argv = [mpirun, "-np", str(processes), *flags, *argv]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SAMAN_", "TF_CONFIG"))},
+        "PYTHONPATH": str(SOURCE),
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "4",
+        **environ,
+    }
+    return subprocess.run(argv, env=environment, cwd=HERE.parent, text=True, capture_output=True, timeout=280)
+
+
+def train(processes: int, *runs: RunFolder) -> None:
+    """Train all ``runs`` in one start."""
+    done = start(processes, str(HERE / "several.py"), *[str(run.path) for run in runs])
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+
+
+def final(run: RunFolder) -> dict[str, np.ndarray]:
+    """Weights and optimiser of the newest checkpoint."""
+    return checkpoint.find(run.checkpoints)[0].read()[1]
+
+
+def distance(state: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
+    """The largest relative distance ‖w - w_ref‖ / ‖w_ref‖ of any tensor."""
+    assert set(state) == set(reference)
+    return max(_relative(state[name].astype("f8"), reference[name].astype("f8")) for name in reference)
+
+
+def _relative(one: np.ndarray, reference: np.ndarray) -> float:
+    norm = float(np.linalg.norm(reference))
+    return float(np.linalg.norm(one - reference)) / norm if norm else float(np.linalg.norm(one))

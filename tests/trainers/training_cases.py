@@ -1,0 +1,122 @@
+"""Models and data that the trainers' tests train with: everything a strategy could get wrong, as small as possible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from saman.trainers import Context, Splits
+
+EXAMPLES = 24 * 6 + 5  # the last of seven batches is short: most ranks and micro-batches get none of it
+
+
+def _arrays(count: int = EXAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, count).astype("int32")
+    return (rng.normal(size=(count, 6, 6, 1)) + labels[:, None, None, None]).astype("float32"), labels
+
+
+def images(ctx: Context) -> Splits:
+    """Images without a map: every rank reads them whole."""
+    import tensorflow as tf
+
+    inputs, labels = _arrays()
+    held_out = _arrays(29)
+    return Splits(tf.data.Dataset.from_tensor_slices((inputs, labels)), tf.data.Dataset.from_tensor_slices(held_out))
+
+
+def noisy(ctx: Context) -> Splits:
+    """Two inputs, a map that augments with its seed, labels as one-hot rows."""
+    import tensorflow as tf
+
+    inputs, labels = _arrays()
+
+    def read(index: Any) -> Any:
+        pair = {"image": tf.gather(inputs, index), "kind": tf.gather(labels, index) % 3}
+        return pair, tf.one_hot(tf.gather(labels, index), 4)
+
+    def augmented(index: Any, seed: Any) -> Any:
+        pair, label = read(index)
+        shift = tf.random.stateless_normal([6, 6, 1], seed, stddev=0.1)
+        return {**pair, "image": pair["image"] + shift}, label
+
+    return Splits(tf.data.Dataset.range(EXAMPLES), tf.data.Dataset.range(40), augmented, read)
+
+
+def convolutional(input_shape: Any) -> Any:
+    """BatchNorm, dropout twice, a regulariser."""
+    from saman.trainers.keras_compat import keras
+
+    layers = keras.layers
+    inputs = keras.Input(input_shape)
+    # A bias before BatchNorm has a gradient that is zero but for rounding, which Adam would blow up.
+    x = layers.Conv2D(4, 3, use_bias=False, kernel_regularizer=keras.regularizers.L2(1e-3))(inputs)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
+    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    x = layers.Dropout(0.2)(layers.Dense(8, activation="tanh")(x))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
+
+
+def two_inputs() -> Any:
+    """An embedding (sparse gradients) beside an image, and a layer that is frozen; logits."""
+    from saman.trainers.keras_compat import keras
+
+    layers = keras.layers
+    image, kind = keras.Input((6, 6, 1), name="image"), keras.Input((), dtype="int32", name="kind")
+    frozen = layers.Dense(5, trainable=False)
+    x = layers.Concatenate()([frozen(layers.Flatten()(image)), layers.Embedding(3, 4)(kind)])
+    x = layers.Dense(8, activation="tanh")(layers.LayerNormalization()(x))
+    return keras.Model({"image": image, "kind": kind}, layers.Dense(4)(x))
+
+
+_CHECKPOINT = {"every_epochs": 1, "keep": 2}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {
+        "model": {"build": "mlp", "args": {"classes": 4, "hidden": [8]}},
+        "data": {"source": "training_cases:images"},
+        "train": {
+            "global_batch_size": 24,
+            "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
+            "learning_rate": {"base": 0.05, "warmup_epochs": 1, "schedule": "cosine"},
+            "clip_gradients": {"global_norm": 0.5},
+        },
+    },
+    "every_layer": {
+        "model": {"build": "training_cases:convolutional"},
+        "data": {"source": "training_cases:images"},
+        "train": {
+            "global_batch_size": 24,
+            "micro_batches": 12,
+            "precision": "float64",
+            "optimizer": {"name": "adam"},
+            "learning_rate": 0.01,
+            "clip_gradients": {"value": 0.1},
+        },
+    },
+    "two_inputs": {
+        "model": {"build": "training_cases:two_inputs"},
+        "data": {"source": "training_cases:noisy"},
+        "train": {
+            "global_batch_size": 24,
+            "loss": "categorical_crossentropy",
+            "from_logits": True,
+            "precision": "float64",
+            "optimizer": {"name": "lamb"},
+            "learning_rate": 0.01,
+        },
+    },
+    "decayed": {
+        "model": {"build": "training_cases:convolutional"},
+        "data": {"source": "training_cases:images"},
+        "train": {
+            "global_batch_size": 24,
+            "micro_batches": 12,
+            "optimizer": {"name": "adamw", "weight_decay": 0.01},
+            "learning_rate": 0.01,
+        },
+    },
+}
+for _name, _case in CASES.items():
+    _case["name"] = _name.replace("_", "-")
+    _case["train"].update(epochs=3, seed=11, checkpoint=_CHECKPOINT)
