@@ -44,7 +44,8 @@ def choose(placement: Placement, job: Job, facts: Facts) -> tuple[str, str]:
             else ("processes", "there is no MPI here")
         )
     if facts.horovod_speaks_mpi:
-        return "mpirun", f"Horovod was built with {facts.mpi}, faster than Gloo within a node"
+        # Measured with 2 and 4 ranks on 2 cores: 1 KB takes 1 ms over MPI and 14–26 ms over Gloo, 16 MB about the same.
+        return "mpirun", f"Horovod was built with {facts.mpi}, whose small exchanges are much faster than Gloo's"
     if facts.mpi is None:
         return "processes", "there is no mpirun here"
     return "processes", f"Horovod was not built with {facts.mpi}"
