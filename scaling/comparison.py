@@ -83,7 +83,7 @@ def _verdict(test: RankTest, corrected: float, comparisons: int, significance: f
         words = f"a real difference (p = {corrected:.2g})"
     elif test.smallest * comparisons > significance:
         least = min(1.0, test.smallest * comparisons)
-        words = f"too few repeats to tell: the least p-value they can give is {least:.2g}"
+        words = f"too few repeats to tell (least possible p = {least:.2g})"
     else:
         words = f"no difference shown (p = {corrected:.2g})"
     many = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
