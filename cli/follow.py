@@ -89,6 +89,39 @@ def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
         typer.echo(sentence)
 
 
+def resume(
+    runs: Some,
+    here: Annotated[bool, typer.Option("--here", help="On this machine, even if the run was Slurm's.")] = False,
+    partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the same as before.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")] = None,
+    runs_dir: RunsDir = RUNS,
+    models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
+) -> None:
+    """Continue runs from their newest checkpoint, in the same run folders."""
+    from saman.slurm.resume import check_resumable, is_slurms, resume_there
+
+    for run in _found(runs, runs_dir):
+        check_resumable(run)
+        if is_slurms(run) and not here:
+            done = resume_there(run, partition, tuple(exclude or ()))
+            typer.echo(f"{run.id}: job {done.job} continues it as attempt {len(run.attempts()) + 1}")
+        else:
+            _resume_here(run, runs_dir, models_dir)
+
+
+def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path) -> None:
+    from rich.console import Console
+
+    from saman.cli.run import finish
+    from saman.cli.view import RunView
+    from saman.launcher.local import Options, resume_locally
+
+    console = Console()
+    with RunView(console, run.path.parent.name) as view:
+        outcome = resume_locally(run, Options(runs_dir=runs_dir), view)
+    finish(console, outcome, models_dir)
+
+
 def _found(runs: list[str] | None, runs_dir: Path, newest: int = 0) -> list[RunFolder]:
     from saman.launcher.run_folder import find_run, find_runs
 
@@ -115,4 +148,6 @@ def _table(found: Sequence[Status]) -> None:
         detail = "; ".join(part for part in (exited, first, one.detail) if part)
         state = Text(one.state, style=_STYLES.get(one.state, ""))
         table.add_row(f"{one.name}/{one.id}", state, one.job or "", str(one.attempt or ""), Text(detail))
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    console = console if console.is_terminal else Console(width=240)  # nothing folded where a program reads
+    console.print(table)

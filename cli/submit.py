@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from saman.configs.experiment import Experiment
     from saman.configs.script import Script
+    from saman.launcher.local import script_name
 
 
 def submit(
@@ -34,6 +35,7 @@ def submit(
         list[str] | None, typer.Option("--set", help="Change a key of the cluster file: account=x (repeatable).")
     ] = None,
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
+    models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Submit an experiment to Slurm, or your own program: saman submit --cluster C -np 8 -- python train.py"""
@@ -53,7 +55,7 @@ def submit(
         _print({"would": started, "notes": [*plan.notes, *warnings]}, [*plan.notes, *warnings, started], as_json)
         return
     copy = None if no_snapshot else slurm.snapshot(spec, code_path, runs_dir, tuple(code or ()))
-    done = slurm.submit(plan, code_path, copy)
+    done = slurm.submit(plan, code_path, copy, models_dir)
     facts = {
         "run": str(done.run.path), "id": done.run.id, "job": done.job, "follow_ups": list(done.follow_ups),
         "partition": plan.choice.partition.name, "notes": [*plan.notes, *warnings],
@@ -92,12 +94,8 @@ def _program(arguments: list[str], program: list[str], ranks: int | None, legacy
     from saman.configs.problems import validated
     from saman.configs.script import Script
 
-    named = next(
-        (Path(word).stem for word in program if word.endswith(".py")), Path(program[0]).name if program else ""
-    )
-    name = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in named)
     values = {
-        "name": name.lstrip("._-")[:64] or "program",
+        "name": script_name(program),
         "command": program,
         "directory": str(Path.cwd()),
         "legacy_keras": legacy_keras,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -228,6 +229,7 @@ class _Start:
         if outcome.state is State.FAILED and not outcome.failure:
             print("\n".join(outcome.starter_lines), flush=True)
         if outcome.state is State.COMPLETED:
+            self._publish()
             return ExitCode.DONE
         if self._cancelled_by_user():
             return self._cancel(outcome)
@@ -243,6 +245,15 @@ class _Start:
                 self.run.append("node_failed", WHO, outcome.attempt, node=node)
             return self._again(outcome, f"lost {', '.join(gone)}") if gone else outcome.exit_code
         return self._again(outcome, self._reason()) if outcome.state is State.PREEMPTED else outcome.exit_code
+
+    def _publish(self) -> None:
+        """Let ``saman models publish`` decide, as a process: this room does not know the registry."""
+        if not isinstance(self.spec, Experiment) or self.spec.publish is None:
+            return
+        created = next((event.facts for event in self.run.events() if event.kind == "created"), {})
+        models = str(created.get("models_dir") or self.run.path.parent.parent.parent / "models")
+        command = [sys.executable, "-m", "saman", "models", "publish", str(self.run.path), "--models-dir", models]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
 
     def _cancelled_by_user(self) -> bool:
         requests = [event for event in self.run.events() if event.kind == "stop_requested"]

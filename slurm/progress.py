@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saman.configs.files import read_lines
-from saman.configs.records import Window
-from saman.launcher.heartbeat import read_beat
+from saman.configs.files import read_json
+from saman.launcher.placement import Placement
+from saman.launcher.progress import Watch
 from saman.launcher.run_folder import RunFolder
 
 SILENT_SECONDS = 90.0  # a run that shows no sign of life for so long, and has no job, is gone
@@ -44,31 +44,18 @@ class Progress:
 def read_progress(run: RunFolder, now: float) -> Progress | None:
     """How far the newest attempt is; ``None`` before any rank has shown a sign of life."""
     attempts = run.attempts()
-    if not attempts:
+    value = read_json(attempts[-1].placement) if attempts else None
+    if not isinstance(value, dict):
         return None
-    files = (attempts[-1].path / "ranks").glob("*.heartbeat.json")
-    beats = {file.name: beat for file in sorted(files) if (beat := read_beat(file)) is not None}
+    watch = Watch(attempts[-1], Placement.from_json(value))
+    beats = watch.beats()
     if not beats:
         return None
-    chief = next(iter(beats.values()))
+    seen = watch.progress(beats)
     silent = now - max(beat.alive for beat in beats.values())
-    rate, seconds_per_step = _speed(run, attempts[-1].number)
-    left = None
-    if chief.total_steps and seconds_per_step is not None:
-        left = max(0, chief.total_steps - chief.step) * seconds_per_step
-    return Progress(chief.phase, chief.epoch, chief.step, chief.total_steps, rate, left, silent)
-
-
-def _speed(run: RunFolder, attempt: int) -> tuple[float | None, float | None]:
-    """Samples per second of all ranks and seconds per step, in the newest window of the attempt."""
-    rate, per_step = 0.0, None
-    for file in sorted((run.attempt(attempt).path / "telemetry").glob("*.jsonl")):
-        window = next((one for line in reversed(read_lines(file)[0]) if (one := Window.from_json(line))), None)
-        if window is None or window.seconds <= 0:
-            continue
-        rate += window.samples / window.seconds
-        per_step = per_step or window.seconds / max(1, window.steps)
-    return rate or None, per_step
+    return Progress(
+        seen.phase, seen.epoch, seen.step, seen.total_steps, seen.samples_per_second, seen.remaining_seconds, silent
+    )
 
 
 def ago(seconds: float) -> str:

@@ -172,19 +172,24 @@ def _moved(argument: str, old: Path, new: Path) -> str:
     return argument
 
 
-def create_run(plan: Plan, code_path: Sequence[Path], code: Snapshot | None) -> RunFolder:
-    """The run folder with the cluster's file in it, which the job reads."""
+def create_run(
+    plan: Plan, code_path: Sequence[Path], code: Snapshot | None, models_dir: Path = Path("models")
+) -> RunFolder:
+    """The run folder with the cluster's file in it, which the job reads; it publishes to ``models_dir``."""
     moved = [str(code.of(path) if code else path) for path in code_path]
     facts = {"snapshot": code.origin} if code else {}
-    run = RunFolder.create(plan.runs_dir, relocated(plan.spec, code), code_path=moved, **facts)
+    spec, models = relocated(plan.spec, code), str(models_dir.absolute())
+    run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
     (run.path / "slurm").mkdir()
     write_whole(run.path / "slurm" / "cluster.yaml", yaml12.dump(plan.cluster.model_dump(mode="json", by_alias=True)))
     return run
 
 
-def submit(plan: Plan, code_path: Sequence[Path] = (), code: Snapshot | None = None) -> Submitted:
+def submit(
+    plan: Plan, code_path: Sequence[Path] = (), code: Snapshot | None = None, models_dir: Path = Path("models")
+) -> Submitted:
     """Make the run folder, submit the job, record its id. Leaves nothing behind where Slurm refuses."""
-    run = create_run(plan, code_path, code)
+    run = create_run(plan, code_path, code, models_dir)
     try:
         return _send(plan, run)
     except BaseException:

@@ -1,0 +1,30 @@
+"""Continuing runs that were Slurm's, by a new job in the same run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saman.configs.errors import UserError
+from saman.launcher.run_folder import RunFolder
+from saman.slurm.follow import last_queued, look
+from saman.slurm.submit import Submitted, resubmit
+
+
+def is_slurms(run: RunFolder) -> bool:
+    """Whether the newest start of the run was a Slurm job's."""
+    return (run.path / "slurm" / "cluster.yaml").is_file() and last_queued(run.events()) is not None
+
+
+def check_resumable(run: RunFolder) -> None:
+    """Raise ``UserError`` for a run that has completed, or that goes on anyway."""
+    (status,) = look([run])
+    if status.state == "completed":
+        raise UserError("this run has completed", where=str(run.path), remedy="saman run or submit starts a new one")
+    if status.state in ("running", "queued"):
+        problem = f"this run is {status.state}: {status.detail}"
+        raise UserError(problem, where=str(run.path), remedy="saman cancel ends it")
+
+
+def resume_there(run: RunFolder, partition: str | None = None, exclude: Sequence[str] = ()) -> Submitted:
+    """Submit the run again, on the cluster that it was made for; attempts are counted anew."""
+    return resubmit(run, partition, exclude)
