@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from saman.configs.training import EarlyStop
-from saman.trainers.checkpoint import Position
+from saman.launcher.checkpoint import Position
 
 
 def is_better(metric: str, value: float, best: float | None, min_delta: float) -> bool:

@@ -18,9 +18,9 @@ import numpy as np
 
 from saman.configs.experiment import Experiment
 from saman.configs.files import write_json
+from saman.launcher.checkpoint import Position
 from saman.trainers import census, keras_compat, models
 from saman.trainers.assembly import Prepared
-from saman.trainers.checkpoint import Position
 from saman.trainers.feed import Slice
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop import Step

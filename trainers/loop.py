@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from saman.configs.training import Train
-from saman.trainers import checkpoint, early_stop
-from saman.trainers.checkpoint import Position
+from saman.launcher import checkpoint
+from saman.launcher.checkpoint import Position
+from saman.trainers import early_stop
 from saman.trainers.feed import Feed, Slice
 from saman.trainers.schedule import Rates
 from saman.trainers.step import CORRECT, COUNT, LOSS, STOP

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from saman.configs.experiment import Experiment
+from saman.launcher import checkpoint
 from saman.launcher.run_folder import RunFolder
-from saman.trainers import checkpoint
 
 HERE = Path(__file__).parent
 SOURCE = Path(__file__).parents[2] / "src"
@@ -64,7 +64,7 @@ def start(processes: int, *command: str, **environ: str) -> subprocess.Completed
         "TF_NUM_INTEROP_THREADS": "4",
         **environ,
     }
-    return subprocess.run(argv, env=environment, cwd=HERE.parent, text=True, capture_output=True, timeout=280)
+    return subprocess.run(argv, env=environment, cwd=HERE.parent, text=True, capture_output=True, timeout=900)
 
 
 def train(processes: int, *runs: RunFolder) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_cases import CASES
 from rank_starts import copied, distance, experiment, final, make_run, train
+from training_cases import CASES
 
+from saman.launcher import checkpoint
 from saman.launcher.run_folder import RunFolder
-from saman.trainers import checkpoint
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
