@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 from saman.configs.errors import UserError
 from saman.configs.experiment import Experiment
+from saman.pipeline.choose import split
+from saman.pipeline.profile import measured
 from saman.trainers.pipeline.graph import Graph
 
 
@@ -14,7 +20,8 @@ def cuts_of(experiment: Experiment, graph: Graph) -> list[int]:
     if spec.stages == 1:
         return []
     if spec.cuts == "auto":
-        raise UserError("cuts: auto is not there yet", where="train.pipeline.cuts")
+        threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
+        return list(split(experiment, measured(experiment, map(Path, sys.path), threads)).cuts)
     cuts = [graph.position(name) for name in spec.cuts]
     uncuttable = graph.uncuttable()
     for cut, name in zip(cuts, spec.cuts, strict=True):

@@ -95,6 +95,17 @@ def connect(address: Address, secret: bytes, me: int, stage: int) -> socket.sock
     raise StageLost(f"stage {stage} cannot be reached at {', '.join(hosts)} port {address.port}: {problem}")
 
 
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection within this machine."""
+    listener, secret = Listener(), b"0" * 32
+    there = socket.create_connection(("127.0.0.1", listener.address.port))
+    there.sendall(_HELLO.pack(secret, 1))
+    here = listener.accept(secret, 1)
+    listener.close()
+    _exactly(there, len(secret))
+    return here, there
+
+
 class Sockets:
     """A thread per neighbour and direction: sending never waits, and what arrives is taken in while computing."""
 

@@ -6,11 +6,11 @@ through the middle one. A mask travels right behind its tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from saman.trainers.keras_compat import KERAS_2, keras, tf
-from saman.trainers.pipeline.graph import Graph, Key, Spec
+from saman.trainers.pipeline.graph import Graph, Key, Spec, Step
 
 
 def travelling(graph: Graph, at: int) -> list[Spec]:
@@ -55,12 +55,17 @@ class Stage(keras.Model):
         graph = self._graph.value
         values = _unpacked(graph, self.begin, arriving)
         for step in graph.steps[self.begin : self.end]:
-            args, kwargs = step.arguments(values)
-            outputs = step.layer(*args, **_with_training(step.layer, kwargs, training))
-            values.update(zip(step.gives, tf.nest.flatten(outputs), strict=True))
+            values.update(zip(step.gives, run_step(step, values, training), strict=True))
         if self.is_last:
             return _structured(graph.model, [values[key] for key in graph.outputs])
         return _packed(graph, self.end, values)
+
+
+def run_step(step: Step, values: Mapping[Key, Any], training: Any) -> list[Any]:
+    """What one step gives, of the tensors it takes."""
+    args, kwargs = step.arguments(values)
+    outputs = step.layer(*args, **_with_training(step.layer, kwargs, training))
+    return list(tf.nest.flatten(outputs))
 
 
 class _Opaque:
