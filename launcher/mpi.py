@@ -55,20 +55,18 @@ def parse_version(text: str) -> tuple[Flavour, tuple[int, ...]] | None:
     return None
 
 
-def find_mpirun(environ: Mapping[str, str] | None = None) -> str | None:
-    """The ``mpirun`` of this interpreter's environment (a wheel), else the first on PATH."""
+def find_mpi(environ: Mapping[str, str] | None = None, beside: Path | None = Path(sys.executable).parent) -> Mpi | None:
+    """The MPI whose ``mpirun`` would start ranks here; ``None`` where there is none that answers.
+
+    That of this interpreter's environment (a wheel, in ``beside``) comes before the first on PATH.
+    """
     environ = os.environ if environ is None else environ
-    beside = Path(sys.executable).parent
-    return shutil.which("mpirun", path=str(beside)) or shutil.which("mpirun", path=environ.get("PATH", os.defpath))
-
-
-def find_mpi(environ: Mapping[str, str] | None = None) -> Mpi | None:
-    """The MPI whose ``mpirun`` would start ranks here; ``None`` where there is none that answers."""
-    mpirun = find_mpirun(environ)
+    mpirun = shutil.which("mpirun", path=str(beside)) if beside else None
+    mpirun = mpirun or shutil.which("mpirun", path=environ.get("PATH", os.defpath))
     if mpirun is None:
         return None
     # Intel's mpirun is a script that looks for mpiexec.hydra on PATH.
-    path = os.pathsep.join([str(Path(mpirun).parent), os.environ.get("PATH", os.defpath)])
+    path = os.pathsep.join([str(Path(mpirun).parent), environ.get("PATH", os.defpath)])
     try:
         said = subprocess.run(
             [mpirun, "--version"],
