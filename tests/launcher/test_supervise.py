@@ -385,3 +385,18 @@ def test_the_placement_that_was_found_is_recorded(ranks: Ranks) -> None:
     import json
 
     assert Placement.from_json(json.loads(attempt.placement.read_text())).size == 3
+
+
+def test_usr1_asks_a_training_for_a_clean_end(ranks: Ranks) -> None:
+    program = """
+import os, signal, sys, time
+from pathlib import Path
+run, rank = Path(os.environ["SAMAN_RUN"]), int(os.environ["SAMAN_FIRST_RANK"])
+if rank == 0: os.kill(os.getppid(), signal.SIGUSR1)
+for _ in range(200):
+    if (run / "control" / "stop").exists(): sys.exit(85)
+    time.sleep(0.05)
+"""
+    outcome = _supervised(ranks, program)
+    assert (outcome.state, outcome.exit_code) == (State.PREEMPTED, ExitCode.REQUEUE), outcome
+    assert [event.facts["reason"] for event in outcome.run.events() if event.kind == "stop_requested"] == ["SIGUSR1"]
