@@ -280,6 +280,12 @@ def _about_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
     if curve.base is None:
         ranks = "1 rank" if base_ranks == 1 else f"{base_ranks} ranks"
         yield Finding("missing_base", f"{curve.label}: no run on {ranks} counts, so no speed-up or efficiency is shown")
+    apart = [(point.ranks, run) for point in curve.points for run in point.outliers]
+    if apart:
+        told = ", ".join(f"{run} on {ranks} ranks" for ranks, run in apart[:5])
+        more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
+        text = f"{curve.label}: {len(apart)} runs stand apart from their repeats and are kept: {told}{more}"
+        yield Finding("outliers", text, note=True)
     single = [str(point.ranks) for point in curve.points if len(point.runs) == 1]
     if single:
         at = f"{', '.join(single)} ranks"

@@ -30,18 +30,19 @@ def ratio_estimate(
 ) -> Estimate:
     """``scale`` × median(above) ÷ median(below), for independent runs, with a bias-corrected bootstrap interval.
 
-    Runs of each side are resampled on the log scale, because a ratio is symmetric there. The acceleration of BCa is
-    left at zero: its jackknife estimate is inconsistent for medians (Efron & Tibshirani 1993, §11.6, §14.3).
+    Runs of each side are resampled; the ratio is looked at as a log, because it is symmetric there. The acceleration
+    of BCa is left at zero: its jackknife estimate is inconsistent for medians (Efron & Tibshirani 1993, §11.6, §14.3).
     Withheld below ``FEWEST_REPEATS`` on either side. Raises ``ValueError`` for values that are not finite and positive.
     """
-    a, b = _logs(above), _logs(below)
-    value = scale * float(np.exp(np.median(a) - np.median(b)))
+    a, b = _positive(above), _positive(below)
+    centre = float(np.log(np.median(a)) - np.log(np.median(b)))
+    value = scale * float(np.exp(centre))
     repeats = min(len(a), len(b))
     if repeats < FEWEST_REPEATS:
         return Estimate(value, repeats, None, _reason(repeats))
     rng = np.random.default_rng(seed)
-    drawn = _medians(a, resamples, rng) - _medians(b, resamples, rng)
-    low, high = bias_corrected(drawn, float(np.median(a) - np.median(b)), level)
+    drawn = np.log(_medians(a, resamples, rng)) - np.log(_medians(b, resamples, rng))
+    low, high = bias_corrected(drawn, centre, level)
     method = f"bias-corrected bootstrap, {resamples} resamples of runs"
     interval = Interval(scale * float(np.exp(low)), scale * float(np.exp(high)), level, level, method)
     return Estimate(value, repeats, interval)
@@ -90,11 +91,11 @@ def _medians(values: Array, resamples: int, rng: np.random.Generator) -> Array:
     return np.asarray(np.median(values[picks], axis=1))
 
 
-def _logs(values: Sequence[float] | Array) -> Array:
+def _positive(values: Sequence[float] | Array) -> Array:
     x = np.asarray(values, dtype=float)
     if len(x) == 0 or not np.all(np.isfinite(x)) or np.any(x <= 0):
         raise ValueError(f"a ratio needs finite positive values; got {x.tolist()}")
-    return np.asarray(np.log(x))
+    return x
 
 
 def _reason(repeats: int) -> str:

@@ -80,11 +80,10 @@ def verdicts(tests: Sequence[RankTest], significance: float = SIGNIFICANCE) -> l
 
 def _verdict(test: RankTest, corrected: float, comparisons: int, significance: float) -> Verdict:
     if corrected <= significance:
-        words = f"a real difference (p = {corrected:.2g})"
+        words = f"a real difference (corrected p = {corrected:.2g})"
     elif test.smallest * comparisons > significance:
         least = min(1.0, test.smallest * comparisons)
         words = f"too few repeats to tell (least possible p = {least:.2g})"
     else:
-        words = f"no difference shown (p = {corrected:.2g})"
-    many = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
-    return Verdict(test.p, corrected, corrected <= significance, words + many)
+        words = f"no difference shown (corrected p = {corrected:.2g})"
+    return Verdict(test.p, corrected, corrected <= significance, words)

@@ -13,11 +13,15 @@ from saman.scaling.results import Run
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a reader must know; ``kind`` is for programs, ``hides`` whether a curve is not drawn for it."""
+    """Something a reader must know; ``kind`` is for programs, ``hides`` whether a curve is not drawn for it.
+
+    A ``note`` is worth knowing but nothing is wrong; it leaves the exit code alone.
+    """
 
     kind: str
     text: str
     hides: bool = False
+    note: bool = False
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def throughput(curves: Sequence[Curve], rows: Rows, style: Style) -> Figure:
         counts = [point.ranks for point in curve.points]
         if base is not None and len(counts) > 1:
             per_rank = base.throughput.value / base.ranks
-            ideal += [{"series": curve.label, "ranks": n, "value": per_rank * n} for n in (counts[0], counts[-1])]
+            ideal += [{"series": curve.label, "ranks": n, "value": per_rank * n} for n in counts]
         if curve.choice is not None:
             fitted += _law_line(curve, counts[0], counts[-1])
     layers = [line_layer(ideal, "value", x, y, None, [3, 3])] if ideal else []
@@ -97,8 +97,8 @@ def speedup(rows: Rows, style: Style) -> Figure | None:
     if not any(row["speedup"] != 1.0 for row in known):
         return None
     base = min(row["ranks"] for row in known)
-    ends = (base, max(row["ranks"] for row in known))
-    ideal = [{"series": "ideal", "ranks": n, "value": n / base} for n in ends]
+    counts = sorted({row["ranks"] for row in known})
+    ideal = [{"series": "ideal", "ranks": n, "value": n / base} for n in counts]
     x, y = rank_axis(known), value_axis(known, "speedup", "speed-up")
     spec = over_ranks(known, style, "speedup", "speed-up", [line_layer(ideal, "value", x, y, None, [3, 3])])
     named = sorted({str(row["base"]) for row in known})
@@ -119,15 +119,17 @@ def side_by_side(analysis: Analysis, style: Style) -> Figure | None:
     """Every run of every series at the largest count that most series share."""
     curves = analysis.drawn
     counts = [point.ranks for curve in curves for point in curve.points]
-    shared = max(sorted(set(counts)), key=lambda n: (counts.count(n), n))
-    if counts.count(shared) < 2:
+    most = max(counts.count(n) for n in counts)
+    shared = max((n for n in counts if counts.count(n) >= max(2, most / 2)), default=0)
+    if shared == 0:
         return None
+    on_ranks = f"on {shared} rank{'s' if shared > 1 else ''}"
     label_of = {run.id: curve.label for curve in curves for run in curve.group.runs}
     here = [run for curve in curves for point in curve.points if point.ranks == shared for run in point.runs]
     runs = run_rows(here[:2000], label_of)
     points = [row for row in point_rows(curves) if row["ranks"] == shared]
     y = {"field": "series", "type": "nominal", "title": None, "axis": {"labelLimit": 220, "grid": True}}
-    x: Spec = {"field": "samples_per_second", "type": "quantitative", "title": f"samples per second on {shared} ranks"}
+    x: Spec = {"field": "samples_per_second", "type": "quantitative", "title": f"samples per second {on_ranks}"}
     x |= {"scale": {"zero": False, "nice": True}, "axis": {"format": "~s", "grid": False}}
     colour = {"field": "series", "type": "nominal", "legend": None, "scale": style.channels()["color"]["scale"]}
     tooltip = [{"field": name} for name in ("run", "samples_per_second", "lower_quartile", "upper_quartile")]
@@ -155,7 +157,7 @@ def side_by_side(analysis: Analysis, style: Style) -> Figure | None:
     ]
     spec = {"width": WIDTH - 120, "height": {"step": 26 if len(points) <= 20 else 14}, "layer": layers}
     caption = "Ticks: single runs. Dot: their median, with its interval where repeats allow."
-    return Figure("strategies", f"Side by side on {shared} ranks", caption, spec)
+    return Figure("strategies", f"Side by side {on_ranks}", caption, spec)
 
 
 def split(rows: Rows, style: Style) -> Figure:

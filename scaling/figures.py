@@ -45,7 +45,7 @@ class Style:
     @property
     def legend(self) -> Spec:
         """Beside the figure for few series, below it in columns for many."""
-        common = {"title": None, "symbolLimit": 100, "labelLimit": 260}
+        common = {"title": None, "symbolLimit": 100, "labelLimit": 260, "symbolOpacity": 1}
         if len(self.series) <= _FEW and max((len(name) for name in self.series), default=0) <= 28:
             return {**common, "orient": "top", "columns": 4}
         return {**common, "orient": "bottom", "columns": 3, "labelFontSize": 10, "labelLimit": 170}
@@ -109,24 +109,33 @@ def set_apart(rows: Rows, style: Style) -> Rows:
     return [{**row, "x": row["ranks"] * (1 + 0.012 * place.get(row["series"], 0.0))} for row in rows]
 
 
+def spans_widely(rows: Rows) -> bool:
+    """Whether rank counts span a factor of eight, so that axes are logarithmic."""
+    counts = [row["ranks"] for row in rows] or [1]
+    return bool(max(counts) >= 8 * min(counts))
+
+
 def rank_axis(rows: Rows, field: str = "x") -> Spec:
     """Rank counts, logarithmic where they span a factor of eight."""
     counts = sorted({row["ranks"] for row in rows}) or [1]
-    wide = counts[-1] >= 8 * counts[0]
+    wide = spans_widely(rows)
     shown = counts if len(counts) <= 12 else counts[:: -(-len(counts) // 12)]
-    domain = [counts[0] * 0.9, counts[-1] * 1.1] if wide else [0, counts[-1] * 1.08]
-    scale: Spec = {"type": "log", "base": 2} if wide else {"type": "linear", "zero": True}
+    margin = 0.1 * max(1, counts[-1] - counts[0])
+    domain = [counts[0] * 0.9, counts[-1] * 1.1] if wide else [counts[0] - margin, counts[-1] + margin]
+    scale: Spec = {"type": "log", "base": 2} if wide else {"type": "linear", "zero": False}
     axis = {"values": shown, "format": "d", "grid": False, "labelOverlap": "greedy"}
     scale |= {"domain": domain, "nice": False}
     return {"field": field, "type": "quantitative", "title": "ranks", "scale": scale, "axis": axis}
 
 
 def value_axis(rows: Rows, field: str, title: str, percent: bool = False) -> Spec:
-    """Values, logarithmic where they span a factor of twenty."""
+    """Values; logarithmic like the ranks, so that the ideal is a straight line, except for shares."""
     values = [row[field] for row in rows if row.get(field)]
-    wide = bool(values) and min(values) > 0 and max(values) > 20 * min(values)
-    axis = {"format": ".0%" if percent else "~s", "tickCount": 6}
-    scale: Spec = {"type": "log"} if wide else {"type": "linear", "zero": True}
+    axis: Spec = {"format": ".0%" if percent else "~s", "tickCount": 6}
+    scale: Spec = {"type": "linear", "zero": True}
+    if not percent and values and min(values) > 0 and spans_widely(rows):
+        scale = {"type": "log", "domain": [min(values) * 0.8, max(values) * 1.3], "nice": False}
+        axis["labelOverlap"] = "greedy"
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 

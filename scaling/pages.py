@@ -14,8 +14,9 @@ from saman.scaling.drawn import figures
 from saman.scaling.figures import CHOSEN, FADE, WIDTH, Figure, Spec, Style
 from saman.scaling.report import Column, Page, Table, origin
 from saman.scaling.sentences import opening
-from saman.scaling.tables import Rows, contrast_rows, point_rows, prediction_rows, run_rows, tables
+from saman.scaling.tables import Rows, contrast_rows, law_rows, point_rows, prediction_rows, run_rows, tables
 
+_MANY_CURVES = 8  # beyond, only the law chosen is in the table on the page
 _MOST_ROWS = 400  # of a table on the page; all of it is in tables/
 
 
@@ -103,28 +104,31 @@ def _contrast_table(contrasts: Sequence[Contrast], title: str = "Differences bet
         ("p corrected", "number", lambda row: f"{row['p_corrected']:.3g}"),
         ("verdict", "text", lambda row: row["verdict"]),
     ]
-    return _table(title, "Exact rank tests, corrected together (Holm).", columns, contrast_rows(contrasts))
+    note = f"Exact rank tests, corrected for {len(contrasts)} comparisons (Holm)."
+    return _table(title, note, columns, contrast_rows(contrasts))
 
 
 def _law_table(analysis: Analysis) -> Table:
-    from saman.scaling.tables import law_rows
-
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    many = len(analysis.drawn) > _MANY_CURVES
+    for row in law_rows(analysis.drawn):
+        if row["chosen"] or not many:
+            kept = rows.setdefault((row["series"], row["law"]), {**row, "told": []})
+            kept["told"].append(f"{row['parameter']} {row['value']:.3g}{_range(row)}")
     columns: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
         ("series", "text", lambda row: row["series"]),
         ("law", "text", lambda row: row["law"] + (" (chosen)" if row["chosen"] else "")),
-        ("error ahead", "number", lambda row: told(row["expected_error_ahead"], percent=True)),
-        ("parameter", "text", lambda row: row["parameter"]),
-        ("value", "number", lambda row: f"{row['value']:.3g}"),
-        ("95 % interval", "number", lambda row: _range(row)),
+        ("expected error ahead", "number", lambda row: told(row["expected_error_ahead"], percent=True)),
         ("largest residual", "number", lambda row: told(row["largest_residual"], percent=True)),
+        ("parameters with 95 % intervals", "text long", lambda row: ", ".join(row["told"])),
         ("note", "text", lambda row: row["note"]),
     ]
     note = "A law is chosen by its errors in predicting larger counts from smaller ones, here and on published curves."
-    return _table("Laws", note, columns, law_rows(analysis.drawn))
+    return _table("Laws", note, columns, list(rows.values()))
 
 
 def _range(row: dict[str, Any]) -> str:
-    return "–" if row["low"] is None else f"[{row['low']:.3g}, {row['high']:.3g}]"
+    return "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}]"
 
 
 def _prediction_table(analysis: Analysis) -> Table:

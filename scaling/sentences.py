@@ -14,7 +14,9 @@ def opening(analysis: Analysis) -> tuple[str, str, str]:
     scaled = [(curve, point) for curve in analysis.drawn if (point := _furthest(curve)) is not None]
     if not scaled:
         return _without_a_base(analysis)
-    best, point = max(scaled, key=lambda pair: pair[1].efficiency.value if pair[1].efficiency else 0.0)
+    most = max(point.ranks for _, point in scaled)
+    furthest = [pair for pair in scaled if pair[1].ranks == most]
+    best, point = max(furthest, key=lambda pair: pair[1].efficiency.value if pair[1].efficiency else 0.0)
     return _best(best, point), _stops(best), _limits(best, point)
 
 
@@ -42,7 +44,7 @@ def _best(curve: Curve, point: CurvePoint) -> str:
     assert point.speedup is not None
     assert point.efficiency is not None
     gain = with_interval(point.speedup)
-    share = with_interval(point.efficiency, "{:.0f} %", 100)
+    share = with_interval(point.efficiency, "{:.0f}\u00a0%", 100)
     if point.speedup.value <= 1.0:
         return (
             f"Nothing gains by more ranks; {curve.label} loses least: {gain} times {curve.base} on {point.ranks} ranks."

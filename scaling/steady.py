@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 _FEWEST_WINDOWS = 10
 _OUTLIER_SCORE = 3.5
+_DRIFT = 0.02
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int 
     """How many leading windows to leave out: those the study names as warm-up, then those that MSER finds.
 
     MSER-5 (White, Simulation 69, 1997; single windows instead of batches of five where there are fewer than 50) leaves
-    out the windows whose omission makes the standard error of the rest smallest. A minimum in the second half means
-    that the run never settled: then only the warm-up is left out, and that is said.
+    out the windows, at most half of them, whose omission makes the standard error of the rest smallest. Where the rest
+    still drifts the run never settled: then only the warm-up is left out, and that is said.
     """
     x = np.asarray(seconds_per_step, float)
     warmup = min(warmup_windows, len(x))
@@ -38,8 +39,8 @@ def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int 
     batch = 5 if len(rest) >= 50 else 1
     means = rest[: len(rest) // batch * batch].reshape(-1, batch).mean(axis=1)
     best = _mser(means)
-    if best > len(means) // 2:
-        return Steady(warmup, False, f"{named}; never settled: step times still drift in the second half")
+    if _drifts(rest[best * batch :]):
+        return Steady(warmup, False, f"{named}; never settled: step times drift to the end")
     found = best * batch
     if found == 0:
         return Steady(warmup, True, f"{named}; steady from there on")
@@ -50,7 +51,7 @@ def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int 
 
 
 def _mser(means: Array) -> int:
-    """argmin over d of Σ(x_i − x̄_d)² ÷ (n − d)² over i ≥ d, with at least five batches left.
+    """argmin over d of Σ(x_i − x̄_d)² ÷ (n − d)² over i ≥ d, with at least half the batches left.
 
     Differences under one part in a million count as none, so that a constant series keeps all its windows.
     """
@@ -60,9 +61,25 @@ def _mser(means: Array) -> int:
     tail = np.cumsum(centred[::-1])[::-1]
     squares = np.cumsum((centred**2)[::-1])[::-1]
     score = (squares - tail**2 / left) / left**2
-    allowed = score[: max(1, n - 4)]
+    allowed = score[: n // 2 + 1]
     floor = (1e-6 * max(abs(float(means.mean())), 1e-300)) ** 2 / n
     return int(np.argmax(allowed <= allowed.min() * (1 + 1e-9) + floor))
+
+
+def _drifts(x: Array) -> bool:
+    """Whether ten batch means keep rising or falling by more than 2 % in all: Mann–Kendall, two-sided 1 %.
+
+    Batches, because neighbouring windows depend on each other, which alone would pass for a trend.
+    """
+    count = min(10, len(x) // 2)
+    if count < 5:
+        return False
+    means = np.array([part.mean() for part in np.array_split(x, count)])
+    signs = np.sign(means[None, :] - means[:, None])
+    score = abs(float(np.triu(signs, 1).sum()))
+    deviation = float(np.sqrt(count * (count - 1) * (2 * count + 5) / 18))
+    change = abs(float(means[-2:].mean() - means[:2].mean())) / float(means.mean())
+    return (score - 1) / deviation > 2.576 and change > _DRIFT
 
 
 def outliers(values: Sequence[float] | Array) -> NDArray[np.bool_]:

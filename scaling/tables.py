@@ -93,13 +93,16 @@ def point_rows(curves: Sequence[Curve]) -> Rows:
                     "joules_per_sample": point.joules_per_sample,
                     "outliers": " ".join(point.outliers),
                     "stragglers": "; ".join(f"rank {s.rank} on {s.node} +{s.slower:.0%}" for s in point.stragglers),
-                    "variation_per_node": "; ".join(
-                        f"{node} {'–' if cv is None else format(cv, '.2%')}" for node, cv in point.variation.items()
-                    ),
+                    "variation_per_node": _per_node(point.variation),
                     "runs": " ".join(run.id for run in point.runs),
                 }
             )
     return rows
+
+
+def _per_node(variation: Mapping[str, float | None]) -> str:
+    told = [f"{node} {'–' if cv is None else format(cv, '.2%')}" for node, cv in variation.items()]
+    return "; ".join(told[:8]) + (f"; and {len(told) - 8} more nodes" if len(told) > 8 else "")
 
 
 def contrast_rows(contrasts: Sequence[Contrast]) -> Rows:
