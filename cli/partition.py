@@ -102,9 +102,9 @@ def lines(experiment: Experiment, profile: Profile, found: Split) -> list[str]:
     return [
         *table,
         "",
-        f"times are per micro-batch of {profile.examples} examples; {prediction.micro_batches} micro-batches in {order}",
+        f"times are for a micro-batch of {profile.examples} examples, of {prediction.micro_batches} in {order} order",
         f"a step takes {_time(prediction.step_seconds)}; the stages wait {prediction.bubble_share:.0%} of it",
-        f"speed-up {prediction.speedup:.2f} (bound {prediction.bound:.2f}) over one process with the same micro-batches",
+        f"speed-up over one process, same micro-batches: {prediction.speedup:.2f} (bound {prediction.bound:.2f})",
         f"most memory on a stage: {size(most)}{limit}, over what TensorFlow itself takes",
         f"cuts: [{', '.join(found.names)}]",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from training_cases import CASES as PLAIN_CASES
+import training_cases
 
 from saman.configs.experiment import Experiment
 from saman.trainers import Context, Splits
@@ -22,7 +22,8 @@ def long_skips(input_shape: Any) -> Any:
     two = layers.BatchNormalization(name="two")(layers.Dense(8, kernel_regularizer="l2", use_bias=False)(one))
     three = layers.Dense(8, activation="tanh", name="three")(layers.Concatenate()([two, flat]))
     four = layers.Dropout(0.3, name="four")(layers.Add()([three, one]))
-    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="five")(layers.Concatenate()([four, flat, two])))
+    joined = layers.Concatenate()([four, flat, two])
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="five")(joined))
 
 
 def sentences(ctx: Context) -> Splits:
@@ -49,17 +50,44 @@ def masked() -> Any:
     return keras.Model(inputs, layers.Dense(4, activation="softmax", name="last")(x))
 
 
-def transformer(input_shape: Any) -> Any:
-    """saman's own, with dropout; layers bear names that do not depend on what was built before."""
+def transformer() -> Any:
+    """Attention with dropout; without the key's bias, whose gradient is nothing but rounding."""
     from saman.trainers.keras_compat import keras
-    from saman.trainers.models.transformer import build
+
+    layers = keras.layers
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(12, 8)(inputs)
+    for block in range(2):
+        normed = layers.LayerNormalization(name=f"norm_{block}")(x)
+        attended = layers.MultiHeadAttention(2, 4, dropout=0.1, use_bias=False, name=f"attend_{block}")(normed, normed)
+        x = layers.Add(name=f"join_{block}")([x, attended])
+        y = layers.Dropout(0.1)(layers.Dense(8, activation="gelu", name=f"dense_{block}")(x))
+        x = layers.Add()([x, y])
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="last")(x))
+
+
+def convolutional(input_shape: Any) -> Any:
+    """BatchNorm, dropout twice, a regulariser."""
+    _names_from_the_start()
+    return training_cases.convolutional(input_shape)
+
+
+def two_inputs() -> Any:
+    """A dictionary of inputs, an embedding, a frozen layer."""
+    _names_from_the_start()
+    return training_cases.two_inputs()
+
+
+def _names_from_the_start() -> None:
+    """Layers bear names that do not depend on what was built before, so that cuts can name them."""
+    from saman.trainers.keras_compat import keras
 
     keras.backend.clear_session()
-    return build(input_shape, 4, 12, 8, 2, 2, 0.1)
 
 
 def _case(name: str, base: str, **more: Any) -> dict[str, Any]:
-    case = copy.deepcopy(PLAIN_CASES[base])
+    case = copy.deepcopy(training_cases.CASES[base])
     train = more.pop("train", {})
     case.update(name=name, **more)
     case["train"].update(train)
@@ -86,6 +114,30 @@ CASES: dict[str, tuple[dict[str, Any], dict[int, list[str]]]] = {
             train={"precision": "float64", "micro_batches": 4, "optimizer": {"name": "lamb"}},
         ),
         {2: ["drop"], 3: ["wide", "recurrent"], 4: ["wide", "drop", "last"]},
+    ),
+    # BatchNorm, dropout, a regulariser; Adam, clipping by value; a short last batch leaves micro-batches empty
+    "layers": (
+        _case("layers", "every_layer", model={"build": "pipeline_cases:convolutional"}),
+        {2: ["flatten"], 3: ["batch_normalization", "dense"], 4: ["conv2d", "dropout", "dropout_1"]},
+    ),
+    # two inputs in a dictionary, sparse gradients, a frozen layer, logits
+    "inputs": (
+        _case("inputs", "two_inputs", model={"build": "pipeline_cases:two_inputs"}),
+        {2: ["layer_normalization"], 3: ["embedding", "dense_1"], 4: ["embedding", "layer_normalization", "dense_2"]},
+    ),
+    "attention": (
+        _case(
+            "attention",
+            "decayed",
+            model={"build": "pipeline_cases:transformer"},
+            data={"source": "pipeline_cases:sentences"},
+            train={"precision": "float64", "micro_batches": 4, "clip_gradients": {"global_norm": 0.1}},
+        ),
+        {
+            2: ["norm_1"],
+            3: ["join_0", "attend_1"],
+            4: ["attend_0", "norm_1", "last"],
+        },
     ),
 }
 
