@@ -14,6 +14,7 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack
 
 TAIL_LINES = 15
+SECONDS_BETWEEN_LINES = 60
 # Would send pip elsewhere than into the environment, or Python to somebody else's packages.
 _LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIREMENT", "PIP_CONSTRAINT")
 # A set-up started by make must not hand make's job server to the one that builds Horovod.
@@ -39,24 +40,30 @@ def environment_of(venv: Path) -> dict[str, str]:
 
 @dataclass
 class Progress:
-    """One line per step: rewritten each second on a terminal, printed at start and end elsewhere."""
+    """One line per step: rewritten each second on a terminal, printed now and then elsewhere."""
 
     say: Say = print
     terminal: bool = field(default_factory=lambda: sys.stdout.isatty())
     started: float = 0.0
+    said: float = 0.0
     title: str = ""
 
     def begin(self, title: str) -> None:
         """Start the clock of a step."""
-        self.started, self.title = time.monotonic(), title
+        self.started = self.said = time.monotonic()
+        self.title = title
         if not self.terminal:
             self.say(f"{title} ...")
 
     def tick(self) -> None:
-        """Show the elapsed time; called about once a second."""
+        """Show the elapsed time; called about once a second. Elsewhere than on a terminal a line a minute is enough."""
+        now = time.monotonic()
         if self.terminal:
-            sys.stdout.write(f"\r\x1b[K{self.title} ... {elapsed(time.monotonic() - self.started)}")
+            sys.stdout.write(f"\r\x1b[K{self.title} ... {elapsed(now - self.started)}")
             sys.stdout.flush()
+        elif now - self.said >= SECONDS_BETWEEN_LINES:
+            self.say(f"{self.title} ... {elapsed(now - self.started)}")
+            self.said = now
 
     def end(self, outcome: str = "done") -> None:
         """Say how the step ended and how long it took."""
@@ -120,8 +127,9 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(log: Path, begin: int) -> str:
-    """The last lines that a command wrote, indented."""
+    """The last lines that a command wrote, indented; pip's warnings only where there is nothing else."""
     with log.open("rb") as stream:
         stream.seek(begin)
         lines = stream.read().decode(errors="replace").rstrip().splitlines()
-    return "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])
+    telling = [line for line in lines if not line.lstrip().startswith("WARNING:")] or lines
+    return "\n".join(f"  | {line}" for line in telling[-TAIL_LINES:])

@@ -97,7 +97,7 @@ def compiler_lack() -> EnvironmentLack | None:
     """Horovod is compiled here, with C++17."""
     version = compiler_version()
     if version is None:
-        return EnvironmentLack("there is no C++ compiler (Horovod is compiled here)", remedy="apt install g++")
+        return EnvironmentLack("there is no C++ compiler, and Horovod is compiled here", remedy="apt install g++")
     family, _, major = version.partition("-")
     if family == "gcc" and int(major) < OLDEST_GCC:
         remedy = f"install g++ {OLDEST_GCC} or newer and set CXX to it"
@@ -109,7 +109,7 @@ def tool_lack(name: str, package: str) -> EnvironmentLack | None:
     """A program that the build needs."""
     if shutil.which(name):
         return None
-    return EnvironmentLack(f"there is no {name} on PATH (Horovod is compiled here)", remedy=f"apt install {package}")
+    return EnvironmentLack(f"there is no {name} on PATH, and Horovod is compiled here", remedy=f"apt install {package}")
 
 
 def system_mpi_lack(name: str) -> EnvironmentLack | None:

@@ -133,7 +133,7 @@ def test_a_damaged_stamp_counts_as_none(tmp_path: Path) -> None:
 
 def test_a_failing_command_shows_its_last_lines_and_names_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    script = "for i in $(seq 40); do echo line $i; done; exit 7"
+    script = "for i in $(seq 40); do echo line $i; echo WARNING: index $i; done; exit 7"
     progress = Progress(say=lambda line: None, terminal=False)
     progress.begin("compiling")
     with pytest.raises(EnvironmentLack) as caught:
@@ -142,6 +142,7 @@ def test_a_failing_command_shows_its_last_lines_and_names_the_log(tmp_path: Path
     assert "exit code 7" in text
     assert "| line 40" in text
     assert "| line 5\n" not in text
+    assert "WARNING" not in text
     assert str(log) in text
     assert "line 5\n" in log.read_text()
 
