@@ -227,3 +227,76 @@ def config(
 
     look_all(models_dir)
     typer.echo(serving_config.current(models_dir, base_path), nl=False)
+
+
+@app.command()
+def export(
+    model: Spec,
+    formats: Annotated[list[str], typer.Argument(help="saved_model, keras, tflite-float32, …, onnx, tfjs, or all.")],
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Largest change of the accuracy.")] = 0.01,
+    why: Why = "",
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Convert a version to other formats, each checked by running it in its own runtime."""
+    from dataclasses import asdict
+
+    from saman.configs.errors import UserError
+    from saman.registry.formats import FORMATS, parity_table
+    from saman.registry.formats import export as convert
+
+    wanted = list(FORMATS) if formats == ["all"] else formats
+    done, failed = [], []
+    for name in wanted:
+        try:
+            done.append(
+                convert(
+                    models_dir, model, name, tolerance=tolerance, why=why, say=lambda text: typer.echo(text, err=True)
+                )
+            )
+        except UserError as error:
+            failed.append(error)
+    if as_json:
+        _print_json([{"path": str(path), **asdict(parity)} for path, parity in done])
+    elif done:
+        from rich.console import Console
+
+        Console().print(parity_table([parity for _, parity in done]))
+    if failed:
+        first = failed[0]
+        rest = [*first.others, *failed[1:]]
+        failure = type(first)(first.problem, where=first.where, remedy=first.remedy, others=rest)
+        raise failure
+
+
+@app.command()
+def sign(
+    model: Spec,
+    key: Annotated[Path, typer.Option("--key", help="Private key (elliptic curve, PEM).")],
+    why: Why = "",
+    models_dir: ModelsDir = MODELS_DIR,
+) -> None:
+    """Sign a version's manifest, which a policy may ask for before it becomes stable."""
+    from saman.registry.life import sign as sign_version
+
+    change = sign_version(models_dir, model, key, why=why)
+    assert change.entry is not None
+    typer.echo(f"{change.state.name} version {change.entry.facts['version']} is signed")
+
+
+@app.command()
+def card(
+    model: Spec,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: standard output.")] = None,
+    models_dir: ModelsDir = MODELS_DIR,
+) -> None:
+    """Write a version's documentation page (Markdown)."""
+    from saman.configs.files import write_whole
+    from saman.registry.card import card as write_card
+
+    text = write_card(models_dir, model)
+    if output is None:
+        typer.echo(text)
+    else:
+        write_whole(output, text)
+        typer.echo(f"written to {output}")

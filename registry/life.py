@@ -151,6 +151,24 @@ def approve(models_dir: Path, spec: str, by: str, *, why: str = "", who: str | N
     return _change(folder, decide, why, who)
 
 
+def sign(models_dir: Path, spec: str, private_key: Path, *, why: str = "", who: str | None = None) -> Change:
+    """Sign a version's manifest. Raises ``UserError`` for a key that cannot sign, or a version that is damaged."""
+    from saman.registry import signing
+    from saman.registry.verify import file_findings
+
+    folder = existing(models_dir, parse_spec(spec).name)
+    number = _chosen(look(folder), spec).number
+    found = file_findings(folder, number)
+    if found:
+        raise UserError(f"a damaged version is not signed: {found[0]}", remedy="saman models verify")
+    signature = disk.digest(signing.sign(folder, number, private_key)).sha256
+
+    def decide(state: ModelState) -> tuple[str, Mapping[str, Any]]:
+        return "sign", {"version": _offered(state, number).number, "signature": signature}
+
+    return _change(folder, decide, why, who)
+
+
 # ---- the end -----------------------------------------------------------------------------------------------------
 
 

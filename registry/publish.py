@@ -26,7 +26,7 @@ from saman.registry.gates import PublishRefused, at_publish
 from saman.registry.layout import KERAS_FILE, MANIFEST, VALIDATION, WARMUP, ModelFolder, model_folder
 from saman.registry.log import Entry
 from saman.registry.manifest import Manifest, RunRecord
-from saman.registry.settle import settle
+from saman.registry.settle import awaited, settle
 from saman.registry.state import PRUNED, VersionState, fold
 from saman.registry.warmup import warmup_file
 
@@ -101,7 +101,7 @@ def _publish(run: RunFolder, folder: ModelFolder, exported: Mapping[str, Any], *
 
 def _awaited(folder: ModelFolder) -> set[str]:
     """Staged folders that the log knows as versions: never removed, for they may still have to be made visible."""
-    return {one.staging for one in fold(folder.name, log.read(folder.log)).versions.values()}
+    return awaited(fold(folder.name, log.read(folder.log)))
 
 
 def _present(folder: ModelFolder) -> set[int]:
@@ -332,8 +332,8 @@ def _leave_export(run: RunFolder) -> None:
 
 def _sweep_staging(folder: ModelFolder) -> None:
     """Remove what publishers left that died long ago and never entered the log."""
-    awaited = _awaited(folder)
+    known = _awaited(folder)
     for left in folder.staging.iterdir():
         with contextlib.suppress(OSError):
-            if left.name not in awaited and time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            if left.name not in known and time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 disk.remove_tree(left)

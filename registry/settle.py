@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from saman.configs.errors import UserError
 from saman.registry import disk, log, serving_config
@@ -30,6 +32,8 @@ def settle(folder: ModelFolder, entries: list[Entry]) -> ModelState:
             bring_in(folder, one)
         elif one.status == PRUNED and path.exists():
             send_out(folder, path, str(one.number))
+        for name, facts in one.formats.items() if one.status != PRUNED else ():
+            bring_in_format(folder, one.number, name, facts)
         if one.status == PRUNED and (converted := folder.path / "formats" / str(one.number)).exists():
             send_out(folder, converted, f"formats-{one.number}")
     if folder.trash.is_dir():
@@ -51,6 +55,25 @@ def bring_in(folder: ModelFolder, one: VersionState) -> None:
             raise UserError(problem, where=str(target), remedy="move it away") from error
         raise
     disk.sync(folder.path)
+
+
+def bring_in_format(folder: ModelFolder, number: int, name: str, facts: Mapping[str, Any]) -> None:
+    """Make a converted version visible, in the place of what an earlier conversion left."""
+    source, target = folder.staging / str(facts.get("staging")), folder.format(number, name)
+    if not source.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        send_out(folder, target, f"{number}-{name}")
+    with contextlib.suppress(FileNotFoundError):  # another process was first
+        source.rename(target)
+    disk.sync(target.parent)
+
+
+def awaited(state: ModelState) -> set[str]:
+    """Staged folders that the log knows: never removed, for they may still have to be made visible."""
+    formats = {str(facts.get("staging")) for one in state.versions.values() for facts in one.formats.values()}
+    return formats | {one.staging for one in state.versions.values()}
 
 
 def send_out(folder: ModelFolder, path: Path, name: str) -> None:

@@ -58,6 +58,12 @@ def sound(folder: ModelFolder, number: int) -> None:
         raise UserError(errors[0].problem, remedy="saman models verify", others=errors[1:])
 
 
+def file_findings(folder: ModelFolder, number: int) -> list[Finding]:
+    """What is wrong with a version's files, its signature aside."""
+    state = fold(folder.name, log.read(folder.log))
+    return [one for one in _version(folder, state.version(number)) if one.path != "signature"]
+
+
 def _log(folder: ModelFolder) -> list[Finding]:
     return [Finding(folder.name, 0, "audit log", problem) for problem in log.damage(folder.log)]
 

@@ -1,6 +1,6 @@
 """Trains a small Keras model and leaves what the trainer's export leaves, for tests that need a real model.
 
-Run as ``python make_export.py FOLDER DATA STEPS SEED``; DATA is ``digits`` or a folder with Fashion-MNIST's IDX files.
+Run as ``python make_export.py FOLDER DATA STEPS SEED``; DATA is ``digits``, ``synthetic`` or a folder of IDX files.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def examples(source: str) -> tuple[Any, Any, Any, Any, float]:
         values, labels = load_digits(return_X_y=True)
         values = values.reshape(-1, 8, 8).astype("float32")
         return values[400:], labels[400:], values[:400], labels[:400], 16.0
+    if source == "synthetic":
+        rng = np.random.default_rng(0)
+        values = rng.normal(size=(2000, 64)).astype("float32")
+        labels = values[:, :10].argmax(1)
+        return values[200:], labels[200:], values[:200], labels[:200], 1.0
     folder = Path(source)
     train = (_idx(folder / "train-images-idx3-ubyte.gz"), _idx(folder / "train-labels-idx1-ubyte.gz"))
     test = (_idx(folder / "t10k-images-idx3-ubyte.gz"), _idx(folder / "t10k-labels-idx1-ubyte.gz"))
@@ -44,8 +49,11 @@ def main(export: Path, source: str, steps: int, seed: int) -> None:
     keras.utils.set_random_seed(seed)
     values, labels, validation, truth, scale = examples(source)
     shape = values.shape[1:]
+    flat = [keras.Input(shape), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10, activation="softmax")]
     network = keras.Sequential(
-        [
+        flat
+        if len(shape) == 1
+        else [
             keras.Input(shape),
             keras.layers.Reshape((*shape, 1)),
             keras.layers.Conv2D(8, 3, activation="relu"),
