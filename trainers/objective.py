@@ -24,7 +24,7 @@ class Objective:
 
     def losses(self, labels: Any, outputs: Any) -> Any:
         """float64[batch]: the loss of each example; ``labels`` as ``fitted`` gives them."""
-        function = getattr(keras.losses, self.loss)
+        function = keras.losses.get(self.loss)
         options = {"from_logits": self.from_logits} if self.counts_correct else {}
         return _per_example(function(labels, _wide(outputs), **options))
 

@@ -168,8 +168,11 @@ class DataParallelStep:
             loss = tf.reduce_sum(objective.losses(labels, passed.outputs))
             # What layers add (regularisers) counts once per example, so once after the division by the count.
             loss += examples * sum((_double(tf.reduce_sum(one)) for one in passed.losses), _double(0.0))
-            target = loss * _double(self.scale.value) if self.scale.dynamic else loss
+            # Half precision has no room for a sum: it differentiates the mean, which is multiplied again below.
+            target = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
         gradients = tape.gradient(target, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if self.scale.dynamic:
+            gradients = [tf.convert_to_tensor(one) * tf.cast(examples, one.dtype) for one in gradients]
         outputs = passed.outputs
         correct = tf.reduce_sum(objective.correct(labels, outputs)) if objective.counts_correct else _double(0.0)
         moved = [tf.cast(examples, one.dtype) * one for one in passed.moved]

@@ -70,6 +70,32 @@ def two_inputs() -> Any:
     return keras.Model({"image": image, "kind": kind}, layers.Dense(4)(x))
 
 
+def targets(ctx: Context) -> Splits:
+    """Numbers to regress on: one-hot rows."""
+    import tensorflow as tf
+
+    inputs, labels = _arrays()
+    data = tf.data.Dataset.from_tensor_slices((inputs, np.eye(4, dtype="float32")[labels]))
+    return Splits(data, data.take(20))
+
+
+def sequences(ctx: Context) -> Splits:
+    """Rows of numbers, which are no images."""
+    import tensorflow as tf
+
+    return Splits(tf.data.Dataset.from_tensor_slices((np.zeros((30, 5), "float32"), np.zeros(30, "int32"))))
+
+
+def broken(ctx: Context) -> Splits:
+    """A fault of the user's code."""
+    raise ZeroDivisionError("division by zero")
+
+
+def wrong(ctx: Context) -> Any:
+    """No splits."""
+    return two_inputs()
+
+
 _CHECKPOINT = {"every_epochs": 1, "keep": 2}
 CASES: dict[str, dict[str, Any]] = {
     "plain": {
