@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_the_command_that_is_shown_can_be_pasted(ranks: Ranks, starter: str) -> 
 
 @pytest.mark.parametrize("starter", ["processes", MPI, HOROVODRUN])
 def test_ranks_that_ask_to_be_requeued_are_believed_under_every_start_method(ranks: Ranks, starter: str) -> None:
-    slow_last = "import os, sys, time; time.sleep(float(os.environ['SAMAN_FIRST_RANK'])); sys.exit(85)"
+    slow_last = "import os, sys, time; time.sleep(3 * float(os.environ['SAMAN_FIRST_RANK'])); sys.exit(85)"
     outcome = ranks.run(slow_last, starter=starter, facts=PLAIN if starter != "horovodrun" else None)
     assert (outcome.state, outcome.exit_code) == (State.PREEMPTED, ExitCode.REQUEUE), outcome
     records = [RankRecord.read(outcome.run.attempt(1).rank_record(rank)) for rank in (0, 1)]
@@ -121,8 +122,18 @@ def test_a_rank_that_raises_is_named_with_its_last_lines(ranks: Ranks, starter: 
     assert ranks.nobody_is_left(seconds=0.5)
 
 
-def test_ranks_that_fail_at_once_are_all_listed(ranks: Ranks) -> None:
-    outcome = ranks.run(PROGRAM + "raise SystemExit(7)", ranks=4)
+@pytest.mark.parametrize("starter", ["processes", MPI])
+def test_ranks_that_fail_at_once_are_all_listed(ranks: Ranks, starter: str) -> None:
+    program = (
+        PROGRAM
+        + """
+open(f"here-{rank}", "w").close()
+while not all(os.path.exists(f"here-{other}") for other in range(4)): time.sleep(0.01)
+time.sleep(0.15 * rank)
+raise SystemExit(7)
+"""
+    )
+    outcome = ranks.run(program, ranks=4, starter=starter)
     assert outcome.failure is not None
     assert [(one.rank, one.code) for one in outcome.failure.first] == [(0, 7), (1, 7), (2, 7), (3, 7)]
     assert "and at the same time ranks 1, 2, 3" in outcome.message
@@ -146,6 +157,18 @@ def test_a_killed_wrapper_is_noticed_and_takes_its_program_along(ranks: Ranks) -
     assert outcome.failure is not None
     assert [(one.rank, one.signal) for one in outcome.failure.first] == [(1, 9)]
     assert ranks.nobody_is_left(seconds=0.5)
+
+
+def test_a_wrapper_started_by_hand_and_killed_takes_everything_along(ranks: Ranks) -> None:
+    _, run = _experiment_run(ranks.folder, 1)
+    program = PROGRAM + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    argv = [sys.executable, "-m", "saman.launcher.rank", str(run.path), "--", sys.executable, "-c", program]
+    environ = {**os.environ, "SAMAN_TEST_MARK": ranks.mark, "SAMAN_RUN": str(run.path), "SAMAN_ATTEMPT": "1"}
+    with subprocess.Popen(argv, env=environ) as wrapper:
+        wait_for(lambda: b"hello" in (log.read_bytes() if (log := run.attempt(1).log(0)).exists() else b""))
+        assert len(ranks.left()) >= 4  # wrapper, guard, program, its child
+        wrapper.kill()
+    assert ranks.nobody_is_left(seconds=5)
 
 
 def test_a_program_that_does_not_exist_is_said(ranks: Ranks) -> None:
