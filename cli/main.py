@@ -26,6 +26,7 @@ COMMANDS = {
     "report": ("saman.cli.report", "report"),
     "partition": ("saman.cli.partition", "partition"),
     "models": ("saman.cli.models", "app"),
+    "infer": ("saman.cli.infer", "infer"),
     "clusters": ("saman.cli.clusters", "app"),
     "quota": ("saman.cli.quota", "quota"),
     "minicluster": ("saman.cli.minicluster", "app"),
