@@ -24,11 +24,6 @@ OWN_OPTIONS = frozenset({
     "mem-per-cpu", "mem-per-gpu", "no-requeue", "nodelist", "nodes", "ntasks", "ntasks-per-node", "open-mode",
     "output", "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
 })  # fmt: skip
-_SHORT = {
-    "A": "account", "a": "array", "C": "constraint", "c": "cpus-per-task", "D": "chdir", "d": "dependency",
-    "e": "error", "G": "gpus", "J": "job-name", "N": "nodes", "n": "ntasks", "o": "output", "p": "partition",
-    "q": "qos", "t": "time", "W": "wait", "w": "nodelist", "x": "exclude",
-}  # fmt: skip
 
 
 def _matching(pattern: str, what: str, example: str) -> AfterValidator:
@@ -71,12 +66,12 @@ def _bind(text: str) -> str:
 
 
 def _extra_line(text: str) -> str:
-    option = re.match(r"(?:--([a-z][a-z0-9-]*)|-([A-Za-z]))(?:[= ]|$)", _plain(text))
+    option = re.fullmatch(r'--([a-z][a-z0-9-]*)(=[^"\\]*)?', _plain(text))
     if option is None:
-        raise ValueError(f"{text!r} is not an option of sbatch; write it as in --mail-type=END")
-    name = option[1] or _SHORT.get(option[2], option[2])
-    if name in OWN_OPTIONS:
-        raise ValueError(f"{text!r}: saman sets --{name} itself, from the experiment or from another key of this file")
+        raise ValueError(f"{text!r} is not an option of sbatch; write it as in --mail-type=END, without quotes")
+    if option[1] in OWN_OPTIONS:
+        problem = f"saman sets --{option[1]} itself, from the experiment or from another key of this file"
+        raise ValueError(f"{text!r}: {problem}")
     return text
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from saman.configs.errors import EnvironmentLack
+from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.records import Event, State, state_of
 from saman.launcher.run_folder import RunFolder
 from saman.slurm import client, states
@@ -16,7 +16,9 @@ from saman.slurm.progress import SILENT_SECONDS, Progress, ago, read_progress
 from saman.slurm.states import JobState
 
 SETTLING_SECONDS = 20.0  # a job's last events may reach this machine's view of the file system so much later
+NEVER_BEGAN_SECONDS = 3.0  # the same for a run that has left no sign of a start
 _VANISHED = "vanished"
+_USUAL = {"completed": ExitCode.DONE, "failed": ExitCode.RUN_FAILED, "cancelled": ExitCode.INTERRUPTED}
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _with_job(
         if state is State.RUNNING and progress is not None:
             return replace(base, detail=progress.sentence(), progress=progress)
         return replace(base, state="running", detail=f"job {job} is starting")
-    if slurm is JobState.ENDING or (slurm.ended and quiet < SETTLING_SECONDS):
+    settling = NEVER_BEGAN_SECONDS if slurm is JobState.CANCELLED and state is State.QUEUED else SETTLING_SECONDS
+    if slurm is JobState.ENDING or (slurm.ended and quiet < settling):
         return replace(base, detail=f"job {job} is ending", progress=progress)
     if slurm.ended:
         return replace(base, **_slurm_end(base, state, job, slurm, view))
@@ -201,15 +204,15 @@ def _local(base: Status, state: State, progress: Progress | None) -> Status:
 def _ended(base: Status, run: RunFolder, events: Sequence[Event]) -> Status:
     summary = run.summary() or {}
     end = next(event for event in reversed(events) if event.kind == base.state)
-    first = summary.get("first_failing_rank")
-    rank = first.get("rank") if isinstance(first, dict) else first
+    ranks = end.facts.get("ranks")
+    rank = ranks[0] if isinstance(ranks, list) and ranks else None
     words = [str(end.facts[key]) for key in ("message", "reason") if end.facts.get(key)]
     if base.state == "completed":
         metrics = summary.get("metrics") or {}
         words = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float))]
     code = end.facts.get("exit_code", summary.get("exit_code"))
-    if code is None and base.state == "completed":
-        code = 0
+    if code is None:
+        code = int(_USUAL[base.state])
     return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=rank)
 
 

@@ -40,7 +40,7 @@ from saman.slurm.script import environment_of
 from saman.slurm.submit import cluster_of
 
 LOCK_SECONDS = 150.0  # a lock that a dead node held is given up by the file server within this
-QUEUED_SECONDS = 10.0  # until the submitter has written the job's id
+QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
 CAUSE_SECONDS = 4.0  # accounting needs a second or two to say why a job is ended
 WHO = "job"
 
@@ -139,13 +139,19 @@ class _Start:
     def _account_for_loss(self) -> None:
         """Record which nodes of the last start died, and that it did not end by itself."""
         attempt = self.run.attempts()[-1]
+        self._record_gone(attempt)
+        self.run.append("preempted", WHO, attempt.number, reason="the last start was lost without a word")
+
+    def _record_gone(self, attempt: Attempt) -> list[str]:
+        """Record, and return, the nodes of a start that died, by Slurm or by their last signs of life."""
         placement = _placement(attempt)
         nodes = placement.nodes if placement else ()
         begun = attempt.placement.stat().st_mtime if attempt.placement.exists() else 0.0
         shown = {node: fields for node in nodes if (fields := _show_node(node))}
-        for node in sorted(life.suspects(shown, self._last_alive(attempt, placement), begun)):
+        gone = sorted(life.suspects(shown, self._last_alive(attempt, placement), begun))
+        for node in gone:
             self.run.append("node_failed", WHO, attempt.number, node=node)
-        self.run.append("preempted", WHO, attempt.number, reason="the last start was lost without a word")
+        return gone
 
     def _last_alive(self, attempt: Attempt, placement: Placement | None) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -238,7 +244,8 @@ class _Start:
             _say(f"Slurm takes the nodes away: {why.value}")
             if why is Cause.CANCELLED:
                 return self._cancel(outcome)
-            return self._again(outcome, why.value)
+            gone = self._record_gone(self.run.attempt(outcome.attempt))
+            return self._again(outcome, f"lost {', '.join(gone)}" if gone else why.value)
         if outcome.state is State.FAILED:
             gone = self._dead_nodes(outcome)
             for node in gone:

@@ -71,6 +71,12 @@ def path_option(name: str, path: Path, pattern: str = "") -> Quoted:
     return Quoted(f'--{name}="{escaped}{pattern}"')
 
 
+def extra_option(text: str) -> Quoted:
+    """A line of the cluster file's ``sbatch``; its value, in which the schema allows no quotes, becomes one word."""
+    name, equals, value = text.partition("=")
+    return Quoted(f'{name}="{value}"' if equals else name)
+
+
 def comment(text: str) -> Quoted:
     """``text`` on one line, for a comment."""
     return Quoted(text.encode("unicode_escape").decode() if not text.isprintable() else text)
@@ -179,7 +185,7 @@ def _options(job: Job) -> Iterator[Quoted]:
     yield option("--open-mode=append")
     yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
     for line in cluster.sbatch:
-        yield option(line)
+        yield extra_option(line)
 
 
 def _gpu_option(job: Job) -> str:

@@ -1,0 +1,68 @@
+"""What the tests submit to the minicluster, and how they wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.slurm.conftest import until
+
+from saman.configs.cluster import Cluster, load_cluster
+from saman.configs.problems import validated
+from saman.configs.script import Script
+from saman.launcher.run_folder import RunFolder
+from saman.slurm import submit as slurm
+from saman.slurm.follow import Status, look
+
+
+def site(**changes: Any) -> Cluster:
+    """The minicluster's file with some keys changed."""
+    values = load_cluster("minicluster").model_dump(mode="json", by_alias=True)
+    return validated(Cluster, {**values, **changes}, "minicluster")
+
+
+def script(name: str, command: Sequence[str], directory: Path, **resources: Any) -> Script:
+    """A program as a run: one core per rank, so that several runs share the nodes."""
+    wanted = {"nodes": 1, "ranks_per_node": 1, "cpus_per_rank": 1, "time_limit": "00:05:00", **resources}
+    values = {"name": name, "command": list(command), "directory": str(directory), "resources": wanted}
+    return validated(Script, values, "test")
+
+
+def bash(name: str, text: str, directory: Path, **resources: Any) -> Script:
+    """A line of bash as a run."""
+    return script(name, ["bash", "-c", text], directory, **resources)
+
+
+def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slurm.Submitted:
+    """Submit to the partition ``main`` unless another is named."""
+    plan = slurm.plan(spec, cluster, shared / "runs", options.pop("partition", "main"), {})
+    return slurm.submit(plan, models_dir=shared / "models", **options)
+
+
+def standing(run: RunFolder) -> Status:
+    """Where the run stands."""
+    return look([run])[0]
+
+
+def wait_for(run: RunFolder, *states: str, seconds: float = 120) -> Status:
+    """Wait until the run is in one of the states (any end, if none is named)."""
+    found: list[Status] = []
+
+    def there() -> bool:
+        found[:] = look([run])
+        return found[0].state in states if states else found[0].over
+
+    try:
+        until(there, seconds, every=0.4)
+    except BaseException:
+        print(told(run))
+        raise
+    return found[0]
+
+
+def told(run: RunFolder) -> str:
+    """All that a run left, for the message of a failing test."""
+    files = [run.path / "slurm/job.out", run.events_file, *sorted(run.path.glob("attempts/*/starter.log"))]
+    files += sorted(run.path.glob("attempts/*/ranks/*.log"))
+    return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-4000:]}" for file in files if file.exists())

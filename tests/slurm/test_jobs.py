@@ -1,0 +1,285 @@
+"""The life of jobs on a real Slurm: placed as planned, followed, cancelled, cut short, gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.slurm.conftest import Minicluster, until
+from tests.slurm.runs import bash, script, site, standing, submitted, told, wait_for
+
+from saman.configs.errors import UserError
+from saman.launcher.rank_record import RankRecord
+from saman.launcher.run_folder import RunFolder
+from saman.slurm import client
+from saman.slurm import submit as slurm
+from saman.slurm.cancel import cancel_runs
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def late(minicluster: Minicluster) -> RunFolder:
+    """A run that will meet its time limit, submitted first, because a minute is the shortest that Slurm knows."""
+    spec = bash("late", "sleep 300", minicluster.shared, time_limit="00:01:00")
+    return submitted(spec, site(requeue={"by": "none"}), minicluster.shared).run
+
+
+HOSTILE = [
+    "two words",
+    "it's",
+    'say "x"',
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "a\nb",
+    "ü 数据 🙂",
+    "a,b",
+    "*",
+    "",
+    "\\",
+    "-x",
+]
+
+
+def test_every_rank_lands_where_planned_and_hostile_text_arrives_intact(minicluster: Minicluster) -> None:
+    home = minicluster.shared / "a folder with 'quotes', \"more\", $HOME, 100% & ü"
+    home.mkdir()
+    (home / "show.py").write_text(
+        "import json, os, sys\n"
+        "facts = [sys.argv[1:], os.environ['FROM_CLUSTER'], os.environ['FROM_RUN'], os.getcwd()]\n"
+        "open(os.environ['SAMAN_RUN'] + '/said-' + os.environ['SAMAN_PROCESS'], 'w').write(json.dumps(facts))\n"
+    )
+    nasty = "a,b='$(touch PWNED)'\n\"x\" ü"
+    spec = script("hostile", ["python3", "show.py", *HOSTILE], home, nodes=4)
+    spec = spec.model_copy(update={"launch": spec.launch.model_copy(update={"environment": {"FROM_RUN": nasty}})})
+    cluster = site(environment={"FROM_CLUSTER": nasty}, sbatch=["--comment=$(touch PWNED)"])
+    plan = slurm.plan(spec, cluster, home / "runs 'of' $mine", "main", {})
+    copy = slurm.snapshot(spec, (home,), home / "runs 'of' $mine")
+    assert copy is not None
+    run = slurm.submit(plan, (home,), copy).run
+    (home / "show.py").write_text("raise SystemExit('edited while queued')\n")
+    assert wait_for(run).state == "completed", told(run)
+    attempt = run.attempt(1)
+    nodes = [record.node for rank in range(4) if (record := RankRecord.read(attempt.rank_record(rank)))]
+    assert nodes == ["node1", "node2", "node3", "node4"]
+    for process in range(4):
+        arguments, of_cluster, of_run, where = json.loads((run.path / f"said-{process}").read_text())
+        assert (arguments, of_cluster, of_run) == (HOSTILE, nasty, nasty)
+        assert Path(where) == copy.of(home)
+    assert not list(minicluster.shared.rglob("PWNED")) and not list(minicluster.root.glob("spool/**/PWNED"))
+
+
+def test_a_job_that_silently_runs_on_one_node_fails(minicluster: Minicluster) -> None:
+    shim = minicluster.shared / "shim"
+    shim.mkdir()
+    real = client.ask(["which", "srun"]).out.strip()
+    (shim / "srun").write_text(
+        "#!/bin/bash\nargs=()\n"
+        'for word in "$@"; do\n'
+        "  case $word in --nodes=*) word=--nodes=1;; --nodelist=*) word=--nodelist=node1;; "
+        "--ntasks-per-node=*) word=--ntasks-per-node=2;; esac\n"
+        f'  args+=("$word")\ndone\nexec {real} --overcommit "${{args[@]}}"\n'
+    )
+    (shim / "srun").chmod(0o755)
+    cluster = site(environment={"PATH": f"{shim}:{os.environ['PATH']}"})
+    run = submitted(bash("elsewhere", "sleep 1", minicluster.shared, nodes=2), cluster, minicluster.shared).run
+    status = wait_for(run)
+    assert status.state == "failed", told(run)
+    assert "was planned on node2, but is on node1" in status.detail
+
+
+def test_a_failing_rank_is_named_with_its_exit_code(minicluster: Minicluster) -> None:
+    text = 'echo "last words of $SAMAN_PROCESS"; [ $SAMAN_PROCESS = 1 ] && exit 7; sleep 30'
+    run = submitted(bash("fails", text, minicluster.shared, nodes=2), site(), minicluster.shared).run
+    status = wait_for(run)
+    assert (status.state, status.first_failing_rank) == ("failed", 1), told(run)
+    assert "exit" in status.detail and "7" in status.detail
+    until(lambda: client.accounting([status.job or ""]), 15)
+    assert standing(run).exit_code == 1
+
+
+def test_queued_says_why_and_cancel_takes_the_job_out(minicluster: Minicluster) -> None:
+    cluster = site(sbatch=["--begin=now+1hour"])
+    done = submitted(bash("later", "true", minicluster.shared), cluster, minicluster.shared)
+    status = wait_for(done.run, "queued", seconds=15)
+    assert "may start again in a moment" in status.detail and status.expected_start is not None
+    assert "is cancelled" in next(cancel_runs([done.run]))
+    assert standing(done.run).state == "cancelled"
+    assert json.loads((done.run.path / "state.json").read_text())["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["saman cancel", "scancel", "scancel a queued job"])
+def test_a_cancelled_run_is_cancelled_and_not_requeued(minicluster: Minicluster, how: str) -> None:
+    cluster = site(sbatch=["--begin=now+1hour"] if "queued" in how else [])
+    done = submitted(bash("endless", "sleep 300", minicluster.shared, nodes=2), cluster, minicluster.shared)
+    if "queued" not in how:
+        until(lambda: any(event.kind == "rank_started" for event in done.run.events()), 30)
+    if how == "saman cancel":
+        list(cancel_runs([done.run]))
+    else:
+        client.cancel([done.job])
+    status = wait_for(done.run, seconds=60)
+    assert status.state == "cancelled", told(done.run)
+    until(lambda: client.queue()[done.job].state.ended, 30)
+    assert client.queue()[done.job].state.value == "cancelled"
+
+
+def test_six_runs_of_an_array_have_each_their_own_folder_and_end(minicluster: Minicluster) -> None:
+    texts = [f"sleep 1; exit {5 if number == 3 else 0}" for number in range(6)]
+    specs = [bash("six", text, minicluster.shared) for text in texts]
+    plans = [slurm.plan(spec, site(), minicluster.shared / "runs", "main", {}) for spec in specs]
+    done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
+    array = done[0].job.split("_")[0]
+    assert [one.job for one in done] == [f"{array}_{index}" for index in range(6)]
+    most = 0
+
+    def over() -> bool:
+        nonlocal most
+        jobs = [job for job in client.queue().values() if job.id.startswith(f"{array}_")]
+        most = max(most, sum(job.state.value == "running" for job in jobs))
+        return all(one.run.state.ended for one in done)
+
+    until(over, 90, every=0.2)
+    assert [one.run.state.value for one in done] == ["completed"] * 3 + ["failed"] + ["completed"] * 2
+    assert 1 <= most <= 2
+    assert "exit code 5" in (done[3].run.summary() or {})["message"]
+
+
+def test_a_node_that_dies_twice_is_not_used_a_third_time(minicluster: Minicluster) -> None:
+    text = "[ $SAMAN_ATTEMPT -gt 2 ] && exit 0; sleep 300"
+    run = submitted(bash("unlucky", text, minicluster.shared, nodes=2), site(), minicluster.shared).run
+    others = "node3,node4"
+    for attempt in (1, 2):
+        started = [("rank_started", attempt)] * 2
+        until(lambda wanted=started: _kinds(run, wanted), 60)  # type: ignore[misc]
+        minicluster.run("scontrol", "update", f"NodeName={others}", "State=DRAIN", "Reason=kept-away-by-a-test")
+        minicluster.down_node("node2")
+        until(lambda number=attempt: _lost(run, number), 60)  # type: ignore[misc]
+        minicluster.up_node("node2")
+        if attempt == 2:  # until then the run can only come back to the node that it lost
+            until(lambda: _kinds(run, [("preempted", None)]), 60)
+            minicluster.run("scontrol", "update", f"NodeName={others}", "State=RESUME")
+    status = wait_for(run)
+    assert status.state == "completed", told(run)
+    assert [event.facts["node"] for event in run.events() if event.kind == "node_failed"] == ["node2", "node2"]
+    last = [RankRecord.read(run.attempts()[-1].rank_record(rank)) for rank in (0, 1)]
+    assert all(record and record.node != "node2" for record in last)
+
+
+def test_a_run_whose_first_node_dies_goes_on_by_itself(minicluster: Minicluster) -> None:
+    text = "[ $SAMAN_ATTEMPT -gt 1 ] && exit 0; sleep 300"
+    run = submitted(bash("headless", text, minicluster.shared, nodes=2), site(), minicluster.shared).run
+    until(lambda: _kinds(run, [("rank_started", 1)] * 2), 60)
+    node = (RankRecord.read(run.attempt(1).rank_record(0)) or pytest.fail("no record")).node
+    try:
+        minicluster.down_node(node)
+        assert wait_for(run).state == "completed", told(run)
+    finally:
+        minicluster.up_node(node)
+    assert [event.facts["node"] for event in run.events() if event.kind == "node_failed"] == [node]
+
+
+def test_without_scontrol_a_follow_up_goes_on_or_goes_away(minicluster: Minicluster) -> None:
+    cluster = site(requeue={"by": "follow-up", "attempts": 3, "seconds_before_end": 30})
+    text = "[ $SAMAN_ATTEMPT -gt 1 ] && exit 0; sleep 1; exit 85"
+    again = submitted(bash("again", text, minicluster.shared), cluster, minicluster.shared)
+    once = submitted(bash("once", "exit 0", minicluster.shared), cluster, minicluster.shared)
+    broken = submitted(bash("broken", "exit 4", minicluster.shared), cluster, minicluster.shared)
+    assert len(again.follow_ups) == 2
+    assert wait_for(again.run).state == "completed", told(again.run)
+    assert wait_for(once.run).state == "completed" and wait_for(broken.run).state == "failed"
+    waiting = [*again.follow_ups, *once.follow_ups, *broken.follow_ups]
+    until(lambda: all(client.queue()[job].state.ended for job in waiting), 60)
+    assert [len(one.run.attempts()) for one in (again, once, broken)] == [2, 1, 1]
+
+
+def test_attempts_are_limited_and_resume_counts_anew(minicluster: Minicluster) -> None:
+    cluster = site(requeue={"by": "scontrol", "attempts": 2, "seconds_before_end": 30})
+    run = submitted(bash("restless", "sleep 0.5; exit 85", minicluster.shared), cluster, minicluster.shared).run
+    status = wait_for(run)
+    assert status.state == "failed" and "all 2 attempts" in status.detail, told(run)
+    assert len(run.attempts()) == 2
+    slurm.resubmit(run)
+    wait_for(run, "running", "queued")
+    until(lambda: run.state.ended, 60)
+    assert len(run.attempts()) == 4
+
+
+def test_an_account_that_does_not_exist_is_named_and_leaves_nothing(minicluster: Minicluster) -> None:
+    with pytest.raises(UserError, match="account nobody-has-this does not exist") as caught:
+        submitted(bash("poor", "true", minicluster.shared), site(account="nobody-has-this"), minicluster.shared)
+    assert caught.value.remedy is not None
+    assert not list((minicluster.shared / "runs").glob("poor/*"))
+
+
+def test_a_qos_that_allows_less_is_named_with_its_value_and_the_request(minicluster: Minicluster) -> None:
+    for command in (["add", "qos", "tight", "maxwall=00:02:00"], ["modify", "user", _me(), "set", "qos+=tight"]):
+        minicluster.run("sacctmgr", "-i", *command)
+    spec = bash("long", "true", minicluster.shared, time_limit="00:05:00")
+    plan = slurm.plan(spec, site(qos="tight"), minicluster.shared / "runs", "main", {})
+    until(lambda: client.ask(["scontrol", "show", "assoc_mgr", "flags=qos", "qos=tight"]).out.count("MaxWallPJ=2"), 15)
+    with pytest.raises(UserError, match="QOS tight allows 0:02 h in one job .*; this needs 0:05 h"):
+        slurm.check_limits(plan)
+    done = slurm.submit(plan)
+    status = wait_for(done.run, "queued", seconds=15)
+    until(lambda: "will never start" in standing(done.run).detail, 20)
+    assert "QOSMaxWallDurationPerJobLimit" in standing(done.run).detail
+    list(cancel_runs([done.run]))
+    assert status.job == done.job
+
+
+def test_test_only_says_when_the_job_would_start_and_submits_nothing(minicluster: Minicluster) -> None:
+    before = set(client.queue())
+    plan = slurm.plan(bash("asked", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
+    assert " to start at " in slurm.test_only(plan)
+    assert {job for job in client.queue() if job not in before} == set()
+
+
+def test_the_script_runs_by_hand_with_plain_sbatch(minicluster: Minicluster) -> None:
+    plan = slurm.plan(bash("by-hand", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
+    run = slurm.create_run(plan, (), None)
+    file = run.path / "slurm" / "job.sbatch"
+    file.write_text(slurm.render(plan.job([run.path], file)))
+    minicluster.run("sbatch", str(file))
+    assert wait_for(run).state == "completed", told(run)
+
+
+def test_a_run_is_followed_from_its_folder_where_slurm_cannot_be_asked(
+    minicluster: Minicluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = submitted(bash("away", "sleep 6", minicluster.shared), site(), minicluster.shared).run
+    until(lambda: _kinds(run, [("rank_started", 1)]), 30)
+    with monkeypatch.context() as away:
+        away.setenv("PATH", "/nowhere")
+        assert standing(run).state == "running"
+    with monkeypatch.context() as off:  # accounting off
+        off.setattr(client, "accounting", lambda ids: None)
+        assert wait_for(run).state == "completed"
+
+
+def test_a_time_limit_is_said_with_what_to_do(late: RunFolder) -> None:
+    run = late
+    status = wait_for(run, seconds=170)
+    assert status.state == "failed" and "time limit" in status.detail, told(run)
+
+
+def _kinds(run: RunFolder, wanted: Sequence[tuple[str, int | None]]) -> bool:
+    found = [(event.kind, event.attempt) for event in run.events()]
+    return all(found.count(one) >= wanted.count(one) for one in wanted)
+
+
+def _lost(run: RunFolder, number: int) -> bool:
+    return sum(event.kind == "node_failed" for event in run.events()) >= number
+
+
+def _me() -> str:
+    return client.user_name()
+
+
+def test_nothing_is_left_running(no_jobs: Minicluster) -> None:
+    time.sleep(0.5)
+    assert not [job for job in client.queue().values() if job.state.value == "running"]
