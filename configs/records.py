@@ -54,6 +54,7 @@ KINDS = frozenset(TRANSITIONS) | {
     "exported",  # path
     "published",  # model, version
     "not_published",  # reason
+    "exchange_measured",  # rank, steps, step_seconds, compute_seconds, exposed_seconds: before the first step
     "notice",  # text: what a person should know about how the run is done
 }
 
@@ -103,7 +104,9 @@ class Window:
     ``step`` is the last step of the window (1 is the first of the run) and ``steps`` how many it holds. ``samples``
     are the examples of the ranks in this process. ``seconds`` is wall time and includes ``input_wait_seconds`` and
     ``exchange_seconds`` (communication that is not hidden; ``None`` where it was not measured). ``compiled`` marks a
-    window in which a graph was traced. ``loss`` is the mean over the window's global batches, from the chief alone.
+    window in which a graph was traced. ``memory_bytes`` is the most that the process has held so far,
+    ``memory_start_bytes`` what it held before its model was built. ``loss`` is the mean over the window's global
+    batches, from the chief alone.
     """
 
     rank: int
@@ -120,6 +123,7 @@ class Window:
     learning_rate: float | None = None
     compiled: bool = False
     memory_bytes: int | None = None
+    memory_start_bytes: int | None = None
     stage: int | None = None
     transfer_seconds: float | None = None
     bubble_seconds: float | None = None

@@ -160,7 +160,7 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()} × {len(os.sched_getaffinity(0))}"
+    return f"{names[0] if names else platform.machine()} × {os.cpu_count()}"
 
 
 def _digest(about: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ class Step(Protocol):
     """How one optimiser step is computed on the ranks of this process; data parallel or a pipeline."""
 
     slices: list[Slice]  # the parts of each global batch that this process needs
+    notes: tuple[dict[str, Any], ...]  # facts of notices, each with its ``text``
     counts_examples: bool  # whether this process's telemetry counts them: each example once over all processes
     part: int | None  # which part of a checkpoint this process writes
     parts: int

@@ -22,6 +22,7 @@ class Telemetry:
         self._path, self._ranks, self._size, self._chief = path, ranks, size, chief
         self._window_steps = window_steps
         self._traced = False
+        self.exchange_seconds: float | None = None  # per step, where it was measured
         path.parent.mkdir(parents=True, exist_ok=True)
         self._begin()
 
@@ -45,6 +46,7 @@ class Telemetry:
         ``measured`` are further fields of ``Window``.
         """
         total = np.sum([np.asarray(one) for one in self._sums], axis=0) if self._sums else np.zeros(4)
+        exchange = None if self.exchange_seconds is None else self.exchange_seconds * len(self._sums)
         if self._sums:
             window = Window(
                 rank=self._ranks[0],
@@ -60,7 +62,7 @@ class Telemetry:
                 learning_rate=rate,
                 compiled=not self._traced,
                 memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                **measured,
+                **{"exchange_seconds": exchange, **measured},
             )
             append_line(self._path, window.to_json())
             self._traced = True

@@ -72,8 +72,9 @@ def train_on(
     strategy: Strategy, run: RunFolder, experiment: Experiment, attempt: int, watch: Watch, exported: bool = True
 ) -> tuple[Loop, bool]:
     """Train a run on a strategy that has started, and export the model; also says whether training came to its end."""
-    from saman.trainers import assembly, keras_compat
+    from saman.trainers import assembly, calibrate, keras_compat
     from saman.trainers.loop import Loop, Surroundings
+    from saman.trainers.step import DataParallelStep
     from saman.trainers.telemetry import Telemetry
 
     train, chief = experiment.train, strategy.chief
@@ -84,14 +85,20 @@ def train_on(
     def event(kind: str, **facts: Any) -> None:
         run.append(kind, f"rank {strategy.ranks[0]}", attempt, **facts)
 
-    for note in prepared.notes if chief else ():
-        event("notice", text=note)
+    for note in (*({"text": text} for text in prepared.notes), *step.notes) if chief else ():
+        event("notice", **note)
     file = run.attempt(attempt).telemetry(strategy.ranks[0])
     telemetry = Telemetry(file, strategy.ranks, strategy.size, train.telemetry_window_steps, chief)
     facts = assembly.facts(experiment, strategy, prepared)
     around = Surroundings(run.checkpoints, facts, experiment.metrics(), run.stop_request, event, watch, telemetry)
     rates = assembly.rates(experiment, strategy, prepared)
     loop = Loop(train, strategy, step, prepared.feeds, rates, around)
+    if train.calibrate_exchange and strategy.size > 1 and isinstance(step, DataParallelStep):
+        watch.beat("compile", 0, 1, rates.steps)
+        batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
+        exchange = calibrate.measure(step, strategy, batches, train.calibrate_exchange)
+        telemetry.exchange_seconds = exchange.exposed_seconds
+        event("exchange_measured", rank=strategy.ranks[0], **exchange.facts())
     finished = loop.run()
     if finished and exported:
         watch.beat("export", loop.position.step, loop.position.epoch, rates.steps)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import resource
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.experiment import Experiment
+from saman.pipeline.cost import Prediction
 from saman.trainers import keras_compat, models, optimizers
 from saman.trainers.keras_compat import KERAS_2, tf
 from saman.trainers.loss_scale import LossScale
@@ -30,12 +33,13 @@ _TOLD_BYTES = 1024  # what a stage says of itself to all ranks, padded
 
 def build_step(experiment: Experiment, strategy: Any, prepared: Any) -> PipelineStep:
     """The stages of this process; raises ``UserError`` where the model cannot be cut as asked."""
+    held = resident_bytes()
     model = unweighted(lambda: models.build(experiment.model, prepared.input_shape))
     graph = graph_of(model)
     spec = experiment.train.pipeline
     assert spec is not None
     refuse_what_is_random(graph)
-    cuts = _agreed_cuts(experiment, graph, strategy)
+    cuts, predicted = _agreed_cuts(experiment, graph, strategy)
     edges = [0, *cuts, len(graph.steps)]
     how = How(spec.stages, experiment.train.micro_batches, spec.order, spec.recompute)
     scale = LossScale(experiment.train.precision)
@@ -51,7 +55,33 @@ def build_step(experiment: Experiment, strategy: Any, prepared: Any) -> Pipeline
         drawn = [sources[id(one)] for one in keras_compat.random_sources(stage)]
         runners.append(Runner(program, graph, number, how, transport, drawn, scale, device))
         names.append(Names(model, stage))
-    return PipelineStep(runners, names, strategy, scale)
+    step = PipelineStep(runners, names, strategy, scale)
+    step.memory_start_bytes = held
+    step.notes = (_said(graph, cuts, predicted),)
+    return step
+
+
+def _said(graph: Graph, cuts: Sequence[int], predicted: Prediction | None) -> dict[str, Any]:
+    """How the model was split, for a notice."""
+    names = [graph.steps[cut].name for cut in cuts]
+    facts: dict[str, Any] = {"text": f"the model is split into {len(cuts) + 1} stages before {names}", "cuts": names}
+    if predicted is not None:
+        facts["predicted"] = {
+            "step_seconds": predicted.step_seconds,
+            "speedup": predicted.speedup,
+            "stage_seconds": [stage.seconds for stage in predicted.stages],
+            "memory_bytes": [stage.memory_bytes for stage in predicted.stages],
+            "bubble_share": [stage.bubble_share for stage in predicted.stages],
+        }
+    return facts
+
+
+def resident_bytes() -> int | None:
+    """What the process holds in memory now; ``None`` where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def unweighted(build: Callable[[], Any]) -> Any:
@@ -128,16 +158,17 @@ def _program(experiment: Experiment, prepared: Any, stage: Any) -> Program:
     )
 
 
-def _agreed_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> list[int]:
-    """The chief's cuts, on every rank."""
+def _agreed_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> tuple[list[int], Prediction | None]:
+    """The chief's cuts, on every rank; on the chief also what they promise, where the layers were measured."""
     from saman.trainers.pipeline.plan import cuts_of
 
     stages = strategy.stages
     problem: UserError | None = None
+    predicted: Prediction | None = None
     cuts = [0] * (stages - 1)
     if strategy.chief:
         try:
-            cuts = cuts_of(experiment, graph)
+            cuts, predicted = cuts_of(experiment, graph)
         except UserError as error:
             problem = error
     said = strategy.total(np.array([float(problem is not None), *(cuts if strategy.chief else [0] * (stages - 1))]))
@@ -145,7 +176,7 @@ def _agreed_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> list[in
         raise problem
     if said[0]:
         raise UserError("the chief could not split the model", where="train.pipeline", remedy="its log says why")
-    return [int(one) for one in said[1:]]
+    return [int(one) for one in said[1:]], predicted
 
 
 def _transports(strategy: Pipeline | LocalPipeline, asked: str, numbers: Sequence[int]) -> list[Transport]:

@@ -183,7 +183,8 @@ class Runner:
         if not self.first:
             self._send(self.index - 1, tag_of(action.micro_batch, True), gradients[: len(sources)])
         own = [tf.convert_to_tensor(one) for one in gradients[len(sources) :]]
-        self._computed(lambda: (self._replace if self._first_gradient else self._add)(own))
+        factor = _double(held.examples if self.scale.dynamic else 1)
+        self._computed(lambda: (self._replace if self._first_gradient else self._add)(own, factor))
         self._first_gradient = False
 
     # ---- inference -------------------------------------------------------------------------------------------
@@ -257,7 +258,8 @@ class Runner:
             if objective.counts_correct:
                 correct = tf.reduce_sum(objective.correct(fitted, passed.outputs))
             leaving = []
-        extra = loss * _double(self.scale.value) if self.scale.dynamic else loss
+        # Half precision has no room for a sum: the mean is differentiated, and multiplied again when it is added up.
+        extra = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
         moved = [tf.cast(examples, one.dtype) * one for one in passed.moved]
         places = {LOSS: loss, CORRECT: correct, COUNT: counted}
         return leaving, extra, moved, tf.stack([places.get(place, _double(0.0)) for place in range(4)])
@@ -272,13 +274,13 @@ class Runner:
         correct = tf.reduce_sum(objective.correct(labels, outputs)) if objective.counts_correct else _double(0.0)
         return tf.stack([loss, correct, _double(tf.shape(labels)[0]), _double(0.0)])
 
-    def _traced_replace(self, gradients: list[Any]) -> None:
+    def _traced_replace(self, gradients: list[Any], factor: Any) -> None:
         for total, one in zip(self._totals, gradients, strict=True):
-            total.assign(one)
+            total.assign(one * tf.cast(factor, one.dtype) if self.scale.dynamic else one)
 
-    def _traced_add(self, gradients: list[Any]) -> None:
+    def _traced_add(self, gradients: list[Any], factor: Any) -> None:
         for total, one in zip(self._totals, gradients, strict=True):
-            total.assign_add(one)
+            total.assign_add(one * tf.cast(factor, one.dtype) if self.scale.dynamic else one)
 
     def _entering(self, arriving: Any) -> list[Any]:
         return arranged(self._graph, self.program.normalized(arriving)) if self.first else list(arriving)

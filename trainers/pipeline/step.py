@@ -52,7 +52,8 @@ class PipelineStep:
         self.part = self.runners[0].index if grid.replica == 0 else None
         self.parts = 1 if len(self.runners) > 1 else self.runners[0].how.stages
         self.exchange_seconds = 0.0
-        self._began = time.perf_counter()
+        self.memory_start_bytes: int | None = None
+        self.notes: tuple[dict[str, Any], ...] = ()
         self._threads = ThreadPoolExecutor(len(self.runners)) if len(self.runners) > 1 else None
         self._sums_of = [tf.function(_squares, autograph=False) for _ in self.runners]
         self._apply = [tf.function(self._updating(one), autograph=False) for one in self.runners]
@@ -137,6 +138,7 @@ class PipelineStep:
             "bubble_seconds": float(np.mean([one.waiting for one in spent])),
             "transfer_seconds": float(np.mean([one.transfer for one in spent])),
             "exchange_seconds": exchange,
+            "memory_start_bytes": self.memory_start_bytes,
         }
 
     # ---- parts of a step ---------------------------------------------------------------------------------------
