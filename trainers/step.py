@@ -49,6 +49,7 @@ class DataParallelStep:
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
         self.exchange = exchange
+        self.notes: tuple[dict[str, Any], ...] = ()
         self.counts_examples = True
         self.part = 0 if strategy.chief else None
         self.parts = 1
@@ -81,6 +82,10 @@ class DataParallelStep:
     def state(self) -> dict[str, np.ndarray]:
         """Everything that a checkpoint needs of the weights and the optimiser."""
         return {**self.program.state(), **self.scale.state()}
+
+    def without_exchange(self) -> DataParallelStep:
+        """The same step, except that ranks do not combine; only to measure what combining costs."""
+        return DataParallelStep(self.program, self.strategy, self.micro_batches, self.scale, exchange=False)
 
     def whole_state(self) -> dict[str, np.ndarray]:
         """The same: every rank holds everything."""
