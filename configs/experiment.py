@@ -13,6 +13,7 @@ from saman.configs.builtins import MODELS, SOURCES, known, resolved_args
 from saman.configs.errors import UserError, choices
 from saman.configs.names import Clock, Name, Size, is_reference
 from saman.configs.problems import Problems, Strict
+from saman.configs.tracking import Tracking
 from saman.configs.training import CLASSIFICATION, Train
 
 Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
@@ -132,6 +133,7 @@ class Experiment(Strict):
     resources: Resources = Resources()
     launch: Launch = Field(default_factory=lambda: Launch.model_validate({}))
     publish: Publish | None = None
+    tracking: Tracking | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Experiment:
