@@ -168,6 +168,7 @@ class Train(Strict):
     early_stop: EarlyStop | None = None
     validate_every_epochs: PositiveInt = 1
     telemetry_window_steps: PositiveInt = 10
+    calibrate_exchange: NonNegativeInt = 0
     precision: Precision = "float32"
     seed: NonNegativeInt = 0
 

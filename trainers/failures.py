@@ -31,5 +31,7 @@ def message_of(error: BaseException) -> str:
     """One line for the event: the mistake as a person reads it, else the error's kind and last line."""
     if isinstance(error, UserError):
         return str(error)
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".strip(": ")[:500]
+    text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))  # TensorFlow's names of nodes
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = next((line for line in lines if _PEER_LOST.search(line)), lines[0] if lines else "")
+    return f"{type(error).__name__}: {told}".strip(": ")[:500]
