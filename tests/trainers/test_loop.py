@@ -133,6 +133,20 @@ def test_a_regression_has_no_accuracy(tmp_path: Path) -> None:
     assert loop.position.metrics.keys() == {"loss", "val_loss"}
 
 
+def test_measuring_the_exchange_leaves_no_trace(tmp_path: Path) -> None:
+    from saman.trainers import assembly, calibrate, keras_compat
+
+    what = experiment(optimizer="adam")
+    keras_compat.begin(3, "float32")
+    prepared = assembly.prepare(what, Single())
+    step = assembly.build_step(what, Single(), prepared)
+    before = step.state()
+    batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
+    exchange = calibrate.measure(step, Single(), batches, 3)  # type: ignore[arg-type]
+    assert exchange.steps == 3 and 0 <= exchange.exposed_seconds < exchange.step_seconds
+    assert distance(step.state(), before) == 0.0
+
+
 @pytest.mark.slow
 def test_mistakes_that_only_a_rank_can_find_are_events_and_exit_codes(tmp_path: Path) -> None:
     wrong = experiment().resolved()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 LIMITS = {"float32": 1e-4, "float64": 1e-10}
 STEPS = 21  # three epochs of seven
-# strategy, ranks, devices per process
+KERAS_2 = version("keras").startswith("2.")
+# strategy, ranks, devices per process; with Keras 2, one of each strategy shows what differs
 LAYOUTS = [
     ("horovod", 2, 1),
     ("horovod", 3, 1),
@@ -38,12 +40,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize(("strategy", "ranks", "devices"), LAYOUTS)
+@pytest.mark.parametrize(
+    ("strategy", "ranks", "devices"), LAYOUTS if not KERAS_2 else [LAYOUTS[at] for at in (1, 3, 5)]
+)
 def test_every_strategy_takes_the_same_steps_as_one_rank(
     strategy: str, ranks: int, devices: int, reference: dict[str, RunFolder], tmp_path: Path
 ) -> None:
     runs = {
-        name: make_run(tmp_path, experiment(case, strategy, ranks, devices), export=name == "decayed")
+        name: make_run(tmp_path, experiment(case, strategy, ranks, devices), export=name == "every_layer")
         for name, case in CASES.items()
     }
     resumed = copied(reference["stopped"], tmp_path, experiment(CASES["every_layer"], strategy, ranks, devices))
@@ -52,7 +56,7 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
         limit = LIMITS[str(run.experiment().train.precision)]
         assert distance(final(run), final(reference[name])) <= limit, name
         assert _metrics(run) == pytest.approx(_metrics(reference[name]), rel=1e-4), name
-    assert (runs["decayed"].export / "export.json").is_file()
+    assert (runs["every_layer"].export / "export.json").is_file()
     _went_on(resumed, reference["every_layer"])
 
 
