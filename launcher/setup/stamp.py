@@ -22,10 +22,8 @@ class Stamp:
         return self.finished.get(step) == key
 
     def beginning(self, step: str) -> Stamp:
-        """As it is while ``step`` runs: neither it nor what follows it counts as finished."""
-        names = list(self.finished)
-        before = names[: names.index(step)] if step in names else names
-        return Stamp({name: self.finished[name] for name in before}, begun=step)
+        """As it is while ``step`` runs: not finished."""
+        return Stamp({name: key for name, key in self.finished.items() if name != step}, begun=step)
 
     def ending(self, step: str, key: str) -> Stamp:
         """As it is once ``step`` is finished."""

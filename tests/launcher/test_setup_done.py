@@ -69,6 +69,8 @@ def test_a_changed_lock_installs_packages_anew_and_keeps_the_environment(
     assert found
     stamp.write(request_.venv, stamp.Stamp({**found.finished, "packages": "an older lock"}))
     assert [step.name for step in set_up.prospect(request_).todo] == ["packages"]
+    set_up.set_up(request_, SILENT)
+    assert not set_up.prospect(request_).todo
 
 
 def test_another_kind_of_environment_begins_anew(request_: Request, commands: list[list[str]]) -> None:
