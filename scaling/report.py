@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,8 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
         for name, frame in page.data.items():
             _write_table(frame, folder / "tables" / name)
         if papers:
-            for figure in page.figures:
-                _write_figure(figure, folder / "figures" / figure.name)
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda figure: _write_figure(figure, folder / "figures" / figure.name), page.figures))
         write_whole(folder / "report.html", html(page))
     return folder / "report.html"
 

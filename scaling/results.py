@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 
 
 def _last_attempt(path: Path) -> Path:
-    numbers = [int(folder.name) for folder in (path / "attempts").glob("[0-9]*") if folder.name.isdigit()]
+    numbers = [int(name) for name in _names(path / "attempts") if name.isdigit()]
     return path / "attempts" / str(max(numbers, default=1))
 
 
@@ -247,12 +248,21 @@ def _unmeasured(telemetry: Telemetry, rate: Array) -> str | None:
 def _nodes(path: Path) -> dict[int, str]:
     """Which node each process (by its first rank) was found on."""
     found = {}
-    for file in (_last_attempt(path) / "ranks").glob("[0-9]*.json"):
-        if file.stem.isdigit():
-            record = read_json(file)
+    ranks = _last_attempt(path) / "ranks"
+    for name in _names(ranks):
+        stem = name.removesuffix(".json")
+        if stem.isdigit() and stem != name:
+            record = read_json(ranks / name)
             if isinstance(record, dict) and "node" in record:
-                found[int(file.stem)] = str(record["node"])
+                found[int(stem)] = str(record["node"])
     return found
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
 
 
 def _loss(telemetry: Telemetry) -> LossCurve | None:
@@ -261,8 +271,9 @@ def _loss(telemetry: Telemetry) -> LossCurve | None:
         return None
     samples, seconds = np.cumsum(telemetry.samples)[known], np.cumsum(telemetry.seconds)[known]
     loss = telemetry.loss[known]
-    parts = np.array_split(np.arange(len(loss)), min(len(loss), _CURVE_POINTS))
-    return LossCurve(*(np.array([column[part].mean() for part in parts]) for column in (samples, seconds, loss)))
+    starts = np.unique(np.linspace(0, len(loss), _CURVE_POINTS, endpoint=False).astype(int))
+    sizes = np.diff([*starts, len(loss)])
+    return LossCurve(*(np.add.reduceat(column, starts) / sizes for column in (samples, seconds, loss)))
 
 
 def _epochs(events: Sequence[Event], telemetry: Telemetry, start: float) -> Iterable[Epoch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from saman.configs.records import SCHEMA
+from saman.scaling.spread import variation
 
 Array = NDArray[np.float64]
 
@@ -90,43 +92,75 @@ class Telemetry:
         return self.seconds / self.steps
 
 
+Columns = dict[str, Array]
+
+
 def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
     """The telemetry of the run folder ``run``; ``size`` is how many ranks a whole window has.
 
     Torn lines, lines of another schema, values that are not finite and positive, windows repeated by a later attempt,
     windows that lack a process, and windows in which a graph was traced are left out and counted.
     """
-    frame, torn, foreign = _lines(run)
-    whole = frame.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in _NEEDED))
-    whole = whole.filter(pl.col("seconds").is_finite() & pl.col("samples").is_finite() & (pl.col("seconds") > 0))
-    whole = whole.filter((pl.col("samples") >= 0) & (pl.col("steps") > 0) & (pl.col("ranks_here") > 0))
-    not_finite = len(frame) - len(whole)
+    found, torn, foreign = _lines(run)
+    whole = _kept(found, _is_whole(found))
     kept = _without_repeats(whole)
-    repeated = len(whole) - len(kept)
-    compiled = kept.filter(pl.col("compiled").fill_null(False))
-    traced = set(compiled["step"].to_list())
-    steady = kept.filter(~pl.col("step").is_in(list(traced))) if traced else kept
-    joined = _joined(steady, size)
-    complete = joined.filter(pl.col("ranks") >= pl.col("size"))
-    left = LeftOut(torn, foreign, not_finite, repeated, len(joined) - len(complete), len(traced))
+    compiled = kept["compiled"] == 1
+    traced = np.unique(kept["step"][compiled])
+    steady = _kept(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
+    windows, ranks = _joined(steady)
+    expected = size or (int(steady["size"].max()) if len(steady["size"]) else 0)
+    complete = _kept(windows, ranks >= expected)
+    lost = {"not_finite": _count(found) - _count(whole), "repeated": _count(whole) - _count(kept)}
+    left = LeftOut(torn, foreign, **lost, incomplete=_count(windows) - _count(complete), compiled=len(traced))
     return _telemetry(complete, steady, left)
 
 
-def _lines(run: Path) -> tuple[pl.DataFrame, int, int]:
-    """Every record of every attempt, oldest attempt first; torn and foreign lines are counted."""
-    frames, torn, foreign = [], 0, 0
-    files = (
-        (int(path.parts[-3]), path) for path in run.glob("attempts/*/telemetry/*.jsonl") if path.parts[-3].isdigit()
-    )
-    for attempt, path in sorted(files):
+def _count(columns: Columns) -> int:
+    return len(columns["step"])
+
+
+def _kept(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
+    return columns if mask.all() else {name: values[mask] for name, values in columns.items()}
+
+
+def _is_whole(found: Columns) -> NDArray[np.bool_]:
+    """Which lines have every measure that counts, finite and positive."""
+    mask = np.isfinite(np.array([found[name] for name in _NEEDED])).all(axis=0)
+    positive = (found["seconds"] > 0) & (found["samples"] >= 0) & (found["steps"] > 0) & (found["ranks_here"] > 0)
+    return np.asarray(mask & positive)
+
+
+def _lines(run: Path) -> tuple[Columns, int, int]:
+    """Every record of every attempt, oldest attempt first; torn and foreign lines are counted. Missing is NaN."""
+    parts: list[Columns] = []
+    torn = foreign = 0
+    for attempt, path in _files(run):
         frame, lost = _parsed(path.read_bytes())
-        ours = frame.filter(pl.col("schema") == SCHEMA)
+        columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
+        ours = _kept(columns, columns["schema"] == SCHEMA)
         torn += lost
-        foreign += len(frame) - len(ours)
-        if len(ours):
-            frames.append(ours.with_columns(pl.lit(attempt).alias("attempt")))
-    empty = pl.DataFrame(schema={**_COLUMNS, "attempt": pl.Int32})
-    return (pl.concat(frames) if frames else empty), torn, foreign
+        foreign += _count(columns) - _count(ours)
+        parts.append({**ours, "attempt": np.full(_count(ours), float(attempt))})
+    if not parts:
+        return {name: np.zeros(0) for name in (*_COLUMNS, "attempt")}, torn, foreign
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, torn, foreign
+
+
+def _files(run: Path) -> list[tuple[int, Path]]:
+    """Attempt and file of every process, oldest attempt first."""
+    found = []
+    for attempt in sorted(int(name) for name in _names(run / "attempts") if name.isdigit()):
+        folder = run / "attempts" / str(attempt) / "telemetry"
+        names = sorted(_names(folder))
+        found += [(attempt, folder / name) for name in names if name.endswith(".jsonl")]
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
 
 
 def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:
@@ -161,66 +195,89 @@ def _number(value: object, kind: object) -> object:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
+def _without_repeats(found: Columns) -> Columns:
     """Windows of an attempt give way to those of later attempts from the step on at which these began."""
-    if frame["attempt"].n_unique() < 2:
-        return frame
-    began = frame.group_by("attempt").agg((pl.col("step") - pl.col("steps")).min().alias("from")).sort("attempt")
-    later = began.with_columns(pl.col("from").reverse().cum_min().reverse().shift(-1).alias("until"))
-    joined = frame.join(later.select("attempt", "until"), on="attempt", how="left")
-    return joined.filter(pl.col("until").is_null() | (pl.col("step") <= pl.col("until"))).drop("until")
+    attempts = np.unique(found["attempt"])
+    if len(attempts) < 2:
+        return found
+    mask = np.ones(_count(found), bool)
+    until = np.inf
+    for attempt in attempts[::-1]:
+        mine = found["attempt"] == attempt
+        mask &= ~mine | (found["step"] <= until)
+        until = min(until, float((found["step"] - found["steps"])[mine].min()))
+    return _kept(found, mask)
 
 
-def _joined(frame: pl.DataFrame, size: int | None) -> pl.DataFrame:
-    """One row per window: samples of all processes together, the longest seconds, means of what each waited."""
-    loss = pl.col("loss").drop_nulls().first()
-    per_step = (pl.col(f"{what}_seconds").mean().alias(what) for what in ("input_wait", "exchange"))
-    measures = [
-        pl.col("steps").max(),
-        pl.col("samples").filter(pl.col("stage").fill_null(0) == 0).sum(),  # stages of a pipeline share their samples
-        pl.col("seconds").max(),
-        *per_step,
-        loss.alias("loss"),
-        pl.col("time").max(),
-        pl.col("ranks_here").sum().alias("ranks"),
-        (pl.lit(size, pl.Int64) if size else pl.col("size").max()).alias("size"),
-    ]
-    return frame.group_by("step").agg(measures).sort("step")
+def _joined(found: Columns) -> tuple[Columns, Array]:
+    """One row per window: samples of all processes together, the longest seconds, means of what each waited.
+
+    Also how many ranks each window was measured on.
+    """
+    steps, place, processes = np.unique(found["step"], return_inverse=True, return_counts=True)
+
+    def total(values: Array) -> Array:
+        return np.asarray(np.bincount(place, values, len(steps)), float)
+
+    def most(values: Array) -> Array:
+        result = np.full(len(steps), -np.inf)
+        np.maximum.at(result, place, values)
+        return result
+
+    # the stages of a pipeline share their samples: those of the first count
+    first = np.nan_to_num(found["stage"]) == 0
+    known = np.isfinite(found["loss"])
+    loss = np.full(len(steps), np.nan)
+    loss[place[known]] = found["loss"][known]
+    windows = {
+        "step": steps,
+        "steps": most(found["steps"]),
+        "samples": total(np.where(first, found["samples"], 0.0)),
+        "seconds": most(found["seconds"]),
+        "input_wait": total(np.nan_to_num(found["input_wait_seconds"])) / processes,
+        "exchange": total(found["exchange_seconds"]) / processes,
+        "loss": loss,
+        "time": most(found["time"]),
+    }
+    return windows, total(found["ranks_here"])
 
 
-def _telemetry(windows: pl.DataFrame, steady: pl.DataFrame, left_out: LeftOut) -> Telemetry:
-    steps = windows["steps"].cast(pl.Float64).to_numpy()
-    exchange = windows["exchange"]
-    measured = len(windows) > 0 and exchange.null_count() == 0
+def _telemetry(windows: Columns, steady: Columns, left_out: LeftOut) -> Telemetry:
+    steps, exchange = windows["steps"], windows["exchange"]
     return Telemetry(
         steps=steps,
-        last_step=windows["step"].cast(pl.Float64).to_numpy(),
-        samples=windows["samples"].to_numpy(),
-        seconds=windows["seconds"].to_numpy(),
-        input_wait_per_step=windows["input_wait"].fill_null(0.0).to_numpy() / steps,
-        exchange_per_step=exchange.to_numpy() / steps if measured else None,
-        loss=windows["loss"].to_numpy().astype(float),
-        time=windows["time"].fill_null(float("nan")).to_numpy(),
-        processes=_processes(steady),
+        last_step=windows["step"],
+        samples=windows["samples"],
+        seconds=windows["seconds"],
+        input_wait_per_step=windows["input_wait"] / steps,
+        exchange_per_step=exchange / steps if len(steps) and np.isfinite(exchange).all() else None,
+        loss=windows["loss"],
+        time=windows["time"],
+        processes=tuple(_process(steady, rank) for rank in np.unique(steady["rank"])),
         left_out=left_out,
     )
 
 
-def _processes(frame: pl.DataFrame) -> tuple[Process, ...]:
-    """Each process by itself. Own time is what it spends on its own work: without waiting for others."""
-    seconds, steps = pl.col("seconds"), pl.col("steps")
-    own = seconds - pl.col("exchange_seconds").fill_null(0.0)
-    rows = (
-        frame.group_by("rank")
-        .agg(
-            (seconds / steps).median().alias("seconds"),
-            (own / steps).median().alias("own"),
-            (pl.col("input_wait_seconds").fill_null(0.0) / steps).median().alias("wait"),
-            ((seconds / steps).std() / (seconds / steps).mean()).alias("variation"),
-            pl.col("stage").first(),
-            (pl.col("transfer_seconds") / steps).median().alias("transfer"),
-            (pl.col("bubble_seconds") / steps).median().alias("bubble"),
-        )
-        .sort("rank")
+def _process(found: Columns, rank: float) -> Process:
+    """One process by itself. Own time is what it spends on its own work: without waiting for others."""
+    mine = _kept(found, found["rank"] == rank)
+    steps = mine["steps"]
+    seconds = mine["seconds"] / steps
+    own = seconds - np.nan_to_num(mine["exchange_seconds"]) / steps
+    wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
+    stage = mine["stage"][0]
+    return Process(
+        int(rank),
+        float(np.median(seconds)),
+        float(np.median(own)),
+        float(np.median(wait)),
+        variation(seconds),
+        int(stage) if np.isfinite(stage) else None,
+        _median(mine["transfer_seconds"] / steps),
+        _median(mine["bubble_seconds"] / steps),
     )
-    return tuple(Process(*row) for row in rows.rows())
+
+
+def _median(values: Array) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None

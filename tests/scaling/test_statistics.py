@@ -96,6 +96,13 @@ def test_rank_test_by_drawing_comes_near_the_exact_one() -> None:
     assert found.p == pytest.approx(stats.mannwhitneyu(one, other, method="exact").pvalue, abs=0.005)
 
 
+def test_rank_test_of_many_runs_is_scipys_normal_limit() -> None:
+    rng = np.random.default_rng(1)
+    one, other = np.round(rng.normal(0, 1, 40), 1), np.round(rng.normal(0.4, 1, 35), 1)  # with ties
+    expected = stats.mannwhitneyu(one, other, method="asymptotic", use_continuity=True).pvalue
+    assert rank_test(one, other).p == pytest.approx(expected)
+
+
 def test_mid_ranks_are_scipys() -> None:
     values = np.array([3.0, 1.0, 3.0, 2.0, 3.0, 1.0])
     assert mid_ranks(values).tolist() == stats.rankdata(values).tolist()
