@@ -107,7 +107,7 @@ class Cause(str, Enum):
     UNKNOWN = "unknown"
 
 
-_MARK = re.compile(r"\*\*\* JOB (\d+) ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+?))? \*\*\*")
+_MARK = re.compile(r"\*\*\* JOB (\d+) ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+)[^*]*)? \*\*\*")
 _DUE_TO = {"PREEMPTION": Cause.PREEMPTED, "TIME LIMIT": Cause.TIME_LIMIT, "NODE FAILURE": Cause.NODE_FAILURE}
 
 

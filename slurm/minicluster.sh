@@ -228,6 +228,8 @@ C
 start_node() {
   local node=$1 pid i
   alive "$node" >/dev/null && return 0
+  # what a crash left: the requeued job's step has the same name, and mpi/pmix fails on files that exist
+  rm -rf "$ROOT/spool/$node"/pmix.* "$ROOT/spool/$node"/stepd.slurm.pmix.* "$ROOT/tmp/$node"/spmix_appdir_*
   spawn "$node" ${UNSHARE[@]+"${UNSHARE[@]}"} "$ETC/node-init.sh" "$node" "$ROOT" "$NS"
   pid=$(alive "$node")
   if [[ $NS == full ]]; then        # the first process inside, seen from here: it takes the signals

@@ -1,0 +1,103 @@
+"""Real training on several nodes: whatever starts the ranks, and however often they stop, the weights are the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saman.configs.experiment import Experiment
+from saman.configs.problems import validated
+from saman.launcher import checkpoint
+from saman.launcher.run_folder import RunFolder
+from saman.slurm import client
+from tests.slurm.conftest import Minicluster, until
+from tests.slurm.runs import site, submitted, told, wait_for
+
+pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
+
+
+def experiment(
+    name: str, nodes: int, ranks_per_node: int, strategy: str = "horovod", starter: str = "auto"
+) -> Experiment:
+    """The same training on any number of ranks."""
+    values = {
+        "name": name,
+        "model": {"build": "mlp", "args": {"classes": 10, "hidden": [16]}},
+        "data": {"source": "digits", "validation_fraction": 0.2},
+        "train": {"strategy": strategy, "epochs": 4, "global_batch_size": 64, "seed": 7,
+                  "optimizer": {"name": "sgd", "momentum": 0.9},
+                  "learning_rate": {"base": 0.05, "base_batch_size": 64}},
+        "resources": {"nodes": nodes, "ranks_per_node": ranks_per_node, "cpus_per_rank": 1, "memory_per_rank": "1G",
+                      "time_limit": "00:05:00"},
+        "launch": {"with": starter},
+        "publish": {"model": "digits"},
+    }  # fmt: skip
+    return validated(Experiment, values, "test")
+
+
+def weights(run: RunFolder) -> dict[str, np.ndarray]:
+    """The weights of the newest checkpoint."""
+    newest = checkpoint.find(run.checkpoints)
+    last = max(newest, key=lambda one: one.step)
+    return dict(last.read()[1])
+
+
+@pytest.fixture(scope="module")
+def reference(minicluster: Minicluster) -> RunFolder:
+    """Horovod over MPI, started by srun, on four nodes; never stopped."""
+    run = submitted(experiment("srun-mpi", 4, 1), site(), minicluster.shared).run
+    assert wait_for(run, seconds=180).state == "completed", told(run)
+    return run
+
+
+def assert_same_weights(run: RunFolder, reference: RunFolder) -> None:
+    """‖w − w_ref‖ / ‖w_ref‖ ≤ 1e-4 for every tensor, after the same number of steps."""
+    mine, theirs = weights(run), weights(reference)
+    assert mine.keys() == theirs.keys() and mine
+    for name, expected in theirs.items():
+        scale = float(np.linalg.norm(expected)) or 1.0
+        assert float(np.linalg.norm(mine[name] - expected)) / scale <= 1e-4, name
+
+
+def test_horovod_over_mpi_by_srun_trains_on_four_nodes_and_publishes(
+    reference: RunFolder, minicluster: Minicluster
+) -> None:
+    started = {event.facts["node"] for event in reference.events() if event.kind == "rank_started"}
+    assert started == {"node1", "node2", "node3", "node4"}
+    assert "--mpi=pmix" in reference.attempt(1).command.read_text()
+    until(lambda: (minicluster.shared / "models/digits/1").is_dir(), 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "ranks_per_node", "strategy", "mpi", "says"),
+    [
+        ("srun-gloo", 2, 2, "horovod", {"start": "gloo", "pmi": "none"}, "--mpi=none"),
+        ("mpirun", 2, 2, "horovod", {"start": "mpirun"}, "mpirun"),
+        ("workers", 2, 1, "multi_worker", {"start": "srun"}, "srun"),
+    ],
+)
+def test_every_other_start_ends_with_the_same_weights(
+    name: str, nodes: int, ranks_per_node: int, strategy: str, mpi: dict[str, Any], says: str,
+    reference: RunFolder, minicluster: Minicluster,
+) -> None:  # fmt: skip
+    spec = experiment(name, nodes, ranks_per_node, strategy)
+    run = submitted(spec, site(mpi=mpi), minicluster.shared).run
+    assert wait_for(run, seconds=180).state == "completed", told(run)
+    assert says in run.attempt(1).command.read_text()
+    assert_same_weights(run, reference)
+
+
+def test_a_run_that_is_signalled_goes_on_in_the_next_attempt_and_ends_with_the_same_weights(
+    reference: RunFolder, minicluster: Minicluster
+) -> None:
+    done = submitted(experiment("requeued", 2, 1), site(), minicluster.shared)
+    until(lambda: any(event.kind == "checkpoint" for event in done.run.events()), 120, every=0.05)
+    client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # what --signal=B:USR1@… sends before the time limit
+    assert wait_for(done.run, seconds=180).state == "completed", told(done.run)
+    events = done.run.events()
+    stopped = max(event.facts["step"] for event in events if event.kind == "checkpoint" and event.attempt == 1)
+    resumed = next(event for event in events if event.kind == "resumed" and event.attempt == 2)
+    assert resumed.facts["step"] == stopped < 92
+    assert_same_weights(done.run, reference)
