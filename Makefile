@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-compat: setup-compat
-	$(COMPAT)/python -m pytest tests/trainers tests/launcher -m "tensorflow or ranks"
+	$(COMPAT)/python -m pytest tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py
 
 setup:
 	@$(SETUP)
