@@ -29,6 +29,7 @@ COMMANDS = {
     "infer": ("saman.cli.infer", "infer"),
     "clusters": ("saman.cli.clusters", "app"),
     "quota": ("saman.cli.quota", "quota"),
+    "preflight": ("saman.cli.preflight", "preflight"),
     "minicluster": ("saman.cli.minicluster", "app"),
     "doctor": ("saman.cli.doctor", "doctor"),
     "setup": ("saman.cli.setup", "setup"),

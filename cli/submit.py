@@ -35,6 +35,7 @@ def submit(
         list[str] | None, typer.Option("--set", help="Change a key of the cluster file: account=x (repeatable).")
     ] = None,
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Nodes to avoid (repeatable).")] = None,
     models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -55,7 +56,7 @@ def submit(
         _print({"would": started, "notes": [*plan.notes, *warnings]}, [*plan.notes, *warnings, started], as_json)
         return
     copy = None if no_snapshot else slurm.snapshot(spec, code_path, runs_dir, tuple(code or ()))
-    done = slurm.submit(plan, code_path, copy, models_dir)
+    done = slurm.submit(plan, code_path, copy, models_dir, tuple(exclude or ()))
     facts = {
         "run": str(done.run.path), "id": done.run.id, "job": done.job, "follow_ups": list(done.follow_ups),
         "partition": plan.choice.partition.name, "notes": [*plan.notes, *warnings],

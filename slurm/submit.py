@@ -186,12 +186,13 @@ def create_run(
 
 
 def submit(
-    plan: Plan, code_path: Sequence[Path] = (), code: Snapshot | None = None, models_dir: Path = Path("models")
-) -> Submitted:
+    plan: Plan, code_path: Sequence[Path] = (), code: Snapshot | None = None, models_dir: Path = Path("models"),
+    exclude: Sequence[str] = (),
+) -> Submitted:  # fmt: skip
     """Make the run folder, submit the job, record its id. Leaves nothing behind where Slurm refuses."""
     run = create_run(plan, code_path, code, models_dir)
     try:
-        return _send(plan, run)
+        return _send(plan, run, exclude)
     except BaseException:
         if run.state.value == "created":
             shutil.rmtree(run.path, ignore_errors=True)
