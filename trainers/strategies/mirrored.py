@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from saman.configs.experiment import Experiment
 from saman.launcher.run_folder import RunFolder
 from saman.trainers.keras_compat import tf
@@ -11,7 +13,7 @@ from saman.trainers.strategies.distributed import Distributed
 
 def start(experiment: Experiment, run: RunFolder) -> Distributed:
     """One replica on each device."""
-    ranks = experiment.resources.ranks
+    ranks = int(os.environ.get("SAMAN_SIZE", experiment.resources.ranks))
     devices = claim(ranks, experiment.resources.gpus_per_rank)
     # NCCL where there are GPUs; on CPUs the sum is made on the first device.
     across = None if experiment.resources.gpus_per_rank else tf.distribute.ReductionToOneDevice()
