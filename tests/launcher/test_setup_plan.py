@@ -81,6 +81,12 @@ def test_whatever_changes_the_build_changes_the_key(request_: Request, monkeypat
     assert place(python=replace(PYTHON, version=(3, 11, 9))) == places[0]  # a patch release keeps its wheels
     monkeypatch.setattr(horovod_source, "compiler_version", lambda: "gcc-99")
     assert len({*places, place()}) == len(places) + 1
+    system = replace(request_, mpi="system")
+    keys = set()
+    for said in ("mpirun (Open MPI) 4.1.4", "mpirun (Open MPI) 4.1.6"):
+        monkeypatch.setattr(horovod_source, "_first_line", lambda command, said=said: said)
+        keys.add(place(system))
+    assert len(keys) == 2
 
 
 def test_a_dry_run_prints_every_step_and_writes_nothing(request_: Request, tmp_path: Path) -> None:
