@@ -7,8 +7,9 @@ another; what differs, how accurate, how large and how fast it is is stored besi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,32 +77,66 @@ def export(
     Raises ``ConversionRefused`` where its accuracy differs by more than ``tolerance`` or an answer is not finite,
     ``UserError`` where the converter fails, ``EnvironmentLack`` where something is missing; then nothing has changed.
     """
-    if format_name not in FORMATS:
-        raise UserError(f"the format {format_name!r} is unknown", remedy=choices(format_name, FORMATS))
+    return next(export_all(models_dir, spec, [format_name], tolerance=tolerance, why=why, who=who, say=say))()
+
+
+def export_all(
+    models_dir: Path,
+    spec: str,
+    names: Iterable[str],
+    *,
+    tolerance: float = TOLERANCE,
+    why: str = "",
+    who: str | None = None,
+    say: Say = silent,
+) -> Iterator[Callable[[], tuple[Path, Parity]]]:
+    """For each format what does it, as ``export`` would; the version itself is asked only once."""
     if not 0 <= tolerance <= 1:
         raise UserError(f"a tolerance of {tolerance} is none", remedy="a part of the accuracy, 0 to 1")
     folder, _, one = resolve(models_dir, spec)
     version = folder.version(one.number)
     if not (version / VALIDATION).is_file():
         raise UserError("the version holds no validation sample to be checked with", where=str(version))
+    expected = cache(lambda: predictions([version], version / VALIDATION))
+    for name in names:
+        yield partial(_export, folder, one.number, name, expected, tolerance, why, who or log.me(), say)
+
+
+Answers = Callable[[], tuple[list[np.ndarray[Any, Any]], list[dict[str, Any]]]]
+
+
+def _export(
+    folder: ModelFolder,
+    number: int,
+    format_name: str,
+    expected: Answers,
+    tolerance: float,
+    why: str,
+    who: str,
+    say: Say,
+) -> tuple[Path, Parity]:
+    if format_name not in FORMATS:
+        raise UserError(f"the format {format_name!r} is unknown", remedy=choices(format_name, FORMATS))
     with disk.explained(folder.path, "the models folder"):
         folder.staging.mkdir(parents=True, exist_ok=True)
         staged = folder.staging / disk.token()
         try:
-            parity = _converted(folder, one.number, format_name, staged, say)
+            parity = _converted(folder, number, format_name, staged, expected, say)
             _refuse(parity, tolerance)
-            return _visible(folder, one.number, format_name, staged, parity, why, who or log.me()), parity
+            return _visible(folder, number, format_name, staged, parity, why, who), parity
         finally:
             disk.remove_tree(staged)
 
 
-def _converted(folder: ModelFolder, number: int, name: str, staged: Path, say: Say) -> Parity:
+def _converted(
+    folder: ModelFolder, number: int, name: str, staged: Path, answers_of_version: Answers, say: Say
+) -> Parity:
     version = folder.version(number)
     stored = version / VALIDATION
     say(f"converting {folder.name} version {number} to {name}")
     arguments = ["--model", str(version), "--output", str(staged / name), "--inputs", str(stored)]
     made = tool.call(["to", name, *arguments], FORMATS[name], say=say)
-    [expected], [report] = predictions([version], stored)
+    [expected], [report] = answers_of_version()
     total = sum(one.stat().st_size for one in staged.rglob("*") if one.is_file())
     whole = manifest.read(version).total_bytes
     if name == "keras" and (recorded := _of_the_trainer(version)) is not None:

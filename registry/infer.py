@@ -71,6 +71,8 @@ def prepare(
     [(name, takes)] = named.items()
     if output.suffix not in (".parquet", ".pq"):
         raise UserError("the output is a Parquet file", where=str(output), remedy="a name that ends with .parquet")
+    if not inputs:
+        raise UserError("no input is named", where="--input", remedy="a file or a folder of images")
     if batch < 1:
         raise UserError(f"a batch of {batch} rows is none", remedy="--batch 1 or more")
     missing = [UserError("no such file or folder", where=str(path)) for path in inputs if not path.exists()]

@@ -1,6 +1,7 @@
 """Trains a small Keras model and leaves what the trainer's export leaves, for tests that need a real model.
 
-Run as ``python make_export.py FOLDER DATA STEPS SEED``; DATA is ``digits``, ``synthetic`` or a folder of IDX files.
+Run as ``python make_export.py FOLDER DATA STEPS SEED [FOLDER DATA STEPS SEED]...``;
+DATA is ``digits``, ``synthetic`` or a folder of IDX files.
 """
 
 from __future__ import annotations
@@ -99,4 +100,6 @@ def main(export: Path, source: str, steps: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    for at in range(1, len(sys.argv), 4):
+        folder, data, steps, seed = sys.argv[at : at + 4]
+        main(Path(folder), data, int(steps), int(seed))

@@ -12,16 +12,16 @@ import pytest
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.launcher.run_folder import RunFolder
-from saman.registry import formats, tool
+from saman.registry import tool
 from saman.registry.card import card
-from saman.registry.formats import FORMATS, ConversionRefused, export, parity_table
+from saman.registry.formats import FORMATS, ConversionRefused, export, export_all, parity_table
 from saman.registry.life import prune
 from saman.registry.publish import publish
 from saman.registry.show import listing
 from saman.registry.verify import verify
 
 MakeRun = Callable[..., RunFolder]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,18 @@ LIMITS = {
 }
 
 
+@pytest.fixture(scope="module")
+def exported(models: Path) -> dict[str, tuple[Path, Any]]:
+    names = [name for name in FORMATS if name != "keras" and (name != "tfjs" or shutil.which("npm"))]
+    conversions = export_all(models, "images:1", names, tolerance=0.02)
+    return dict(zip(names, (convert() for convert in conversions), strict=True))
+
+
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "keras"])
-def test_a_converted_model_answers_as_its_version(models: Path, name: str) -> None:
-    if name == "tfjs" and not shutil.which("npm"):
+def test_a_converted_model_answers_as_its_version(models: Path, exported: dict[str, Any], name: str) -> None:
+    if name not in exported:
         pytest.skip("no Node.js here")
-    said: list[str] = []
-    path, parity = export(models, "images:1", name, tolerance=0.02, say=said.append)
+    path, parity = exported[name]
     difference, part = LIMITS[name]
     assert parity.max_difference <= difference
     assert parity.accuracy is not None and parity.version_accuracy is not None
@@ -57,12 +63,16 @@ def test_a_converted_model_answers_as_its_version(models: Path, name: str) -> No
     assert parity.bytes <= part * parity.version_bytes
     assert parity.latency_milliseconds is not None and parity.latency_milliseconds > 0
     assert path == models / "images" / "formats" / "1" / name
-    assert verify(models) == []
     assert name in listing(models)[0]["formats"]
-    assert name in card(models, "images:1")
+
+
+def test_formats_are_verified_and_shown(models: Path, exported: dict[str, Any]) -> None:
     from rich.console import Console
 
-    Console(width=140).print(parity_table([parity]))
+    assert verify(models) == []
+    page = card(models, "images:1")
+    assert all(name in page for name in exported)
+    Console(width=150).print(parity_table([parity for _, parity in exported.values()]))
 
 
 def test_the_keras_file_takes_raw_inputs_where_the_model_does(models: Path) -> None:
@@ -72,49 +82,66 @@ def test_the_keras_file_takes_raw_inputs_where_the_model_does(models: Path) -> N
     assert "keras" not in listing(models)[0]["formats"]
 
 
-def test_a_conversion_that_changes_the_accuracy_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = tool.call
+def _pretend(monkeypatch: pytest.MonkeyPatch, answers: Callable[[Any], Any]) -> None:
+    """A converter and a runtime whose answers are made of the version's labels by ``answers``."""
 
-    def one_class(arguments: Any, overlay: Any = None, **rest: Any) -> Any:
-        """The real conversion and the real run; then answers as of a converter that broke the model."""
-        found = call(arguments, overlay, **rest)
-        if arguments[0] == "run":
-            file = Path(arguments[arguments.index("--output") + 1])
-            np.save(file, np.roll(np.load(file), 1, axis=1))
-        return found
+    def call(arguments: Any, overlay: Any = None, **rest: Any) -> Any:
+        option = dict(zip(arguments[1:], arguments[2:], strict=False))
+        output = Path(option["--output"])
+        with np.load(option["--inputs"]) as stored:
+            right = np.eye(10, dtype="float32")[stored["labels"]]
+        if arguments[0] == "to":
+            output.mkdir(parents=True)
+            (output / "model.bin").write_bytes(b"x")
+            return {"converter": "pretended"}
+        np.save(output, answers(right) if arguments[0] == "run" else right)
+        one = {"runtime": "pretended", "latency_milliseconds": 1.0}
+        return {**one, "models": [one]}
 
-    monkeypatch.setattr(formats.tool, "call", one_class)
+    monkeypatch.setattr(tool, "call", call)
+
+
+def _shifted(right: Any) -> Any:
+    """One answer in fifty is wrong."""
+    wrong = right.copy()
+    wrong[::50] = np.roll(wrong[::50], 1, axis=1)
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        (_shifted, "accuracy 0.98 where the version has 1"),
+        (lambda right: np.full_like(right, np.nan), "not finite"),
+        (lambda right: right[:, :5], "shape"),
+    ],
+)
+def test_a_conversion_that_answers_differently_is_refused(
+    models: Path, monkeypatch: pytest.MonkeyPatch, answers: Any, problem: str
+) -> None:
     before = verify(models), listing(models)
-    with pytest.raises(ConversionRefused, match="accuracy"):
+    _pretend(monkeypatch, answers)
+    with pytest.raises(ConversionRefused, match=problem):
         export(models, "images:1", "saved_model")
     assert (verify(models), listing(models)) == before
     assert list((models / "images" / ".saman" / "staging").iterdir()) == []
 
 
-def test_answers_that_are_not_finite_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = tool.call
-
-    def nan(arguments: Any, overlay: Any = None, **rest: Any) -> Any:
-        found = call(arguments, overlay, **rest)
-        if arguments[0] == "run":
-            file = Path(arguments[arguments.index("--output") + 1])
-            np.save(file, np.full_like(np.load(file), np.nan))
-        return found
-
-    monkeypatch.setattr(formats.tool, "call", nan)
-    with pytest.raises(ConversionRefused, match="not finite"):
-        export(models, "images:1", "saved_model")
+def test_the_tolerance_is_the_persons(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, _shifted)
+    _, parity = export(models, "images:1", "saved_model", tolerance=0.02)
+    assert parity.accuracy == pytest.approx(0.98)
 
 
-def test_damage_to_a_converted_file_is_found(models: Path) -> None:
-    path, _ = export(models, "images:1", "tflite-float32")
-    file = path / "model.tflite"
-    data = file.read_bytes()
-    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert [(one.path, one.problem) for one in verify(models)] == [
-        ("tflite-float32: model.tflite", "its content has changed")
-    ]
-    export(models, "images:1", "tflite-float32")  # made anew
+def test_damage_to_a_converted_file_is_found_and_mended_by_converting_anew(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, lambda right: right)
+    path, _ = export(models, "images:1", "onnx")
+    (path / "model.bin").write_bytes(b"y")
+    problem = "its content has changed"
+    assert [(one.path, one.problem) for one in verify(models)] == [("onnx: model.bin", problem)]
+    export(models, "images:1", "onnx")
     assert verify(models) == []
 
 
@@ -137,7 +164,10 @@ def test_what_is_missing_is_said_before_anything_is_done(
     assert not list((tmp_path / "converters").iterdir())
 
 
-def test_pruning_a_version_takes_its_formats_along(tmp_path: Path, real_run: MakeRun) -> None:
+def test_pruning_a_version_takes_its_formats_along(
+    tmp_path: Path, real_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, lambda right: right)
     for _ in range(2):
         publish(real_run(tmp_path, "good"), tmp_path / "models")
     export(tmp_path / "models", "images:1", "saved_model")

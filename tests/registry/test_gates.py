@@ -57,6 +57,7 @@ def test_mistakes_in_a_policy_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.tensorflow
 def test_a_worse_model_is_refused_by_a_paired_test_and_an_equal_one_is_not(tmp_path: Path, real_run: MakeRun) -> None:
     models = tmp_path / "models"
     _policy(models, "compare: {tolerance: 0.02}\nlatency_at_most_milliseconds: 10000\n")

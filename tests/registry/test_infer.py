@@ -111,7 +111,7 @@ def test_what_cannot_be_answered_is_refused_before_anything_starts(models: Path,
         ([tmp_path / "none.npy"], "o.parquet", "no such file"),
         ([tmp_path / "wrong.npy"], "o.parquet", r"shape \[5\], the model takes \[64\]"),
         (files, "o.csv", "Parquet"),
-        ([], "o.parquet", "input"),
+        ([], "o.parquet", "no input is named"),
     ):
         with pytest.raises(UserError, match=problem):
             prepare(models, "vectors", inputs, tmp_path / output)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from registry_kit import finished_run, is_root, published, tree
 
@@ -245,3 +246,28 @@ def test_warm_up_requests_hold_the_stored_examples(tmp_path: Path) -> None:
 
 def test_the_crc_is_the_one_of_the_standard() -> None:
     assert wire.crc32c(b"123456789") == 0xE3069283  # the check value of CRC-32C
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_tensorflow_serving_reads_the_warm_up_requests(tmp_path: Path, foreign: Path) -> None:
+    """Its own message classes, in a process of their own, for their TensorFlow must be imported first."""
+    version = published(tmp_path)
+    program = (
+        "import sys, json; sys.path.append(sys.argv[2])\n"
+        "import tensorflow as tf\n"
+        "from tensorflow_serving.apis import prediction_log_pb2\n"
+        "for record in tf.data.TFRecordDataset(sys.argv[1]):\n"
+        "    log = prediction_log_pb2.PredictionLog.FromString(record.numpy())\n"
+        "    request = log.predict_log.request\n"
+        "    value = tf.make_ndarray(request.inputs['inputs'])\n"
+        "    print(json.dumps([request.model_spec.name, request.model_spec.signature_name, value.shape, float(value.sum())]))"
+    )
+    packages = next((foreign / "lib").glob("python3*")) / "site-packages"
+    command = [sys.executable, "-c", program, str(version.path / "assets.extra/tf_serving_warmup_requests")]
+    done = subprocess.run([*command, str(packages)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
+    with np.load(version.path / "assets.extra/validation.npz") as stored:
+        sums = [float(stored["inputs"][:count].sum()) for count in (1, 8)]
+    found = [json.loads(line) for line in done.stdout.strip().splitlines()]
+    assert found == [["digits", "serving_default", [n, 8, 8], total] for n, total in zip((1, 8), sums, strict=True)]
