@@ -183,7 +183,7 @@ class _Wrapper:
 
     @property
     def checkpoints_on_sigterm(self) -> bool:
-        """Whether SIGTERM asks for a checkpoint. Slurm sends it to every process of a step when it takes nodes away, and
+        """Whether SIGTERM asks for a checkpoint. Slurm sends it to every process of a step when it takes nodes away and
         then waits (KillWait); a supervisor that ends an srun has its tasks killed at once, so nothing hangs on it.
         """
         return not self.run.is_script and os.environ.get("SAMAN_STARTER") == "srun"
