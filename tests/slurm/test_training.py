@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.slurm.conftest import Minicluster, until
+from tests.slurm.runs import site, submitted, told, wait_for
 
 from saman.configs.experiment import Experiment
 from saman.configs.problems import validated
 from saman.launcher import checkpoint
 from saman.launcher.run_folder import RunFolder
 from saman.slurm import client
-from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import site, submitted, told, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
