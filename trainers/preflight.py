@@ -39,6 +39,9 @@ def main(folder: Path) -> int:
                 made = hvd.add_process_set(group)
                 within = made if hvd.rank() in group else within
 
+    def barrier() -> None:  # horovod.tensorflow has none
+        hvd.allreduce(tf.zeros(1), op=hvd.Sum, name="preflight.barrier").numpy()
+
     def bandwidth(size: int, ranks: int, **where: Any) -> float:
         data = tf.ones(size // 4)
         seconds = _median(lambda: hvd.allreduce(data, op=hvd.Sum, name=f"preflight.{size}.{ranks}", **where).numpy())
@@ -50,7 +53,7 @@ def main(folder: Path) -> int:
         "size": hvd.size(),
         "node": mine,
         "start_seconds": ready - began,
-        "clock_offset_seconds": _clock_offset(hvd),
+        "clock_offset_seconds": _clock_offset(hvd, barrier),
         "matmul_seconds": _matmul(np),
         "bus_bytes_per_second": {str(size): bandwidth(size, hvd.size()) for size in SIZES_BYTES if hvd.size() > 1},
     }
@@ -61,7 +64,7 @@ def main(folder: Path) -> int:
         }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"rank-{hvd.rank():05d}.json", facts)
-    hvd.barrier()
+    barrier()
     hvd.shutdown()
     return 0
 
@@ -76,11 +79,11 @@ def _median(action: Callable[[], Any]) -> float:
     return median(taken)
 
 
-def _clock_offset(hvd: Any) -> float:
+def _clock_offset(hvd: Any, barrier: Callable[[], None]) -> float:
     """This clock minus rank 0's, as read right after the same barrier; the median of several."""
     found = []
     for _ in range(REPEATS):
-        hvd.barrier()
+        barrier()
         now = time.time()
         found.append(now - hvd.broadcast_object(now, root_rank=0))
     return median(found)
