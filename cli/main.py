@@ -24,6 +24,7 @@ COMMANDS = {
     "resume": ("saman.cli.follow", "resume"),
     "study": ("saman.cli.study", "study"),
     "report": ("saman.cli.report", "report"),
+    "predict": ("saman.cli.predict", "predict"),
     "partition": ("saman.cli.partition", "partition"),
     "models": ("saman.cli.models", "app"),
     "infer": ("saman.cli.infer", "infer"),

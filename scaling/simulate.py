@@ -116,12 +116,20 @@ def simulate(job: Job, machine: Machine, ranks: int, steps: int = 100, seed: int
 def _slowest(job: Job, ranks: int, steps: int, rng: np.random.Generator) -> tuple[Array, float]:
     """The slowest rank's factor in each step, and the mean factor of a rank; all wait for the former."""
     lasting = rng.choice(job.slow_ranks, ranks)
+    found = slowest_factors(job.jitter, ranks, steps, rng, lasting)
+    return found, float(np.mean(job.jitter) * np.mean(job.slow_ranks))
+
+
+def slowest_factors(
+    jitter: Array, ranks: int, steps: int, rng: np.random.Generator, lasting: Array | None = None
+) -> Array:
+    """The largest of ``ranks`` draws from ``jitter``, each times its rank's ``lasting`` factor, for every step."""
     at_once = max(1, _CHUNK // ranks)
     found = []
     for start in range(0, steps, at_once):
-        draws = rng.choice(job.jitter, (min(at_once, steps - start), ranks))
-        found.append((draws * lasting).max(axis=1))
-    return np.concatenate(found), float(np.mean(job.jitter) * np.mean(job.slow_ranks))
+        draws = rng.choice(jitter, (min(at_once, steps - start), ranks))
+        found.append((draws if lasting is None else draws * lasting).max(axis=1))
+    return np.concatenate(found)
 
 
 def _exchange(machine: Machine, nodes: int, per_node: int) -> Callable[[float], float]:
