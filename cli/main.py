@@ -28,6 +28,7 @@ COMMANDS = {
     "partition": ("saman.cli.partition", "partition"),
     "models": ("saman.cli.models", "app"),
     "infer": ("saman.cli.infer", "infer"),
+    "track": ("saman.cli.track", "track"),
     "clusters": ("saman.cli.clusters", "app"),
     "quota": ("saman.cli.quota", "quota"),
     "preflight": ("saman.cli.preflight", "preflight"),

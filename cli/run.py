@@ -91,6 +91,7 @@ def run(
 def finish(console: Console, outcome: Outcome, models_dir: Path, as_json: bool = False) -> None:
     """Publish what the experiment says, tell how it ended, and end with the run's exit code."""
     published = publish_if_asked(outcome, models_dir)
+    show_if_asked(console, outcome)
     if as_json:
         facts = {"run": str(outcome.run.path), "state": outcome.state.value, "exit_code": int(outcome.exit_code)}
         summary = outcome.run.summary() or {}
@@ -99,6 +100,15 @@ def finish(console: Console, outcome: Outcome, models_dir: Path, as_json: bool =
         tell(console, outcome, published)
     if outcome.exit_code:
         raise typer.Exit(int(outcome.exit_code))
+
+
+def show_if_asked(console: Console, outcome: Outcome) -> None:
+    """Show the run where its ``tracking`` asks, and say what has to wait; that never changes how the run ended."""
+    from saman.registry.tracking import track_if_asked
+
+    for one in track_if_asked(outcome.run):
+        if one.problem:
+            console.print(f"  tracking waits, nothing is lost: {one.problem}", style="yellow", markup=False)
 
 
 def publish_if_asked(outcome: Outcome, models_dir: Path) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from registry_kit import finished_run, published
 
-from saman.registry import serving_config
+from saman.registry import serving_config, tool
+from saman.registry.formats import export
 from saman.registry.layout import models
 from saman.registry.life import approve, promote, prune, retire, rollback
 from saman.registry.log import read
@@ -50,6 +52,24 @@ def with_run(folder: Path) -> None:
     finished_run(folder, seed=9)
 
 
+def export_onnx(folder: Path) -> None:
+    """An export whose converter and runtime are pretended: what is killed is the registry's part."""
+
+    def call(arguments: Any, overlay: Any = None, **_: Any) -> Any:
+        option = dict(zip(arguments[1:], arguments[2:], strict=False))
+        output = Path(option["--output"])
+        if arguments[0] == "to":
+            output.mkdir(parents=True)
+            (output / "model.onnx").write_bytes(b"x")
+            return {"converter": "pretended"}
+        np.save(output, np.eye(10, dtype="float32")[np.load(option["--inputs"])["labels"]])
+        one = {"runtime": "pretended", "latency_milliseconds": 1.0}
+        return {**one, "models": [one]}
+
+    tool.call = call
+    export(folder / "models", "digits:2", "onnx")
+
+
 def newest_run(folder: Path) -> Path:
     return sorted((folder / "runs" / "tiny").iterdir())[-1]
 
@@ -65,6 +85,7 @@ SCENARIOS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "rollback": (three_versions, lambda folder: rollback(folder / "models", "digits")),
     "approve": (three_versions, lambda folder: approve(folder / "models", "digits:3", "ada")),
     "retire": (three_versions, lambda folder: retire(folder / "models", "digits:3")),
+    "export": (three_versions, export_onnx),
     "prune": (three_versions, lambda folder: prune(folder / "models", "digits:3")),
 }
 
@@ -99,7 +120,9 @@ def semantic(folder: Path) -> Any:
     found = {}
     for model in models(folder / "models"):
         state = fold(model.name, read(model.log))
-        versions = {n: (one.status, [a["by"] for a in one.approvals]) for n, one in state.versions.items()}
+        versions = {
+            n: (one.status, [a["by"] for a in one.approvals], sorted(one.formats)) for n, one in state.versions.items()
+        }
         if versions:
             found[model.name] = (versions, state.labels)
     return found
@@ -160,4 +183,5 @@ def main(scenario: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # compiled modules are written by whoever imports them first
     main(sys.argv[1], Path(sys.argv[2]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _HERE = Path(__file__).parent
-_SCENARIOS = ("publish_first", "publish_next", "promote", "rollback", "approve", "retire", "prune")
+_SCENARIOS = ("publish_first", "publish_next", "promote", "rollback", "approve", "retire", "export", "prune")
 
 
 @pytest.mark.parametrize("scenario", _SCENARIOS)

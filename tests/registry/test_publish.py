@@ -261,7 +261,8 @@ def test_tensorflow_serving_reads_the_warm_up_requests(tmp_path: Path, foreign: 
         "    log = prediction_log_pb2.PredictionLog.FromString(record.numpy())\n"
         "    request = log.predict_log.request\n"
         "    value = tf.make_ndarray(request.inputs['inputs'])\n"
-        "    print(json.dumps([request.model_spec.name, request.model_spec.signature_name, value.shape, float(value.sum())]))"
+        "    spec = request.model_spec\n"
+        "    print(json.dumps([spec.name, spec.signature_name, value.shape, float(value.sum())]))"
     )
     packages = next((foreign / "lib").glob("python3*")) / "site-packages"
     command = [sys.executable, "-c", program, str(version.path / "assets.extra/tf_serving_warmup_requests")]

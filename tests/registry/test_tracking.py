@@ -104,7 +104,7 @@ def start_server(foreign: Path, tmp_path: Path) -> Iterator[Any]:
             f"{tmp_path}/files",
         ]
         command = [
-            str(mlflow_program),
+            str(foreign / "bin" / "mlflow"),
             "server",
             "--host",
             "127.0.0.1",
