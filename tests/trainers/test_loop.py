@@ -70,6 +70,7 @@ def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the
     found = epochs(made)
     assert [one["step"] for one in found] == [7, 14, 21]
     assert found[-1]["metrics"]["loss"] < found[0]["metrics"]["loss"]
+    assert loop.step._train.experimental_get_tracing_count() == 1  # the short last batch traces nothing anew
     windows, dropped, _ = made.windows(0)
     assert [one.steps for one in windows] == [1, 3, 3, 3, 3, 1, 3, 3, 1] and dropped == 0
     assert sum(one.samples for one in windows) == 3 * 149 and [one.compiled for one in windows].count(True) == 1
