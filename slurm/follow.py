@@ -41,7 +41,7 @@ class Status:
     @property
     def over(self) -> bool:
         """Whether waiting longer changes nothing."""
-        return self.state in ("completed", "failed", "cancelled", _VANISHED)
+        return self.state in ("completed", "failed", "cancelled", "preempted", _VANISHED)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -121,7 +121,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         job=str(queued.facts["job"]) if queued else None,
         cluster=str(queued.facts.get("cluster")) if queued else None,
     )  # fmt: skip
-    if state.ended:
+    if state.ended and not _still_deciding(state, events, view):
         return _ended(base, run, events)
     if queued is None:
         return _local(base, state, progress)
@@ -131,6 +131,16 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     if alive is not None and alive != job:
         job, slurm = alive, view.state(alive)
     return _with_job(base, state, progress, job, slurm, view, now - (events[-1].time if events else now))
+
+
+def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> bool:
+    """Whether the job still lives after its ranks failed: it may find that a node is gone, and go on."""
+    queued = last_queued(events)
+    end = next((event for event in reversed(events) if event.kind == state.value), None)
+    by_supervisor = state is State.FAILED and end is not None and end.who == "supervisor"
+    return by_supervisor and queued is not None and view.state(str(queued.facts["job"])) in (
+        JobState.RUNNING, JobState.ENDING
+    )  # fmt: skip
 
 
 def _with_job(
@@ -145,12 +155,14 @@ def _with_job(
         detail = f"{again}job {job} {why}" + (f"; expected to start {_clock(start)}" if start else "")
         return replace(base, state="queued", detail=detail, expected_start=start)
     if slurm is JobState.RUNNING:
+        if state is State.FAILED:
+            return replace(base, state="running", detail=f"job {job} finds out why its ranks ended")
         if state is State.RUNNING and progress is not None:
             return replace(base, detail=progress.sentence(), progress=progress)
         return replace(base, state="running", detail=f"job {job} is starting")
     settling = NEVER_BEGAN_SECONDS if slurm is JobState.CANCELLED and state is State.QUEUED else SETTLING_SECONDS
     if slurm is JobState.ENDING or (slurm.ended and quiet < settling):
-        return replace(base, detail=f"job {job} is ending", progress=progress)
+        return replace(base, state="running", detail=f"job {job} is ending", progress=progress)
     if slurm.ended:
         return replace(base, **_slurm_end(base, state, job, slurm, view))
     return _unknown(base, progress, job, view, quiet)

@@ -244,6 +244,8 @@ class _Start:
             _say(f"Slurm takes the nodes away: {why.value}")
             if why is Cause.CANCELLED:
                 return self._cancel(outcome)
+            if why is Cause.TIME_LIMIT and outcome.state is not State.PREEMPTED:
+                return self._out_of_time()
             gone = self._record_gone(self.run.attempt(outcome.attempt))
             return self._again(outcome, f"lost {', '.join(gone)}" if gone else why.value)
         if outcome.state is State.FAILED:
@@ -271,6 +273,13 @@ class _Start:
             done = "with a checkpoint" if outcome.state is State.PREEMPTED else "before a checkpoint was done"
             self.run.append("cancelled", WHO, outcome.attempt, reason=f"job {self.here.job} was cancelled, {done}")
         return ExitCode.INTERRUPTED
+
+    def _out_of_time(self) -> int:
+        """Going on by itself would meet the same limit again without having come further."""
+        message = f"job {self.here.job} reached its time limit before a checkpoint was done; saman resume {self.run.id}"
+        self.run.append("failed", WHO, message=message, exit_code=int(ExitCode.RUN_FAILED))
+        _say(message)
+        return ExitCode.RUN_FAILED
 
     def _again(self, outcome: Outcome, reason: str) -> int:
         """Go on in another start, if one is left."""

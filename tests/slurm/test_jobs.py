@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slurm
 def late(minicluster: Minicluster) -> RunFolder:
     """A run that will meet its time limit, submitted first, because a minute is the shortest that Slurm knows."""
     spec = bash("late", "sleep 300", minicluster.shared, time_limit="00:01:00")
-    return submitted(spec, site(requeue={"by": "none"}), minicluster.shared).run
+    return submitted(spec, site(requeue={"by": "none"}), minicluster.shared, exclude=("node1", "node2")).run
 
 
 HOSTILE = [
@@ -90,6 +91,27 @@ def test_a_job_that_silently_runs_on_one_node_fails(minicluster: Minicluster) ->
     status = wait_for(run)
     assert status.state == "failed", told(run)
     assert "was planned on node2, but is on node1" in status.detail
+
+
+def test_ranks_run_in_the_image_where_the_site_has_containers_only(minicluster: Minicluster) -> None:
+    folder = minicluster.shared / "apptainer"
+    folder.mkdir()
+    image = "/images/it's $(touch PWNED).sif"
+    (folder / "apptainer").write_text(  # stands for the real one: shows its options, runs what follows the image
+        '#!/bin/bash\nprintf "%s\\n" "$@" >"$SAMAN_RUN/options"\n'
+        f'while [ "$1" != {shlex.quote(image)} ]; do shift; done; shift; exec "$@"\n'
+    )
+    (folder / "apptainer").chmod(0o755)
+    cluster = site(
+        container={"image": image, "binds": ["/a b:/c:ro"]}, environment={"PATH": f"{folder}:{os.environ['PATH']}"}
+    )
+    text = 'echo "rank $SAMAN_PROCESS in the image"'
+    run = submitted(bash("image", text, minicluster.shared), cluster, minicluster.shared).run
+    assert wait_for(run).state == "completed", told(run)
+    assert "rank 0 in the image" in run.attempt(1).log(0).read_text()
+    options = (run.path / "options").read_text().splitlines()
+    assert options[:4] == ["exec", "--bind", "/a b:/c:ro", "--bind"] and image in options
+    assert not list(minicluster.shared.rglob("PWNED"))
 
 
 def test_a_failing_rank_is_named_with_its_exit_code(minicluster: Minicluster) -> None:

@@ -101,3 +101,22 @@ def test_a_run_that_is_signalled_goes_on_in_the_next_attempt_and_ends_with_the_s
     resumed = next(event for event in events if event.kind == "resumed" and event.attempt == 2)
     assert resumed.facts["step"] == stopped < 92
     assert_same_weights(done.run, reference)
+
+
+def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(reference: RunFolder, minicluster: Minicluster) -> None:
+    spec = experiment("preempted", 1, 1, "single")
+    done = submitted(spec, site(), minicluster.shared, partition="scavenge")
+    until(lambda: any(event.kind == "checkpoint" for event in done.run.events()), 120, every=0.05)
+    urgent = [
+        "--account=test",
+        "--exclusive",
+        "--nodes=4",
+        "--partition=urgent",
+        "--output=/dev/null",
+        "--wrap=sleep 2",
+    ]
+    assert client.submit(urgent).code == 0
+    assert wait_for(done.run, seconds=120).state == "completed", told(done.run)
+    assert len(done.run.attempts()) == 2, told(done.run)
+    assert any(event.facts.get("reason") == "SIGTERM" for event in done.run.events() if event.kind == "stop_requested")
+    assert_same_weights(done.run, reference)
