@@ -109,6 +109,7 @@ def analyse(
     contrasts = tuple(contrast([curve for curve in curves if curve.group.drawn]))
     found = [*findings, *_about_runs(runs), *(f for group in groups for f in group.findings)]
     found += [finding for curve in curves for finding in _about_curve(curve, base_ranks)]
+    found += _about_outliers(curves)
     return Analysis(curves, contrasts, tuple(runs), tuple(found), calibration)
 
 
@@ -274,18 +275,23 @@ def _about_runs(runs: Sequence[Run]) -> Iterable[Finding]:
         yield Finding("never_settled", f"{len(adrift)} runs never reached a steady state: {', '.join(adrift[:5])}")
 
 
+def _about_outliers(curves: Sequence[Curve]) -> Iterable[Finding]:
+    """Runs that stand apart, all in one note."""
+    apart = [(curve, point, run) for curve in curves for point in curve.points for run in point.outliers]
+    if apart:
+        told = ", ".join(f"{run} ({curve.label}, {point.ranks} ranks)" for curve, point, run in apart[:5])
+        more = f" and {len(apart) - 5} more, in the table of points" if len(apart) > 5 else ""
+        yield Finding(
+            "outliers", f"{len(apart)} runs stand apart from their repeats and are kept: {told}{more}", note=True
+        )
+
+
 def _about_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
     if not curve.group.drawn:
         return
     if curve.base is None:
         ranks = "1 rank" if base_ranks == 1 else f"{base_ranks} ranks"
         yield Finding("missing_base", f"{curve.label}: no run on {ranks} counts, so no speed-up or efficiency is shown")
-    apart = [(point.ranks, run) for point in curve.points for run in point.outliers]
-    if apart:
-        told = ", ".join(f"{run} on {ranks} ranks" for ranks, run in apart[:5])
-        more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
-        text = f"{curve.label}: {len(apart)} runs stand apart from their repeats and are kept: {told}{more}"
-        yield Finding("outliers", text, note=True)
     single = [str(point.ranks) for point in curve.points if len(point.runs) == 1]
     if single:
         at = f"{', '.join(single)} ranks"

@@ -27,6 +27,7 @@ from saman.scaling.tables import Rows, learning_rows, point_rows, process_rows, 
 
 _MOST_SPREAD = 8  # curves in the figure of ranks
 _MOST_RANKS = 256
+_MOST_BARS = 40
 
 
 def figures(analysis: Analysis) -> list[Figure]:
@@ -64,7 +65,7 @@ def throughput(curves: Sequence[Curve], rows: Rows, style: Style) -> Figure:
     """Throughput over ranks with intervals, the ideal line from the base case, and the fitted law."""
     x, y = rank_axis(rows), value_axis(rows, "samples_per_second", "samples per second")
     ideal, fitted = [], []
-    for curve in curves:
+    for curve in curves if len(curves) <= _MOST_SPREAD else ():  # of many, the lines would hide what was measured
         base = next((point for point in curve.points if point.speedup and point.speedup.value == 1.0), None)
         counts = [point.ranks for point in curve.points]
         if base is not None and len(counts) > 1:
@@ -76,7 +77,8 @@ def throughput(curves: Sequence[Curve], rows: Rows, style: Style) -> Figure:
     layers += [line_layer(fitted, "value", x, y, style, [1, 2])] if fitted else []
     spec = over_ranks(rows, style, "samples_per_second", "samples per second", layers)
     law = " Dotted: the fitted law." if fitted else ""
-    caption = f"Median over runs with its order-statistic interval. Dashed grey: ideal, from the base case.{law}"
+    dashed = " Dashed grey: ideal, from the base case." if ideal else ""
+    caption = f"Median over runs with its order-statistic interval.{dashed}{law}"
     return Figure("throughput", "Throughput", caption, spec)
 
 
@@ -161,7 +163,10 @@ def side_by_side(analysis: Analysis, style: Style) -> Figure | None:
 
 
 def split(rows: Rows, style: Style) -> Figure:
-    """What a step is made of."""
+    """What a step is made of; of many curves only at the largest count of each."""
+    if len(rows) > _MOST_BARS:
+        largest = {name: max(row["ranks"] for row in rows if row["series"] == name) for name in style.series}
+        rows = [row for row in rows if row["ranks"] == largest[row["series"]]]
     known = all(row["exchange_seconds"] is not None for row in rows if row["ranks"] > 1)
     first = "compute" if known else "compute and exchange"
     parts = []
@@ -205,7 +210,9 @@ def split(rows: Rows, style: Style) -> Figure:
 
 def spread(curves: Sequence[Curve], style: Style) -> Figure | None:
     """Every rank's own time at the largest count of each curve."""
-    chosen = sorted(curves, key=lambda curve: -curve.points[-1].ranks)[:_MOST_SPREAD]
+    several = [curve for curve in curves if len(typical(curve.points[-1].runs).processes) > 1]
+    chosen = sorted(several, key=lambda curve: -curve.points[-1].ranks)[:_MOST_SPREAD]
+    style = Style(tuple(curve.label for curve in chosen)) if len(chosen) < len(style.series) > _MOST_SPREAD else style
     rows = []
     for curve in chosen:
         point = curve.points[-1]

@@ -80,11 +80,11 @@ def over_ranks(
     points = {
         "name": "points",
         "params": [CHOSEN],
-        "mark": {"type": "point", "filled": True, "size": 55},
+        "mark": {"type": "point", "filled": True, "size": 55 if len(style.series) <= _FEW else 30},
         "encoding": {"x": x, "y": y, **style.channels(), "opacity": FADE, "tooltip": told},
     }
     joined = {
-        "mark": {"type": "line", "strokeWidth": 1.6},
+        "mark": {"type": "line", "strokeWidth": 1.6 if len(style.series) <= _FEW else 1.0},
         "encoding": {"x": x, "y": y, **style.channels(lines=True), "opacity": FADE},
     }
     whiskers = {
