@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json, write_json, write_whole
+from saman.configs.files import read_json, write_json
 
 SCHEMA = 1
 _JSON = "checkpoint.json"
@@ -93,19 +93,25 @@ def draft(folder: Path, step: int) -> Path:
 
 
 def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write one part of a checkpoint that is not yet visible."""
+    """Write one part of a checkpoint that is not yet visible, holding one array in memory at a time."""
     place = draft(folder, step)
     place.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stubs take the names for flags
-    write_whole(place / f"part-{part:05d}.npz", buffer.getvalue())
+    temporary = place / f".part-{part:05d}.tmp"
+    with temporary.open("wb") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in arrays:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(arrays[name]), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(place / f"part-{part:05d}.npz")
 
 
 def publish(folder: Path, position: Position, parts: int, facts: Mapping[str, Any]) -> Checkpoint:
     """Make the checkpoint of ``position`` visible once all its parts are written; replaces one of the same step."""
     place = draft(folder, position.step)
     names = [f"part-{part:05d}.npz" for part in range(parts)]
-    files = {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in names}
+    files = {name: _digest(place / name) for name in names}
     header = {"schema": SCHEMA, "position": asdict(position), "facts": dict(facts), "files": files}
     write_json(place / _JSON, header)
     final = folder / f"step-{position.step:08d}"
@@ -119,6 +125,14 @@ def publish(folder: Path, position: Position, parts: int, facts: Mapping[str, An
         place.rename(final)
     _sync(folder)
     return Checkpoint(final)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def discard(folder: Path, keep: int, also: int | None) -> None:

@@ -80,8 +80,9 @@ class Link:
 class Plan:
     """How a split is run: how many stages and micro-batches, in which order, and what is kept in memory.
 
-    ``copies`` counts what is held per byte of parameters: the weights, the accumulated gradient, the gradient of one
-    micro-batch, and the optimiser's slots.
+    ``copies`` counts what is held per byte of parameters while passes run: the weights, the accumulated gradient, the
+    gradient of one micro-batch, and the optimiser's slots. ``update_copies`` counts what is held during the update,
+    when no activations are: the mean gradient and temporary values instead of the micro-batch's gradient.
     """
 
     stages: int
@@ -89,6 +90,7 @@ class Plan:
     order: str = "1f1b"
     recompute: bool = False
     copies: int = 3
+    update_copies: int = 0
 
     def alive(self, stage: int) -> int:
         """Micro-batches whose activations ``stage`` holds at most.
@@ -137,13 +139,14 @@ class StageCosts:
         Each micro-batch alive keeps its activations and what came in over the cut; with recomputation only what
         came in, and one micro-batch's activations while its backward pass runs (Chen et al. 2016, §3).
         """
-        parameters = (self._parameters[end] - self._parameters[begin]) * self.plan.copies
+        held = self._parameters[end] - self._parameters[begin]
+        parameters, update = held * self.plan.copies, held * self.plan.update_copies
         activations = self._activations[end] - self._activations[begin]
         arriving = self.chain.crossing_bytes[begin] if begin else 0
         alive = self.plan.alive(stage)
         if self.plan.recompute:
-            return parameters + alive * arriving + activations
-        return parameters + alive * (arriving + activations)
+            return max(update, parameters + alive * arriving + activations)
+        return max(update, parameters + alive * (arriving + activations))
 
 
 def bounds(cuts: Sequence[int], layers: int) -> list[tuple[int, int]]:

@@ -52,8 +52,7 @@ def plan_of(experiment: Experiment) -> Plan:
     spec, train = experiment.train.pipeline or Pipeline(), experiment.train
     optimizer = train.optimizer
     slots = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else _SLOTS
-    # The weights, the sum of gradients, one micro-batch's gradient, the optimiser's own.
-    return Plan(spec.stages, train.micro_batches, spec.order, spec.recompute, copies=3 + slots)
+    return Plan(spec.stages, train.micro_batches, spec.order, spec.recompute, 3 + slots, 4 + slots)
 
 
 def _position(name: str, layers: Sequence[str]) -> int:

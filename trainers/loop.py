@@ -41,7 +41,7 @@ class Step(Protocol):
     def predict(self, inputs: Any) -> np.ndarray:
         """Outputs in inference mode; all ranks call it with the same inputs."""
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> Mapping[str, np.ndarray]:
         """This process's part of the weights and the optimiser."""
 
     def whole_state(self) -> dict[str, np.ndarray]:

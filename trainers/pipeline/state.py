@@ -5,7 +5,7 @@ They are the names that ``Program.state`` gives: a checkpoint of stages is one o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,9 @@ class Names:
         places = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
         self._trainable = [places[id(variable)] for variable in stage.trainable_variables]
 
-    def state(self, program: Program) -> dict[str, np.ndarray]:
-        """This stage's part of the state."""
-        return {name: keras_compat.as_array(variable) for name, variable in self._variables(program).items()}
+    def state(self, program: Program) -> Lazily:
+        """This stage's part of the state; an array is made when it is asked for."""
+        return Lazily(self._variables(program))
 
     def restore(self, program: Program, state: Mapping[str, np.ndarray], optimizer: bool) -> None:
         """Take over this stage's part of ``state``; raises ``KeyError`` or ``ValueError`` for another model's."""
@@ -50,6 +50,23 @@ class Names:
         return {**self._weights, **slots}
 
 
-def merged(states: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The union of the stages' states."""
-    return {name: value for state in states for name, value in state.items()}
+class Lazily(Mapping[str, np.ndarray]):
+    """Values of variables by name, read one at a time: a checkpoint then needs memory for one of them."""
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        self._variables = dict(variables)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        held = self._variables[name]
+        return held if isinstance(held, np.ndarray) else keras_compat.as_array(held)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def joined(self, other: Lazily | Mapping[str, np.ndarray]) -> Lazily:
+        """Both."""
+        more = other._variables if isinstance(other, Lazily) else other
+        return Lazily({**self._variables, **more})

@@ -1,14 +1,14 @@
 """One optimiser step of a pipeline, for the one loop: stages run their passes, then norms and counts are summed.
 
     stages here ──► Σ over micro-batches ──► Σ over the stage's replicas (its process set)
-                       [loss, correct, count, stop, ‖gradient‖², overflowed] ──► Σ over all ranks
+                       [loss, correct, count, stop, ‖gradient‖²] ──► Σ over all ranks
                                        ÷ global count ──► clip by the norm of all stages ──► each stage's optimiser
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -19,10 +19,10 @@ from saman.trainers.feed import Slice
 from saman.trainers.keras_compat import tf
 from saman.trainers.loss_scale import LossScale
 from saman.trainers.pipeline.runner import Runner, Spent, Sums
-from saman.trainers.pipeline.state import Names, merged
+from saman.trainers.pipeline.state import Lazily, Names
 from saman.trainers.step import COUNT, STOP
 
-NORM, OVERFLOWED = 4, 5  # places behind those of the measures
+NORM = 4  # the place behind those of the measures; not finite where any gradient is not
 
 
 class Grid(Protocol):
@@ -69,7 +69,7 @@ class PipelineStep:
         sums = [self._over_replicas(one) for one in sums]
         total = self._over_stages(sums, stop)
         self.exchange_seconds += time.perf_counter() - began
-        finite = total[OVERFLOWED] == 0
+        finite = bool(np.isfinite(total[NORM]))
         if finite or not self.scale.dynamic:
             divisor = total[COUNT] * (float(self.scale.value) if self.scale.dynamic else 1.0)
             norm = np.sqrt(total[NORM]) / divisor
@@ -78,7 +78,7 @@ class PipelineStep:
                     numbers = [tf.constant(value, tf.float64) for value in (rate, total[COUNT], divisor, norm)]
                     apply(*numbers, one.gradients, one.moved)
         if self.scale.dynamic:
-            self.scale.adjust(tf.constant(bool(finite)))
+            self.scale.adjust(tf.constant(finite))
         return total[: STOP + 1]
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
@@ -96,14 +96,16 @@ class PipelineStep:
         first = self._all(run)[0]
         return np.zeros((0,)) if first is None else np.asarray(first)
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> Mapping[str, np.ndarray]:
         """The weights and the optimiser of the stages here, by the names of the whole model."""
-        parts = [names.state(runner.program) for names, runner in zip(self.names, self.runners, strict=True)]
-        return {**merged(parts), **(self.scale.state() if self.runners[0].first else {})}
+        found = Lazily(self.scale.state() if self.runners[0].first else {})
+        for names, runner in zip(self.names, self.runners, strict=True):
+            found = found.joined(names.state(runner.program))
+        return found
 
     def whole_state(self) -> dict[str, np.ndarray]:
         """The state of all stages, on the first stage of each replica; elsewhere what has passed by."""
-        state = self.state()
+        state = dict(self.state())
         if len(self.runners) > 1:
             return state
         runner = self.runners[0]
@@ -155,16 +157,14 @@ class PipelineStep:
         return Sums(list(tensors[:cut]), list(tensors[cut:]), sums.measures)
 
     def _over_stages(self, sums: Sequence[Sums], stop: float) -> np.ndarray:
-        """Measures of all replicas; squares and overflows of all stages, of which each replica brings its share."""
-        own = np.zeros(OVERFLOWED + 1)
+        """Measures of all replicas; squares of all stages, of which each replica brings its share."""
+        own = np.zeros(NORM + 1)
         own[STOP] = stop
         for runner, squares, one in zip(self.runners, self._sums_of, sums, strict=True):
             own[: STOP + 1] += one.measures
             if one.gradients:
                 with runner.on_device():
-                    norm, overflowed = (float(value) for value in squares(one.gradients))
-                own[NORM] += norm / self.grid.replicas
-                own[OVERFLOWED] += overflowed / self.grid.replicas
+                    own[NORM] += float(squares(one.gradients)) / self.grid.replicas
         return self.grid.total(own)
 
     def _updating(self, runner: Runner) -> Callable[..., None]:
@@ -189,8 +189,6 @@ class PipelineStep:
         return update
 
 
-def _squares(gradients: Sequence[Any]) -> tuple[Any, Any]:
-    """Σ of squares, and how many tensors hold something that is not finite."""
-    norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(one, tf.float64))) for one in gradients])
-    bad = tf.add_n([tf.cast(tf.reduce_any(~tf.math.is_finite(one)), tf.float64) for one in gradients])
-    return norm, bad
+def _squares(gradients: Sequence[Any]) -> Any:
+    """Σ of squares; ``l2_loss`` needs no memory for them."""
+    return 2 * tf.add_n([tf.cast(tf.nn.l2_loss(one), tf.float64) for one in gradients])
