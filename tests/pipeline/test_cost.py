@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +65,8 @@ def test_the_published_speedups_stay_below_the_bound_of_the_model() -> None:
         assert 0.65 < measured / bound < 1
 
 
-def test_the_published_numbers_are_those_of_the_table() -> None:
-    folder = os.environ.get("SAMAN_TEST_DATA")
-    if not folder:
-        pytest.skip("SAMAN_TEST_DATA names no folder with published-scaling.json")
-    table: Any = json.loads((Path(folder) / "published-scaling.json").read_text())
+def test_the_published_numbers_are_those_of_the_table(repository: Path) -> None:
+    table: Any = json.loads((repository / "scaling" / "published.json").read_text())
     rows = {(row["n"], row["m"]): row["samples_s"] for row in table["pipeline_amoebanet"]["rows"]}
     assert {key: rows[key] for key in PUBLISHED} == PUBLISHED
     assert rows[2, 1] == 26.733

@@ -128,7 +128,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[int, list[str]]]] = {
     "attention": (
         _case(
             "attention",
-            "decayed",
+            "every_layer",
             model={"build": "pipeline_cases:transformer"},
             data={"source": "pipeline_cases:sentences"},
             train={"precision": "float64", "micro_batches": 4, "clip_gradients": {"global_norm": 0.1}},
