@@ -92,24 +92,28 @@ def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
 def resume(
     runs: Some,
     here: Annotated[bool, typer.Option("--here", help="On this machine, even if the run was Slurm's.")] = False,
+    ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="Here: on another number of ranks.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the same as before.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")] = None,
     runs_dir: RunsDir = RUNS,
     models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
 ) -> None:
     """Continue runs from their newest checkpoint, in the same run folders."""
+    from saman.configs.errors import UserError
     from saman.slurm.resume import check_resumable, is_slurms, resume_there
 
     for run in _found(runs, runs_dir):
         check_resumable(run)
         if is_slurms(run) and not here:
+            if ranks is not None:
+                raise UserError("-np is for runs on this machine", where=run.id, remedy="add --here, or leave -np out")
             done = resume_there(run, partition, tuple(exclude or ()))
             typer.echo(f"{run.id}: job {done.job} continues it as attempt {len(run.attempts()) + 1}")
         else:
-            _resume_here(run, runs_dir, models_dir)
+            _resume_here(run, runs_dir, models_dir, ranks)
 
 
-def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path) -> None:
+def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path, ranks: int | None) -> None:
     from rich.console import Console
 
     from saman.cli.run import finish
@@ -118,7 +122,7 @@ def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path) -> None:
 
     console = Console()
     with RunView(console, run.path.parent.name) as view:
-        outcome = resume_locally(run, Options(runs_dir=runs_dir), view)
+        outcome = resume_locally(run, Options(runs_dir=runs_dir), view, ranks)
     finish(console, outcome, models_dir)
 
 

@@ -280,15 +280,3 @@ def _placement_table(plan: Plan) -> Any:
         cores = ",".join(map(str, process.cores)) or "all"
         table.add_row(str(process.index), several, process.node, cores, ",".join(map(str, process.gpus)) or "–")
     return table
-
-
-def resumed(run: RunFolder, runs_dir: Path, models_dir: Path, as_json: bool = False) -> None:
-    """Continue a run here as its next attempt, and finish as ``saman run`` does."""
-    from rich.console import Console
-
-    from saman.launcher.local import Options, resume_locally
-
-    console = Console(stderr=as_json)
-    with _view(console, run.path.parent.name, as_json) as view:
-        outcome = resume_locally(run, Options(runs_dir=runs_dir), view)
-    finish(console, outcome, models_dir, as_json)

@@ -73,17 +73,24 @@ def run_script(spec: Script, options: Options, view: View | None = None) -> Outc
     return _run_new(spec, Path(spec.directory), (), options, view)
 
 
-def resume_locally(run: RunFolder, options: Options, view: View | None = None) -> Outcome:
-    """Continue a run in its own folder as the next attempt.
+def resume_locally(run: RunFolder, options: Options, view: View | None = None, ranks: int | None = None) -> Outcome:
+    """Continue a run in its own folder as the next attempt, on another number of ``ranks`` where that is given.
 
-    Raises ``UserError`` where it has completed or is running.
+    Raises ``UserError`` where it has completed or is running, or cannot be split over so many ranks.
     """
     if run.state is State.COMPLETED:
         raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new one")
-    spec = run.spec()
+    spec = run.spec() if ranks is None else _on_ranks(run.spec(), ranks)
     directory = Path(spec.directory) if isinstance(spec, Script) else _recorded_directory(run)
     with alone(run):
         return _attempt(run, spec, directory, run.code_path, options, view)
+
+
+def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:
+    from saman.configs.loading import with_ranks
+    from saman.configs.problems import validated
+
+    return validated(type(spec), with_ranks(spec.resolved(), ranks), "experiment.yaml with -np")
 
 
 def script_spec(

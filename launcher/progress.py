@@ -96,6 +96,8 @@ def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, 
     steady = [window for window in windows if not window.compiled]
     epochs = [event for event in events if event.kind == "epoch"]
     last = epochs[-1].facts if epochs else {}
+    # The exported model may be of an earlier epoch than the last: the best one.
+    exported = next((event.facts for event in reversed(events) if event.kind == "exported"), {})
     return {
         "attempts": attempt.number,
         "samples_per_second": median(map(samples_per_second, steady)) if steady else None,
@@ -104,5 +106,5 @@ def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, 
         "windows_repeated": repeated,
         "step": last.get("step", windows[-1].step if windows else None),
         "epoch": last.get("epoch"),
-        "metrics": last.get("metrics", {}),
+        "metrics": exported.get("metrics") or last.get("metrics", {}),
     }
