@@ -4,10 +4,11 @@ SETUP = PYTHONPATH=src $(PYTHON) -m saman.launcher.setup
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo test test-compat setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
+	@echo "make demo-study   a small real scaling study of this machine, and its report (a few minutes)"
 	@echo "make test         all tests"
 	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
 	@echo "make setup        only the environment, in .venv (make PYTHON=... to choose the Python)"
@@ -17,6 +18,10 @@ help:
 
 demo: setup
 	@$(BIN)/saman demo
+
+demo-study: setup
+	@$(BIN)/saman study demo
+	@$(BIN)/saman report demo -o reports/demo-study || test $$? -eq 1
 
 test: setup
 	$(BIN)/python -m pytest

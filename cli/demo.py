@@ -44,6 +44,18 @@ def demo(
     console.print()
     console.print(_table(comparison, outcomes))
     _say_weights(console, comparison)
+    console.print(f"  report: {_report([outcome.run.path for outcome in outcomes])}")
+
+
+def _report(runs: list[Path]) -> Path:
+    """The page about the two runs; a single run of each has no intervals, and the page says so."""
+    from saman.scaling.analysis import analyse
+    from saman.scaling.pages import study_page
+    from saman.scaling.report import write_report
+    from saman.scaling.results import read_runs
+
+    command = "saman report " + " ".join(path.name for path in runs)
+    return write_report(study_page(analyse(read_runs(runs)), "demo", command), Path("reports") / "demo", papers=False)
 
 
 def _train(console: Console, strategy: str, runs_dir: Path) -> Outcome:

@@ -167,19 +167,18 @@ def split(rows: Rows, style: Style) -> Figure:
     if len(rows) > _MOST_BARS:
         largest = {name: max(row["ranks"] for row in rows if row["series"] == name) for name in style.series}
         rows = [row for row in rows if row["ranks"] == largest[row["series"]]]
-    known = all(row["exchange_seconds"] is not None for row in rows if row["ranks"] > 1)
-    first = "compute" if known else "compute and exchange"
     parts = []
     for row in rows:
         head = {"place": f"{row['series']} × {row['ranks']}", "series": row["series"], "ranks": row["ranks"]}
-        exchange = row["exchange_seconds"] if known else None
-        hidden = row["exchange_seconds"] or 0.0 if not known else 0.0
-        parts.append({**head, "part": first, "order": 0, "ms": 1e3 * (row["compute_seconds"] + hidden)})
-        if exchange:
-            parts.append({**head, "part": "exposed exchange", "order": 1, "ms": 1e3 * exchange})
+        measured = row["exchange_seconds"] is not None or row["ranks"] == 1
+        work = "compute" if measured else "compute and exchange"
+        parts.append({**head, "part": work, "order": 0, "ms": 1e3 * row["compute_seconds"]})
+        parts.append({**head, "part": "exposed exchange", "order": 1, "ms": 1e3 * (row["exchange_seconds"] or 0.0)})
         parts.append({**head, "part": "input wait", "order": 2, "ms": 1e3 * row["input_wait_seconds"]})
-    names = [first, *(["exposed exchange"] if known else []), "input wait"]
-    colours = {first: "#0072B2", "exposed exchange": "#E69F00", "input wait": "#CC79A7"}
+    colours = {"compute": "#0072B2", "compute and exchange": "#56B4E9", "exposed exchange": "#E69F00"}
+    colours |= {"input wait": "#CC79A7"}
+    parts = [part for part in parts if part["ms"] > 0]
+    names = [name for name in colours if any(part["part"] == name for part in parts)]
     order = list(dict.fromkeys(part["place"] for part in parts))
     spec: Spec = {
         "data": {"values": parts},
@@ -199,13 +198,9 @@ def split(rows: Rows, style: Style) -> Figure:
             "tooltip": [{"field": "place"}, {"field": "part"}, {"field": "ms", "format": ".4g"}],
         },
     }
-    not_measured = "" if known else " Exposed exchange was not measured in these runs."
-    return Figure(
-        "step",
-        "Where a step goes",
-        f"Medians over runs; exchange that hides behind backward is not in it.{not_measured}",
-        spec,
-    )
+    lacks = " Where exposed exchange was not measured it is with compute." if "compute and exchange" in names else ""
+    caption = f"Medians over runs; exchange that hides behind backward is not in it.{lacks}"
+    return Figure("step", "Where a step goes", caption, spec)
 
 
 def spread(curves: Sequence[Curve], style: Style) -> Figure | None:
