@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def broken(folder: Path, old: Any, new: Any, configs: set[str | None], act: Call
 
 
 def main(scenario: str, folder: Path) -> None:
+    tempfile.gettempdir()  # looks for a folder it can write in, once per process
     prepare, act = SCENARIOS[scenario]
     here, origin = folder / "here", folder / "origin"  # every copy lies at one path, which models.config holds
     here.mkdir(parents=True)
