@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from saman.configs.cluster import Cluster
+    from saman.configs.experiment import Experiment
     from saman.slurm.quota import Finding, Standing
     from saman.slurm.request import Choice
 
@@ -21,58 +23,72 @@ def quota(
     ranks: Annotated[int | None, typer.Option("-np", "--np", help="Ranks in all, spread over the nodes.")] = None,
     times: Annotated[int, typer.Option("--times", help="How many such runs.")] = 1,
     partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the cheapest that fits.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="All runs of a study instead.")] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Warn above this share of a limit.")] = 0.8,
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the limits of your account and QOS, what is used, and what an experiment would need."""
     from saman.configs.cluster import load_cluster
-    from saman.configs.loading import load_experiment
     from saman.slurm import quota as limits
     from saman.slurm.request import choose
 
     site = load_cluster(cluster)
-    choice = (
-        choose(site, load_experiment(arguments[0], arguments[1:], ranks).experiment, partition) if arguments else None
-    )
-    where = choice.partition if choice else site.partition(partition) if partition else None
+    choices = [choose(site, spec, partition) for spec in _specs(site, arguments or [], ranks, study)] * times
+    where = choices[0].partition if choices else site.partition(partition) if partition else None
     standing = limits.standing(site.account, (where and where.qos) or site.qos, where.name if where else None)
     findings = []
-    if choice:
-        one = choice.partition
-        findings = limits.judge(standing.limits, [choice.request] * times, one.cores_per_node, one.gpu_type, threshold)
+    if where and choices:
+        requests = [choice.request for choice in choices]
+        findings = limits.judge(standing.limits, requests, where.cores_per_node, where.gpu_type, threshold)
+    needs = _needs(choices)
     if as_json:
-        typer.echo(json.dumps(_facts(standing, choice, findings, times), indent=2))
+        typer.echo(json.dumps(_facts(standing, needs, findings), indent=2))
         return
     _show(standing)
-    if choice:
-        needs = f"{times} × " if times > 1 else ""
-        request = choice.request
-        typer.echo(f"needs {needs}{request.node_hours:.4g} node-hours, {request.gpu_hours:.4g} GPU-hours, at most "
-                   f"{choice.cost * times:.4g} in the unit of the cluster file, on {choice.partition.name}")  # fmt: skip
+    if choices:
+        typer.echo(
+            f"{len(choices)} runs need {needs['node_hours']:.4g} node-hours, {needs['gpu_hours']:.4g} GPU-hours, "
+            f"at most {needs['cost']:.4g} in the unit of the cluster file"
+        )
         for finding in findings:
             typer.echo(f"{finding.verdict.value}: {finding.sentence()}")
 
 
-def _facts(standing: Standing, choice: Choice | None, findings: list[Finding], times: int) -> dict[str, object]:
-    facts: dict[str, object] = {
+def _specs(site: Cluster, arguments: list[str], ranks: int | None, study: str | None) -> list[Experiment]:
+    """The runs that are asked about."""
+    from saman.configs.loading import load_experiment
+
+    if study is not None:
+        from saman.configs.study import load_study
+        from saman.scaling.plan import make_plan
+
+        cores = min(partition.cores_per_node for partition in site.partitions)
+        return [one.loaded.experiment for one in make_plan(*load_study(study), cores).runs]
+    return [load_experiment(arguments[0], arguments[1:], ranks).experiment] if arguments else []
+
+
+def _needs(choices: list[Choice]) -> dict[str, float]:
+    return {
+        "runs": len(choices),
+        "node_hours": sum(choice.request.node_hours for choice in choices),
+        "gpu_hours": sum(choice.request.gpu_hours for choice in choices),
+        "cost": sum(choice.cost for choice in choices),
+    }
+
+
+def _facts(standing: Standing, needs: dict[str, float], findings: list[Finding]) -> dict[str, object]:
+    return {
         "account": standing.account,
         "qos": list(standing.qos),
         "known": standing.known,
         "limits": [limit.to_json() for limit in standing.limits],
-    }
-    if choice:
-        facts["needs"] = {
-            "node_hours": choice.request.node_hours * times,
-            "gpu_hours": choice.request.gpu_hours * times,
-            "cost": choice.cost * times,
-            "partition": choice.partition.name,
-        }
-        facts["findings"] = [
+        "needs": needs,
+        "findings": [
             {"verdict": one.verdict.value, "need": one.need, "limit": one.limit.to_json(), "sentence": one.sentence()}
             for one in findings
-        ]
-    return facts
+        ],
+    }
 
 
 def _show(standing: Standing) -> None:
