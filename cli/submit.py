@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from saman.configs.experiment import Experiment
     from saman.configs.script import Script
-    from saman.launcher.local import script_name
 
 
 def submit(
@@ -94,6 +93,7 @@ def _program(arguments: list[str], program: list[str], ranks: int | None, legacy
     from saman.configs.loading import overridden, with_ranks
     from saman.configs.problems import validated
     from saman.configs.script import Script
+    from saman.launcher.local import script_name
 
     values = {
         "name": script_name(program),

@@ -261,6 +261,27 @@ def test_test_only_says_when_the_job_would_start_and_submits_nothing(minicluster
     assert {job for job in client.queue() if job not in before} == set()
 
 
+def test_the_command_line_submits_a_program_follows_it_and_prints_json(
+    minicluster: Minicluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from saman.cli.main import main
+
+    monkeypatch.chdir(minicluster.shared)
+
+    def saman(*words: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        assert ended.value.code in (0, None)
+        return capsys.readouterr().out
+
+    site_options = ["--cluster", "minicluster", "--partition", "main", "-np", "2", "--nodes", "2"]
+    assert "#SBATCH --nodes=2" in saman("submit", *site_options, "--dry-run", "--", "bash", "-c", "echo $SAMAN_SIZE")
+    made = json.loads(saman("submit", *site_options, "--json", "--no-snapshot", "--", "bash", "-c", "echo $SAMAN_SIZE"))
+    saman("wait", made["id"], "--timeout", "60", "--every", "0.5")
+    assert json.loads(saman("status", made["id"], "--json"))[0]["state"] == "completed"
+    assert saman("logs", made["id"], "--rank", "1") == "2\n"
+
+
 def test_the_script_runs_by_hand_with_plain_sbatch(minicluster: Minicluster) -> None:
     plan = slurm.plan(bash("by-hand", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
     run = slurm.create_run(plan, (), None)
