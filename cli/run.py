@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from saman.configs.experiment import Experiment
     from saman.configs.script import Script
     from saman.launcher.local import Options, Plan
-    from saman.launcher.run_folder import RunFolder
     from saman.launcher.supervise import Outcome
 
 LAST_LINES = 12
@@ -136,9 +135,11 @@ def tell(console: Console, outcome: Outcome, published: dict[str, Any]) -> None:
     from saman.cli.view import number, seconds
 
     good = outcome.exit_code == ExitCode.DONE
-    head = Text("✓ " if good else "✗ ", style="bold green" if good else "bold red")
+    paused = outcome.exit_code == ExitCode.REQUEUE
+    mark, style = ("✓ ", "bold green") if good else ("– ", "bold yellow") if paused else ("✗ ", "bold red")
+    head = Text(mark, style=style)
     console.print(head + Text(outcome.message), soft_wrap=True)
-    if not good:
+    if not good and not paused:
         _tell_failure(console, outcome)
     summary = outcome.run.summary() or {}
     rate = summary.get("samples_per_second")
