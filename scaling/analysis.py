@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from saman.scaling.bootstrap import ratio_estimate
+from saman.scaling.bootstrap import hierarchical_estimate, ratio_estimate
 from saman.scaling.comparison import RankTest, Verdict, rank_test, verdicts
 from saman.scaling.curves import Finding, Group, group_runs
 from saman.scaling.fitting import FEWEST_POINTS
@@ -20,6 +20,7 @@ from saman.scaling.results import Run
 from saman.scaling.spread import Straggler, karp_flatt, stragglers, variation_per_node
 from saman.scaling.steady import outliers
 
+_WINDOWS_POOLED = 50  # of a run, evenly taken; more do not move the median of all
 _PAIRS_ALL = 8  # curves up to which every pair is compared; beyond, each against the fastest
 
 
@@ -44,6 +45,7 @@ class CurvePoint:
     efficiency: Estimate | None
     serial_fraction: float | None
     split: Split
+    step: Estimate
     outliers: tuple[str, ...]
     stragglers: tuple[Straggler, ...]
     variation: Mapping[str, float | None]
@@ -180,6 +182,7 @@ def _point(ranks: int, nodes: int, runs: tuple[Run, ...], base: tuple[Run, ...] 
         efficiency,
         fraction,
         _split(runs),
+        _step(runs),
         tuple(run.id for run, flag in zip(runs, flags, strict=True) if flag),
         tuple(stragglers(own, nodes_of)) if _exchange_known(runs) else (),
         variation_per_node(_by_node(own, nodes_of)),
@@ -219,6 +222,12 @@ def _split(runs: Sequence[Run]) -> Split:
     known = [run.exchange_seconds for run in runs if run.exchange_seconds is not None]
     exchange = float(np.median(known)) if len(known) == len(runs) else None
     return Split(max(0.0, step - wait - (exchange or 0.0)), exchange, wait)
+
+
+def _step(runs: Sequence[Run]) -> Estimate:
+    """Seconds per step over the windows of all runs; windows enter, so runs are drawn with theirs."""
+    thinned = [run.step_times[:: -(-len(run.step_times) // _WINDOWS_POOLED)] for run in runs]
+    return hierarchical_estimate(thinned, lambda windows: float(np.median(windows)), resamples=499)
 
 
 def contrast(curves: Sequence[Curve]) -> list[Contrast]:

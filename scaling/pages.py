@@ -49,6 +49,7 @@ def _tables(analysis: Analysis) -> list[Table]:
         ("nodes", "number", lambda row: str(row["nodes"])),
         ("repeats", "number", lambda row: str(row["repeats"])),
         ("samples/s", "number", lambda row: between(row, "samples_per_second")),
+        ("seconds/step", "number", lambda row: between(row, "step_seconds")),
         ("speed-up", "number", lambda row: between(row, "speedup")),
         ("efficiency", "number", lambda row: between(row, "efficiency", percent=True)),
         ("Karp–Flatt", "number", lambda row: told(row["karp_flatt"], percent=True)),

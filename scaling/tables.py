@@ -85,6 +85,7 @@ def point_rows(curves: Sequence[Curve]) -> Rows:
                     **estimate_columns("samples_per_second", point.throughput),
                     **estimate_columns("speedup", point.speedup),
                     **estimate_columns("efficiency", point.efficiency),
+                    **estimate_columns("step_seconds", point.step),
                     "base": curve.base,
                     "karp_flatt": point.serial_fraction,
                     "compute_seconds": split.compute,
