@@ -276,11 +276,12 @@ def parity_table(rows: list[Parity]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("format", "runtime", "max difference", "accuracy", "size", "latency", ""):
-        table.add_column(heading, justify="left" if heading in ("format", "runtime", "") else "right")
+    for heading in ("format", "runtime", "max difference", "accuracy", "version's", "size", "latency", "note"):
+        left = heading in ("format", "runtime", "note")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading == "format")
     for one in rows:
-        accuracy = "" if one.accuracy is None else f"{one.accuracy:.4f} (version {one.version_accuracy:.4f})"
+        accuracies = ["" if each is None else f"{each:.4f}" for each in (one.accuracy, one.version_accuracy)]
         taken = "" if one.latency_milliseconds is None else f"{one.latency_milliseconds:.3f} ms"
-        cells = (one.format, one.runtime, f"{one.max_difference:.3g}", accuracy, size(one.bytes), taken, one.note)
+        cells = (one.format, one.runtime, f"{one.max_difference:.3g}", *accuracies, size(one.bytes), taken, one.note)
         table.add_row(*cells)
     return table
