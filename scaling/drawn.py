@@ -27,6 +27,7 @@ from saman.scaling.tables import Rows, learning_rows, point_rows, process_rows, 
 
 _MOST_SPREAD = 8  # curves in the figure of ranks
 _MOST_RANKS = 256
+_FEW_RANKS = 24  # up to which each has its own tick
 _MOST_BARS = 40
 
 
@@ -219,6 +220,9 @@ def spread(curves: Sequence[Curve], style: Style) -> Figure | None:
         return None
     every = max(1, -(-max(row["rank"] for row in rows) // _MOST_RANKS))
     rows = [row for row in rows if row["rank"] % every == 0 or row["straggler"]]
+    axis: Spec = {"format": "d", "labelOverlap": "greedy"}
+    if max(row["rank"] for row in rows) < _FEW_RANKS:
+        axis["values"] = sorted({row["rank"] for row in rows})
     told = [{"field": name} for name in ("series", "rank", "node", "ms", "variation", "straggler", "run")]
     spec: Spec = {
         "data": {"values": rows},
@@ -227,7 +231,7 @@ def spread(curves: Sequence[Curve], style: Style) -> Figure | None:
         "params": [CHOSEN],
         "mark": {"type": "point", "filled": True},
         "encoding": {
-            "x": {"field": "rank", "type": "quantitative", "title": "rank", "axis": {"tickMinStep": 1, "format": "d"}},
+            "x": {"field": "rank", "type": "quantitative", "title": "rank", "axis": axis},
             "y": {"field": "ms", "type": "quantitative", "title": "milliseconds per step", "scale": {"zero": False}},
             **style.channels(),
             "size": {"condition": {"test": "datum.straggler", "value": 160}, "value": 50},
