@@ -186,3 +186,29 @@ def test_a_subclassed_model_is_refused_with_the_way_to_give_its_stages() -> None
 def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'inner/dense"):
         graph_of(nested()[0]).position("iner/dense")
+
+
+def subclassed_parts() -> list[Any]:
+    """Stages by hand: one of them has no graph."""
+
+    class Own(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = layers.Dense(5)
+
+        def call(self, inputs: Any) -> Any:
+            return tf.nn.tanh(self.inner(inputs))
+
+    return [layers.Dense(4), Own(), layers.Dense(3)]
+
+
+def test_stages_given_by_hand_are_cut_between_and_never_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    from saman.configs.experiment import Model
+    from saman.trainers import models
+
+    monkeypatch.setattr(models, "user_function", lambda *_: subclassed_parts)
+    model = models.build(Model(build="parts:subclassed_parts"), (6,))
+    graph = graph_of(model)
+    assert len(graph.steps) == 3
+    inputs, variables = tf.constant(images(6)), model.trainable_variables
+    assert_equal(through(stages(graph, [1, 2]), [inputs], variables), through([model], inputs, variables))

@@ -38,11 +38,22 @@ def _users(model: Model, input_shape: Any) -> Any:
     takes_shape = "input_shape" in inspect.signature(function).parameters
     call = bound(function, "model", **model.args, **({"input_shape": input_shape} if takes_shape else {}))
     built = function(*call.args, **call.kwargs)
+    if isinstance(built, (list, tuple)) and built and all(isinstance(one, keras.layers.Layer) for one in built):
+        built = _one_after_another(built, input_shape)
     if not isinstance(built, keras.Model):
-        raise UserError(f"{model.build} returned {type(built).__name__}", where="model.build", remedy="a keras.Model")
+        raise UserError(f"{model.build} returned {type(built).__name__}", where="model.build", remedy="a keras.Model, or a list of layers")
     if not built.built:
         built(_example(input_shape))
     return built
+
+
+def _one_after_another(parts: Any, input_shape: Any) -> Any:
+    """A model of layers or models, of which each takes what the one before gives; subclassed ones are never cut."""
+    inputs = _example(input_shape)
+    passed = inputs
+    for part in parts:
+        passed = part(passed)
+    return keras.Model(inputs, passed)
 
 
 def _example(shape: Any) -> Any:
