@@ -236,6 +236,7 @@ class _Start:
             print("\n".join(outcome.starter_lines), flush=True)
         if outcome.state is State.COMPLETED:
             self._publish()
+            self._show()
             return ExitCode.DONE
         if self._cancelled_by_user():
             return self._cancel(outcome)
@@ -263,6 +264,12 @@ class _Start:
         models = str(created.get("models_dir") or self.run.path.parent.parent.parent / "models")
         command = [sys.executable, "-m", "saman", "models", "publish", str(self.run.path), "--models-dir", models]
         subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+
+    def _show(self) -> None:
+        """Let ``saman track`` show the run where its experiment asks; what no server takes waits in the run folder."""
+        if isinstance(self.spec, Experiment) and self.spec.tracking is not None:
+            command = [sys.executable, "-m", "saman", "track", str(self.run.path)]
+            subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
 
     def _cancelled_by_user(self) -> bool:
         requests = [event for event in self.run.events() if event.kind == "stop_requested"]
