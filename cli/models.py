@@ -242,18 +242,17 @@ def export(
     from dataclasses import asdict
 
     from saman.configs.errors import UserError
-    from saman.registry.formats import FORMATS, parity_table
-    from saman.registry.formats import export as convert
+    from saman.registry.formats import FORMATS, export_all, parity_table
 
     wanted = list(FORMATS) if formats == ["all"] else formats
     done, failed = [], []
-    for name in wanted:
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    for convert in export_all(models_dir, model, wanted, tolerance=tolerance, why=why, say=say):
         try:
-            done.append(
-                convert(
-                    models_dir, model, name, tolerance=tolerance, why=why, say=lambda text: typer.echo(text, err=True)
-                )
-            )
+            done.append(convert())
         except UserError as error:
             failed.append(error)
     if as_json:
