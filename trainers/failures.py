@@ -14,7 +14,7 @@ _PEER_LOST = re.compile(
     r"|remote process exited|ncclRemoteError|ncclSystemError|MPI_ERR_PROC_FAILED"
 )
 _PEER_ERRORS = ("UnavailableError", "AbortedError", "HorovodInternalError", "UnknownError", "InternalError")
-_PEER_SURE = ("UnavailableError", "HorovodInternalError", "ConnectionResetError", "BrokenPipeError")
+_PEER_SURE = ("UnavailableError", "HorovodInternalError", "ConnectionResetError", "BrokenPipeError", "StageLost")
 
 
 def failure_of(error: BaseException) -> str:

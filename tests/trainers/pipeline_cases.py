@@ -38,6 +38,26 @@ def sentences(ctx: Context) -> Splits:
     return Splits(dataset.take(80), dataset.skip(80))
 
 
+def deadly(ctx: Context) -> Splits:
+    """Data whose tenth batch or so kills the last stage of two while it trains."""
+    import os
+    import signal
+
+    import numpy as np
+    import tensorflow as tf
+
+    def read(index: Any) -> Any:
+        if index == 300 and ctx.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.float32(index % 7)
+
+    def example(index: Any) -> Any:
+        value = tf.numpy_function(read, [index], tf.float32)
+        return tf.fill([6, 6, 1], tf.ensure_shape(value, [])), tf.cast(index % 4, tf.int32)
+
+    return Splits(tf.data.Dataset.range(480), None, example)
+
+
 def masked() -> Any:
     """A mask that crosses cuts together with its tensor."""
     from saman.trainers.keras_compat import keras

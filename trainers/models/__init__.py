@@ -40,8 +40,9 @@ def _users(model: Model, input_shape: Any) -> Any:
     built = function(*call.args, **call.kwargs)
     if isinstance(built, (list, tuple)) and built and all(isinstance(one, keras.layers.Layer) for one in built):
         built = _one_after_another(built, input_shape)
+    right = "a keras.Model, or a list of layers"
     if not isinstance(built, keras.Model):
-        raise UserError(f"{model.build} returned {type(built).__name__}", where="model.build", remedy="a keras.Model, or a list of layers")
+        raise UserError(f"{model.build} returned {type(built).__name__}", where="model.build", remedy=right)
     if not built.built:
         built(_example(input_shape))
     return built

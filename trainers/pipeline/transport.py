@@ -28,7 +28,7 @@ class Transport(Protocol):
         """Leave; what was sent may still arrive."""
 
 
-class StageLost(ConnectionResetError):  # noqa: N818  (failures.py reads its base class as the loss of a peer)
+class StageLost(RuntimeError):  # noqa: N818  (failures.py knows it by name; no OSError, which would blame a file)
     """A neighbouring stage is gone."""
 
 
