@@ -44,7 +44,6 @@ Features = Annotated[
 Interface = Annotated[
     str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}", "a network interface", "ib0, as `ip link` shows it")
 ]
-Suffix = Annotated[str, _matching(r"[A-Za-z0-9.-]{1,64}", "the end of a host name", "-ib or .cluster.example.org")]
 
 
 def _plain(text: str) -> str:
@@ -165,7 +164,6 @@ class Network(Strict):
     """Which network the ranks use: set for Open MPI, Gloo and NCCL at once."""
 
     interface: Interface | None = None
-    host_suffix: Suffix | None = None  # appended to Slurm's node names where those do not resolve to the fast network
 
 
 class Requeue(Strict):

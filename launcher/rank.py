@@ -21,7 +21,7 @@ from saman.configs.files import read_json
 from saman.launcher import kernel
 from saman.launcher.heartbeat import ALIVE_SECONDS, Beat, Heartbeat, write_beat
 from saman.launcher.identity import Identity, identify
-from saman.launcher.machine import allowed_cores, node_name, visible_gpus
+from saman.launcher.machine import allowed_cores, interface_address, node_name, visible_gpus
 from saman.launcher.placement import Placement, Process
 from saman.launcher.rank_place import (
     Misplaced,
@@ -166,6 +166,10 @@ class _Wrapper:
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
         own = rank_variables(self.process, self.placement, self.identity, len(self.cores))
+        # The cluster's network for TF_CONFIG too: a node's name may resolve to the slow one.
+        interface = os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
+        if "SAMAN_ADDRESS" not in own and (address := interface_address(interface)) is not None:
+            own["SAMAN_ADDRESS"] = address
         if self.gpus is not None:
             own["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus) or "-1"
         if self.run.is_script:

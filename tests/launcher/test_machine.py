@@ -63,3 +63,9 @@ def test_nvidia_smi_is_asked_where_nothing_is_chosen(tmp_path: Path, monkeypatch
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert machine.visible_gpus({}) == ["0", "1"]
+
+
+def test_the_address_of_an_interface_is_found_and_none_for_what_is_no_interface() -> None:
+    assert machine.interface_address("lo") == "127.0.0.1"
+    assert machine.interface_address("nosuch0") is None
+    assert machine.interface_address("") is None
