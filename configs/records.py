@@ -55,6 +55,7 @@ KINDS = frozenset(TRANSITIONS) | {
     "published",  # model, version
     "not_published",  # reason
     "exchange_measured",  # rank, steps, step_seconds, compute_seconds, exposed_seconds: before the first step
+    "node_failed",  # node: Slurm lost it; after the second time it is avoided
     "notice",  # text: what a person should know about how the run is done
 }
 
