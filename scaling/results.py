@@ -107,29 +107,31 @@ def read_runs(paths: Sequence[Path], warmup_windows: int = 0, workers: int = 2) 
 
 def read_run(path: Path, warmup_windows: int = 0) -> Run:
     """One run folder; whatever a killed run left half-written is read as far as it goes."""
-    spec, digest = _spec((path / "experiment.yaml").read_bytes())
+    spec, digest, settings = _spec((path / "experiment.yaml").read_bytes())
     events = [event for line in read_lines(path / "events.jsonl")[0] if (event := Event.from_json(line))]
-    run = _described(path, spec, digest, events)
+    run = _described(path, spec, digest, settings, events)
     if run.problem:
         return run
     telemetry = read_telemetry(path, run.ranks)
     return _measured(run, telemetry, events, warmup_windows)
 
 
-_SPECS: dict[bytes, tuple[dict[str, Any], str]] = {}
+_SPECS: dict[bytes, tuple[dict[str, Any], str, dict[str, Any]]] = {}
 
 
-def _spec(data: bytes) -> tuple[dict[str, Any], str]:
-    """The resolved experiment of a file and its digest. Repeats have equal files, and YAML is slow to read."""
+def _spec(data: bytes) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """The resolved experiment of a file, its digest and settings. Repeats have equal files; YAML is slow."""
     if data not in _SPECS:
         value = yaml12.parse(data.decode(errors="replace"), "experiment.yaml")
         spec = value if isinstance(value, dict) else {}
         text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-        _SPECS[data] = (spec, hashlib.sha256(text.encode()).hexdigest())
+        _SPECS[data] = (spec, hashlib.sha256(text.encode()).hexdigest(), _settings(spec))
     return _SPECS[data]
 
 
-def _described(path: Path, spec: Mapping[str, Any], digest: str, events: Sequence[Event]) -> Run:
+def _described(
+    path: Path, spec: Mapping[str, Any], digest: str, settings: Mapping[str, Any], events: Sequence[Event]
+) -> Run:
     """The run without its measures."""
     train, resources = spec.get("train") or {}, spec.get("resources") or {}
     nodes = int(resources.get("nodes") or 1)
@@ -142,7 +144,7 @@ def _described(path: Path, spec: Mapping[str, Any], digest: str, events: Sequenc
         id=path.name,
         path=path,
         digest=digest,
-        settings=_settings(spec),
+        settings=settings,
         strategy=str(train.get("strategy")),
         ranks=ranks,
         nodes=nodes,
