@@ -72,7 +72,7 @@ def row(folder: Path, micro_batches: int) -> dict[str, Any]:
     busy = [statistics.median(_busy(window) for window in _steady(stage)) for stage in stages]
     bound = speedup(busy, micro_batches)
     said = subprocess.run(
-        [sys.executable, "-m", "saman", "partition", "speed.yaml", "--json", *split],
+        [sys.executable, "-m", "saman", "partition", "speed.yaml", "-np", "2", "--json", *split],
         cwd=folder, capture_output=True, text=True, check=True,
     )
     found = {
