@@ -1,6 +1,8 @@
-"""Kills a registry operation before each of its file-system calls in turn, and looks at what is left.
+"""Kills a registry operation before and within each of its file-system calls in turn, and looks at what is left.
 
-Python reports every file-system call to audit hooks before it is made, so nothing in the registry has to cooperate.
+Python reports every change of the file system to audit hooks before it is made, and every call of a function in C to a
+profiler, so nothing in the registry has to cooperate. A kill before ``write`` leaves an empty file, one before
+``fsync`` or ``close`` a file without what was not flushed.
 Run as ``python kill_driver.py SCENARIO FOLDER``; prints one JSON object: the number of calls, and every broken promise.
 """
 
@@ -32,6 +34,10 @@ from saman.registry.state import fold
 from saman.registry.verify import verify
 
 _CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.chmod"}
+
+
+# Before these, a file is half there: opened and empty, written in part, not yet flushed.
+_WRITES = {"write", "writelines", "flush", "fsync", "sendfile", "copy_file_range", "close"}
 
 
 def _changes_files(event: str, arguments: tuple[Any, ...]) -> bool:
@@ -98,16 +104,25 @@ def in_child(act: Callable[[], Any], kill_at: int | None, counted: Path) -> int:
         return os.waitpid(child, 0)[1]
     calls = 0
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    def count() -> None:
         nonlocal calls
-        if _changes_files(event, arguments):
-            calls += 1
-            if calls == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+        if calls == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(hook)
+    def before(event: str, arguments: tuple[Any, ...]) -> None:
+        if _changes_files(event, arguments):
+            count()
+
+    def within(_frame: Any, event: str, function: Any) -> None:
+        if event == "c_call" and function.__name__ in _WRITES:
+            count()
+
+    sys.addaudithook(before)
+    sys.setprofile(within)
     try:
         act()
+        sys.setprofile(None)
         total = calls
         counted.write_text(str(total))
         os._exit(0)

@@ -15,6 +15,7 @@ from registry_kit import finished_run, is_root, published, tree
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.registry import wire
 from saman.registry.layout import ModelFolder, parse_spec
+from saman.registry.life import promote
 from saman.registry.publish import PublishRefused, publish
 from saman.registry.show import details, details_view, listing, listing_table
 
@@ -248,11 +249,31 @@ def test_the_crc_is_the_one_of_the_standard() -> None:
     assert wire.crc32c(b"123456789") == 0xE3069283  # the check value of CRC-32C
 
 
+def test_what_fails_after_a_number_was_given_is_finished_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log names the version, so its files may not be thrown away with what else was staged."""
+    from saman.registry import settle
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = finished_run(tmp_path)
+    with monkeypatch.context() as failing:
+        failing.setattr(settle, "bring_in", full)
+        with pytest.raises(EnvironmentLack):
+            publish(run, tmp_path / "models")
+    [row] = listing(tmp_path / "models")
+    assert row["version"] == 1 and "problem" not in row
+    assert publish(run, tmp_path / "models").number == 1
+
+
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_tensorflow_serving_reads_the_warm_up_requests(tmp_path: Path, foreign: Path) -> None:
+def test_tensorflow_serving_reads_the_warm_up_requests_and_models_config(tmp_path: Path, foreign: Path) -> None:
     """Its own message classes, in a process of their own, for their TensorFlow must be imported first."""
     version = published(tmp_path)
+    promote(tmp_path / "models", "digits:1")
     program = (
         "import sys, json; sys.path.append(sys.argv[2])\n"
         "import tensorflow as tf\n"
@@ -262,13 +283,21 @@ def test_tensorflow_serving_reads_the_warm_up_requests(tmp_path: Path, foreign: 
         "    request = log.predict_log.request\n"
         "    value = tf.make_ndarray(request.inputs['inputs'])\n"
         "    spec = request.model_spec\n"
-        "    print(json.dumps([spec.name, spec.signature_name, value.shape, float(value.sum())]))"
+        "    print(json.dumps([spec.name, spec.signature_name, value.shape, float(value.sum())]))\n"
+        "from google.protobuf import text_format\n"
+        "from tensorflow_serving.config import model_server_config_pb2\n"
+        "text = open(sys.argv[3]).read()\n"
+        "[one] = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config\n"
+        "versions = list(one.model_version_policy.specific.versions)\n"
+        "print(json.dumps([one.name, one.base_path, one.model_platform, versions, dict(one.version_labels)]))\n"
     )
     packages = next((foreign / "lib").glob("python3*")) / "site-packages"
     command = [sys.executable, "-c", program, str(version.path / "assets.extra/tf_serving_warmup_requests")]
-    done = subprocess.run([*command, str(packages)], capture_output=True, text=True)
+    config = str(tmp_path / "models" / "models.config")
+    done = subprocess.run([*command, str(packages), config], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1500:]
     with np.load(version.path / "assets.extra/validation.npz") as stored:
         sums = [float(stored["inputs"][:count].sum()) for count in (1, 8)]
-    found = [json.loads(line) for line in done.stdout.strip().splitlines()]
+    *found, served = [json.loads(line) for line in done.stdout.strip().splitlines()]
+    assert served == ["digits", str(tmp_path / "models" / "digits"), "tensorflow", [1], {"stable": 1}]
     assert found == [["digits", "serving_default", [n, 8, 8], total] for n, total in zip((1, 8), sums, strict=True)]
