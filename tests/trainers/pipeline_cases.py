@@ -161,6 +161,19 @@ CASES: dict[str, tuple[dict[str, Any], dict[int, list[str]]]] = {
     ),
 }
 
+_STOP = {"metric": "val_loss", "patience": 1, "min_delta": 10.0, "restore_best": True}
+_SKIPS, _CUTS = CASES["skips"]
+for _name, _change in {
+    "half": {"precision": "mixed_float16"},  # overflows in its first steps
+    "brain": {"precision": "mixed_bfloat16"},
+    "stop": {"early_stop": _STOP},
+}.items():
+    _other = copy.deepcopy(_SKIPS)
+    _other["name"] = _name
+    _other["train"].update(_change)
+    CASES[_name] = (_other, _CUTS)
+
+
 def on_grid(case: dict[str, Any], stages: int, replicas: int, pipeline: dict[str, Any], **train: Any) -> Experiment:
     """The experiment of a case on stages × replicas; its micro-batches are spread over the replicas."""
     values = copy.deepcopy(case)

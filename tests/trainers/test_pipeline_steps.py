@@ -13,12 +13,12 @@ from saman.configs.files import read_lines
 from saman.launcher.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
-EXPORTED = ("skips", "inputs")
-LIMITS = {"float32": 1e-4, "float64": 1e-10}
-EVERY = tuple(CASES)
+EXPORTED = ("skips", "inputs", "half")
+LIMITS = {"float32": 1e-4, "float64": 1e-10, "mixed_float16": 1e-4, "mixed_bfloat16": 1e-4}
+EVERY = ("skips", "masks", "layers", "inputs", "attention")
 # stages, replicas, how, cases
 GRIDS: list[tuple[int, int, dict[str, object], tuple[str, ...]]] = [
-    (2, 1, {"order": "gpipe", "transport": "mpi"}, ("skips", "attention")),
+    (2, 1, {"order": "gpipe", "transport": "mpi"}, ("skips", "attention", "half", "brain", "stop")),
     (3, 1, {"recompute": True}, ("skips", "layers")),
     (4, 1, {}, ("skips", "masks", "attention")),
     (2, 2, {}, EVERY),

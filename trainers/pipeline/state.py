@@ -58,7 +58,7 @@ class Lazily(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         held = self._variables[name]
-        return held if isinstance(held, np.ndarray) else keras_compat.as_array(held)
+        return np.asarray(held) if isinstance(held, (np.ndarray, np.generic)) else keras_compat.as_array(held)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._variables)
