@@ -27,7 +27,8 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-compat: setup-compat
-	$(COMPAT)/python -m pytest tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py
+	$(COMPAT)/python -m pytest tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py \
+		--ignore tests/trainers/test_pipeline_memory.py # its limit is measured for the current TensorFlow
 
 setup:
 	@$(SETUP)

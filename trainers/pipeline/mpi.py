@@ -46,7 +46,8 @@ class Mpi:
     def close(self) -> None:
         for request, _ in self._under_way:
             request.Wait()
-        self._comm.Free()
+        # The communicator is left to MPI_Finalize: when one rank shuts Horovod down, Horovod finalises MPI on all ranks
+        # from its own thread, and freeing meanwhile is a segmentation fault.
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
