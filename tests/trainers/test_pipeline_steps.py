@@ -20,7 +20,7 @@ EVERY = ("skips", "masks", "layers", "inputs", "attention")
 GRIDS: list[tuple[int, int, dict[str, object], tuple[str, ...]]] = [
     (2, 1, {"order": "gpipe", "transport": "mpi"}, ("skips", "attention", "half", "brain", "stop")),
     (3, 1, {"recompute": True}, ("skips", "layers")),
-    (4, 1, {}, ("skips", "masks", "attention")),
+    (4, 1, {}, ("skips", "masks")),
     (2, 2, {}, EVERY),
 ]
 
