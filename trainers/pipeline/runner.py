@@ -4,7 +4,8 @@
     left neighbour ◄──gradients────  backward ◄──gradients─── right neighbour      into the loss and its gradient
 
 A forward pass runs as one compiled function under an eager tape; the tape holds what the compiled backward pass needs,
-and lets go of it after that pass.
+and lets go of it after that pass. On the last stage of 1F1B a backward pass follows its forward pass at once: there
+both are one function, which spares the tape.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class _Held:
     tape: Any = None
     targets: list[Any] = field(default_factory=list)
     extra: Any = None
+    gradients: list[Any] | None = None  # where both passes were one function
 
 
 class Runner:
@@ -96,6 +98,8 @@ class Runner:
         self._leaves = [] if self.last else travelling(graph, self.stage.end)
         with self.on_device():
             self._totals = [tf.Variable(tf.zeros_like(one), trainable=False) for one in self._watched]
+        self._at_once = self.last and how.order == "1f1b"
+        self._both = tf.function(self._traced_both, autograph=False, reduce_retracing=True)
         self._forward = tf.function(self._traced_forward, autograph=False, reduce_retracing=True)
         self._infer = tf.function(self._traced_inference, autograph=False, reduce_retracing=True)
         self._judge = tf.function(self._traced_judgement, autograph=False, reduce_retracing=True)
@@ -137,13 +141,27 @@ class Runner:
         arriving = piece[0] if self.first else self._receive(self.index - 1, tag_of(action.micro_batch, False))
         labels = piece[1] if self.last else None
         held = _Held(number, arriving, int(piece[1].shape[0]), labels)
-        if self.how.recompute and not self.last:
+        leaving: Any
+        if self._at_once:
+            leaving = self._computed(lambda: self._both_passes(step, held))
+        elif self.how.recompute and not self.last:
             leaving = self._computed(lambda: self._forward(step, number, _double(held.examples), arriving, labels)[0])
         else:
             leaving = self._with_tape(step, held)
         if not self.last:
             self._send(self.index + 1, tag_of(action.micro_batch, False), leaving)
         return held
+
+    def _both_passes(self, step: Any, held: _Held) -> None:
+        """Forward and backward pass in one function; the gradients wait for the backward pass's turn."""
+        held.gradients, moved, measures = self._both(
+            step, held.number, _double(held.examples), held.arriving, held.labels
+        )
+        self._note(moved, measures)
+
+    def _note(self, moved: Sequence[Any], measures: Any) -> None:
+        self._measures += np.asarray(measures)
+        self._moved = [total + one for total, one in zip(self._moved, moved, strict=True)]
 
     def _with_tape(self, step: Any, held: _Held) -> Any:
         """Run the forward pass so that it can be taken back; notes what is summed over micro-batches."""
@@ -156,8 +174,7 @@ class Runner:
                 )
             held.tape, held.extra = tape, extra
             held.targets = [] if self.last else [one for one in leaving if one.dtype.is_floating]
-            self._measures += np.asarray(measures)
-            self._moved = [total + one for total, one in zip(self._moved, moved, strict=True)]
+            self._note(moved, measures)
             return leaving
 
         return self._computed(run)
@@ -165,7 +182,7 @@ class Runner:
     def _finish(self, step: Any, action: Action, held: _Held) -> None:
         """A backward pass; gradients of what arrived go back at once, before this stage's own are added up."""
         arrived = [] if self.last else self._receive(self.index + 1, tag_of(action.micro_batch, True))
-        if held.tape is None:
+        if held.tape is None and held.gradients is None:
             self._with_tape(step, held)
         sources = [] if self.first else self._floating(held.arriving)
 
@@ -179,7 +196,7 @@ class Runner:
             held.tape = None
             return gradients
 
-        gradients = self._computed(run)
+        gradients = held.gradients if held.gradients is not None else self._computed(run)
         if not self.first:
             self._send(self.index - 1, tag_of(action.micro_batch, True), gradients[: len(sources)])
         own = [tf.convert_to_tensor(one) for one in gradients[len(sources) :]]
@@ -263,6 +280,15 @@ class Runner:
         moved = [tf.cast(examples, one.dtype) * one for one in passed.moved]
         places = {LOSS: loss, CORRECT: correct, COUNT: counted}
         return leaving, extra, moved, tf.stack([places.get(place, _double(0.0)) for place in range(4)])
+
+    def _traced_both(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
+        """Gradients of what arrived and of the variables, how statistics moved, and measures."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            sources = [*self._floating(arriving), *self._watched]
+            tape.watch(sources)
+            _, extra, moved, measures = self._traced_forward(step, number, examples, arriving, labels)
+        gradients = tape.gradient(extra, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(one) for one in gradients], moved, measures
 
     def _traced_inference(self, arriving: Any) -> Any:
         return keras_compat.predict(self.stage, self._entering(arriving))
