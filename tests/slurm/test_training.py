@@ -18,20 +18,22 @@ from saman.slurm import client
 pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
 
+SLOW = [2048, 2048]  # layers wide enough that a run takes seconds: it can be stopped on its way
+
+
 def experiment(
-    name: str, nodes: int, ranks_per_node: int, strategy: str = "horovod", starter: str = "auto"
+    name: str, nodes: int, ranks_per_node: int, strategy: str = "horovod", hidden: list[int] | None = None
 ) -> Experiment:
     """The same training on any number of ranks."""
     values = {
         "name": name,
-        "model": {"build": "mlp", "args": {"classes": 10, "hidden": [16]}},
+        "model": {"build": "mlp", "args": {"classes": 10, "hidden": hidden or [16]}},
         "data": {"source": "digits", "validation_fraction": 0.2},
         "train": {"strategy": strategy, "epochs": 4, "global_batch_size": 64, "seed": 7,
                   "optimizer": {"name": "sgd", "momentum": 0.9},
                   "learning_rate": {"base": 0.05, "base_batch_size": 64}},
         "resources": {"nodes": nodes, "ranks_per_node": ranks_per_node, "cpus_per_rank": 1, "memory_per_rank": "1G",
                       "time_limit": "00:05:00"},
-        "launch": {"with": starter},
         "publish": {"model": "digits"},
     }  # fmt: skip
     return validated(Experiment, values, "test")
@@ -48,6 +50,14 @@ def weights(run: RunFolder) -> dict[str, np.ndarray]:
 def reference(minicluster: Minicluster) -> RunFolder:
     """Horovod over MPI, started by srun, on four nodes; never stopped."""
     run = submitted(experiment("srun-mpi", 4, 1), site(), minicluster.shared).run
+    assert wait_for(run, seconds=180).state == "completed", told(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def slow_reference(minicluster: Minicluster) -> RunFolder:
+    """The slow training on one rank; never stopped."""
+    run = submitted(experiment("undisturbed", 1, 1, "single", SLOW), site(), minicluster.shared).run
     assert wait_for(run, seconds=180).state == "completed", told(run)
     return run
 
@@ -90,9 +100,9 @@ def test_every_other_start_ends_with_the_same_weights(
 
 
 def test_a_run_that_is_signalled_goes_on_in_the_next_attempt_and_ends_with_the_same_weights(
-    reference: RunFolder, minicluster: Minicluster
+    slow_reference: RunFolder, minicluster: Minicluster
 ) -> None:
-    done = submitted(experiment("requeued", 2, 1), site(), minicluster.shared)
+    done = submitted(experiment("requeued", 2, 1, hidden=SLOW), site(), minicluster.shared)
     until(lambda: any(event.kind == "checkpoint" for event in done.run.events()), 120, every=0.05)
     client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # what --signal=B:USR1@… sends before the time limit
     assert wait_for(done.run, seconds=180).state == "completed", told(done.run)
@@ -100,11 +110,13 @@ def test_a_run_that_is_signalled_goes_on_in_the_next_attempt_and_ends_with_the_s
     stopped = max(event.facts["step"] for event in events if event.kind == "checkpoint" and event.attempt == 1)
     resumed = next(event for event in events if event.kind == "resumed" and event.attempt == 2)
     assert resumed.facts["step"] == stopped < 92
-    assert_same_weights(done.run, reference)
+    assert_same_weights(done.run, slow_reference)
 
 
-def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(reference: RunFolder, minicluster: Minicluster) -> None:
-    spec = experiment("preempted", 1, 1, "single")
+def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(
+    slow_reference: RunFolder, minicluster: Minicluster
+) -> None:
+    spec = experiment("preempted", 1, 1, "single", SLOW)
     done = submitted(spec, site(), minicluster.shared, partition="scavenge")
     until(lambda: any(event.kind == "checkpoint" for event in done.run.events()), 120, every=0.05)
     urgent = [
@@ -119,4 +131,4 @@ def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(reference: RunFolder
     assert wait_for(done.run, seconds=120).state == "completed", told(done.run)
     assert len(done.run.attempts()) == 2, told(done.run)
     assert any(event.facts.get("reason") == "SIGTERM" for event in done.run.events() if event.kind == "stop_requested")
-    assert_same_weights(done.run, reference)
+    assert_same_weights(done.run, slow_reference)
