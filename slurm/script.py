@@ -118,7 +118,7 @@ def _values(job: Job) -> Mapping[str, Any]:
         "virtualenv": shell(Path(software.virtualenv).expanduser() / "bin/activate") if software.virtualenv else None,
         "conda_root": shell(Path(conda.root).expanduser() / "etc/profile.d/conda.sh") if conda else None,
         "conda_environment": shell(conda.environment) if conda else None,
-        "gpus": bool(job.request.gpus_per_node),
+        "gpus_bound_to_tasks": bool(job.request.gpus_per_node) and job.cluster.gpus.request == "gpus-per-task",
         "cpus_per_task": job.request.cpus_per_task,
         "environment": [Quoted(f"{name}={shell(value)}") for name, value in environment_of(cluster).items()],
         "python": shell(python_of(cluster)),
