@@ -145,7 +145,7 @@ class _Wrapper:
             node=self.node,
             host=socket.gethostname(),
             cores=self.cores,
-            gpus=self.gpus or (),
+            gpus=tuple(visible_gpus(os.environ)) if self.gpus is None else self.gpus,
             wrapper_pid=os.getpid(),
         )
         log, process = self.attempt.log(self.rank), str(self.process.index)
