@@ -20,8 +20,6 @@ def start(placement: Placement, job: Job, facts: Facts) -> Start:
     if facts.interface:
         flags += ["--network-interfaces", facts.interface]
     environment = common_environment(placement, job, facts, "horovodrun")
-    if controller == "mpi" and placement.cores_shared:
-        environment["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return Start(
         "horovodrun",
         (Command((facts.horovodrun, *flags, *rank_argv(job, facts)), environment),),

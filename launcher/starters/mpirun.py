@@ -28,12 +28,9 @@ def start(placement: Placement, job: Job, facts: Facts) -> Start:
         flags = _open_mpi(placement, facts, mpi, [*environment, *forward])
     else:
         flags = _hydra(placement, facts, mpi)
-        environment |= _hydra_environment(placement, mpi)
-    notes = [f"{mpi} starts the ranks"]
-    if placement.cores_shared:
-        notes.append("ranks that wait for a message yield their core, because there are more ranks than cores")
+        environment |= {"I_MPI_PIN": "0"} if mpi.flavour is Flavour.INTEL else {}
     argv = (mpi.mpirun, "-np", str(len(placement.processes)), *flags, *rank_argv(job, facts))
-    return Start("mpirun", (Command(argv, environment),), notes=tuple(notes))
+    return Start("mpirun", (Command(argv, environment),), notes=(f"{mpi} starts the ranks",))
 
 
 def _open_mpi(placement: Placement, facts: Facts, mpi: Mpi, names: list[str]) -> list[str]:
@@ -46,8 +43,6 @@ def _open_mpi(placement: Placement, facts: Facts, mpi: Mpi, names: list[str]) ->
         flags.append("--allow-run-as-root")
     if len(placement.nodes) > 1 or facts.in_allocation:
         flags += ["--host", ",".join(f"{node}:{len(placement.on(node))}" for node in placement.nodes)]
-    if placement.cores_shared:
-        flags += ["--mca", "mpi_yield_when_idle", "1"]
     # By name alone: the value is taken from mpirun's own environment, so none needs quoting.
     for name in dict.fromkeys(names):
         flags += ["-x", name]
@@ -62,10 +57,3 @@ def _hydra(placement: Placement, facts: Facts, mpi: Mpi) -> list[str]:
     if len(placement.nodes) > 1 or facts.in_allocation:
         flags += ["-hosts", ",".join(placement.nodes), "-ppn", str(len(placement.on(placement.nodes[0])))]
     return flags
-
-
-def _hydra_environment(placement: Placement, mpi: Mpi) -> dict[str, str]:
-    if mpi.flavour is not Flavour.INTEL:
-        return {}  # MPICH yields by itself
-    # Measured: 8 ranks on 2 cores, 48 ms per 8 KB allreduce by default, 2.4 ms when they yield.
-    return {"I_MPI_PIN": "0"} | ({"I_MPI_THREAD_YIELD": "2"} if placement.cores_shared else {})

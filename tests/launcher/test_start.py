@@ -88,7 +88,7 @@ def test_what_horovod_was_built_with_is_read_from_its_library(tmp_path: Path) ->
 def test_open_mpi_4_and_5_get_their_own_flags() -> None:
     four = _flags(make_start("mpirun", _placement(), JOB, replace(FACTS, is_root=True)))
     assert four[:8] == ["/env/bin/mpirun", "-np", "2", "--bind-to", "none", "--map-by", "slot", "--oversubscribe"]
-    assert "--allow-run-as-root" in four and "mpi_yield_when_idle" not in four
+    assert "--allow-run-as-root" in four
     five = _flags(make_start("mpirun", _placement(), JOB, replace(FACTS, mpi=OPEN_MPI_5)))
     assert five[5:7] == ["--map-by", "slot:OVERSUBSCRIBE"] and "--allow-run-as-root" not in five
     names = [after for flag, after in zip(five, five[1:], strict=False) if flag == "-x"]
@@ -96,12 +96,14 @@ def test_open_mpi_4_and_5_get_their_own_flags() -> None:
     assert not any("=" in name for name in names)
 
 
-def test_waiting_ranks_yield_where_there_are_more_than_cores() -> None:
-    crowded = _placement(ranks=8, cores=2)
-    flags = _flags(make_start("mpirun", crowded, JOB, FACTS))
-    assert flags[flags.index("mpi_yield_when_idle") + 1] == "1"
-    intel = make_start("mpirun", crowded, JOB, replace(FACTS, mpi=INTEL, horovod=None))
-    assert intel.commands[0].environment["I_MPI_THREAD_YIELD"] == "2"
+@pytest.mark.parametrize("method", ["mpirun", "horovodrun", "srun"])
+def test_a_rank_that_waits_for_a_message_leaves_its_core_to_those_that_compute(method: str) -> None:
+    facts = replace(FACTS, srun="/usr/bin/srun", in_allocation=method == "srun")
+    [command] = make_start(method, _placement(), JOB, facts).commands
+    assert command.environment["OMPI_MCA_mpi_yield_when_idle"] == "1"
+    assert command.environment["I_MPI_THREAD_YIELD"] == "2"
+    asked = replace(JOB, environment={"OMPI_MCA_mpi_yield_when_idle": "0"})
+    assert make_start(method, _placement(), asked, facts).commands[0].environment["OMPI_MCA_mpi_yield_when_idle"] == "0"
 
 
 def test_several_nodes_are_named_in_the_order_of_ranks() -> None:
