@@ -96,6 +96,7 @@ class Loop:
         self.position = Position()
         self._looked = 0.0
         self._stop = False
+        self._traced = False  # the graph takes batches of any length: only an attempt's first step compiles
 
     @property
     def finished(self) -> bool:
@@ -128,8 +129,9 @@ class Loop:
         for batches in _together(parts):
             waited = time.perf_counter() - began
             step = self.position.step
-            self._beat("train" if step > position.step else "compile")
+            self._beat("train" if self._traced else "compile")
             sums = self.step.train(step, self.rates(step), self._asked_to_stop(), batches)
+            self._traced = True
             samples = sum(int(labels.shape[0]) for _, labels in batches) if self.step.counts_examples else 0
             full = self.around.telemetry.step(sums, samples, waited)
             self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)

@@ -26,13 +26,13 @@ pytestmark = pytest.mark.tensorflow
 
 
 class Beats:
-    """Keeps the phases that the loop was in."""
+    """Keeps the phases that the loop was in, in order."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
-        if phase not in self.phases:
+        if [phase] != self.phases[-1:]:
             self.phases.append(phase)
 
 
@@ -66,7 +66,7 @@ def epochs(made: RunFolder) -> list[dict[str, Any]]:
 def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the_same(tmp_path: Path) -> None:
     beats = Beats()
     made, loop = run(tmp_path, True, beats, optimizer={"name": "sgd", "momentum": 0.9})
-    assert beats.phases == ["compile", "train", "validate", "checkpoint", "export"]
+    assert beats.phases == ["compile", *3 * ["train", "validate", "checkpoint"], "export"]  # compiles once
     found = epochs(made)
     assert [one["step"] for one in found] == [7, 14, 21]
     assert found[-1]["metrics"]["loss"] < found[0]["metrics"]["loss"]
