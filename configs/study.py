@@ -22,9 +22,13 @@ SHORT_NAMES = {
     "strategy": "train.strategy",
     "precision": "train.precision",
     "starter": "launch.with",
+    "stages": "train.pipeline.stages",
+    "micro_batches": "train.micro_batches",
 }
 RANKS = "ranks"
+STAGES = "stages"
 BATCH = "batch_size"
+_COUNTS = ("nodes", STAGES, "micro_batches")  # axes whose every value is a number of something
 
 
 class Study(Strict):
@@ -81,6 +85,9 @@ class Study(Strict):
 def _mistakes(study: Study) -> Iterator[UserError]:
     for where, names in (("axes", study.axes), ("set", study.changes)):
         for name in names:
+            if SHORT_NAMES.get(name) in {**study.axes, **study.changes}:
+                other = SHORT_NAMES[name]
+                yield UserError(f"{name} and {other} are the same key", where=f"{where}.{name}", remedy="one of them")
             if name == "name":
                 yield UserError("the runs of a study carry the study's name", where=f"{where}.name")
             if name in ("cpus_per_rank", "resources.cpus_per_rank"):
@@ -92,6 +99,10 @@ def _mistakes(study: Study) -> Iterator[UserError]:
     for name in ("train.global_batch_size", "train.batch_size_per_rank"):
         if name in study.axes:
             yield UserError("an axis of batch sizes is called batch_size", where=f"axes.{name}", remedy=f"{BATCH}: […]")
+    for name in _COUNTS:
+        for value in study.axes.get(name, []):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                yield UserError(f"{value!r} is not a number of {name.replace('_', '-')}", where=f"axes.{name}")
 
 
 def load_study(name_or_path: str) -> tuple[Study, Path]:

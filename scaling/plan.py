@@ -11,7 +11,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.loading import LoadedExperiment, load_experiment
 from saman.configs.names import seconds
-from saman.configs.study import RANKS, Study, base_experiment
+from saman.configs.study import RANKS, STAGES, Study, base_experiment
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,21 @@ def _load(study: Study, base: str, settings: Mapping[str, Any], cores: int | Non
     ranks = {**study.changes, **settings}.get(RANKS)
     if ranks is not None and (not isinstance(ranks, int) or isinstance(ranks, bool)):
         raise UserError(f"{ranks!r} is not a number of ranks", where="axes.ranks")
-    return load_experiment(base, overrides, ranks)
+    loaded = load_experiment(base, overrides, ranks)
+    return _unsplit(study, base, overrides, ranks, loaded) if loaded.experiment.train.strategy != "pipeline" else loaded
+
+
+def _unsplit(
+    study: Study, base: str, overrides: Sequence[str], ranks: int | None, loaded: LoadedExperiment
+) -> LoadedExperiment:
+    """A combination of a strategy without stages: with one stage it is that strategy's run, with more it is none."""
+    asked = loaded.experiment.train.pipeline
+    if STAGES not in {**study.changes, **study.axes} or asked is None:
+        return loaded
+    strategy = loaded.experiment.train.strategy
+    if asked.stages > 1:
+        raise UserError(f"{strategy} does not split a model into {asked.stages} stages", where=f"axes.{STAGES}")
+    return load_experiment(base, [*overrides, "train.pipeline=null"], ranks)
 
 
 def _check_batch(study: Study, loaded: LoadedExperiment, where: str) -> None:

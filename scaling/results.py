@@ -18,34 +18,16 @@ from saman.configs import yaml12
 from saman.configs.files import read_json, read_lines
 from saman.configs.records import Event, State, state_of
 from saman.scaling.energy import energy_of
+from saman.scaling.learning import Epoch, LossCurve, epochs_of, loss_curve
+from saman.scaling.stages import Promised, promised
 from saman.scaling.steady import Steady, steady_state
-from saman.scaling.telemetry import LeftOut, Process, Telemetry, read_telemetry
+from saman.scaling.telemetry import LeftOut, Process, StageWindows, Telemetry, read_telemetry
 
 Array = NDArray[np.float64]
-_CURVE_POINTS = 120  # of a loss curve; more cannot be told apart in a figure
 _STEP_TIMES = 200  # windows kept for the distribution of step times
 # Keys that say where and how a run ran rather than what it trained; the rest tells curves apart.
 _NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish"})
 _TOLD_APART_ELSEWHERE = ("train.global_batch_size", "train.batch_size_per_rank", "train.seed")
-
-
-@dataclass(frozen=True)
-class LossCurve:
-    """Loss of the chief over a run, thinned out: samples seen, seconds of training, loss."""
-
-    samples: Array
-    seconds: Array
-    loss: Array
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Metrics at the end of an epoch, with samples seen and seconds since the first window."""
-
-    epoch: int
-    samples: float
-    seconds: float
-    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -81,6 +63,8 @@ class Run:
     left_out: LeftOut = LeftOut()
     step_times: Array = field(default_factory=lambda: np.zeros(0))
     processes: tuple[Process, ...] = ()
+    stages: tuple[StageWindows, ...] = ()
+    split: Promised | None = None
     node_of: Mapping[int, str] = field(default_factory=dict)
     loss: LossCurve | None = None
     epochs: tuple[Epoch, ...] = ()
@@ -92,6 +76,16 @@ class Run:
     def usable(self) -> bool:
         """Whether the run's measures count."""
         return self.problem is None
+
+    @property
+    def stage_count(self) -> int:
+        """Stages of a pipeline; 1 for every other strategy."""
+        return int(self.settings.get("train.pipeline.stages") or 1) if self.strategy == "pipeline" else 1
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches in a step of one replica."""
+        return int(self.settings.get("train.micro_batches") or 1)
 
     @property
     def samples_per_epoch(self) -> float | None:
@@ -221,7 +215,9 @@ def _measured(run: Run, telemetry: Telemetry, events: Sequence[Event], warmup_wi
     values = dict(vars(run))
     values |= {"left_out": telemetry.left_out, "steady": steady, "windows": len(rate), "problem": problem}
     values |= {"node_of": _nodes(run.path), "processes": telemetry.processes, "joules": energy_of(run.path)}
-    values |= {"epochs": tuple(_epochs(events, telemetry, start)), "loss": _loss(telemetry)}
+    if telemetry.stages:
+        values |= {"stages": tuple(one.after(steady.dropped) for one in telemetry.stages), "split": promised(events)}
+    values |= {"epochs": tuple(epochs_of(events, telemetry, start)), "loss": loss_curve(telemetry)}
     if len(rate) and problem is None:
         low, high = np.quantile(rate, [0.25, 0.75])
         values |= {
@@ -267,25 +263,3 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _loss(telemetry: Telemetry) -> LossCurve | None:
-    known = np.isfinite(telemetry.loss)
-    if not known.any():
-        return None
-    samples, seconds = np.cumsum(telemetry.samples)[known], np.cumsum(telemetry.seconds)[known]
-    loss = telemetry.loss[known]
-    starts = np.unique(np.linspace(0, len(loss), _CURVE_POINTS, endpoint=False).astype(int))
-    sizes = np.diff([*starts, len(loss)])
-    return LossCurve(*(np.add.reduceat(column, starts) / sizes for column in (samples, seconds, loss)))
-
-
-def _epochs(events: Sequence[Event], telemetry: Telemetry, start: float) -> Iterable[Epoch]:
-    total = np.cumsum(telemetry.samples)
-    per_step = float(total[-1] / telemetry.steps.sum()) if len(total) else 0.0
-    seen: dict[int, Epoch] = {}
-    for event in events:
-        metrics = event.facts.get("metrics")
-        if event.kind == "epoch" and isinstance(metrics, Mapping):
-            number, step = int(event.facts.get("epoch", 0)), float(event.facts.get("step", 0))
-            values = {str(key): float(value) for key, value in metrics.items() if isinstance(value, int | float)}
-            seen[number] = Epoch(number, step * per_step, event.time - start, values)
-    return [seen[number] for number in sorted(seen) if number > 0]

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from saman.configs.records import SCHEMA
+from saman.scaling.lines import Array, Columns, count, read_columns, where
 from saman.scaling.spread import variation
 
-Array = NDArray[np.float64]
-
-# The measures of configs.records.Window that a report looks at.
-_COLUMNS = {
-    "schema": pl.Float64,
-    "rank": pl.Float64,
-    "ranks_here": pl.Float64,
-    "size": pl.Float64,
-    "step": pl.Float64,
-    "steps": pl.Float64,
-    "samples": pl.Float64,
-    "seconds": pl.Float64,
-    "input_wait_seconds": pl.Float64,
-    "exchange_seconds": pl.Float64,
-    "loss": pl.Float64,
-    "compiled": pl.Boolean,
-    "stage": pl.Float64,
-    "transfer_seconds": pl.Float64,
-    "bubble_seconds": pl.Float64,
-    "time": pl.Float64,
-}
 _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
 
@@ -67,6 +42,35 @@ class Process:
 
 
 @dataclass(frozen=True)
+class StageWindows:
+    """One process that holds one stage of a pipeline: per window of the run, in seconds per step.
+
+    All stages end a step together. ``exchange`` is what the last of them needs after its passes; what another stage's
+    exchange takes longer is waiting for the others. ``waiting`` is that and waiting for neighbours: the bubble.
+    ``memory_bytes`` is the most that was held over the start, where the system told.
+    """
+
+    rank: int
+    stage: int
+    seconds: Array
+    input_wait: Array
+    waiting: Array
+    transfer: Array
+    exchange: Array
+    memory_bytes: float | None
+
+    @property
+    def busy(self) -> Array:
+        """Everything else: both passes of all micro-batches, and the optimiser's update."""
+        return np.maximum(self.seconds - self.input_wait - self.waiting - self.transfer - self.exchange, 0.0)
+
+    def after(self, dropped: int) -> StageWindows:
+        """Without so many windows at the start."""
+        series = ("seconds", "input_wait", "waiting", "transfer", "exchange")
+        return replace(self, **{name: getattr(self, name)[dropped:] for name in series})
+
+
+@dataclass(frozen=True)
 class Telemetry:
     """Windows of a run in the order of steps, summed over its processes; times in seconds, per step where said."""
 
@@ -79,6 +83,7 @@ class Telemetry:
     loss: Array
     time: Array
     processes: tuple[Process, ...]
+    stages: tuple[StageWindows, ...]
     left_out: LeftOut
 
     @property
@@ -92,35 +97,24 @@ class Telemetry:
         return self.seconds / self.steps
 
 
-Columns = dict[str, Array]
-
-
 def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
     """The telemetry of the run folder ``run``; ``size`` is how many ranks a whole window has.
 
     Torn lines, lines of another schema, values that are not finite and positive, windows repeated by a later attempt,
     windows that lack a process, and windows in which a graph was traced are left out and counted.
     """
-    found, torn, foreign = _lines(run)
-    whole = _kept(found, _is_whole(found))
+    found, torn, foreign = read_columns(run)
+    whole = where(found, _is_whole(found))
     kept = _without_repeats(whole)
     compiled = kept["compiled"] == 1
     traced = np.unique(kept["step"][compiled])
-    steady = _kept(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
+    steady = where(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
     windows, ranks = _joined(steady)
     expected = size or (int(steady["size"].max()) if len(steady["size"]) else 0)
-    complete = _kept(windows, ranks >= expected)
-    lost = {"not_finite": _count(found) - _count(whole), "repeated": _count(whole) - _count(kept)}
-    left = LeftOut(torn, foreign, **lost, incomplete=_count(windows) - _count(complete), compiled=len(traced))
+    complete = where(windows, ranks >= expected)
+    lost = {"not_finite": count(found) - count(whole), "repeated": count(whole) - count(kept)}
+    left = LeftOut(torn, foreign, **lost, incomplete=count(windows) - count(complete), compiled=len(traced))
     return _telemetry(complete, steady, left)
-
-
-def _count(columns: Columns) -> int:
-    return len(columns["step"])
-
-
-def _kept(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
-    return columns if mask.all() else {name: values[mask] for name, values in columns.items()}
 
 
 def _is_whole(found: Columns) -> NDArray[np.bool_]:
@@ -130,83 +124,18 @@ def _is_whole(found: Columns) -> NDArray[np.bool_]:
     return np.asarray(mask & positive)
 
 
-def _lines(run: Path) -> tuple[Columns, int, int]:
-    """Every record of every attempt, oldest attempt first; torn and foreign lines are counted. Missing is NaN."""
-    parts: list[Columns] = []
-    torn = foreign = 0
-    for attempt, path in _files(run):
-        frame, lost = _parsed(path.read_bytes())
-        columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
-        ours = _kept(columns, columns["schema"] == SCHEMA)
-        torn += lost
-        foreign += _count(columns) - _count(ours)
-        parts.append({**ours, "attempt": np.full(_count(ours), float(attempt))})
-    if not parts:
-        return {name: np.zeros(0) for name in (*_COLUMNS, "attempt")}, torn, foreign
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, torn, foreign
-
-
-def _files(run: Path) -> list[tuple[int, Path]]:
-    """Attempt and file of every process, oldest attempt first."""
-    found = []
-    for attempt in sorted(int(name) for name in _names(run / "attempts") if name.isdigit()):
-        folder = run / "attempts" / str(attempt) / "telemetry"
-        names = sorted(_names(folder))
-        found += [(attempt, folder / name) for name in names if name.endswith(".jsonl")]
-    return found
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in os.scandir(folder)]
-    except OSError:
-        return []
-
-
-def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:
-    """The records of a file; its torn lines are dropped and counted."""
-    if not data.strip():
-        return pl.DataFrame(schema=_COLUMNS), 0
-    try:
-        return pl.read_ndjson(io.BytesIO(data), schema=_COLUMNS), 0
-    except pl.exceptions.PolarsError:
-        return _parsed_line_by_line(data.split(b"\n"))
-
-
-def _parsed_line_by_line(lines: Iterable[bytes]) -> tuple[pl.DataFrame, int]:
-    records, torn = [], 0
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if isinstance(value, dict):
-            records.append({name: _number(value.get(name), kind) for name, kind in _COLUMNS.items()})
-        else:
-            torn += 1
-    return pl.DataFrame(records, schema=_COLUMNS, strict=False), torn
-
-
-def _number(value: object, kind: object) -> object:
-    if kind == pl.Boolean:
-        return value if isinstance(value, bool) else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def _without_repeats(found: Columns) -> Columns:
     """Windows of an attempt give way to those of later attempts from the step on at which these began."""
     attempts = np.unique(found["attempt"])
     if len(attempts) < 2:
         return found
-    mask = np.ones(_count(found), bool)
+    mask = np.ones(count(found), bool)
     until = np.inf
     for attempt in attempts[::-1]:
         mine = found["attempt"] == attempt
         mask &= ~mine | (found["step"] <= until)
         until = min(until, float((found["step"] - found["steps"])[mine].min()))
-    return _kept(found, mask)
+    return where(found, mask)
 
 
 def _joined(found: Columns) -> tuple[Columns, Array]:
@@ -224,6 +153,13 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
         np.maximum.at(result, place, values)
         return result
 
+    def least(values: Array) -> Array:
+        result = np.full(len(steps), np.inf)
+        np.minimum.at(result, place, values)
+        return result
+
+    # the stages of a pipeline end a step together: what one exchanges longer than another is waiting
+    staged = bool(np.isfinite(found["stage"]).any())
     # the stages of a pipeline share their samples: those of the first count
     first = np.nan_to_num(found["stage"]) == 0
     known = np.isfinite(found["loss"])
@@ -235,7 +171,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
         "samples": total(np.where(first, found["samples"], 0.0)),
         "seconds": most(found["seconds"]),
         "input_wait": total(np.nan_to_num(found["input_wait_seconds"])) / processes,
-        "exchange": total(found["exchange_seconds"]) / processes,
+        "exchange": least(found["exchange_seconds"]) if staged else total(found["exchange_seconds"]) / processes,
         "loss": loss,
         "time": most(found["time"]),
     }
@@ -254,16 +190,18 @@ def _telemetry(windows: Columns, steady: Columns, left_out: LeftOut) -> Telemetr
         loss=windows["loss"],
         time=windows["time"],
         processes=tuple(_process(steady, rank) for rank in np.unique(steady["rank"])),
+        stages=tuple(_stages(steady, windows)),
         left_out=left_out,
     )
 
 
 def _process(found: Columns, rank: float) -> Process:
     """One process by itself. Own time is what it spends on its own work: without waiting for others."""
-    mine = _kept(found, found["rank"] == rank)
+    mine = where(found, found["rank"] == rank)
     steps = mine["steps"]
     seconds = mine["seconds"] / steps
-    own = seconds - np.nan_to_num(mine["exchange_seconds"]) / steps
+    neighbours = np.nan_to_num(mine["bubble_seconds"]) + np.nan_to_num(mine["transfer_seconds"])
+    own = seconds - (np.nan_to_num(mine["exchange_seconds"]) + neighbours) / steps
     wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
     stage = mine["stage"][0]
     return Process(
@@ -276,6 +214,31 @@ def _process(found: Columns, rank: float) -> Process:
         _median(mine["transfer_seconds"] / steps),
         _median(mine["bubble_seconds"] / steps),
     )
+
+
+def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
+    """The processes of a pipeline over the windows that count; none for other runs or stages that share a process."""
+    staged = where(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
+    for rank in np.unique(staged["rank"]):
+        mine = where(staged, staged["rank"] == rank)
+        mine = {name: values[np.argsort(mine["step"])] for name, values in mine.items()}
+        if count(mine) < len(windows["step"]):
+            continue
+        steps, exchange = mine["steps"], np.nan_to_num(mine["exchange_seconds"])
+        shared = np.minimum(np.nan_to_num(windows["exchange"], posinf=0.0), exchange)
+        waiting = np.nan_to_num(mine["bubble_seconds"]) + exchange - shared
+        wait, transfer = np.nan_to_num(mine["input_wait_seconds"]), np.nan_to_num(mine["transfer_seconds"])
+        held = (mine["memory_bytes"] - mine["memory_start_bytes"])[np.isfinite(mine["memory_start_bytes"])]
+        yield StageWindows(
+            int(rank),
+            int(mine["stage"][0]),
+            mine["seconds"] / steps,
+            wait / steps,
+            waiting / steps,
+            transfer / steps,
+            shared / steps,
+            float(held.max()) if len(held) and np.isfinite(held).all() else None,
+        )
 
 
 def _median(values: Array) -> float | None:

@@ -195,3 +195,41 @@ def test_shipped_studies_are_possible() -> None:
     assert "demo" in shipped("studies")
     for name in shipped("studies"):
         assert make_plan(*load_study(name), 64).runs
+
+
+GRID = """
+name: grid
+experiment: quickstart
+set: {batch_size: 64, train.epochs: 1}
+scaling: strong
+axes: {strategy: [horovod, pipeline], stages: [1, 2, 3], micro_batches: [1, 4], ranks: [1, 2, 4]}
+repeats: 1
+"""
+
+
+def test_a_grid_of_stages_and_ranks_leaves_out_what_does_not_divide_and_says_so(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, GRID)
+    kept = {(run.settings["strategy"], run.settings["stages"], run.ranks) for run in plan.runs}
+    pipelines = {("pipeline", 1, 1), ("pipeline", 1, 2), ("pipeline", 1, 4), ("pipeline", 2, 2), ("pipeline", 2, 4)}
+    assert kept == pipelines | {("horovod", 1, 1), ("horovod", 1, 2), ("horovod", 1, 4)}
+    reasons = {(s["strategy"], s["stages"], s["ranks"]): why for s, why in plan.impossible}
+    assert "3 stages" in reasons["pipeline", 3, 4]
+    assert reasons["horovod", 2, 2] == "horovod does not split a model into 2 stages"
+    horovod = next(run for run in plan.runs if run.settings["strategy"] == "horovod")
+    assert horovod.loaded.experiment.train.pipeline is None
+    assert len({run.loaded.experiment.resources.cpus_per_rank for run in plan.runs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("stages: [1, two]", "'two' is not a number of stages"),
+        ("stages: [0]", "0 is not a number of stages"),
+        ("micro_batches: [true]", "True is not a number of micro-batches"),
+        ("stages: [1], train.pipeline.stages: [2]", "the same key"),
+    ],
+)
+def test_an_axis_of_the_grid_holds_numbers_and_is_named_once(tmp_path: Path, change: str, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        _plan(tmp_path, GRID.replace("stages: [1, 2, 3], micro_batches: [1, 4]", change))
+    assert words in str(refused.value)
