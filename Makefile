@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both set up what is missing first; a second call finds it done.
 PYTHON ?= python3
-SETUP = PYTHONPATH=src $(PYTHON) -m saman.launcher.setup
+SETUP = PYTHONPATH=src $(PYTHON) -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
@@ -11,7 +11,8 @@ help:
 	@echo "make demo-study   a small real scaling study of this machine, and its report (a few minutes)"
 	@echo "make test         all tests"
 	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
-	@echo "make setup        only the environment, in .venv (make PYTHON=... to choose the Python)"
+	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
+	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
 	@echo "make lint         ruff and mypy"
 	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
 	@echo "make clean        remove environments and caches of tools; runs and models stay"

@@ -17,10 +17,16 @@ def setup(
         str | None, typer.Option("--tensorflow", help="Which tested set: 2.21 (default) or 2.15.")
     ] = None,
     compat: Annotated[bool, typer.Option("--compat", help="The same as --tensorflow 2.15.")] = False,
-    mpi: Annotated[str, typer.Option("--mpi", help="wheel (needs no root) or system (the MPI on PATH).")] = "wheel",
+    mpi: Annotated[
+        str | None,
+        typer.Option("--mpi", help="wheel (needs no root) or system (the MPI on PATH); default: as before, or wheel."),
+    ] = None,
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="Horovod with NCCL, as upstream documents it; not tested by this project.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--gpu/--no-gpu", help="Horovod with NCCL, as upstream documents it; not tested by this project."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print each step and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

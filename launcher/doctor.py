@@ -158,7 +158,7 @@ def mpi_finding(mpi: Mpi | None, horovod: Mapping[str, Any], build: HorovodBuild
     if "version" in horovod and "MPI" not in horovod["controllers"]:
         return Finding("MPI", "broken", found, "Horovod was built without MPI; ranks start over Gloo")
     if build and build.mpi not in (None, mpi.abi):
-        remedy = f"Horovod was built with {build.mpi}: {set_up_line()} with --mpi system builds it with this one"
+        remedy = f"Horovod was built with {build.mpi}: saman setup --mpi system builds it with this one"
         return Finding("MPI", "broken", found, remedy)
     return Finding("MPI", "ok", found)
 
@@ -188,7 +188,7 @@ def gpus(inventory: Inventory) -> Finding:
         return Finding("GPUs", "missing", "none visible", "not needed: saman trains on CPUs too")
     found = f"{len(visible)} visible ({', '.join(visible)})"
     if not inventory.get("tensorflow", {}).get("gpus"):
-        return Finding("GPUs", "broken", f"{found}, none usable by TensorFlow", f"{set_up_line()} with --gpu")
+        return Finding("GPUs", "broken", f"{found}, none usable by TensorFlow", "saman setup --gpu brings CUDA")
     if "NCCL" not in inventory.get("horovod", {}).get("operations", ()):
         return Finding("GPUs", "broken", f"{found}, Horovod has no NCCL", "saman setup --gpu builds it with NCCL")
     return Finding("GPUs", "ok", found)

