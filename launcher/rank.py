@@ -187,10 +187,12 @@ class _Wrapper:
 
     @property
     def checkpoints_on_sigterm(self) -> bool:
-        """Whether SIGTERM asks for a checkpoint. Slurm sends it to every process of a step when it takes nodes away and
+        """Whether SIGTERM asks for a checkpoint. Slurm sends it to every process of a job when it takes nodes away and
         then waits (KillWait); a supervisor that ends an srun has its tasks killed at once, so nothing hangs on it.
+        Other start methods say so where they do not end their ranks by SIGTERM themselves.
         """
-        return not self.run.is_script and os.environ.get("SAMAN_STARTER") == "srun"
+        asked = os.environ.get("SAMAN_STARTER") == "srun" or os.environ.get("SAMAN_SIGTERM") == "checkpoint"
+        return asked and not self.run.is_script
 
     def _start(self, command: list[str], environment: dict[str, str], output: Any) -> _Child:
         me, mask, ignored = os.getpid(), self.mask, self.checkpoints_on_sigterm

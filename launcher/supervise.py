@@ -168,7 +168,7 @@ class _Supervisor:
 
     def _launch(self, command: Command) -> subprocess.Popen[bytes]:
         def prepare() -> None:
-            kernel.die_with_parent(signal.SIGTERM)
+            kernel.die_with_parent(self.start.stop_signal)
 
         process = subprocess.Popen(
             command.argv,
@@ -268,10 +268,10 @@ class _Supervisor:
     # ---- the end -----------------------------------------------------------------------------------------
 
     def _stop_all(self) -> None:
-        """Nobody is left afterwards: SIGTERM to what was started, then SIGKILL to every process of the attempt."""
+        """Nobody is left afterwards: the start's signal to what was started, then SIGKILL to all of the attempt."""
         running = [process for process in self.ranks if process.poll() is None]
         for process in running:
-            process.terminate()
+            process.send_signal(self.start.stop_signal)
         deadline = time.monotonic() + STOP_SECONDS
         while any(process.poll() is None for process in running) and time.monotonic() < deadline:
             if len(self.signals) > 1:  # asked again: at once

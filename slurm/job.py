@@ -37,6 +37,7 @@ from saman.slurm.allocation import Allocation, allocation, answers
 from saman.slurm.container import contained
 from saman.slurm.life import Begin, Cause
 from saman.slurm.script import environment_of
+from saman.slurm.shield import shielded
 from saman.slurm.submit import cluster_of
 
 LOCK_SECONDS = 150.0  # a lock that a dead node held is given up by the file server within this
@@ -214,6 +215,8 @@ class _Start:
         if self.cluster.container is not None:
             folders = [self.run.path, directory, *self.run.code_path]
             start = contained(start, self.cluster.container, sys.executable, folders, self.here.gpus > 0)
+        if not self.run.is_script:
+            start = shielded(start, plan.facts.mpi, sys.executable)
         write_json(attempt.placement, plan.placement.to_json())
         write_whole(attempt.command, start.text(self.run.path))
         write_json(attempt.provenance, provenance(sys.argv, directory, plan.facts.mpi, start_method=start.starter))

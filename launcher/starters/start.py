@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,12 +68,13 @@ class Command:
 
 @dataclass(frozen=True)
 class Start:
-    """How a run is started: ``companions`` run beside the ranks and end after them."""
+    """How a run is started: ``companions`` run beside the ranks and end after them; ``stop_signal`` ends both."""
 
     starter: str
     commands: tuple[Command, ...]
     companions: tuple[Command, ...] = ()
     notes: tuple[str, ...] = ()
+    stop_signal: signal.Signals = signal.SIGTERM
 
     def text(self, directory: Path | None = None) -> str:
         """The exact command, for a person to paste into bash; companions go to the background. Ends with its status."""

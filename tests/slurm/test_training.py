@@ -113,10 +113,14 @@ def test_a_run_that_is_signalled_goes_on_in_the_next_attempt_and_ends_with_the_s
     assert_same_weights(done.run, slow_reference)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "strategy", "start"), [(1, "single", "srun"), (2, "horovod", "mpirun"), (1, "single", "processes")]
+)
 def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(
-    slow_reference: RunFolder, minicluster: Minicluster
+    nodes: int, strategy: str, start: str, slow_reference: RunFolder, minicluster: Minicluster
 ) -> None:
-    spec = experiment("preempted", 1, 1, "single", SLOW)
+    spec = experiment(f"preempted-{start}", nodes, 1, strategy, SLOW)
+    spec = spec.model_copy(update={"launch": spec.launch.model_copy(update={"starter": start})})
     done = submitted(spec, site(), minicluster.shared, partition="scavenge")
     until(lambda: any(event.kind == "checkpoint" for event in done.run.events()), 120, every=0.05)
     urgent = [
@@ -130,5 +134,9 @@ def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(
     assert client.submit(urgent).code == 0
     assert wait_for(done.run, seconds=120).state == "completed", told(done.run)
     assert len(done.run.attempts()) == 2, told(done.run)
-    assert any(event.facts.get("reason") == "SIGTERM" for event in done.run.events() if event.kind == "stop_requested")
+    events = done.run.events()
+    assert any(event.facts.get("reason") == "SIGTERM" for event in events if event.kind == "stop_requested")
+    stopped = max(event.facts["step"] for event in events if event.kind == "checkpoint" and event.attempt == 1)
+    resumed = next(event for event in events if event.kind == "resumed" and event.attempt == 2)
+    assert resumed.facts["step"] == stopped
     assert_same_weights(done.run, slow_reference)
