@@ -92,7 +92,7 @@ def _counts(text: str) -> list[int]:
 def _show(console: Console, analysis: Analysis, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from saman.scaling.pages import told
+    from saman.scaling.cells import told
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("series", "ranks", "nodes", "samples/s", "efficiency", "node-hours/epoch"):
@@ -125,7 +125,7 @@ def _survived(pauses: Interruptions, made: Simulated) -> Survived:
 def _show_simulation(console: Console, one: Simulation, pauses: Interruptions | None) -> None:
     from rich.table import Table
 
-    from saman.scaling.pages import told
+    from saman.scaling.cells import told
 
     title = f"simulated: {one.label}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from saman.scaling.report import Page
 
 
-_ON_TERMINAL = frozenset(
-    {"series", "ranks", "repeats", "samples/s", "speed-up", "efficiency", "against", "ratio of throughput", "verdict"}
-)
+# Tables on the terminal, and their columns there.
+_ON_TERMINAL = {
+    "Points": ("series", "ranks", "repeats", "samples/s", "speed-up", "efficiency"),
+    "Stages × replicas": ("series", "stages", "replicas", "repeats", "samples/s", "speed-up", "bubble"),
+    "Pipeline stages": ("series", "ranks", "stage", "busy", "bubble", "transfer", "exchange"),
+    "Differences between series": ("ranks", "series", "against", "ratio of throughput", "verdict"),
+    "Differences": ("ranks", "series", "against", "ratio of throughput", "verdict"),
+}
+_IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_predictions", "ratios")
 
 
 def report(
@@ -59,7 +65,7 @@ def report(
 
 
 def _told(page: Page) -> list[tuple[str, Any]]:
-    return [(name, page.data[name]) for name in ("points", "contrasts", "predictions", "ratios") if name in page.data]
+    return [(name, page.data[name]) for name in _IN_JSON if name in page.data]
 
 
 def _study(what: list[str], runs_dir: Path, command: str) -> Page:
@@ -97,8 +103,8 @@ def show(console: Console, page: Page, file: Path) -> None:
         console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.replace('_', ' ')}: {finding.text}"))
     if len(page.findings) > 20:
         console.print(f"  and {len(page.findings) - 20} more on the page")
-    for shown in page.tables[:2]:
-        short = [index for index, column in enumerate(shown.columns) if column.name in _ON_TERMINAL]
+    for shown in (one for one in page.tables if one.title in _ON_TERMINAL):
+        short = [index for index, column in enumerate(shown.columns) if column.name in _ON_TERMINAL[shown.title]]
         table = Table(title=shown.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for index in short:
             column = shown.columns[index]

@@ -10,6 +10,9 @@ from typing import Any
 from saman.scaling.laws import Scaling
 from saman.scaling.results import Run
 
+_OF_PIPELINES = "train.pipeline"
+STAGES = "train.pipeline.stages"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,6 +42,11 @@ class Group:
     def drawn(self) -> bool:
         """Whether nothing forbids to draw the curve."""
         return not any(finding.hides for finding in self.findings) and bool(self.points)
+
+    @property
+    def stages(self) -> int:
+        """The stages of a pipeline; 1 for every other strategy."""
+        return self.runs[0].stage_count if self.runs else 1
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -89,12 +97,22 @@ def _labels(parts: Sequence[list[Run]]) -> list[str]:
     """What tells each curve from the others: the strategy, then every setting in which they differ."""
     described = [_described(part) for part in parts]
     keys = sorted({key for values in described for key in values})
-    differing = [key for key in keys if len({str(values.get(key)) for values in described}) > 1]
+    differing = [key for key in keys if _differs(key, described)]
     labels = []
     for values in described:
-        shown = [_shown(key, values.get(key)) for key in differing if key != "train.strategy"]
+        mine = [key for key in differing if key in values or not key.startswith(_OF_PIPELINES)]
+        shown = [_shown(key, values.get(key)) for key in mine if key != "train.strategy"]
         labels.append(" ".join([str(values["train.strategy"]), *shown]))
     return labels
+
+
+def _differs(key: str, described: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a setting tells curves apart; one of pipelines is compared among pipelines, but for their stages."""
+    if key == _OF_PIPELINES:
+        return False  # null where nothing is split
+    if key.startswith(_OF_PIPELINES) and key != STAGES:
+        described = [values for values in described if key in values]
+    return len({str(values.get(key)) for values in described}) > 1
 
 
 def _described(part: list[Run]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from saman.scaling.analysis import Analysis, Curve
+from saman.scaling.estimates import Rows
 from saman.scaling.figures import (
     CHOSEN,
     FADE,
@@ -23,7 +24,8 @@ from saman.scaling.figures import (
     value_axis,
 )
 from saman.scaling.laws import Point
-from saman.scaling.tables import Rows, learning_rows, point_rows, process_rows, run_rows, typical
+from saman.scaling.stage_figures import grid, stages
+from saman.scaling.tables import learning_rows, point_rows, process_rows, run_rows, typical
 
 _MOST_SPREAD = 8  # curves in the figure of ranks
 _MOST_RANKS = 256
@@ -46,6 +48,7 @@ def figures(analysis: Analysis) -> list[Figure]:
         lambda: split(rows, style),
         lambda: spread(curves, style),
         lambda: stages(curves),
+        lambda: grid(curves),
         lambda: learning(curves, style, "loss"),
         lambda: learning(curves, style, "accuracy"),
         lambda: predictions(curves, rows, style),
@@ -176,8 +179,9 @@ def split(rows: Rows, style: Style) -> Figure:
         parts.append({**head, "part": work, "order": 0, "ms": 1e3 * row["compute_seconds"]})
         parts.append({**head, "part": "exposed exchange", "order": 1, "ms": 1e3 * (row["exchange_seconds"] or 0.0)})
         parts.append({**head, "part": "input wait", "order": 2, "ms": 1e3 * row["input_wait_seconds"]})
+        parts.append({**head, "part": "between stages", "order": 3, "ms": 1e3 * row["between_stages_seconds"]})
     colours = {"compute": "#0072B2", "compute and exchange": "#56B4E9", "exposed exchange": "#E69F00"}
-    colours |= {"input wait": "#CC79A7"}
+    colours |= {"input wait": "#CC79A7", "between stages": "#888888"}
     parts = [part for part in parts if part["ms"] > 0]
     names = [name for name in colours if any(part["part"] == name for part in parts)]
     order = list(dict.fromkeys(part["place"] for part in parts))
@@ -245,34 +249,6 @@ def spread(curves: Sequence[Curve], style: Style) -> Figure | None:
     unknown = "Without measured exchange everybody's step looks alike, and a straggler cannot be told."
     caption = f"Own time of every rank (process) in the typical run. {blame if known else unknown}"
     return Figure("ranks", "Ranks of the largest run", caption, spec)
-
-
-def stages(curves: Sequence[Curve]) -> Figure | None:
-    """Time per stage of pipelines, with transfer and bubble."""
-    rows = [row for row in process_rows(curves) if row["stage"] is not None]
-    if not rows:
-        return None
-    parts = []
-    for row in rows:
-        head = {"place": f"{row['series']} × {row['ranks']}, stage {row['stage']}", "run": row["run"]}
-        transfer, bubble = row["transfer_seconds"] or 0.0, row["bubble_seconds"] or 0.0
-        work = max(0.0, row["seconds_per_step"] - transfer - bubble)
-        for order, (name, value) in enumerate((("work", work), ("transfer", transfer), ("bubble", bubble))):
-            parts.append({**head, "part": name, "order": order, "ms": 1e3 * value})
-    colour = {"domain": ["work", "transfer", "bubble"], "range": ["#0072B2", "#E69F00", "#888888"]}
-    spec: Spec = {
-        "data": {"values": parts},
-        "width": WIDTH - 150,
-        "height": {"step": 18},
-        "mark": {"type": "bar"},
-        "encoding": {
-            "y": {"field": "place", "type": "nominal", "title": None},
-            "x": {"field": "ms", "aggregate": "mean", "type": "quantitative", "title": "milliseconds per step"},
-            "color": {"field": "part", "type": "nominal", "scale": colour, "legend": {"orient": "top", "title": None}},
-            "order": {"field": "order", "type": "quantitative"},
-        },
-    }
-    return Figure("stages", "Pipeline stages", "Work, transfer and bubble of each stage, means over runs.", spec)
 
 
 def learning(curves: Sequence[Curve], style: Style, what: str) -> Figure | None:

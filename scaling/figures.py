@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saman.scaling.tables import Rows
+from saman.scaling.estimates import Rows
 
 Spec = dict[str, Any]
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 import polars as pl
 
 from saman.scaling.analysis import Analysis, Contrast, judged
+from saman.scaling.cells import Cells, around, between, make_table, told
 from saman.scaling.curves import Finding
 from saman.scaling.drawn import figures
 from saman.scaling.figures import CHOSEN, FADE, WIDTH, Figure, Spec, Style
-from saman.scaling.report import Column, Page, Table, origin
+from saman.scaling.report import Page, Table, origin
 from saman.scaling.sentences import opening
-from saman.scaling.tables import Rows, contrast_rows, law_rows, point_rows, prediction_rows, run_rows, tables
+from saman.scaling.stage_tables import grid_table, stage_table
+from saman.scaling.tables import contrast_rows, law_rows, point_rows, prediction_rows, run_rows, tables
 
+_POINTS = "Medians over runs with 95 % intervals; nothing is dropped as an outlier."
 _MANY_CURVES = 8  # beyond, only the law chosen is in the table on the page
-_MOST_ROWS = 400  # of a table on the page; all of it is in tables/
 
 
 def study_page(analysis: Analysis, title: str, command: str) -> Page:
@@ -43,7 +45,7 @@ def _now() -> str:
 
 def _tables(analysis: Analysis) -> list[Table]:
     points = point_rows(analysis.curves)
-    columns: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    columns: Cells = [
         ("series", "text", lambda row: row["series"]),
         ("ranks", "number", lambda row: str(row["ranks"])),
         ("nodes", "number", lambda row: str(row["nodes"])),
@@ -59,7 +61,9 @@ def _tables(analysis: Analysis) -> list[Table]:
         ("interval", "text long", lambda row: _note(row)),
     ]
     return [
-        _table("Points", "Medians over runs with 95 % intervals; nothing is dropped as an outlier.", columns, points),
+        make_table("Points", _POINTS, columns, points),
+        grid_table(analysis.curves),
+        stage_table(analysis.curves),
         _contrast_table(analysis.contrasts),
         _law_table(analysis),
         _prediction_table(analysis),
@@ -72,31 +76,8 @@ def _note(row: dict[str, Any]) -> str:
     return f"median covers {covered:.1%}" if covered else str(row["samples_per_second_note"])
 
 
-def _table(
-    title: str, note: str, columns: Sequence[tuple[str, str, Callable[[dict[str, Any]], str]]], rows: Rows
-) -> Table:
-    shown = rows[:_MOST_ROWS]
-    more = f" The first {_MOST_ROWS} of {len(rows)} rows; all are in tables/." if len(rows) > _MOST_ROWS else ""
-    cells = tuple(tuple(tell(row) for _, _, tell in columns) for row in shown)
-    return Table(title, note + more, tuple(Column(name, kind) for name, kind, _ in columns), cells)
-
-
-def told(value: float | None, percent: bool = False) -> str:
-    """A number for a cell; a dash for none."""
-    if value is None:
-        return "–"
-    return f"{value:.1%}" if percent else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def between(row: dict[str, Any], name: str, percent: bool = False) -> str:
-    """A value with its interval for a cell."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    value = told(row[name], percent)
-    return value if low is None else f"{value} [{told(low, percent)}, {told(high, percent)}]"
-
-
 def _contrast_table(contrasts: Sequence[Contrast], title: str = "Differences between series") -> Table:
-    columns: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    columns: Cells = [
         ("ranks", "number", lambda row: str(row["ranks"])),
         ("series", "text", lambda row: row["series"]),
         ("against", "text", lambda row: row["against"]),
@@ -106,7 +87,7 @@ def _contrast_table(contrasts: Sequence[Contrast], title: str = "Differences bet
         ("verdict", "text", lambda row: row["verdict"]),
     ]
     note = f"Exact rank tests, corrected for {len(contrasts)} comparisons (Holm)."
-    return _table(title, note, columns, contrast_rows(contrasts))
+    return make_table(title, note, columns, contrast_rows(contrasts))
 
 
 def _law_table(analysis: Analysis) -> Table:
@@ -116,7 +97,7 @@ def _law_table(analysis: Analysis) -> Table:
         if row["chosen"] or not many:
             kept = rows.setdefault((row["series"], row["law"]), {**row, "told": []})
             kept["told"].append(f"{row['parameter']} {row['value']:.3g}{_range(row)}")
-    columns: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    columns: Cells = [
         ("series", "text", lambda row: row["series"]),
         ("law", "text", lambda row: row["law"] + (" (chosen)" if row["chosen"] else "")),
         ("expected error ahead", "number", lambda row: told(row["expected_error_ahead"], percent=True)),
@@ -125,7 +106,7 @@ def _law_table(analysis: Analysis) -> Table:
         ("note", "text", lambda row: row["note"]),
     ]
     note = "A law is chosen by its errors in predicting larger counts from smaller ones, here and on published curves."
-    return _table("Laws", note, columns, list(rows.values()))
+    return make_table("Laws", note, columns, list(rows.values()))
 
 
 def _range(row: dict[str, Any]) -> str:
@@ -133,29 +114,24 @@ def _range(row: dict[str, Any]) -> str:
 
 
 def _prediction_table(analysis: Analysis) -> Table:
-    columns: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    columns: Cells = [
         ("series", "text", lambda row: row["series"]),
         ("law", "text", lambda row: row["law"]),
         ("ranks", "number", lambda row: str(row["ranks"])),
         ("nodes", "number", lambda row: str(row["nodes"])),
-        ("samples/s", "number", lambda row: _around(row, "samples_per_second", "low", "high")),
+        ("samples/s", "number", lambda row: around(row, "samples_per_second", "low", "high")),
         ("efficiency", "number", lambda row: told(row["efficiency"], percent=True)),
         ("node-hours per epoch", "number", lambda row: told(row["node_hours_per_epoch"])),
         ("caution", "text long", lambda row: row["caution"] or ""),
     ]
     known = analysis.calibration
     note = f"Intervals of {known.nominal:.0%}, calibrated on {known.errors} published predictions." if known else ""
-    return _table("Predictions", note, columns, prediction_rows(analysis.drawn))
-
-
-def _around(row: dict[str, Any], value: str, low: str, high: str) -> str:
-    text = told(row[value])
-    return text if row[low] is None else f"{text} [{told(row[low])}, {told(row[high])}]"
+    return make_table("Predictions", note, columns, prediction_rows(analysis.drawn))
 
 
 def _run_table(analysis: Analysis) -> Table:
     label_of = {run.id: curve.label for curve in analysis.curves for run in curve.group.runs}
-    columns: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    columns: Cells = [
         ("run", "text", lambda row: row["run"]),
         ("series", "text", lambda row: row["series"] or row["strategy"]),
         ("ranks", "number", lambda row: str(row["ranks"])),
@@ -166,7 +142,7 @@ def _run_table(analysis: Analysis) -> Table:
         ("problem", "text long", lambda row: row["problem"] or ""),
     ]
     rows = sorted(run_rows(analysis.runs, label_of), key=lambda row: (row["counts"], row["run"]))
-    return _table("Runs", "Runs that do not count come first.", columns, rows)
+    return make_table("Runs", "Runs that do not count come first.", columns, rows)
 
 
 def compare(before: Analysis, after: Analysis) -> tuple[list[Contrast], list[Finding]]:

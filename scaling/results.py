@@ -261,5 +261,3 @@ def _names(folder: Path) -> list[str]:
         return [entry.name for entry in os.scandir(folder)]
     except OSError:
         return []
-
-

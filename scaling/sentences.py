@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from saman.scaling.analysis import Analysis, Curve, CurvePoint
+from saman.scaling.analysis import Analysis, Curve
 from saman.scaling.intervals import Estimate
+from saman.scaling.points import CurvePoint
 
 # Twice the ranks that give less than half of what they should: more node-hours than time saved.
 _PAYS = 0.5
@@ -74,7 +75,7 @@ def _stops(curve: Curve) -> str:
 
 def _limits(curve: Curve, point: CurvePoint) -> str:
     split = point.split
-    step = split.compute + (split.exchange or 0.0) + split.input_wait
+    step = split.seconds
     slow = point.stragglers[0] if point.stragglers else None
     if slow is not None and split.exchange is not None and slow.slower > split.exchange / step:
         return (
@@ -82,6 +83,8 @@ def _limits(curve: Curve, point: CurvePoint) -> str:
         )
     if split.exchange is not None:
         parts = {"the exposed exchange": split.exchange, "waiting for input": split.input_wait}
+        if split.neighbours:
+            parts["that stages wait for each other"] = split.neighbours
         name = max(parts, key=lambda part: parts[part])
         share, of = f"{parts[name] / step:.0%}", f"a step of {1e3 * step:.3g} ms on {point.ranks} ranks"
         return f"What limits it is {name}: {share} of {of}."
@@ -107,7 +110,7 @@ def _without_a_base(analysis: Analysis) -> tuple[str, str, str]:
     rate = with_interval(point.throughput, "{:,.0f}")
     ranks = f"{point.ranks} rank{'s' if point.ranks != 1 else ''}"
     split = point.split
-    step = split.compute + (split.exchange or 0.0) + split.input_wait
+    step = split.seconds
     return (
         f"{curve.label} on {ranks} is the fastest: {rate} samples per second.",
         "How it scales cannot be said: no series has both its base case and a larger rank count.",

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import polars as pl
 
 from saman.scaling.analysis import Analysis, Contrast, Curve
+from saman.scaling.estimates import Rows, estimate_columns
 from saman.scaling.fitting import LAWS, fit
-from saman.scaling.intervals import Estimate
 from saman.scaling.results import Run
-
-Rows = list[dict[str, Any]]
-
-
-def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, Any]:
-    """A value with its interval, the coverage it attains, and why it has none."""
-    if estimate is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_coverage": None, f"{name}_note": None}
-    interval = estimate.interval
-    return {
-        name: estimate.value,
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
-        f"{name}_coverage": interval.attained if interval else None,
-        f"{name}_note": interval.method if interval else estimate.withheld,
-    }
+from saman.scaling.stage_rows import grid_rows, stage_rows
 
 
 def run_rows(runs: Sequence[Run], label_of: Mapping[str, str]) -> Rows:
@@ -91,6 +75,7 @@ def point_rows(curves: Sequence[Curve]) -> Rows:
                     "compute_seconds": split.compute,
                     "exchange_seconds": split.exchange,
                     "input_wait_seconds": split.input_wait,
+                    "between_stages_seconds": split.neighbours,
                     "joules_per_sample": point.joules_per_sample,
                     "outliers": " ".join(point.outliers),
                     "stragglers": "; ".join(f"rank {s.rank} on {s.node} +{s.slower:.0%}" for s in point.stragglers),
@@ -245,6 +230,8 @@ def tables(analysis: Analysis) -> dict[str, pl.DataFrame]:
         "laws": law_rows(curves),
         "predictions": prediction_rows(curves),
         "processes": process_rows(curves),
+        "stages": stage_rows(curves),
+        "grid": grid_rows(curves),
         "loss": losses,
         "metrics": metrics,
         "findings": [{"kind": one.kind, "hides_a_curve": one.hides, "text": one.text} for one in analysis.findings],
