@@ -16,7 +16,7 @@ from saman.configs.records import State
 from saman.configs.script import Script
 from saman.launcher.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
 from saman.launcher.horovod_build import horovod_build, module_origin
-from saman.launcher.machine import Node, this_node
+from saman.launcher.machine import Node, open_mpi_without_ssh, this_node
 from saman.launcher.mpi import find_mpi
 from saman.launcher.placement import Placement, place
 from saman.launcher.provenance import provenance
@@ -160,7 +160,7 @@ def make_plan(
     command, horovod, python = _program(spec, run or options.runs_dir.absolute() / spec.name / "RUN", path)
     facts = options.facts or gather_facts(python, inherited)
     moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
-    environment = moved | job_environment(spec, directory, code_path, os.environ)
+    environment = moved | open_mpi_without_ssh(inherited) | job_environment(spec, directory, code_path, os.environ)
     job = Job(
         run or options.runs_dir.absolute() / spec.name / "RUN",
         attempt,

@@ -54,6 +54,12 @@ def node_name(environ: Mapping[str, str]) -> str:
     return environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
+def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
+    """What Open MPI 4 needs set where there is no ssh: it refuses to start even on one machine, where it calls none."""
+    here = any(shutil.which(name, path=environ.get("PATH")) for name in ("ssh", "rsh"))
+    return {} if here or "OMPI_MCA_plm_rsh_agent" in environ else {"OMPI_MCA_plm_rsh_agent": "false"}
+
+
 def same_node(one: str, other: str) -> bool:
     """Whether two names mean one node; a short name equals its fully qualified form."""
     if "." in one and "." in other:

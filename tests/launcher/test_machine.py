@@ -69,3 +69,11 @@ def test_the_address_of_an_interface_is_found_and_none_for_what_is_no_interface(
     assert machine.interface_address("lo") == "127.0.0.1"
     assert machine.interface_address("nosuch0") is None
     assert machine.interface_address("") is None
+
+
+def test_open_mpi_starts_where_there_is_no_ssh(tmp_path: Path) -> None:
+    without = {"PATH": str(tmp_path)}
+    assert machine.open_mpi_without_ssh(without) == {"OMPI_MCA_plm_rsh_agent": "false"}
+    assert machine.open_mpi_without_ssh({**without, "OMPI_MCA_plm_rsh_agent": "qrsh"}) == {}
+    (tmp_path / "ssh").touch(mode=0o755)
+    assert machine.open_mpi_without_ssh(without) == {}

@@ -256,6 +256,14 @@ def test_mending_takes_out_one_line_of_the_source(tmp_path: Path) -> None:
         horovod_source.mend(tree)
 
 
+def test_mending_lets_a_template_assign_to_its_members(tmp_path: Path) -> None:
+    header = tmp_path / "third_party/flatbuffers/include/flatbuffers/stl_emulation.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("  pointer const data_;\n  const size_type count_;\n};\n")
+    horovod_source.mend_headers(tmp_path)
+    assert header.read_text() == "  pointer data_;\n  size_type count_;\n};\n"
+
+
 def test_a_download_that_is_not_the_release_is_refused(
     request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

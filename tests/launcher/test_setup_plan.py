@@ -101,18 +101,19 @@ def test_newer_compilers_are_given_the_headers_that_horovod_forgets(
     assert {name: value for name, value in horovod_source.flags(request_).items() if name == "CXXFLAGS"} == expected
 
 
-def test_the_mpi_of_the_environments_own_wheel_is_not_the_systems(
+def test_the_mpi_that_a_wheel_brought_into_an_environment_is_not_the_systems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("venv/bin", "site/bin"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "mpicxx").touch(mode=0o755)
     venv = tmp_path / "venv"
+    (venv / "pyvenv.cfg").touch()
     monkeypatch.setenv("PATH", f"{venv}/bin")
-    lack = machine.system_mpi_lack("mpicxx", venv)
+    lack = machine.system_mpi_lack("mpicxx")
     assert lack and "--mpi system, but there is no mpicxx on PATH" in str(lack)
     monkeypatch.setenv("PATH", f"{venv}/bin:{tmp_path}/site/bin")
-    assert machine.system_mpi("mpicxx", venv) == f"{tmp_path}/site/bin/mpicxx"
+    assert machine.system_mpi("mpicxx") == f"{tmp_path}/site/bin/mpicxx"
 
 
 def test_the_next_set_up_keeps_what_was_chosen_unless_it_is_asked_for_something_else(tmp_path: Path) -> None:
