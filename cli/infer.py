@@ -74,12 +74,13 @@ def _submit(request: Request, cluster: str, ranks: int, nodes: int, runs_dir: Pa
     from saman.configs.cluster import load_cluster
     from saman.configs.errors import UserError
     from saman.registry.infer import script
+    from saman.slurm import planning
     from saman.slurm import submit as slurm
 
     if ranks % nodes:
         raise UserError(f"{ranks} ranks cannot be spread evenly over {nodes} nodes", where="-np")
     spec = script(request, {"nodes": nodes, "ranks_per_node": ranks // nodes})
-    plan = slurm.plan(spec, load_cluster(cluster, ()), runs_dir, None)
+    plan = planning.plan(spec, load_cluster(cluster, ()), runs_dir, None)
     done = slurm.submit(plan)
     if as_json:
         typer.echo(json.dumps({"job": done.job, "run": str(done.run.path), "output": str(request.output)}, indent=2))

@@ -56,6 +56,7 @@ def _there(
     import time
 
     from saman.configs.cluster import load_cluster
+    from saman.slurm import planning
     from saman.slurm import submit as slurm
     from saman.slurm.follow import look
     from saman.slurm.preflight import program
@@ -63,7 +64,7 @@ def _there(
 
     site = load_cluster(cluster)
     python = site.container.python if site.container else python_of(site)
-    plan = slurm.plan(program(folder, python, nodes, ranks), site, runs_dir, partition)
+    plan = planning.plan(program(folder, python, nodes, ranks), site, runs_dir, partition)
     run = slurm.submit(plan).run
     typer.echo(f"preflight: {run.path}", err=True)
     deadline = time.monotonic() + timeout

@@ -155,14 +155,16 @@ def _print_plan_notes(console: Console, plan: Plan, wanted: int) -> None:
 
 def _submit(plan: Plan, site: Cluster, partition: str | None, runs_dir: Path, as_json: bool) -> None:
     from saman.scaling.studies import submit_missing
+    from saman.slurm import planning
     from saman.slurm import submit as slurm
+    from saman.slurm.snapshot import code_copy
 
     submitted: list[Any] = []
 
     def send(wanted: Sequence[PlannedRun]) -> None:
-        planned = [slurm.plan(one.loaded.experiment, site, runs_dir, partition) for one in wanted]
+        planned = [planning.plan(one.loaded.experiment, site, runs_dir, partition) for one in wanted]
         code_path = wanted[0].loaded.code_path
-        copy = slurm.snapshot(wanted[0].loaded.experiment, code_path, runs_dir)
+        copy = code_copy(wanted[0].loaded.experiment, code_path, runs_dir)
         make = lambda one: slurm.create_run(one, code_path, copy)  # noqa: E731
         submitted.extend(slurm.submit_many(planned, make, plan.study.concurrency))
 

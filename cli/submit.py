@@ -40,21 +40,23 @@ def submit(
 ) -> None:
     """Submit an experiment to Slurm, or your own program: saman submit --cluster C -np 8 -- python train.py"""
     from saman.configs.cluster import load_cluster
+    from saman.slurm import planning
     from saman.slurm import submit as slurm
+    from saman.slurm.snapshot import code_copy
 
     site = load_cluster(cluster, tuple(set_cluster or ()))
     spec, code_path = _spec(arguments or [], context.obj, ranks, nodes, legacy_keras)
-    plan = slurm.plan(spec, site, runs_dir, partition)
+    plan = planning.plan(spec, site, runs_dir, partition)
     if dry_run:
         _say(plan.notes)
         typer.echo(plan.text, nl=False)
         return
-    warnings = [] if ignore_limits else slurm.check_limits(plan)
+    warnings = [] if ignore_limits else planning.check_limits(plan)
     if test_only:
-        started = slurm.test_only(plan)
+        started = planning.test_only(plan)
         _print({"would": started, "notes": [*plan.notes, *warnings]}, [*plan.notes, *warnings, started], as_json)
         return
-    copy = None if no_snapshot else slurm.snapshot(spec, code_path, runs_dir, tuple(code or ()))
+    copy = None if no_snapshot else code_copy(spec, code_path, runs_dir, tuple(code or ()))
     done = slurm.submit(plan, code_path, copy, models_dir, tuple(exclude or ()))
     facts = {
         "run": str(done.run.path), "id": done.run.id, "job": done.job, "follow_ups": list(done.follow_ups),

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.run_folder import RunFolder
 from saman.slurm import client
-from saman.slurm.follow import last_queued, look
+from saman.slurm.follow import look
+from saman.slurm.queued import jobs_of, last_queued
 
 
 def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
@@ -21,7 +22,7 @@ def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
         if queued is None:
             yield _local(run)
             continue
-        jobs = [*map(str, queued.facts.get("follow_ups", [])), str(queued.facts["job"])]
+        jobs = jobs_of(events)
         run.append("stop_requested", "user", reason="cancel")
         answer = client.cancel(jobs)
         known = [line for line in answer.err.splitlines() if "Invalid job id" not in line]

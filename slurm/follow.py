@@ -13,6 +13,7 @@ from saman.configs.records import Event, State, state_of
 from saman.launcher.run_folder import RunFolder
 from saman.slurm import client, states
 from saman.slurm.progress import SILENT_SECONDS, Progress, ago, read_progress
+from saman.slurm.queued import jobs_of, last_queued
 from saman.slurm.states import JobState
 
 SETTLING_SECONDS = 20.0  # a job's last events may reach this machine's view of the file system so much later
@@ -73,7 +74,7 @@ def look(runs: Sequence[RunFolder], settle: bool = True) -> list[Status]:
     With ``settle``, an end that Slurm alone knows of is written into the run folder, so that others see it too.
     """
     events = [run.events() for run in runs]
-    jobs = {job for one in events for job in _jobs(one)}
+    jobs = {job for one in events for job in jobs_of(one)}
     view = slurm_view(jobs)
     now = time.time()
     found = []
@@ -98,17 +99,6 @@ def slurm_view(jobs: Iterable[str]) -> SlurmView:
     return SlurmView(queued, client.accounting(missing) if missing else None, reachable=True)
 
 
-def _jobs(events: Sequence[Event]) -> list[str]:
-    """The newest job of a run and those that wait to follow it."""
-    queued = last_queued(events)
-    return [str(queued.facts["job"]), *map(str, queued.facts.get("follow_ups", []))] if queued else []
-
-
-def last_queued(events: Sequence[Event]) -> Event | None:
-    """The newest event that names a Slurm job."""
-    return next((event for event in reversed(events) if event.kind == "queued" and "job" in event.facts), None)
-
-
 def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> Status:
     """Where a run stands by its folder and by ``view``."""
     state = state_of(events)
@@ -125,7 +115,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         return _ended(base, run, events)
     if queued is None:
         return _local(base, state, progress)
-    job, jobs = str(queued.facts["job"]), _jobs(events)
+    job, jobs = str(queued.facts["job"]), jobs_of(events)
     slurm = view.state(job)
     alive = next((one for one in jobs if view.state(one) in (JobState.PENDING, JobState.RUNNING)), None)
     if alive is not None and alive != job:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from saman.configs.errors import UserError
 from saman.launcher.run_folder import RunFolder
-from saman.slurm.follow import last_queued, look
+from saman.slurm.follow import look
+from saman.slurm.queued import last_queued
 from saman.slurm.submit import Submitted, resubmit
 
 

@@ -113,6 +113,8 @@ def _values(job: Job) -> Mapping[str, Any]:
         "options": list(_options(job)),
         "runs": [shell(run) for run in job.runs],
         "array": job.array,
+        "folder": shell(job.script.parent),
+        "follow_ups": cluster.requeue.by == "follow-up",
         "modules_or_environment": bool(modules or software.virtualenv or conda),
         "module_lines": modules,
         "virtualenv": shell(Path(software.virtualenv).expanduser() / "bin/activate") if software.virtualenv else None,

@@ -6,14 +6,20 @@ ignore; elsewhere the source files below the folder; or just what the user lists
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.experiment import Experiment
+from saman.configs.names import is_reference
+from saman.configs.script import Script
+from saman.launcher.run_folder import explained
 
 LARGEST_BYTES = 200 << 20
 MOST_FILES = 20_000
@@ -33,6 +39,43 @@ class Snapshot:
     def of(self, path: Path) -> Path:
         """Where the copy of a folder is; the folder itself where it was not copied."""
         return self.moved.get(path.resolve(), path)
+
+
+def code_copy(
+    spec: Experiment | Script, code_path: Sequence[Path], runs_dir: Path, listed: Sequence[Path] = ()
+) -> Snapshot | None:
+    """A copy of the code that the run uses, below ``runs_dir/.code``; ``None`` where it uses none of the user's."""
+    if isinstance(spec, Script):
+        folders: Sequence[Path] = [Path(spec.directory)]
+    else:
+        named = is_reference(spec.model.build) or is_reference(spec.data.source)
+        folders = list(code_path) if named else []
+    if not folders:
+        return None
+    into = runs_dir.absolute() / ".code" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    with explained(into, "the copy of your code"):
+        into.mkdir(parents=True)
+        try:
+            return take(folders, into, listed)
+        except BaseException:
+            shutil.rmtree(into, ignore_errors=True)
+            raise
+
+
+def relocated(spec: Experiment | Script, code: Snapshot | None) -> Experiment | Script:
+    """``spec`` as it runs from the copy; a program's arguments that name copied files are named there too."""
+    if code is None or not isinstance(spec, Script):
+        return spec
+    old, new = Path(spec.directory).resolve(), code.of(Path(spec.directory))
+    command = [_moved(argument, old, new) for argument in spec.command]
+    return spec.model_copy(update={"directory": str(new), "command": command})
+
+
+def _moved(argument: str, old: Path, new: Path) -> str:
+    path = Path(argument)
+    if path.is_absolute() and old in path.parents and (new / path.relative_to(old)).is_file():
+        return str(new / path.relative_to(old))
+    return argument
 
 
 def take(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:

@@ -12,6 +12,7 @@ from saman.configs.cluster import Cluster, load_cluster
 from saman.configs.problems import validated
 from saman.configs.script import Script
 from saman.launcher.run_folder import RunFolder
+from saman.slurm import planning
 from saman.slurm import submit as slurm
 from saman.slurm.follow import Status, look
 
@@ -36,7 +37,7 @@ def bash(name: str, text: str, directory: Path, **resources: Any) -> Script:
 
 def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slurm.Submitted:
     """Submit to the partition ``main`` unless another is named."""
-    plan = slurm.plan(spec, cluster, shared / "runs", options.pop("partition", "main"), {})
+    plan = planning.plan(spec, cluster, shared / "runs", options.pop("partition", "main"), {})
     return slurm.submit(plan, models_dir=shared / "models", **options)
 
 

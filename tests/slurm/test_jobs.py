@@ -16,9 +16,10 @@ from tests.slurm.runs import bash, script, site, standing, submitted, told, wait
 from saman.configs.errors import UserError
 from saman.launcher.rank_record import RankRecord
 from saman.launcher.run_folder import RunFolder
-from saman.slurm import client
+from saman.slurm import client, planning
 from saman.slurm import submit as slurm
 from saman.slurm.cancel import cancel_runs
+from saman.slurm.snapshot import code_copy
 
 pytestmark = pytest.mark.slurm
 
@@ -58,8 +59,8 @@ def test_every_rank_lands_where_planned_and_hostile_text_arrives_intact(miniclus
     spec = script("hostile", ["python3", "show.py", *HOSTILE], home, nodes=4)
     spec = spec.model_copy(update={"launch": spec.launch.model_copy(update={"environment": {"FROM_RUN": nasty}})})
     cluster = site(environment={"FROM_CLUSTER": nasty}, sbatch=["--comment=$(touch PWNED)"])
-    plan = slurm.plan(spec, cluster, home / "runs 'of' $mine", "main", {})
-    copy = slurm.snapshot(spec, (home,), home / "runs 'of' $mine")
+    plan = planning.plan(spec, cluster, home / "runs 'of' $mine", "main", {})
+    copy = code_copy(spec, (home,), home / "runs 'of' $mine")
     assert copy is not None
     run = slurm.submit(plan, (home,), copy).run
     (home / "show.py").write_text("raise SystemExit('edited while queued')\n")
@@ -153,7 +154,7 @@ def test_a_cancelled_run_is_cancelled_and_not_requeued(minicluster: Minicluster,
 def test_six_runs_of_an_array_have_each_their_own_folder_and_end(minicluster: Minicluster) -> None:
     texts = [f"sleep 1; exit {5 if number == 3 else 0}" for number in range(6)]
     specs = [bash("six", text, minicluster.shared) for text in texts]
-    plans = [slurm.plan(spec, site(), minicluster.shared / "runs", "main", {}) for spec in specs]
+    plans = [planning.plan(spec, site(), minicluster.shared / "runs", "main", {}) for spec in specs]
     done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
     array = done[0].job.split("_")[0]
     assert [one.job for one in done] == [f"{array}_{index}" for index in range(6)]
@@ -219,6 +220,36 @@ def test_without_scontrol_a_follow_up_goes_on_or_goes_away(minicluster: Miniclus
     assert [len(one.run.attempts()) for one in (again, once, broken)] == [2, 1, 1]
 
 
+def test_every_task_of_an_array_has_follow_ups_of_its_own_where_compute_nodes_have_no_slurm_commands(
+    minicluster: Minicluster,
+) -> None:
+    lacking = minicluster.shared / "lacking"
+    lacking.mkdir()
+    for command in ("scontrol", "sacct", "squeue"):
+        (lacking / command).write_text("#!/bin/sh\nexit 127\n")
+        (lacking / command).chmod(0o755)
+    cluster = site(
+        requeue={"by": "follow-up", "attempts": 3, "seconds_before_end": 30},
+        environment={"PATH": f"{lacking}:{os.environ['PATH']}"},
+    )
+    texts = ["[ $SAMAN_ATTEMPT -gt 1 ] && exit 0; sleep 2; exit 85", "sleep 2", "exit 4", "sleep 300", "exit 0"]
+    specs = [bash("tasks", text, minicluster.shared) for text in texts]
+    plans = [planning.plan(spec, cluster, minicluster.shared / "runs", "main", {}) for spec in specs]
+    done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
+    client.cancel([done[4].job])  # before it began: its follow-up must not begin the run instead
+    runs = [one.run for one in done]
+    until(lambda: _kinds(runs[3], [("rank_started", 1)]), 60)
+    client.cancel([done[3].job])
+    for run, state in zip(runs, ("completed", "completed", "failed", "cancelled", "cancelled"), strict=True):
+        assert wait_for(run).state == state, told(run)
+    waiting = [job for one in done for job in one.follow_ups]
+    assert len(waiting) == 10
+    until(lambda: all(client.queue()[job].state.ended for job in waiting), 60)
+    assert [run.state.value for run in runs] == ["completed", "completed", "failed", "cancelled", "cancelled"]
+    assert [len(run.attempts()) for run in runs] == [2, 1, 1, 1, 0]
+    assert (runs[0].attempt(2).path / "job.sbatch").read_text().count("  /") == 1  # its own, not the array's
+
+
 def test_attempts_are_limited_and_resume_counts_anew(minicluster: Minicluster) -> None:
     cluster = site(requeue={"by": "scontrol", "attempts": 2, "seconds_before_end": 30})
     run = submitted(bash("restless", "sleep 0.5; exit 85", minicluster.shared), cluster, minicluster.shared).run
@@ -242,10 +273,10 @@ def test_a_qos_that_allows_less_is_named_with_its_value_and_the_request(miniclus
     for command in (["add", "qos", "tight", "maxwall=00:02:00"], ["modify", "user", _me(), "set", "qos+=tight"]):
         minicluster.run("sacctmgr", "-i", *command)
     spec = bash("long", "true", minicluster.shared, time_limit="00:05:00")
-    plan = slurm.plan(spec, site(qos="tight"), minicluster.shared / "runs", "main", {})
+    plan = planning.plan(spec, site(qos="tight"), minicluster.shared / "runs", "main", {})
     until(lambda: client.ask(["scontrol", "show", "assoc_mgr", "flags=qos", "qos=tight"]).out.count("MaxWallPJ=2"), 15)
     with pytest.raises(UserError, match="QOS tight allows 0:02 h in one job .*; this needs 0:05 h"):
-        slurm.check_limits(plan)
+        planning.check_limits(plan)
     done = slurm.submit(plan)
     status = wait_for(done.run, "queued", seconds=15)
     until(lambda: "will never start" in standing(done.run).detail, 20)
@@ -256,8 +287,8 @@ def test_a_qos_that_allows_less_is_named_with_its_value_and_the_request(miniclus
 
 def test_test_only_says_when_the_job_would_start_and_submits_nothing(minicluster: Minicluster) -> None:
     before = set(client.queue())
-    plan = slurm.plan(bash("asked", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
-    assert " to start at " in slurm.test_only(plan)
+    plan = planning.plan(bash("asked", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
+    assert " to start at " in planning.test_only(plan)
     assert {job for job in client.queue() if job not in before} == set()
 
 
@@ -283,7 +314,7 @@ def test_the_command_line_submits_a_program_follows_it_and_prints_json(
 
 
 def test_the_script_runs_by_hand_with_plain_sbatch(minicluster: Minicluster) -> None:
-    plan = slurm.plan(bash("by-hand", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
+    plan = planning.plan(bash("by-hand", "true", minicluster.shared), site(), minicluster.shared / "runs", "main", {})
     run = slurm.create_run(plan, (), None)
     file = run.path / "slurm" / "job.sbatch"
     file.write_text(slurm.render(plan.job([run.path], file)))
