@@ -1,10 +1,10 @@
 # Two commands: `make demo` and `make test`. Both set up what is missing first; a second call finds it done.
 PYTHON ?= python3
-SETUP = PYTHONPATH=src $(PYTHON) -m saman.launcher.setup $(SETUP_OPTIONS)
+SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -31,10 +31,14 @@ test-compat: setup-compat
 	$(COMPAT)/python -m pytest tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py \
 		--ignore tests/trainers/test_pipeline_memory.py # its limit is measured for the current TensorFlow
 
-setup:
+python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON) on PATH" \
+		"(apt install python3 python3-venv; or make PYTHON=/path/to/python3)" >&2; exit 3; }
+
+setup: python
 	@$(SETUP)
 
-setup-compat:
+setup-compat: python
 	@$(SETUP) --compat
 
 lint: setup
@@ -48,7 +52,7 @@ LOCK = .venv-lock/bin/uv pip compile -q --universal --python-version 3.10 --gene
 LOCKS = launcher/setup/locks
 
 lock:
-	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -q uv
+	"$(PYTHON)" -m venv .venv-lock && .venv-lock/bin/python -m pip install -q uv
 	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.21.in --override $(LOCKS)/overrides.txt -o $(LOCKS)/tensorflow-2.21.lock
 	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.15.in -o $(LOCKS)/tensorflow-2.15.lock
 

@@ -255,7 +255,9 @@ class Loop:
             self.around.event(kind, **facts)
 
     def _beat(self, phase: str) -> None:
-        self.around.watch.beat(phase, self.position.step, self.position.epoch + 1, self.rates.steps)
+        position = self.position
+        ended = phase == "checkpoint" and position.batch == 0  # the position is at the begin of the next epoch already
+        self.around.watch.beat(phase, position.step, position.epoch + (not ended), self.rates.steps)
 
 
 def _together(parts: Sequence[Iterator[Any]]) -> Iterator[list[Any]]:

@@ -20,6 +20,8 @@ _LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER",
 # A set-up started by make must not hand make's job server to the one that builds Horovod.
 _FROM_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
+_GIVEN_UP = b"Retry(total=0"  # pip's last attempt to connect
+
 Say = Callable[[str], None]
 
 
@@ -108,10 +110,16 @@ def run(
             raise
     if code != 0:
         progress.end("failed")
-        raise EnvironmentLack(
-            f"{progress.title}: it failed with exit code {code}; its last lines:\n{tail(log, begin)}\n",
-            remedy=f"the whole output is in {log}",
-        )
+        raise _failure(progress.title, code, log, begin)
+
+
+def _failure(title: str, code: int, log: Path, begin: int) -> EnvironmentLack:
+    """What to say about a command that failed; a network that is not there hides behind many lines of pip's."""
+    lines, whole = tail(log, begin), f"the whole output is in {log}"
+    if _GIVEN_UP in log.read_bytes()[begin:]:
+        remedy = f"check the network, and pip's settings with: pip config list; {whole}"
+        return EnvironmentLack(f"{title}: the package index cannot be reached", remedy=remedy)
+    return EnvironmentLack(f"{title}: it failed with exit code {code}; its last lines:\n{lines}\n", remedy=whole)
 
 
 def end_family(process: subprocess.Popen[bytes]) -> None:

@@ -149,6 +149,16 @@ def test_a_failing_command_shows_its_last_lines_and_names_the_log(tmp_path: Path
     assert "line 5\n" in log.read_text()
 
 
+def test_a_network_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    pip = "echo \"WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\"; exit 1"
+    progress = Progress(say=lambda line: None, terminal=False)
+    progress.begin("packages")
+    with pytest.raises(EnvironmentLack) as caught:
+        carry_out.run(["bash", "-c", pip], tmp_path / "log", progress, env=dict(os.environ))
+    assert caught.value.problem == "packages: the package index cannot be reached"
+    assert "\n" not in caught.value.one_line() and str(tmp_path / "log") in caught.value.one_line()
+
+
 def runs(pid: int) -> bool:
     """Whether ``pid`` is a process that has not ended; one that nobody has waited for has."""
     try:
