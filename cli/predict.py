@@ -1,4 +1,4 @@
-"""``saman predict``: what a larger machine would give, with intervals; by laws, and by simulation where asked."""
+"""``saman predict``: what a larger machine would give, with intervals; by laws, by stages, by simulation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from saman.scaling.analysis import Analysis
     from saman.scaling.calibrated import Simulation
     from saman.scaling.interruptions import Interruptions, Survived
+    from saman.scaling.pipeline_forecast import PipelineForecast
     from saman.scaling.simulate import Simulated
 
 _WEEK = 7 * 86400.0
@@ -23,6 +24,12 @@ _WEEK = 7 * 86400.0
 def predict(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
     ranks: Annotated[str, typer.Option("--ranks", help="Rank counts, separated by commas: 64,256,1024.")],
+    micro_batches: Annotated[
+        str | None, typer.Option("--micro-batches", help="Pipelines: per replica, separated by commas.")
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option("--stages", help="Pipelines: also numbers not run, where the layers were profiled.")
+    ] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="Also simulate, calibrated from the runs.")] = False,
     mtbf_hours: Annotated[
         float | None, typer.Option("--node-mtbf-hours", min=0.001, help="Simulate failures: hours between a node's.")
@@ -40,6 +47,8 @@ def predict(
     Example:
 
         saman predict my-study.yaml --ranks 64,256,1024 --simulate
+
+        saman predict my-pipelines.yaml --ranks 4,8 --micro-batches 8,32 --stages 2,4
     """
     from rich.console import Console
 
@@ -49,15 +58,16 @@ def predict(
     from saman.scaling.sources import find_source, read_source
     from saman.scaling.tables import prediction_rows
 
-    asked = _counts(ranks)
+    asked = _counts(ranks, "--ranks", "rank counts")
     source = find_source(what, runs_dir)
     analysis = read_source(source, asked)
     rows = prediction_rows(analysis.drawn)
-    if not rows:
+    pipelines = _pipelines(analysis, asked, micro_batches, stages)
+    if not rows and not pipelines.predictions:
         raise UserError(
-            "not enough data for a prediction",
+            "; ".join(("not enough data for a prediction", *pipelines.left_out)),
             where=source.title,
-            remedy="runs that count at three rank counts or more",
+            remedy="runs that count at three rank counts or more, or runs of a pipeline",
         )
     simulated = [one for curve in analysis.drawn if simulate and (one := simulate_curve(curve, asked))]
     pauses = None
@@ -65,6 +75,7 @@ def predict(
         pauses = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
     if as_json:
         facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(one) for one in analysis.findings]}
+        facts["pipelines"] = asdict(pipelines)
         facts["simulated"] = [asdict(one) for one in simulated]
         if pauses is not None:
             for told, one in zip(facts["simulated"], simulated, strict=True):
@@ -73,20 +84,36 @@ def predict(
         typer.echo(json.dumps(facts, indent=2))
         return
     console = Console()
-    _show(console, analysis, rows)
+    if rows:
+        _show(console, analysis, rows)
+    if pipelines.predictions:
+        _show_pipelines(console, pipelines)
     for one in simulated:
         _show_simulation(console, one, pauses)
     if simulate and not simulated:
         console.print("no simulation: it needs runs on one rank and on two counts more")
 
 
-def _counts(text: str) -> list[int]:
+def _counts(text: str, option: str, what: str) -> list[int]:
     from saman.configs.errors import UserError
 
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdigit() and int(word) > 0 for word in words):
-        raise UserError(f"{text!r} are not rank counts", where="--ranks", remedy="64,256,1024")
+        raise UserError(f"{text!r} are not {what}", where=option, remedy="64,256,1024")
     return sorted({int(word) for word in words})
+
+
+def _pipelines(analysis: Analysis, ranks: list[int], micro_batches: str | None, stages: str | None) -> PipelineForecast:
+    from saman.configs.errors import UserError
+    from saman.scaling.pipeline_forecast import forecast
+    from saman.scaling.profiled import profiled_shares
+
+    passes = _counts(micro_batches, "--micro-batches", "numbers of micro-batches") if micro_batches else None
+    numbers = _counts(stages, "--stages", "numbers of stages") if stages else None
+    option = "--micro-batches" if passes else "--stages"
+    if (passes or numbers) and not any(point.stages for curve in analysis.drawn for point in curve.points):
+        raise UserError("none of the runs that count is a pipeline", where=option)
+    return forecast(analysis.drawn, ranks, passes, numbers, profiled_shares)
 
 
 def _show(console: Console, analysis: Analysis, rows: list[dict[str, Any]]) -> None:
@@ -113,6 +140,28 @@ def _show(console: Console, analysis: Analysis, rows: list[dict[str, Any]]) -> N
         console.print(f"intervals: {known.nominal:.0%}, calibrated on {told_of}", style="dim")
     for caution in dict.fromkeys(f"! {row['ranks']} ranks: {row['caution']}" for row in rows if row["caution"]):
         console.print(caution, style="yellow")
+
+
+def _show_pipelines(console: Console, found: PipelineForecast) -> None:
+    from rich.table import Table
+
+    from saman.scaling.cells import around, told
+
+    table = Table(box=None, header_style="bold", pad_edge=False, title="pipelines", title_justify="left")
+    table.add_column("series")
+    for heading in ("stages × replicas", "micro-batches", "samples/s", "speed-up", "bubble", "measured"):
+        table.add_column(heading, justify="right")
+    for one in found.predictions:
+        rate = around(vars(one), "samples_per_second", "low", "high") + (" !" if one.caution else "")
+        shares = (told(one.speedup), told(one.bubble_share, True), told(one.measured))
+        table.add_row(one.series, f"{one.stages} × {one.replicas}", str(one.micro_batches), rate, *shares)
+    console.print(table, markup=False)
+    bases = dict.fromkeys(f"speed-up against {one.base}" for one in found.predictions if one.base)
+    for text in (*bases, *found.assumes, found.intervals):
+        console.print(text, style="dim", markup=False)
+    cautions = [f"! {one.ranks} ranks, {one.micro_batches} micro-batches: {one.caution}" for one in found.predictions]
+    for text in (*dict.fromkeys(text for text in cautions if not text.endswith("None")), *found.left_out):
+        console.print(text, style="yellow", markup=False)
 
 
 def _survived(pauses: Interruptions, made: Simulated) -> Survived:

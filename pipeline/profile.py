@@ -82,16 +82,24 @@ def measured(experiment: Experiment, code_path: Iterable[Path], threads: int, ag
     Raises ``UserError`` for a model that cannot be cut, ``EnvironmentLack`` where the training environment is missing.
     """
     path = list(code_path)
-    about = _about(experiment, path, threads)
-    file = cache_folder() / f"{_digest(about)}.json"
-    known = None if again else Profile.from_json(read_json(file))
-    if known is not None:
-        return known
+    found = None if again else known(experiment, path, threads)
+    if found is not None:
+        return found
+    file = _file(experiment, path, threads)
     _measure(experiment, path, threads, file)
     profile = Profile.from_json(read_json(file))
     if profile is None:
         raise EnvironmentLack("the profile that was just measured cannot be read", where=str(file))
     return profile
+
+
+def known(experiment: Experiment, code_path: Iterable[Path], threads: int) -> Profile | None:
+    """The profile of an experiment's model where it was measured before on this machine."""
+    return Profile.from_json(read_json(_file(experiment, list(code_path), threads)))
+
+
+def _file(experiment: Experiment, code_path: list[Path], threads: int) -> Path:
+    return cache_folder() / f"{_digest(_about(experiment, code_path, threads))}.json"
 
 
 def cache_folder() -> Path:

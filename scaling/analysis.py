@@ -58,6 +58,7 @@ class Analysis:
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...]
     calibration: Calibration | None
+    asked: tuple[int, ...] | None = None  # rank counts that were asked for
 
     @property
     def drawn(self) -> tuple[Curve, ...]:
@@ -81,7 +82,9 @@ def analyse(
     found = [*findings, *about_runs(runs), *(f for group in groups for f in group.findings)]
     found += [finding for curve in curves for finding in about_curve(curve, base_ranks)]
     found += about_outliers(curves)
-    return Analysis(curves, contrasts, tuple(runs), tuple(found), calibration)
+    return Analysis(
+        curves, contrasts, tuple(runs), tuple(found), calibration, tuple(predict_at) if predict_at else None
+    )
 
 
 def _curve(

@@ -132,11 +132,12 @@ def calibrate(others: tuple[Track, ...], nominal: float = NOMINAL) -> Calibratio
     if not values:
         return None
     tail = (1.0 - nominal) / 2.0
-    low, high = _weighted_quantiles(np.array(values), np.array(weights), tail)
+    low, high = weighted_quantiles(np.array(values), np.array(weights), tail)
     return Calibration(low, high, nominal, len(values), counted)
 
 
-def _weighted_quantiles(values: Array, weights: Array, tail: float) -> tuple[float, float]:
+def weighted_quantiles(values: Array, weights: Array, tail: float) -> tuple[float, float]:
+    """The quantiles ``tail`` and 1 − ``tail`` of weighted values, on both sides of zero."""
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum()
     last = len(values) - 1

@@ -13,9 +13,10 @@ from saman.scaling.cells import Cells, around, between, make_table, told
 from saman.scaling.curves import Finding
 from saman.scaling.drawn import figures
 from saman.scaling.figures import CHOSEN, FADE, WIDTH, Figure, Spec, Style
+from saman.scaling.pipeline_forecast import PipelineForecast, forecast, forecast_rows
 from saman.scaling.report import Page, Table, origin
 from saman.scaling.sentences import opening
-from saman.scaling.stage_tables import grid_table, stage_table
+from saman.scaling.stage_tables import forecast_table, grid_table, stage_table
 from saman.scaling.tables import contrast_rows, law_rows, point_rows, prediction_rows, run_rows, tables
 
 _POINTS = "Medians over runs with 95 % intervals; nothing is dropped as an outlier."
@@ -24,7 +25,8 @@ _MANY_CURVES = 8  # beyond, only the law chosen is in the table on the page
 
 def study_page(analysis: Analysis, title: str, command: str) -> Page:
     """The report of one study or set of runs."""
-    data = tables(analysis)
+    ahead = forecast(analysis.drawn, analysis.asked)
+    data = {**tables(analysis), "pipeline_predictions": pl.DataFrame(forecast_rows(ahead), infer_schema_length=None)}
     counted = sum(run.usable for run in analysis.runs)
     return Page(
         title=title,
@@ -32,7 +34,7 @@ def study_page(analysis: Analysis, title: str, command: str) -> Page:
         opening=opening(analysis),
         findings=analysis.findings,
         figures=tuple(figures(analysis)),
-        tables=tuple(table for table in _tables(analysis) if table.rows),
+        tables=tuple(table for table in _tables(analysis, ahead) if table.rows),
         origin=origin(analysis.runs),
         command=command,
         data=data,
@@ -43,7 +45,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _tables(analysis: Analysis) -> list[Table]:
+def _tables(analysis: Analysis, ahead: PipelineForecast) -> list[Table]:
     points = point_rows(analysis.curves)
     columns: Cells = [
         ("series", "text", lambda row: row["series"]),
@@ -67,6 +69,7 @@ def _tables(analysis: Analysis) -> list[Table]:
         _contrast_table(analysis.contrasts),
         _law_table(analysis),
         _prediction_table(analysis),
+        forecast_table(ahead),
         _run_table(analysis),
     ]
 

@@ -58,7 +58,7 @@ def stages(curves: Sequence[Curve]) -> Figure | None:
             "tooltip": [*({"field": name} for name in ("place", "layers", "part")), {"field": "ms", "format": ".4g"}],
         },
     }
-    caption = "Medians over windows, replicas and runs. A stage that is never done first makes the others wait."
+    caption = "Medians over windows, replicas and runs. The others wait for the stage that waits least."
     return Figure("stages", "Pipeline stages", caption, spec)
 
 

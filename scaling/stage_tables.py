@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from saman.scaling.analysis import Curve
-from saman.scaling.cells import Cells, between, make_table, told
+from saman.scaling.cells import Cells, around, between, make_table, told
+from saman.scaling.pipeline_forecast import PipelineForecast, forecast_rows
 from saman.scaling.report import Table
 from saman.scaling.stage_rows import grid_rows, stage_rows
 
@@ -18,6 +19,25 @@ _STAGES = (
 )
 _GRID = "Ranks = stages × replicas. Speed-ups are against the base that is named; intervals as for all points."
 _MIB = 2**20
+
+
+def forecast_table(found: PipelineForecast) -> Table:
+    """Pipelines that were not run; without rows where nothing is a pipeline."""
+    columns: Cells = [
+        ("series", "text", lambda row: row["series"]),
+        ("stages", "number", lambda row: str(row["stages"])),
+        ("replicas", "number", lambda row: str(row["replicas"])),
+        ("ranks", "number", lambda row: str(row["ranks"])),
+        ("nodes", "number", lambda row: str(row["nodes"])),
+        ("micro-batches", "number", lambda row: str(row["micro_batches"])),
+        ("samples/s", "number", lambda row: around(row, "samples_per_second", "low", "high")),
+        ("speed-up", "number", lambda row: told(row["speedup"])),
+        ("bubble", "number", lambda row: told(row["bubble_share"], percent=True)),
+        ("node-hours per epoch", "number", lambda row: told(row["node_hours_per_epoch"])),
+        ("caution", "text long", lambda row: row["caution"] or ""),
+    ]
+    note = ". ".join((found.intervals.capitalize(), *found.assumes))
+    return make_table("Predicted pipelines", note + ".", columns, forecast_rows(found))
 
 
 def stage_table(curves: Sequence[Curve]) -> Table:

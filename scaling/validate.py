@@ -1,6 +1,7 @@
 """Checks predictions on published tables: ``python -m saman.scaling.validate [FILE] [--json]``.
 
 Each series is fitted to its smaller counts, every larger one is predicted, and intervals come from the other sources.
+Pipelines are predicted from one row of their table (``pipeline_check.py`` says how).
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from saman.configs.errors import UserError
 from saman.scaling.fitting import FEWEST_POINTS
 from saman.scaling.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, Track, calibrate, choose
 from saman.scaling.intervals import binomial_interval
+from saman.scaling.pipeline_check import (
+    check_pipelines,
+    check_stages,
+    pipeline_lines,
+    pipeline_totals,
+    read_pipelines,
+)
 from saman.scaling.published import SHIPPED, read_tracks
 from saman.scaling.spread import karp_flatt
 
@@ -207,13 +215,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         series, total = validate(read_tracks(asked.file))
+        rows = read_pipelines(asked.file)
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
+    checks, across = check_pipelines(rows), check_stages(rows)
     if asked.json:
-        print(json.dumps({"series": [asdict(entry) for entry in series], "totals": total}, indent=1))
+        facts: dict[str, Any] = {"series": [asdict(entry) for entry in series], "totals": total}
+        told = {"checks": checks, "other_stages": across}
+        facts["pipelines"] = {name: [asdict(one) for one in found] for name, found in told.items()}
+        facts["pipelines"]["totals"] = pipeline_totals(checks)
+        print(json.dumps(facts, indent=1))
     else:
-        print(_text(series, total))
+        print("\n".join([_text(series, total), *(pipeline_lines(checks, across) if rows else ())]))
     return 0
 
 
