@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.files import write_json, write_whole
 from saman.configs.records import State
 from saman.configs.script import Script
+from saman.launcher.core_claims import Claim, claimed
 from saman.launcher.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
 from saman.launcher.horovod_build import horovod_build, module_origin
 from saman.launcher.machine import Node, open_mpi_without_ssh, this_node
@@ -242,19 +244,28 @@ def _attempt(
     run.withdraw_stop()
     attempt = run.new_attempt()
     plan = make_plan(spec, directory, code_path, options, run.path, attempt.number)
+
+    def say(note: str) -> None:
+        run.append("notice", "supervisor", attempt.number, text=note)
+        if view is not None:
+            view.say(note)
+
     with explained(run.path, "the run folder"):
         write_json(attempt.placement, plan.placement.to_json())
         write_whole(attempt.command, plan.command_text(run.path))
         facts = provenance(options.command_line or sys.argv, directory, plan.facts.mpi, start_method=plan.start.starter)
         write_json(attempt.provenance, facts)
         for note in plan.notes:
-            run.append("notice", "supervisor", attempt.number, text=note)
-            if view is not None:
-                view.say(note)
+            say(note)
     watching = Watching(
         stall_seconds={str(phase): limit for phase, limit in spec.launch.stall_seconds.items()},
         abort_on_stall=spec.launch.on_stall == "abort",
         all_ranks=options.all_ranks,
         is_script=run.is_script,
     )
-    return supervise(run, attempt, plan.start, plan.placement, plan.environment, watching, view)
+    # Inside an allocation the cores are Slurm's to give.
+    with nullcontext(Claim()) if plan.facts.in_allocation else claimed(plan.placement) as claim:
+        if claim.note is not None:
+            say(claim.note)
+        environ = {**plan.environment, "SAMAN_CORES": ",".join(map(str, claim.cores))}
+        return supervise(run, attempt, plan.start, plan.placement, environ, watching, view)

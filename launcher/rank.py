@@ -29,6 +29,7 @@ from saman.launcher.rank_place import (
     chosen_gpus,
     given,
     horovod_variables,
+    kept_cores,
     planned,
     rank_variables,
 )
@@ -88,7 +89,7 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
     node = node_name(os.environ)
     try:
         identity = identify(os.environ, os.environ.get("SAMAN_STARTER"))
-        allowed = allowed_cores()
+        allowed = kept_cores(allowed_cores(), os.environ.get("SAMAN_CORES"))
         process = planned(placement, identity, node, len(allowed))
         gpus = _gpus(run, placement, process)
     except (Misplaced, ValueError) as error:

@@ -36,6 +36,12 @@ def planned(placement: Placement | None, identity: Identity, node: str, cores: i
     return process
 
 
+def kept_cores(allowed: Sequence[int], claim: str | None) -> tuple[int, ...]:
+    """The allowed cores that the run keeps to (``SAMAN_CORES``); all of them where it names none that is allowed."""
+    names = (claim or "").split(",")
+    return tuple(core for core in allowed if str(core) in names) or tuple(allowed)
+
+
 def chosen_cores(allowed: Sequence[int], indices: Sequence[int]) -> tuple[int, ...]:
     """The cores for a process: those at ``indices`` of the allowed ones.
 
