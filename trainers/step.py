@@ -56,7 +56,7 @@ class DataParallelStep:
         self._variables = list(program.model.trainable_variables)
         self._statistics = keras_compat.statistics(program.model)
         self._random = len(keras_compat.random_sources(program.model))
-        batches = [tf.nest.map_structure(_any_length, program.element_spec) for _ in strategy.ranks]
+        batches = [tf.nest.map_structure(any_length, program.element_spec) for _ in strategy.ranks]
         numbers = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64), tf.TensorSpec([], tf.float64)]
         self._train = tf.function(self._whole_step, input_signature=[*numbers, batches], autograph=False)
         self._predict = tf.function(self._prediction, input_signature=[batches[0][0]], autograph=False)
@@ -142,7 +142,7 @@ class DataParallelStep:
             return self._micro_batch(step, tf.constant(part.index, tf.int64), batch)
 
         def add(index: Any, *so_far: Any) -> list[Any]:
-            piece = tf.nest.map_structure(lambda one: one[index :: self.micro_batches], batch)
+            piece = micro_batch(batch, index, self.micro_batches)
             number = part.index + part.count * tf.cast(index, tf.int64)
             more = self._micro_batch(step, number, piece).tensors()
             return [index + 1, *(one + other for one, other in zip(so_far, more, strict=True))]
@@ -234,6 +234,16 @@ class DataParallelStep:
         )
 
 
+def micro_batch(batch: Any, index: Any, count: int) -> Any:
+    """Every ``count``-th example from ``index`` on; whole rows are copied, which a slice with a stride does not."""
+
+    def rows(one: Any) -> Any:
+        examples = tf.shape(one)[0]
+        return tf.gather(one, tf.range(tf.minimum(index, examples), examples, count))
+
+    return tf.nest.map_structure(rows, batch)
+
+
 def random_seed(seed: int, step: Any, number: Any, layer: int) -> Any:
     """int32[2] for a random layer's draws in global micro-batch ``number`` of a step, on whatever rank it runs."""
     fold = tf.random.experimental.stateless_fold_in
@@ -245,7 +255,8 @@ def _all_finite(tensors: Sequence[Any]) -> Any:
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in tensors])
 
 
-def _any_length(spec: Any) -> Any:
+def any_length(spec: Any) -> Any:
+    """The spec of a batch of as many examples as there happen to be."""
     return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
 
 

@@ -1,31 +1,31 @@
-"""One stage at work: its passes over the micro-batches of a step, in the order of the schedule.
+"""One stage at work: its passes over the micro-batches of a step, in the order of the schedule, as one graph.
 
     left neighbour ──activations──►  forward ──activations──► right neighbour      the last stage turns its outputs
     left neighbour ◄──gradients────  backward ◄──gradients─── right neighbour      into the loss and its gradient
 
-A forward pass runs as one compiled function under an eager tape; the tape holds what the compiled backward pass needs,
-and lets go of it after that pass. On the last stage of 1F1B a backward pass follows its forward pass at once: there
-both are one function, which spares the tape.
+Messages are nodes of the graph that call the transport. Each action waits for the one before it, so that a stage keeps
+the order, and the memory, of the schedule; within a pass TensorFlow runs what it likes when it likes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from saman.pipeline.schedule import ORDERS, Action
+from saman.pipeline.schedule import ORDERS
 from saman.trainers import keras_compat
+from saman.trainers.feed import Slice
 from saman.trainers.keras_compat import tf
-from saman.trainers.pipeline.graph import Graph, arranged
+from saman.trainers.pipeline.graph import Graph, Spec, arranged
 from saman.trainers.pipeline.stage import Stage, travelling
 from saman.trainers.pipeline.transport import Transport, tag_of
 from saman.trainers.program import Program
-from saman.trainers.step import CORRECT, COUNT, LOSS, random_seed
+from saman.trainers.step import CORRECT, COUNT, LOSS, any_length, micro_batch, random_seed
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,10 @@ class How:
 
 @dataclass
 class Spent:
-    """Seconds of a window: waiting for neighbours, handing tensors over, computing."""
+    """Seconds of a window: waiting for neighbours, handing tensors over."""
 
     waiting: float = 0.0
     transfer: float = 0.0
-    computing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,31 @@ class Sums:
 
     gradients: list[Any]
     moved: list[Any]  # of each moving statistic: Σ over micro-batches of count · (new - old)
-    measures: np.ndarray  # float64[4]; of losses that layers add, each stage has its own
+    measures: Any  # float64[4]; of losses that layers add, each stage has its own
+
+    def tensors(self) -> list[Any]:
+        """All of them."""
+        return [*self.gradients, *self.moved, self.measures]
+
+    def __add__(self, other: Sums) -> Sums:
+        gradients = [one + more for one, more in zip(self.gradients, other.gradients, strict=True)]
+        moved = [one + more for one, more in zip(self.moved, other.moved, strict=True)]
+        return Sums(gradients, moved, self.measures + other.measures)
 
 
 @dataclass
 class _Held:
-    """What a micro-batch leaves on a stage between its two passes."""
+    """What a micro-batch leaves on a stage between its two passes, while the graph is made."""
 
-    number: Any
-    arriving: list[Any]
-    examples: int
+    number: Any  # int64: of the global micro-batch
+    examples: Any  # float64
+    arriving: Any
     labels: Any
     tape: Any = None
     targets: list[Any] = field(default_factory=list)
-    extra: Any = None
-    gradients: list[Any] | None = None  # where both passes were one function
+    extra: Any = None  # the scalar of this stage whose gradient starts here
+    moved: list[Any] = field(default_factory=list)
+    measures: Any = None
 
 
 class Runner:
@@ -96,16 +105,11 @@ class Runner:
         self._watched = [keras_compat.tensor_of(one) for one in self.variables]
         self._arrives = travelling(graph, self.stage.begin)
         self._leaves = [] if self.last else travelling(graph, self.stage.end)
-        with self.on_device():
-            self._totals = [tf.Variable(tf.zeros_like(one), trainable=False) for one in self._watched]
-        self._at_once = self.last and how.order == "1f1b"
-        self._both = tf.function(self._traced_both, autograph=False, reduce_retracing=True)
-        self._forward = tf.function(self._traced_forward, autograph=False, reduce_retracing=True)
+        self._steps: dict[tuple[Slice, int], Any] = {}
         self._infer = tf.function(self._traced_inference, autograph=False, reduce_retracing=True)
         self._judge = tf.function(self._traced_judgement, autograph=False, reduce_retracing=True)
-        self._replace = tf.function(self._traced_replace, autograph=False)
-        self._add = tf.function(self._traced_add, autograph=False)
         self._waits: list[int] = []
+        self._problem: Exception | None = None
 
     def on_device(self) -> AbstractContextManager[Any]:
         """Where the stage's tensors lie."""
@@ -114,95 +118,177 @@ class Runner:
 
     # ---- a step --------------------------------------------------------------------------------------------
 
-    def step(self, step: int, part: Any, batch: Any) -> Sums:
+    def step(self, step: int, part: Slice, batch: Any) -> Sums:
         """Both passes of every micro-batch of this replica's slice ``part`` of global batch ``step``.
 
         Micro-batches without examples, of a short last batch, are left out by all stages alike.
         """
-        count = self.how.micro_batches
-        pieces = [tf.nest.map_structure(lambda one, i=i: one[i::count], batch) for i in range(count)]
-        there = [i for i, piece in enumerate(pieces) if piece[1].shape[0]]
-        self._measures, self._moved, self._first_gradient = np.zeros(4), self._no_movement(), True
-        held: dict[int, _Held] = {}
+        examples = int(batch[1].shape[0])
+        there = min(self.how.micro_batches, examples)
         with self.on_device():
-            for action in ORDERS[self.how.order](self.index, self.how.stages, len(there)):
-                which = there[action.micro_batch]
+            if not there:
+                return self._nothing()
+            key = (part, there)
+            if key not in self._steps:
+                self._steps[key] = self._step_of(*key)
+            given = [*([batch[0]] if self.first else []), *([batch[1]] if self.last else [])]
+            with self._own_errors():
+                sums = Sums(*self._steps[key](tf.constant(step, tf.int64), tf.constant(examples), *given))
+        return Sums(sums.gradients, sums.moved, np.asarray(sums.measures))
+
+    def _step_of(self, part: Slice, there: int) -> Any:
+        """A step with examples in ``there`` micro-batches; it is traced once, for batches of any length."""
+        inputs, labels = (tf.nest.map_structure(any_length, one) for one in self.program.element_spec)
+        signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)]
+        signature += [*([inputs] if self.first else []), *([labels] if self.last else [])]
+
+        def traced(step: Any, examples: Any, *given: Any) -> tuple[list[Any], list[Any], Any]:
+            inputs, labels = given[0] if self.first else None, given[-1] if self.last else None
+            sums = self._traced_step(part, there, step, examples, inputs, labels)
+            return sums.gradients, sums.moved, sums.measures
+
+        return tf.function(traced, input_signature=signature, autograph=False)
+
+    def _traced_step(self, part: Slice, there: int, step: Any, examples: Any, inputs: Any, labels: Any) -> Sums:
+        """The schedule, action by action; ``inputs`` are those of the first stage, ``labels`` those of the last."""
+        count = self.how.micro_batches
+        held: dict[int, _Held] = {}
+        sums: Sums | None = None
+        done: list[Any] = []  # what the next action waits for
+        for action in ORDERS[self.how.order](self.index, self.how.stages, there):
+            which = action.micro_batch
+            with tf.control_dependencies(done):
                 if action.kind == "forward":
                     number = tf.constant(part.index + part.count * which, tf.int64)
-                    held[which] = self._begin(tf.constant(step, tf.int64), number, action, pieces[which])
-                    pieces[which] = None
+                    arriving = micro_batch(inputs, which, count) if self.first else self._arriving(which)
+                    goal = micro_batch(labels, which, count) if self.last else None
+                    held[which] = _Held(number, _double((examples - which + count - 1) // count), arriving, goal)
+                    done = self._traced_forward(step, which, held[which])
                 else:
-                    self._finish(tf.constant(step, tf.int64), action, held.pop(which))
-            gradients = [one.read_value() if there else tf.zeros_like(one) for one in self._totals]
-        return Sums(gradients, self._moved, self._measures)
+                    more = self._traced_backward(step, which, held.pop(which))
+                    sums = more if sums is None else sums + more
+                    done = sums.tensors()
+        assert sums is not None
+        return sums
 
-    def _begin(self, step: Any, number: Any, action: Action, piece: Any) -> _Held:
+    def _traced_forward(self, step: Any, which: int, held: _Held) -> list[Any]:
         """A forward pass; what leaves goes to the next stage at once."""
-        arriving = piece[0] if self.first else self._receive(self.index - 1, tag_of(action.micro_batch, False))
-        labels = piece[1] if self.last else None
-        held = _Held(number, arriving, int(piece[1].shape[0]), labels)
-        leaving: Any
-        if self._at_once:
-            leaving = self._computed(lambda: self._both_passes(step, held))
-        elif self.how.recompute and not self.last:
-            leaving = self._computed(lambda: self._forward(step, number, _double(held.examples), arriving, labels)[0])
+        if self.how.recompute and not self.last:
+            leaving = self._passed(step, held)[0]
         else:
-            leaving = self._with_tape(step, held)
-        if not self.last:
-            self._send(self.index + 1, tag_of(action.micro_batch, False), leaving)
-        return held
+            leaving = self._taped(step, held)
+        return [held.measures] if self.last else [self._leaving(self.index + 1, tag_of(which, False), leaving)]
 
-    def _both_passes(self, step: Any, held: _Held) -> None:
-        """Forward and backward pass in one function; the gradients wait for the backward pass's turn."""
-        held.gradients, moved, measures = self._both(
-            step, held.number, _double(held.examples), held.arriving, held.labels
+    def _taped(self, step: Any, held: _Held) -> list[Any]:
+        """A forward pass that can be taken back."""
+        with tf.GradientTape(watch_accessed_variables=False) as held.tape:
+            held.tape.watch([*self._watched, *self._floating(held.arriving)])
+            leaving, held.extra, held.moved, held.measures = self._passed(step, held)
+        held.targets = [one for one in leaving if one.dtype.is_floating]
+        return leaving
+
+    def _traced_backward(self, step: Any, which: int, held: _Held) -> Sums:
+        """A backward pass; gradients of what arrived go back at once."""
+        wanted = [one for one in self._leaves if one.has_gradient]
+        arrived = self._received(self.index + 1, tag_of(which, True), wanted)
+        if held.tape is None:
+            with tf.control_dependencies(arrived):
+                held.arriving = tf.nest.map_structure(tf.identity, held.arriving)  # or it would be the first pass's
+                self._taped(step, held)
+        sources = self._floating(held.arriving)
+        gradients = held.tape.gradient(
+            [*held.targets, held.extra],
+            [*sources, *self._watched],
+            output_gradients=[*arrived, tf.ones_like(held.extra)],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        self._note(moved, measures)
-
-    def _note(self, moved: Sequence[Any], measures: Any) -> None:
-        self._measures += np.asarray(measures)
-        self._moved = [total + one for total, one in zip(self._moved, moved, strict=True)]
-
-    def _with_tape(self, step: Any, held: _Held) -> Any:
-        """Run the forward pass so that it can be taken back; notes what is summed over micro-batches."""
-
-        def run() -> Any:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([*self._watched, *self._floating(held.arriving)])
-                leaving, extra, moved, measures = self._forward(
-                    step, held.number, _double(held.examples), held.arriving, held.labels
-                )
-            held.tape, held.extra = tape, extra
-            held.targets = [] if self.last else [one for one in leaving if one.dtype.is_floating]
-            self._note(moved, measures)
-            return leaving
-
-        return self._computed(run)
-
-    def _finish(self, step: Any, action: Action, held: _Held) -> None:
-        """A backward pass; gradients of what arrived go back at once, before this stage's own are added up."""
-        arrived = [] if self.last else self._receive(self.index + 1, tag_of(action.micro_batch, True))
-        if held.tape is None and held.gradients is None:
-            self._with_tape(step, held)
-        sources = [] if self.first else self._floating(held.arriving)
-
-        def run() -> Any:
-            gradients = held.tape.gradient(
-                [*held.targets, held.extra],
-                [*sources, *self._watched],
-                output_gradients=[*arrived, tf.ones_like(held.extra)],
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-            held.tape = None
-            return gradients
-
-        gradients = held.gradients if held.gradients is not None else self._computed(run)
-        if not self.first:
-            self._send(self.index - 1, tag_of(action.micro_batch, True), gradients[: len(sources)])
+        if sources:
+            self._leaving(self.index - 1, tag_of(which, True), gradients[: len(sources)])
         own = [tf.convert_to_tensor(one) for one in gradients[len(sources) :]]
-        factor = _double(held.examples if self.scale.dynamic else 1)
-        self._computed(lambda: (self._replace if self._first_gradient else self._add)(own, factor))
-        self._first_gradient = False
+        if self.scale.dynamic:
+            own = [one * tf.cast(held.examples, one.dtype) for one in own]
+        return Sums(own, held.moved, held.measures)
+
+    def _passed(self, step: Any, held: _Held) -> tuple[list[Any], Any, list[Any], Any]:
+        """What leaves, the scalar whose gradient starts here, how statistics moved, and measures."""
+        examples = held.examples
+        passed = keras_compat.forward(self.stage, self._entering(held.arriving), self._seeds(step, held.number))
+        loss = sum((_double(tf.reduce_sum(one)) for one in passed.losses), _double(0.0)) * examples
+        correct, counted = _double(0.0), _double(0.0)
+        leaving = passed.outputs
+        if self.last:
+            objective, counted = self.program.objective, examples
+            fitted = objective.fitted(held.labels, passed.outputs)
+            loss += tf.reduce_sum(objective.losses(fitted, passed.outputs))
+            if objective.counts_correct:
+                correct = tf.reduce_sum(objective.correct(fitted, passed.outputs))
+            leaving = []
+        # Half precision has no room for a sum: the mean is differentiated, and multiplied again when it is added up.
+        extra = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
+        moved = [tf.cast(examples, one.dtype) * one for one in passed.moved]
+        places = {LOSS: loss, CORRECT: correct, COUNT: counted}
+        return leaving, extra, moved, tf.stack([places.get(place, _double(0.0)) for place in range(4)])
+
+    def _entering(self, arriving: Any) -> list[Any]:
+        return arranged(self._graph, self.program.normalized(arriving)) if self.first else list(arriving)
+
+    def _seeds(self, step: Any, number: Any) -> list[Any]:
+        """One seed for each random layer, made of (seed, step, global micro-batch, layer in the whole model)."""
+        return [random_seed(self.program.seed, step, number, layer) for layer in self._sources]
+
+    def _floating(self, tensors: Any) -> list[Any]:
+        return [] if self.first else [one for one in tensors if one.dtype.is_floating]
+
+    def _nothing(self) -> Sums:
+        gradients, moved = (
+            [tf.zeros(one.shape, one.dtype) for one in some] for some in (self.variables, self.statistics)
+        )
+        return Sums(gradients, moved, np.zeros(4))
+
+    # ---- messages as nodes of the graph ----------------------------------------------------------------------
+
+    def _arriving(self, which: int) -> list[Any]:
+        return self._received(self.index - 1, tag_of(which, False), self._arrives)
+
+    def _received(self, stage: int, tag: int, specs: Sequence[Spec]) -> list[Any]:
+        if not specs:
+            return []
+        tensors = tf.numpy_function(lambda: self._take(stage, tag), [], [tf.as_dtype(one.dtype) for one in specs])
+        for tensor, spec in zip(tensors, specs, strict=True):
+            tensor.set_shape(spec.shape)
+        return list(tensors)
+
+    def _leaving(self, stage: int, tag: int, tensors: Sequence[Any]) -> Any:
+        def hand(*arrays: np.ndarray) -> np.ndarray:
+            self._hand(stage, tag, arrays)
+            return np.zeros((), np.int32)
+
+        return tf.numpy_function(hand, list(tensors), tf.int32)
+
+    def _take(self, stage: int, tag: int) -> list[np.ndarray]:
+        began = time.perf_counter()
+        try:
+            return self.transport.receive(stage, tag)
+        except Exception as problem:
+            self._problem = problem
+            raise
+        finally:
+            self.spent.waiting += time.perf_counter() - began
+
+    def _hand(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
+        began = time.perf_counter()
+        self.transport.send(stage, tag, arrays)
+        self.spent.transfer += time.perf_counter() - began
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """What a message node raised, instead of TensorFlow's word for it."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self._problem is not None:
+                raise self._problem from None
+            raise
 
     # ---- inference -------------------------------------------------------------------------------------------
 
@@ -212,14 +298,14 @@ class Runner:
         A stage runs at most two batches ahead of the next one.
         """
         with self.on_device():
-            arriving = inputs if self.first else self._receive(self.index - 1, tag)
+            arriving = inputs if self.first else self._tensors(self.index - 1, tag)
             leaving = self._infer(arriving)
             if self.last:
                 return leaving
             if len(self._waits) == 2:
                 self._waits.pop(0)
                 self.transport.receive(self.index + 1, _GO_ON)
-            self._send(self.index + 1, tag, leaving)
+            self._hand(self.index + 1, tag, [one.numpy() for one in leaving])
             self._waits.append(tag)
         return None
 
@@ -231,10 +317,10 @@ class Runner:
     def returned(self, outputs: Any) -> Any:
         """The last stage's ``outputs``, handed back from stage to stage to the first; ``None`` on the others."""
         if not self.last:
-            outputs = self._receive(self.index + 1, _BACK)[0]
+            outputs = self._tensors(self.index + 1, _BACK)[0]
         if self.first:
             return outputs
-        self._send(self.index - 1, _BACK, [outputs])
+        self._hand(self.index - 1, _BACK, [outputs.numpy()])
         return None
 
     def judged(self, batch: Any) -> np.ndarray:
@@ -260,36 +346,6 @@ class Runner:
         names, *arrays = self.transport.receive(self.index + 1, _BACK)
         return dict(zip(names.tobytes().decode().split("\n"), arrays, strict=True))
 
-    # ---- compiled ----------------------------------------------------------------------------------------------
-
-    def _traced_forward(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
-        """What leaves, the scalar whose gradient starts here, how statistics moved, and measures."""
-        passed = keras_compat.forward(self.stage, self._entering(arriving), self._seeds(step, number))
-        added = sum((_double(tf.reduce_sum(one)) for one in passed.losses), _double(0.0)) * examples
-        correct, loss, counted = _double(0.0), added, _double(0.0)
-        leaving = passed.outputs
-        if self.last:
-            objective, counted = self.program.objective, examples
-            fitted = objective.fitted(labels, passed.outputs)
-            loss = tf.reduce_sum(objective.losses(fitted, passed.outputs)) + added
-            if objective.counts_correct:
-                correct = tf.reduce_sum(objective.correct(fitted, passed.outputs))
-            leaving = []
-        # Half precision has no room for a sum: the mean is differentiated, and multiplied again when it is added up.
-        extra = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
-        moved = [tf.cast(examples, one.dtype) * one for one in passed.moved]
-        places = {LOSS: loss, CORRECT: correct, COUNT: counted}
-        return leaving, extra, moved, tf.stack([places.get(place, _double(0.0)) for place in range(4)])
-
-    def _traced_both(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
-        """Gradients of what arrived and of the variables, how statistics moved, and measures."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            sources = [*self._floating(arriving), *self._watched]
-            tape.watch(sources)
-            _, extra, moved, measures = self._traced_forward(step, number, examples, arriving, labels)
-        gradients = tape.gradient(extra, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return [tf.convert_to_tensor(one) for one in gradients], moved, measures
-
     def _traced_inference(self, arriving: Any) -> Any:
         return keras_compat.predict(self.stage, self._entering(arriving))
 
@@ -300,61 +356,13 @@ class Runner:
         correct = tf.reduce_sum(objective.correct(labels, outputs)) if objective.counts_correct else _double(0.0)
         return tf.stack([loss, correct, _double(tf.shape(labels)[0]), _double(0.0)])
 
-    def _traced_replace(self, gradients: list[Any], factor: Any) -> None:
-        for total, one in zip(self._totals, gradients, strict=True):
-            total.assign(one * tf.cast(factor, one.dtype) if self.scale.dynamic else one)
-
-    def _traced_add(self, gradients: list[Any], factor: Any) -> None:
-        for total, one in zip(self._totals, gradients, strict=True):
-            total.assign_add(one * tf.cast(factor, one.dtype) if self.scale.dynamic else one)
-
-    def _entering(self, arriving: Any) -> list[Any]:
-        return arranged(self._graph, self.program.normalized(arriving)) if self.first else list(arriving)
-
-    def _seeds(self, step: Any, number: Any) -> list[Any]:
-        """One seed for each random layer, made of (seed, step, global micro-batch, layer in the whole model)."""
-        return [random_seed(self.program.seed, step, number, layer) for layer in self._sources]
-
-    # ---- small things --------------------------------------------------------------------------------------------
-
-    def _receive(self, stage: int, tag: int) -> list[Any]:
-        began = time.perf_counter()
-        arrays = self.transport.receive(stage, tag)
-        here = time.perf_counter()
-        tensors = [tf.convert_to_tensor(array) for array in arrays]
-        self.spent.waiting += here - began
-        self.spent.transfer += time.perf_counter() - here
-        return tensors
-
-    def _send(self, stage: int, tag: int, tensors: Sequence[Any]) -> None:
-        began = time.perf_counter()
-        self.transport.send(stage, tag, [_as_array(one) for one in tensors])
-        self.spent.transfer += time.perf_counter() - began
-
-    def _computed(self, work: Any) -> Any:
-        began = time.perf_counter()
-        result = work()
-        self.spent.computing += time.perf_counter() - began
-        return result
-
-    def _floating(self, tensors: Any) -> list[Any]:
-        return [] if self.first else [one for one in tensors if one.dtype.is_floating]
-
-    def _no_movement(self) -> list[Any]:
-        return [tf.zeros(one.shape, one.dtype) for one in self.statistics]
+    def _tensors(self, stage: int, tag: int) -> list[Any]:
+        return [tf.convert_to_tensor(array) for array in self._take(stage, tag)]
 
 
 # Tags beside those of micro-batches: an empty message that lets the stage before send another inference batch, and
 # what goes back to the first stage.
 _GO_ON, _BACK = 1 << 20, 1 << 20 | 1
-
-
-def _as_array(tensor: Any) -> np.ndarray:
-    """The tensor's memory as an array, without a copy where it lies on the host."""
-    try:
-        return np.asarray(memoryview(tensor))
-    except (TypeError, ValueError, BufferError):  # on a GPU, or a type that buffers do not know, such as bfloat16
-        return np.asarray(tensor)
 
 
 def _double(value: Any) -> Any:
