@@ -22,7 +22,10 @@ def profiled_shares(runs: Sequence[Run], stages: int) -> tuple[float, ...] | str
     The profile is that of any of the runs: nothing is measured here.
     """
     for run in runs:
-        experiment = RunFolder(run.path).experiment()
+        try:
+            experiment = RunFolder(run.path).experiment()
+        except UserError:
+            continue  # of another version of saman
         path = [Path.cwd(), *(Path(entry) for entry in sys.path if entry)]
         profile = known(experiment, path, run.cores_per_rank or 1)
         if profile is None:
