@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from saman.cli.which import found_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from saman.launcher.run_folder import RunFolder
     from saman.slurm.follow import Status
 
-Runs = Annotated[list[str] | None, typer.Argument(help="Run folders, ids, experiments' names, or last. Default: all.")]
-Some = Annotated[list[str], typer.Argument(help="Run folders, ids, experiments' names, or last.")]
+Runs = Annotated[list[str] | None, typer.Argument(help="Runs or studies: folders, ids, names, last. Default: all.")]
+Some = Annotated[list[str], typer.Argument(help="Runs or studies: folders, ids, names, or last.")]
 One = Annotated[str, typer.Argument(help="A run folder, id, experiment's name, or last.")]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -33,7 +36,7 @@ def status(
     """Show where runs stand: queued and why, running and how far, ended and how."""
     from saman.slurm.follow import look
 
-    found = look(_found(runs, runs_dir, newest))
+    found = look(found_runs(runs, runs_dir, newest))
     if as_json:
         typer.echo(json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False))
     else:
@@ -49,9 +52,10 @@ def logs(
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Print what a rank printed, of every attempt in turn."""
+    from saman.launcher.run_folder import find_run
     from saman.slurm.logs import pieces
 
-    (folder,) = _found([run], runs_dir)
+    folder = find_run(run, runs_dir)
     for piece in pieces(folder, rank=rank, job=job, attempt=attempt, follow=follow):
         typer.echo(piece, nl=False)
 
@@ -67,7 +71,7 @@ def wait(
     from saman.configs.errors import ExitCode
     from saman.slurm.follow import look
 
-    folders = _found(runs, runs_dir)
+    folders = found_runs(runs, runs_dir)
     end = None if timeout is None else time.monotonic() + timeout
     found = look(folders)
     while not all(one.over for one in found) and (end is None or time.monotonic() < end):
@@ -85,7 +89,7 @@ def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
     """End runs and take their jobs out of the queue."""
     from saman.slurm.cancel import cancel_runs
 
-    for sentence in cancel_runs(_found(runs, runs_dir)):
+    for sentence in cancel_runs(found_runs(runs, runs_dir)):
         typer.echo(sentence)
 
 
@@ -100,10 +104,9 @@ def resume(
 ) -> None:
     """Continue runs from their newest checkpoint, in the same run folders."""
     from saman.configs.errors import UserError
-    from saman.slurm.resume import check_resumable, is_slurms, resume_there
+    from saman.slurm.resume import is_slurms, resume_there
 
-    for run in _found(runs, runs_dir):
-        check_resumable(run)
+    for run in _resumable(found_runs(runs, runs_dir)):
         if is_slurms(run) and not here:
             if ranks is not None:
                 raise UserError("-np is for runs on this machine", where=run.id, remedy="add --here, or leave -np out")
@@ -113,25 +116,38 @@ def resume(
             _resume_here(run, runs_dir, models_dir, ranks)
 
 
+def _resumable(runs: list[RunFolder]) -> list[RunFolder]:
+    """Those of the runs that can go on; of several, the others are named, a single one is refused."""
+    from saman.configs.errors import UserError
+    from saman.slurm.resume import check_resumable
+
+    found = []
+    for run in runs:
+        try:
+            check_resumable(run)
+            found.append(run)
+        except UserError as error:
+            if len(runs) == 1:
+                raise
+            typer.echo(f"{run.id}: {error.problem}")
+    return found
+
+
 def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path, ranks: int | None) -> None:
     from rich.console import Console
 
     from saman.cli.run import finish
     from saman.cli.view import RunView
     from saman.launcher.local import Options, resume_locally
+    from saman.slurm.queued import record_taken_here
+    from saman.slurm.resume import is_slurms
 
+    if is_slurms(run):
+        record_taken_here(run)
     console = Console()
     with RunView(console, run.path.parent.name) as view:
         outcome = resume_locally(run, Options(runs_dir=runs_dir), view, ranks)
     finish(console, outcome, models_dir)
-
-
-def _found(runs: list[str] | None, runs_dir: Path, newest: int = 0) -> list[RunFolder]:
-    from saman.launcher.run_folder import find_run, find_runs
-
-    if runs:
-        return [find_run(text, runs_dir) for text in runs]
-    return find_runs(runs_dir)[-newest:]
 
 
 def _table(found: Sequence[Status]) -> None:
@@ -155,3 +171,6 @@ def _table(found: Sequence[Status]) -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=240)  # nothing folded where a program reads
     console.print(table)
+    if len(found) > 1:
+        counts = Counter(one.state for one in found)
+        console.print(Text(f"{len(found)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())))

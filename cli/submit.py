@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from saman.configs.experiment import Experiment
     from saman.configs.script import Script
+    from saman.launcher.run_folder import RunFolder
 
 
 def submit(
@@ -36,6 +38,7 @@ def submit(
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Nodes to avoid (repeatable).")] = None,
     models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show what the chief prints until the end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Submit an experiment to Slurm, or your own program: saman submit --cluster C -np 8 -- python train.py"""
@@ -67,6 +70,37 @@ def submit(
         waiting = "if this one is cut short, these go on, else they go away: job"
         sentences.insert(-1, f"{waiting} {', '.join(done.follow_ups)}")
     _print(facts, sentences, as_json)
+    if follow:
+        _follow(done.run, as_json)
+
+
+def _follow(run: RunFolder, as_json: bool) -> None:
+    """Until the run has ended: where it stands when that changes, and the chief's log. Ctrl-C leaves the job alone.
+
+    Ends with the run's exit code.
+    """
+    from saman.configs.errors import ExitCode, UserError
+    from saman.slurm.follow import Status, look
+    from saman.slurm.logs import pieces
+
+    told: list[str] = []
+
+    def tell(status: Status) -> None:
+        said = status.state if status.state == "running" else f"{status.state}: {status.detail}"
+        if [said] != told:
+            told[:] = [said]
+            typer.echo(f"# {said}", err=as_json)
+
+    try:
+        with contextlib.suppress(UserError):  # it ended before any rank printed anything; the last look says why
+            for piece in pieces(run, follow=True, tell=tell):
+                typer.echo(piece, nl=False, err=as_json)
+    except KeyboardInterrupt:
+        typer.echo(f"\nthe run goes on: saman logs -f {run.id}; saman cancel {run.id} ends it", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    (status,) = look([run])
+    if status.state != "completed":
+        raise typer.Exit(status.exit_code or ExitCode.RUN_FAILED)
 
 
 def _spec(

@@ -51,6 +51,7 @@ KINDS = frozenset(TRANSITIONS) | {
     "resumed",  # step, epoch
     "stalled",  # rank, phase, seconds
     "stop_requested",  # reason
+    "taken_here",  # a run that was Slurm's goes on where `saman resume --here` was typed
     "follow_ups",  # jobs: submitted to go on with the run where the job before was cut short
     "exported",  # path
     "published",  # model, version

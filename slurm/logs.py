@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.launcher.run_folder import RunFolder
-from saman.slurm.follow import look
+from saman.slurm.follow import Status, look
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 5.0  # between questions to Slurm whether the run has ended
@@ -16,9 +16,10 @@ _CHUNK = 1 << 16
 
 
 def pieces(
-    run: RunFolder, *, rank: int = 0, job: bool = False, attempt: int | None = None, follow: bool = False
-) -> Iterator[str]:
-    """The text of the log in pieces; with ``follow`` until the run has ended.
+    run: RunFolder, *, rank: int = 0, job: bool = False, attempt: int | None = None, follow: bool = False,
+    tell: Callable[[Status], None] | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """The text of the log in pieces; with ``follow`` until the run has ended, telling now and then where it stands.
 
     Raises ``UserError`` where there is none.
     """
@@ -28,7 +29,10 @@ def pieces(
         over = False
         if follow and time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
-            over = look([run])[0].over
+            (status,) = look([run])
+            over = status.over
+            if tell is not None:
+                tell(status)
         for file in _files(run, rank, job, attempt):
             yield from _news(file, read)
         if over or not follow:

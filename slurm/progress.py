@@ -12,6 +12,9 @@ from saman.launcher.run_folder import RunFolder
 SILENT_SECONDS = 90.0  # a run that shows no sign of life for so long, and has no job, is gone
 
 
+_WORDS = {"start": "starting", "script": "its program runs"}
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far the newest attempt is, by its heartbeats and telemetry."""
@@ -26,7 +29,7 @@ class Progress:
 
     def sentence(self) -> str:
         """For people: where it is, how fast, how much longer."""
-        parts = [self.phase]
+        parts = [_WORDS.get(self.phase, self.phase)]
         if self.step or self.phase == "train":
             of = f" of {self.total_steps}" if self.total_steps else ""
             parts = [f"epoch {self.epoch}", f"step {self.step}{of}"]

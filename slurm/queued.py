@@ -20,8 +20,18 @@ def record_follow_ups(run: RunFolder, jobs: Sequence[str]) -> None:
 
 
 def last_queued(events: Sequence[Event]) -> Event | None:
-    """The newest event that names a Slurm job."""
-    return next((event for event in reversed(events) if event.kind == "queued" and "job" in event.facts), None)
+    """The newest event that names a Slurm job; ``None`` where the run has been taken away from Slurm since."""
+    for event in reversed(events):
+        if event.kind == "taken_here":
+            return None
+        if event.kind == "queued" and "job" in event.facts:
+            return event
+    return None
+
+
+def record_taken_here(run: RunFolder) -> None:
+    """From now on the run is this machine's; its jobs are of the past."""
+    run.append("taken_here", "user")
 
 
 def forerunner(events: Sequence[Event], job: str) -> str | None:
@@ -38,4 +48,6 @@ def jobs_of(events: Sequence[Event]) -> list[str]:
             found = [str(event.facts["job"]), *map(str, event.facts.get("follow_ups", []))]
         elif event.kind == "follow_ups" and found:
             found += map(str, event.facts.get("jobs", []))
+        elif event.kind == "taken_here":
+            found = []
     return found

@@ -41,7 +41,7 @@ _REASONS = {
     "Resources": "waits for nodes to become free",
     "Priority": "waits behind jobs of higher priority",
     "None": "waits for Slurm to look at it",
-    "BeginTime": "was requeued and may start again in a moment",
+    "BeginTime": "waits for its begin time (after a requeue: a moment)",
     "Dependency": "waits for another job to end",
     "DependencyNeverSatisfied": "waits for a job that did not end as it should, so it will never start",
     "JobHeldUser": "is held; `scontrol release` lets it go on",

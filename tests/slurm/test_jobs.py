@@ -129,7 +129,7 @@ def test_queued_says_why_and_cancel_takes_the_job_out(minicluster: Minicluster) 
     cluster = site(sbatch=["--begin=now+1hour"])
     done = submitted(bash("later", "true", minicluster.shared), cluster, minicluster.shared)
     status = wait_for(done.run, "queued", seconds=15)
-    assert "may start again in a moment" in status.detail and status.expected_start is not None
+    assert "waits for its begin time" in status.detail and status.expected_start is not None
     assert "is cancelled" in next(cancel_runs([done.run]))
     assert standing(done.run).state == "cancelled"
     assert json.loads((done.run.path / "state.json").read_text())["state"] == "cancelled"

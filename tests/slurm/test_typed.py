@@ -1,0 +1,98 @@
+"""What a person types about jobs of a real Slurm: submit --follow, status, logs, cancel, wait, resume, run by run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.slurm.conftest import Minicluster, until
+from tests.slurm.runs import bash, site, told, wait_for
+
+from saman.launcher.run_folder import RunFolder
+from saman.slurm import client, planning
+from saman.slurm import submit as slurm
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def home(minicluster: Minicluster) -> Path:
+    folder = minicluster.shared / "typed"
+    folder.mkdir()
+    return folder
+
+
+def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "saman", *words]
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+
+
+def submit(home: Path, text: str, *options: str) -> RunFolder:
+    """Submit a line of bash on one core."""
+    site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "resources.cpus_per_rank=1"]
+    done = saman(home, "submit", *site_options, "--json", *options, "--", "bash", "-c", text)
+    assert done.returncode == 0, done.stderr
+    return RunFolder.open(Path(json.loads(done.stdout)["run"]))
+
+
+def test_submit_follow_shows_the_chief_and_ends_with_the_runs_exit_code(home: Path) -> None:
+    site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "--follow"]
+    done = saman(home, "submit", *site_options, "--", "bash", "-c", "echo first; sleep 1; echo second")
+    assert done.returncode == 0 and "first\nsecond\n" in done.stdout
+    done = saman(home, "submit", *site_options, "--", "bash", "-c", "echo 'last words'; exit 4")
+    assert done.returncode == 1 and "last words\n" in done.stdout
+    assert "# failed: rank 0 on node" in done.stdout and "failed first: exit code 4" in done.stdout
+
+
+def test_a_pending_run_is_cancelled_and_resumed_and_an_ended_one_is_left_alone(home: Path) -> None:
+    run = submit(home, "exit 0", "--set", 'sbatch=["--begin=now+1hour"]')
+    refused = saman(home, "resume", run.id)
+    assert refused.returncode == 2 and "this run is queued" in refused.stderr
+    assert "waits for its begin time" in saman(home, "status", run.id).stdout
+    assert "is cancelled" in saman(home, "cancel", run.id).stdout
+    assert run.state.value == "cancelled"
+    assert saman(home, "wait", run.id).returncode == 1
+    values = (run.path / "slurm" / "cluster.yaml").read_text()
+    (run.path / "slurm" / "cluster.yaml").write_text(values.replace("--begin=now+1hour", "--begin=now"))
+    assert "continues it as attempt 1" in saman(home, "resume", run.id).stdout
+    assert saman(home, "wait", run.id, "--every", "0.5").returncode == 0, told(run)
+    assert "is completed already" in saman(home, "cancel", run.id).stdout
+    refused = saman(home, "resume", run.id)
+    assert refused.returncode == 2 and "has completed" in refused.stderr
+    assert saman(home, "cancel", "no-such-run").returncode == 2
+
+
+def test_a_running_run_is_cancelled_and_goes_on_when_resumed(home: Path) -> None:
+    run = submit(home, "echo attempt $SAMAN_ATTEMPT; [ $SAMAN_ATTEMPT -gt 1 ] || sleep 300")
+    until(lambda: any(event.kind == "rank_started" for event in run.events()), 30)
+    assert "its program runs" in saman(home, "status", run.id).stdout
+    assert "is cancelled" in saman(home, "cancel", run.id).stdout
+    assert wait_for(run, seconds=30).state == "cancelled", told(run)
+    assert "continues it as attempt 2" in saman(home, "resume", run.id).stdout
+    followed = saman(home, "logs", "-f", run.id)
+    assert (followed.returncode, followed.stdout) == (0, "attempt 1\nattempt 2\n")
+    assert json.loads(saman(home, "status", run.id, "--json").stdout)[0]["state"] == "completed"
+
+
+def test_tasks_of_an_array_are_cancelled_and_resumed_one_by_one(home: Path) -> None:
+    texts = ["[ $SAMAN_ATTEMPT -gt 1 ] || sleep 300", "exit 0", "exit 0"]
+    plans = [planning.plan(bash("array", text, home), site(), home / "runs", "main", {}) for text in texts]
+    done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=1)
+    first, second, third = (one.run for one in done)
+    until(lambda: any(event.kind == "rank_started" for event in first.events()), 30)
+    said = saman(home, "status", first.id, second.id, third.id).stdout
+    assert "only so many tasks of this array" in said and "3 runs: 1 running, 2 queued" in said
+    assert saman(home, "cancel", first.id, third.id).stdout.count("is cancelled") == 2
+    assert wait_for(second).state == "completed", told(second)  # its neighbours' end is not its own
+    assert [wait_for(run).state for run in (first, third)] == ["cancelled", "cancelled"]
+    resumed = saman(home, "resume", first.id, second.id, third.id).stdout
+    assert resumed.count("continues it") == 2 and f"{second.id}: this run has completed" in resumed
+    assert saman(home, "wait", first.id, second.id, third.id, "--every", "0.5").returncode == 0
+    assert "_" not in json.loads(saman(home, "status", first.id, "--json").stdout)[0]["job"]
+
+
+def test_nothing_typed_is_left_running(no_jobs: Minicluster) -> None:
+    assert not [job for job in client.queue().values() if job.name == "array" and not job.state.ended]
