@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 
 import typer
@@ -46,8 +47,11 @@ _EPILOG = (
 )
 
 
-def make_app() -> typer.Typer:
-    """The command line with every command."""
+def make_app(names: Iterable[str] = COMMANDS, listed: bool = False) -> typer.Typer:
+    """The command line with every command, or those of ``names``.
+
+    ``listed``: only to list them. Reading the options of all commands takes as long as importing typer.
+    """
     app = typer.Typer(
         name="saman",
         help="Train Keras models on many ranks, see honestly how they scale, publish the result.",
@@ -59,13 +63,29 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_version)
-    for name, (module, attribute) in COMMANDS.items():
+    for name in names:
+        module, attribute = COMMANDS[name]
         command = getattr(import_module(module), attribute)
-        if isinstance(command, typer.Typer):
+        if listed:
+            app.command(name, help=command.info.help if isinstance(command, typer.Typer) else command.__doc__)(_nothing)
+        elif isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
     return app
+
+
+def app_for(arguments: list[str]) -> typer.Typer:
+    """The part of the command line that ``arguments`` need."""
+    if "_SAMAN_COMPLETE" in os.environ:  # a shell completes a line that is not among the arguments
+        return make_app()
+    if arguments and arguments[0] in COMMANDS:
+        return make_app(arguments[:1])
+    return make_app(listed=arguments in ([], ["--help"], ["-h"], ["--version"]))
+
+
+def _nothing() -> None:
+    """Stands for a command that is only listed."""
 
 
 def _say_version(wanted: bool) -> None:
@@ -97,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with saman's exit code."""
     own, program = split_program(sys.argv[1:] if arguments is None else arguments)
     try:
-        make_app()(own, obj=program, prog_name="saman")
+        app_for(own)(own, obj=program, prog_name="saman")
     except UserError as error:
         say_error(error)
         sys.exit(error.exit_code)

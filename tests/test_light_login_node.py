@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 # pydantic is not among them: current typer loads it by itself when it reads an option.
 HEAVY = {
@@ -41,6 +42,21 @@ def test_asking_for_help_loads_nothing_heavy(arguments: list[str], tmp_path: Pat
     loaded = loaded_by(*arguments, cwd=tmp_path)
     assert "typer" in loaded  # the question was asked of the right process
     assert sorted(loaded & HEAVY) == []
+
+
+def test_the_list_of_commands_tells_of_each_what_its_own_help_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.main import get_command
+
+    from saman.cli.main import COMMANDS, app_for, make_app
+
+    def told(app: typer.Typer) -> dict[str, str]:
+        return {name: command.get_short_help_str(999) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+
+    assert list(told(app_for(["--help"]))) == list(COMMANDS)
+    assert told(app_for(["--help"])) == told(make_app()) == told(app_for(["no-such-command"]))
+    assert list(told(app_for(["models", "list"]))) == ["models"]
+    monkeypatch.setenv("_SAMAN_COMPLETE", "complete_bash")
+    assert told(app_for([])) == told(make_app())
 
 
 def test_a_dry_run_loads_no_tensorflow(tmp_path: Path) -> None:

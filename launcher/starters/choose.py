@@ -44,8 +44,8 @@ def choose(placement: Placement, job: Job, facts: Facts) -> tuple[str, str]:
             else ("processes", "there is no MPI here")
         )
     if facts.horovod_speaks_mpi:
-        # Measured with 2 and 4 ranks on 2 cores: 1 KB takes 1 ms over MPI and 14–26 ms over Gloo, 16 MB about the same.
-        return "mpirun", f"Horovod was built with {facts.mpi}, whose small exchanges are much faster than Gloo's"
+        # benchmarks/launcher/allreduce.py, 2 ranks on 2 quiet cores: Gloo took 2.7 to 3.9 times as long, 1 KB to 16 MB.
+        return "mpirun", f"Horovod was built with {facts.mpi}, whose exchanges were faster than Gloo's when measured"
     if facts.mpi is None:
         return "processes", "there is no mpirun here"
     return "processes", f"Horovod was not built with {facts.mpi}"
