@@ -109,7 +109,8 @@ class Window:
     ``exchange_seconds`` (communication that is not hidden; ``None`` where it was not measured). ``compiled`` marks a
     window in which a graph was traced. ``memory_bytes`` is the most that the process has held so far,
     ``memory_start_bytes`` what it held before its model was built. ``loss`` is the mean over the window's global
-    batches, from the chief alone.
+    batches, from the chief alone. ``stage`` of ``stages`` is what a process of a pipeline holds; the first counts its
+    replica's samples.
     """
 
     rank: int
@@ -128,6 +129,7 @@ class Window:
     memory_bytes: int | None = None
     memory_start_bytes: int | None = None
     stage: int | None = None
+    stages: int | None = None
     transfer_seconds: float | None = None
     bubble_seconds: float | None = None
     time: float = field(default_factory=time.time)

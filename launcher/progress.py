@@ -86,8 +86,12 @@ class Watch:
 
 
 def samples_per_second(window: Window) -> float:
-    """Throughput of all ranks over a window, from one process's measure: every rank has the same share of a batch."""
-    return window.samples / window.ranks_here * window.size / window.seconds if window.seconds > 0 else 0.0
+    """Throughput of all ranks over a window, from the first process's measure.
+
+    Every rank has the same share of a batch; of a pipeline every replica, whose first stage counts it.
+    """
+    others = window.size / window.ranks_here / (window.stages or 1)
+    return window.samples * others / window.seconds if window.seconds > 0 else 0.0
 
 
 def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, Any]:

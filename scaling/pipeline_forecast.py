@@ -162,7 +162,7 @@ def _assumptions(case: _Case, model: StepModel) -> Iterator[str]:
     off = f", points lie up to {exp(model.misfit) - 1:.1%} off" if count > 1 else ""
     yield f"{forward}; steps are {model.factor:.3g} times the model at {count} measured points{off}"
     if len(model.sizes) == 1:
-        yield f"a pass takes as long as its examples say; only micro-batches of {model.sizes[0]:g} were measured"
+        yield f"a pass takes as long as its examples say; only micro-batches of {model.sizes[0]:.3g} were measured"
     if not model.exchange.known:
         yield "no run had several replicas: summing gradients is taken to cost nothing"
     if model.stages not in case.stages:
@@ -198,9 +198,10 @@ def _prediction(case: _Case, model: StepModel, ranks: int, micro_batches: int, b
     replicas = ranks // model.stages
     seen = sorted((Point(p.ranks, 0.0, p.nodes) for _, p, _ in case.points), key=lambda one: (one.nodes, one.ranks))
     nodes = beyond(seen, ranks).nodes
-    at = (micro_batches, batch / replicas, replicas, nodes)
+    examples = batch * model.filled
+    at = (micro_batches, examples / replicas, replicas, nodes)
     seconds = model.seconds(*at)
-    rate = batch / seconds
+    rate = examples / seconds
     low, high = _interval(model, micro_batches, replicas)
     base_rate, base = _base(case, micro_batches)
     epoch = case.points[0][1].runs[0].samples_per_epoch
@@ -270,7 +271,7 @@ def _caution(model: StepModel, micro_batches: int, replicas: int, nodes: int, ba
         reasons.append(f"micro-batches are more than {_MOST_MICRO_BATCHES:g} times off those measured")
     size, smallest = batch / replicas / micro_batches, min(model.sizes)
     if size < smallest / 2:
-        reasons.append(f"micro-batches of {size:g} examples, {smallest:g} was the smallest measured")
+        reasons.append(f"micro-batches of {size:.3g} examples, {smallest:.3g} was the smallest measured")
     if nodes > 1 and max(point.nodes for point in model.points) == 1:
         reasons.append("crosses a node boundary that was never measured")
     if replicas > 1 and not model.exchange.known:

@@ -22,12 +22,15 @@ from saman.scaling.laws import Point, Shape, shape
 from saman.scaling.points import CurvePoint
 
 Array = NDArray[np.float64]
-_SAME_SIZE = 1.01  # sizes of micro-batches that differ less cannot tell cost per pass from cost per example
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured point of a pipeline: seconds per step, and per stage; ``examples`` of one replica in a step."""
+    """A measured point of a pipeline: seconds per step, and per stage.
+
+    ``examples`` are those of one replica in a step on average, ``filled`` their share of a whole ``batch``: the last
+    batch of an epoch is short.
+    """
 
     stages: int
     replicas: int
@@ -35,10 +38,16 @@ class Measured:
     micro_batches: int
     examples: float
     batch: float
+    filled: float
     step_seconds: float
     work_seconds: tuple[float, ...]
     exchange_seconds: float
     input_wait_seconds: float
+
+    @property
+    def size(self) -> float:
+        """Examples in a micro-batch of a whole batch."""
+        return self.batch / self.replicas / self.micro_batches
 
 
 def measured(point: CurvePoint) -> Measured | None:
@@ -47,13 +56,15 @@ def measured(point: CurvePoint) -> Measured | None:
     if not stages or len(stages) != run.stage_count:
         return None
     replicas = point.ranks // run.stage_count
+    examples = point.throughput.value * point.step.value
     return Measured(
         run.stage_count,
         replicas,
         point.nodes,
         run.micro_batches,
-        run.global_batch / replicas,
+        examples / replicas,
         float(run.global_batch),
+        examples / run.global_batch,
         point.step.value,
         tuple(one.busy.value + one.transfer.value for one in stages),
         float(np.mean([one.exchange.value for one in stages])),
@@ -102,6 +113,11 @@ class StepModel:
     sizes: tuple[float, ...]  # of the measured micro-batches, in examples
     points: tuple[Measured, ...]
 
+    @property
+    def filled(self) -> float:
+        """The share of a whole batch that a step has on average."""
+        return float(np.median([point.filled for point in self.points]))
+
     def seconds(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
         """Seconds of a step of ``replicas`` that each take ``examples`` in so many micro-batches."""
         each = self._each(micro_batches, examples)
@@ -129,7 +145,7 @@ def step_model(
     stages = points[0].stages
     work = tuple(_work(points, stage) for stage in range(stages))
     wait = float(np.median([point.input_wait_seconds / point.examples for point in points]))
-    sizes = tuple(sorted({point.examples / point.micro_batches for point in points}))
+    sizes = tuple(sorted({point.size for point in points}))
     exchange = _exchange(points, others)
     # backward costs twice forward, and forward once more where activations are computed again
     share = 1 / 4 if recompute else 1 / 3
@@ -149,8 +165,7 @@ def _work(points: Sequence[Measured], stage: int) -> Work:
     seconds = np.array([max(point.work_seconds[stage], 1e-12) for point in points])
     passes = np.array([float(point.micro_batches) for point in points])
     examples = np.array([point.examples for point in points])
-    size = examples / passes
-    if size.max() < _SAME_SIZE * size.min():
+    if len({point.size for point in points}) == 1:
         return Work(0.0, float(np.median(seconds / examples)))
     found, _ = nnls(np.stack([passes / seconds, examples / seconds], axis=1), np.ones(len(seconds)))
     return Work(float(found[0]), float(found[1]))

@@ -33,6 +33,7 @@ class Split:
     windows: int = 30
     window_steps: int = 4
     weak: bool = False
+    filled: float = 1.0  # the share of a batch that there is on average: the last of an epoch is short
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -43,7 +44,7 @@ class Split:
     @property
     def examples(self) -> float:
         """Of one replica in a step."""
-        return self.batch if self.weak else self.batch / self.replicas
+        return self.filled * (self.batch if self.weak else self.batch / self.replicas)
 
     def busy(self, stage: int) -> float:
         """Seconds per step."""
@@ -110,7 +111,7 @@ def _window(made: Split, rank: int, index: int, luck: float) -> dict[str, Any]:
     early = waiting / 2 if stage else 0.0
     return {
         "schema": 1, "rank": rank, "ranks_here": 1, "size": made.ranks, "step": (index + 1) * steps, "steps": steps,
-        "epoch": 1, "samples": int(made.examples * steps) if stage == 0 else 0, "seconds": seconds * steps,
+        "epoch": 1, "samples": round(made.examples * steps) if stage == 0 else 0, "seconds": seconds * steps,
         "input_wait_seconds": 0.0, "compiled": index == 0, "time": 1.7e9 + index, "stage": stage,
         "transfer_seconds": made.transfer_seconds * luck * steps, "bubble_seconds": (waiting - early) * steps,
         "exchange_seconds": (made.exchange * luck + early) * steps,

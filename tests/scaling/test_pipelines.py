@@ -16,6 +16,8 @@ from staged import MIB, Split, write_pipeline, write_pipelines
 from synthetic import Made, write_runs
 
 from saman.configs.errors import UserError
+from saman.configs.records import Window
+from saman.launcher.progress import samples_per_second
 from saman.scaling.analysis import Analysis, analyse
 from saman.scaling.drawn import figures
 from saman.scaling.pages import study_page
@@ -77,6 +79,11 @@ def test_a_stage_that_waits_for_the_others_in_its_exchange_does_not_exchange_lon
     assert raw > 1.5 * float(last.exchange[2])
     assert last.exchange == pytest.approx(first.exchange)
     assert run.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange, rel=0.02)
+
+
+def test_a_pipelines_throughput_while_it_runs_counts_replicas_and_not_ranks() -> None:
+    window = Window(0, 1, 4, 10, 10, 1, 320, 0.5, 0.0, stage=0, stages=2)
+    assert samples_per_second(window) == 2 * 320 / 0.5
 
 
 def test_the_page_and_the_tables_show_stages_and_the_grid(grid: Analysis) -> None:
@@ -181,6 +188,13 @@ def test_what_a_prediction_takes_for_granted_and_cannot_be_is_said(tmp_path: Pat
     assert "8 times the most replicas measured" in caution
     assert "the exchange of replicas was never measured" in caution
     assert all(one.speedup is None for one in ahead.predictions)
+
+
+def test_short_last_batches_are_counted_as_in_the_runs(tmp_path: Path) -> None:
+    short = replace(TWO, filled=0.9)
+    found = analyse(read_runs(write_pipelines(tmp_path / "r", [short, replace(short, replicas=2)] * 2)))
+    for one in forecast(found.drawn, [2, 4, 8]).predictions:
+        assert one.samples_per_second == pytest.approx(replace(short, replicas=one.replicas).rate, rel=0.03)
 
 
 def test_weak_scaling_gives_every_replica_the_same_examples(tmp_path: Path) -> None:

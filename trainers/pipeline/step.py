@@ -142,6 +142,7 @@ class PipelineStep:
             runner.spent = Spent()
         return {
             "stage": self.runners[0].index if len(self.runners) == 1 else None,
+            "stages": self.runners[0].how.stages if len(self.runners) == 1 else None,
             "bubble_seconds": float(np.mean([one.waiting for one in spent])),
             "transfer_seconds": float(np.mean([one.transfer for one in spent])),
             "exchange_seconds": exchange,
