@@ -155,7 +155,7 @@ def make_plan(
 
     Raises ``UserError`` or ``EnvironmentLack`` where it cannot be done.
     """
-    path, note = script_path(os.environ)
+    path, note = script_path(os.environ) if isinstance(spec, Script) else (_own_path(os.environ), None)
     inherited = clean_environment({**os.environ, "PATH": path}, Path.cwd())
     nodes = options.nodes or (this_node(),)
     placement = place(spec.resources, spec.devices_per_process, nodes)
@@ -171,21 +171,21 @@ def make_plan(
         horovod and (facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)),
     )
     start = make_start(spec.launch.starter, placement, job, facts)
-    if note and isinstance(spec, Script):
+    if note:
         start = replace(start, notes=(*start.notes, note))
     return Plan(spec, directory, placement, start, inherited, facts)
 
 
 def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> Facts:
-    """What is known of this machine; ``python`` is the interpreter whose Horovod counts."""
+    """What is known of this machine; ``python`` is the interpreter whose Horovod counts, and the MPI beside it."""
     environ = os.environ if environ is None else environ
     path = environ.get("PATH", os.defpath)
-    beside = str(Path(sys.executable).parent)
+    beside = Path(python or sys.executable).parent
     return Facts(
         python=sys.executable,
-        mpi=find_mpi(environ),
+        mpi=find_mpi(environ, beside),
         horovod=horovod_build(python),
-        horovodrun=shutil.which("horovodrun", path=os.pathsep.join([beside, path])),
+        horovodrun=shutil.which("horovodrun", path=os.pathsep.join([str(beside), path])),
         srun=shutil.which("srun", path=path),
         in_allocation="SLURM_JOB_ID" in environ,
         is_root=os.geteuid() == 0,
@@ -203,6 +203,12 @@ def script_path(environ: Mapping[str, str]) -> tuple[str, str | None]:
     if "VIRTUAL_ENV" in environ or "CONDA_PREFIX" in environ or beside in path.split(os.pathsep):
         return path, None
     return beside + os.pathsep + path, f"no environment is active; python is {beside}/python"
+
+
+def _own_path(environ: Mapping[str, str]) -> str:
+    """PATH with saman's own environment first: horovodrun takes the first mpirun, and it must be Horovod's."""
+    path, beside = environ.get("PATH", os.defpath).split(os.pathsep), str(Path(sys.executable).parent)
+    return os.pathsep.join([beside, *(entry for entry in path if entry != beside)])
 
 
 def _program(spec: Experiment | Script, run: Path, path: str) -> tuple[tuple[str, ...], bool, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.experiment import Resources
+from saman.configs.experiment import Experiment, Resources
 from saman.launcher.horovod_build import HorovodBuild, horovod_build, read_build
+from saman.launcher.local import Options, gather_facts, make_plan, script_path
 from saman.launcher.machine import Node
 from saman.launcher.mpi import Flavour, Mpi, find_mpi, parse_version
 from saman.launcher.placement import Placement, place
@@ -28,6 +30,10 @@ INTEL = Mpi(Flavour.INTEL, (2021, 18, 1), "/env/bin/mpirun")
 BOTH = HorovodBuild("openmpi", gloo=True)
 FACTS = Facts("/env/bin/python", OPEN_MPI_4, BOTH, "/env/bin/horovodrun")
 JOB = Job(Path("/runs/a/1"), 1, ("python", "train.py"), {"COLOUR": "red, green"})
+
+EXPERIMENT = Experiment.model_validate(
+    {"name": "tiny", "model": {"build": "mlp"}, "data": {"source": "digits"}, "train": {"global_batch_size": 24}}
+)
 
 
 def _placement(ranks: int = 2, nodes: int = 1, cores: int = 8) -> Placement:
@@ -197,3 +203,25 @@ def test_bash_reads_every_command_as_it_was_meant(arguments: list[str], variable
     assert "\0".join(arguments).encode() + b"\0" in done.stdout
     assert shlex.split(command.text())[-len(arguments) :] == arguments
     assert subprocess.run(["bash", "-nc", Start("x", (command,)).text(Path("/", folder))], check=False).returncode == 0
+
+
+def _tool(folder: Path, name: str, says: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+    (folder / name).chmod(0o755)
+    return folder
+
+
+def test_another_environments_mpirun_is_taken_for_its_own_scripts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = _tool(tmp_path / "theirs" / "bin", "mpirun", "mpirun (Open MPI) 5.0.11")
+    monkeypatch.setenv("PATH", f"{theirs}:{os.environ['PATH']}")
+    monkeypatch.setenv("CONDA_PREFIX", str(theirs.parent))
+    found = gather_facts(str(theirs / "python"))
+    assert found.mpi and found.mpi.mpirun == str(theirs / "mpirun")
+    ours = Path(sys.executable).parent
+    script, _ = script_path(os.environ)
+    assert script.split(":")[0] == str(theirs)
+    plan = make_plan(EXPERIMENT, tmp_path, (), Options(runs_dir=tmp_path))  # horovodrun takes the first mpirun on PATH
+    assert plan.environment["PATH"].split(":")[:2] == [str(ours), str(theirs)]
