@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from saman.pipeline.cost import speedup
-from saman.scaling.communication import HIERARCHICAL
+from saman.scaling.communication import HIERARCHICAL, exchange_in_steps
 from saman.scaling.laws import Point, Shape, shape
 from saman.scaling.points import CurvePoint
 
@@ -192,6 +192,4 @@ def _exchange(points: Sequence[Measured], others: Sequence[Measured]) -> Exchang
 
 def _unit(at: Shape, name: str) -> Array:
     """What one second of a parameter of the hierarchical allreduce adds to an exchange."""
-    from saman.scaling.communication import exchange_in_steps
-
     return exchange_in_steps(at, {name: 1.0}, hierarchical=True)
