@@ -74,7 +74,8 @@ def look(runs: Sequence[RunFolder], settle: bool = True) -> list[Status]:
     With ``settle``, an end that Slurm alone knows of is written into the run folder, so that others see it too.
     """
     events = [run.events() for run in runs]
-    jobs = {job for one in events for job in jobs_of(one)}
+    open_ended = [one for one in events if state_of(one) not in (State.COMPLETED, State.CANCELLED)]
+    jobs = {job for one in open_ended for job in jobs_of(one)}
     view = slurm_view(jobs)
     now = time.time()
     found = []
@@ -87,7 +88,7 @@ def look(runs: Sequence[RunFolder], settle: bool = True) -> list[Status]:
 
 
 def slurm_view(jobs: Iterable[str]) -> SlurmView:
-    """Ask Slurm for these jobs; accounting only for those that the controller no longer knows."""
+    """Ask Slurm for these jobs; accounting only for those that have ended or that the controller no longer knows."""
     wanted = set(jobs)
     if not wanted or not client.available("squeue"):
         return SlurmView({}, None, reachable=False)
@@ -95,8 +96,8 @@ def slurm_view(jobs: Iterable[str]) -> SlurmView:
         queued = client.queue()
     except EnvironmentLack:
         return SlurmView({}, client.accounting(wanted), reachable=False)
-    missing = wanted - set(queued)
-    return SlurmView(queued, client.accounting(missing) if missing else None, reachable=True)
+    over = {job for job in wanted if job not in queued or queued[job].state.ended}
+    return SlurmView(queued, client.accounting(over) if over else None, reachable=True)
 
 
 def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> Status:
@@ -223,7 +224,8 @@ def _settle(run: RunFolder, events: Sequence[Event], status: Status) -> None:
     ended = status.state in ("failed", "cancelled")
     if ended and not state_of(events).ended:
         with contextlib.suppress(OSError):
-            run.append(status.state, "slurm", reason=status.detail, job=status.job)
+            code = {} if status.exit_code is None else {"exit_code": status.exit_code}
+            run.append(status.state, "slurm", reason=status.detail, job=status.job, **code)
 
 
 def _clock(moment: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, script, site, standing, submitted, told, wait_for
 
 from saman.configs.errors import UserError
+from saman.configs.loading import load_experiment
 from saman.launcher.rank_record import RankRecord
 from saman.launcher.run_folder import RunFolder
 from saman.slurm import client, planning
@@ -113,6 +115,56 @@ def test_ranks_run_in_the_image_where_the_site_has_containers_only(minicluster: 
     options = (run.path / "options").read_text().splitlines()
     assert options[:4] == ["exec", "--bind", "/a b:/c:ro", "--bind"] and image in options
     assert not list(minicluster.shared.rglob("PWNED"))
+
+
+def test_the_sites_modules_are_loaded_and_one_that_is_missing_is_named(minicluster: Minicluster) -> None:
+    if not any(Path(file).is_file() for file in ("/etc/profile.d/modules.sh", "/etc/profile.d/lmod.sh")):
+        pytest.skip("no Environment Modules or Lmod here (apt-get install environment-modules)")
+    folder = minicluster.shared / "modules of 'ours'"
+    (folder / "tool").mkdir(parents=True)
+    text = '#%Module1.0\nsetenv TOOL_SAYS "from the module"\nprepend-path PATH /opt/tool\n'
+    (folder / "tool" / "1.0").write_text(text)
+    modules = {"purge": True, "use": [str(folder)], "load": ["tool/1.0"]}
+    text = 'echo "$TOOL_SAYS, ${PATH%%:*}"'
+    cluster = site(software={"modules": modules, "python": sys.executable})
+    loaded = submitted(bash("modules", text, minicluster.shared), cluster, minicluster.shared).run
+    cluster = site(software={"modules": {**modules, "load": ["tool/2.0"]}, "python": sys.executable})
+    missing = submitted(bash("no-module", text, minicluster.shared), cluster, minicluster.shared)
+    assert wait_for(loaded).state == "completed", told(loaded)
+    assert loaded.attempt(1).log(0).read_text() == "from the module, /opt/tool\n"
+    until(lambda: client.queue()[missing.job].state.ended, 20)
+    assert "saman: module load tool/2.0 failed on node" in (missing.run.path / "slurm" / "job.out").read_text()
+    until(lambda: (client.accounting([missing.job]) or {})[missing.job].code == 3, 20)
+
+
+@pytest.mark.parametrize("dialect", ["gres", "gpus-per-node", "gpus-per-task"])
+def test_every_rank_records_the_gpus_that_the_job_has_on_its_node(minicluster: Minicluster, dialect: str) -> None:
+    cluster = site(gpus={"request": dialect, "typed": True})
+    text = 'echo "$CUDA_VISIBLE_DEVICES"; sleep 1'
+    spec = bash(f"gpus-{dialect}", text, minicluster.shared, nodes=2, ranks_per_node=2, gpus_per_rank=1)
+    done = submitted(spec, cluster, minicluster.shared)
+    shown = client.show_job(done.job)
+    assert shown["TresPerTask" if dialect == "gpus-per-task" else "TresPerNode"] == {
+        "gres": "gres:gpu:fake:2", "gpus-per-node": "gres:gpu:fake:2", "gpus-per-task": "gres:gpu:fake:1",
+    }[dialect]  # fmt: skip
+    assert wait_for(done.run).state == "completed", told(done.run)
+    attempt = done.run.attempt(1)
+    for rank in range(4):  # programs choose theirs by local rank among the node's
+        record = RankRecord.read(attempt.rank_record(rank))
+        assert record is not None and len(set(record.gpus)) == 2, record
+        assert attempt.log(rank).read_text() == ",".join(record.gpus) + "\n"
+
+
+def test_a_rank_of_an_experiment_gets_its_own_gpu_where_requests_are_per_task(minicluster: Minicluster) -> None:
+    changes = ["model.build=mlp", "resources.nodes=2", "resources.ranks_per_node=2", "resources.gpus_per_rank=1",
+               "resources.cpus_per_rank=1", "resources.memory_per_rank=1G", "train.strategy=horovod"]  # fmt: skip
+    spec = load_experiment("quickstart", ["name=own-gpu", *changes]).experiment
+    cluster = site(gpus={"request": "gpus-per-task", "typed": True})
+    run = submitted(spec, cluster, minicluster.shared).run
+    until(lambda: _kinds(run, [("rank_started", 1)] * 4), 60)
+    list(cancel_runs([run]))
+    found = {(event.facts["node"], *event.facts["gpus"]) for event in run.events() if event.kind == "rank_started"}
+    assert len(found) == 4 and all(len(one) == 2 for one in found), found
 
 
 def test_a_failing_rank_is_named_with_its_exit_code(minicluster: Minicluster) -> None:
