@@ -176,6 +176,15 @@ def test_other_numbers_of_stages_follow_the_shares_of_the_profile(grid: Analysis
     assert none.left_out == ("pipeline, 4 stages: the layers were not measured",)
 
 
+def test_an_exchange_never_measured_is_the_part_of_the_gradients_that_a_stage_has(tmp_path: Path) -> None:
+    runs = [*[replace(ONE, replicas=n, gradient_bytes=16e6) for n in (1, 2, 4)], TWO]
+    found = analyse(read_runs(write_pipelines(tmp_path / "r", runs * 2)))
+    [two] = forecast(found.drawn, [4], [4], [2]).predictions
+    [four] = forecast(found.drawn, [8], [4], [4], lambda runs, stages: (1.0,) * 4).predictions
+    assert two.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange, rel=0.05)
+    assert four.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange / 2, rel=0.05)
+
+
 def test_what_a_prediction_takes_for_granted_and_cannot_be_is_said(tmp_path: Path) -> None:
     found = analyse(read_runs(write_pipelines(tmp_path / "r", [TWO] * 2)))
     ahead = forecast(found.drawn, [3, 6, 16], [4, 32], [2])
