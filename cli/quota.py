@@ -11,7 +11,8 @@ import typer
 if TYPE_CHECKING:
     from saman.configs.cluster import Cluster
     from saman.configs.experiment import Experiment
-    from saman.slurm.quota import Finding, Standing
+    from saman.slurm.limits import Standing
+    from saman.slurm.quota import Finding
     from saman.slurm.request import Choice
 
 
@@ -30,7 +31,8 @@ def quota(
 ) -> None:
     """Show the limits of your account and QOS, what is used, and what an experiment would need."""
     from saman.configs.cluster import load_cluster
-    from saman.slurm import quota as limits
+    from saman.slurm import limits
+    from saman.slurm.quota import judge
     from saman.slurm.request import choose
 
     site = load_cluster(cluster)
@@ -40,15 +42,16 @@ def quota(
     findings = []
     if where and choices:
         requests = [choice.request for choice in choices]
-        findings = limits.judge(standing.limits, requests, where.cores_per_node, where.gpu_type, threshold)
+        findings = judge(standing.limits, requests, where.cores_per_node, where.gpu_type, threshold)
     needs = _needs(choices)
     if as_json:
         typer.echo(json.dumps(_facts(standing, needs, findings), indent=2))
         return
     _show(standing)
     if choices:
+        runs = "1 run needs" if len(choices) == 1 else f"{len(choices)} runs need"
         typer.echo(
-            f"{len(choices)} runs need {needs['node_hours']:.4g} node-hours, {needs['gpu_hours']:.4g} GPU-hours, "
+            f"{runs} {needs['node_hours']:.4g} node-hours, {needs['gpu_hours']:.4g} GPU-hours, "
             f"at most {needs['cost']:.4g} in the unit of the cluster file"
         )
         for finding in findings:

@@ -160,9 +160,12 @@ def _submit(plan: Plan, site: Cluster, partition: str | None, runs_dir: Path, as
     from saman.slurm.snapshot import code_copy
 
     submitted: list[Any] = []
+    said: list[str] = []
 
     def send(wanted: Sequence[PlannedRun]) -> None:
         planned = [planning.plan(one.loaded.experiment, site, runs_dir, partition) for one in wanted]
+        for name in {one.choice.partition.name for one in planned}:
+            said.extend(planning.check_limits(*[one for one in planned if one.choice.partition.name == name]))
         code_path = wanted[0].loaded.code_path
         copy = code_copy(wanted[0].loaded.experiment, code_path, runs_dir)
         make = lambda one: slurm.create_run(one, code_path, copy)  # noqa: E731
@@ -173,6 +176,8 @@ def _submit(plan: Plan, site: Cluster, partition: str | None, runs_dir: Path, as
         runs = [{"run": str(one.run.path), "job": one.job} for one in submitted]
         typer.echo(json.dumps({"runs": runs}, indent=2))
         return
+    for sentence in said:
+        typer.echo(sentence)
     for one in submitted:
         typer.echo(f"job {one.job}: {one.run.path}")
     typer.echo(f"{len(submitted)} runs submitted; saman status shows how they are, saman report what they say")

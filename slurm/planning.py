@@ -13,7 +13,7 @@ from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.experiment import Experiment
 from saman.configs.names import clock
 from saman.configs.script import Script
-from saman.slurm import client, quota
+from saman.slurm import client, limits, quota
 from saman.slurm.refusals import refusal
 from saman.slurm.request import MIB, Choice, choose
 from saman.slurm.script import Job, render
@@ -71,11 +71,11 @@ def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
         )
 
 
-def check_limits(plan: Plan, count: int = 1) -> list[str]:
-    """Warnings from quotas; raises ``UserError`` where a limit forbids the job for ever."""
-    partition, request = plan.choice.partition, plan.choice.request
-    standing = quota.standing(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
-    findings = quota.judge(standing.limits, [request] * count, partition.cores_per_node, partition.gpu_type)
+def check_limits(plan: Plan, *more: Plan) -> list[str]:
+    """Warnings from quotas for jobs on one partition; raises ``UserError`` where a limit forbids one for ever."""
+    partition, requests = plan.choice.partition, [one.choice.request for one in (plan, *more)]
+    mine = limits.standing(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
+    findings = quota.judge(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
     never = [finding for finding in findings if finding.verdict is quota.Verdict.NEVER]
     if never:
         errors = [UserError(finding.sentence(), where="quota") for finding in never]

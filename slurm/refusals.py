@@ -59,6 +59,8 @@ _REFUSALS = (
         "try again in a moment; `sinfo` tells when",
     ),
     ("Socket timed out", "Slurm's controller does not answer in time", "try again in a moment; `sinfo` tells when"),
+    ("Invalid node name", "a node that is to be avoided or taken does not exist here", "`sinfo -N` lists the nodes"),
+    ("Invalid license", "the licences that the cluster file asks for do not exist", "`scontrol show lic` lists them"),
     (
         "accounting/QOS policy",
         "a limit of your account or QOS forbids it",

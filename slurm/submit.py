@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import time
@@ -54,6 +55,8 @@ def submit(
     except BaseException:
         if run.state.value == "created":
             shutil.rmtree(run.path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other runs are in there
+                run.path.parent.rmdir()
         raise
 
 

@@ -13,12 +13,14 @@ from saman.configs.loading import shipped
 from saman.configs.problems import validated
 from saman.configs.records import Event
 from saman.configs.script import Script
+from saman.launcher.run_folder import RunFolder
 from saman.launcher.starters.start import Command, Start
-from saman.slurm import life, quota, states
+from saman.slurm import life, limits, quota, states
 from saman.slurm.allocation import allocation, cpus_per_node
-from saman.slurm.client import clean_environment, fields_of
+from saman.slurm.client import RecordedJob, clean_environment, fields_of
 from saman.slurm.container import contained
 from saman.slurm.discover import cluster_yaml, describe
+from saman.slurm.follow import SlurmView, Status, status_of
 from saman.slurm.life import Begin, Cause
 from saman.slurm.preflight import by_node, odd_ones, option
 from saman.slurm.refusals import refusal
@@ -134,7 +136,7 @@ QOS=slow(4) MaxWallPJ=1 Account Limits= User Limits=
 def test_only_the_limits_that_count_for_me_are_read() -> None:
     found = {
         (one.owner, one.name, one.resource): (one.amount, one.used)
-        for one in quota.read_limits(LIMITS, "a", ["fast"], 7)
+        for one in limits.read_limits(LIMITS, "a", ["fast"], 7)
     }
     assert found == {
         ("account root", "GrpTRES", "gres/gpu"): (16, 4),
@@ -149,8 +151,8 @@ def test_only_the_limits_that_count_for_me_are_read() -> None:
 
 
 def test_a_request_is_held_against_limits_with_their_value_and_the_need() -> None:
-    limits = quota.read_limits(LIMITS, "a", ["fast"], 7)
-    findings = quota.judge(limits, [Request(2, 1, 4, 0, None, 3600, False)] * 2, 8)
+    found = limits.read_limits(LIMITS, "a", ["fast"], 7)
+    findings = quota.judge(found, [Request(2, 1, 4, 0, None, 3600, False)] * 2, 8)
     by_name = {(one.limit.owner, one.limit.name): one for one in findings}
     assert by_name["QOS fast", "MaxWallPJ"].verdict is quota.Verdict.NEVER
     assert "allows 0:05 h in one job (MaxWallPJ); this needs 1:00 h" in by_name["QOS fast", "MaxWallPJ"].sentence()
@@ -248,7 +250,7 @@ def test_a_first_cluster_file_is_one_that_loads() -> None:
     nodes = ["gpu|64|512000|10|gpu:a100:4(S:0-1)", "gpu|128|1024000|2|gpu:a100:8", "cpu|48|190000+|100|(null)"]
     shown = [fields_of("PartitionName=gpu MaxNodes=4 MaxTime=1-00:00:00 OverSubscribe=EXCLUSIVE")]
     mpi = Answer(0, "MPI plugin types are...\n\tpmix\n\tpmi2\n", "")
-    site = describe("Alps", nodes, shown, quota.Standing("phys", ("normal",), (), True), mpi)
+    site = describe("Alps", nodes, shown, limits.Standing("phys", ("normal",), (), True), mpi)
     loaded = validated(Cluster, yaml12.parse(cluster_yaml(site), "x"), "x")
     gpu, cpu = loaded.partitions
     assert (gpu.cores_per_node, gpu.gpus_per_node, gpu.gpu_type, gpu.max_nodes) == (64, 4, "a100", 4)
@@ -264,3 +266,41 @@ def test_a_slow_node_stands_out_and_a_noisy_one_does_not() -> None:
     assert odd_ones(by_node(sound)) == []
     found = odd_ones(by_node([*sound, rank("n9", 0.020)]))
     assert [one.node for one in found] == ["n9"] and option(found) == "--exclude n9"
+
+
+def _seen(run: RunFolder, quiet: float, view: SlurmView) -> Status:
+    """Where the run stands ``quiet`` seconds after its last event."""
+    events = run.events()
+    return status_of(run, events, view, events[-1].time + quiet)
+
+
+def test_a_job_that_slurm_no_longer_knows_has_vanished_once_it_has_been_silent_for_long(tmp_path: Path) -> None:
+    from saman.slurm.queued import record_queued
+
+    folder = RunFolder.create(tmp_path, run())
+    record_queued(folder, "7", "site", "submitter")
+    folder.append("attempt_started", "supervisor", 1)
+    nothing = SlurmView({}, {}, reachable=True)
+    assert _seen(folder, 30, nothing).state == "running"  # squeue lags too
+    vanished = _seen(folder, 200, nothing)
+    assert vanished.state == "vanished" and vanished.over and "no longer knows job 7" in vanished.detail
+    away = _seen(folder, 200, SlurmView({}, None, reachable=False))
+    assert away.state == "running" and "cannot be asked from here" in away.detail
+
+
+def test_accounting_that_lags_behind_the_end_of_a_job_is_waited_for(tmp_path: Path) -> None:
+    from saman.slurm.queued import record_queued
+
+    folder = RunFolder.create(tmp_path, run())
+    record_queued(folder, "7_1", "site", "submitter")
+    folder.append("attempt_started", "supervisor", 1)
+
+    def recorded(state: JobState) -> SlurmView:
+        return SlurmView({}, {"7_1": RecordedJob("7_1", state, 1, 0, None, "n1")}, reachable=True)
+
+    lagging = _seen(folder, 200, recorded(JobState.RUNNING))  # not in squeue any more
+    assert (lagging.state, lagging.detail) == ("running", "job 7_1 is ending")
+    assert _seen(folder, 5, recorded(JobState.FAILED)).state == "running"  # the job's last events may still come
+    ended = _seen(folder, 200, recorded(JobState.FAILED))
+    assert (ended.state, ended.exit_code) == ("failed", 1)
+    assert "preempted and not requeued" in _seen(folder, 200, recorded(JobState.PREEMPTED)).detail
