@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, hypot, log2, sqrt
@@ -11,11 +10,11 @@ from saman.scaling.analysis import Curve, beyond
 from saman.scaling.estimates import Rows
 from saman.scaling.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, calibrate
 from saman.scaling.laws import Point
+from saman.scaling.pipeline_cases import Case, base_of, batch_of, cases_of, throughput_of
 from saman.scaling.pipeline_check import PipelineCalibration, calibrate_pipelines
-from saman.scaling.points import CurvePoint
 from saman.scaling.published import read_tracks
 from saman.scaling.results import Run
-from saman.scaling.staged_steps import Measured, StepModel, Work, measured, step_model
+from saman.scaling.staged_steps import StepModel, Work, step_model
 
 _LEAST_DOUBLINGS = 0.25
 _MOST_MICRO_BATCHES = 8.0  # the published rows reach from 4 to 32
@@ -62,21 +61,6 @@ def forecast_rows(found: PipelineForecast) -> Rows:
     return [asdict(one) for one in found.predictions]
 
 
-@dataclass(frozen=True)
-class _Case:
-    """Curves of pipelines that differ in stages and micro-batches alone, with their points."""
-
-    label: str
-    points: tuple[tuple[Curve, CurvePoint, Measured], ...]
-
-    @property
-    def stages(self) -> list[int]:
-        return sorted({seen.stages for _, _, seen in self.points})
-
-    def of(self, stages: int) -> list[tuple[Curve, CurvePoint, Measured]]:
-        return [one for one in self.points if one[2].stages == stages]
-
-
 def forecast(
     curves: Sequence[Curve],
     ranks: Sequence[int] | None = None,
@@ -91,7 +75,7 @@ def forecast(
     found: list[PipelinePrediction] = []
     assumes: list[str] = []
     left_out: list[str] = []
-    for case in _cases(curves):
+    for case in cases_of(curves):
         for count in stages or case.stages:
             model = _model(case, count, shares)
             if isinstance(model, str):
@@ -111,29 +95,7 @@ def forecast(
     )
 
 
-def _cases(curves: Sequence[Curve]) -> list[_Case]:
-    cases: dict[str, list[tuple[Curve, CurvePoint, Measured]]] = {}
-    for curve in curves:
-        seen = [(curve, point, one) for point in curve.points if (one := measured(point)) is not None]
-        if curve.group.strategy == "pipeline" and seen:
-            cases.setdefault(_key(curve), []).extend(seen)
-    return [_Case(_label(points[0][0]), tuple(points)) for points in cases.values()]
-
-
-def _key(curve: Curve) -> str:
-    """Everything that must be alike in the curves that one model is made from."""
-    apart = ("train.pipeline.stages", "train.pipeline.cuts", "train.micro_batches")
-    same = {key: value for key, value in curve.group.settings.items() if key not in apart}
-    run = curve.group.runs[0]
-    batch = run.batch_per_rank or run.global_batch
-    return str((sorted((key, str(value)) for key, value in same.items()), curve.group.scaling, batch))
-
-
-def _label(curve: Curve) -> str:
-    return re.sub(r" (stages|micro batches) \d+\b", "", curve.label)
-
-
-def _model(case: _Case, stages: int, shares: Shares | None) -> StepModel | str:
+def _model(case: Case, stages: int, shares: Shares | None) -> StepModel | str:
     """The model of so many stages, or why there is none."""
     run = case.points[0][1].runs[0]
     order = str(run.settings.get("train.pipeline.order") or "1f1b")
@@ -156,7 +118,7 @@ def _model(case: _Case, stages: int, shares: Shares | None) -> StepModel | str:
     return replace(model, stages=stages, work=work, exchange=replace(model.exchange, parameters=parameters))
 
 
-def _assumptions(case: _Case, model: StepModel) -> Iterator[str]:
+def _assumptions(case: Case, model: StepModel) -> Iterator[str]:
     forward = f"{model.forward_share:.0%} of a stage's busy time is forward"
     count = len(model.points)
     off = f", points lie up to {exp(model.misfit) - 1:.1%} off" if count > 1 else ""
@@ -170,7 +132,7 @@ def _assumptions(case: _Case, model: StepModel) -> Iterator[str]:
 
 
 def _asked(
-    case: _Case, model: StepModel, ranks: Sequence[int] | None, micro_batches: Sequence[int] | None
+    case: Case, model: StepModel, ranks: Sequence[int] | None, micro_batches: Sequence[int] | None
 ) -> Iterator[PipelinePrediction | str]:
     most = max(point.replicas for point in model.points)
     wanted = ranks or [times * most * model.stages for times in (2, 4)]
@@ -179,7 +141,7 @@ def _asked(
             if total % model.stages:
                 yield f"{total} ranks hold no whole number of replicas"
                 continue
-            batch = _batch(case, total)
+            batch = batch_of(case, total)
             parts = total // model.stages * count
             if batch % parts:
                 split = f"{total // model.stages} replicas × {count} micro-batches"
@@ -188,13 +150,7 @@ def _asked(
             yield _prediction(case, model, total, count, batch)
 
 
-def _batch(case: _Case, ranks: int) -> float:
-    """Examples of all ranks in a step."""
-    run = case.points[0][1].runs[0]
-    return float(run.batch_per_rank * ranks if run.batch_per_rank else run.global_batch)
-
-
-def _prediction(case: _Case, model: StepModel, ranks: int, micro_batches: int, batch: float) -> PipelinePrediction:
+def _prediction(case: Case, model: StepModel, ranks: int, micro_batches: int, batch: float) -> PipelinePrediction:
     replicas = ranks // model.stages
     seen = sorted((Point(p.ranks, 0.0, p.nodes) for _, p, _ in case.points), key=lambda one: (one.nodes, one.ranks))
     nodes = beyond(seen, ranks).nodes
@@ -203,9 +159,9 @@ def _prediction(case: _Case, model: StepModel, ranks: int, micro_batches: int, b
     seconds = model.seconds(*at)
     rate = examples / seconds
     low, high = _interval(model, micro_batches, replicas)
-    base_rate, base = _base(case, micro_batches)
+    base_rate, base = base_of(case, micro_batches)
     epoch = case.points[0][1].runs[0].samples_per_epoch
-    known = _known(case, model.stages, replicas, micro_batches, batch)
+    known = throughput_of(case, model.stages, replicas, micro_batches, batch)
     return PipelinePrediction(
         series=case.label,
         stages=model.stages,
@@ -243,22 +199,6 @@ def _interval(model: StepModel, micro_batches: int, replicas: int) -> tuple[floa
 def calibrations() -> tuple[PipelineCalibration, Calibration | None]:
     """What intervals rest on: published pipelines, and published data parallelism for the replicas."""
     return calibrate_pipelines(), calibrate(tuple(read_tracks()), NOMINAL)
-
-
-def _base(case: _Case, micro_batches: int) -> tuple[float | None, str | None]:
-    """Throughput of the base case with the nearest number of micro-batches, and its name."""
-    based = [(curve, point) for curve, point, _ in case.points if point.speedup is not None]
-    if not based:
-        return None, None
-    curve, point = min(based, key=lambda one: abs(log2(one[1].runs[0].micro_batches / micro_batches)))
-    assert point.speedup is not None
-    return point.throughput.value / point.speedup.value, curve.base
-
-
-def _known(case: _Case, stages: int, replicas: int, micro_batches: int, batch: float) -> float | None:
-    asked = (replicas, micro_batches, batch)
-    mine = [p for _, p, seen in case.of(stages) if (seen.replicas, seen.micro_batches, seen.batch) == asked]
-    return mine[0].throughput.value if mine else None
 
 
 def _caution(model: StepModel, micro_batches: int, replicas: int, nodes: int, batch: float) -> str | None:
