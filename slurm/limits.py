@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -66,6 +66,24 @@ def read_limits(text: str, account: str | None, qos: Iterable[str], uid: int) ->
             name = re.sub(r"\(\d+\)$", "", line.split(" ", 1)[0].removeprefix("QOS="))
             if name in wanted:
                 found += _limits(f"QOS {name}", client.fields_of(_mine(line, account, uid)))
+    return found
+
+
+_PER_USER = ("MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU", "MaxJobsPA", "MaxSubmitJobsPA", "MaxTRESPA")
+
+
+def unused_limits(text: str, known: Iterable[Limit]) -> list[Limit]:
+    """Limits per user and account in the output of ``sacctmgr -nP show qos format=Name,…`` that are not ``known``.
+
+    The controller does not tell them before the first job under a QOS; nothing of them is used then.
+    """
+    have = {(one.owner, one.name, one.resource) for one in known}
+    found = []
+    for line in text.splitlines():
+        name, *values = line.split("|")
+        for limit in _limits(f"QOS {name}", dict(zip(_PER_USER, values, strict=False))):
+            if (limit.owner, limit.name, limit.resource) not in have:
+                found.append(replace(limit, used=0.0))
     return found
 
 
@@ -139,7 +157,12 @@ def standing(account: str | None, qos: str | None, partition: str | None = None)
     answer = client.ask(["scontrol", "-o", "show", "assoc_mgr", "flags=assoc,qos"])
     if answer.code != 0 or "Association Records" not in answer.out:
         return Standing(account, tuple(names), (), False)
-    return Standing(account, tuple(names), tuple(read_limits(answer.out, account, names, uid)), True)
+    found = read_limits(answer.out, account, names, uid)
+    if names:
+        columns = ",".join(["Name", *_PER_USER])
+        listed = client.ask(["sacctmgr", "-n", "-P", "show", "qos", ",".join(names), f"format={columns}"])
+        found += unused_limits(listed.out, found) if listed.code == 0 else []
+    return Standing(account, tuple(names), tuple(found), True)
 
 
 def _defaults(account: str | None) -> tuple[str | None, str | None]:

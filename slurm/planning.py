@@ -72,13 +72,13 @@ def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
 
 
 def check_limits(plan: Plan, *more: Plan) -> list[str]:
-    """Warnings from quotas for jobs on one partition; raises ``UserError`` where a limit forbids one for ever."""
+    """Warnings from quotas for jobs on one partition; raises ``UserError`` where a limit forbids one."""
     partition, requests = plan.choice.partition, [one.choice.request for one in (plan, *more)]
     mine = limits.standing(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
     findings = quota.judge(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
-    never = [finding for finding in findings if finding.verdict is quota.Verdict.NEVER]
-    if never:
-        errors = [UserError(finding.sentence(), where="quota") for finding in never]
+    refused = [one for one in findings if one.verdict in (quota.Verdict.NEVER, quota.Verdict.REFUSED)]
+    if refused:
+        errors = [UserError(finding.sentence(), where="quota") for finding in refused]
         raise UserError(errors[0].problem, where="quota", remedy="ask for less, or name another QOS or account in the "
                         "cluster file; --ignore-limits submits all the same", others=errors[1:])  # fmt: skip
     notable = (quota.Verdict.WAITS, quota.Verdict.TIGHT)

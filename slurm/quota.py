@@ -16,6 +16,7 @@ class Verdict(str, Enum):
     FITS = "fits"
     TIGHT = "tight"  # above the threshold, once the request is added to what is used
     WAITS = "waits"  # until others have ended, or a budget is renewed
+    REFUSED = "refused"  # Slurm takes no more jobs than these at a time
     NEVER = "never"  # more than the limit by itself
 
 
@@ -35,6 +36,7 @@ class Finding:
         consequence = {
             Verdict.NEVER: "so it would never start",
             Verdict.WAITS: "so it would wait",
+            Verdict.REFUSED: "so Slurm would refuse it now",
             Verdict.TIGHT: f"which makes {100 * ((limit.used or 0) + self.need) / limit.amount:.0f} % of it",
             Verdict.FITS: "which fits",
         }[self.verdict]
@@ -84,7 +86,7 @@ def judge(
         need = single if counts_alone else together.get(limit.resource, 0.0)
         if need:
             found.append(Finding(limit, need, _verdict(limit, need, single, threshold)))
-    order = [Verdict.NEVER, Verdict.WAITS, Verdict.TIGHT, Verdict.FITS]
+    order = [Verdict.NEVER, Verdict.REFUSED, Verdict.WAITS, Verdict.TIGHT, Verdict.FITS]
     return sorted(found, key=lambda finding: order.index(finding.verdict))
 
 
@@ -93,7 +95,7 @@ def _verdict(limit: Limit, need: float, single: float, threshold: float) -> Verd
         return Verdict.NEVER
     total = (limit.used or 0.0) + need
     if total > limit.amount:
-        return Verdict.WAITS
+        return Verdict.REFUSED if limit.resource == "submit" else Verdict.WAITS
     tight = limit.scope not in (Scope.JOB, Scope.NODE) and total > threshold * limit.amount
     return Verdict.TIGHT if tight else Verdict.FITS
 

@@ -77,7 +77,7 @@ def refusal(stderr: str, asked: dict[str, str]) -> tuple[str, str | None]:
     limit = next((match for word in re.findall(r"\w+", stderr) if (match := LIMIT.fullmatch(word))), None)
     if limit is not None:
         return (
-            f"Slurm refuses the job, because it {limit_sentence(limit)}",
+            f"Slurm refuses the job, because {f'it {limit_sentence(limit)}'.removeprefix('it waits because ')}",
             "`saman quota --cluster …` shows the limits",
         )
     for needle, sentence, remedy in _REFUSALS:

@@ -133,7 +133,16 @@ def submit_many(
     for one in plans:
         key = (one.cluster, one.choice.partition.name, one.choice.request, one.spec.name, one.runs_dir)
         groups.setdefault(tuple(map(repr, key)), []).append(one)
-    return [done for group in groups.values() for done in _array(group, make_run, concurrency)]
+    done: list[Submitted] = []
+    for group in groups.values():
+        try:
+            done += _array(group, make_run, concurrency)
+        except UserError as error:
+            if not done:
+                raise
+            taken = f"the {len(done)} runs before it are submitted; the same command submits the rest later"
+            raise type(error)(error.problem, where=error.where, remedy=taken, others=error.others) from None
+    return done
 
 
 def _array(group: Sequence[Plan], make_run: Callable[[Plan], RunFolder], concurrency: int | None) -> list[Submitted]:

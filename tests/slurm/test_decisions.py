@@ -119,7 +119,8 @@ def test_refusals_name_what_was_asked_for() -> None:
     )
     text = "sbatch: error: Batch job submission failed: Invalid qos specification"
     assert "the QOS express does not exist" in refusal(text, {**asked, "qos": "express"})[0]
-    assert "submitted jobs" in refusal("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: x", asked)[0]
+    said = refusal("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: x", asked)[0]
+    assert "because the QOS allows only so many submitted jobs for one user" in said
     assert "something new" in refusal("sbatch: error: something new", asked)[0]
 
 
@@ -150,6 +151,14 @@ def test_only_the_limits_that_count_for_me_are_read() -> None:
     }
 
 
+def test_limits_of_a_qos_that_nobody_has_used_yet_are_read_too() -> None:
+    known = limits.read_limits(LIMITS, "a", ["fast"], 7)
+    found = limits.unused_limits("fast||5|cpu=16,gres/gpu=2|9||\nslow||||||\n", known)
+    assert {(one.name, one.resource): (one.amount, one.used) for one in found} == {
+        ("MaxTRESPU", "cpu"): (16, 0), ("MaxTRESPU", "gres/gpu"): (2, 0), ("MaxJobsPA", "jobs"): (9, 0),
+    }  # fmt: skip
+
+
 def test_a_request_is_held_against_limits_with_their_value_and_the_need() -> None:
     found = limits.read_limits(LIMITS, "a", ["fast"], 7)
     findings = quota.judge(found, [Request(2, 1, 4, 0, None, 3600, False)] * 2, 8)
@@ -158,7 +167,8 @@ def test_a_request_is_held_against_limits_with_their_value_and_the_need() -> Non
     assert "allows 0:05 h in one job (MaxWallPJ); this needs 1:00 h" in by_name["QOS fast", "MaxWallPJ"].sentence()
     assert by_name["account a", "GrpTRESMins"].verdict is quota.Verdict.WAITS  # 300 used and 2 × 8 × 60 needed
     assert by_name["account a", "GrpJobs"].verdict is quota.Verdict.WAITS
-    assert by_name["QOS fast", "MaxSubmitJobsPU"].verdict is quota.Verdict.WAITS
+    submit = by_name["QOS fast", "MaxSubmitJobsPU"]
+    assert submit.verdict is quota.Verdict.REFUSED and "Slurm would refuse it now" in submit.sentence()
     assert by_name["account a", "MaxWallPJ"].verdict is quota.Verdict.FITS
 
 
