@@ -63,5 +63,5 @@ def about_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
         at = f"{', '.join(single)} ranks"
         yield Finding("single_repeat", f"{curve.label}: a single repeat at {at}; points without intervals are shown")
     if curve.group.strategy == "pipeline" and not all(point.stages for point in curve.points):
-        text = f"{curve.label}: stages that share a process are not told apart; the table of stages lacks them"
+        text = f"{curve.label}: its telemetry does not tell stages apart; the table of stages lacks them"
         yield Finding("stages_not_told", text, note=True)
