@@ -15,7 +15,7 @@ from saman.pipeline.chain import Chain, Layer, Link, StageCosts
 from saman.pipeline.choose import plan_of
 
 pytestmark = [pytest.mark.ranks, pytest.mark.mpi, pytest.mark.slow]
-WIDTH, LAYERS, STAGES = 1900, 16, 4
+WIDTH, LAYERS, STAGES = 1900, 24, 4
 # Adam: weights, summed gradient, a micro-batch's gradient, two moments
 WHOLE_BYTES = 5 * 4 * WIDTH * WIDTH * LAYERS
 
