@@ -18,7 +18,7 @@ _PARTS = {
     "transfer": ("transfer_seconds", "#009E73"),
     "exchange": ("exchange_seconds", "#E69F00"),
     "input wait": ("input_wait_seconds", "#CC79A7"),
-    "waiting for stages": ("waiting_seconds", "#888888"),
+    "waiting": ("waiting_seconds", "#888888"),
 }
 
 

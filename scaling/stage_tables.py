@@ -14,8 +14,8 @@ from saman.scaling.stage_rows import grid_rows, stage_rows
 _STAGES = (
     "Medians over the windows of all replicas and runs, with quartiles; milliseconds per step unless it says "
     "otherwise. Busy: both passes of all micro-batches and the update. Bubble: the share of a step spent waiting for "
-    "other stages, also at its end. Exchange: what the last stage to finish needs to sum over replicas. Memory: the "
-    "most held over the start, with its range. Predicted: by the partitioner, where it chose the cuts."
+    "other stages and replicas, also at its end. Exchange: what the last of them needs to sum over replicas. Memory: "
+    "the most held over the start, with its range. Predicted: by the partitioner, where it chose the cuts."
 )
 _GRID = "Ranks = stages × replicas. Speed-ups are against the base that is named; intervals as for all points."
 _MIB = 2**20
