@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from saman.slurm.minicluster import missing_packages
@@ -73,6 +74,9 @@ def required() -> set[str]:
 def pytest_configure(config: pytest.Config) -> None:
     required()  # a misspelt requirement would require nothing
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # A wall time is no promise: on a busy machine an example may take long.
+    hypothesis.settings.register_profile("saman", deadline=None)
+    hypothesis.settings.load_profile("saman")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,7 @@ class Prospect:
 
 def prospect(request: Request) -> Prospect:
     """What is to do for ``request``. Raises UserError or EnvironmentLack, before anything is written or downloaded."""
+    refuse_unspeakable(request.venv)
     found = stamp.read(request.venv)
     refuse_foreign(request, found)
     python, others = _python(request, found)
@@ -60,6 +61,14 @@ def remaining(steps: list[Step], found: stamp.Stamp | None, *, in_place: bool) -
         return steps
     todo = [step for step in steps if not found.holds(step.name, step.key)]
     return steps if any(step.name == "environment" for step in todo) else todo
+
+
+def refuse_unspeakable(venv: Path) -> None:
+    """The commands that pip writes start a shell with the environment's path in double quotes; PATH splits at colons."""
+    bad = sorted({repr(letter) for letter in str(venv) if letter in '"$`\\:\n'})
+    if bad:
+        problem = f"commands cannot be started from a folder with {' or '.join(bad)} in its name"
+        raise UserError(problem, where=str(venv), remedy="move the clone, or name another folder with --venv")
 
 
 def refuse_foreign(request: Request, found: stamp.Stamp | None) -> None:

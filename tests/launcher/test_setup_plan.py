@@ -257,6 +257,16 @@ def test_the_compilers_version_is_read(
     assert (lack is not None) == (expected == "gcc-4")
 
 
+@pytest.mark.parametrize("name", ['a "b"', "$(touch pwned)", "`x`", "back\\slash", "a:b", "two\nlines"])
+def test_a_folder_that_no_command_could_be_started_from_is_refused(request_: Request, name: str) -> None:
+    asked = replace(request_, venv=request_.venv.parent / name / ".venv")
+    with pytest.raises(UserError, match="commands cannot be started from a folder with") as caught:
+        set_up.prospect(asked)
+    assert caught.value.exit_code == 2 and caught.value.remedy
+    assert not asked.venv.parent.exists()
+    set_up.refuse_unspeakable(Path("/home/a 'quoted' & spaced (folder)/.venv"))
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
