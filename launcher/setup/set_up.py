@@ -64,7 +64,7 @@ def remaining(steps: list[Step], found: stamp.Stamp | None, *, in_place: bool) -
 
 
 def refuse_unspeakable(venv: Path) -> None:
-    """The commands that pip writes start a shell with the environment's path in double quotes; PATH splits at colons."""
+    """The commands that pip writes hand the path to a shell in double quotes; PATH splits at colons."""
     bad = sorted({repr(letter) for letter in str(venv) if letter in '"$`\\:\n'})
     if bad:
         problem = f"commands cannot be started from a folder with {' or '.join(bad)} in its name"
