@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from saman.configs.loading import shipped
 from saman.configs.problems import validated
 from saman.configs.records import Event
 from saman.configs.script import Script
+from saman.launcher.mpi import Flavour, Mpi
 from saman.launcher.run_folder import RunFolder
 from saman.launcher.starters.start import Command, Start
 from saman.slurm import life, limits, quota, states
@@ -25,6 +27,7 @@ from saman.slurm.life import Begin, Cause
 from saman.slurm.preflight import by_node, odd_ones, option
 from saman.slurm.refusals import refusal
 from saman.slurm.request import Request, choose
+from saman.slurm.shield import shielded
 from saman.slurm.states import JobState
 
 
@@ -251,6 +254,26 @@ def test_ranks_run_in_the_image_and_the_wrapper_outside() -> None:
     assert made.commands[0].argv[:6] == argv[:6] and inside[:3] == ["apptainer", "exec", "--nv"]
     assert inside[-5:] == [site.container.image, "/usr/bin/python3", "-m", "saman.trainers.worker", "/r"]
     assert made.companions[0].argv[0] == "apptainer"
+
+
+@pytest.mark.parametrize(
+    ("version", "agent"),
+    [((4, 1, 8), ["--mca", "orte_launch_agent", "/v/python -m saman.slurm.shield orted"]),
+     ((5, 0, 11), ["--prtemca", "prte_launch_agent", "/v/python -m saman.slurm.shield prted"])],
+)  # fmt: skip
+def test_slurms_sigterm_is_kept_from_open_mpi_and_its_daemons(version: tuple[int, ...], agent: list[str]) -> None:
+    mpi = Mpi(Flavour.OPEN_MPI, version, "/v/mpirun")
+    made = shielded(Start("mpirun", (Command(("/v/mpirun", "-np", "2", "x")),)), mpi, "/v/python")
+    mpirun = ["/v/python", "-m", "saman.slurm.shield", "/v/mpirun", *agent, "-x", "SAMAN_SIGTERM", "-np", "2", "x"]
+    assert list(made.commands[0].argv) == mpirun and made.stop_signal is signal.SIGINT
+    assert made.commands[0].environment == {"SAMAN_SIGTERM": "checkpoint"}
+
+
+def test_starters_that_end_their_ranks_on_sigterm_say_so() -> None:
+    for starter, mpi in (("mpirun", Mpi(Flavour.MPICH, (4, 2), "/v/mpirun")), ("horovodrun", None)):
+        start = Start(starter, (Command((starter, "x")),))
+        made = shielded(start, mpi, "/v/python")
+        assert made.commands == start.commands and "the last regular checkpoint counts" in made.notes[-1]
 
 
 def test_a_first_cluster_file_is_one_that_loads() -> None:
