@@ -169,8 +169,9 @@ def test_mistakes_that_only_a_rank_can_find_are_events_and_exit_codes(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_worker_started_by_hand_keeps_the_books_itself(tmp_path: Path) -> None:
-    made = make_run(tmp_path, experiment(epochs=1))
+@pytest.mark.parametrize("strategy", ["single", pytest.param("horovod", marks=pytest.mark.ranks)])
+def test_a_worker_started_by_hand_keeps_the_books_itself(tmp_path: Path, strategy: str) -> None:
+    made = make_run(tmp_path, experiment(epochs=1, strategy=strategy))
     command = [sys.executable, "-m", "saman.trainers.worker", str(made.path)]
     environ = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(command, env=environ, cwd=HERE, capture_output=True, text=True, timeout=300)

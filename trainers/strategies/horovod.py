@@ -11,6 +11,7 @@ import numpy as np
 
 from saman.configs.errors import EnvironmentLack
 from saman.configs.experiment import Experiment
+from saman.launcher.identity import identify
 from saman.launcher.run_folder import RunFolder
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.base import R, T, buckets
@@ -82,6 +83,8 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
     Raises ``EnvironmentLack`` where Horovod is missing, or found another number of ranks than were started.
     """
     hvd = imported()
+    if identify(os.environ).source == "nobody":  # MPI cannot start alone where its wheel is not told its own place
+        os.environ |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
     hvd.init(process_sets=list(process_sets) or None)
     expected = int(os.environ.get("SAMAN_SIZE", experiment.resources.ranks))
     if hvd.size() != expected:
