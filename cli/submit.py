@@ -86,7 +86,7 @@ def _follow(run: RunFolder, as_json: bool) -> None:
     told: list[str] = []
 
     def tell(status: Status) -> None:
-        said = status.state if status.state == "running" else f"{status.state}: {status.detail}"
+        said = status.state if status.state == "running" else f"{status.state}: {status.detail}".rstrip(": ")
         if [said] != told:
             told[:] = [said]
             typer.echo(f"# {said}", err=as_json)
