@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Protocol
 
-from saman.configs.errors import ExitCode, UserError
+from saman.configs.errors import UserError
 from saman.configs.records import Event, State
 from saman.launcher import kernel
-from saman.launcher.failure import FailedRank, Failure, find_failure
+from saman.launcher.failure import Failure, find_failure
 from saman.launcher.follow import Follower
 from saman.launcher.heartbeat import Stall, find_stall
 from saman.launcher.placement import Placement
@@ -29,6 +29,7 @@ from saman.launcher.progress import Progress, Watch, summary
 from saman.launcher.rank_record import RankRecord
 from saman.launcher.run_folder import Attempt, RunFolder, explained
 from saman.launcher.starters.start import Command, Start
+from saman.launcher.verdict import Ended, judge
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between looks at heartbeats
@@ -294,7 +295,16 @@ class _Supervisor:
         self._account_for_the_lost(records)
         events = [event for event in self.run.events() if event.attempt == self.attempt.number]
         failure = find_failure(events, records)
-        state, code, message = self._judge(records, failure)
+        ended = Ended(
+            self.placement,
+            self.start.starter,
+            records,
+            [process.returncode for process in self.ranks],
+            self.signals,
+            self.stall if self.watching.abort_on_stall else None,
+            self.watching.is_script,
+        )
+        state, code, message = judge(ended, failure)
         seconds = time.monotonic() - self.began
         facts: dict[str, Any] = {"seconds": round(seconds, 3)}
         if state is State.FAILED:
@@ -311,37 +321,6 @@ class _Supervisor:
         self._append(state.value, **facts)
         shown = failure if state is State.FAILED else None
         return Outcome(self.run, self.attempt.number, state, code, seconds, message, shown, tuple(self.said))
-
-    def _judge(self, records: Mapping[int, RankRecord], failure: Failure | None) -> tuple[State, int, str]:
-        """State, exit code and a sentence. Ranks' own accounts come before what the start method returned."""
-        ended = [record for record in records.values() if record.has_ended]
-        codes = {record.code for record in ended}
-        everybody = len(ended) == len(self.placement.processes)
-        if everybody and codes == {0}:
-            return State.COMPLETED, ExitCode.DONE, "completed"
-        if everybody and codes <= {0, 85}:
-            return State.PREEMPTED, ExitCode.REQUEUE, "checkpointed on request; saman resume continues it"
-        if self.signals:
-            name = signal.Signals(self.signals[0]).name
-            return State.CANCELLED, ExitCode.INTERRUPTED, f"stopped by {name}; all ranks have ended"
-        if self.stall is not None and self.watching.abort_on_stall:
-            return State.FAILED, ExitCode.RUN_FAILED, f"stopped after a stall: {self.stall.sentence()}"
-        if failure is not None:
-            return State.FAILED, self._exit_code(failure.first[0]), failure.sentence()
-        missing = [one.first_rank for one in self.placement.processes if one.first_rank not in records]
-        how = ", ".join(sorted({_status(process.returncode) for process in self.ranks if process.returncode}))
-        if missing:
-            problem = f"{len(missing)} of {len(self.placement.processes)} processes never started"
-        else:
-            problem = "ranks ended without a trace"
-        return State.FAILED, ExitCode.RUN_FAILED, f"{problem}; {self.start.starter} ended with {how or 'exit code 0'}"
-
-    def _exit_code(self, first: FailedRank) -> int:
-        """A mistake that only a rank could find is still a wrong request, or a lack of the environment."""
-        mistaken = first.kind == "user_error" and not self.watching.is_script
-        if mistaken and first.code in (ExitCode.BAD_REQUEST, ExitCode.ENVIRONMENT):
-            return int(first.code)
-        return ExitCode.RUN_FAILED
 
     def _records(self) -> dict[int, RankRecord]:
         found = {
@@ -386,10 +365,6 @@ class _Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-def _status(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def running(run: RunFolder) -> bool:
