@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.experiment import Experiment
-from saman.configs.records import State
+from saman.configs.records import TRANSITIONS, State
 from saman.launcher.run_folder import RunFolder
 from saman.launcher.supervise import Outcome
 from saman.slurm import client, life
@@ -80,8 +80,12 @@ class Ending:
             subprocess.run([sys.executable, "-m", "saman", *words], stdin=subprocess.DEVNULL, check=False)
 
     def _cancelled_by_user(self) -> bool:
-        requests = [event for event in self.run.events() if event.kind == "stop_requested"]
-        return any(event.who == "user" and event.facts.get("reason") == "cancel" for event in requests[-2:])
+        """Whether somebody asked for it since the run was last waiting to start."""
+        events = self.run.events()
+        started = max((index for index, event in enumerate(events) if event.kind == "attempt_started"), default=0)
+        waited = max((index for index, event in enumerate(events[:started]) if event.kind in TRANSITIONS), default=0)
+        asked = [event for event in events[waited:] if event.kind == "stop_requested" and event.who == "user"]
+        return any(event.facts.get("reason") == "cancel" for event in asked)
 
     def _cancel(self, outcome: Outcome) -> int:
         if outcome.state is not State.CANCELLED:

@@ -276,6 +276,12 @@ def test_starters_that_end_their_ranks_on_sigterm_say_so() -> None:
         assert made.commands == start.commands and "the last regular checkpoint counts" in made.notes[-1]
 
 
+def test_processes_are_asked_for_a_checkpoint_by_sigterm_and_ended_by_sigint() -> None:
+    made = shielded(Start("processes", (Command(("python", "x")),)), None, "/v/python")
+    assert made.commands == (Command(("python", "x"), {"SAMAN_SIGTERM": "checkpoint"}),)
+    assert made.stop_signal is signal.SIGINT
+
+
 def test_a_first_cluster_file_is_one_that_loads() -> None:
     from saman.configs import yaml12
     from saman.slurm.client import Answer
