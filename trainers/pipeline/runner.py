@@ -105,7 +105,11 @@ class Runner:
         self._watched = [keras_compat.tensor_of(one) for one in self.variables]
         self._arrives = travelling(graph, self.stage.begin)
         self._leaves = [] if self.last else travelling(graph, self.stage.end)
-        self._steps: dict[tuple[Slice, int], Any] = {}
+        self._steps: dict[int, Any] = {}
+        # Called once for each micro-batch; where it were inlined, the graph would grow with their number.
+        self._pass = tf.function(
+            self._traced_pass, autograph=False, reduce_retracing=True, experimental_attributes={"_noinline": True}
+        )
         self._infer = tf.function(self._traced_inference, autograph=False, reduce_retracing=True)
         self._judge = tf.function(self._traced_judgement, autograph=False, reduce_retracing=True)
         self._waits: list[int] = []
@@ -128,30 +132,33 @@ class Runner:
         with self.on_device():
             if not there:
                 return self._nothing()
-            key = (part, there)
-            if key not in self._steps:
-                self._steps[key] = self._step_of(*key)
+            if there not in self._steps:
+                self._steps[there] = self._step_of(there)
             given = [*([batch[0]] if self.first else []), *([batch[1]] if self.last else [])]
             with self._own_errors():
-                sums = Sums(*self._steps[key](tf.constant(step, tf.int64), tf.constant(examples), *given))
+                where = tf.constant([step, part.index, part.count], tf.int64)
+                sums = Sums(*self._steps[there](where, tf.constant(examples), *given))
         return Sums(sums.gradients, sums.moved, np.asarray(sums.measures))
 
-    def _step_of(self, part: Slice, there: int) -> Any:
+    def _step_of(self, there: int) -> Any:
         """A step with examples in ``there`` micro-batches; it is traced once, for batches of any length."""
         inputs, labels = (tf.nest.map_structure(any_length, one) for one in self.program.element_spec)
-        signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)]
+        signature = [tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.int32)]
         signature += [*([inputs] if self.first else []), *([labels] if self.last else [])]
 
-        def traced(step: Any, examples: Any, *given: Any) -> tuple[list[Any], list[Any], Any]:
+        def traced(where: Any, examples: Any, *given: Any) -> tuple[list[Any], list[Any], Any]:
             inputs, labels = given[0] if self.first else None, given[-1] if self.last else None
-            sums = self._traced_step(part, there, step, examples, inputs, labels)
+            sums = self._traced_step(there, where, examples, inputs, labels)
             return sums.gradients, sums.moved, sums.measures
 
         return tf.function(traced, input_signature=signature, autograph=False)
 
-    def _traced_step(self, part: Slice, there: int, step: Any, examples: Any, inputs: Any, labels: Any) -> Sums:
-        """The schedule, action by action; ``inputs`` are those of the first stage, ``labels`` those of the last."""
-        count = self.how.micro_batches
+    def _traced_step(self, there: int, where: Any, examples: Any, inputs: Any, labels: Any) -> Sums:
+        """The schedule, action by action; ``inputs`` are those of the first stage, ``labels`` those of the last.
+
+        ``where`` is int64[3]: step, and index and count of the slice.
+        """
+        count, (step, index, parts) = self.how.micro_batches, tf.unstack(where)
         held: dict[int, _Held] = {}
         sums: Sums | None = None
         done: list[Any] = []  # what the next action waits for
@@ -159,7 +166,7 @@ class Runner:
             which = action.micro_batch
             with tf.control_dependencies(done):
                 if action.kind == "forward":
-                    number = tf.constant(part.index + part.count * which, tf.int64)
+                    number = index + parts * which
                     arriving = micro_batch(inputs, which, count) if self.first else self._arriving(which)
                     goal = micro_batch(labels, which, count) if self.last else None
                     held[which] = _Held(number, _double((examples - which + count - 1) // count), arriving, goal)
@@ -209,16 +216,18 @@ class Runner:
             own = [one * tf.cast(held.examples, one.dtype) for one in own]
         return Sums(own, held.moved, held.measures)
 
-    def _passed(self, step: Any, held: _Held) -> tuple[list[Any], Any, list[Any], Any]:
+    def _passed(self, step: Any, held: _Held) -> Any:
+        return self._pass(step, held.number, held.examples, held.arriving, held.labels)
+
+    def _traced_pass(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
         """What leaves, the scalar whose gradient starts here, how statistics moved, and measures."""
-        examples = held.examples
-        passed = keras_compat.forward(self.stage, self._entering(held.arriving), self._seeds(step, held.number))
+        passed = keras_compat.forward(self.stage, self._entering(arriving), self._seeds(step, number))
         loss = sum((_double(tf.reduce_sum(one)) for one in passed.losses), _double(0.0)) * examples
         correct, counted = _double(0.0), _double(0.0)
         leaving = passed.outputs
         if self.last:
             objective, counted = self.program.objective, examples
-            fitted = objective.fitted(held.labels, passed.outputs)
+            fitted = objective.fitted(labels, passed.outputs)
             loss += tf.reduce_sum(objective.losses(fitted, passed.outputs))
             if objective.counts_correct:
                 correct = tf.reduce_sum(objective.correct(fitted, passed.outputs))

@@ -19,11 +19,7 @@ class Names:
 
     def __init__(self, model: Any, stage: Any) -> None:
         mine = {id(variable) for variable in stage.weights}
-        self._weights = {
-            f"weight/{index:04d}": one
-            for index, one in enumerate(model.weights)
-            if id(one) in mine
-        }
+        self._weights = {f"weight/{index:04d}": one for index, one in enumerate(model.weights) if id(one) in mine}
         places = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
         self._trainable = [places[id(variable)] for variable in stage.trainable_variables]
 

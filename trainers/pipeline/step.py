@@ -1,8 +1,8 @@
 """One optimiser step of a pipeline, for the one loop: stages run their passes, then norms and counts are summed.
 
-    stages here ──► Σ over micro-batches ──► Σ over the stage's replicas (its process set)
-                       [loss, correct, count, stop, ‖gradient‖²] ──► Σ over all ranks
-                                       ÷ global count ──► clip by the norm of all stages ──► each stage's optimiser
+stages here ──► Σ over micro-batches ──► Σ over the stage's replicas (its process set)
+                   [loss, correct, count, stop, ‖gradient‖²] ──► Σ over all ranks
+                                   ÷ global count ──► clip by the norm of all stages ──► each stage's optimiser
 """
 
 from __future__ import annotations
