@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def convolutions(input_shape: Any, depth: int = 12, filters: int = 32) -> Any:
+def convolutions(input_shape: Any, depth: int = 12, filters: int = 64) -> Any:
     """3×3 convolutions of one width, then a classifier."""
     from saman.trainers.keras_compat import keras
 

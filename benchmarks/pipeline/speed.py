@@ -1,8 +1,9 @@
 """Two stages on two cores against one process on one core, the bubble bound, data parallelism, and the prediction.
 
-    python benchmarks/pipeline/speed.py [--out DIR] [--steps 12] [--micro-batches 1,2,4,8,16,32]
+    python benchmarks/pipeline/speed.py [--out DIR] [--steps 15] [--repeats 3] [--micro-batches 1,2,4,8,16,32]
 
-For each number M of micro-batches, with the same global batch:
+For each number M of micro-batches, with the same global batch; a run's figure is the median of its steps, and the
+table's the median over repeats, in each of which all runs follow one another:
 
 - *one*: a process pinned to one core, while an equal process keeps the other core busy; the mean of the two;
 - *pipeline*: 2 stages, each pinned to one core, 1F1B, cuts found by the partitioner;
@@ -10,7 +11,8 @@ For each number M of micro-batches, with the same global batch:
 - *bound*: m·n/(m+n−1), and the same for stages that are as uneven as they were measured to be in this run;
 - *predicted*: the cost model, from the layers' profile.
 
-The table shows speed-ups over *one*. ``share`` is pipeline ÷ the bound for the measured stages.
+The table shows speed-ups over *one*. ``share`` is pipeline ÷ the bound for the measured stages, with its least and
+largest over the repeats.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ BATCH = 64
 EXPERIMENT = """
 name: speed
 model: {build: "pipeline_model:convolutions", args: {}}
-data: {source: synthetic, args: {shape: [24, 24, 16], classes: 10, examples: 64}, validation_fraction: 0}
+data: {source: synthetic, args: {shape: [24, 24, 16], classes: 10, examples: 1024}, validation_fraction: 0}
 train:
   strategy: single
   epochs: 1000
@@ -48,7 +50,8 @@ resources: {cpus_per_rank: 1}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("pipeline-speed"))
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--micro-batches", default="1,2,4,8,16,32")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -57,12 +60,31 @@ def main() -> None:
     (asked.out / "pipeline_model.py").write_text((HERE / "pipeline_model.py").read_text())
     print("| M | one, ms/step | pipeline | bound | bound for these stages | share | data | predicted | waiting |")
     print("|---|---|---|---|---|---|---|---|---|")
-    rows = [row(asked.out, int(text)) for text in asked.micro_batches.split(",")]
-    (asked.out / "speed.json").write_text(json.dumps(rows, indent=1))
+    found = []
+    for text in asked.micro_batches.split(","):
+        found.append([measured(asked.out, int(text)) for _ in range(asked.repeats)])
+        print(row(found[-1]), flush=True)
+        (asked.out / "speed.json").write_text(json.dumps(found, indent=1))
 
 
-def row(folder: Path, micro_batches: int) -> dict[str, Any]:
-    """Measure one line of the table, and print it."""
+def row(repeats: list[dict[str, Any]]) -> str:
+    """One line of the table."""
+
+    def median(name: str) -> float:
+        return statistics.median(one[name] for one in repeats)
+
+    shares = [one["share"] for one in repeats]
+    waiting = (statistics.median(stage) for stage in zip(*(one["waiting"] for one in repeats), strict=True))
+    return (
+        f"| {repeats[0]['micro_batches']} | {median('one_seconds') * 1e3:.0f} | {median('pipeline'):.2f} "
+        f"| {median('bound'):.2f} | {median('bound_measured'):.2f} "
+        f"| {median('share'):.0%} ({min(shares):.0%}–{max(shares):.0%}) | {median('data'):.2f} "
+        f"| {median('predicted'):.2f} | {', '.join(f'{share:.0%}' for share in waiting)} |"
+    )
+
+
+def measured(folder: Path, micro_batches: int) -> dict[str, Any]:
+    """One repeat for one number of micro-batches."""
     at_once = [started(folder, core, 1, f"train.micro_batches={micro_batches}") for core in ("0", "1")]
     one = statistics.mean(seconds(windows(one)[0]) for one in at_once)
     split = ("train.strategy=pipeline", f"train.micro_batches={micro_batches}")
@@ -70,13 +92,16 @@ def row(folder: Path, micro_batches: int) -> dict[str, Any]:
     pipeline = seconds(stages[0])
     data = ("train.strategy=horovod", f"train.micro_batches={max(1, micro_batches // 2)}")
     parallel = seconds(windows(started(folder, "0,1", 2, *data))[0])
-    busy = [_tenth([_busy(window) for window in _steady(stage)]) for stage in stages]
+    busy = [statistics.median(_busy(window) for window in _steady(stage)) for stage in stages]
     bound = speedup(busy, micro_batches)
     said = subprocess.run(
         [sys.executable, "-m", "saman", "partition", "speed.yaml", "-np", "2", "--json", *split],
-        cwd=folder, capture_output=True, text=True, check=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    found = {
+    return {
         "micro_batches": micro_batches,
         "one_seconds": one,
         "pipeline": one / pipeline,
@@ -88,13 +113,6 @@ def row(folder: Path, micro_batches: int) -> dict[str, Any]:
         "busy_seconds": busy,
         "waiting": [statistics.median(w["bubble_seconds"] / w["seconds"] for w in _steady(stage)) for stage in stages],
     }
-    print(
-        f"| {micro_batches} | {one * 1e3:.0f} | {found['pipeline']:.2f} | {found['bound']:.2f} | {bound:.2f} "
-        f"| {found['share']:.0%} | {found['data']:.2f} | {found['predicted']:.2f} "
-        f"| {', '.join(f'{share:.0%}' for share in found['waiting'])} |",
-        flush=True,
-    )
-    return found
 
 
 def started(folder: Path, cores: str, ranks: int, *overrides: str) -> subprocess.Popen[str]:
@@ -116,12 +134,8 @@ def windows(process: subprocess.Popen[str]) -> list[list[dict[str, Any]]]:
 
 
 def seconds(telemetry: list[dict[str, Any]]) -> float:
-    """Seconds that a tenth of the steps after the first three undercut: other work on the machine only adds."""
-    return _tenth([window["seconds"] / window["steps"] for window in _steady(telemetry)])
-
-
-def _tenth(values: list[float]) -> float:
-    return sorted(values)[len(values) // 10]
+    """Seconds of a step: the median after the first three."""
+    return statistics.median(window["seconds"] / window["steps"] for window in _steady(telemetry))
 
 
 def _steady(telemetry: list[dict[str, Any]]) -> list[dict[str, Any]]:

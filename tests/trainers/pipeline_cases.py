@@ -125,6 +125,17 @@ CASES: dict[str, tuple[dict[str, Any], dict[int, list[str]]]] = {
         ),
         {2: ["three"], 3: ["two", "four"], 4: ["two", "three", "five"]},
     ),
+    # built-in models by name
+    "mlp": (_case("mlp", "plain", train={"precision": "float64", "micro_batches": 4}), {2: ["dense_1"]}),
+    "cnn": (
+        _case(
+            "cnn",
+            "plain",
+            model={"build": "cnn", "args": {"classes": 4, "filters": [3, 4], "dense": 5, "dropout": 0.2}},
+            train={"precision": "float64", "micro_batches": 4},
+        ),
+        {2: ["conv2d_1"]},
+    ),
     "masks": (
         _case(
             "masks",

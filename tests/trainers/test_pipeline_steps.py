@@ -18,10 +18,10 @@ LIMITS = {"float32": 1e-4, "float64": 1e-10, "mixed_float16": 1e-4, "mixed_bfloa
 EVERY = ("skips", "masks", "layers", "inputs", "attention")
 # stages, replicas, how, cases
 GRIDS: list[tuple[int, int, dict[str, object], tuple[str, ...]]] = [
-    (2, 1, {"order": "gpipe", "transport": "mpi"}, ("skips", "attention", "half", "brain", "stop")),
+    (2, 1, {"order": "gpipe", "transport": "mpi"}, ("skips", "mlp", "cnn", "half", "brain", "stop")),
     (3, 1, {"recompute": True}, ("skips", "layers")),
     (4, 1, {}, ("skips", "masks")),
-    (2, 2, {}, EVERY),
+    (2, 2, {}, (*EVERY, "mlp", "cnn")),
 ]
 
 
