@@ -9,9 +9,8 @@ the order, and the memory, of the schedule; within a pass TensorFlow runs what i
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,8 @@ from saman.pipeline.schedule import ORDERS
 from saman.trainers import keras_compat
 from saman.trainers.feed import Slice
 from saman.trainers.keras_compat import tf
-from saman.trainers.pipeline.graph import Graph, Spec, arranged
+from saman.trainers.pipeline.graph import Graph, arranged
+from saman.trainers.pipeline.messages import Messages
 from saman.trainers.pipeline.stage import Stage, travelling
 from saman.trainers.pipeline.transport import Transport, tag_of
 from saman.trainers.program import Program
@@ -36,14 +36,6 @@ class How:
     micro_batches: int
     order: str = "1f1b"
     recompute: bool = False
-
-
-@dataclass
-class Spent:
-    """Seconds of a window: waiting for neighbours, handing tensors over."""
-
-    waiting: float = 0.0
-    transfer: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,9 +87,8 @@ class Runner:
     ) -> None:
         """``sources`` are the numbers, in the whole model, of this stage's random layers."""
         self.program, self.index, self.how = program, index, how
-        self.transport, self.scale, self.device = transport, scale, device
+        self.messages, self.scale, self.device = Messages(transport), scale, device
         self.stage: Stage = program.model
-        self.spent = Spent()
         self.first, self.last = index == 0, index == how.stages - 1
         self.variables = list(program.model.trainable_variables)
         self.statistics = keras_compat.statistics(program.model)
@@ -110,10 +101,6 @@ class Runner:
         self._pass = tf.function(
             self._traced_pass, autograph=False, reduce_retracing=True, experimental_attributes={"_noinline": True}
         )
-        self._infer = tf.function(self._traced_inference, autograph=False, reduce_retracing=True)
-        self._judge = tf.function(self._traced_judgement, autograph=False, reduce_retracing=True)
-        self._waits: list[int] = []
-        self._problem: Exception | None = None
 
     def on_device(self) -> AbstractContextManager[Any]:
         """Where the stage's tensors lie."""
@@ -135,7 +122,7 @@ class Runner:
             if there not in self._steps:
                 self._steps[there] = self._step_of(there)
             given = [*([batch[0]] if self.first else []), *([batch[1]] if self.last else [])]
-            with self._own_errors():
+            with self.messages.own_errors():
                 where = tf.constant([step, part.index, part.count], tf.int64)
                 sums = Sums(*self._steps[there](where, tf.constant(examples), *given))
         return Sums(sums.gradients, sums.moved, np.asarray(sums.measures))
@@ -184,7 +171,7 @@ class Runner:
             leaving = self._passed(step, held)[0]
         else:
             leaving = self._taped(step, held)
-        return [held.measures] if self.last else [self._leaving(self.index + 1, tag_of(which, False), leaving)]
+        return [held.measures] if self.last else [self.messages.sent(self.index + 1, tag_of(which, False), leaving)]
 
     def _taped(self, step: Any, held: _Held) -> list[Any]:
         """A forward pass that can be taken back."""
@@ -197,7 +184,7 @@ class Runner:
     def _traced_backward(self, step: Any, which: int, held: _Held) -> Sums:
         """A backward pass; gradients of what arrived go back at once."""
         wanted = [one for one in self._leaves if one.has_gradient]
-        arrived = self._received(self.index + 1, tag_of(which, True), wanted)
+        arrived = self.messages.received(self.index + 1, tag_of(which, True), wanted)
         if held.tape is None:
             with tf.control_dependencies(arrived):
                 held.arriving = tf.nest.map_structure(tf.identity, held.arriving)  # or it would be the first pass's
@@ -210,7 +197,7 @@ class Runner:
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         if sources:
-            self._leaving(self.index - 1, tag_of(which, True), gradients[: len(sources)])
+            self.messages.sent(self.index - 1, tag_of(which, True), gradients[: len(sources)])
         own = [tf.convert_to_tensor(one) for one in gradients[len(sources) :]]
         if self.scale.dynamic:
             own = [one * tf.cast(held.examples, one.dtype) for one in own]
@@ -221,7 +208,7 @@ class Runner:
 
     def _traced_pass(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
         """What leaves, the scalar whose gradient starts here, how statistics moved, and measures."""
-        passed = keras_compat.forward(self.stage, self._entering(arriving), self._seeds(step, number))
+        passed = keras_compat.forward(self.stage, self.entering(arriving), self._seeds(step, number))
         loss = sum((_double(tf.reduce_sum(one)) for one in passed.losses), _double(0.0)) * examples
         correct, counted = _double(0.0), _double(0.0)
         leaving = passed.outputs
@@ -238,12 +225,16 @@ class Runner:
         places = {LOSS: loss, CORRECT: correct, COUNT: counted}
         return leaving, extra, moved, tf.stack([places.get(place, _double(0.0)) for place in range(4)])
 
-    def _entering(self, arriving: Any) -> list[Any]:
+    def entering(self, arriving: Any) -> list[Any]:
+        """What the stage is called with: raw inputs are normalised and arranged."""
         return arranged(self._graph, self.program.normalized(arriving)) if self.first else list(arriving)
 
     def _seeds(self, step: Any, number: Any) -> list[Any]:
         """One seed for each random layer, made of (seed, step, global micro-batch, layer in the whole model)."""
         return [random_seed(self.program.seed, step, number, layer) for layer in self._sources]
+
+    def _arriving(self, which: int) -> list[Any]:
+        return self.messages.received(self.index - 1, tag_of(which, False), self._arrives)
 
     def _floating(self, tensors: Any) -> list[Any]:
         return [] if self.first else [one for one in tensors if one.dtype.is_floating]
@@ -253,125 +244,6 @@ class Runner:
             [tf.zeros(one.shape, one.dtype) for one in some] for some in (self.variables, self.statistics)
         )
         return Sums(gradients, moved, np.zeros(4))
-
-    # ---- messages as nodes of the graph ----------------------------------------------------------------------
-
-    def _arriving(self, which: int) -> list[Any]:
-        return self._received(self.index - 1, tag_of(which, False), self._arrives)
-
-    def _received(self, stage: int, tag: int, specs: Sequence[Spec]) -> list[Any]:
-        if not specs:
-            return []
-        tensors = tf.numpy_function(lambda: self._take(stage, tag), [], [tf.as_dtype(one.dtype) for one in specs])
-        for tensor, spec in zip(tensors, specs, strict=True):
-            tensor.set_shape(spec.shape)
-        return list(tensors)
-
-    def _leaving(self, stage: int, tag: int, tensors: Sequence[Any]) -> Any:
-        def hand(*arrays: np.ndarray) -> np.ndarray:
-            self._hand(stage, tag, arrays)
-            return np.zeros((), np.int32)
-
-        return tf.numpy_function(hand, list(tensors), tf.int32)
-
-    def _take(self, stage: int, tag: int) -> list[np.ndarray]:
-        began = time.perf_counter()
-        try:
-            return self.transport.receive(stage, tag)
-        except Exception as problem:
-            self._problem = problem
-            raise
-        finally:
-            self.spent.waiting += time.perf_counter() - began
-
-    def _hand(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
-        began = time.perf_counter()
-        self.transport.send(stage, tag, arrays)
-        self.spent.transfer += time.perf_counter() - began
-
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        """What a message node raised, instead of TensorFlow's word for it."""
-        try:
-            yield
-        except tf.errors.OpError:
-            if self._problem is not None:
-                raise self._problem from None
-            raise
-
-    # ---- inference -------------------------------------------------------------------------------------------
-
-    def infer(self, inputs: Any, tag: int = 0) -> Any:
-        """Outputs of the whole model on the last stage, ``None`` on the others; all stages call it alike.
-
-        A stage runs at most two batches ahead of the next one.
-        """
-        with self.on_device():
-            arriving = inputs if self.first else self._tensors(self.index - 1, tag)
-            leaving = self._infer(arriving)
-            if self.last:
-                return leaving
-            if len(self._waits) == 2:
-                self._waits.pop(0)
-                self.transport.receive(self.index + 1, _GO_ON)
-            self._hand(self.index + 1, tag, [one.numpy() for one in leaving])
-            self._waits.append(tag)
-        return None
-
-    def inferred(self) -> None:
-        """Tell the stage before that its batch is through."""
-        if not self.first:
-            self.transport.send(self.index - 1, _GO_ON, [])
-
-    def returned(self, outputs: Any) -> Any:
-        """The last stage's ``outputs``, handed back from stage to stage to the first; ``None`` on the others."""
-        if not self.last:
-            outputs = self._tensors(self.index + 1, _BACK)[0]
-        if self.first:
-            return outputs
-        self._hand(self.index - 1, _BACK, [outputs.numpy()])
-        return None
-
-    def judged(self, batch: Any) -> np.ndarray:
-        """float64[4] of sums over a validation batch; zeros but on the last stage."""
-        if not batch[1].shape[0]:
-            return np.zeros(4)
-        outputs = self.infer(batch[0])
-        self.inferred()
-        if not self.last:
-            return np.zeros(4)
-        with self.on_device():
-            return np.asarray(self._judge(batch[1], outputs))
-
-    # ---- states, towards the first stage -----------------------------------------------------------------------
-
-    def send_named(self, state: Mapping[str, np.ndarray]) -> None:
-        """Send named arrays to the stage before."""
-        names = np.frombuffer("\n".join(state).encode(), np.uint8)
-        self.transport.send(self.index - 1, _BACK, [names, *(np.asarray(one) for one in state.values())])
-
-    def receive_named(self) -> dict[str, np.ndarray]:
-        """Named arrays from the stage behind."""
-        names, *arrays = self.transport.receive(self.index + 1, _BACK)
-        return dict(zip(names.tobytes().decode().split("\n"), arrays, strict=True))
-
-    def _traced_inference(self, arriving: Any) -> Any:
-        return keras_compat.predict(self.stage, self._entering(arriving))
-
-    def _traced_judgement(self, labels: Any, outputs: Any) -> Any:
-        objective = self.program.objective
-        labels = objective.fitted(labels, outputs)
-        loss = tf.reduce_sum(objective.losses(labels, outputs))
-        correct = tf.reduce_sum(objective.correct(labels, outputs)) if objective.counts_correct else _double(0.0)
-        return tf.stack([loss, correct, _double(tf.shape(labels)[0]), _double(0.0)])
-
-    def _tensors(self, stage: int, tag: int) -> list[Any]:
-        return [tf.convert_to_tensor(array) for array in self._take(stage, tag)]
-
-
-# Tags beside those of micro-batches: an empty message that lets the stage before send another inference batch, and
-# what goes back to the first stage.
-_GO_ON, _BACK = 1 << 20, 1 << 20 | 1
 
 
 def _double(value: Any) -> Any:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,10 +18,13 @@ from saman.trainers import keras_compat
 from saman.trainers.feed import Slice
 from saman.trainers.keras_compat import tf
 from saman.trainers.loss_scale import LossScale
-from saman.trainers.pipeline.runner import Runner, Spent, Sums
+from saman.trainers.pipeline.inference import Inference
+from saman.trainers.pipeline.messages import Spent
+from saman.trainers.pipeline.runner import Runner, Sums
 from saman.trainers.pipeline.state import Lazily, Names
 from saman.trainers.step import COUNT, STOP
 
+Of = TypeVar("Of")
 NORM = 4  # the place behind those of the measures; not finite where any gradient is not
 
 
@@ -55,6 +57,7 @@ class PipelineStep:
         self.exchange_seconds = 0.0
         self.memory_start_bytes: int | None = None
         self.notes: tuple[dict[str, Any], ...] = ()
+        self._inferences = [Inference(runner) for runner in self.runners]
         self._threads = ThreadPoolExecutor(len(self.runners)) if len(self.runners) > 1 else None
         self._sums_of = [tf.function(_squares, autograph=False) for _ in self.runners]
         self._apply = [tf.function(self._updating(one), autograph=False) for one in self.runners]
@@ -65,7 +68,7 @@ class PipelineStep:
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> np.ndarray:
         """Take one step; returns float64[4], sums over the global batch."""
         part = self.slices[0]
-        sums = self._all(lambda runner: runner.step(step, part, batches[0]))
+        sums = self._all(lambda one: one.step(step, part, batches[0]), self.runners)
         began = time.perf_counter()
         sums = [self._over_replicas(one) for one in sums]
         total = self._over_stages(sums, stop)
@@ -84,21 +87,17 @@ class PipelineStep:
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """float64[4] of sums over this replica's part, from its last stage alone."""
-        before = [replace(runner.spent) for runner in self.runners]
-        sums = np.asarray(np.sum(self._all(lambda runner: runner.judged(batches[0])), axis=0))
-        for runner, spent in zip(self.runners, before, strict=True):
-            runner.spent = spent  # the seconds of a window hold no validation
-        return sums
+        return np.asarray(np.sum(self._all(lambda one: one.judged(batches[0]), self._inferences), axis=0))
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Outputs for raw ``inputs`` on the first stage; on the others an array without examples."""
 
-        def run(runner: Runner) -> Any:
-            outputs = runner.infer(inputs)
-            runner.inferred()
-            return runner.returned(outputs)
+        def run(one: Inference) -> Any:
+            outputs = one.infer(inputs)
+            one.inferred()
+            return one.returned(outputs)
 
-        first = self._all(run)[0]
+        first = self._all(run, self._inferences)[0]
         return np.zeros((0,)) if first is None else np.asarray(first)
 
     def state(self) -> Mapping[str, np.ndarray]:
@@ -115,9 +114,9 @@ class PipelineStep:
             return state
         runner = self.runners[0]
         if not runner.last:
-            state.update(runner.receive_named())
+            state.update(runner.messages.receive_named(runner.index + 1))
         if not runner.first:
-            runner.send_named(state)
+            runner.messages.send_named(runner.index - 1, state)
         return state
 
     def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
@@ -136,10 +135,10 @@ class PipelineStep:
 
     def measured(self) -> dict[str, Any]:
         """What telemetry adds to the window that ends now, and begins the next."""
-        spent = [runner.spent for runner in self.runners]
+        spent = [runner.messages.spent for runner in self.runners]
         exchange, self.exchange_seconds = self.exchange_seconds, 0.0
         for runner in self.runners:
-            runner.spent = Spent()
+            runner.messages.spent = Spent()
         return {
             "stage": self.runners[0].index if len(self.runners) == 1 else None,
             "stages": self.runners[0].how.stages if len(self.runners) == 1 else None,
@@ -151,11 +150,11 @@ class PipelineStep:
 
     # ---- parts of a step ---------------------------------------------------------------------------------------
 
-    def _all(self, work: Callable[[Runner], Any]) -> list[Any]:
+    def _all(self, work: Callable[[Of], Any], stages: Sequence[Of]) -> list[Any]:
         """``work`` on every stage here at the same time."""
         if self._threads is None:
-            return [work(self.runners[0])]
-        return list(self._threads.map(work, self.runners))
+            return [work(stages[0])]
+        return list(self._threads.map(work, stages))
 
     def _over_replicas(self, sums: Sums) -> Sums:
         tensors = self.grid.combine_replicas([*sums.gradients, *sums.moved])
