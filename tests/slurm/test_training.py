@@ -32,7 +32,7 @@ def experiment(
         "train": {"strategy": strategy, "epochs": 4, "global_batch_size": 64, "seed": 7,
                   "optimizer": {"name": "sgd", "momentum": 0.9},
                   "learning_rate": {"base": 0.05, "base_batch_size": 64}},
-        "resources": {"nodes": nodes, "ranks_per_node": ranks_per_node, "cpus_per_rank": 1, "memory_per_rank": "1G",
+        "resources": {"nodes": nodes, "ranks_per_node": ranks_per_node, "cpus_per_rank": 1, "memory_per_rank": "1500M",
                       "time_limit": "00:05:00"},
         "publish": {"model": "digits"},
     }  # fmt: skip
