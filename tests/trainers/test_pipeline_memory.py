@@ -30,7 +30,7 @@ def wide(strategy: str, width: int = WIDTH) -> Experiment:
             "model": {"build": "mlp", "args": {"hidden": [width] * LAYERS}},
             "data": {
                 "source": "synthetic",
-                "args": {"shape": [8, 8, 1], "classes": 10, "examples": 32},
+                "args": {"shape": [8, 8, 1], "classes": 10, "examples": 16},
                 "validation_fraction": 0,
             },
             "train": {
