@@ -74,14 +74,7 @@ def predict(
     if mtbf_hours is not None:
         pauses = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
     if as_json:
-        facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(one) for one in analysis.findings]}
-        facts["pipelines"] = asdict(pipelines)
-        facts["simulated"] = [asdict(one) for one in simulated]
-        if pauses is not None:
-            for told, one in zip(facts["simulated"], simulated, strict=True):
-                for point, made in zip(told["points"], one.points, strict=True):
-                    point["survived"] = asdict(_survived(pauses, made.simulated))
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(_facts(analysis, rows, pipelines, simulated, pauses), indent=2))
         return
     console = Console()
     if rows:
@@ -92,6 +85,23 @@ def predict(
         _show_simulation(console, one, pauses)
     if simulate and not simulated:
         console.print("no simulation: it needs runs on one rank and on two counts more")
+
+
+def _facts(
+    analysis: Analysis,
+    rows: list[dict[str, Any]],
+    pipelines: PipelineForecast,
+    simulated: list[Simulation],
+    pauses: Interruptions | None,
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(one) for one in analysis.findings]}
+    facts["pipelines"] = asdict(pipelines)
+    facts["simulated"] = [asdict(one) for one in simulated]
+    if pauses is not None:
+        for told, one in zip(facts["simulated"], simulated, strict=True):
+            for point, made in zip(told["points"], one.points, strict=True):
+                point["survived"] = asdict(_survived(pauses, made.simulated))
+    return facts
 
 
 def _counts(text: str, option: str, what: str) -> list[int]:
@@ -112,7 +122,7 @@ def _pipelines(analysis: Analysis, ranks: list[int], micro_batches: str | None, 
     numbers = _counts(stages, "--stages", "numbers of stages") if stages else None
     option = "--micro-batches" if passes else "--stages"
     if (passes or numbers) and not any(point.stages for curve in analysis.drawn for point in curve.points):
-        raise UserError("none of the runs that count is a pipeline", where=option)
+        raise UserError("none of the runs that count is a pipeline", where=option, remedy="leave it out")
     return forecast(analysis.drawn, ranks, passes, numbers, profiled_shares)
 
 

@@ -25,6 +25,7 @@ from saman.scaling.figures import (
 )
 from saman.scaling.laws import Point
 from saman.scaling.stage_figures import grid, stages
+from saman.scaling.step_bars import step_bars
 from saman.scaling.tables import learning_rows, point_rows, process_rows, run_rows, typical
 
 _MOST_SPREAD = 8  # curves in the figure of ranks
@@ -182,30 +183,10 @@ def split(rows: Rows, style: Style) -> Figure:
         parts.append({**head, "part": "between stages", "order": 3, "ms": 1e3 * row["between_stages_seconds"]})
     colours = {"compute": "#0072B2", "compute and exchange": "#56B4E9", "exposed exchange": "#E69F00"}
     colours |= {"input wait": "#CC79A7", "between stages": "#888888"}
-    parts = [part for part in parts if part["ms"] > 0]
-    names = [name for name in colours if any(part["part"] == name for part in parts)]
-    order = list(dict.fromkeys(part["place"] for part in parts))
-    spec: Spec = {
-        "data": {"values": parts},
-        "width": WIDTH - 150,
-        "height": {"step": 18 if len(order) <= 30 else 11},
-        "mark": {"type": "bar"},
-        "encoding": {
-            "y": {"field": "place", "type": "nominal", "title": None, "sort": order, "axis": {"labelLimit": 260}},
-            "x": {"field": "ms", "type": "quantitative", "title": "milliseconds per step", "stack": True},
-            "color": {
-                "field": "part",
-                "type": "nominal",
-                "scale": {"domain": names, "range": [colours[name] for name in names]},
-                "legend": {"orient": "top", "title": None},
-            },
-            "order": {"field": "order", "type": "quantitative"},
-            "tooltip": [{"field": "place"}, {"field": "part"}, {"field": "ms", "format": ".4g"}],
-        },
-    }
-    lacks = " Where exposed exchange was not measured it is with compute." if "compute and exchange" in names else ""
+    unmeasured = any(part["part"] == "compute and exchange" for part in parts)
+    lacks = " Where exposed exchange was not measured it is with compute." if unmeasured else ""
     caption = f"Medians over runs; exchange that hides behind backward is not in it.{lacks}"
-    return Figure("step", "Where a step goes", caption, spec)
+    return Figure("step", "Where a step goes", caption, step_bars(parts, colours))
 
 
 def spread(curves: Sequence[Curve], style: Style) -> Figure | None:

@@ -69,14 +69,15 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
 def _files(run: Path) -> list[tuple[int, Path]]:
     """Attempt and file of every process, oldest attempt first."""
     found = []
-    for attempt in sorted(int(name) for name in _names(run / "attempts") if name.isdigit()):
+    for attempt in sorted(int(name) for name in names_in(run / "attempts") if name.isdigit()):
         folder = run / "attempts" / str(attempt) / "telemetry"
-        names = sorted(_names(folder))
+        names = sorted(names_in(folder))
         found += [(attempt, folder / name) for name in names if name.endswith(".jsonl")]
     return found
 
 
-def _names(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
+    """What lies in ``folder``; nothing where it cannot be read."""
     try:
         return [entry.name for entry in os.scandir(folder)]
     except OSError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from saman.configs.files import read_json, read_lines
 from saman.configs.records import Event, State, state_of
 from saman.scaling.energy import energy_of
 from saman.scaling.learning import Epoch, LossCurve, epochs_of, loss_curve
+from saman.scaling.lines import names_in
 from saman.scaling.stages import Promised, promised
 from saman.scaling.steady import Steady, steady_state
 from saman.scaling.telemetry import LeftOut, Process, StageWindows, Telemetry, read_telemetry
@@ -169,7 +169,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 
 
 def _last_attempt(path: Path) -> Path:
-    numbers = [int(name) for name in _names(path / "attempts") if name.isdigit()]
+    numbers = [int(name) for name in names_in(path / "attempts") if name.isdigit()]
     return path / "attempts" / str(max(numbers, default=1))
 
 
@@ -247,17 +247,10 @@ def _nodes(path: Path) -> dict[int, str]:
     """Which node each process (by its first rank) was found on."""
     found = {}
     ranks = _last_attempt(path) / "ranks"
-    for name in _names(ranks):
+    for name in names_in(ranks):
         stem = name.removesuffix(".json")
         if stem.isdigit() and stem != name:
             record = read_json(ranks / name)
             if isinstance(record, dict) and "node" in record:
                 found[int(stem)] = str(record["node"])
     return found
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in os.scandir(folder)]
-    except OSError:
-        return []

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from saman.scaling.analysis import Curve
 from saman.scaling.cells import told
 from saman.scaling.estimates import Rows
-from saman.scaling.figures import WIDTH, Figure, Spec
+from saman.scaling.figures import Figure, Spec
 from saman.scaling.stage_rows import grid_rows, stage_rows
+from saman.scaling.step_bars import step_bars
 
 _MOST_BARS = 40
 _CELL = 64  # pixels
@@ -36,28 +37,7 @@ def stages(curves: Sequence[Curve]) -> Figure | None:
         head = {"place": place, "layers": row["layers"] or "–"}
         values = {name: 1e3 * row[column] for name, (column, _) in _PARTS.items()}
         parts += [{**head, "part": name, "order": at, "ms": value} for at, (name, value) in enumerate(values.items())]
-    parts = [part for part in parts if part["ms"] > 0]
-    names = [name for name in _PARTS if any(part["part"] == name for part in parts)]
-    order = list(dict.fromkeys(part["place"] for part in parts))
-    scale = {"domain": names, "range": [_PARTS[name][1] for name in names]}
-    spec: Spec = {
-        "data": {"values": parts},
-        "width": WIDTH - 180,
-        "height": {"step": 18 if len(order) <= 30 else 11},
-        "mark": {"type": "bar"},
-        "encoding": {
-            "y": {"field": "place", "type": "nominal", "title": None, "sort": order, "axis": {"labelLimit": 300}},
-            "x": {"field": "ms", "type": "quantitative", "title": "milliseconds per step", "stack": True},
-            "color": {
-                "field": "part",
-                "type": "nominal",
-                "scale": scale,
-                "legend": {"orient": "top", "title": None, "columns": 3},
-            },
-            "order": {"field": "order", "type": "quantitative"},
-            "tooltip": [*({"field": name} for name in ("place", "layers", "part")), {"field": "ms", "format": ".4g"}],
-        },
-    }
+    spec = step_bars(parts, {name: colour for name, (_, colour) in _PARTS.items()}, ["layers"])
     caption = "Medians over windows, replicas and runs. The others wait for the stage that waits least."
     return Figure("stages", "Pipeline stages", caption, spec)
 

@@ -19,16 +19,19 @@ _STAGES = (
 )
 _GRID = "Ranks = stages × replicas. Speed-ups are against the base that is named; intervals as for all points."
 _MIB = 2**20
+_PLACE: Cells = [
+    ("stages", "number", lambda row: str(row["stages"])),
+    ("replicas", "number", lambda row: str(row["replicas"])),
+    ("ranks", "number", lambda row: str(row["ranks"])),
+    ("nodes", "number", lambda row: str(row["nodes"])),
+]
 
 
 def forecast_table(found: PipelineForecast) -> Table:
     """Pipelines that were not run; without rows where nothing is a pipeline."""
     columns: Cells = [
         ("series", "text", lambda row: row["series"]),
-        ("stages", "number", lambda row: str(row["stages"])),
-        ("replicas", "number", lambda row: str(row["replicas"])),
-        ("ranks", "number", lambda row: str(row["ranks"])),
-        ("nodes", "number", lambda row: str(row["nodes"])),
+        *_PLACE,
         ("micro-batches", "number", lambda row: str(row["micro_batches"])),
         ("samples/s", "number", lambda row: around(row, "samples_per_second", "low", "high")),
         ("speed-up", "number", lambda row: told(row["speedup"])),
@@ -83,10 +86,7 @@ def grid_table(curves: Sequence[Curve]) -> Table:
     """Throughput and speed-up over stages × replicas; without rows where nothing is a pipeline."""
     columns: Cells = [
         ("series", "text", lambda row: row["case"]),
-        ("stages", "number", lambda row: str(row["stages"])),
-        ("replicas", "number", lambda row: str(row["replicas"])),
-        ("ranks", "number", lambda row: str(row["ranks"])),
-        ("nodes", "number", lambda row: str(row["nodes"])),
+        *_PLACE,
         ("repeats", "number", lambda row: str(row["repeats"])),
         ("samples/s", "number", lambda row: between(row, "samples_per_second")),
         ("speed-up", "number", lambda row: between(row, "speedup")),
