@@ -29,7 +29,7 @@ test: setup
 
 test-compat: setup-compat
 	$(COMPAT)/python -m pytest tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py \
-		--ignore tests/trainers/test_pipeline_memory.py # its limit is measured for the current TensorFlow
+		--ignore tests/trainers/pipeline/test_pipeline_memory.py # its limit is measured for the current TensorFlow
 
 python:
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON) on PATH" \

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from saman.configs.errors import EnvironmentLack
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -72,3 +75,20 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         else:
             dropped += 1
     return records, dropped
+
+
+@contextlib.contextmanager
+def explained(path: Path, what: str) -> Iterator[None]:
+    """Turn the operating system's refusal to write ``path`` into an ``EnvironmentLack`` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.EROFS: "the file system is read-only; choose another place with --runs-dir",
+            errno.EACCES: "choose a place you may write with --runs-dir",
+            errno.EPERM: "choose a place you may write with --runs-dir",
+            errno.ENOSPC: "the disk is full; free some space or choose another place with --runs-dir",
+            errno.EDQUOT: "your quota is used up; free some space or choose another place with --runs-dir",
+        }
+        problem = f"{what} cannot be written: {os.strerror(error.errno) if error.errno else error}"
+        raise EnvironmentLack(problem, where=str(path), remedy=remedies.get(error.errno or 0)) from error

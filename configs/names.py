@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -77,3 +78,17 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 Clock = Annotated[str, AfterValidator(_checked_clock)]
 Size = Annotated[str, AfterValidator(_checked_size)]
 Reference = Annotated[str, AfterValidator(_checked_reference)]
+
+
+def when(seconds: float) -> str:
+    """A moment for people, in UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from saman.launcher.horovod_build import HorovodBuild, horovod_build
-from saman.launcher.machine import allowed_cores, cpu_quota, memory_bytes, physical_cores, visible_gpus
-from saman.launcher.mpi import Mpi, find_mpi
+from saman.launcher.node.horovod_build import HorovodBuild, horovod_build
+from saman.launcher.node.machine import allowed_cores, cpu_quota, memory_bytes, physical_cores, visible_gpus
+from saman.launcher.node.mpi import MpiInstallation, find_mpi
 from saman.launcher.setup.machine import existing
 from saman.launcher.setup.stacks import COMPAT, CURRENT
 from saman.launcher.setup.steps import source_tree
-from saman.launcher.setup.wheel_cache import cache_folder
+from saman.runs.caches import cache_folder
 
 State = Literal["ok", "missing", "broken"]
 GIB = 2**30
@@ -32,7 +32,7 @@ Inventory = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing looked at. ``needed``: ``saman run`` cannot train here without it. ``remedy``: what to do about it."""
 
     name: str
@@ -47,7 +47,7 @@ class Finding:
         return self.needed and self.state != "ok"
 
 
-def examine(runs_dir: Path, models_dir: Path) -> list[Finding]:
+def examine(runs_dir: Path, models_dir: Path) -> list[Diagnosis]:
     """Look at everything; takes the seconds that importing TensorFlow in another process takes."""
     inventory = take_inventory()
     mpi = find_mpi()
@@ -65,12 +65,12 @@ def examine(runs_dir: Path, models_dir: Path) -> list[Finding]:
     ]
 
 
-def can_train(findings: Iterable[Finding]) -> bool:
+def can_train(findings: Iterable[Diagnosis]) -> bool:
     """Whether nothing that training needs is missing or broken."""
     return not any(finding.blocks for finding in findings)
 
 
-def as_plain(findings: list[Finding]) -> dict[str, Any]:
+def as_plain(findings: list[Diagnosis]) -> dict[str, Any]:
     """The findings as data for ``--json``."""
     return {"can_train": can_train(findings), "findings": [asdict(finding) for finding in findings]}
 
@@ -97,17 +97,17 @@ def set_up_line() -> str:
     return "make setup" if source_tree() else "saman setup"
 
 
-def python() -> Finding:
+def python() -> Diagnosis:
     """The Python that runs saman."""
     found = f"{sys.version.split()[0]} in {sys.prefix}"
     low, high = CURRENT.oldest_python, CURRENT.newest_python
     if not low <= sys.version_info[:2] <= high:
         remedy = f"use Python {CURRENT.pythons}, for which TensorFlow {CURRENT.tensorflow} exists"
-        return Finding("Python", "broken", found, remedy, needed=True)
-    return Finding("Python", "ok", found, needed=True)
+        return Diagnosis("Python", "broken", found, remedy, needed=True)
+    return Diagnosis("Python", "ok", found, needed=True)
 
 
-def libraries(inventory: Inventory) -> list[Finding]:
+def libraries(inventory: Inventory) -> list[Diagnosis]:
     """TensorFlow, Keras, Horovod, and the two smaller ones."""
     return [
         library("TensorFlow", inventory.get("tensorflow"), tensorflow_text, needed=True),
@@ -118,17 +118,17 @@ def libraries(inventory: Inventory) -> list[Finding]:
     ]
 
 
-def library(name: str, facts: Mapping[str, Any] | None, text: Any, *, needed: bool = False) -> Finding:
+def library(name: str, facts: Mapping[str, Any] | None, text: Any, *, needed: bool = False) -> Diagnosis:
     """A finding from one part of the inventory; parts that an earlier failure hid are missing from it."""
     if facts is None or facts.get("missing"):
         found = "not installed" if facts else "not reached"
-        return Finding(name, "missing", found, set_up_line(), needed)
+        return Diagnosis(name, "missing", found, set_up_line(), needed)
     if "error" in facts:
         remedy = f"it is installed but does not load: {set_up_line()} into a new environment"
         if "SIGILL" in facts["error"]:
             remedy = "this CPU lacks AVX, which TensorFlow's wheels need"
-        return Finding(name, "broken", str(facts["error"]), remedy, needed)
-    return Finding(name, "ok", text(facts), needed=needed)
+        return Diagnosis(name, "broken", str(facts["error"]), remedy, needed)
+    return Diagnosis(name, "ok", text(facts), needed=needed)
 
 
 def tensorflow_text(facts: Mapping[str, Any]) -> str:
@@ -150,78 +150,80 @@ def horovod_text(facts: Mapping[str, Any]) -> str:
     return "; ".join([facts["version"], *(f"{name} {', '.join(facts[name]) or 'none'}" for name in names)])
 
 
-def mpi_finding(mpi: Mpi | None, horovod: Mapping[str, Any], build: HorovodBuild | None) -> Finding:
+def mpi_finding(mpi: MpiInstallation | None, horovod: Mapping[str, Any], build: HorovodBuild | None) -> Diagnosis:
     """The MPI that would start ranks, and whether Horovod has an MPI to go with it."""
     if mpi is None:
-        return Finding("MPI", "missing", "no mpirun that answers", "not needed: ranks start over Gloo without it")
+        return Diagnosis("MPI", "missing", "no mpirun that answers", "not needed: ranks start over Gloo without it")
     found = f"{mpi}, {mpi.mpirun}"
     if "version" in horovod and "MPI" not in horovod["controllers"]:
-        return Finding("MPI", "broken", found, "Horovod was built without MPI; ranks start over Gloo")
+        return Diagnosis("MPI", "broken", found, "Horovod was built without MPI; ranks start over Gloo")
     if build and build.mpi not in (None, mpi.abi):
         remedy = f"Horovod was built with {build.mpi}: saman setup --mpi system builds it with this one"
-        return Finding("MPI", "broken", found, remedy)
-    return Finding("MPI", "ok", found)
+        return Diagnosis("MPI", "broken", found, remedy)
+    return Diagnosis("MPI", "ok", found)
 
 
-def slurm() -> Finding:
+def slurm() -> Diagnosis:
     """Slurm's commands and version."""
     missing = [name for name in SLURM_COMMANDS if shutil.which(name) is None]
     if len(missing) == len(SLURM_COMMANDS):
-        return Finding("Slurm", "missing", "no Slurm commands", "only needed to submit: use a cluster's login node")
+        return Diagnosis("Slurm", "missing", "no Slurm commands", "only needed to submit: use a cluster's login node")
     if missing:
         remedy = "saman submit, status and cancel need all of them"
-        return Finding("Slurm", "broken", f"without {', '.join(missing)}", remedy)
+        return Diagnosis("Slurm", "broken", f"without {', '.join(missing)}", remedy)
     try:
         done = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return Finding("Slurm", "broken", "sinfo does not answer", "see whether SLURM_CONF names a cluster that is up")
+        return Diagnosis(
+            "Slurm", "broken", "sinfo does not answer", "see whether SLURM_CONF names a cluster that is up"
+        )
     if done.returncode != 0:
         remedy = "set SLURM_CONF, or try saman on one machine with: saman minicluster up"
-        return Finding("Slurm", "missing", "its commands are here, but no cluster is configured", remedy)
-    return Finding("Slurm", "ok", f"{done.stdout.strip()}: {', '.join(SLURM_COMMANDS)}")
+        return Diagnosis("Slurm", "missing", "its commands are here, but no cluster is configured", remedy)
+    return Diagnosis("Slurm", "ok", f"{done.stdout.strip()}: {', '.join(SLURM_COMMANDS)}")
 
 
-def gpus(inventory: Inventory) -> Finding:
+def gpus(inventory: Inventory) -> Diagnosis:
     """The GPUs that may be used, and whether TensorFlow and Horovod can."""
     visible = visible_gpus(os.environ)
     if not visible:
-        return Finding("GPUs", "missing", "none visible", "not needed: saman trains on CPUs too")
+        return Diagnosis("GPUs", "missing", "none visible", "not needed: saman trains on CPUs too")
     found = f"{len(visible)} visible ({', '.join(visible)})"
     if not inventory.get("tensorflow", {}).get("gpus"):
-        return Finding("GPUs", "broken", f"{found}, none usable by TensorFlow", "saman setup --gpu brings CUDA")
+        return Diagnosis("GPUs", "broken", f"{found}, none usable by TensorFlow", "saman setup --gpu brings CUDA")
     if "NCCL" not in inventory.get("horovod", {}).get("operations", ()):
-        return Finding("GPUs", "broken", f"{found}, Horovod has no NCCL", "saman setup --gpu builds it with NCCL")
-    return Finding("GPUs", "ok", found)
+        return Diagnosis("GPUs", "broken", f"{found}, Horovod has no NCCL", "saman setup --gpu builds it with NCCL")
+    return Diagnosis("GPUs", "ok", found)
 
 
-def cores() -> Finding:
+def cores() -> Diagnosis:
     """The cores that this process may use, of those that the machine has."""
     allowed = allowed_cores()
     found = f"{len(allowed)} of {os.cpu_count()} usable, {physical_cores(allowed)} physical"
     quota = cpu_quota()
     if quota is not None and quota < len(allowed):
         found += f"; a cgroup quota allows {quota:g}"
-    return Finding("Cores", "ok", found, needed=True)
+    return Diagnosis("Cores", "ok", found, needed=True)
 
 
-def memory() -> Finding:
+def memory() -> Diagnosis:
     """The memory that may be used."""
     size = memory_bytes()
     if size is None:
-        return Finding("Memory", "ok", "unknown", needed=True)
+        return Diagnosis("Memory", "ok", "unknown", needed=True)
     found = f"{size / GIB:.1f} GiB usable"
     if size < LOW_MEMORY:
-        return Finding("Memory", "broken", found, "ask for more: each rank takes about 0.5 GiB and more", needed=True)
-    return Finding("Memory", "ok", found, needed=True)
+        return Diagnosis("Memory", "broken", found, "ask for more: each rank takes about 0.5 GiB and more", needed=True)
+    return Diagnosis("Memory", "ok", found, needed=True)
 
 
-def writable(name: str, folder: Path, *, needed: bool, option: str) -> Finding:
+def writable(name: str, folder: Path, *, needed: bool, option: str) -> Diagnosis:
     """Whether ``folder`` can be written (or made), and the space left there."""
     place, name = existing(folder.expanduser().absolute()), f"Folder {name}"
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        return Finding(name, "broken", f"{folder} cannot be written", f"choose another place with {option}", needed)
+        return Diagnosis(name, "broken", f"{folder} cannot be written", f"choose another place with {option}", needed)
     free = shutil.disk_usage(place).free
     found = f"{folder}, {free / GIB:.1f} GiB free"
     if free < LOW_SPACE:
-        return Finding(name, "broken", found, f"free some space, or choose another place with {option}", needed)
-    return Finding(name, "ok", found, needed=needed)
+        return Diagnosis(name, "broken", found, f"free some space, or choose another place with {option}", needed)
+    return Diagnosis(name, "ok", found, needed=needed)

@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.files import write_json, write_whole
-from saman.configs.records import State
-from saman.configs.script import Script
-from saman.launcher.core_claims import Claim, claimed
-from saman.launcher.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
-from saman.launcher.horovod_build import horovod_build, module_origin
-from saman.launcher.machine import Node, open_mpi_without_ssh, this_node
-from saman.launcher.mpi import find_mpi
-from saman.launcher.placement import Placement, place
-from saman.launcher.provenance import provenance
-from saman.launcher.run_folder import RunFolder, explained
+from saman.configs.files import explained, write_json, write_whole
+from saman.configs.schemas.script import Script
+from saman.launcher.node.horovod_build import horovod_build, module_origin
+from saman.launcher.node.machine import Node, open_mpi_without_ssh, this_node
+from saman.launcher.node.mpi import find_mpi
+from saman.launcher.node.provenance import provenance
+from saman.launcher.plan.core_claims import CoreClaim, claimed
+from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
+from saman.launcher.plan.placement import Placement, place
 from saman.launcher.starters.choose import make_start
-from saman.launcher.starters.start import Facts, Job, Start
-from saman.launcher.supervise import Outcome, View, Watching, alone, supervise
+from saman.launcher.starters.start import MachineFacts, RankProgram, Start
+from saman.launcher.supervision.supervisor import Outcome, SupervisionOptions, View, alone, supervise
+from saman.runs.events import State
+from saman.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from saman.configs.experiment import Experiment, Launch, Resources
-    from saman.configs.loading import LoadedExperiment
+    from saman.configs.loading.experiments import LoadedExperiment
+    from saman.configs.schemas.experiment import Experiment, Launch, Resources
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Options:
     nodes: tuple[Node, ...] | None = None
     all_ranks: bool = False
     command_line: tuple[str, ...] = ()
-    facts: Facts | None = None
+    facts: MachineFacts | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """What a start would do: placement, commands, and sentences that explain both."""
 
     spec: Experiment | Script
@@ -52,7 +52,7 @@ class Plan:
     placement: Placement
     start: Start
     environment: Mapping[str, str]
-    facts: Facts
+    facts: MachineFacts
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def resume_locally(run: RunFolder, options: Options, view: View | None = None, r
 
 
 def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:
-    from saman.configs.loading import with_ranks
+    from saman.configs.loading.experiments import with_ranks
     from saman.configs.problems import validated
 
     return validated(type(spec), with_ranks(spec.resolved(), ranks), "experiment.yaml with -np")
@@ -150,7 +150,7 @@ def make_plan(
     options: Options,
     run: Path | None = None,
     attempt: int = 1,
-) -> Plan:
+) -> LaunchPlan:
     """What a start would do; nothing is written. Without ``run`` the command names a folder called RUN.
 
     Raises ``UserError`` or ``EnvironmentLack`` where it cannot be done.
@@ -163,7 +163,7 @@ def make_plan(
     facts = options.facts or gather_facts(python, inherited)
     moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
     environment = moved | open_mpi_without_ssh(inherited) | job_environment(spec, directory, code_path, os.environ)
-    job = Job(
+    job = RankProgram(
         run or options.runs_dir.absolute() / spec.name / "RUN",
         attempt,
         command,
@@ -173,15 +173,15 @@ def make_plan(
     start = make_start(spec.launch.starter, placement, job, facts)
     if note:
         start = replace(start, notes=(*start.notes, note))
-    return Plan(spec, directory, placement, start, inherited, facts)
+    return LaunchPlan(spec, directory, placement, start, inherited, facts)
 
 
-def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> Facts:
+def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> MachineFacts:
     """What is known of this machine; ``python`` is the interpreter whose Horovod counts, and the MPI beside it."""
     environ = os.environ if environ is None else environ
     path = environ.get("PATH", os.defpath)
     beside = Path(python or sys.executable).parent
-    return Facts(
+    return MachineFacts(
         python=sys.executable,
         mpi=find_mpi(environ, beside),
         horovod=horovod_build(python),
@@ -263,14 +263,14 @@ def _attempt(
         write_json(attempt.provenance, facts)
         for note in plan.notes:
             say(note)
-    watching = Watching(
+    watching = SupervisionOptions(
         stall_seconds={str(phase): limit for phase, limit in spec.launch.stall_seconds.items()},
         abort_on_stall=spec.launch.on_stall == "abort",
         all_ranks=options.all_ranks,
         is_script=run.is_script,
     )
     # Inside an allocation the cores are Slurm's to give.
-    with nullcontext(Claim()) if plan.facts.in_allocation else claimed(plan.placement) as claim:
+    with nullcontext(CoreClaim()) if plan.facts.in_allocation else claimed(plan.placement) as claim:
         if claim.note is not None:
             say(claim.note)
         environ = {**plan.environment, "SAMAN_CORES": ",".join(map(str, claim.cores))}

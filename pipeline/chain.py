@@ -77,7 +77,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PipelinePlan:
     """How a split is run: how many stages and micro-batches, in which order, and what is kept in memory.
 
     ``copies`` counts what is held per byte of parameters while passes run: the weights, the accumulated gradient, the
@@ -104,7 +104,7 @@ class Plan:
 class StageCosts:
     """Costs of layers [begin, end) as one stage, by prefix sums: constant time each."""
 
-    def __init__(self, chain: Chain, plan: Plan, link: Link) -> None:
+    def __init__(self, chain: Chain, plan: PipelinePlan, link: Link) -> None:
         self.chain, self.plan, self.link = chain, plan, link
         self._forward = (0.0, *accumulate(one.forward_seconds for one in chain.layers))
         self._backward = (0.0, *accumulate(one.backward_seconds for one in chain.layers))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saman.configs.errors import UserError, choices
-from saman.configs.experiment import Experiment
 from saman.configs.names import size_bytes
-from saman.configs.splitting import Pipeline
-from saman.configs.training import Sgd
-from saman.pipeline.chain import Plan
-from saman.pipeline.cost import Prediction, predict
+from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.splitting import Pipeline
+from saman.configs.schemas.training import Sgd
+from saman.pipeline.chain import PipelinePlan
+from saman.pipeline.cost import StepPrediction, predict
 from saman.pipeline.partition import check_cuts, partition
 from saman.pipeline.profile import Profile
 
@@ -19,17 +19,17 @@ _SLOTS = 2  # variables that Adam and its kin keep per weight
 
 
 @dataclass(frozen=True)
-class Split:
+class PipelineSplit:
     """Cuts before layers by position, the layers they fall before, and what is to be expected."""
 
     cuts: tuple[int, ...]
     names: tuple[str, ...]
-    plan: Plan
+    plan: PipelinePlan
     limit_bytes: int | None
-    prediction: Prediction
+    prediction: StepPrediction
 
 
-def split(experiment: Experiment, profile: Profile) -> Split:
+def split(experiment: Experiment, profile: Profile) -> PipelineSplit:
     """The split of an experiment's model.
 
     Raises ``UserError`` for cuts that cannot be made, and where nothing fits into the memory limit.
@@ -44,15 +44,15 @@ def split(experiment: Experiment, profile: Profile) -> Split:
         cuts = tuple(_position(name, layers) for name in spec.cuts)
         check_cuts(profile.chain, cuts, plan, limit)
     prediction = predict(profile.chain, cuts, plan, profile.link)
-    return Split(cuts, tuple(layers[cut] for cut in cuts), plan, limit, prediction)
+    return PipelineSplit(cuts, tuple(layers[cut] for cut in cuts), plan, limit, prediction)
 
 
-def plan_of(experiment: Experiment) -> Plan:
+def plan_of(experiment: Experiment) -> PipelinePlan:
     """How an experiment's pipeline is run."""
     spec, train = experiment.train.pipeline or Pipeline(), experiment.train
     optimizer = train.optimizer
     slots = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else _SLOTS
-    return Plan(spec.stages, train.micro_batches, spec.order, spec.recompute, 3 + slots, 4 + slots)
+    return PipelinePlan(spec.stages, train.micro_batches, spec.order, spec.recompute, 3 + slots, 4 + slots)
 
 
 def _position(name: str, layers: Sequence[str]) -> int:

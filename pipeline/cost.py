@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saman.pipeline.chain import Chain, Link, Plan, StageCosts, bounds
+from saman.pipeline.chain import Chain, Link, PipelinePlan, StageCosts, bounds
 from saman.pipeline.schedule import Action, bubble_bound
 from saman.pipeline.simulate import play
 
@@ -29,7 +29,7 @@ class StagePrediction:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class StepPrediction:
     """A pipelined step; ``speedup`` is over one process that runs the same micro-batches one after another."""
 
     stages: tuple[StagePrediction, ...]
@@ -48,7 +48,7 @@ class Prediction:
         return sum(stage.bubble_share for stage in self.stages) / len(self.stages)
 
 
-def predict(chain: Chain, cuts: Sequence[int], plan: Plan, link: Link) -> Prediction:
+def predict(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -> StepPrediction:
     """What a split gives, by playing its schedule.
 
     Each stage pays for receiving, before it computes. One process neither sends nor recomputes.
@@ -76,7 +76,9 @@ def predict(chain: Chain, cuts: Sequence[int], plan: Plan, link: Link) -> Predic
         for stage, (begin, end) in enumerate(spans)
     )
     alone = plan.micro_batches * sum(one.forward_seconds + one.backward_seconds for one in chain.layers)
-    return Prediction(stages, plan.micro_batches, timeline.seconds, alone / timeline.seconds if timeline.seconds else 1)
+    return StepPrediction(
+        stages, plan.micro_batches, timeline.seconds, alone / timeline.seconds if timeline.seconds else 1
+    )
 
 
 def speedup(

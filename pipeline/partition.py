@@ -17,20 +17,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from saman.configs.errors import UserError
-from saman.pipeline.chain import Chain, Link, Plan, StageCosts, bounds
+from saman.pipeline.chain import Chain, Link, PipelinePlan, StageCosts, bounds
 
 _INFINITE = float("inf")
 
 
 @dataclass(frozen=True)
-class Partition:
+class StagePartition:
     """Cuts before the layers ``cuts``, and the busy seconds per micro-batch of the slowest stage."""
 
     cuts: tuple[int, ...]
     slowest_seconds: float
 
 
-def partition(chain: Chain, plan: Plan, link: Link, limit_bytes: int | None = None) -> Partition:
+def partition(chain: Chain, plan: PipelinePlan, link: Link, limit_bytes: int | None = None) -> StagePartition:
     """The split whose slowest stage is fastest; among equals the one whose last cuts fall earliest.
 
     Raises ``UserError`` where the layers are too few, or where no split fits: by how much, and what would fit.
@@ -46,17 +46,17 @@ def partition(chain: Chain, plan: Plan, link: Link, limit_bytes: int | None = No
     if cuts is None:
         assert limit_bytes is not None  # without a limit every cut that is allowed has a finite cost
         raise _lack(chain, plan, limit_bytes)
-    return Partition(cuts, value)
+    return StagePartition(cuts, value)
 
 
-def least_memory(chain: Chain, plan: Plan) -> Partition | None:
+def least_memory(chain: Chain, plan: PipelinePlan) -> StagePartition | None:
     """The split whose largest stage is smallest (``slowest_seconds`` then holds bytes); ``None`` if none can be cut."""
     costs = StageCosts(chain, plan, Link())
     value, cuts = _smallest_maximum(chain, plan.stages, lambda s, i, j: float(costs.memory_bytes(s, i, j)))
-    return None if cuts is None else Partition(cuts, value)
+    return None if cuts is None else StagePartition(cuts, value)
 
 
-def check_cuts(chain: Chain, cuts: Sequence[int], plan: Plan, limit_bytes: int | None = None) -> None:
+def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_bytes: int | None = None) -> None:
     """Refuse cuts given by hand that cannot be made, or whose stages exceed the limit."""
     layers = len(chain.layers)
     if len(cuts) != plan.stages - 1:
@@ -110,7 +110,7 @@ def _smallest_maximum(
     return best[layers], tuple(reversed(cuts))
 
 
-def _refuse_too_many_stages(chain: Chain, plan: Plan) -> None:
+def _refuse_too_many_stages(chain: Chain, plan: PipelinePlan) -> None:
     possible = len(chain.layers) - len(chain.uncuttable)
     if plan.stages <= possible:
         return
@@ -123,7 +123,7 @@ def _refuse_too_many_stages(chain: Chain, plan: Plan) -> None:
     )
 
 
-def _lack(chain: Chain, plan: Plan, limit_bytes: int) -> UserError:
+def _lack(chain: Chain, plan: PipelinePlan, limit_bytes: int) -> UserError:
     """Say by how much the model does not fit, and every single change with which it would."""
     least = least_memory(chain, plan)
     assert least is not None  # _refuse_too_many_stages came first
@@ -136,8 +136,8 @@ def _lack(chain: Chain, plan: Plan, limit_bytes: int) -> UserError:
     return UserError(problem, where="train.pipeline.memory_limit", remedy="this would fit: " + ", or ".join(fits))
 
 
-def _what_fits(chain: Chain, plan: Plan, limit_bytes: int) -> list[str]:
-    def fits(changed: Plan, factor: float = 1.0) -> bool:
+def _what_fits(chain: Chain, plan: PipelinePlan, limit_bytes: int) -> list[str]:
+    def fits(changed: PipelinePlan, factor: float = 1.0) -> bool:
         found = least_memory(chain.scaled(factor) if factor != 1 else chain, changed)
         return found is not None and found.slowest_seconds <= limit_bytes
 

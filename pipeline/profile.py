@@ -18,9 +18,9 @@ from typing import Any
 
 from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.experiment import Experiment
 from saman.configs.files import read_json, write_whole
 from saman.configs.names import is_reference
+from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.chain import Chain, Layer, Link
 
 SCHEMA = 1

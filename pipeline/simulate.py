@@ -12,7 +12,7 @@ Duration = Callable[[int, Action], float]
 
 
 @dataclass(frozen=True)
-class Played:
+class TimedAction:
     """One action on one stage; ``begin`` is when its input was there and the stage was free."""
 
     stage: int
@@ -26,7 +26,7 @@ class Timeline:
     """Every action of a step in the order of its end."""
 
     stages: int
-    played: tuple[Played, ...]
+    played: tuple[TimedAction, ...]
 
     @property
     def seconds(self) -> float:
@@ -69,7 +69,7 @@ def play(
     remaining = [list(ORDERS[order](stage, stages, micro_batches)) for stage in range(stages)]
     arrivals: dict[tuple[int, Action], float] = {(0, Action("forward", m)): 0.0 for m in range(micro_batches)}
     free = [0.0] * stages
-    played: list[Played] = []
+    played: list[TimedAction] = []
     while any(remaining):
         ready = [s for s in range(stages) if remaining[s] and (s, remaining[s][0]) in arrivals]
         if not ready:
@@ -79,7 +79,7 @@ def play(
             action = remaining[stage].pop(0)
             begin = max(free[stage], arrivals[stage, action])
             end = free[stage] = begin + seconds(stage, action)
-            played.append(Played(stage, action, begin, end))
+            played.append(TimedAction(stage, action, begin, end))
             target, then = _enables(stage, action, stages)
             if 0 <= target < stages:
                 arrivals[target, then] = end + delay(stage, action)

@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.scaling.fitting import FEWEST_POINTS
-from saman.scaling.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, Track, calibrate, choose
-from saman.scaling.intervals import binomial_interval
-from saman.scaling.pipeline_check import (
+from saman.scaling.models.fitting import FEWEST_POINTS
+from saman.scaling.models.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, ScalingSeries, calibrate, choose
+from saman.scaling.models.published import SHIPPED, read_tracks
+from saman.scaling.pipelines.published_check import (
     check_pipelines,
     check_stages,
     pipeline_lines,
     pipeline_totals,
     read_pipelines,
 )
-from saman.scaling.published import SHIPPED, read_tracks
-from saman.scaling.spread import karp_flatt
+from saman.scaling.statistics.intervals import binomial_interval
+from saman.scaling.statistics.variability import karp_flatt
 
 ALARM_SHORTFALL = 0.15
 
 
 @dataclass(frozen=True)
-class Check:
+class ForecastCheck:
     """One predicted point: ``error`` is predicted ÷ measured − 1, ``shortfall`` is 1 − measured ÷ predicted."""
 
     series: str
@@ -69,11 +69,11 @@ class SeriesCheck:
     series: str
     source: str
     note: str | None
-    checks: tuple[Check, ...]
+    checks: tuple[ForecastCheck, ...]
     alarms: tuple[Alarm, ...]
 
 
-def check_series(track: Track, others: Sequence[Track], calibration: Calibration | None) -> SeriesCheck:
+def check_series(track: ScalingSeries, others: Sequence[ScalingSeries], calibration: Calibration | None) -> SeriesCheck:
     """Predictions of ``track`` from every origin of at least three points, and the alarms its points raise."""
     if len(track.points) <= FEWEST_POINTS:
         note = f"not enough data: {len(track.points)} points, {FEWEST_POINTS} are fitted and one more is predicted"
@@ -86,7 +86,9 @@ def check_series(track: Track, others: Sequence[Track], calibration: Calibration
     return SeriesCheck(track.id, track.source, None, tuple(checks), tuple(_alarms(track, checks)))
 
 
-def _checks_from(track: Track, count: int, others: Sequence[Track], calibration: Calibration | None) -> list[Check]:
+def _checks_from(
+    track: ScalingSeries, count: int, others: Sequence[ScalingSeries], calibration: Calibration | None
+) -> list[ForecastCheck]:
     choice = choose(track.points[:count], others, track.scaling)
     if choice is None:
         return []
@@ -102,7 +104,7 @@ def _checks_from(track: Track, count: int, others: Sequence[Track], calibration:
         supported = point.ranks <= SUPPORTED_RATIO * origin
         law, measured = choice.fit.law.name, point.throughput
         found.append(
-            Check(
+            ForecastCheck(
                 track.id,
                 origin,
                 point.ranks,
@@ -120,7 +122,7 @@ def _checks_from(track: Track, count: int, others: Sequence[Track], calibration:
     return found
 
 
-def _alarms(track: Track, checks: Sequence[Check]) -> list[Alarm]:
+def _alarms(track: ScalingSeries, checks: Sequence[ForecastCheck]) -> list[Alarm]:
     """Alarms per point: it fell short of an earlier prediction, or its Karp–Flatt serial fraction jumped.
 
     The jump needs no law: the point lies more than 15 % below Amdahl's law with the fraction of the point before. An
@@ -140,7 +142,7 @@ def _alarms(track: Track, checks: Sequence[Check]) -> list[Alarm]:
     return found
 
 
-def validate(tracks: Sequence[Track], nominal: float = NOMINAL) -> tuple[list[SeriesCheck], dict[str, Any]]:
+def validate(tracks: Sequence[ScalingSeries], nominal: float = NOMINAL) -> tuple[list[SeriesCheck], dict[str, Any]]:
     """Every series checked with the laws' scores and the calibration of the *other* sources only, and the totals.
 
     A table with a single source is calibrated on the shipped one, without series whose points it repeats.

@@ -10,7 +10,7 @@ from typing import Any
 
 from saman.configs.files import read_json
 from saman.configs.problems import validated
-from saman.configs.script import Script
+from saman.configs.schemas.script import Script
 
 # measure -> (heading, unit's factor, whether less is better)
 MEASURES: Mapping[str, tuple[str, float, bool]] = {
@@ -25,7 +25,7 @@ FEWEST = 3  # nodes below which none can be called the odd one
 
 
 @dataclass(frozen=True)
-class Finding:
+class NodeOutlier:
     """A node that stands out: its value, the nodes' median and spread, in the measure's unit."""
 
     node: str
@@ -73,7 +73,7 @@ def by_node(ranks: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return {node: {name: median(found) for name, found in each.items()} for node, each in values.items()}
 
 
-def odd_ones(nodes: Mapping[str, Mapping[str, float]]) -> list[Finding]:
+def odd_ones(nodes: Mapping[str, Mapping[str, float]]) -> list[NodeOutlier]:
     """Nodes that are far from the others by the others' own spread. An allreduce over all tells nothing of one node.
 
     The spread is 1.4826 × the median absolute deviation, at least 2 % of the median: below that, timing is noise.
@@ -91,11 +91,11 @@ def odd_ones(nodes: Mapping[str, Mapping[str, float]]) -> list[Finding]:
             worse = value - middle if less_is_better else middle - value
             worse = abs(value - middle) if name == "clock_offset_seconds" else worse
             if worse > CLEARLY * spread:
-                found.append(Finding(node, name, value, middle, spread))
+                found.append(NodeOutlier(node, name, value, middle, spread))
     return found
 
 
-def option(findings: Sequence[Finding]) -> str | None:
+def option(findings: Sequence[NodeOutlier]) -> str | None:
     """The option of ``saman submit`` that leaves the odd ones out."""
     nodes = sorted({finding.node for finding in findings})
     return f"--exclude {','.join(nodes)}" if nodes else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,9 @@ import hypothesis
 import pytest
 
 from saman.slurm.minicluster import missing_packages
+
+# The generator of synthetic runs, which the report's benchmark uses too.
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "report"))
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FASHION_FILES = (
@@ -32,7 +36,7 @@ def _command(*names: str) -> str | None:
 
 
 def _mpi() -> str | None:
-    from saman.launcher.mpi import find_mpi
+    from saman.launcher.node.mpi import find_mpi
 
     return None if find_mpi() else "no mpirun that answers"
 

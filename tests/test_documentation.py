@@ -9,7 +9,7 @@ import typer.main
 
 from saman.cli.main import make_app, split_program
 from saman.configs.errors import UserError
-from saman.configs.loading import load_experiment
+from saman.configs.loading.experiments import load_experiment
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

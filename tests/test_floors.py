@@ -1,9 +1,9 @@
-"""Holds the floors of the house: a room imports only from those below it, and only ranks' code imports TensorFlow."""
+"""Holds the floors: imports only run downward, no circle exists, and only the ranks' code imports TensorFlow."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,20 @@ ROOT = Path(__file__).resolve().parents[1]
 # room -> the rooms it may import; docs/design.md draws the same picture
 BELOW = {
     "configs": set(),
-    "pipeline": {"configs"},
-    "launcher": {"configs"},
-    "trainers": {"launcher", "pipeline", "configs"},
-    "registry": {"launcher", "configs"},
-    "scaling": {"launcher", "pipeline", "configs"},
-    "slurm": {"launcher", "configs"},
-    "cli": {"slurm", "scaling", "registry", "launcher", "pipeline", "configs"},
+    "runs": {"configs"},
+    "pipeline": {"runs", "configs"},
+    "launcher": {"runs", "configs"},
+    "trainers": {"pipeline", "runs", "configs"},
+    "registry": {"runs", "configs"},
+    "scaling": {"launcher", "pipeline", "runs", "configs"},
+    "slurm": {"launcher", "runs", "configs"},
+    "jobs": {"slurm", "registry", "launcher", "runs", "configs"},
+    "cli": {"jobs", "slurm", "scaling", "registry", "launcher", "pipeline", "runs", "configs"},
 }
 ONLY_TRAINERS = {"tensorflow", "keras", "tf_keras", "horovod", "mpi4py"}
 # The two lowest rooms do with pydantic, PyYAML and numpy.
 NOT_AT_THE_BOTTOM = {"polars", "altair", "scipy", "rich", "typer"}
+MOST_FILES = 14  # Python files of one folder
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
@@ -35,8 +38,7 @@ def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
             base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             name = ".".join([*base, *([node.module] if node.module else [])])
             yield node.lineno, name
-            if name in ("saman", "") or node.level:
-                yield from ((node.lineno, f"{name}.{alias.name}") for alias in node.names)
+            yield from ((node.lineno, f"{name}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and _name(node.func) in ("import_module", "__import__"):
             yield from ((node.lineno, str(a.value)) for a in node.args[:1] if isinstance(a, ast.Constant))
 
@@ -47,24 +49,62 @@ def _name(function: ast.expr) -> str:
 
 def broken_rules(room: str, text: str, where: str) -> list[str]:
     """Every import in the file ``where`` of ``room`` that its floor does not allow."""
-    found = []
+    found = {}
     package = ".".join(["saman", *Path(where).parent.parts])
     for line, name in imports(ast.parse(text), package):
         first, *rest = name.split(".")
         if first == "saman" and rest and rest[0] in BELOW and rest[0] not in BELOW[room] | {room}:
-            found.append(f"{where}:{line}: {room} imports saman.{rest[0]}, which is not below it")
+            found[line, rest[0]] = f"{where}:{line}: {room} imports saman.{rest[0]}, which is not below it"
         if first in BELOW and (ROOT / first).is_dir():
-            found.append(f"{where}:{line}: {first} is imported as a top-level package instead of saman.{first}")
+            found[line, first] = f"{where}:{line}: {first} is imported as a top-level package instead of saman.{first}"
         if first in ONLY_TRAINERS and room != "trainers":
-            found.append(f"{where}:{line}: only trainers imports {first}")
+            found[line, first] = f"{where}:{line}: only trainers imports {first}"
         if first in NOT_AT_THE_BOTTOM and room in ("configs", "pipeline"):
-            found.append(f"{where}:{line}: {room} imports {first}")
-    return found
+            found[line, first] = f"{where}:{line}: {room} imports {first}"
+    return list(found.values())
 
 
 def files_of(room: str) -> list[Path]:
     """Every Python file of a room."""
     return sorted((ROOT / room).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file below the root, without ``saman.``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Every module of saman, with the modules of saman that it imports."""
+    modules = {module_of(path): path for room in BELOW for path in files_of(room)}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        package = "saman." + (module if path.name == "__init__.py" else module.rpartition(".")[0])
+        names = {name.removeprefix("saman.") for _, name in imports(ast.parse(path.read_text("utf-8")), package)}
+        # ``from a.b import c`` means the module a.b.c where there is one, else a.b
+        parents = {name.rpartition(".")[0] for name in names if name in modules}
+        graph[module] = {name for name in names if name in modules and name not in parents} - {module}
+    return graph
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[str]:
+    """What lies on a circle of ``graph``, or only leads into one."""
+    left = {node: {other for other in others if other in graph} for node, others in graph.items()}
+    while ready := {node for node, others in left.items() if not others & set(left)}:
+        left = {node: others for node, others in left.items() if node not in ready}
+    return sorted(left)
+
+
+def sub_rooms(graph: Mapping[str, set[str]], room: str) -> dict[str, set[str]]:
+    """The folders and single files at the top of ``room``, with those that they import."""
+    found: dict[str, set[str]] = {}
+    for module, others in graph.items():
+        if module.startswith(f"{room}."):
+            mine = ".".join(module.split(".")[:2])
+            inside = {".".join(other.split(".")[:2]) for other in others if other.startswith(f"{room}.")}
+            found.setdefault(mine, set()).update(inside - {mine})
+    return found
 
 
 @pytest.mark.parametrize("room", BELOW)
@@ -73,6 +113,27 @@ def test_a_room_imports_only_from_floors_below(room: str) -> None:
     texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in files_of(room)}
     found = [rule for where, text in texts.items() for rule in broken_rules(room, text, where)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_the_sub_rooms_of_a_room_have_no_circle(room: str) -> None:
+    assert not circles(sub_rooms(imported_modules(), room))
+
+
+def test_no_module_takes_part_in_a_circle_of_imports() -> None:
+    assert not circles(imported_modules())
+
+
+def test_a_circle_behind_type_checking_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"a"}, "c": set()}) == ["a", "b"]
+    assert dict(imports(ast.parse("if TYPE_CHECKING:\n    from saman.runs import folder"), "saman.x"))
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_a_folder_holds_about_a_dozen_files(room: str) -> None:
+    for folder in {path.parent for path in files_of(room)}:
+        names = [path.name for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+        assert len(names) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(names)} files: {sorted(names)}"
 
 
 def test_every_room_is_known_and_linked() -> None:
@@ -94,9 +155,11 @@ def test_the_floors_themselves_have_no_circle() -> None:
     [
         ("launcher", "from saman.trainers import worker"),
         ("launcher", "from saman import cli"),
-        ("configs", "import saman.launcher.placement"),
+        ("configs", "import saman.launcher.plan.placement"),
+        ("runs", "from saman.launcher import local"),
         ("registry", "def f():\n    import tensorflow as tf"),
         ("slurm", "from horovod.runner import launch"),
+        ("slurm", "from saman.jobs import status"),
         ("cli", "import saman.trainers.worker"),
         ("scaling", "import configs"),
         ("launcher", "from ..trainers import worker"),
@@ -108,6 +171,6 @@ def test_an_import_that_runs_upward_is_found(room: str, line: str) -> None:
 
 
 def test_what_is_below_may_be_imported() -> None:
-    assert not broken_rules("trainers", "import tensorflow\nimport saman.launcher.run_folder", "trainers/x.py")
+    assert not broken_rules("trainers", "import tensorflow\nimport saman.runs.folder", "trainers/x.py")
     assert not broken_rules("launcher", "import json\nfrom saman.launcher.setup import stacks", "launcher/x.py")
-    assert not broken_rules("launcher", "from ..machine import Node", "launcher/setup/x.py")
+    assert not broken_rules("launcher", "from ..node.machine import Node", "launcher/setup/x.py")

@@ -3,6 +3,6 @@
 User code needs two names from here, ``Splits`` and ``Context``; importing them imports no TensorFlow.
 """
 
-from saman.trainers.interface import Context, Splits
+from saman.trainers.data.interface import Context, Splits
 
 __all__ = ["Context", "Splits"]

@@ -8,25 +8,27 @@ from functools import lru_cache
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.experiment import Experiment
-from saman.trainers import feed, keras_compat, models, program, sources
-from saman.trainers.feed import Feed, Slice
-from saman.trainers.interface import Context, Splits
-from saman.trainers.loop import Data, Step
-from saman.trainers.loss_scale import LossScale
-from saman.trainers.schedule import Rates
-from saman.trainers.step import DataParallelStep
+from saman.configs.schemas.experiment import Experiment
+from saman.trainers import keras_compat, models
+from saman.trainers.data import feed, sources
+from saman.trainers.data.feed import Feed, Slice
+from saman.trainers.data.interface import Context, Splits
+from saman.trainers.loop.loop import Feeds, OptimizerStep
+from saman.trainers.loop.loss_scale import LossScale
+from saman.trainers.loop.schedule import Rates
+from saman.trainers.loop.step import DataParallelStep
+from saman.trainers.program import program
 from saman.trainers.strategies.base import Strategy
 
 _WHERE = "data.source"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """The examples of a run, counted and described. ``notes`` are what a person should know about them."""
 
     splits: Callable[[int], Splits]
-    feeds: Data
+    feeds: Feeds
     element_spec: tuple[Any, Any]
     input_shape: Any
     notes: tuple[str, ...]
@@ -47,7 +49,7 @@ def global_batch_size(experiment: Experiment, size: int) -> int:
     return batch
 
 
-def prepare(experiment: Experiment, strategy: Strategy) -> Prepared:
+def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
     """Load and count the data; raises ``UserError`` where they do not keep to the interface."""
     seed, batch = experiment.train.seed, global_batch_size(experiment, strategy.size)
 
@@ -82,7 +84,7 @@ def prepare(experiment: Experiment, strategy: Strategy) -> Prepared:
     if known is not None:
         _same_kind(spec, known.batched(Slice(0, 1)).element_spec)
     shape = program.input_shape(program.normalized_spec(spec[0], first.normalize))
-    return Prepared(splits, Data(train, validation, train(0).steps), spec, shape, tuple(notes))
+    return PreparedData(splits, Feeds(train, validation, train(0).steps), spec, shape, tuple(notes))
 
 
 def _same_kind(train: Any, validation: Any) -> None:
@@ -95,7 +97,7 @@ def _same_kind(train: Any, validation: Any) -> None:
         )
 
 
-def build_step(experiment: Experiment, strategy: Strategy, prepared: Prepared) -> Step:
+def build_step(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> OptimizerStep:
     """The model, its optimiser and the step, under the strategy's scope."""
     if experiment.train.strategy == "pipeline":
         from saman.trainers.pipeline.build import build_step as build_pipeline
@@ -112,7 +114,7 @@ def build_step(experiment: Experiment, strategy: Strategy, prepared: Prepared) -
     return DataParallelStep(built, strategy, experiment.train.micro_batches, scale)
 
 
-def rates(experiment: Experiment, strategy: Strategy, prepared: Prepared) -> Rates:
+def rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
     """The learning rate of every step, and how many there are."""
     train, per_epoch = experiment.train, prepared.feeds.steps_per_epoch
     steps = train.epochs * per_epoch
@@ -120,7 +122,7 @@ def rates(experiment: Experiment, strategy: Strategy, prepared: Prepared) -> Rat
     return Rates(train.learning_rate, global_batch_size(experiment, strategy.size), per_epoch, steps)
 
 
-def facts(experiment: Experiment, strategy: Strategy, prepared: Prepared) -> dict[str, Any]:
+def facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> dict[str, Any]:
     """What decides the steps of a training: a checkpoint continues only where these are the same."""
     train = experiment.train
     return {

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saman.configs.errors import UserError
-from saman.launcher.identity import identify
+from saman.runs.ranks.identity import identify
 
 
 @dataclass(frozen=True)
-class Identity:
+class RankIdentity:
     """This process among all processes, and the ranks in it. ``attempt`` is 0 where a person started it."""
 
     process: int
@@ -35,7 +35,7 @@ class Identity:
         return self.attempt > 0
 
 
-def identity(environ: Mapping[str, str], devices_per_process: int, size: int) -> Identity:
+def identity(environ: Mapping[str, str], devices_per_process: int, size: int) -> RankIdentity:
     """Who this process is. ``devices_per_process`` and ``size`` are what the experiment says; the launcher wins.
 
     Raises ``UserError`` where another number of processes was started than the ranks need.
@@ -49,7 +49,7 @@ def identity(environ: Mapping[str, str], devices_per_process: int, size: int) ->
             where="start command",
             remedy=f"start {size // here} processes",
         )
-    return Identity(
+    return RankIdentity(
         process=who.process,
         processes=who.processes,
         first_rank=_number(environ, "SAMAN_FIRST_RANK", who.process * here),

@@ -25,7 +25,7 @@ from saman.pipeline.chain import Chain, Layer, Link
 from saman.pipeline.profile import Profile, micro_batch_examples
 
 if TYPE_CHECKING:
-    from saman.configs.experiment import Experiment
+    from saman.configs.schemas.experiment import Experiment
     from saman.trainers.pipeline.graph import Graph
 
 BUDGET_SECONDS, LEAST, MOST = 0.08, 3, 30  # per timing
@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m saman.trainers.profile EXPERIMENT.yaml OUT.json", file=sys.stderr)
         return ExitCode.BAD_REQUEST
     from saman.configs import yaml12
-    from saman.configs.experiment import Experiment
     from saman.configs.problems import validated
+    from saman.configs.schemas.experiment import Experiment
 
     sys.path += [part for part in os.environ.get("SAMAN_CODE_PATH", "").split(os.pathsep) if part]
     try:
@@ -99,7 +99,7 @@ def _alone(experiment: Experiment) -> Any:
 
 def _examples(prepared: Any, count: int) -> Any:
     """Inputs of ``count`` real examples, repeated where the data have fewer."""
-    from saman.trainers.feed import Slice
+    from saman.trainers.data.feed import Slice
     from saman.trainers.keras_compat import tf
 
     [inputs, _] = next(iter(prepared.feeds.train(0).batches(Slice(0, 1))))
@@ -267,9 +267,9 @@ def _crossings(graph: Graph, sizes: dict[int, tuple[int, int]]) -> tuple[tuple[i
 
 def _link() -> Link:
     """Latency and bandwidth of the stages' sockets within this machine."""
-    from saman.trainers.pipeline.sockets import Sockets, pair
+    from saman.trainers.pipeline.sockets import SocketTransport, pair
 
-    one, other = (Sockets({0: connection}) for connection in pair())
+    one, other = (SocketTransport({0: connection}) for connection in pair())
 
     def seconds(size: int) -> float:
         array = np.zeros(size, np.uint8)

@@ -17,8 +17,8 @@ from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.files import write_json
-from saman.launcher.kernel import die_with_parent
-from saman.launcher.machine import node_name
+from saman.runs.ranks.identity import node_name
+from saman.runs.ranks.processes import die_with_parent
 
 
 def serve(slots: Sequence[str], bind: str, port: int) -> Any:

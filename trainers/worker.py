@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import ExitCode, UserError
-from saman.launcher.heartbeat import Heartbeat
-from saman.launcher.run_folder import RunFolder, explained
+from saman.configs.files import explained
+from saman.runs.folder import RunFolder
+from saman.runs.ranks.heartbeats import Heartbeat
 from saman.trainers.failures import failure_of, message_of
-from saman.trainers.identity import Identity, identity
+from saman.trainers.identity import RankIdentity, identity
 
 if TYPE_CHECKING:
-    from saman.configs.experiment import Experiment
-    from saman.trainers.assembly import Prepared
-    from saman.trainers.loop import Loop, Watch
+    from saman.configs.schemas.experiment import Experiment
+    from saman.trainers.assembly import PreparedData
+    from saman.trainers.loop.loop import Loop, LoopObserver
     from saman.trainers.strategies.base import Strategy
 
 
@@ -46,14 +47,14 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def _find_user_code(run: RunFolder, me: Identity) -> None:
+def _find_user_code(run: RunFolder, me: RankIdentity) -> None:
     """Folders of the user's code come last, so that they hide nothing."""
     for folder in me.code_path or [str(path) for path in run.code_path] or [str(Path.cwd())]:
         if folder not in sys.path:
             sys.path.append(folder)
 
 
-def _train(run: RunFolder, experiment: Experiment, me: Identity, heartbeat: Heartbeat | None) -> int:
+def _train(run: RunFolder, experiment: Experiment, me: RankIdentity, heartbeat: Heartbeat | None) -> int:
     from saman.trainers import strategies
 
     strategy = strategies.start(experiment, run)
@@ -69,13 +70,14 @@ def _train(run: RunFolder, experiment: Experiment, me: Identity, heartbeat: Hear
 
 
 def train_on(
-    strategy: Strategy, run: RunFolder, experiment: Experiment, attempt: int, watch: Watch, exported: bool = True
+    strategy: Strategy, run: RunFolder, experiment: Experiment, attempt: int, watch: LoopObserver, exported: bool = True
 ) -> tuple[Loop, bool]:
     """Train a run on a strategy that has started, and export the model; also says whether training came to its end."""
-    from saman.trainers import assembly, calibrate, keras_compat
-    from saman.trainers.loop import Loop, Surroundings
-    from saman.trainers.step import DataParallelStep
-    from saman.trainers.telemetry import Telemetry
+    from saman.trainers import assembly, keras_compat
+    from saman.trainers.loop import calibrate
+    from saman.trainers.loop.loop import Loop, Surroundings
+    from saman.trainers.loop.step import DataParallelStep
+    from saman.trainers.loop.telemetry import TelemetryWriter
 
     train, chief = experiment.train, strategy.chief
     keras_compat.begin(train.seed, train.precision)
@@ -88,7 +90,7 @@ def train_on(
     for note in (*({"text": text} for text in prepared.notes), *step.notes) if chief else ():
         event("notice", **note)
     file = run.attempt(attempt).telemetry(strategy.ranks[0])
-    telemetry = Telemetry(file, strategy.ranks, strategy.size, train.telemetry_window_steps, chief)
+    telemetry = TelemetryWriter(file, strategy.ranks, strategy.size, train.telemetry_window_steps, chief)
     facts = assembly.facts(experiment, strategy, prepared)
     around = Surroundings(run.checkpoints, facts, experiment.metrics(), run.stop_request, event, watch, telemetry)
     rates = assembly.rates(experiment, strategy, prepared)
@@ -110,17 +112,17 @@ def _export(
     run: RunFolder,
     experiment: Experiment,
     strategy: Strategy,
-    prepared: Prepared,
+    prepared: PreparedData,
     loop: Loop,
     event: Callable[..., None],
 ) -> None:
-    from saman.trainers import export
+    from saman.trainers.export import writer
 
-    sample = export.sample_of(prepared)
-    predictions = export.predictions(loop.step, sample.inputs)
+    sample = writer.sample_of(prepared)
+    predictions = writer.predictions(loop.step, sample.inputs)
     state = loop.step.whole_state()
     if strategy.chief:
-        export.write(run.export, experiment, prepared, state, loop.position, sample, predictions)
+        writer.write(run.export, experiment, prepared, state, loop.position, sample, predictions)
         event("exported", path="export", metrics=dict(loop.position.metrics))
 
 
@@ -149,7 +151,7 @@ class _Nobody:
         """Nothing."""
 
 
-def _failed(run: RunFolder | None, me: Identity | None, error: BaseException) -> int:
+def _failed(run: RunFolder | None, me: RankIdentity | None, error: BaseException) -> int:
     """Say what went wrong, to the log and as an event; returns the exit code."""
     if isinstance(error, (SystemExit, KeyboardInterrupt)) and not isinstance(error, UserError):
         code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.RUN_FAILED

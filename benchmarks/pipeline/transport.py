@@ -20,21 +20,21 @@ import horovod.tensorflow as hvd
 import numpy as np
 
 from saman.trainers.keras_compat import tf
-from saman.trainers.pipeline.mpi import Mpi
-from saman.trainers.pipeline.sockets import Address, Listener, Sockets, connect
+from saman.trainers.pipeline.mpi import MpiTransport
+from saman.trainers.pipeline.sockets import Address, Listener, SocketTransport, connect
 
 SIZES = (4 << 10, 256 << 10, 1 << 20, 16 << 20)
 
 
-def sockets(rank: int) -> Sockets:
+def sockets(rank: int) -> SocketTransport:
     listener = Listener()
     told = json.dumps([listener.address.hosts, listener.address.port]).encode().ljust(512)
     everybody = hvd.allgather(tf.constant(np.frombuffer(told, np.uint8)[None])).numpy()
     secret = hvd.broadcast(tf.constant(np.frombuffer(secrets.token_bytes(32), np.uint8)), 0).numpy().tobytes()
     if rank == 0:
-        return Sockets({1: listener.accept(secret, 1)})
+        return SocketTransport({1: listener.accept(secret, 1)})
     hosts, port = json.loads(bytes(everybody[0]).decode())
-    return Sockets({0: connect(Address(tuple(hosts), port), secret, 1, 0)})
+    return SocketTransport({0: connect(Address(tuple(hosts), port), secret, 1, 0)})
 
 
 def by_messages(transport: Any, rank: int) -> Callable[[Any], Any]:
@@ -79,7 +79,7 @@ def main() -> None:
     rank = hvd.rank()
     ways = {"sockets": by_messages(sockets(rank), rank), "Horovod broadcasts": by_broadcasts()}
     if hvd.mpi_enabled():
-        ways["mpi4py"] = by_messages(Mpi({1 - rank: 1 - rank}), rank)
+        ways["mpi4py"] = by_messages(MpiTransport({1 - rank: 1 - rank}), rank)
     if rank == 0:
         over = "MPI" if hvd.mpi_enabled() else "Gloo"
         print(f"| over {over} | " + " | ".join(f"{size >> 10} KiB: ms, CPU ms" for size in SIZES) + " |")

@@ -21,10 +21,10 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "registry")]
 from registry_kit import experiment  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from saman.launcher.run_folder import RunFolder  # noqa: E402
-from saman.registry.formats import FORMATS, export_all, parity_table  # noqa: E402
-from saman.registry.infer import prepare, run  # noqa: E402
-from saman.registry.publish import publish  # noqa: E402
+from saman.jobs.inference import prepare, run  # noqa: E402
+from saman.registry.formats.exports import FORMATS, export_all, parity_table  # noqa: E402
+from saman.registry.lifecycle.publish import publish  # noqa: E402
+from saman.runs.folder import RunFolder  # noqa: E402
 
 ROWS = 1_000_000
 

@@ -41,7 +41,7 @@ def environment_of(venv: Path) -> dict[str, str]:
 
 
 @dataclass
-class Progress:
+class ProgressLine:
     """One line per step: rewritten each second on a terminal, printed now and then elsewhere."""
 
     say: Say = print
@@ -81,7 +81,7 @@ def elapsed(seconds: float) -> str:
 
 
 def run(
-    command: Sequence[str], log: Path, progress: Progress, *, env: Mapping[str, str], cwd: Path | None = None
+    command: Sequence[str], log: Path, progress: ProgressLine, *, env: Mapping[str, str], cwd: Path | None = None
 ) -> None:
     """Run ``command`` with its output appended to ``log``; raises EnvironmentLack with the last lines if it fails."""
     with log.open("ab") as output:

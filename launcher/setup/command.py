@@ -12,11 +12,12 @@ from types import FrameType
 from typing import cast
 
 from saman.configs.errors import ExitCode, UserError, choices
-from saman.launcher.setup import stamp, wheel_cache
-from saman.launcher.setup.carry_out import Progress
-from saman.launcher.setup.set_up import Prospect, prospect, set_up
-from saman.launcher.setup.stacks import COMPAT, CURRENT, STACKS, Mpi, Request
+from saman.launcher.setup import stamp
+from saman.launcher.setup.carry_out import ProgressLine
+from saman.launcher.setup.set_up import SetupPlan, prospect, set_up
+from saman.launcher.setup.stacks import COMPAT, CURRENT, STACKS, Mpi, SetupRequest
 from saman.launcher.setup.steps import source_tree
+from saman.runs import caches
 
 GPU_NOTE = "note: the NCCL build follows Horovod's documentation; it has not been tested by this project"
 
@@ -29,7 +30,7 @@ def make_request(
     compat: bool = False,
     mpi: str | None = None,
     gpu: bool | None = None,
-) -> Request:
+) -> SetupRequest:
     """The request that the options mean. Raises UserError where they are impossible.
 
     ``None`` for ``mpi`` or ``gpu``: as the environment was set up before, so that ``make demo`` keeps what was chosen.
@@ -54,19 +55,19 @@ def make_request(
         where = (venv or Path(".venv" if stack is CURRENT else ".venv-compat")).expanduser().absolute()
     before = stamp.read(where) or stamp.Stamp()
     kind = cast(Mpi, mpi or before.mpi or "wheel")
-    return Request(where, python, stack, kind, before.gpu if gpu is None else gpu, in_place)
+    return SetupRequest(where, python, stack, kind, before.gpu if gpu is None else gpu, in_place)
 
 
-def describe(ahead: Prospect, request: Request) -> list[str]:
+def describe(ahead: SetupPlan, request: SetupRequest) -> list[str]:
     """What a dry run prints: each step, its commands, and whether it is done already."""
-    lines = [f"environment: {request.venv} (cache: {wheel_cache.cache_folder()})"]
+    lines = [f"environment: {request.venv} (cache: {caches.cache_folder()})"]
     for number, step in enumerate(ahead.steps, start=1):
         state = "" if step in ahead.todo else " (done)"
         lines += [f"{number}. {step.title}{state}", *(f"   {line}" for line in step.lines)]
     return lines + ([GPU_NOTE] if request.gpu else [])
 
 
-def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -> bool:
+def perform(request: SetupRequest, *, dry_run: bool = False, as_json: bool = False) -> bool:
     """Set up and print what happens; returns whether there was anything to do, and is silent if not.
 
     Raises UserError or EnvironmentLack; both carry all that is wrong.
@@ -77,7 +78,7 @@ def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -
         return bool(ahead.todo)
     _leave_environment(request)
     signal.signal(signal.SIGTERM, _end_like_interrupt)
-    progress = Progress(say=(lambda line: print(line, file=sys.stderr, flush=True)) if as_json else _say)
+    progress = ProgressLine(say=(lambda line: print(line, file=sys.stderr, flush=True)) if as_json else _say)
     if request.gpu:
         progress.say(GPU_NOTE)
     done = set_up(request, progress)
@@ -88,7 +89,7 @@ def perform(request: Request, *, dry_run: bool = False, as_json: bool = False) -
     return done
 
 
-def as_plain(ahead: Prospect, request: Request) -> dict[str, object]:
+def as_plain(ahead: SetupPlan, request: SetupRequest) -> dict[str, object]:
     """The dry run as data."""
     steps = [
         {"name": step.name, "title": step.title, "done": step not in ahead.todo, "commands": list(step.lines)}
@@ -105,7 +106,7 @@ def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _leave_environment(request: Request) -> None:
+def _leave_environment(request: SetupRequest) -> None:
     """An environment is not removed by a Python that runs in it: the one that it was made from goes on instead."""
     if request.in_place or Path(sys.prefix) != request.venv:
         return
@@ -117,7 +118,7 @@ def _leave_environment(request: Request) -> None:
         os.execve(base, [base, "-m", "saman.launcher.setup", *words(request)], environment)
 
 
-def words(request: Request) -> list[str]:
+def words(request: SetupRequest) -> list[str]:
     """The options that mean ``request``."""
     chosen = ["--venv", str(request.venv), "--tensorflow", request.stack.name, "--mpi", request.mpi]
     chosen += ["--gpu" if request.gpu else "--no-gpu"]

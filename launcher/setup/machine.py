@@ -13,7 +13,7 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.setup import pythons
 from saman.launcher.setup.pythons import Python
-from saman.launcher.setup.stacks import Request, Stack
+from saman.launcher.setup.stacks import SetupRequest, SoftwareStack
 
 GIB = 2**30
 # Measured on x86-64 with TensorFlow 2.21 (2.3 GiB) and rounded up; CUDA's wheels add about 5 GiB.
@@ -25,7 +25,7 @@ OLDEST_GCC = 9  # TensorFlow's headers are C++17 since 2.11
 
 
 def lacks(
-    request: Request, python: Python | None, others: list[Python], cache: Path, *, build: bool
+    request: SetupRequest, python: Python | None, others: list[Python], cache: Path, *, build: bool
 ) -> list[EnvironmentLack]:
     """Everything that is missing for ``request``; ``build``: Horovod is not cached and must be compiled."""
     found = [platform_lack(), *python_lacks(request, python, others), *space_lacks(request, cache)]
@@ -50,7 +50,7 @@ def platform_lack() -> EnvironmentLack | None:
     return None
 
 
-def python_lacks(request: Request, python: Python | None, others: list[Python]) -> list[EnvironmentLack]:
+def python_lacks(request: SetupRequest, python: Python | None, others: list[Python]) -> list[EnvironmentLack]:
     """A Python in range with ``ensurepip``, or what to install."""
     stack = request.stack
     if python is None:
@@ -65,7 +65,7 @@ def python_lacks(request: Request, python: Python | None, others: list[Python]) 
     return found
 
 
-def _no_python(stack: Stack, asked: str | None, others: list[Python]) -> EnvironmentLack:
+def _no_python(stack: SoftwareStack, asked: str | None, others: list[Python]) -> EnvironmentLack:
     remedy = f"install Python {stack.pythons} and name it with --python /path/to/python3"
     needs = f"TensorFlow {stack.tensorflow} needs Python {stack.pythons}"
     if asked and not others:
@@ -142,7 +142,7 @@ def gpu_lacks() -> list[EnvironmentLack]:
     return found
 
 
-def space_lacks(request: Request, cache: Path) -> list[EnvironmentLack]:
+def space_lacks(request: SetupRequest, cache: Path) -> list[EnvironmentLack]:
     """Free space where the environment, the wheel cache and pip's downloads go, summed per file system."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")
     environment = GPU_ENVIRONMENT_BYTES if request.gpu else ENVIRONMENT_BYTES
@@ -177,7 +177,7 @@ def existing(path: Path) -> Path:
     return path
 
 
-def choose_python(request: Request) -> tuple[Python | None, list[Python]]:
+def choose_python(request: SetupRequest) -> tuple[Python | None, list[Python]]:
     """The Python for ``request``; in place it is the one that runs this."""
     if not request.in_place:
         return pythons.choose(request.stack, request.python)

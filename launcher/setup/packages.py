@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from saman.launcher.setup.stacks import Request
+from saman.launcher.setup.stacks import SetupRequest
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
@@ -33,7 +33,7 @@ def without(text: str, packages: Collection[str]) -> str:
     return "\n".join(kept) + "\n"
 
 
-def requirements(request: Request) -> str:
+def requirements(request: SetupRequest) -> str:
     """What pip installs for ``request``, exact and with hashes.
 
     It goes in without dependency resolution: the lock is complete, and tf_keras asks for the package ``tensorflow``,

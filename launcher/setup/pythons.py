@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from saman.launcher.setup.stacks import Stack
+from saman.launcher.setup.stacks import SoftwareStack
 
 # Run by the candidate itself; a venv's Python answers for the one it was made from.
 _PROBE = """
@@ -49,7 +49,7 @@ class Python:
         """``3.11.7``."""
         return ".".join(str(part) for part in self.version)
 
-    def suits(self, stack: Stack) -> bool:
+    def suits(self, stack: SoftwareStack) -> bool:
         """Whether ``stack`` has wheels for it."""
         return self.implementation == "cpython" and stack.oldest_python <= self.minor <= stack.newest_python
 
@@ -64,14 +64,14 @@ def probe(command: str) -> Python | None:
     return Python(**{**facts, "version": tuple(facts["version"])})
 
 
-def candidates(stack: Stack) -> list[str]:
+def candidates(stack: SoftwareStack) -> list[str]:
     """Where to look, in order: the Python that runs this, then the newest that the stack takes."""
     low, high = stack.oldest_python[1], stack.newest_python[1]
     names = [f"python3.{minor}" for minor in range(high, low - 1, -1)]
     return [sys.executable, *(found for name in names if (found := shutil.which(name)))]
 
 
-def choose(stack: Stack, asked: str | None) -> tuple[Python | None, list[Python]]:
+def choose(stack: SoftwareStack, asked: str | None) -> tuple[Python | None, list[Python]]:
     """The Python to use (None where none suits), and those that were looked at and do not suit."""
     others: list[Python] = []
     for command in [asked] if asked else candidates(stack):

@@ -8,26 +8,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.launcher.machine import open_mpi_without_ssh
+from saman.launcher.node.machine import open_mpi_without_ssh
 from saman.launcher.setup import horovod_source, machine, packages, pythons, stamp, wheel_cache
-from saman.launcher.setup.carry_out import Progress, environment_of, run
+from saman.launcher.setup.carry_out import ProgressLine, environment_of, run
 from saman.launcher.setup.pythons import Python
-from saman.launcher.setup.stacks import Request
-from saman.launcher.setup.steps import CHECK, Step, digest, plan, saman_arguments, source_tree
+from saman.launcher.setup.stacks import SetupRequest
+from saman.launcher.setup.steps import CHECK, SetupStep, digest, plan, saman_arguments, source_tree
+from saman.runs import caches
 
 LOG = "saman-setup.log"
 
 
 @dataclass(frozen=True)
-class Prospect:
+class SetupPlan:
     """What a set-up would do: ``todo`` are the steps that are not done yet."""
 
     python: Python
-    steps: list[Step]
-    todo: list[Step]
+    steps: list[SetupStep]
+    todo: list[SetupStep]
 
 
-def prospect(request: Request) -> Prospect:
+def prospect(request: SetupRequest) -> SetupPlan:
     """What is to do for ``request``. Raises UserError or EnvironmentLack, before anything is written or downloaded."""
     refuse_unspeakable(request.venv)
     found = stamp.read(request.venv)
@@ -36,17 +37,17 @@ def prospect(request: Request) -> Prospect:
     steps = plan(request, python) if python else []
     todo = remaining(steps, found, in_place=request.in_place)
     if python is None or todo:
-        cache = wheel_cache.cache_folder()
+        cache = caches.cache_folder()
         cached = python and wheel_cache.lookup(wheel_cache.place(cache, horovod_source.inputs(request, python)))
         missing = machine.lacks(request, python, others, cache, build=not cached)
         if missing:
             missing[0].others = tuple(missing[1:])
             raise missing[0]
     assert python
-    return Prospect(python, steps, todo)
+    return SetupPlan(python, steps, todo)
 
 
-def _python(request: Request, found: stamp.Stamp | None) -> tuple[Python | None, list[Python]]:
+def _python(request: SetupRequest, found: stamp.Stamp | None) -> tuple[Python | None, list[Python]]:
     """The Python of a finished environment, unless another was asked for: PATH may have changed since."""
     if found and not request.python and not request.in_place and "environment" in found.finished:
         present = pythons.of_environment(request.venv)
@@ -55,7 +56,7 @@ def _python(request: Request, found: stamp.Stamp | None) -> tuple[Python | None,
     return machine.choose_python(request)
 
 
-def remaining(steps: list[Step], found: stamp.Stamp | None, *, in_place: bool) -> list[Step]:
+def remaining(steps: list[SetupStep], found: stamp.Stamp | None, *, in_place: bool) -> list[SetupStep]:
     """The steps to do. What an interrupted set-up left is not trusted: everything is done anew."""
     if found is None or (found.begun and not in_place):
         return steps
@@ -71,7 +72,7 @@ def refuse_unspeakable(venv: Path) -> None:
         raise UserError(problem, where=str(venv), remedy="move the clone, or name another folder with --venv")
 
 
-def refuse_foreign(request: Request, found: stamp.Stamp | None) -> None:
+def refuse_foreign(request: SetupRequest, found: stamp.Stamp | None) -> None:
     """An environment or folder that ``saman setup`` did not make is nobody's to overwrite."""
     venv = request.venv
     if request.in_place or found or not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
@@ -80,20 +81,20 @@ def refuse_foreign(request: Request, found: stamp.Stamp | None) -> None:
     raise UserError("it exists and was not made by saman setup", where=str(venv), remedy=remedy)
 
 
-def set_up(request: Request, progress: Progress) -> bool:
+def set_up(request: SetupRequest, progress: ProgressLine) -> bool:
     """Do what is not done yet; returns whether anything was. Raises UserError or EnvironmentLack."""
     if not prospect(request).todo:
         return False
-    cache = wheel_cache.cache_folder()
+    cache = caches.cache_folder()
     name = f"environment-{digest(str(request.venv))}"
-    with wheel_cache.only_one(name, cache, lambda: progress.say(f"waiting: another set-up works on {request.venv}")):
+    with caches.only_one(name, cache, lambda: progress.say(f"waiting: another set-up works on {request.venv}")):
         now = prospect(request)  # the other one may have done it all
         for step in now.todo:
             _do(step, request, now.python, progress)
     return bool(now.todo)
 
 
-def _do(step: Step, request: Request, python: Python, progress: Progress) -> None:
+def _do(step: SetupStep, request: SetupRequest, python: Python, progress: ProgressLine) -> None:
     if step.name == "environment":
         _clear(request.venv)
     found = replace(stamp.read(request.venv) or stamp.Stamp(), mpi=request.mpi, gpu=request.gpu)
@@ -117,11 +118,11 @@ def _clear(venv: Path) -> None:
     venv.mkdir(parents=True)
 
 
-def _environment(request: Request, python: Python, log: Path, progress: Progress) -> None:
+def _environment(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
     run([python.executable, "-m", "venv", str(request.venv)], log, progress, env=environment_of(request.venv))
 
 
-def _packages(request: Request, python: Python, log: Path, progress: Progress) -> None:
+def _packages(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
     text = packages.requirements(request)
     with tempfile.TemporaryDirectory(prefix="saman-setup-") as scratch:
         exact = Path(scratch) / "exact.txt"
@@ -134,13 +135,13 @@ def _packages(request: Request, python: Python, log: Path, progress: Progress) -
             _pip(request, log, progress, "install", "--quiet", "-c", str(limits), wanted)
 
 
-def _saman(request: Request, python: Python, log: Path, progress: Progress) -> None:
+def _saman(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
     tree = source_tree()
     assert tree  # steps.saman_step refused otherwise
     _pip(request, log, progress, "--quiet", *saman_arguments(tree))
 
 
-def _horovod(request: Request, python: Python, log: Path, progress: Progress) -> None:
+def _horovod(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
     wheel = horovod_source.provide(request, python, log, progress)
     _pip(request, log, progress, "install", "--quiet", "--no-deps", "--force-reinstall", str(wheel))
     command = [str(request.venv / "bin" / "python"), "-c", CHECK]
@@ -150,6 +151,6 @@ def _horovod(request: Request, python: Python, log: Path, progress: Progress) ->
     run(command, log, progress, env={**env, **open_mpi_without_ssh(env), **prefix}, cwd=request.venv)
 
 
-def _pip(request: Request, log: Path, progress: Progress, *arguments: str) -> None:
+def _pip(request: SetupRequest, log: Path, progress: ProgressLine, *arguments: str) -> None:
     command = [str(request.venv / "bin" / "python"), "-m", "pip", *arguments]
     run(command, log, progress, env=environment_of(request.venv))

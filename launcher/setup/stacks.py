@@ -15,7 +15,7 @@ LOCKS = Path(__file__).resolve().parent / "locks"
 
 
 @dataclass(frozen=True)
-class Stack:
+class SoftwareStack:
     """One TensorFlow with everything beside it, as locked and tested."""
 
     tensorflow: str
@@ -40,18 +40,18 @@ class Stack:
         return "{}.{} to {}.{}".format(*self.oldest_python, *self.newest_python)
 
 
-CURRENT = Stack("2.21.0", newest_python=(3, 13), mend_horovod=True)
-COMPAT = Stack("2.15.1", newest_python=(3, 11), mend_horovod=False)
+CURRENT = SoftwareStack("2.21.0", newest_python=(3, 13), mend_horovod=True)
+COMPAT = SoftwareStack("2.15.1", newest_python=(3, 11), mend_horovod=False)
 STACKS = {stack.name: stack for stack in (CURRENT, COMPAT)}
 
 
 @dataclass(frozen=True)
-class Request:
+class SetupRequest:
     """What a person asked ``saman setup`` for."""
 
     venv: Path  # absolute
     python: str | None = None  # a path or a name on PATH; None: whichever fits
-    stack: Stack = CURRENT
+    stack: SoftwareStack = CURRENT
     mpi: Mpi = "wheel"
     gpu: bool = False
     in_place: bool = False  # into the environment that saman is installed in, instead of one made from a source tree

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from saman.launcher.setup import horovod_source, packages, wheel_cache
 from saman.launcher.setup.pythons import Python
-from saman.launcher.setup.stacks import HOROVOD_VERSION, Request
+from saman.launcher.setup.stacks import HOROVOD_VERSION, SetupRequest
+from saman.runs import caches
 
 # The environment's first import: what is finished must also load. Horovod's own check goes by file names alone.
 CHECK = "import tensorflow, horovod.tensorflow as hvd; hvd.init(); assert hvd.size() == 1; hvd.shutdown()"
 
 
 @dataclass(frozen=True)
-class Step:
+class SetupStep:
     """One step; ``lines`` are its commands for a dry run."""
 
     name: str
@@ -31,7 +32,7 @@ def source_tree() -> Path | None:
     return root if (root / "setup.cfg").is_file() and (root / "src" / "saman").is_dir() else None
 
 
-def plan(request: Request, python: Python) -> list[Step]:
+def plan(request: SetupRequest, python: Python) -> list[SetupStep]:
     """Every step of ``request``, whether or not it is finished already."""
     if request.in_place:
         return [packages_step(request, python), horovod_step(request, python)]
@@ -43,30 +44,30 @@ def plan(request: Request, python: Python) -> list[Step]:
     ]
 
 
-def environment_step(request: Request, python: Python) -> Step:
+def environment_step(request: SetupRequest, python: Python) -> SetupStep:
     """An empty environment; a change of what it is for makes a new one."""
     key = f"{python.tag} tensorflow {request.stack.tensorflow} mpi {request.mpi} gpu {request.gpu}"
     line = shlex.join([python.executable, "-m", "venv", str(request.venv)])
-    return Step("environment", f"environment on Python {python.text}", key, (line,))
+    return SetupStep("environment", f"environment on Python {python.text}", key, (line,))
 
 
-def packages_step(request: Request, python: Python) -> Step:
+def packages_step(request: SetupRequest, python: Python) -> SetupStep:
     """TensorFlow and everything else from the lock."""
     key = digest(packages.requirements(request) + f" gpu {request.gpu}")
     kind = "tensorflow[and-cuda]" if request.gpu else "tensorflow-cpu"
     lines = [pip(request, "install", "--no-deps", "--require-hashes", "-r", str(request.stack.lock))]
     if request.gpu:
         lines.append(pip(request, "install", "-c", "LOCKED", f"{kind}=={request.stack.tensorflow}"))
-    return Step("packages", f"{kind} {request.stack.tensorflow} and its companions", key, tuple(lines))
+    return SetupStep("packages", f"{kind} {request.stack.tensorflow} and its companions", key, tuple(lines))
 
 
-def saman_step(request: Request) -> Step:
+def saman_step(request: SetupRequest) -> SetupStep:
     """saman itself, as a link to the source tree."""
     tree = source_tree()
     if tree is None:
         raise ValueError("saman is not in a source tree")
     key = digest(str(tree) + (tree / "setup.cfg").read_text("utf-8") + (tree / "pyproject.toml").read_text("utf-8"))
-    return Step("saman", "saman", key, (pip(request, *saman_arguments(tree)),))
+    return SetupStep("saman", "saman", key, (pip(request, *saman_arguments(tree)),))
 
 
 def saman_arguments(tree: Path) -> list[str]:
@@ -74,15 +75,15 @@ def saman_arguments(tree: Path) -> list[str]:
     return ["install", "--no-deps", "--no-build-isolation", "--editable", str(tree)]
 
 
-def horovod_step(request: Request, python: Python) -> Step:
+def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
     """Horovod against the TensorFlow and MPI that the environment now has."""
     inputs = horovod_source.inputs(request, python)
-    folder = wheel_cache.place(wheel_cache.cache_folder(), inputs)
+    folder = wheel_cache.place(caches.cache_folder(), inputs)
     key = digest(folder.name)
     wheel = wheel_cache.lookup(folder)
     if wheel:
         line = pip(request, "install", "--no-deps", str(wheel))
-        return Step("horovod", f"Horovod {HOROVOD_VERSION} from the cache", key, (line,))
+        return SetupStep("horovod", f"Horovod {HOROVOD_VERSION} from the cache", key, (line,))
     build = pip(request, "wheel", "--no-build-isolation", "--no-deps", f"horovod-{HOROVOD_VERSION}")
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in horovod_source.flags(request).items())
     mended = ("leave xla_mpi_ops.cc out of horovod/tensorflow/CMakeLists.txt",) if request.stack.mend_horovod else ()
@@ -92,10 +93,10 @@ def horovod_step(request: Request, python: Python) -> Step:
         f"{settings} {build}",
         pip(request, "install", "--no-deps", str(folder / "horovod-*.whl")),
     )
-    return Step("horovod", f"Horovod {HOROVOD_VERSION}, built here (a few minutes)", key, lines)
+    return SetupStep("horovod", f"Horovod {HOROVOD_VERSION}, built here (a few minutes)", key, lines)
 
 
-def pip(request: Request, *arguments: str) -> str:
+def pip(request: SetupRequest, *arguments: str) -> str:
     """The line for one call of the environment's pip."""
     return shlex.join([str(request.venv / "bin" / "python"), "-m", "pip", *arguments])
 

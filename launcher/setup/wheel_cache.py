@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 RECORD = "built.json"
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """``SAMAN_CACHE_DIR``, else ``saman`` in the user's cache folder."""
-    if environment.get("SAMAN_CACHE_DIR"):
-        return Path(environment["SAMAN_CACHE_DIR"]).expanduser().absolute()
-    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "saman"
 
 
 def place(cache: Path, inputs: Mapping[str, str]) -> Path:
@@ -62,17 +51,3 @@ def file_sha256(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextmanager
-def only_one(name: str, cache: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock ``name`` among all processes of this user; ``waiting`` is called once if another holds it."""
-    folder = cache / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

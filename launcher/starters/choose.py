@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from saman.launcher.placement import Placement
+from saman.launcher.plan.placement import Placement
 from saman.launcher.starters import horovodrun, mpirun, processes, srun
-from saman.launcher.starters.start import Facts, Job, Start
+from saman.launcher.starters.start import MachineFacts, RankProgram, Start
 
-STARTERS: dict[str, Callable[[Placement, Job, Facts], Start]] = {
+STARTERS: dict[str, Callable[[Placement, RankProgram, MachineFacts], Start]] = {
     "processes": processes.start,
     "horovodrun": horovodrun.start,
     "mpirun": mpirun.start,
@@ -17,7 +17,7 @@ STARTERS: dict[str, Callable[[Placement, Job, Facts], Start]] = {
 }
 
 
-def make_start(asked: str, placement: Placement, job: Job, facts: Facts) -> Start:
+def make_start(asked: str, placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     """The start by the method ``asked`` for, or the best for ``auto``; its first note says which and why.
 
     Raises ``EnvironmentLack`` where what was asked for is missing, ``UserError`` where it cannot do what is asked.
@@ -27,7 +27,7 @@ def make_start(asked: str, placement: Placement, job: Job, facts: Facts) -> Star
     return replace(start, notes=(f"start method {name}: {why}", *start.notes))
 
 
-def choose(placement: Placement, job: Job, facts: Facts) -> tuple[str, str]:
+def choose(placement: Placement, job: RankProgram, facts: MachineFacts) -> tuple[str, str]:
     """The start method that suits, and why."""
     if facts.in_allocation and facts.srun is not None:
         return "srun", "this is a Slurm allocation"

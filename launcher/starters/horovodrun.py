@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from saman.configs.errors import EnvironmentLack
-from saman.launcher.mpi import Flavour
-from saman.launcher.placement import Placement
-from saman.launcher.starters.start import Command, Facts, Job, Start, common_environment, rank_argv
+from saman.launcher.node.mpi import Flavour
+from saman.launcher.plan.placement import Placement
+from saman.launcher.starters.start import Command, MachineFacts, RankProgram, Start, common_environment, rank_argv
 
 
-def start(placement: Placement, job: Job, facts: Facts) -> Start:
+def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     """One ``horovodrun`` for all processes. Raises ``EnvironmentLack`` where it is missing."""
     if facts.horovodrun is None or facts.horovod is None:
         raise EnvironmentLack(
@@ -27,7 +27,7 @@ def start(placement: Placement, job: Job, facts: Facts) -> Start:
     )
 
 
-def _controller(placement: Placement, facts: Facts) -> tuple[str, str]:
+def _controller(placement: Placement, facts: MachineFacts) -> tuple[str, str]:
     mpi, horovod = facts.mpi, facts.horovod
     if horovod is not None and not horovod.gloo:
         return "mpi", "Horovod was built without Gloo"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from saman.configs.errors import EnvironmentLack
-from saman.launcher.mpi import Flavour, Mpi
-from saman.launcher.placement import Placement
-from saman.launcher.starters.start import Command, Facts, Job, Start, common_environment, rank_argv
+from saman.launcher.node.mpi import Flavour, MpiInstallation
+from saman.launcher.plan.placement import Placement
+from saman.launcher.starters.start import Command, MachineFacts, RankProgram, Start, common_environment, rank_argv
 
 
-def start(placement: Placement, job: Job, facts: Facts) -> Start:
+def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     """One ``mpirun`` for all processes. Raises ``EnvironmentLack`` where there is none that suits."""
     mpi = facts.mpi
     if mpi is None:
@@ -33,7 +33,7 @@ def start(placement: Placement, job: Job, facts: Facts) -> Start:
     return Start("mpirun", (Command(argv, environment),), notes=(f"{mpi} starts the ranks",))
 
 
-def _open_mpi(placement: Placement, facts: Facts, mpi: Mpi, names: list[str]) -> list[str]:
+def _open_mpi(placement: Placement, facts: MachineFacts, mpi: MpiInstallation, names: list[str]) -> list[str]:
     # The rank wrapper pins, so mpirun must not; it is our placement that counts slots, not mpirun's guess.
     if mpi.version >= (5,):
         flags = ["--bind-to", "none", "--map-by", "slot:OVERSUBSCRIBE"]
@@ -49,7 +49,7 @@ def _open_mpi(placement: Placement, facts: Facts, mpi: Mpi, names: list[str]) ->
     return flags
 
 
-def _hydra(placement: Placement, facts: Facts, mpi: Mpi) -> list[str]:
+def _hydra(placement: Placement, facts: MachineFacts, mpi: MpiInstallation) -> list[str]:
     # -genvall hands on mpirun's own environment, in which everything is set: no value on the command line.
     flags = ["-genvall"]
     if mpi.flavour is Flavour.MPICH:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from saman.configs.errors import EnvironmentLack
-from saman.launcher.placement import Placement
+from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import (
     Command,
-    Facts,
-    Job,
+    MachineFacts,
+    RankProgram,
     Start,
     common_environment,
     gloo_environment,
@@ -16,7 +16,7 @@ from saman.launcher.starters.start import (
 )
 
 
-def start(placement: Placement, job: Job, facts: Facts) -> Start:
+def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     """One ``srun`` for all processes. Raises ``EnvironmentLack`` outside an allocation."""
     if facts.srun is None:
         raise EnvironmentLack(

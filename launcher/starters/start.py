@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from saman.launcher.horovod_build import HorovodBuild
-from saman.launcher.mpi import Mpi
-from saman.launcher.placement import Placement
+from saman.launcher.node.horovod_build import HorovodBuild
+from saman.launcher.node.mpi import MpiInstallation
+from saman.launcher.plan.placement import Placement
 
 
 @dataclass(frozen=True)
-class Job:
+class RankProgram:
     """What every process runs, in which attempt of which run, and the variables that are set for it."""
 
     run: Path
@@ -30,13 +30,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """What is known of the machine: ``python`` runs saman on every node, ``forward`` names the variables of this
     environment that other nodes need, ``interface`` the network for MPI, Gloo and NCCL, ``pmi`` srun's flavour.
     """
 
     python: str
-    mpi: Mpi | None = None
+    mpi: MpiInstallation | None = None
     horovod: HorovodBuild | None = None
     horovodrun: str | None = None
     srun: str | None = None
@@ -102,12 +102,12 @@ class Start:
 YIELDING = {"OMPI_MCA_mpi_yield_when_idle": "1", "I_MPI_THREAD_YIELD": "2"}
 
 
-def rank_argv(job: Job, facts: Facts) -> tuple[str, ...]:
+def rank_argv(job: RankProgram, facts: MachineFacts) -> tuple[str, ...]:
     """What every start method starts once per process."""
     return (facts.python, "-m", "saman.launcher.rank", str(job.run), "--", *job.command)
 
 
-def common_environment(placement: Placement, job: Job, facts: Facts, starter: str) -> dict[str, str]:
+def common_environment(placement: Placement, job: RankProgram, facts: MachineFacts, starter: str) -> dict[str, str]:
     """Variables that are the same in every process."""
     return {
         **network_variables(facts.interface),
@@ -121,12 +121,12 @@ def common_environment(placement: Placement, job: Job, facts: Facts, starter: st
     }
 
 
-def gloo_environment(job: Job) -> dict[str, str]:
+def gloo_environment(job: RankProgram) -> dict[str, str]:
     """Variables by which the rank wrapper connects Horovod over Gloo."""
     return {"SAMAN_RENDEZVOUS": str(job.rendezvous_file)}
 
 
-def rendezvous(placement: Placement, job: Job, facts: Facts) -> Command:
+def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> Command:
     """Horovod's rendezvous server, for ranks that are started without horovodrun."""
     slots = [f"{node}:{len(placement.on(node))}" for node in placement.nodes]
     bind = ["--bind", "127.0.0.1"] if len(slots) == 1 else []

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from saman.configs.experiment import Launch, Resources
-from saman.configs.script import Script
+from saman.configs.schemas.experiment import Launch, Resources
+from saman.configs.schemas.script import Script
 from saman.launcher.local import Options, gather_facts, run_script
-from saman.launcher.run_folder import RunFolder
-from saman.launcher.supervise import Outcome
+from saman.launcher.supervision.supervisor import Outcome
+from saman.runs.folder import RunFolder
 
 # Programs here need no Horovod, so nothing waits for its rendezvous.
 PLAIN = replace(gather_facts(), horovod=None)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from saman.launcher import doctor
-from saman.launcher.horovod_build import HorovodBuild
-from saman.launcher.mpi import Flavour, Mpi
+from saman.launcher.node.horovod_build import HorovodBuild
+from saman.launcher.node.mpi import Flavour, MpiInstallation
 
 SAMAN = [sys.executable, "-m", "saman", "doctor"]
 HOROVOD = {
@@ -28,7 +28,7 @@ WHOLE: dict[str, dict[str, Any]] = {
 }
 
 
-def by_name(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:
+def by_name(findings: list[doctor.Diagnosis]) -> dict[str, doctor.Diagnosis]:
     return {finding.name: finding for finding in findings}
 
 
@@ -66,7 +66,7 @@ def test_a_processor_that_tensorflow_cannot_run_on_is_named() -> None:
 
 
 def test_an_mpi_that_horovod_was_not_built_with_is_told() -> None:
-    mpi = Mpi(Flavour.OPEN_MPI, (4, 1, 8), "/opt/bin/mpirun")
+    mpi = MpiInstallation(Flavour.OPEN_MPI, (4, 1, 8), "/opt/bin/mpirun")
     assert doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("openmpi", True)).state == "ok"
     assert "4.1.8" in doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("openmpi", True)).found
     other = doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("mpich", True))
@@ -82,7 +82,7 @@ def test_slurm_is_looked_for_command_by_command(tmp_path: Path, monkeypatch: pyt
     for name in doctor.SLURM_COMMANDS:
         (tmp_path / name).write_text("#!/bin/sh\necho slurm 23.11.4\n")
         (tmp_path / name).chmod(0o755)
-    assert doctor.slurm() == doctor.Finding("Slurm", "ok", f"slurm 23.11.4: {', '.join(doctor.SLURM_COMMANDS)}")
+    assert doctor.slurm() == doctor.Diagnosis("Slurm", "ok", f"slurm 23.11.4: {', '.join(doctor.SLURM_COMMANDS)}")
     (tmp_path / "scancel").unlink()
     assert doctor.slurm().found == "without scancel"
     (tmp_path / "scancel").symlink_to(tmp_path / "squeue")

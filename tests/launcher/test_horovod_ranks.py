@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from ranks import Ranks, Seen, wait_for
 
-from saman.configs.records import State
-from saman.launcher import kernel
 from saman.launcher.local import gather_facts
-from saman.launcher.starters.start import Facts
+from saman.launcher.starters.start import MachineFacts
+from saman.runs.events import State
+from saman.runs.ranks import processes
 
 pytestmark = [pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ for step in range(200):
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> MachineFacts:
     found = gather_facts()
     if found.horovod is None:
         pytest.skip("Horovod is not installed here")
@@ -43,7 +43,7 @@ def facts() -> Facts:
 
 
 @pytest.mark.parametrize("starter", ["processes", pytest.param("mpirun", marks=pytest.mark.mpi)])
-def test_the_killed_one_of_four_ranks_is_the_only_suspect(tmp_path: Path, facts: Facts, starter: str) -> None:
+def test_the_killed_one_of_four_ranks_is_the_only_suspect(tmp_path: Path, facts: MachineFacts, starter: str) -> None:
     if starter == "mpirun" and not facts.horovod_speaks_mpi:
         pytest.skip("Horovod and an MPI of its kind are not both here")
     ranks, view = Ranks(tmp_path), Seen()
@@ -62,7 +62,7 @@ def _rendezvous(port_file: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_taken_port_is_said_and_a_free_one_is_found(tmp_path: Path, facts: Facts) -> None:
+def test_a_taken_port_is_said_and_a_free_one_is_found(tmp_path: Path, facts: MachineFacts) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -80,7 +80,7 @@ def test_a_taken_port_is_said_and_a_free_one_is_found(tmp_path: Path, facts: Fac
     assert not (tmp_path / "port.json").exists()
 
 
-def test_the_rendezvous_ends_with_its_parent(tmp_path: Path, facts: Facts) -> None:
+def test_the_rendezvous_ends_with_its_parent(tmp_path: Path, facts: MachineFacts) -> None:
     argv = [sys.executable, "-m", "saman.trainers.rendezvous", "--port-file", str(tmp_path / "port.json"), "here:2"]
     parent = f"import subprocess, time; subprocess.Popen({argv!r}); time.sleep(300)"
     with subprocess.Popen([sys.executable, "-c", parent]) as process:
@@ -95,6 +95,6 @@ def test_the_rendezvous_ends_with_its_parent(tmp_path: Path, facts: Facts) -> No
 
 def _ends(pid: int, seconds: float) -> bool:
     """Whether a process ends within the time; one that nobody has waited for has ended."""
-    wait_for(lambda: (seen := kernel.see(pid)) is None or seen.state == "Z", seconds, must=False)
-    seen = kernel.see(pid)
+    wait_for(lambda: (seen := processes.see(pid)) is None or seen.state == "Z", seconds, must=False)
+    seen = processes.see(pid)
     return seen is None or seen.state == "Z"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saman.pipeline.chain import Chain, Layer, Link, Plan
+from saman.pipeline.chain import Chain, Layer, Link, PipelinePlan
 from saman.pipeline.cost import predict, recomputation, speedup
 from saman.pipeline.partition import partition
 from saman.pipeline.schedule import bubble_bound
@@ -26,7 +26,7 @@ def even(layers: int) -> Chain:
 
 @given(st.integers(1, 6), st.integers(1, 32))
 def test_even_stages_with_free_transfers_attain_the_bound(stages: int, micro_batches: int) -> None:
-    plan = Plan(stages, micro_batches)
+    plan = PipelinePlan(stages, micro_batches)
     chain = even(stages * 2)
     prediction = predict(chain, partition(chain, plan, Link()).cuts, plan, Link())
     assert prediction.speedup == pytest.approx(bubble_bound(micro_batches, stages))
@@ -34,16 +34,16 @@ def test_even_stages_with_free_transfers_attain_the_bound(stages: int, micro_bat
 
 
 def test_a_slow_stage_a_slow_link_and_recomputation_each_cost_what_they_take() -> None:
-    chain, plan = even(4), Plan(2, 64)
+    chain, plan = even(4), PipelinePlan(2, 64)
     assert predict(chain, (3,), plan, Link()).speedup == pytest.approx(4 / 3, rel=0.02)
     assert predict(chain, (2,), plan, Link(bytes_per_second=8)).speedup == pytest.approx(12 / 7, rel=0.03)
-    assert predict(chain, (2,), Plan(2, 64, recompute=True), Link()).speedup == pytest.approx(6 / 4, rel=0.02)
+    assert predict(chain, (2,), PipelinePlan(2, 64, recompute=True), Link()).speedup == pytest.approx(6 / 4, rel=0.02)
 
 
 def test_memory_is_what_is_kept_per_micro_batch_alive_and_per_parameter() -> None:
-    stages = predict(even(4), (2,), Plan(2, 8, copies=4), Link()).stages
+    stages = predict(even(4), (2,), PipelinePlan(2, 8, copies=4), Link()).stages
     assert [one.memory_bytes for one in stages] == [2 * 10 * 4 + 2 * 200, 2 * 10 * 4 + 1 * (200 + 8)]
-    kept = predict(even(4), (2,), Plan(2, 8, recompute=True, copies=4), Link()).stages
+    kept = predict(even(4), (2,), PipelinePlan(2, 8, recompute=True, copies=4), Link()).stages
     assert [one.memory_bytes for one in kept] == [80 + 200, 80 + 8 + 200]
 
 
@@ -66,7 +66,7 @@ def test_the_published_speedups_stay_below_the_bound_of_the_model() -> None:
 
 
 def test_the_published_numbers_are_those_of_the_table(repository: Path) -> None:
-    table: Any = json.loads((repository / "scaling" / "published.json").read_text())
+    table: Any = json.loads((repository / "scaling" / "models" / "published.json").read_text())
     rows = {(row["n"], row["m"]): row["samples_s"] for row in table["pipeline_amoebanet"]["rows"]}
     assert {key: rows[key] for key in PUBLISHED} == PUBLISHED
     assert rows[2, 1] == 26.733

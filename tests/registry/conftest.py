@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from registry_kit import experiment
 
-from saman.launcher.run_folder import RunFolder
-from saman.launcher.setup.wheel_cache import cache_folder
+from saman.runs.caches import cache_folder
+from saman.runs.folder import RunFolder
 
 _HERE = Path(__file__).parent
 

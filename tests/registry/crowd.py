@@ -15,9 +15,9 @@ from pathlib import Path
 from registry_kit import finished_run
 
 from saman.configs.errors import UserError
-from saman.registry.life import promote, prune, retire, rollback, unlabel
-from saman.registry.publish import publish
-from saman.registry.show import listing
+from saman.registry.lifecycle.changes import promote, prune, retire, rollback, unlabel
+from saman.registry.lifecycle.publish import publish
+from saman.registry.listing import listing
 
 # What a request may rightly be answered with when others changed the state since it was made.
 _EXPECTED = ("does not exist", "was pruned", "is in use", "is retired", "was stable before", "is stable", "labelled")

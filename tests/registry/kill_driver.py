@@ -21,17 +21,18 @@ from typing import Any
 import numpy as np
 from registry_kit import finished_run, published
 
-from saman.registry import serving_config, tool
-from saman.registry.formats import export
-from saman.registry.layout import models
-from saman.registry.life import approve, promote, prune, retire, rollback
-from saman.registry.log import read
-from saman.registry.manifest import file_records
-from saman.registry.manifest import read as read_manifest
-from saman.registry.publish import publish
-from saman.registry.settle import look_all
-from saman.registry.state import fold
-from saman.registry.verify import verify
+from saman.registry.evaluation import converter_process
+from saman.registry.formats.exports import export
+from saman.registry.lifecycle import serving_config
+from saman.registry.lifecycle.changes import approve, promote, prune, retire, rollback
+from saman.registry.lifecycle.publish import publish
+from saman.registry.lifecycle.reconcile import look_all
+from saman.registry.lifecycle.verify import verify
+from saman.registry.store.audit_log import read
+from saman.registry.store.layout import models
+from saman.registry.store.manifest import file_records
+from saman.registry.store.manifest import read as read_manifest
+from saman.registry.store.model_state import fold
 
 _CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.chmod"}
 
@@ -73,7 +74,7 @@ def export_onnx(folder: Path) -> None:
         one = {"runtime": "pretended", "latency_milliseconds": 1.0}
         return {**one, "models": [one]}
 
-    tool.call = call
+    converter_process.call = call
     export(folder / "models", "digits:2", "onnx")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from saman.configs.experiment import Experiment
-from saman.launcher.run_folder import RunFolder
-from saman.registry.publish import Version, publish
+from saman.configs.schemas.experiment import Experiment
+from saman.registry.lifecycle.publish import Version, publish
+from saman.runs.folder import RunFolder
 
 
 def experiment(name: str = "tiny", model: str = "digits", **publish_extra: Any) -> Experiment:

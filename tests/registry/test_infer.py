@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from saman.configs.errors import UserError
-from saman.launcher.run_folder import RunFolder
-from saman.registry.infer import Request, prepare, run, totals
-from saman.registry.publish import publish
+from saman.jobs.inference import InferenceRequest, prepare, run, totals
+from saman.registry.lifecycle.publish import publish
+from saman.runs.folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
@@ -74,7 +74,7 @@ def test_results_are_the_same_for_any_number_of_ranks(models: Path, tmp_path: Pa
     assert frame.filter(pl.col("error").is_not_null())["outputs"].null_count() == 2
 
 
-def _start(request: Request, rank: int, size: int) -> subprocess.Popen[bytes]:
+def _start(request: InferenceRequest, rank: int, size: int) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment |= {"SAMAN_FIRST_RANK": str(rank), "SAMAN_SIZE": str(size)}
     command = [sys.executable, "-m", "saman.trainers.infer", "work", str(request.job)]
@@ -137,7 +137,7 @@ def test_no_rows_give_an_empty_file(models: Path, tmp_path: Path) -> None:
     assert run(request, tmp_path / "runs").rows == 0
 
 
-def _peak_bytes(request: Request) -> int:
+def _peak_bytes(request: InferenceRequest) -> int:
     """The most memory that one rank, joining included, ever held."""
     process = _start(request, 0, 1)
     peak = 0

@@ -12,7 +12,7 @@ import numpy as np
 from synthetic import Made, write_run
 
 from saman.pipeline.cost import speedup
-from saman.scaling.communication import Link, ring_seconds
+from saman.scaling.models.communication import Link, ring_seconds
 
 MIB = 2**20
 

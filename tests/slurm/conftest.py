@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from saman.configs.errors import EnvironmentLack
-from saman.slurm import client
 from saman.slurm import minicluster as shipped
+from saman.slurm.site import client
 
 NODES = 4
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from tests.slurm.conftest import until
 
-from saman.configs.cluster import Cluster, load_cluster
+from saman.configs.loading.clusters import load_cluster
 from saman.configs.problems import validated
-from saman.configs.script import Script
-from saman.launcher.run_folder import RunFolder
-from saman.slurm import planning
-from saman.slurm import submit as slurm
-from saman.slurm.follow import Status, look
+from saman.configs.schemas.cluster import Cluster
+from saman.configs.schemas.script import Script
+from saman.jobs.status import RunStatus, look
+from saman.runs.folder import RunFolder
+from saman.slurm.submission import planning
+from saman.slurm.submission import submit as slurm
 
 
 def site(**changes: Any) -> Cluster:
@@ -35,20 +36,20 @@ def bash(name: str, text: str, directory: Path, **resources: Any) -> Script:
     return script(name, ["bash", "-c", text], directory, **resources)
 
 
-def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slurm.Submitted:
+def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slurm.Submission:
     """Submit to the partition ``main`` unless another is named."""
     plan = planning.plan(spec, cluster, shared / "runs", options.pop("partition", "main"), {})
     return slurm.submit(plan, models_dir=shared / "models", **options)
 
 
-def standing(run: RunFolder) -> Status:
+def standing(run: RunFolder) -> RunStatus:
     """Where the run stands."""
     return look([run])[0]
 
 
-def wait_for(run: RunFolder, *states: str, seconds: float = 120) -> Status:
+def wait_for(run: RunFolder, *states: str, seconds: float = 120) -> RunStatus:
     """Wait until the run is in one of the states (any end, if none is named)."""
-    found: list[Status] = []
+    found: list[RunStatus] = []
 
     def there() -> bool:
         found[:] = look([run])

@@ -8,27 +8,30 @@ from typing import Any
 
 import pytest
 
-from saman.configs.cluster import Cluster, load_cluster
 from saman.configs.errors import UserError
-from saman.configs.loading import shipped
+from saman.configs.loading.clusters import load_cluster
+from saman.configs.loading.files import shipped
 from saman.configs.problems import validated
-from saman.configs.records import Event
-from saman.configs.script import Script
-from saman.launcher.mpi import Flavour, Mpi
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.cluster import Cluster
+from saman.configs.schemas.script import Script
+from saman.jobs.status import RunStatus, SlurmView, status_of
+from saman.launcher.node.mpi import Flavour, MpiInstallation
 from saman.launcher.starters.start import Command, Start
-from saman.slurm import life, limits, quota, states
-from saman.slurm.allocation import allocation, cpus_per_node
-from saman.slurm.client import RecordedJob, clean_environment, fields_of
-from saman.slurm.container import contained
-from saman.slurm.discover import cluster_yaml, describe
-from saman.slurm.follow import SlurmView, Status, status_of
-from saman.slurm.life import Begin, Cause
+from saman.runs.events import Event
+from saman.runs.folder import RunFolder
+from saman.slurm.job import decisions
+from saman.slurm.job.allocation import allocation, cpus_per_node
+from saman.slurm.job.container import contained
+from saman.slurm.job.decisions import Begin, Cause
+from saman.slurm.job.shield import shielded
 from saman.slurm.preflight import by_node, odd_ones, option
-from saman.slurm.refusals import refusal
-from saman.slurm.request import Request, choose
-from saman.slurm.shield import shielded
-from saman.slurm.states import JobState
+from saman.slurm.site import job_states, limits
+from saman.slurm.site.client import RecordedJob, clean_environment, fields_of
+from saman.slurm.site.discovery import cluster_yaml, describe
+from saman.slurm.site.job_states import JobState
+from saman.slurm.submission import limit_check
+from saman.slurm.submission.refusals import refusal
+from saman.slurm.submission.resource_request import ResourceRequest, choose
 
 
 def cluster(**keys: Any) -> Cluster:
@@ -47,7 +50,7 @@ def run(**resources: Any) -> Script:
 def test_the_cheapest_partition_that_fits_is_taken_and_the_choice_explained() -> None:
     choice = choose(cluster(), run(nodes=2, ranks_per_node=4))
     assert choice.partition.name == "cheap" and choice.cost == pytest.approx(1.0)
-    assert choice.request == Request(2, 4, 2, 0, 16 << 30, 3600, False)
+    assert choice.request == ResourceRequest(2, 4, 2, 0, 16 << 30, 3600, False)
     assert any("large would cost" in reason for reason in choice.reasons)
 
 
@@ -85,7 +88,7 @@ def test_an_enclosing_jobs_variables_are_left_out_and_slurm_conf_is_kept() -> No
      ("OUT_OF_ME+", JobState.UNKNOWN), ("OUT_OF_MEMORY", JobState.FAILED), ("TIMEOUT", JobState.TIMEOUT)],
 )  # fmt: skip
 def test_slurms_states_are_understood(slurm: str, state: JobState) -> None:
-    assert states.job_state(slurm) is state
+    assert job_states.job_state(slurm) is state
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_slurms_states_are_understood(slurm: str, state: JobState) -> None:
     ],
 )
 def test_pending_reasons_are_said_in_plain_words(reason: str, words: str) -> None:
-    assert words in states.reason(reason)
+    assert words in job_states.reason(reason)
 
 
 def test_refusals_name_what_was_asked_for() -> None:
@@ -164,15 +167,17 @@ def test_limits_of_a_qos_that_nobody_has_used_yet_are_read_too() -> None:
 
 def test_a_request_is_held_against_limits_with_their_value_and_the_need() -> None:
     found = limits.read_limits(LIMITS, "a", ["fast"], 7)
-    findings = quota.judge(found, [Request(2, 1, 4, 0, None, 3600, False)] * 2, 8)
+    findings = limit_check.judge(found, [ResourceRequest(2, 1, 4, 0, None, 3600, False)] * 2, 8)
     by_name = {(one.limit.owner, one.limit.name): one for one in findings}
-    assert by_name["QOS fast", "MaxWallPJ"].verdict is quota.Verdict.NEVER
+    assert by_name["QOS fast", "MaxWallPJ"].verdict is limit_check.LimitVerdict.NEVER
     assert "allows 0:05 h in one job (MaxWallPJ); this needs 1:00 h" in by_name["QOS fast", "MaxWallPJ"].sentence()
-    assert by_name["account a", "GrpTRESMins"].verdict is quota.Verdict.WAITS  # 300 used and 2 × 8 × 60 needed
-    assert by_name["account a", "GrpJobs"].verdict is quota.Verdict.WAITS
+    assert (
+        by_name["account a", "GrpTRESMins"].verdict is limit_check.LimitVerdict.WAITS
+    )  # 300 used and 2 × 8 × 60 needed
+    assert by_name["account a", "GrpJobs"].verdict is limit_check.LimitVerdict.WAITS
     submit = by_name["QOS fast", "MaxSubmitJobsPU"]
-    assert submit.verdict is quota.Verdict.REFUSED and "Slurm would refuse it now" in submit.sentence()
-    assert by_name["account a", "MaxWallPJ"].verdict is quota.Verdict.FITS
+    assert submit.verdict is limit_check.LimitVerdict.REFUSED and "Slurm would refuse it now" in submit.sentence()
+    assert by_name["account a", "MaxWallPJ"].verdict is limit_check.LimitVerdict.FITS
 
 
 def _events(*kinds: str) -> list[Event]:
@@ -191,21 +196,21 @@ def _events(*kinds: str) -> list[Event]:
     ],
 )
 def test_a_start_goes_on_only_where_it_is_needed(kinds: tuple[str, ...], attempts: int, begin: Begin) -> None:
-    assert life.on_start(_events(*kinds), attempts, 2, ["n1"]).begin is begin
+    assert decisions.on_start(_events(*kinds), attempts, 2, ["n1"]).begin is begin
 
 
 def test_a_node_lost_twice_is_avoided() -> None:
     lost = [Event("node_failed", "job", facts={"node": "n2"})] * 2
-    assert life.on_start([*_events("queued"), *lost], 1, 9, ["n1", "n2"]) == life.Decision(
+    assert decisions.on_start([*_events("queued"), *lost], 1, 9, ["n1", "n2"]) == decisions.Decision(
         Begin.ELSEWHERE, "n2 failed 2 times in this run and is left out", ("n2",)
     )
-    assert life.on_start([*_events("queued"), *lost[:1]], 1, 9, ["n1", "n2"]).begin is Begin.GO
+    assert decisions.on_start([*_events("queued"), *lost[:1]], 1, 9, ["n1", "n2"]).begin is Begin.GO
 
 
 def test_the_node_that_fell_silent_first_is_the_lost_one_where_slurm_cannot_be_asked() -> None:
-    assert life.suspects({}, {"n1": 130.0, "n2": 100.0, "n3": 131.0}, 0.0) == {"n2"}
+    assert decisions.suspects({}, {"n1": 130.0, "n2": 100.0, "n3": 131.0}, 0.0) == {"n2"}
     shown = {"n1": {"State": "IDLE"}, "n2": {"State": "DOWN*"}}
-    assert life.suspects(shown, {}, 0.0) == {"n2"}
+    assert decisions.suspects(shown, {}, 0.0) == {"n2"}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_the_node_that_fell_silent_first_is_the_lost_one_where_slurm_cannot_be_a
     ],
 )
 def test_why_slurm_takes_the_nodes_away(shown: dict[str, str], recorded: str | None, log: str, cause: Cause) -> None:
-    assert life.cause(shown, 0, recorded, log, "5") is cause
+    assert decisions.cause(shown, 0, recorded, log, "5") is cause
 
 
 def test_the_allocation_is_read_from_slurms_variables() -> None:
@@ -258,19 +263,19 @@ def test_ranks_run_in_the_image_and_the_wrapper_outside() -> None:
 
 @pytest.mark.parametrize(
     ("version", "agent"),
-    [((4, 1, 8), ["--mca", "orte_launch_agent", "/v/python -m saman.slurm.shield orted"]),
-     ((5, 0, 11), ["--prtemca", "prte_launch_agent", "/v/python -m saman.slurm.shield prted"])],
+    [((4, 1, 8), ["--mca", "orte_launch_agent", "/v/python -m saman.slurm.job.shield orted"]),
+     ((5, 0, 11), ["--prtemca", "prte_launch_agent", "/v/python -m saman.slurm.job.shield prted"])],
 )  # fmt: skip
 def test_slurms_sigterm_is_kept_from_open_mpi_and_its_daemons(version: tuple[int, ...], agent: list[str]) -> None:
-    mpi = Mpi(Flavour.OPEN_MPI, version, "/v/mpirun")
+    mpi = MpiInstallation(Flavour.OPEN_MPI, version, "/v/mpirun")
     made = shielded(Start("mpirun", (Command(("/v/mpirun", "-np", "2", "x")),)), mpi, "/v/python")
-    mpirun = ["/v/python", "-m", "saman.slurm.shield", "/v/mpirun", *agent, "-x", "SAMAN_SIGTERM", "-np", "2", "x"]
+    mpirun = ["/v/python", "-m", "saman.slurm.job.shield", "/v/mpirun", *agent, "-x", "SAMAN_SIGTERM", "-np", "2", "x"]
     assert list(made.commands[0].argv) == mpirun and made.stop_signal is signal.SIGINT
     assert made.commands[0].environment == {"SAMAN_SIGTERM": "checkpoint"}
 
 
 def test_starters_that_end_their_ranks_on_sigterm_say_so() -> None:
-    for starter, mpi in (("mpirun", Mpi(Flavour.MPICH, (4, 2), "/v/mpirun")), ("horovodrun", None)):
+    for starter, mpi in (("mpirun", MpiInstallation(Flavour.MPICH, (4, 2), "/v/mpirun")), ("horovodrun", None)):
         start = Start(starter, (Command((starter, "x")),))
         made = shielded(start, mpi, "/v/python")
         assert made.commands == start.commands and "the last regular checkpoint counts" in made.notes[-1]
@@ -284,12 +289,12 @@ def test_processes_are_asked_for_a_checkpoint_by_sigterm_and_ended_by_sigint() -
 
 def test_a_first_cluster_file_is_one_that_loads() -> None:
     from saman.configs import yaml12
-    from saman.slurm.client import Answer
+    from saman.slurm.site.client import Answer
 
     nodes = ["gpu|64|512000|10|gpu:a100:4(S:0-1)", "gpu|128|1024000|2|gpu:a100:8", "cpu|48|190000+|100|(null)"]
     shown = [fields_of("PartitionName=gpu MaxNodes=4 MaxTime=1-00:00:00 OverSubscribe=EXCLUSIVE")]
     mpi = Answer(0, "MPI plugin types are...\n\tpmix\n\tpmi2\n", "")
-    site = describe("Alps", nodes, shown, limits.Standing("phys", ("normal",), (), True), mpi)
+    site = describe("Alps", nodes, shown, limits.UserLimits("phys", ("normal",), (), True), mpi)
     loaded = validated(Cluster, yaml12.parse(cluster_yaml(site), "x"), "x")
     gpu, cpu = loaded.partitions
     assert (gpu.cores_per_node, gpu.gpus_per_node, gpu.gpu_type, gpu.max_nodes) == (64, 4, "a100", 4)
@@ -307,14 +312,14 @@ def test_a_slow_node_stands_out_and_a_noisy_one_does_not() -> None:
     assert [one.node for one in found] == ["n9"] and option(found) == "--exclude n9"
 
 
-def _seen(run: RunFolder, quiet: float, view: SlurmView) -> Status:
+def _seen(run: RunFolder, quiet: float, view: SlurmView) -> RunStatus:
     """Where the run stands ``quiet`` seconds after its last event."""
     events = run.events()
     return status_of(run, events, view, events[-1].time + quiet)
 
 
 def test_a_job_that_slurm_no_longer_knows_has_vanished_once_it_has_been_silent_for_long(tmp_path: Path) -> None:
-    from saman.slurm.queued import record_queued
+    from saman.slurm.submission.run_jobs import record_queued
 
     folder = RunFolder.create(tmp_path, run())
     record_queued(folder, "7", "site", "submitter")
@@ -328,7 +333,7 @@ def test_a_job_that_slurm_no_longer_knows_has_vanished_once_it_has_been_silent_f
 
 
 def test_accounting_that_lags_behind_the_end_of_a_job_is_waited_for(tmp_path: Path) -> None:
-    from saman.slurm.queued import record_queued
+    from saman.slurm.submission.run_jobs import record_queued
 
     folder = RunFolder.create(tmp_path, run())
     record_queued(folder, "7_1", "site", "submitter")

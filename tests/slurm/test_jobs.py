@@ -15,13 +15,14 @@ from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, script, site, standing, submitted, told, wait_for
 
 from saman.configs.errors import UserError
-from saman.configs.loading import load_experiment
-from saman.launcher.rank_record import RankRecord
-from saman.launcher.run_folder import RunFolder
-from saman.slurm import client, planning
-from saman.slurm import submit as slurm
-from saman.slurm.cancel import cancel_runs
-from saman.slurm.snapshot import code_copy
+from saman.configs.loading.experiments import load_experiment
+from saman.jobs.cancel import cancel_runs
+from saman.runs.folder import RunFolder
+from saman.runs.ranks.records import RankRecord
+from saman.slurm.site import client
+from saman.slurm.submission import planning
+from saman.slurm.submission import submit as slurm
+from saman.slurm.submission.code_copy import code_copy
 
 pytestmark = pytest.mark.slurm
 

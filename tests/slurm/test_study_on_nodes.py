@@ -11,7 +11,7 @@ import pytest
 from tests.slurm.conftest import Minicluster
 from tests.slurm.runs import told, wait_for
 
-from saman.launcher.run_folder import find_runs
+from saman.runs.find import find_runs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 

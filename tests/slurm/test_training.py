@@ -9,11 +9,11 @@ import pytest
 from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import site, submitted, told, wait_for
 
-from saman.configs.experiment import Experiment
 from saman.configs.problems import validated
-from saman.launcher import checkpoint
-from saman.launcher.run_folder import RunFolder
-from saman.slurm import client
+from saman.configs.schemas.experiment import Experiment
+from saman.runs import checkpoints
+from saman.runs.folder import RunFolder
+from saman.slurm.site import client
 
 pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -41,7 +41,7 @@ def experiment(
 
 def weights(run: RunFolder) -> dict[str, np.ndarray]:
     """The weights of the newest checkpoint."""
-    newest = checkpoint.find(run.checkpoints)
+    newest = checkpoints.find(run.checkpoints)
     last = max(newest, key=lambda one: one.step)
     return dict(last.read()[1])
 

@@ -11,9 +11,10 @@ import pytest
 from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, site, told, wait_for
 
-from saman.launcher.run_folder import RunFolder
-from saman.slurm import client, planning
-from saman.slurm import submit as slurm
+from saman.runs.folder import RunFolder
+from saman.slurm.site import client
+from saman.slurm.submission import planning
+from saman.slurm.submission import submit as slurm
 
 pytestmark = pytest.mark.slurm
 

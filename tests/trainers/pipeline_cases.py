@@ -7,7 +7,7 @@ from typing import Any
 
 import training_cases
 
-from saman.configs.experiment import Experiment
+from saman.configs.schemas.experiment import Experiment
 from saman.trainers import Context, Splits
 
 

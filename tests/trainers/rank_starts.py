@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saman.configs.experiment import Experiment
-from saman.launcher import checkpoint
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.experiment import Experiment
+from saman.runs import checkpoints
+from saman.runs.folder import RunFolder
 
 HERE = Path(__file__).parent
 SOURCE = Path(__file__).parents[2] / "src"
@@ -75,7 +75,7 @@ def train(processes: int, *runs: RunFolder) -> None:
 
 def final(run: RunFolder) -> dict[str, np.ndarray]:
     """Weights and optimiser of the newest checkpoint."""
-    return checkpoint.find(run.checkpoints)[0].read()[1]
+    return checkpoints.find(run.checkpoints)[0].read()[1]
 
 
 def distance(state: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:

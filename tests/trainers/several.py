@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from saman.launcher.run_folder import RunFolder
+from saman.runs.folder import RunFolder
 from saman.trainers.worker import _failed, _leave, train_on
 
 

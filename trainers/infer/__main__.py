@@ -13,7 +13,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """``plan`` writes ``plan.json`` beside the job; ``work`` answers. 2 where the input is wrong, with the reason."""
     verb, job = list(sys.argv[1:] if given is None else given)
     folder = Path(job)
-    from saman.trainers.infer.rows import Unreadable
+    from saman.trainers.infer.rows import UnreadableInput
 
     try:
         if verb == "plan":
@@ -25,7 +25,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
             rank, size = int(os.environ.get("SAMAN_FIRST_RANK", "0")), int(os.environ.get("SAMAN_SIZE", "1"))
             work(folder, rank, size)
-    except Unreadable as error:
+    except UnreadableInput as error:
         print(json.dumps({"problem": str(error)}), file=sys.stderr)
         return 2
     return 0

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.files import read_json, write_json
-from saman.trainers.infer.rows import Unreadable, Wanted, open_source
+from saman.trainers.infer.rows import UnreadableInput, Wanted, open_source
 
 
 @dataclass(frozen=True)
-class Job:
+class InferenceJob:
     """What every rank knows. ``starts`` are the global positions of the inputs' first rows."""
 
     folder: Path
@@ -60,10 +60,10 @@ class Job:
             start += rows
 
 
-def load(folder: Path) -> Job:
+def load(folder: Path) -> InferenceJob:
     """The planned job in ``folder``."""
     asked, found = json.loads((folder / "job.json").read_text()), json.loads((folder / "plan.json").read_text())
-    return Job(
+    return InferenceJob(
         folder=folder,
         inputs=tuple(Path(one) for one in asked["inputs"]),
         rows=tuple(found["rows"]),
@@ -81,7 +81,7 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
 
 
 def plan(folder: Path) -> None:
-    """Look at the inputs and write ``plan.json``; raises ``Unreadable`` where they are not what they were."""
+    """Look at the inputs and write ``plan.json``; raises ``UnreadableInput`` where they are not what they were."""
     asked = json.loads((folder / "job.json").read_text())
     sources = [open_source(Path(path), _wanted(asked)) for path in asked["inputs"]]
     facts = {
@@ -91,7 +91,7 @@ def plan(folder: Path) -> None:
     }
     earlier = read_json(folder / "plan.json")
     if isinstance(earlier, dict) and earlier != facts:
-        raise Unreadable("the input has changed since this job began")
+        raise UnreadableInput("the input has changed since this job began")
     write_json(folder / "plan.json", facts)
     (folder / "parts").mkdir(exist_ok=True)
 

@@ -20,7 +20,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
-class Unreadable(Exception):  # noqa: N818
+class UnreadableInput(Exception):  # noqa: N818
     """A file that cannot be read at all; what a single row lacks is no reason to raise."""
 
 
@@ -42,7 +42,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """A file or folder of rows. ``read(start, stop)`` is cheapest called with growing positions."""
 
     path: Path
@@ -51,8 +51,8 @@ class Source:
     read: Callable[[int, int], Piece]
 
 
-def open_source(path: Path, wanted: Wanted) -> Source:
-    """The rows of a file, or of a folder of images, told apart by name. Raises ``Unreadable``."""
+def open_source(path: Path, wanted: Wanted) -> RowSource:
+    """The rows of a file, or of a folder of images, told apart by name. Raises ``UnreadableInput``."""
     try:
         if path.is_dir():
             return _images(path, wanted)
@@ -66,9 +66,9 @@ def open_source(path: Path, wanted: Wanted) -> Source:
         if "ubyte" in name or name.endswith((".idx", ".idx.gz")):
             return _idx(path, wanted)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise Unreadable(f"{path}: {error}") from error
+        raise UnreadableInput(f"{path}: {error}") from error
     known = ".npy, .npz, .parquet, IDX (…-ubyte, .idx, .gz), or a folder of images"
-    raise Unreadable(f"{path}: this kind of file is not known; known are {known}")
+    raise UnreadableInput(f"{path}: this kind of file is not known; known are {known}")
 
 
 # ---- rows of numbers ---------------------------------------------------------------------------------------------
@@ -109,12 +109,12 @@ def _fitting(shape: tuple[int, ...], wanted: Wanted) -> tuple[int, ...]:
     raise ValueError(f"examples have shape {list(shape)}, the model takes {list(wanted.shape)}")
 
 
-def _npy(path: Path, wanted: Wanted) -> Source:
+def _npy(path: Path, wanted: Wanted) -> RowSource:
     """Read, not mapped into memory: mapped pages count as this process's memory and grow with the file."""
     return _array(path, "npy", lambda: path.open("rb"), wanted)
 
 
-def _array(path: Path, kind: str, opened: Callable[[], IO[bytes]], wanted: Wanted) -> Source:
+def _array(path: Path, kind: str, opened: Callable[[], IO[bytes]], wanted: Wanted) -> RowSource:
     """Rows of an array in NumPy's format, from a stream."""
     with opened() as stream:
         shape, fortran, dtype = _npy_header(stream)
@@ -135,7 +135,7 @@ def _array(path: Path, kind: str, opened: Callable[[], IO[bytes]], wanted: Wante
         values, errors = checked(forward.rows(first, last), wanted)
         return Piece(values, errors, [path.name] * len(errors))
 
-    return Source(path, kind, shape[0], read)
+    return RowSource(path, kind, shape[0], read)
 
 
 class _Forward:
@@ -161,13 +161,13 @@ class _Forward:
         while left:
             part = self.stream.read(left)
             if not part:
-                raise Unreadable(f"the file ends {left} bytes too early")
+                raise UnreadableInput(f"the file ends {left} bytes too early")
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
 
 
-def _npz(path: Path, wanted: Wanted) -> Source:
+def _npz(path: Path, wanted: Wanted) -> RowSource:
     """The array called ``inputs``, or the only one; read through the archive without unpacking it whole."""
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -187,7 +187,7 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     return shape, fortran, dtype
 
 
-def _idx(path: Path, wanted: Wanted) -> Source:
+def _idx(path: Path, wanted: Wanted) -> RowSource:
     """The format of MNIST and Fashion-MNIST, packed or not."""
 
     def start() -> IO[bytes]:
@@ -216,13 +216,13 @@ def _idx(path: Path, wanted: Wanted) -> Source:
         values, errors = checked(rows.astype(rows.dtype.newbyteorder("=")), wanted)
         return Piece(values, errors, [path.name] * len(errors))
 
-    return Source(path, "idx", shape[0], read)
+    return RowSource(path, "idx", shape[0], read)
 
 
 # ---- rows of a table ---------------------------------------------------------------------------------------------
 
 
-def _parquet(path: Path, wanted: Wanted) -> Source:
+def _parquet(path: Path, wanted: Wanted) -> RowSource:
     """A column ``inputs`` of lists, or every column of numbers in its order as a feature."""
     import polars as pl
 
@@ -243,7 +243,7 @@ def _parquet(path: Path, wanted: Wanted) -> Source:
         errors = [ours or theirs for ours, theirs in zip(errors, bad, strict=True)]
         return Piece(shaped, errors, [path.name] * len(errors))
 
-    return Source(path, "parquet", rows, read)
+    return RowSource(path, "parquet", rows, read)
 
 
 def _features(part: Any, size: int) -> tuple[Array, list[str | None]]:
@@ -282,7 +282,7 @@ def _has_none(row: Any) -> bool:
 # ---- images ------------------------------------------------------------------------------------------------------
 
 
-def _images(folder: Path, wanted: Wanted) -> Source:
+def _images(folder: Path, wanted: Wanted) -> RowSource:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
     if not files:
         raise ValueError(f"no images are in this folder ({', '.join(IMAGES)})")
@@ -303,7 +303,7 @@ def _images(folder: Path, wanted: Wanted) -> Source:
             errors.append(error)
         return Piece(values, errors, names)
 
-    return Source(folder, "images", len(files), read)
+    return RowSource(folder, "images", len(files), read)
 
 
 def _decoded(file: Path, shape: tuple[int, ...]) -> Array:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from saman.launcher.heartbeat import Heartbeat
-from saman.trainers.infer.job import Job, load
-from saman.trainers.infer.rows import Array, Source, open_source
+from saman.runs.ranks.heartbeats import Heartbeat
+from saman.trainers.infer.job import InferenceJob, load
+from saman.trainers.infer.rows import Array, RowSource, open_source
 
 
 def work(folder: Path, rank: int, size: int) -> None:
@@ -31,7 +31,7 @@ def work(folder: Path, rank: int, size: int) -> None:
         join(job)
 
 
-def _model(job: Job) -> Callable[[Array], Array]:
+def _model(job: InferenceJob) -> Callable[[Array], Array]:
     """The version's answers. One thread a rank: sums in another order would make results depend on the machine."""
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
@@ -43,7 +43,7 @@ def _model(job: Job) -> Callable[[Array], Array]:
     return caller(job.model)
 
 
-def _chunk(job: Job, number: int, sources: list[Source], answer: Callable[[Array], Array]) -> None:
+def _chunk(job: InferenceJob, number: int, sources: list[RowSource], answer: Callable[[Array], Array]) -> None:
     """Answer one chunk and put its part in place by one rename."""
     rows: list[Array] = []
     answers: list[Array] = []
@@ -100,7 +100,7 @@ def _write(
     temporary.rename(part)
 
 
-def join(job: Job) -> None:
+def join(job: InferenceJob) -> None:
     """Make one file of the parts, in the order of rows, without holding them all; the first to come does it."""
     try:
         (job.folder / "joining").mkdir()

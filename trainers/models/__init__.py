@@ -6,12 +6,12 @@ import inspect
 from importlib import import_module
 from typing import Any
 
-from saman.configs.builtins import APPLICATIONS
 from saman.configs.errors import UserError
-from saman.configs.experiment import Model
 from saman.configs.names import is_reference
+from saman.configs.schemas.builtins import APPLICATIONS
+from saman.configs.schemas.experiment import Model
+from saman.trainers.data.sources import bound, user_function
 from saman.trainers.keras_compat import keras
-from saman.trainers.sources import bound, user_function
 
 
 def build(model: Model, input_shape: Any) -> Any:

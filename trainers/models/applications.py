@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saman.configs.builtins import APPLICATIONS
+from saman.configs.schemas.builtins import APPLICATIONS
 from saman.trainers.keras_compat import keras
 
 

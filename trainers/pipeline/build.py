@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.experiment import Experiment
-from saman.pipeline.cost import Prediction
-from saman.trainers import keras_compat, models, optimizers
+from saman.configs.schemas.experiment import Experiment
+from saman.pipeline.cost import StepPrediction
+from saman.trainers import keras_compat, models
 from saman.trainers.keras_compat import KERAS_2, tf
-from saman.trainers.loss_scale import LossScale
-from saman.trainers.objective import Objective
+from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.pipeline.graph import Graph, graph_of
 from saman.trainers.pipeline.runner import How, Runner
-from saman.trainers.pipeline.sockets import Address, Listener, Sockets, connect
+from saman.trainers.pipeline.sockets import Address, Listener, SocketTransport, connect
 from saman.trainers.pipeline.stage import Stage
 from saman.trainers.pipeline.state import Names
 from saman.trainers.pipeline.step import PipelineStep
-from saman.trainers.pipeline.transport import Mailbox, Threads, Transport
-from saman.trainers.program import Program
-from saman.trainers.strategies.pipeline import LocalPipeline, Pipeline
+from saman.trainers.pipeline.transport import Mailbox, ThreadTransport, Transport
+from saman.trainers.program import optimizers
+from saman.trainers.program.objective import Objective
+from saman.trainers.program.program import Program
+from saman.trainers.strategies.pipeline import LocalPipelineStrategy, PipelineStrategy
 
 _TOLD_BYTES = 1024  # what a stage says of itself to all ranks, padded
 
@@ -43,7 +44,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: Any) -> Pipeline
     edges = [0, *cuts, len(graph.steps)]
     how = How(spec.stages, experiment.train.micro_batches, spec.order, spec.recompute)
     scale = LossScale(experiment.train.precision)
-    numbers = list(range(spec.stages)) if isinstance(strategy, LocalPipeline) else [strategy.stage]
+    numbers = list(range(spec.stages)) if isinstance(strategy, LocalPipelineStrategy) else [strategy.stage]
     transports = _transports(strategy, spec.transport, numbers)
     sources = {id(one): number for number, one in enumerate(keras_compat.random_sources(model))}
     runners, names = [], []
@@ -61,7 +62,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: Any) -> Pipeline
     return step
 
 
-def _said(graph: Graph, cuts: Sequence[int], predicted: Prediction | None) -> dict[str, Any]:
+def _said(graph: Graph, cuts: Sequence[int], predicted: StepPrediction | None) -> dict[str, Any]:
     """How the model was split, for a notice."""
     names = [graph.steps[cut].name for cut in cuts]
     facts: dict[str, Any] = {"text": f"the model is split into {len(cuts) + 1} stages before {names}", "cuts": names}
@@ -158,13 +159,13 @@ def _program(experiment: Experiment, prepared: Any, stage: Any) -> Program:
     )
 
 
-def _agreed_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> tuple[list[int], Prediction | None]:
+def _agreed_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> tuple[list[int], StepPrediction | None]:
     """The chief's cuts, on every rank; on the chief also what they promise, where the layers were measured."""
     from saman.trainers.pipeline.plan import cuts_of
 
     stages = strategy.stages
     problem: UserError | None = None
-    predicted: Prediction | None = None
+    predicted: StepPrediction | None = None
     cuts = [0] * (stages - 1)
     if strategy.chief:
         try:
@@ -179,12 +180,14 @@ def _agreed_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> tuple[l
     return [int(one) for one in said[1:]], predicted
 
 
-def _transports(strategy: Pipeline | LocalPipeline, asked: str, numbers: Sequence[int]) -> list[Transport]:
-    if isinstance(strategy, LocalPipeline):
+def _transports(
+    strategy: PipelineStrategy | LocalPipelineStrategy, asked: str, numbers: Sequence[int]
+) -> list[Transport]:
+    if isinstance(strategy, LocalPipelineStrategy):
         boxes = [Mailbox() for _ in numbers]
-        return [Threads(number, boxes) for number in numbers]
+        return [ThreadTransport(number, boxes) for number in numbers]
     if strategy.stages == 1:
-        return [Threads(0, [Mailbox()])]
+        return [ThreadTransport(0, [Mailbox()])]
     neighbours = [one for one in (strategy.stage - 1, strategy.stage + 1) if 0 <= one < strategy.stages]
     transport: Transport
     if asked == "mpi":
@@ -195,8 +198,8 @@ def _transports(strategy: Pipeline | LocalPipeline, asked: str, numbers: Sequenc
     return [transport]
 
 
-def _mpi(strategy: Pipeline, neighbours: Sequence[int]) -> Transport:
-    from saman.trainers.pipeline.mpi import Mpi
+def _mpi(strategy: PipelineStrategy, neighbours: Sequence[int]) -> Transport:
+    from saman.trainers.pipeline.mpi import MpiTransport
 
     if not strategy.hvd.mpi_enabled():
         raise EnvironmentLack(
@@ -205,10 +208,10 @@ def _mpi(strategy: Pipeline, neighbours: Sequence[int]) -> Transport:
             remedy="sockets, or launch.with=mpirun",
         )
     first = strategy.replica * strategy.stages
-    return Mpi({stage: first + stage for stage in neighbours})
+    return MpiTransport({stage: first + stage for stage in neighbours})
 
 
-def _sockets(strategy: Pipeline, neighbours: Sequence[int]) -> Transport:
+def _sockets(strategy: PipelineStrategy, neighbours: Sequence[int]) -> Transport:
     """Tell all ranks where this one listens; each stage calls the one before it and is called by the one behind."""
     hvd, listener = strategy.hvd, Listener()
     secret = hvd.broadcast(tf.constant(np.frombuffer(secrets.token_bytes(32), np.uint8)), 0, name="saman.secret")
@@ -223,4 +226,4 @@ def _sockets(strategy: Pipeline, neighbours: Sequence[int]) -> Transport:
         else:
             connections[stage] = listener.accept(secret.numpy().tobytes(), stage)
     listener.close()
-    return Sockets(connections)
+    return SocketTransport(connections)

@@ -18,7 +18,7 @@ Key = int  # number of a tensor in the graph
 
 
 @dataclass(frozen=True)
-class Step:
+class LayerCall:
     """One call of one layer: takes tensors by key, gives others; ``arguments`` fills the call in."""
 
     name: str
@@ -29,7 +29,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Spec:
+class TensorSpec:
     """What is known of a tensor before any data: shape with None for the batch, dtype, whether a mask goes with it."""
 
     shape: tuple[int | None, ...]
@@ -47,10 +47,10 @@ class Graph:
     """The steps of a model in the order in which Keras runs them."""
 
     model: Any
-    steps: tuple[Step, ...]
+    steps: tuple[LayerCall, ...]
     inputs: tuple[Key, ...]
     outputs: tuple[Key, ...]
-    specs: Mapping[Key, Spec]
+    specs: Mapping[Key, TensorSpec]
 
     def crossing(self, at: int) -> tuple[Key, ...]:
         """Tensors made before step ``at`` and used at it or later, in the order they were made.
@@ -102,12 +102,12 @@ class _Numbering:
     """Gives tensors their keys, and remembers what is known of each."""
 
     def __init__(self) -> None:
-        self.specs: dict[Key, Spec] = {}
+        self.specs: dict[Key, TensorSpec] = {}
 
     def new(self, tensor: Any) -> Key:
         key = len(self.specs)
         masked = getattr(tensor, "_keras_mask", None) is not None
-        self.specs[key] = Spec(tuple(tensor.shape), tf.as_dtype(tensor.dtype).name, masked)
+        self.specs[key] = TensorSpec(tuple(tensor.shape), tf.as_dtype(tensor.dtype).name, masked)
         return key
 
 
@@ -125,9 +125,9 @@ def _functional(model: Any) -> Any | None:
 
 def _expanded(
     model: Any, inputs: Sequence[Key], prefix: str, numbering: _Numbering
-) -> tuple[list[Step], tuple[Key, ...]]:
+) -> tuple[list[LayerCall], tuple[Key, ...]]:
     keys = {id(tensor): key for tensor, key in zip(model.inputs, inputs, strict=True)}
-    steps: list[Step] = []
+    steps: list[LayerCall] = []
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             layer = _layer(node)
@@ -144,7 +144,7 @@ def _expanded(
             takes = tuple(keys[id(tensor)] for tensor in taken)
             gives = tuple(numbering.new(tensor) for tensor in _outputs(node))
             keys.update({id(tensor): key for tensor, key in zip(_outputs(node), gives, strict=True)})
-            steps.append(Step(prefix + layer.name, layer, takes, gives, _filling(node, taken, takes)))
+            steps.append(LayerCall(prefix + layer.name, layer, takes, gives, _filling(node, taken, takes)))
     return steps, tuple(keys[id(tensor)] for tensor in model.outputs)
 
 
@@ -187,14 +187,14 @@ def _filling(node: Any, taken: Sequence[Any], takes: Sequence[Key]) -> Callable[
     return filled
 
 
-def _unique(steps: Sequence[Step]) -> list[Step]:
+def _unique(steps: Sequence[LayerCall]) -> list[LayerCall]:
     """Later uses of a layer are called ``name#2``, ``name#3``…"""
     seen: Counter[str] = Counter()
     found = []
     for step in steps:
         seen[step.name] += 1
         name = step.name if seen[step.name] == 1 else f"{step.name}#{seen[step.name]}"
-        found.append(Step(name, step.layer, step.takes, step.gives, step.arguments))
+        found.append(LayerCall(name, step.layer, step.takes, step.gives, step.arguments))
     return found
 
 

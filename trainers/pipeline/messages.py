@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from saman.trainers.keras_compat import tf
-from saman.trainers.pipeline.graph import Spec
+from saman.trainers.pipeline.graph import TensorSpec
 from saman.trainers.pipeline.transport import Transport
 
 # Tags beside those of micro-batches: an empty message that lets the stage before send another inference batch, and
@@ -52,7 +52,7 @@ class Messages:
         self.transport.send(stage, tag, arrays)
         self.spent.transfer += time.perf_counter() - began
 
-    def received(self, stage: int, tag: int, specs: Sequence[Spec]) -> list[Any]:
+    def received(self, stage: int, tag: int, specs: Sequence[TensorSpec]) -> list[Any]:
         """Nodes for the tensors of a message, which the graph waits for where they stand."""
         if not specs:
             return []

@@ -12,7 +12,7 @@ from saman.trainers.pipeline.sockets import empty
 _AXES = 8  # most axes of a tensor
 
 
-class Mpi:
+class MpiTransport:
     """Non-blocking sends whose buffers are held until they are through; receives by tag."""
 
     def __init__(self, ranks: Mapping[int, int]) -> None:

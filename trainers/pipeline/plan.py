@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.configs.experiment import Experiment
+from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.choose import split
-from saman.pipeline.cost import Prediction
+from saman.pipeline.cost import StepPrediction
 from saman.pipeline.profile import measured
 from saman.trainers.pipeline.graph import Graph
 
 
-def cuts_of(experiment: Experiment, graph: Graph) -> tuple[list[int], Prediction | None]:
+def cuts_of(experiment: Experiment, graph: Graph) -> tuple[list[int], StepPrediction | None]:
     """Positions of the cuts, and what they promise where layers were measured.
 
     Raises ``UserError`` where the cuts cannot be made.

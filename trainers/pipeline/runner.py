@@ -18,14 +18,14 @@ import numpy as np
 
 from saman.pipeline.schedule import ORDERS
 from saman.trainers import keras_compat
-from saman.trainers.feed import Slice
+from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
+from saman.trainers.loop.step import CORRECT, COUNT, LOSS, any_length, micro_batch, random_seed
 from saman.trainers.pipeline.graph import Graph, arranged
 from saman.trainers.pipeline.messages import Messages
 from saman.trainers.pipeline.stage import Stage, travelling
 from saman.trainers.pipeline.transport import Transport, tag_of
-from saman.trainers.program import Program
-from saman.trainers.step import CORRECT, COUNT, LOSS, any_length, micro_batch, random_seed
+from saman.trainers.program.program import Program
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return here, there
 
 
-class Sockets:
+class SocketTransport:
     """A thread per neighbour and direction: sending never waits, and what arrives is taken in while computing."""
 
     def __init__(self, connections: Mapping[int, socket.socket]) -> None:

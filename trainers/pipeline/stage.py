@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from saman.trainers.keras_compat import KERAS_2, keras, tf
-from saman.trainers.pipeline.graph import Graph, Key, Spec, Step
+from saman.trainers.pipeline.graph import Graph, Key, LayerCall, TensorSpec
 
 
-def travelling(graph: Graph, at: int) -> list[Spec]:
+def travelling(graph: Graph, at: int) -> list[TensorSpec]:
     """What crosses position ``at``, in order: each tensor, then its mask where it has one."""
     found = []
     for key in _keys(graph, at):
         spec = graph.specs[key]
         found.append(spec)
         if _mask_travels(graph, key, at):
-            found.append(Spec(spec.shape[:2], "bool", False))
+            found.append(TensorSpec(spec.shape[:2], "bool", False))
     return found
 
 
@@ -61,7 +61,7 @@ class Stage(keras.Model):
         return _packed(graph, self.end, values)
 
 
-def run_step(step: Step, values: Mapping[Key, Any], training: Any) -> list[Any]:
+def run_step(step: LayerCall, values: Mapping[Key, Any], training: Any) -> list[Any]:
     """What one step gives, of the tensors it takes."""
     args, kwargs = step.arguments(values)
     outputs = step.layer(*args, **_with_training(step.layer, kwargs, training))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from saman.trainers import keras_compat
-from saman.trainers.program import Program
+from saman.trainers.program.program import Program
 
 
 class Names:

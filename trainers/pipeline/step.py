@@ -15,14 +15,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from saman.trainers import keras_compat
-from saman.trainers.feed import Slice
+from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
-from saman.trainers.loss_scale import LossScale
+from saman.trainers.loop.loss_scale import LossScale
+from saman.trainers.loop.step import COUNT, STOP
 from saman.trainers.pipeline.inference import Inference
 from saman.trainers.pipeline.messages import Spent
 from saman.trainers.pipeline.runner import Runner, Sums
 from saman.trainers.pipeline.state import Lazily, Names
-from saman.trainers.step import COUNT, STOP
 
 Of = TypeVar("Of")
 NORM = 4  # the place behind those of the measures; not finite where any gradient is not

@@ -78,7 +78,7 @@ class Mailbox:
             return self._boxes[sender, tag]
 
 
-class Threads:
+class ThreadTransport:
     """Stages that are threads of one process: a message is handed over as it is."""
 
     def __init__(self, stage: int, boxes: Sequence[Mailbox]) -> None:

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saman.configs.experiment import Experiment
-    from saman.launcher.run_folder import RunFolder
+    from saman.configs.schemas.experiment import Experiment
+    from saman.runs.folder import RunFolder
     from saman.trainers.strategies.base import Strategy
 
 

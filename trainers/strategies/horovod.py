@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import EnvironmentLack
-from saman.configs.experiment import Experiment
-from saman.launcher.identity import identify
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.folder import RunFolder
+from saman.runs.ranks.identity import identify
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.base import R, T, buckets
 from saman.trainers.strategies.devices import claim

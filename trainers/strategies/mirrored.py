@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from saman.configs.experiment import Experiment
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.folder import RunFolder
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.devices import claim
 from saman.trainers.strategies.distributed import Distributed

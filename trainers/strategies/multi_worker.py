@@ -6,13 +6,13 @@ import json
 import os
 from typing import Any
 
-from saman.configs.experiment import Experiment
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.folder import RunFolder
 from saman.trainers.identity import identity
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.devices import claim
 from saman.trainers.strategies.distributed import Distributed
-from saman.trainers.tf_config import agree_on_ports, meeting_place, tf_config
+from saman.trainers.strategies.tf_config import agree_on_ports, meeting_place, tf_config
 
 
 def start(experiment: Experiment, run: RunFolder) -> Distributed:

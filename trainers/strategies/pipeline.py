@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from saman.configs.experiment import Experiment
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.folder import RunFolder
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies import horovod
 from saman.trainers.strategies.base import R, T, buckets
@@ -23,7 +23,7 @@ class Closing(Protocol):
     def close(self) -> None: ...
 
 
-class Pipeline:
+class PipelineStrategy:
     """Rank = replica · stages + stage: a replica's stages lie next to each other, on one node where they fit."""
 
     name = "pipeline"
@@ -88,7 +88,7 @@ class Pipeline:
         self._joined.close()
 
 
-class LocalPipeline:
+class LocalPipelineStrategy:
     """All stages in this process, each on a GPU or a logical device of its own; nothing to combine with."""
 
     name = "pipeline"
@@ -125,7 +125,7 @@ class LocalPipeline:
         pass
 
 
-def start(experiment: Experiment, run: RunFolder) -> Pipeline | LocalPipeline:
+def start(experiment: Experiment, run: RunFolder) -> PipelineStrategy | LocalPipelineStrategy:
     """Join the other ranks of the grid, or claim the devices of this process."""
     spec = experiment.train.pipeline
     assert spec is not None  # the schema gives one to this strategy
@@ -135,7 +135,7 @@ def start(experiment: Experiment, run: RunFolder) -> Pipeline | LocalPipeline:
     if spec.devices == "local":
         if "TF_NUM_INTEROP_THREADS" not in os.environ:  # a stage may hold a thread while it waits for a message
             tf.config.threading.set_inter_op_parallelism_threads(max(spec.stages, os.cpu_count() or 1))
-        return LocalPipeline(claim(spec.stages, experiment.resources.gpus_per_rank))
+        return LocalPipelineStrategy(claim(spec.stages, experiment.resources.gpus_per_rank))
     hvd = horovod.imported()
     size = experiment.resources.ranks
     sets = [hvd.ProcessSet(range(stage, size, spec.stages)) for stage in range(spec.stages)]
@@ -143,4 +143,4 @@ def start(experiment: Experiment, run: RunFolder) -> Pipeline | LocalPipeline:
         sets = []  # the global set, which may not be asked for again; or replicas alone with themselves
     joined = horovod.start(experiment, run, sets)
     here = sets[joined.ranks[0] % spec.stages] if sets else hvd.global_process_set
-    return Pipeline(joined, hvd, spec.stages, here)
+    return PipelineStrategy(joined, hvd, spec.stages, here)

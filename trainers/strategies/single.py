@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from saman.configs.experiment import Experiment
-from saman.launcher.run_folder import RunFolder
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.folder import RunFolder
 from saman.trainers.strategies.base import R, T
 from saman.trainers.strategies.devices import claim
 

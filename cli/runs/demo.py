@@ -1,0 +1,109 @@
+"""``saman demo``: the whole product once, on real data that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saman.launcher.supervision.supervisor import Outcome
+    from saman.runs.comparison import Comparison
+
+
+def demo(
+    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
+    models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
+) -> None:
+    """Train one experiment file with Horovod and with tf.distribute on 2 ranks, compare, and publish the first.
+
+    Examples:
+
+        saman demo
+
+        saman demo --models-dir /tmp/models
+    """
+    from rich.console import Console
+
+    from saman.cli.runs.run import publish_if_asked, tell
+    from saman.runs.comparison import compare
+
+    console = Console()
+    outcomes = []
+    for strategy in ("horovod", "multi_worker"):
+        outcome = _train(console, strategy, runs_dir)
+        published = publish_if_asked(outcome, models_dir) if strategy == "horovod" else {}
+        tell(console, outcome, published)
+        if outcome.exit_code:
+            raise typer.Exit(int(outcome.exit_code))
+        outcomes.append(outcome)
+    comparison = compare([outcome.run for outcome in outcomes])
+    console.print()
+    console.print(_table(comparison, outcomes))
+    _say_weights(console, comparison)
+    console.print(f"  report: {_report([outcome.run.path for outcome in outcomes])}")
+
+
+def _report(runs: list[Path]) -> Path:
+    """The page about the two runs; a single run of each has no intervals, and the page says so."""
+    from saman.scaling.analysis.analysis import analyse
+    from saman.scaling.analysis.results import read_runs
+    from saman.scaling.report.pages import study_page
+    from saman.scaling.report.writer import write_report
+
+    command = "saman report " + " ".join(path.name for path in runs)
+    return write_report(study_page(analyse(read_runs(runs)), "demo", command), Path("reports") / "demo", papers=False)
+
+
+def _train(console: Console, strategy: str, runs_dir: Path) -> Outcome:
+    from saman.cli.runs.view import RunView
+    from saman.configs.loading.experiments import load_experiment
+    from saman.launcher.local import Options, run_locally
+
+    loaded = load_experiment("quickstart", [f"train.strategy={strategy}"])
+    with RunView(console, f"quickstart, {strategy} on {loaded.experiment.resources.ranks} ranks") as view:
+        return run_locally(loaded, Options(runs_dir=runs_dir), view)
+
+
+def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
+    from rich.table import Table
+
+    from saman.cli.runs.view import number, plain, seconds
+
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title="one experiment file, two strategies; samples/s is the median over windows of 10 steps",
+    )
+    table.title_justify = "left"
+    for heading in ("strategy", "ranks", "samples/s", "middle half", "windows", "val_accuracy", "time"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for row, outcome in zip(comparison.rows, outcomes, strict=True):
+        middle = plain(row.quartiles and f"{number(row.quartiles[0])} – {number(row.quartiles[1])}")
+        accuracy = row.metrics.get("val_accuracy")
+        table.add_row(
+            row.strategy,
+            str(row.ranks),
+            plain(row.samples_per_second and number(row.samples_per_second)),
+            middle,
+            str(row.windows),
+            plain(accuracy if accuracy is None else f"{accuracy:.4f}"),
+            seconds(outcome.seconds),
+        )
+    return table
+
+
+def _say_weights(console: Console, comparison: Comparison) -> None:
+    difference, tensor = comparison.weight_difference
+    if comparison.same_weights:
+        how = f"‖difference‖ ÷ ‖weights‖ ≤ {difference:.0e} for every tensor" if difference else "bit for bit"
+        told = f"both end with the same weights: {how}"
+        console.print(told, style="green", soft_wrap=True)
+    else:
+        told = f"the weights differ: ‖difference‖ ÷ ‖weights‖ = {difference:.1e} in {tensor}; this should not be"
+        console.print(told, style="red", soft_wrap=True)
+        raise typer.Exit(1)

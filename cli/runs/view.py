@@ -1,0 +1,110 @@
+"""What a person watches while a run goes on: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from saman.launcher.supervision.progress import TrainingProgress
+
+# TensorFlow says this at every start, whatever its log level; the rank's log has it all the same.
+CHATTER = re.compile(
+    r"^(WARNING: All log messages before absl::InitializeLog|[I]\d{4} [\d:.]+ +\d+ |To enable the following)"
+)
+METRICS = ("accuracy", "val_loss", "val_accuracy")
+
+
+class RunView:
+    """A ``launcher.supervise.View``; a context manager that owns the live line while it is open."""
+
+    def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
+        self.console, self.title, self.quiet = console, title, quiet
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._told = ""
+
+    def __enter__(self) -> RunView:
+        self._live.start()
+        self._task = self._live.add_task(self.title, total=None, told="starting")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def progress(self, progress: TrainingProgress) -> None:
+        """Move the live line; without a terminal, a line for each epoch."""
+        told = describe(progress)
+        if self._task is not None:
+            self._live.update(self._task, completed=progress.step, total=progress.total_steps, told=told)
+        epoch = f"epoch {progress.epoch}"
+        if not self.quiet and not self.console.is_terminal and progress.metrics and self._told != epoch:
+            self._told = epoch
+            self.console.print(Text(f"{self.title}: {told}"), soft_wrap=True)
+
+    def line(self, rank: int, text: str) -> None:
+        """A line that a rank printed, marked unless it is the chief's; TensorFlow's chatter is left out."""
+        if not self.quiet and not CHATTER.match(text):
+            mark = Text(f"[{rank}] ", style="dim") if rank else Text("")
+            self.console.print(mark + Text.from_ansi(text), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Something a person should know now."""
+        if not self.quiet:
+            self.console.print(Text("  " + text, style="dim"), soft_wrap=True)
+
+
+def describe(progress: TrainingProgress) -> str:
+    """One line on how far a run is: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
+    parts = []
+    if progress.phase != "train":
+        parts.append(progress.phase)
+    if progress.step:
+        of = f"/{progress.total_steps}" if progress.total_steps else ""
+        parts += [f"epoch {progress.epoch}", f"step {progress.step}{of}"]
+    if progress.samples_per_second:
+        parts.append(f"{number(progress.samples_per_second)} samples/s")
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4g}")
+    parts += [f"{name} {progress.metrics[name]:.4g}" for name in METRICS if name in progress.metrics]
+    if progress.remaining_seconds is not None:
+        parts.append(f"{seconds(progress.remaining_seconds)} left")
+    return "  ".join(parts) or progress.phase
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands as k, millions as M."""
+    for limit, suffix in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def seconds(value: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: Any) -> str:
+    """A cell of a table: a dash for what is not known."""
+    return "–" if value is None else str(value)

@@ -1,0 +1,78 @@
+"""``saman doctor``: what is installed here, what is missing, what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from saman.launcher.doctor import Diagnosis
+
+MARKS = {"ok": ("✓", "green"), "missing": ("–", "dim"), "broken": ("✗", "red")}
+
+
+def doctor(
+    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
+    models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is installed here and what is missing. Ends with 0 if `saman run` can train here, else with 3."""
+    import json
+
+    from rich.console import Console
+
+    from saman.configs.errors import ExitCode
+    from saman.launcher.doctor import as_plain, can_train, examine
+
+    console = Console()
+    with Console(stderr=True).status("importing TensorFlow"):
+        findings = examine(runs_dir, models_dir)
+    if as_json:
+        typer.echo(json.dumps(as_plain(findings), indent=2, ensure_ascii=False))
+    elif console.is_terminal:
+        console.print(table(findings))
+        console.print(verdict(findings), style="bold green" if can_train(findings) else "bold red", highlight=False)
+    else:
+        typer.echo("\n".join([*lines(findings), verdict(findings)]))
+    if not can_train(findings):
+        raise typer.Exit(ExitCode.ENVIRONMENT)
+
+
+def verdict(findings: list[Diagnosis]) -> str:
+    """The sentence at the end."""
+    blocking = [finding.name for finding in findings if finding.blocks]
+    if not blocking:
+        return "saman run can train here."
+    return f"saman run cannot train here yet: see {', '.join(blocking)}."
+
+
+def lines(findings: list[Diagnosis]) -> list[str]:
+    """One plain line per finding, for a pipe or a log."""
+    return [
+        f"{finding.state:8}{finding.name:15}{finding.found}" + (f"  -> {finding.remedy}" if finding.remedy else "")
+        for finding in findings
+    ]
+
+
+def table(findings: list[Diagnosis]) -> Table:
+    """The findings for a terminal; what has to be done stands below what was found."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("", "", "found"):
+        view.add_column(title, overflow="fold")
+    for finding in findings:
+        sign, colour = MARKS[finding.state]
+        if finding.blocks:
+            sign, colour = "✗", "red"
+        found = Text(finding.found, style="dim" if finding.state == "missing" and not finding.needed else "")
+        if finding.remedy:
+            found.append(f"\n→ {finding.remedy}", style="bold yellow" if finding.blocks else "dim italic")
+        view.add_row(Text(sign, style=colour), Text(finding.name, style="bold"), found)
+    return view

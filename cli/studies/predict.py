@@ -1,0 +1,203 @@
+"""``saman predict``: what a larger machine would give, with intervals; by laws, by stages, by simulation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saman.scaling.analysis.analysis import Analysis
+    from saman.scaling.pipelines.forecast import PipelineForecast
+    from saman.scaling.simulation.calibration import Simulation
+    from saman.scaling.simulation.engine import SimulationResult
+    from saman.scaling.simulation.interruptions import GoodputEstimate, Interruptions
+
+_WEEK = 7 * 86400.0
+
+
+def predict(
+    what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
+    ranks: Annotated[str, typer.Option("--ranks", help="Rank counts, separated by commas: 64,256,1024.")],
+    micro_batches: Annotated[
+        str | None, typer.Option("--micro-batches", help="Pipelines: per replica, separated by commas.")
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option("--stages", help="Pipelines: also numbers not run, where the layers were profiled.")
+    ] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Also simulate, calibrated from the runs.")] = False,
+    mtbf_hours: Annotated[
+        float | None, typer.Option("--node-mtbf-hours", min=0.001, help="Simulate failures: hours between a node's.")
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
+    ] = 1000,
+    checkpoint_seconds: Annotated[float, typer.Option("--checkpoint-seconds", min=0, help="Pause of each.")] = 30.0,
+    restart_seconds: Annotated[float, typer.Option("--restart-seconds", min=0, help="After a failure.")] = 300.0,
+    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict throughput, efficiency and cost at rank counts that were not run.
+
+    Example:
+
+        saman predict my-study.yaml --ranks 64,256,1024 --simulate
+
+        saman predict my-pipelines.yaml --ranks 4,8 --micro-batches 8,32 --stages 2,4
+    """
+    from rich.console import Console
+
+    from saman.configs.errors import UserError
+    from saman.scaling.analysis.sources import find_source, read_source
+    from saman.scaling.report.tables import prediction_rows
+    from saman.scaling.simulation.calibration import simulate_curve
+    from saman.scaling.simulation.interruptions import Interruptions
+
+    asked = _counts(ranks, "--ranks", "rank counts")
+    source = find_source(what, runs_dir)
+    analysis = read_source(source, asked)
+    rows = prediction_rows(analysis.drawn)
+    pipelines = _pipelines(analysis, asked, micro_batches, stages)
+    if not rows and not pipelines.predictions:
+        raise UserError(
+            "; ".join(("not enough data for a prediction", *pipelines.left_out)),
+            where=source.title,
+            remedy="runs that count at three rank counts or more, or runs of a pipeline",
+        )
+    simulated = [one for curve in analysis.drawn if simulate and (one := simulate_curve(curve, asked))]
+    pauses = None
+    if mtbf_hours is not None:
+        pauses = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
+    if as_json:
+        typer.echo(json.dumps(_facts(analysis, rows, pipelines, simulated, pauses), indent=2))
+        return
+    console = Console()
+    if rows:
+        _show(console, analysis, rows)
+    if pipelines.predictions:
+        _show_pipelines(console, pipelines)
+    for one in simulated:
+        _show_simulation(console, one, pauses)
+    if simulate and not simulated:
+        console.print("no simulation: it needs runs on one rank and on two counts more")
+
+
+def _facts(
+    analysis: Analysis,
+    rows: list[dict[str, Any]],
+    pipelines: PipelineForecast,
+    simulated: list[Simulation],
+    pauses: Interruptions | None,
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(one) for one in analysis.findings]}
+    facts["pipelines"] = asdict(pipelines)
+    facts["simulated"] = [asdict(one) for one in simulated]
+    if pauses is not None:
+        for told, one in zip(facts["simulated"], simulated, strict=True):
+            for point, made in zip(told["points"], one.points, strict=True):
+                point["survived"] = asdict(_survived(pauses, made.simulated))
+    return facts
+
+
+def _counts(text: str, option: str, what: str) -> list[int]:
+    from saman.configs.errors import UserError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() and int(word) > 0 for word in words):
+        raise UserError(f"{text!r} are not {what}", where=option, remedy="64,256,1024")
+    return sorted({int(word) for word in words})
+
+
+def _pipelines(analysis: Analysis, ranks: list[int], micro_batches: str | None, stages: str | None) -> PipelineForecast:
+    from saman.configs.errors import UserError
+    from saman.scaling.pipelines.forecast import forecast
+    from saman.scaling.pipelines.profiled_shares import profiled_shares
+
+    passes = _counts(micro_batches, "--micro-batches", "numbers of micro-batches") if micro_batches else None
+    numbers = _counts(stages, "--stages", "numbers of stages") if stages else None
+    option = "--micro-batches" if passes else "--stages"
+    if (passes or numbers) and not any(point.stages for curve in analysis.drawn for point in curve.points):
+        raise UserError("none of the runs that count is a pipeline", where=option, remedy="leave it out")
+    return forecast(analysis.drawn, ranks, passes, numbers, profiled_shares)
+
+
+def _show(console: Console, analysis: Analysis, rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from saman.scaling.report.cells import told
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("series", "ranks", "nodes", "samples/s", "efficiency", "node-hours/epoch"):
+        table.add_column(heading, justify="left" if heading == "series" else "right")
+    for row in rows:
+        band = "" if row["low"] is None else f" [{told(row['low'])}, {told(row['high'])}]"
+        mark = " !" if row["caution"] else ""
+        cells = (told(row["samples_per_second"]) + band + mark, told(row["efficiency"], True))
+        table.add_row(row["series"], str(row["ranks"]), str(row["nodes"]), *cells, told(row["node_hours_per_epoch"]))
+    console.print(table, markup=False)
+    for curve in analysis.drawn:
+        if curve.choice is not None:
+            score = curve.choice.scores[curve.choice.fit.law.name]
+            console.print(f"{curve.label}: {curve.choice.fit.law.title}, expected error {score:.1%}", style="dim")
+    known = analysis.calibration
+    if known is not None:
+        told_of = f"{known.errors} predictions from {known.sources} published sources"
+        console.print(f"intervals: {known.nominal:.0%}, calibrated on {told_of}", style="dim")
+    for caution in dict.fromkeys(f"! {row['ranks']} ranks: {row['caution']}" for row in rows if row["caution"]):
+        console.print(caution, style="yellow")
+
+
+def _show_pipelines(console: Console, found: PipelineForecast) -> None:
+    from rich.table import Table
+
+    from saman.scaling.report.cells import around, told
+
+    table = Table(box=None, header_style="bold", pad_edge=False, title="pipelines", title_justify="left")
+    table.add_column("series")
+    for heading in ("stages × replicas", "micro-batches", "samples/s", "speed-up", "bubble", "measured"):
+        table.add_column(heading, justify="right")
+    for one in found.predictions:
+        rate = around(vars(one), "samples_per_second", "low", "high") + (" !" if one.caution else "")
+        shares = (told(one.speedup), told(one.bubble_share, True), told(one.measured))
+        table.add_row(one.series, f"{one.stages} × {one.replicas}", str(one.micro_batches), rate, *shares)
+    console.print(table, markup=False)
+    bases = dict.fromkeys(f"speed-up against {one.base}" for one in found.predictions if one.base)
+    for text in (*bases, *found.assumes, found.intervals):
+        console.print(text, style="dim", markup=False)
+    cautions = [f"! {one.ranks} ranks, {one.micro_batches} micro-batches: {one.caution}" for one in found.predictions]
+    for text in (*dict.fromkeys(text for text in cautions if not text.endswith("None")), *found.left_out):
+        console.print(text, style="yellow", markup=False)
+
+
+def _survived(pauses: Interruptions, made: SimulationResult) -> GoodputEstimate:
+    """A long run of this point: steps of a week, so that failures have time to come."""
+    from saman.scaling.simulation.interruptions import survive
+
+    return survive(pauses, made.step_seconds, made.nodes, max(1, int(_WEEK / made.step_seconds)))
+
+
+def _show_simulation(console: Console, one: Simulation, pauses: Interruptions | None) -> None:
+    from rich.table import Table
+
+    from saman.scaling.report.cells import told
+
+    title = f"simulated: {one.label}"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    headings = ["ranks", "nodes", "samples/s", "measured", "error", "efficiency", "exposed ms", "straggler ms"]
+    for heading in [*headings, *(["time kept"] if pauses else [])]:
+        table.add_column(heading, justify="right")
+    for point in one.points:
+        made = point.simulated
+        error = "" if point.error is None else f"{point.error:+.1%}"
+        waits = (f"{1e3 * made.exposed_seconds:.3g}", f"{1e3 * made.straggler_seconds:.3g}")
+        head = (str(made.ranks), str(made.nodes), told(made.throughput))
+        kept = [f"{_survived(pauses, made).useful:.1%}"] if pauses else []
+        table.add_row(*head, told(point.measured), error, told(made.efficiency, True), *waits, *kept)
+    console.print()
+    console.print(table)
+    console.print(one.basis, style="dim")

@@ -1,0 +1,116 @@
+"""``saman report``: tables, figures and one page about a study or about runs; or two studies compared."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saman.scaling.report.writer import Page
+
+
+# Tables on the terminal, and their columns there.
+_ON_TERMINAL = {
+    "Points": ("series", "ranks", "repeats", "samples/s", "speed-up", "efficiency"),
+    "Stages × replicas": ("series", "stages", "replicas", "repeats", "samples/s", "speed-up", "bubble"),
+    "Pipeline stages": ("series", "ranks", "stage", "busy", "bubble", "transfer", "exchange"),
+    "Differences between series": ("ranks", "series", "against", "ratio of throughput", "verdict"),
+    "Differences": ("ranks", "series", "against", "ratio of throughput", "verdict"),
+}
+_IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_predictions", "ratios")
+
+
+def report(
+    what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the report.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: before, after.")] = False,
+    papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Figures also as SVG, PNG and PDF.")] = True,
+    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Report how a study's runs, or any runs, scale; ends with 1 where something about them is wrong.
+
+    Examples:
+
+        saman report demo -o report
+
+        saman report --compare runs/before runs/after
+    """
+    from rich.console import Console
+
+    from saman.scaling.report.writer import write_report
+
+    console = Console(stderr=as_json)
+    command = (
+        shlex.join(["saman", *sys.argv[1:]]) if sys.argv[1:2] == ["report"] else "saman report " + shlex.join(what)
+    )
+    page = _comparison(what, runs_dir, command) if compare else _study(what, runs_dir, command)
+    folder = output or Path("reports") / _file_name(page.title)
+    file = write_report(page, folder, papers)
+    if as_json:
+        findings = [{"kind": one.kind, "text": one.text} for one in page.findings]
+        facts: dict[str, Any] = {"report": str(file), "opening": page.opening, "findings": findings}
+        typer.echo(json.dumps({**facts, "tables": {name: frame.to_dicts() for name, frame in _told(page)}}, indent=2))
+    else:
+        show(console, page, file)
+    if any(not finding.note for finding in page.findings):
+        raise typer.Exit(1)
+
+
+def _told(page: Page) -> list[tuple[str, Any]]:
+    return [(name, page.data[name]) for name in _IN_JSON if name in page.data]
+
+
+def _study(what: list[str], runs_dir: Path, command: str) -> Page:
+    from saman.scaling.analysis.sources import find_source, read_source
+    from saman.scaling.report.pages import study_page
+
+    source = find_source(what, runs_dir)
+    return study_page(read_source(source), source.title, command)
+
+
+def _comparison(what: list[str], runs_dir: Path, command: str) -> Page:
+    from saman.configs.errors import UserError
+    from saman.scaling.analysis.sources import find_source, read_source
+    from saman.scaling.report.pages import comparison_page
+
+    if len(what) != 2:
+        raise UserError(f"{len(what)} names were given", where="--compare", remedy="two studies: before and after")
+    one, other = (find_source([word], runs_dir) for word in what)
+    names = (one.title, other.title) if one.title != other.title else (what[0], what[1])
+    return comparison_page(read_source(one), read_source(other), names, command)
+
+
+def _file_name(title: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in title)[:80] or "report"
+
+
+def show(console: Console, page: Page, file: Path) -> None:
+    """The opening, the findings and the first tables on the terminal, and where the page is."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for sentence in page.opening:
+        console.print(Text(sentence, style="bold"))
+    for finding in page.findings[:20]:
+        console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.replace('_', ' ')}: {finding.text}"))
+    if len(page.findings) > 20:
+        console.print(f"  and {len(page.findings) - 20} more on the page")
+    for shown in (one for one in page.tables if one.title in _ON_TERMINAL):
+        short = [index for index, column in enumerate(shown.columns) if column.name in _ON_TERMINAL[shown.title]]
+        table = Table(title=shown.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        for index in short:
+            column = shown.columns[index]
+            table.add_column(column.name, justify="left" if "text" in column.kind else "right")
+        for row in shown.rows[:40]:
+            table.add_row(*(Text(row[index]) for index in short))
+        console.print()
+        console.print(table)
+    console.print(f"\n{file}")

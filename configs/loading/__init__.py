@@ -1,0 +1,1 @@
+"""Finds, overrides and checks YAML files."""

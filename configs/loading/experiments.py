@@ -1,0 +1,113 @@
+"""Finds, overrides and checks YAML files: shipped ones by name, the user's by path."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saman.configs import yaml12
+from saman.configs.errors import UserError, choices
+from saman.configs.loading.files import find, overridden, set_key
+from saman.configs.names import is_reference
+from saman.configs.problems import gathered, validated
+from saman.configs.schemas.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class LoadedExperiment:
+    """An experiment, the file it came from, and where its user code is looked for (last on ``sys.path``)."""
+
+    experiment: Experiment
+    file: Path
+    code_path: tuple[Path, ...]
+
+
+def with_ranks(values: Any, ranks: int) -> Any:
+    """``values`` with ``-np RANKS``: spread evenly over the nodes that the experiment names.
+
+    Raises ``UserError`` when they do not divide.
+    """
+    if ranks < 1:
+        raise UserError(f"{ranks} ranks cannot train", where="command line: -np", remedy="1 or more")
+    resources = values.get("resources") if isinstance(values, dict) else None
+    nodes = resources.get("nodes", 1) if isinstance(resources, dict) else 1
+    if not isinstance(nodes, int) or nodes < 1:
+        nodes = 1  # the schema says what is wrong with it
+    if ranks % nodes:
+        raise UserError(
+            f"{ranks} ranks cannot be spread evenly over {nodes} nodes",
+            where="command line: -np",
+            remedy=f"a multiple of {nodes}, or resources.nodes={ranks}",
+        )
+    values = set_key(values, ["resources", "nodes"], nodes, "-np")
+    return set_key(values, ["resources", "ranks_per_node"], ranks // nodes, "-np")
+
+
+def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int | None = None) -> LoadedExperiment:
+    """The experiment of a file with overrides and ``-np`` applied, checked against everything known before a start.
+
+    Raises one ``UserError`` that lists every mistake: file, key path, value, what would be right.
+    """
+    file = find("experiments", name_or_path)
+    values = overridden(yaml12.read(file), overrides)
+    if ranks is not None:
+        values = with_ranks(values, ranks)
+    experiment = validated(Experiment, values, str(file))
+    code_path = (file.resolve().parent, Path.cwd())
+    missing = list(_missing(experiment, code_path))
+    if missing:
+        raise gathered(missing, str(file))
+    return LoadedExperiment(experiment, file, code_path)
+
+
+def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[UserError]:
+    """Files and functions that the experiment names and that are not there."""
+    for where, reference in (("model.build", experiment.model.build), ("data.source", experiment.data.source)):
+        if is_reference(reference):
+            problem = missing_code(reference, code_path)
+            if problem:
+                yield UserError(problem.problem, where=where, remedy=problem.remedy)
+    folder = experiment.data.args.get("folder")
+    if experiment.data.source == "fashion_mnist" and folder is not None and not Path(folder).expanduser().is_dir():
+        remedy = "a folder with the four IDX files"
+        yield UserError(f"no such folder: {folder!r}", where="data.args.folder", remedy=remedy)
+
+
+def missing_code(reference: str, code_path: Iterable[Path]) -> UserError | None:
+    """What is wrong with ``package.module:function``, found without importing (and so running) it."""
+    module, function = reference.split(":")
+    parts = module.split(".")
+    folders = [*(Path(entry) for entry in sys.path if entry), *code_path]
+    for folder in folders:
+        base = folder.joinpath(*parts)
+        source = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+        if source is not None:
+            return _missing_name(source, function)
+        if any(base.parent.glob(f"{parts[-1]}.*.so")) or any(base.parent.glob(f"{parts[-1]}.pyc")):
+            return None
+    searched = ", ".join(str(folder) for folder in code_path)
+    return UserError(f"no module {module!r} was found", remedy=f"looked in {searched} and the installed packages")
+
+
+def _missing_name(source: Path, function: str) -> UserError | None:
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, OSError) as error:
+        return UserError(f"{source} cannot be read as Python: {error}")
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif not isinstance(node, ast.Expr):
+            return None  # defined under a condition: only running it can tell
+    if function in names or "*" in names:
+        return None
+    return UserError(f"{source} defines no {function!r}", remedy=choices(function, names) if names else None)

@@ -1,0 +1,71 @@
+"""Find YAML files, shipped by name or the user's by path, and apply ``key.path=value`` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from saman.configs import yaml12
+from saman.configs.errors import UserError, choices
+
+SHIPPED = Path(__file__).parents[1]
+
+
+# Setting one of these on the command line replaces the other, whatever the file says.
+_EXCLUSIVE = (("train", "global_batch_size", "batch_size_per_rank"),)
+
+
+def find(kind: str, name_or_path: str) -> Path:
+    """The YAML file of a ``kind`` (``experiments``, ``clusters``, ``studies``), shipped by name or given by path.
+
+    Raises ``UserError`` with the nearest shipped names.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        if path.is_file():
+            return path
+        problem = "is a folder" if path.is_dir() else "no such file"
+        remedy = f"a path, or one of the shipped {kind}: {', '.join(shipped(kind))}"
+        raise UserError(problem, where=str(path), remedy=remedy)
+    candidate = SHIPPED / kind / f"{name_or_path}.yaml"
+    if candidate.is_file():
+        return candidate
+    raise UserError(
+        f"no shipped file of {kind} is called {name_or_path!r}",
+        remedy=f"{choices(name_or_path, shipped(kind))}; or the path of a .yaml file",
+    )
+
+
+def shipped(kind: str) -> list[str]:
+    """Names of the YAML files of a ``kind`` that saman ships."""
+    return sorted(path.stem for path in (SHIPPED / kind).glob("*.yaml"))
+
+
+def overridden(values: Any, overrides: Sequence[str]) -> Any:
+    """``values`` with each ``key.path=value`` set; the value is read as YAML. ``values`` itself is left alone."""
+    for text in overrides:
+        path, separator, value = text.partition("=")
+        keys = path.split(".")
+        if not separator or not all(keys):
+            raise UserError(f"{text!r} is not an override", where="command line", remedy="key.path=value")
+        values = set_key(values, keys, yaml12.parse(value, f"command line: {path}"), path)
+        for *parents, one, other in _EXCLUSIVE:
+            for mine, replaced in ((one, other), (other, one)):
+                if keys == [*parents, mine]:
+                    values = set_key(values, [*parents, replaced], None, path)
+    return values
+
+
+def set_key(values: Any, keys: Sequence[str], value: Any, path: str) -> Any:
+    if not keys:
+        return value
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path} cannot be set: {keys[0]!r} would lie inside {values!r}, which is not a mapping",
+            where="command line",
+            remedy=f"{path.rsplit('.' + keys[0], 1)[0]}={{{keys[0]}: …}}",
+        )
+    return {**values, keys[0]: set_key(values.get(keys[0]), keys[1:], value, path)}

@@ -1,0 +1,1 @@
+"""Schemas of what people write: experiments, scripts, studies, clusters, policies."""

@@ -1,0 +1,220 @@
+"""The schema of a cluster file: all that a site decides, and nothing about any model.
+
+Every text that reaches a ``#SBATCH`` line is held to the characters that such names have, because those lines are
+read by Slurm's own small parser and not by the shell; every other text is quoted for the shell where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from saman.configs.errors import UserError, choices
+from saman.configs.names import Clock, Name, Size, seconds, size_bytes
+from saman.configs.problems import Problems, Strict
+
+# Options that saman sets from the experiment or must own for requeueing; an extra line may not contradict them.
+OWN_OPTIONS = frozenset({
+    "account", "array", "chdir", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive",
+    "export", "gpus", "gpus-per-node", "gpus-per-task", "gres", "job-name", "kill-on-invalid-dep", "mem",
+    "mem-per-cpu", "mem-per-gpu", "no-requeue", "nodelist", "nodes", "ntasks", "ntasks-per-node", "open-mode",
+    "output", "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
+})  # fmt: skip
+
+
+def _matching(pattern: str, what: str, example: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(f"{text!r} is not {what}, such as {example}")
+        return text
+
+    return AfterValidator(check)
+
+
+Word = Annotated[str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}", "a name that Slurm knows", "gpu_long")]
+Features = Annotated[
+    str, _matching(r"[A-Za-z0-9_.,&|*:+()\[\]-]{1,256}", "a list of node features", "a100&nvme, written without blanks")
+]
+Interface = Annotated[
+    str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}", "a network interface", "ib0, as `ip link` shows it")
+]
+
+
+def _plain(text: str) -> str:
+    if not text or any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError(f"{text!r} is empty or holds control characters")
+    return text
+
+
+def _argument(text: str) -> str:
+    if _plain(text).startswith("-"):
+        raise ValueError(f"{text!r} would be read as an option")
+    return text
+
+
+def _bind(text: str) -> str:
+    if "," in _argument(text) or not 1 <= len(text.split(":")) <= 3:
+        raise ValueError(f"{text!r} is not a bind; write source, source:destination or source:destination:ro")
+    return text
+
+
+def _extra_line(text: str) -> str:
+    option = re.fullmatch(r'--([a-z][a-z0-9-]*)(=[^"\\]*)?', _plain(text))
+    if option is None:
+        raise ValueError(f"{text!r} is not an option of sbatch; write it as in --mail-type=END, without quotes")
+    if option[1] in OWN_OPTIONS:
+        problem = f"saman sets --{option[1]} itself, from the experiment or from another key of this file"
+        raise ValueError(f"{text!r}: {problem}")
+    return text
+
+
+Argument = Annotated[str, AfterValidator(_argument)]
+PathText = Annotated[str, AfterValidator(_argument)]
+Bind = Annotated[str, AfterValidator(_bind)]
+ExtraLine = Annotated[str, AfterValidator(_extra_line)]
+
+
+class Partition(Strict):
+    """One queue and its limits; a limit left out is not checked before Slurm is asked."""
+
+    name: Word
+    cores_per_node: PositiveInt
+    memory_per_node: Size | None = None
+    gpus_per_node: NonNegativeInt = 0
+    gpu_type: Word | None = None
+    max_nodes: PositiveInt | None = None
+    max_time: Clock | None = None
+    cost_per_node_hour: NonNegativeFloat = 1.0
+    whole_nodes: bool = False
+    qos: Word | None = None
+    constraint: Features | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of one node; ``None`` where the file does not say."""
+        return None if self.memory_per_node is None else size_bytes(self.memory_per_node)
+
+    @property
+    def max_seconds(self) -> int | None:
+        """The longest time limit; ``None`` where the file does not say."""
+        return None if self.max_time is None else seconds(self.max_time)
+
+
+class Gpus(Strict):
+    """The dialect in which this site wants GPUs asked for."""
+
+    request: Literal["gres", "gpus-per-node", "gpus-per-task"] = "gres"
+    typed: bool = False  # name the partition's gpu_type in the request
+
+
+class Modules(Strict):
+    """Environment modules (Lmod, EasyBuild, Environment Modules)."""
+
+    purge: bool = False
+    use: list[Argument] = []
+    load: list[Argument] = []
+
+
+class Conda(Strict):
+    """A conda environment: the root that holds ``etc/profile.d/conda.sh``, and the environment's name or path."""
+
+    root: PathText
+    environment: Argument
+
+
+class Software(Strict):
+    """How a job comes to the Python that has saman. Nothing here is expanded by a shell."""
+
+    modules: Modules = Modules()
+    virtualenv: PathText | None = None
+    conda: Conda | None = None
+    python: PathText | None = None  # on the compute nodes, after the above; null: the one that runs `saman submit`
+
+    @model_validator(mode="after")
+    def _one_environment(self) -> Software:
+        if self.virtualenv is not None and self.conda is not None:
+            raise Problems([UserError("give either virtualenv or conda, not both", where="conda")])
+        return self
+
+
+class Container(Strict):
+    """An image in which the ranks run. The job script and saman's supervisor stay outside, with Slurm's commands."""
+
+    engine: Literal["apptainer", "singularity"] = "apptainer"
+    image: PathText
+    binds: list[Bind] = []
+    gpu: Literal["auto", "nvidia", "rocm", "none"] = "auto"
+    python: PathText = "python3"  # inside the image
+
+
+class MpiSettings(Strict):
+    """How ranks are started here, unless the experiment names a starter."""
+
+    start: Literal["srun", "mpirun", "gloo"] = "srun"  # gloo: srun starts the ranks, which meet without MPI and ssh
+    pmi: Literal["pmix", "pmix_v3", "pmix_v4", "pmix_v5", "pmi2", "cray_shasta", "none"] = "pmix"
+
+
+class Network(Strict):
+    """Which network the ranks use: set for Open MPI, Gloo and NCCL at once."""
+
+    interface: Interface | None = None
+
+
+class Requeue(Strict):
+    """How a job that must stop early goes on later."""
+
+    by: Literal["scontrol", "follow-up", "none"] = "scontrol"  # follow-up: compute nodes have no Slurm commands
+    seconds_before_end: Annotated[int, Field(ge=1, le=65535)] = 120  # when ranks are asked for a checkpoint
+    attempts: PositiveInt = 5  # starts of a run in all
+
+
+class Cluster(Strict):
+    """One site: ``configs/clusters/*.yaml``."""
+
+    name: Name
+    partitions: list[Partition] = Field(min_length=1)
+    account: Word | None = None
+    qos: Word | None = None
+    reservation: Word | None = None
+    constraint: Features | None = None
+    gpus: Gpus = Gpus()
+    request_memory: bool = True
+    software: Software = Software()
+    container: Container | None = None
+    mpi: MpiSettings = MpiSettings()
+    network: Network = Network()
+    requeue: Requeue = Requeue()
+    sbatch: list[ExtraLine] = []
+    environment: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _sound(self) -> Cluster:
+        names = [partition.name for partition in self.partitions]
+        found = [
+            UserError(f"the partition {name!r} stands twice", where="partitions")
+            for name in sorted({name for name in names if names.count(name) > 1})
+        ]
+        for index, partition in enumerate(self.partitions):
+            if self.gpus.typed and partition.gpus_per_node and partition.gpu_type is None:
+                where = f"partitions[{index}].gpu_type"
+                found.append(UserError("gpus.typed needs the type of this partition's GPUs", where=where))
+        for name, text in self.environment.items():
+            if not (name.isascii() and name.isidentifier()) or "\0" in text:
+                where = "environment"
+                problem = f"{name!r} is not the name of an environment variable, or its value has a NUL"
+                found.append(UserError(problem, where=where))
+        if found:
+            raise Problems(found)
+        return self
+
+    def partition(self, name: str) -> Partition:
+        """The partition called ``name``; raises ``UserError`` with the nearest spelling."""
+        for partition in self.partitions:
+            if partition.name == name:
+                return partition
+        known = [partition.name for partition in self.partitions]
+        raise UserError(f"the cluster {self.name} has no partition {name!r}", remedy=choices(name, known))

@@ -1,0 +1,270 @@
+"""The schema of an experiment: what a person writes to describe one training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+
+from saman.configs.errors import UserError, choices
+from saman.configs.names import Clock, Name, Size, is_reference
+from saman.configs.problems import Problems, Strict
+from saman.configs.schemas.builtins import MODELS, SOURCES, known, resolved_args
+from saman.configs.schemas.tracking import Tracking
+from saman.configs.schemas.training import CLASSIFICATION, Train
+
+Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
+
+
+class Model(Strict):
+    """Which Keras model: a built-in name or ``package.module:function``, called with ``args``.
+
+    The user's function is called as ``fn(input_shape, **args)`` where it takes ``input_shape``, else as ``fn(**args)``.
+    """
+
+    build: str
+    args: dict[str, Any] = {}
+
+    @field_validator("build")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known(MODELS, name)
+
+    @field_validator("args")
+    @classmethod
+    def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return resolved_args(MODELS, info.data.get("build"), args)
+
+
+class Data(Strict):
+    """Which examples: a built-in source or ``package.module:function``, called as ``fn(ctx, **args)``."""
+
+    source: str
+    args: dict[str, Any] = {}
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    shuffle: bool = True
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known(SOURCES, name)
+
+    @field_validator("args")
+    @classmethod
+    def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return resolved_args(SOURCES, info.data.get("source"), args)
+
+
+class Resources(Strict):
+    """How many ranks, and what each gets. A rank is a replica that computes."""
+
+    nodes: PositiveInt = 1
+    ranks_per_node: PositiveInt = 1
+    devices_per_process: PositiveInt | Literal["auto"] = "auto"
+    cpus_per_rank: PositiveInt | Literal["auto"] = "auto"
+    gpus_per_rank: NonNegativeInt = 0
+    time_limit: Clock = "01:00:00"
+    memory_per_rank: Size | Literal["auto"] = "auto"
+
+    @property
+    def ranks(self) -> int:
+        """The number of ranks: nodes × ranks per node."""
+        return self.nodes * self.ranks_per_node
+
+
+STALL_SECONDS = {"start": 300.0, "compile": 600.0, "train": 120.0, "validate": 300.0, "checkpoint": 300.0}
+
+
+class Launch(Strict):
+    """How ranks are started and watched."""
+
+    starter: Starter = Field("auto", alias="with")
+    on_stall: Literal["report", "abort"] = "report"
+    stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
+    environment: dict[str, str] = {}
+
+    @field_validator("stall_seconds", mode="after")
+    @classmethod
+    def _every_phase(cls, value: dict[str, float]) -> dict[str, float]:
+        return {**STALL_SECONDS, **value}
+
+    @field_validator("environment", mode="after")
+    @classmethod
+    def _names_of_variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not (name.isascii() and name.isidentifier()):
+                raise ValueError(f"{name!r} is not the name of an environment variable")
+            if "\0" in text:
+                raise ValueError(f"the value of {name} holds a NUL character")
+        return value
+
+
+class Condition(Strict):
+    """A bound on one final metric."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Condition:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give exactly one of at_least and at_most")
+        return self
+
+
+class Publish(Strict):
+    """Under which model name a finished run becomes a version, and on what condition."""
+
+    model: Name
+    condition: Condition | None = Field(None, alias="if")
+
+
+class Experiment(Strict):
+    """One training, whole: what ``saman run`` and ``saman submit`` take."""
+
+    name: Name
+    model: Model
+    data: Data
+    train: Train
+    resources: Resources = Resources()
+    launch: Launch = Field(default_factory=lambda: Launch.model_validate({}))
+    publish: Publish | None = None
+    tracking: Tracking | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Experiment:
+        found = [*_ranks_fit(self), *_batch_splits(self), *_metrics_exist(self)]
+        if found:
+            raise Problems(found)
+        return self
+
+    @property
+    def global_batch_size(self) -> int:
+        """Examples per optimiser step over all ranks."""
+        train = self.train
+        return train.global_batch_size or (train.batch_size_per_rank or 0) * self.resources.ranks
+
+    @property
+    def devices_per_process(self) -> int:
+        """Ranks that share one process: all of a node for ``mirrored``, else one unless asked."""
+        asked = self.resources.devices_per_process
+        if asked != "auto":
+            return asked
+        pipeline = self.train.pipeline
+        local = self.train.strategy == "pipeline" and pipeline is not None and pipeline.devices == "local"
+        return self.resources.ranks_per_node if local or self.train.strategy == "mirrored" else 1
+
+    @property
+    def uses_horovod(self) -> bool:
+        """Whether the ranks join through Horovod."""
+        strategy = self.train.strategy
+        return strategy == "horovod" or (strategy == "pipeline" and self.devices_per_process == 1)
+
+    @property
+    def stages(self) -> int:
+        """Ranks that hold one copy of the model together; 1 but for ``pipeline``."""
+        return self.train.pipeline.stages if self.train.strategy == "pipeline" and self.train.pipeline else 1
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model that are trained together: ranks ÷ stages."""
+        return self.resources.ranks // self.stages
+
+    def metrics(self) -> frozenset[str]:
+        """The names of the metrics that this experiment computes."""
+        names = {"loss"} | ({"accuracy"} if self.train.loss in CLASSIFICATION else set())
+        validated = self.data.validation_fraction > 0 or is_reference(self.data.source)
+        return frozenset(names | ({f"val_{name}" for name in names} if validated else set()))
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values with every default written out; loading them again gives an equal experiment."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the resolved experiment; equal experiments have equal digests."""
+        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
+    strategy, resources = experiment.train.strategy, experiment.resources
+    if strategy == "single" and resources.ranks > 1:
+        yield UserError(
+            f"single trains on 1 rank, but {resources.ranks} are asked for",
+            where="train.strategy",
+            remedy="horovod, or resources: {nodes: 1, ranks_per_node: 1}",
+        )
+    if strategy == "mirrored" and resources.nodes > 1:
+        yield UserError(
+            f"mirrored stays on 1 node, but {resources.nodes} are asked for",
+            where="resources.nodes",
+            remedy="multi_worker or horovod spans nodes",
+        )
+    yield from _stages_fit(experiment)
+    devices = experiment.devices_per_process
+    if strategy in ("single", "horovod") and devices > 1:
+        yield UserError(
+            f"{strategy} has 1 device per process, but {devices} are asked for",
+            where="resources.devices_per_process",
+            remedy="1, or strategy mirrored or multi_worker",
+        )
+    elif resources.ranks_per_node % devices or (strategy == "mirrored" and devices != resources.ranks_per_node):
+        right = "every rank of a node" if strategy == "mirrored" else f"a divisor of {resources.ranks_per_node}"
+        yield UserError(
+            f"{resources.ranks_per_node} ranks per node cannot be put into processes of {devices} devices",
+            where="resources.devices_per_process",
+            remedy=f"auto, or {right}",
+        )
+
+
+def _stages_fit(experiment: Experiment) -> Iterator[UserError]:
+    stages, resources = experiment.stages, experiment.resources
+    pipeline = experiment.train.pipeline if experiment.train.strategy == "pipeline" else None
+    if resources.ranks % stages:
+        lower = resources.ranks // stages * stages
+        yield UserError(
+            f"{resources.ranks} ranks cannot hold whole copies of a model in {stages} stages",
+            where="train.pipeline.stages",
+            remedy=f"{f'{lower} or ' if lower else ''}{lower + stages} ranks (-np), or a number of stages that divides",
+        )
+    elif pipeline and pipeline.devices == "local" and (resources.nodes > 1 or resources.ranks != stages):
+        yield UserError(
+            f"local stages share one process, but {resources.ranks} ranks on {resources.nodes} nodes are asked for",
+            where="train.pipeline.devices",
+            remedy=f"-np {stages} on one node, or devices: ranks",
+        )
+
+
+def _batch_splits(experiment: Experiment) -> Iterator[UserError]:
+    train, ranks = experiment.train, max(1, experiment.replicas)
+    parts = ranks * train.micro_batches
+    size = experiment.global_batch_size
+    unit = "ranks" if experiment.stages == 1 else "replicas"
+    if size % parts:
+        key = "global_batch_size" if train.global_batch_size else "batch_size_per_rank"
+        micro = f" × {train.micro_batches} micro-batches" if train.micro_batches > 1 else ""
+        lower = size // parts * parts
+        near = f"for example {lower} or {lower + parts}" if lower else f"for example {parts}"
+        yield UserError(
+            f"a global batch of {size} cannot be split evenly over {ranks} {unit}{micro}",
+            where=f"train.{key}",
+            remedy=near if train.global_batch_size else f"a multiple of micro_batches ({train.micro_batches})",
+        )
+
+
+def _metrics_exist(experiment: Experiment) -> Iterator[UserError]:
+    asked = []
+    if experiment.train.early_stop:
+        asked.append(("train.early_stop.metric", experiment.train.early_stop.metric))
+    if experiment.publish and experiment.publish.condition:
+        asked.append(("publish.if.metric", experiment.publish.condition.metric))
+    computed = experiment.metrics()
+    for where, metric in asked:
+        if metric not in computed:
+            yield UserError(
+                f"the metric {metric!r} is never computed here", where=where, remedy=choices(metric, computed)
+            )

@@ -1,0 +1,31 @@
+"""The schema of a run that starts somebody's own program instead of saman's trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from saman.configs.names import Name
+from saman.configs.problems import Strict
+from saman.configs.schemas.experiment import Launch, Resources
+
+
+class Script(Strict):
+    """A program started once per rank, such as an unmodified Horovod script: ``saman run -np 4 -- COMMAND``."""
+
+    name: Name
+    command: list[str] = Field(min_length=1)
+    directory: str
+    legacy_keras: bool = False
+    resources: Resources = Resources()
+    launch: Launch = Field(default_factory=lambda: Launch.model_validate({}))
+
+    @property
+    def devices_per_process(self) -> int:
+        """Every rank of a script is a process of its own."""
+        return 1
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values with every default written out."""
+        return self.model_dump(mode="json", by_alias=True)

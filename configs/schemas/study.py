@@ -1,0 +1,102 @@
+"""The schema of a study: a base experiment, axes, weak or strong scaling, repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from saman.configs.errors import UserError
+from saman.configs.names import Name
+from saman.configs.problems import Problems, Strict
+
+# Short names of axes and of keys under ``set``; every other name is a key path of an experiment.
+SHORT_NAMES = {
+    "nodes": "resources.nodes",
+    "strategy": "train.strategy",
+    "precision": "train.precision",
+    "starter": "launch.with",
+    "stages": "train.pipeline.stages",
+    "micro_batches": "train.micro_batches",
+}
+RANKS = "ranks"
+STAGES = "stages"
+BATCH = "batch_size"
+_COUNTS = ("nodes", STAGES, "micro_batches")  # axes whose every value is a number of something
+
+
+class Study(Strict):
+    """Every run of a scaling study: each combination of the axes, ``repeats`` times, in a random recorded order."""
+
+    name: Name
+    experiment: str
+    changes: dict[str, Any] = Field({}, alias="set")
+    scaling: Literal["strong", "weak"]
+    axes: dict[str, list[Any]] = Field(min_length=1)
+    repeats: PositiveInt = 3
+    order_seed: NonNegativeInt = 0
+    warmup_windows: NonNegativeInt = 1
+    base_ranks: PositiveInt = 1
+    cpus_per_rank: PositiveInt | Literal["auto"] = "auto"
+    node_hours_limit: PositiveFloat | None = None
+    concurrency: PositiveInt | None = None
+    predict: list[PositiveInt] = []
+
+    @field_validator("axes", mode="after")
+    @classmethod
+    def _values(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for name, values in axes.items():
+            if not values:
+                raise ValueError(f"{name} has no values")
+            if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+                raise ValueError(f"{name} names a value twice")
+        return axes
+
+    @model_validator(mode="after")
+    def _possible(self) -> Study:
+        found = list(_mistakes(self))
+        if found:
+            raise Problems(found)
+        return self
+
+    def combinations(self) -> list[dict[str, Any]]:
+        """Every combination of the axes' values, by the names the study uses."""
+        names = list(self.axes)
+        return [dict(zip(names, values, strict=True)) for values in product(*self.axes.values())]
+
+    def overrides(self, settings: dict[str, Any]) -> list[str]:
+        """The changes of the base experiment for one combination, as ``key.path=value``; ranks are not among them."""
+        batch = "train.global_batch_size" if self.scaling == "strong" else "train.batch_size_per_rank"
+        names = {**SHORT_NAMES, BATCH: batch}
+        values = {"publish": None, **self.changes, **settings, "name": self.name}
+        return [f"{names.get(key, key)}={json.dumps(value)}" for key, value in values.items() if key != RANKS]
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values with every default written out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _mistakes(study: Study) -> Iterator[UserError]:
+    for where, names in (("axes", study.axes), ("set", study.changes)):
+        for name in names:
+            if SHORT_NAMES.get(name) in {**study.axes, **study.changes}:
+                other = SHORT_NAMES[name]
+                yield UserError(f"{name} and {other} are the same key", where=f"{where}.{name}", remedy="one of them")
+            if name == "name":
+                yield UserError("the runs of a study carry the study's name", where=f"{where}.name")
+            if name in ("cpus_per_rank", "resources.cpus_per_rank"):
+                yield UserError(
+                    "cores per rank are the same in all runs of a study",
+                    where=f"{where}.{name}",
+                    remedy="cpus_per_rank: auto, or a number, at the top of the study",
+                )
+    for name in ("train.global_batch_size", "train.batch_size_per_rank"):
+        if name in study.axes:
+            yield UserError("an axis of batch sizes is called batch_size", where=f"axes.{name}", remedy=f"{BATCH}: […]")
+    for name in _COUNTS:
+        for value in study.axes.get(name, []):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                yield UserError(f"{value!r} is not a number of {name.replace('_', '-')}", where=f"axes.{name}")

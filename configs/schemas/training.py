@@ -1,0 +1,198 @@
+"""The ``train`` part of an experiment: strategy, batch, optimiser, learning rate, checkpoints, precision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from saman.configs.problems import Strict
+from saman.configs.schemas.splitting import Pipeline
+
+Strategy = Literal["single", "horovod", "mirrored", "multi_worker", "pipeline"]
+Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
+Loss = Literal[
+    "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
+]
+CLASSIFICATION = frozenset({"sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"})
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Sgd(Strict):
+    """Stochastic gradient descent with optional (Nesterov) momentum."""
+
+    name: Literal["sgd"]
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class Adam(Strict):
+    """Adam (Kingma and Ba, 2015)."""
+
+    name: Literal["adam"]
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.999
+    epsilon: PositiveFloat = 1e-7
+
+
+class AdamW(Strict):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    name: Literal["adamw"]
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.999
+    epsilon: PositiveFloat = 1e-7
+    weight_decay: NonNegativeFloat = 0.01
+
+
+class LambSettings(Strict):
+    """Layer-wise adaptive moments for large batches (You et al., 2020)."""
+
+    name: Literal["lamb"]
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.999
+    epsilon: PositiveFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.01
+
+
+Optimizer = Annotated[Sgd | Adam | AdamW | LambSettings, Field(discriminator="name")]
+
+
+class Constant(Strict):
+    """The rate stays as it is."""
+
+    name: Literal["constant"]
+
+
+class Cosine(Strict):
+    """Half a cosine from the rate down to ``final_fraction`` of it at the last step."""
+
+    name: Literal["cosine"]
+    final_fraction: Fraction = 0.0
+
+
+class Piecewise(Strict):
+    """The rate is multiplied by ``factor`` at each epoch of ``at_epochs``."""
+
+    name: Literal["step"]
+    at_epochs: list[PositiveFloat] = Field(min_length=1)
+    factor: PositiveFloat = 0.1
+
+
+class Exponential(Strict):
+    """The rate is multiplied by ``factor`` once per epoch, smoothly."""
+
+    name: Literal["exponential"]
+    factor: PositiveFloat
+
+
+Schedule = Annotated[Constant | Cosine | Piecewise | Exponential, Field(discriminator="name")]
+
+
+class LearningRate(Strict):
+    """The rate for ``base_batch_size`` and how it follows the global batch size; never the number of ranks."""
+
+    base: PositiveFloat
+    base_batch_size: PositiveInt | None = None
+    scale: Literal["linear", "sqrt", "none"] = "none"
+    warmup_epochs: NonNegativeFloat = 0.0
+    schedule: Schedule = Constant(name="constant")
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _by_name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _scale_has_its_base(self) -> LearningRate:
+        if self.scale != "none" and self.base_batch_size is None:
+            raise ValueError(f"scale: {self.scale} needs base_batch_size, the batch for which base was found")
+        return self
+
+
+class Clipping(Strict):
+    """Gradients are scaled to ``global_norm``, or each entry is cut to ±``value``."""
+
+    global_norm: PositiveFloat | None = None
+    value: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Clipping:
+        if (self.global_norm is None) == (self.value is None):
+            raise ValueError("give exactly one of global_norm and value")
+        return self
+
+
+class CheckpointPolicy(Strict):
+    """A checkpoint every so many steps, and at the end of each epoch; the newest ``keep`` stay."""
+
+    every_steps: PositiveInt | None = None
+    every_epochs: PositiveInt | None = 1
+    keep: PositiveInt = 3
+
+
+class EarlyStop(Strict):
+    """Training ends when ``metric`` has not improved by ``min_delta`` for ``patience`` validations."""
+
+    metric: str = "val_loss"
+    patience: PositiveInt = 3
+    min_delta: NonNegativeFloat = 0.0
+    restore_best: bool = True
+
+
+class Train(Strict):
+    """How the model is trained. Give one of ``global_batch_size`` and ``batch_size_per_rank``."""
+
+    strategy: Strategy = "horovod"
+    epochs: PositiveInt = 1
+    max_steps: PositiveInt | None = None
+    global_batch_size: PositiveInt | None = None
+    batch_size_per_rank: PositiveInt | None = None
+    micro_batches: PositiveInt = 1
+    pipeline: Pipeline | None = None
+    loss: Loss = "sparse_categorical_crossentropy"
+    from_logits: bool = False
+    optimizer: Optimizer = Sgd(name="sgd")
+    learning_rate: LearningRate = LearningRate(base=0.01)
+    clip_gradients: Clipping | None = None
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    early_stop: EarlyStop | None = None
+    validate_every_epochs: PositiveInt = 1
+    telemetry_window_steps: PositiveInt = 10
+    calibrate_exchange: NonNegativeInt = 0
+    precision: Precision = "float32"
+    seed: NonNegativeInt = 0
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _number_alone(cls, value: Any) -> Any:
+        return {"base": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _two_stages_unless_said(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("strategy") == "pipeline" and values.get("pipeline") is None:
+            return {**values, "pipeline": {}}
+        return values
+
+    @model_validator(mode="after")
+    def _one_batch_size(self) -> Train:
+        if (self.global_batch_size is None) == (self.batch_size_per_rank is None):
+            raise ValueError(
+                "give exactly one of global_batch_size (strong scaling) and batch_size_per_rank (weak scaling)"
+            )
+        return self

@@ -1,0 +1,217 @@
+"""Batch inference: answers of a version to any number of rows, over many ranks, resumable, in one Parquet file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saman.configs.errors import ExitCode, UserError
+from saman.configs.files import read_json, write_json
+from saman.configs.schemas.script import Script
+from saman.registry.listing import resolve
+from saman.registry.store import disk, manifest
+
+if TYPE_CHECKING:
+    from saman.launcher.supervision.supervisor import Outcome
+
+BATCH_ROWS, CHUNK_BATCHES = 256, 16
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class InferenceRequest:
+    """What is asked: a version, inputs and an output; ``job`` is the folder that ranks share, beside the output."""
+
+    model: str
+    version: int
+    job: Path
+    inputs: tuple[Path, ...]
+    output: Path
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """What came of it. ``first_bad`` are the first bad rows: position, source, position in it, reason."""
+
+    output: Path
+    rows: int
+    bad: int
+    first_bad: tuple[tuple[int, str, int, str], ...]
+
+
+def prepare(
+    models_dir: Path,
+    spec: str,
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    batch: int = BATCH_ROWS,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> InferenceRequest:
+    """Check the request, look at the inputs, and write the job that ranks read; an interrupted one is taken up again.
+
+    Raises ``UserError`` for inputs that are missing or do not fit the model, and for a folder of another job.
+    """
+    folder, _, one = resolve(models_dir, spec)
+    version = folder.version(one.number)
+    about = manifest.read(version)
+    named = about.signature.get("inputs") or {}
+    if len(named) != 1:
+        problem = f"the model takes {len(named)} inputs; batch inference is for models of one"
+        raise UserError(problem, where=f"{folder.name} version {one.number}")
+    [(name, takes)] = named.items()
+    if output.suffix not in (".parquet", ".pq"):
+        raise UserError("the output is a Parquet file", where=str(output), remedy="a name that ends with .parquet")
+    if not inputs:
+        raise UserError("no input is named", where="--input", remedy="a file or a folder of images")
+    if batch < 1:
+        raise UserError(f"a batch of {batch} rows is none", remedy="--batch 1 or more")
+    missing = [UserError("no such file or folder", where=str(path)) for path in inputs if not path.exists()]
+    if missing:
+        raise UserError(missing[0].problem, where=missing[0].where, others=missing[1:])
+    asked = {
+        "schema": 1,
+        "model": str(version),
+        "manifest": one.manifest,
+        "inputs": [str(path.absolute()) for path in inputs],
+        "output": str(output.absolute()),
+        "input_name": name,
+        "dtype": takes["dtype"],
+        "shape": takes["shape"][1:],
+        "batch": batch,
+        "chunk": batch * CHUNK_BATCHES,
+    }
+    job = output.absolute().with_name(f".{output.name}.saman")
+    _begin(job, asked, output, overwrite=overwrite, restart=restart)
+    _look(job)
+    return InferenceRequest(folder.name, one.number, job, tuple(inputs), output.absolute())
+
+
+def _begin(job: Path, asked: dict[str, Any], output: Path, *, overwrite: bool, restart: bool) -> None:
+    with disk.explained(job, "the job"):
+        if restart:
+            disk.remove_tree(job)
+        earlier = read_json(job / "job.json")
+        if isinstance(earlier, dict) and earlier != asked:
+            changed = ", ".join(sorted(key for key in asked if earlier.get(key) != asked[key]))
+            problem = f"an unfinished job with another {changed} is in the way"
+            raise UserError(problem, where=str(job), remedy="--restart throws it away")
+        if output.exists() and not overwrite:
+            raise UserError("this file is there already", where=str(output), remedy="--overwrite, or another name")
+        job.mkdir(parents=True, exist_ok=True)
+        disk.remove_tree(job / "joining")  # of a process that was killed
+        write_json(job / "job.json", asked)
+
+
+def _look(job: Path) -> None:
+    """Have the input's rows counted by the code that will read them."""
+    command = [sys.executable, "-m", "saman.trainers.infer", "plan", str(job)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+    try:
+        problem = str(json.loads(last)["problem"])
+    except (ValueError, KeyError, TypeError):
+        problem = last
+    if not any((job / "parts").glob("*.parquet")):
+        disk.remove_tree(job)
+        raise UserError(problem, where="--input")
+    raise UserError(problem, where="--input", remedy="--restart begins again")
+
+
+def script(request: InferenceRequest, resources: Any) -> Script:
+    """The program that the launcher, here or through Slurm, starts on every rank."""
+    from saman.configs.problems import validated
+
+    values = {
+        "name": f"infer-{request.model}"[:64],
+        "command": [sys.executable, "-m", "saman.trainers.infer", "work", str(request.job)],
+        "directory": str(Path.cwd()),
+        "resources": resources,
+    }
+    return validated(Script, values, "saman infer")
+
+
+def run(
+    request: InferenceRequest, runs_dir: Path, ranks: int = 1, *, progress: Progress | None = None
+) -> InferenceResult:
+    """Answer here, now, on ``ranks`` ranks. Raises ``UserError`` where a rank fails; asked again, the job goes on."""
+    from saman.launcher.local import Options, run_script
+
+    if ranks < 1:
+        raise UserError(f"{ranks} ranks cannot answer", where="-np", remedy="1 or more")
+    spec = script(request, {"nodes": 1, "ranks_per_node": ranks})
+    with _watched(request.job, progress):
+        outcome = run_script(spec, Options(runs_dir=runs_dir))
+    _raise_failure(outcome, request)
+    result = read_result(request.output)
+    shutil.rmtree(request.job, ignore_errors=True)
+    return result
+
+
+def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:
+    if outcome.exit_code == 0 and request.output.is_file() and not (request.job / "parts").is_dir():
+        return
+    if outcome.exit_code == 0:
+        problem = "every rank ended, but the parts were not joined"
+    else:
+        problem = outcome.message
+    raise RanksFailed(problem, where=str(outcome.run.path), remedy="the same command goes on with what is missing")
+
+
+class RanksFailed(UserError):  # noqa: N818  (as the other refusals are called)
+    """The request was right, but a rank failed."""
+
+    exit_code = ExitCode.RUN_FAILED
+
+
+def totals(job: Path) -> tuple[int, int]:
+    """Chunks that are done, and all of them."""
+    asked, found = read_json(job / "job.json"), read_json(job / "plan.json")
+    if not isinstance(asked, dict) or not isinstance(found, dict):
+        return 0, 1
+    chunks = max(1, -(-sum(found["rows"]) // asked["chunk"]))
+    parts = job / "parts"
+    return (sum(1 for _ in parts.glob("[0-9]*.parquet")) if parts.is_dir() else chunks), chunks
+
+
+@contextmanager
+def _watched(job: Path, progress: Progress | None) -> Iterator[None]:
+    """Tell about twice a second how many chunks are done."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            if progress is not None:
+                progress(*totals(job))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def read_result(output: Path, most: int = 10) -> InferenceResult:
+    """Count the rows of a result and name the first bad ones."""
+    import polars as pl
+
+    frame = pl.scan_parquet(output)
+    rows, bad = frame.select(pl.len(), pl.col("error").count().alias("bad")).collect().row(0)
+    chosen = (
+        frame.filter(pl.col("error").is_not_null()).select("row", "source", "position", "error").head(most).collect()
+    )
+    first = tuple((int(row), str(source), int(position), str(why)) for row, source, position, why in chosen.iter_rows())
+    return InferenceResult(output, int(rows), int(bad), first)

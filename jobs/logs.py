@@ -1,0 +1,75 @@
+"""What ranks and the job script printed, attempt after attempt, also while it is being printed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from saman.configs.errors import UserError
+from saman.jobs.status import RunStatus, look
+from saman.runs.folder import RunFolder
+
+POLL_SECONDS = 0.5
+LOOK_SECONDS = 5.0  # between questions to Slurm whether the run has ended
+_CHUNK = 1 << 16
+
+
+def pieces(
+    run: RunFolder, *, rank: int = 0, job: bool = False, attempt: int | None = None, follow: bool = False,
+    tell: Callable[[RunStatus], None] | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """The text of the log in pieces; with ``follow`` until the run has ended, telling now and then where it stands.
+
+    Raises ``UserError`` where there is none.
+    """
+    read: dict[Path, int] = {}
+    looked = 0.0
+    while True:
+        over = False
+        if follow and time.monotonic() - looked > LOOK_SECONDS:
+            looked = time.monotonic()
+            (status,) = look([run])
+            over = status.over
+            if tell is not None:
+                tell(status)
+        for file in _files(run, rank, job, attempt):
+            yield from _news(file, read)
+        if over or not follow:
+            break
+        time.sleep(POLL_SECONDS)
+    if not read:
+        raise _nothing(run, rank, job)
+
+
+def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Path]:
+    if job:
+        return [run.path / "slurm" / "job.out"]
+    attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
+    return [one.log(_process(one.ranks(), rank)) for one in attempts]
+
+
+def _process(first_ranks: list[int], rank: int) -> int:
+    """The first rank of the process in which ``rank`` is; logs are named by it."""
+    return max((first for first in first_ranks if first <= rank), default=rank)
+
+
+def _news(file: Path, read: dict[Path, int]) -> Iterator[str]:
+    try:
+        with file.open("rb") as opened:
+            opened.seek(read.get(file, 0))
+            while data := opened.read(_CHUNK):
+                read[file] = opened.tell()
+                yield data.decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+
+
+def _nothing(run: RunFolder, rank: int, job: bool) -> UserError:
+    attempts = run.attempts()
+    known = attempts[-1].ranks() if attempts else []
+    if job:
+        return UserError("the job has printed nothing yet, or this run has no job", where=str(run.path))
+    if not known:
+        return UserError("no rank has printed anything yet", where=str(run.path), remedy="saman status tells why")
+    return UserError(f"no log of rank {rank}", where=str(run.path), remedy=f"processes begin at ranks {known}")

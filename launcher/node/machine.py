@@ -1,0 +1,168 @@
+"""What this machine offers a run: cores, GPUs, memory, its name. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.runs.ranks.identity import node_name
+
+_CPU = Path("/sys/devices/system/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
+_SIOCGIFADDR = 0x8915  # netdevice(7): the address of an interface
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node offers. ``cores`` counts logical cores that may be used, ``gpus`` the visible GPUs.
+
+    ``pinnable`` is false where a quota, not a mask, limits the cores: pinning would then crowd containers together.
+    """
+
+    name: str
+    cores: int
+    gpus: int = 0
+    memory_bytes: int | None = None
+    pinnable: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def this_node(environ: Mapping[str, str] | None = None) -> Node:
+    """What is here, as far as this process may use it."""
+    environ = os.environ if environ is None else environ
+    allowed, notes = len(allowed_cores()), []
+    quota = cpu_quota()
+    cores = allowed
+    if quota is not None and quota < allowed:
+        cores = max(1, math.floor(quota))
+        notes.append(f"a cgroup quota allows {quota:g} of {allowed} cores; ranks are not pinned to single ones")
+    physical = physical_cores(allowed_cores())
+    if physical < allowed:
+        notes.append(f"{allowed} logical cores lie on {physical} physical ones")
+    gpus = visible_gpus(environ)
+    return Node(node_name(environ), cores, len(gpus), memory_bytes(), cores == allowed, tuple(notes))
+
+
+def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
+    """What Open MPI 4 needs set where there is no ssh: it refuses to start even on one machine, where it calls none."""
+    here = any(shutil.which(name, path=environ.get("PATH")) for name in ("ssh", "rsh"))
+    return {} if here or "OMPI_MCA_plm_rsh_agent" in environ else {"OMPI_MCA_plm_rsh_agent": "false"}
+
+
+def same_node(one: str, other: str) -> bool:
+    """Whether two names mean one node; a short name equals its fully qualified form."""
+    if "." in one and "." in other:
+        return one == other
+    return one.split(".")[0] == other.split(".")[0]
+
+
+def allowed_cores() -> list[int]:
+    """The logical cores this process may use, siblings of one physical core next to each other."""
+    return sorted(os.sched_getaffinity(0), key=lambda core: (*_physical(core), core))
+
+
+def physical_cores(cores: Sequence[int]) -> int:
+    """How many physical cores lie under these logical ones."""
+    return len({_physical(core) for core in cores})
+
+
+def _physical(core: int) -> tuple[int, int]:
+    folder = _CPU / f"cpu{core}" / "topology"
+    try:
+        return int((folder / "physical_package_id").read_text()), int((folder / "core_id").read_text())
+    except (OSError, ValueError):
+        return 0, core
+
+
+def cpu_quota(root: Path = _CGROUP, groups: str | None = None) -> float | None:
+    """Cores that the tightest quota of this process's control groups amounts to; ``None`` without a quota."""
+    quotas = []
+    for folder in _cgroups(root, "cpu", groups):
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()  # cgroup v2
+        except (OSError, ValueError):
+            try:  # cgroup v1
+                quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+                period = (folder / "cpu.cfs_period_us").read_text().strip()
+            except OSError:
+                continue
+        if quota.isdigit() and period.isdigit() and int(period):
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def memory_bytes(root: Path = _CGROUP, groups: str | None = None) -> int | None:
+    """Memory that may be used: the machine's, or the tightest limit of this process's control groups."""
+    try:
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (ValueError, OSError):
+        limits = []
+    for folder in _cgroups(root, "memory", groups):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            try:
+                text = (folder / name).read_text().strip()
+            except OSError:
+                continue
+            limits += [int(text)] if text.isdigit() else []
+    return min(limits, default=None)
+
+
+def _cgroups(root: Path, controller: str, groups: str | None) -> list[Path]:
+    """This process's control group and those above it; ``groups`` is the text of /proc/self/cgroup."""
+    if groups is None:
+        try:
+            groups = Path("/proc/self/cgroup").read_text()
+        except OSError:
+            groups = ""
+    found = [root, root / controller]
+    for line in groups.splitlines():
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        folder = (root / controller if controllers else root) / path.lstrip("/")
+        found += [one for one in (folder, *folder.parents) if one != root and root in one.parents]
+    return list(dict.fromkeys(found))
+
+
+def visible_gpus(environ: Mapping[str, str]) -> list[str]:
+    """Names by which CUDA knows the GPUs this process may use: CUDA_VISIBLE_DEVICES, else all of nvidia-smi's."""
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return listed_gpus(chosen)
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = [line for line in found.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(index) for index in range(len(lines))] if found.returncode == 0 else []
+
+
+def listed_gpus(text: str) -> list[str]:
+    """The entries of a CUDA_VISIBLE_DEVICES value; CUDA ignores everything from the first invalid one on."""
+    names = []
+    for entry in (part.strip() for part in text.split(",")):
+        if not entry or entry.startswith("-"):
+            break
+        names.append(entry)
+    return names
+
+
+def interface_address(name: str) -> str | None:
+    """The IPv4 address of a network interface; ``None`` where it has none or does not exist."""
+    request = struct.pack("256s", name.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])

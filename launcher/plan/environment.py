@@ -1,0 +1,81 @@
+"""The variables with which ranks are started: what is set, what is taken away, what other nodes need. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saman.configs.schemas.script import Script
+
+if TYPE_CHECKING:
+    from saman.configs.schemas.experiment import Experiment
+
+SEARCH_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+# Left behind by an enclosing run or job: a rank that believed them would take itself for another.
+_STRAY_PREFIXES = (
+    *("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_FILE_", "OMPI_APP_", "OMPI_FIRST_RANKS", "OMPI_COMMAND", "OMPI_ARGV"),
+    *(
+        "OMPI_NUM_APP",
+        "OMPI_MCA_orte_",
+        "OMPI_MCA_ess",
+        "PMIX_",
+        "PMI_",
+        "PMI2_",
+        "PRTE_LAUNCHED",
+        "HYDI_",
+        "MPI_LOCAL",
+    ),
+    *("SAMAN_", "HOROVOD_LOCAL_", "HOROVOD_CROSS_", "HOROVOD_GLOO_RENDEZVOUS_"),
+)
+_STRAY = frozenset(
+    {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_HOSTNAME", "HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS", "TF_CONFIG"}
+)
+_KEPT_PREFIXES = ("PMIX_MCA_",)
+_FORWARDED = (*SEARCH_PATHS, "VIRTUAL_ENV", "CONDA_PREFIX")
+_FORWARDED_PREFIXES = ("HOROVOD_", "NCCL_", "TF_", "XLA_", "KERAS_", "CUDA_", "OMP_", "KMP_", "GLOO_")
+
+
+def clean_environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The inherited variables without those of an enclosing run; search paths made absolute."""
+    # Absolute, because ranks are started from the run folder.
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in _STRAY and (not name.startswith(_STRAY_PREFIXES) or name.startswith(_KEPT_PREFIXES))
+    }
+    for name in SEARCH_PATHS:
+        if kept.get(name):
+            kept[name] = os.pathsep.join(os.path.join(directory, entry) for entry in kept[name].split(os.pathsep))  # noqa: PTH118  ("" and "." too)
+    return kept
+
+
+def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the inherited variables that ranks on other nodes need too."""
+    return tuple(
+        sorted(
+            name
+            for name in environ
+            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) and name not in _STRAY
+        )
+    )
+
+
+def job_environment(
+    spec: Experiment | Script, directory: Path, code_path: Iterable[Path], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Variables to set for every process of a run. ``launch.environment`` has the last word."""
+    own = {
+        "SAMAN_DIRECTORY": str(directory),
+        "SAMAN_CODE_PATH": os.pathsep.join(str(folder) for folder in code_path),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if isinstance(spec, Script):
+        own |= {"TF_USE_LEGACY_KERAS": "1"} if spec.legacy_keras else {}
+    else:
+        own["KERAS_BACKEND"] = "tensorflow"
+        # TensorFlow greets with a page per rank; whoever wants it sets the variable.
+        own |= {} if "TF_CPP_MIN_LOG_LEVEL" in environ else {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    given = spec.launch.environment
+    return own | dict(given) | {"SAMAN_GIVEN": ",".join(given)}

@@ -1,0 +1,1 @@
+"""The wrapper that every start method starts once per process."""

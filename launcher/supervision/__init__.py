@@ -1,0 +1,1 @@
+"""Follows the ranks of one attempt, names what failed, and leaves no process behind."""

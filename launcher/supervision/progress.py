@@ -1,0 +1,86 @@
+"""How far a run is, from its heartbeats, its telemetry and its events."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from saman.launcher.plan.placement import Placement
+from saman.runs.events import Event
+from saman.runs.folder import Attempt
+from saman.runs.growing_files import Follower
+from saman.runs.ranks.heartbeats import Beat, read_beat
+from saman.runs.telemetry.throughput import samples_per_second
+from saman.runs.telemetry.window import Window
+
+MOST_BEATS = 256  # heartbeats read per look; of larger runs these are spread over the ranks
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a run stands; ``None`` for what is not known (yet). ``behind`` is the rank with the fewest steps."""
+
+    phase: str
+    epoch: int
+    step: int
+    total_steps: int | None = None
+    samples_per_second: float | None = None
+    loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    remaining_seconds: float | None = None
+    behind: int | None = None
+    ranks_started: int = 0
+
+
+class AttemptWatch:
+    """Reads the signs of life of one attempt, again and again."""
+
+    def __init__(self, attempt: Attempt, placement: Placement) -> None:
+        self.attempt, self.placement = attempt, placement
+        every = max(1, len(placement.processes) // MOST_BEATS)
+        self._ranks = [process.first_rank for process in placement.processes][::every]
+        self._telemetry = Follower(attempt.telemetry(0))
+        self._windows: deque[Window] = deque(maxlen=10)
+        self._metrics: dict[str, float] = {}
+
+    def beats(self) -> dict[int, Beat]:
+        """The newest heartbeat of each process that has one, by first rank."""
+        found = {rank: read_beat(self.attempt.heartbeat(rank)) for rank in self._ranks}
+        return {rank: beat for rank, beat in found.items() if beat is not None}
+
+    def note(self, event: Event) -> None:
+        """Take the metrics of an epoch from its event."""
+        metrics = event.facts.get("metrics")
+        if event.kind == "epoch" and isinstance(metrics, dict):
+            self._metrics = metrics
+
+    def progress(self, beats: Mapping[int, Beat]) -> TrainingProgress:
+        """What the beats and the chief's newest telemetry say together."""
+        for line in self._telemetry.lines():
+            try:
+                window = Window.from_json(json.loads(line))
+            except ValueError:
+                continue
+            if window is not None:
+                self._windows.append(window)
+        chief = beats.get(0) or Beat("start")
+        steady = [window for window in self._windows if not window.compiled] or list(self._windows)
+        pace = median(window.seconds / max(1, window.steps) for window in steady) if steady else None
+        left = chief.total_steps - chief.step if chief.total_steps is not None else None
+        slowest = min(beats, key=lambda rank: (beats[rank].step, beats[rank].time), default=None)
+        uneven = len({beat.step for beat in beats.values()}) > 1
+        return TrainingProgress(
+            phase=chief.phase,
+            epoch=chief.epoch,
+            step=chief.step,
+            total_steps=chief.total_steps,
+            samples_per_second=median(map(samples_per_second, steady)) if steady else None,
+            loss=self._windows[-1].loss if self._windows else None,
+            metrics=self._metrics,
+            remaining_seconds=pace * left if pace is not None and left is not None else None,
+            behind=slowest if uneven else None,
+            ranks_started=len(beats),
+        )

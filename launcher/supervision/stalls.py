@@ -1,0 +1,90 @@
+"""Find the ranks that have stopped making progress, from their heartbeats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from saman.runs.ranks.heartbeats import ALIVE_SECONDS, PHASES, WRITE_SECONDS, Beat
+
+# Phases without a limit of their own: the one whose limit they take, None for "never stalls".
+_LIMIT_OF: Mapping[str, str | None] = {"export": "checkpoint", "script": "train", "done": None}
+
+
+@dataclass(frozen=True)
+class Stall:
+    """No progress for ``seconds``: the ranks that are behind the others, in which phase, at which step."""
+
+    ranks: tuple[int, ...]
+    phase: str
+    step: int
+    seconds: float
+    limit_seconds: float
+    reason: str
+
+    def sentence(self) -> str:
+        """For people: who is behind, where, for how long."""
+        who = f"rank {self.ranks[0]}" if len(self.ranks) == 1 else f"ranks {', '.join(map(str, self.ranks))}"
+        return (
+            f"{who}: no progress for {self.seconds:.0f} s in phase {self.phase} at step {self.step} "
+            f"(limit {self.limit_seconds:g} s); {self.reason}"
+        )
+
+
+def limit_seconds(phase: str, limits: Mapping[str, float]) -> float | None:
+    """How long a process may stay in ``phase`` without progress; ``None`` for ever."""
+    key = _LIMIT_OF.get(phase, phase)
+    return limits.get(key) if key is not None else None
+
+
+def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: float) -> Stall | None:
+    """The stall that the newest beats (by first rank of each process) show at ``now``; ``None`` while all is well.
+
+    Ranks wait for each other, so one that hangs stops all. It is those behind that count, and the limits of their
+    phases: who waits in ``train`` for a rank that compiles has not stalled.
+    """
+    running = {rank: beat for rank, beat in beats.items() if beat.phase != "done"}
+    overdue = {rank: beat for rank, beat in running.items() if _overdue(beat, limits, now)}
+    if not overdue:
+        return None
+    behind, reason = _behind(running, overdue)
+    if not all(rank in overdue for rank in behind):
+        return None
+    first = min(behind.values(), key=lambda beat: beat.time)
+    limit = limit_seconds(first.phase, limits) or 0.0
+    return Stall(tuple(sorted(behind)), first.phase, first.step, now - first.time, limit, reason)
+
+
+def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[dict[int, Beat], str]:
+    """Who holds up the others, and how that shows: a stopped process, one that no longer answers, the fewest steps."""
+    stopped = {rank: beat for rank, beat in overdue.items() if beat.process_state in ("T", "t")}
+    if stopped:
+        return stopped, "its process is stopped (SIGSTOP)"
+    newest = max(beat.alive for beat in running.values())
+    silent = {rank: beat for rank, beat in overdue.items() if newest - beat.alive > ALIVE_SECONDS + 2 * WRITE_SECONDS}
+    if silent:
+        return silent, "it does not answer (stopped, swapped out, or its node is gone)"
+    if all(beat.phase == "script" for beat in running.values()):
+        return dict(overdue), "it neither computes nor prints"
+    place = {rank: (beat.epoch, beat.step, _order(beat.phase)) for rank, beat in running.items()}
+    least = min(place.values())
+    behind = {rank: running[rank] for rank, where in place.items() if where == least}
+    if len(behind) < len(running):
+        return behind, "it is behind the others"
+    phases = Counter(beat.phase for beat in behind.values())
+    if len(phases) > 1:  # at one step the others wait for those who do something else
+        odd = min(phases, key=lambda phase: (phases[phase], phase == "train"))
+        chosen = {rank: beat for rank, beat in behind.items() if beat.phase == odd}
+        return chosen, f"the others are in phase {phases.most_common(1)[0][0]}"
+    return behind, "all ranks stand at the same step"
+
+
+def _overdue(beat: Beat, limits: Mapping[str, float], now: float) -> bool:
+    limit = limit_seconds(beat.phase, limits)
+    return limit is not None and now - beat.time > limit
+
+
+def _order(phase: str) -> int:
+    """start and compile come before the rest, which alternate within a step."""
+    return min(PHASES.index(phase), 2) if phase in PHASES else 0

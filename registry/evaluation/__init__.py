@@ -1,0 +1,1 @@
+"""Gates and paired comparisons that a version must pass."""

@@ -1,0 +1,1 @@
+"""Exports of a version to other runtimes, checked against the original."""

@@ -1,0 +1,1 @@
+"""Publish, promote, roll back, retire and prune versions; verify and reconcile the folder."""

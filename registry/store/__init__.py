@@ -1,0 +1,1 @@
+"""What lies in a models folder: layout, audit log, manifest, signatures, policies."""

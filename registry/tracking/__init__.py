@@ -1,0 +1,1 @@
+"""Shows runs in MLflow and TensorBoard."""

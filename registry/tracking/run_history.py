@@ -1,0 +1,148 @@
+"""What there is to show of a run elsewhere: parameters, metrics by step, tags, files; read from its folder alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saman.runs.events import Event, State
+from saman.runs.folder import RunFolder
+
+_FILES = ("experiment.yaml", "script.yaml", "summary.json", "export/export.json")
+_FIGURES = (".svg", ".png", ".html")
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """A value of a metric at a step; ``time`` in Unix seconds."""
+
+    name: str
+    step: int
+    time: float
+    value: float
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """A run as trackers show it. Times are Unix seconds; ``files`` are what is copied, by its name there."""
+
+    run_id: str
+    experiment: str
+    state: State
+    started: float
+    ended: float | None
+    parameters: Mapping[str, str]
+    points: tuple[MetricPoint, ...]
+    tags: Mapping[str, str]
+    files: Mapping[str, Path]
+    versions: tuple[tuple[str, int], ...]
+
+
+def tracked(run: RunFolder) -> RunHistory:
+    """Everything a finished or a running run can show now."""
+    events = run.events()
+    spec = run.spec()
+    state = run.state
+    versions = tuple(
+        (str(one.facts["model"]), int(one.facts["version"]))
+        for one in events
+        if one.kind == "published" and "model" in one.facts and "version" in one.facts
+    )
+    return RunHistory(
+        run_id=run.id,
+        experiment=spec.name,
+        state=state,
+        started=events[0].time if events else 0.0,
+        ended=events[-1].time if events and state.ended else None,
+        parameters=dict(flattened(spec.resolved())),
+        points=tuple(_points(run, events)),
+        tags=_tags(run, versions),
+        files=dict(_files(run)),
+        versions=versions,
+    )
+
+
+def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """``key.path`` and text of every leaf that is set."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flattened(item, f"{path}.{key}" if path else str(key))
+    elif value is not None and value != {}:
+        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
+    """Metrics of epochs, then loss, learning rate and throughput of the chief's windows; each step once."""
+    newest: dict[tuple[str, int], MetricPoint] = {}
+    for event in events:
+        metrics = event.facts.get("metrics") if event.kind == "epoch" else None
+        for name, value in (metrics or {}).items():
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                step = int(event.facts.get("step", 0))
+                newest[name, step] = MetricPoint(
+                    name, step, event.time, float(value)
+                )  # of a resumed run, the last counts
+    for window in run.windows(0)[0]:
+        found = {"train_loss": window.loss, "learning_rate": window.learning_rate}
+        if window.seconds > 0 and not window.compiled:
+            found["samples_per_second_of_chief"] = window.samples / window.seconds
+        for name, one in found.items():
+            if one is not None and math.isfinite(one):
+                newest[name, window.step] = MetricPoint(name, window.step, window.time, float(one))
+    yield from newest.values()
+
+
+def _tags(run: RunFolder, versions: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    tags = {"saman.run": run.id, "saman.folder": str(run.path), "saman.state": run.state.value}
+    attempts = run.attempts()
+    provenance = (
+        json.loads(attempts[-1].provenance.read_text()) if attempts and attempts[-1].provenance.is_file() else {}
+    )
+    git = provenance.get("git") or {}
+    if isinstance(git, dict) and git.get("commit"):
+        tags["mlflow.source.git.commit"] = str(git["commit"])
+    host = provenance.get("host") or {}
+    if isinstance(host, dict) and host.get("name"):
+        tags["saman.host"] = str(host["name"])
+    if versions:
+        tags["saman.versions"] = ", ".join(f"{name}:{number}" for name, number in versions)
+    return tags
+
+
+def _files(run: RunFolder) -> Iterator[tuple[str, Path]]:
+    for name in _FILES:
+        if (run.path / name).is_file():
+            yield name, run.path / name
+    for attempt in run.attempts():
+        if attempt.provenance.is_file():
+            yield f"attempts/{attempt.number}/provenance.json", attempt.provenance
+    for file in sorted((run.path / "figures").glob("*")) if (run.path / "figures").is_dir() else ():
+        if file.suffix in _FIGURES:
+            yield f"figures/{file.name}", file
+
+
+def draw_curves(run: RunFolder) -> Path | None:
+    """Write ``figures/curves.svg`` with every metric by step; ``None`` where there is nothing to draw."""
+    points = [point for point in tracked(run).points if point.name not in ("learning_rate",)]
+    if not points:
+        return None
+    import altair as alt
+
+    rows = [{"step": point.step, "value": point.value, "metric": point.name} for point in points]
+    chart = (
+        alt.Chart({"values": rows})
+        .mark_line(point=len({row["step"] for row in rows}) < 30)
+        .encode(x="step:Q", y=alt.Y("value:Q").scale(zero=False), facet=alt.Facet("metric:N", columns=2))
+        .properties(width=280, height=160)
+        .resolve_scale(y="independent")
+    )
+    file = run.path / "figures" / "curves.svg"
+    file.parent.mkdir(exist_ok=True)
+    draft = file.with_name(".curves.svg")
+    chart.save(str(draft), format="svg")
+    draft.rename(file)
+    return file

@@ -1,0 +1,89 @@
+"""Two or more finished runs side by side: throughput per window with its spread, metrics, and whether weights agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+from saman.configs.errors import UserError
+from saman.runs.checkpoints import newest_sound
+from saman.runs.folder import RunFolder
+from saman.runs.telemetry.throughput import samples_per_second
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Strategies sum in different orders: about 1e-7 per step in float32, grown over a whole training.
+SAME_WEIGHTS = 1e-3
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run: samples per second of all ranks over its steady windows, as median and quartiles."""
+
+    run: str
+    strategy: str
+    ranks: int
+    windows: int
+    samples_per_second: float | None
+    quartiles: tuple[float, float] | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side; ``weight_difference`` is the largest ‖w − w₀‖₂ ÷ ‖w₀‖₂ over tensors, and its tensor."""
+
+    rows: tuple[ComparedRun, ...]
+    weight_difference: tuple[float, str]
+
+    @property
+    def same_weights(self) -> bool:
+        """Whether every run ended with the weights of the first."""
+        return self.weight_difference[0] <= SAME_WEIGHTS
+
+
+def compare(runs: Sequence[RunFolder]) -> Comparison:
+    """Compare runs with the first; raises ``UserError`` where one left no sound checkpoint or is of another model."""
+    reference, *others = runs
+    differences = [_difference(reference, other) for other in others]
+    return Comparison(tuple(map(_row, runs)), max(differences, default=(0.0, "")))
+
+
+def _row(run: RunFolder) -> ComparedRun:
+    experiment = run.experiment()
+    windows = [window for window in run.windows(0)[0] if not window.compiled]
+    rates = [samples_per_second(window) for window in windows]
+    cuts = quantiles(rates, n=4) if len(rates) > 1 else None
+    return ComparedRun(
+        run=run.id,
+        strategy=experiment.train.strategy,
+        ranks=experiment.resources.ranks,
+        windows=len(windows),
+        samples_per_second=median(rates) if rates else None,
+        quartiles=(cuts[0], cuts[2]) if cuts else None,
+        metrics=(run.summary() or {}).get("metrics") or {},
+    )
+
+
+def _difference(reference: RunFolder, other: RunFolder) -> tuple[float, str]:
+    import numpy as np
+
+    first, second = _weights(reference), _weights(other)
+    if first.keys() != second.keys():
+        raise UserError("the runs are of different models", where=f"{reference.id} and {other.id}")
+    found = []
+    for name, weights in first.items():
+        difference = np.linalg.norm(second[name] - weights) / max(float(np.linalg.norm(weights)), 1e-12)
+        found.append((float(difference), name.rpartition("/")[2]))
+    return max(found)
+
+
+def _weights(run: RunFolder) -> dict[str, np.ndarray]:
+    for checkpoint, problem in newest_sound(run.checkpoints):
+        if problem is None:
+            arrays = checkpoint.read()[1]
+            return {name: array for name, array in arrays.items() if name.startswith("weight/")}
+    raise UserError("no sound checkpoint is left", where=str(run.checkpoints))

@@ -1,0 +1,96 @@
+"""Heartbeats: what phase and step a process is in, written by the process itself, and who has stopped moving.
+
+``beat`` only notes where the loop is; a thread of its own puts the newest note on disk twice a second, so that the
+last note before a hang is never lost, and shows every few seconds that the process still answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
+WRITE_SECONDS = 0.5  # the newest note reaches the disk within this
+ALIVE_SECONDS = 5.0  # a process that answers says so at least this often
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Where a process stands. ``time`` (Unix seconds) is its last progress, ``alive`` its last sign of life."""
+
+    phase: str
+    step: int = 0
+    epoch: int = 0
+    pid: int = 0
+    time: float = 0.0
+    alive: float = 0.0
+    total_steps: int | None = None
+    process_state: str = ""  # the letter of /proc/PID/stat, where the wrapper of a script writes the beats
+
+
+class Heartbeat:
+    """Keeps the heartbeat file of this process; ``beat`` costs an assignment and never raises."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._note = Beat("start", pid=os.getpid(), time=time.time())
+        self._written: Beat | None = None
+        self._write_lock = threading.Lock()
+        self._closed = threading.Event()
+        self._write()
+        threading.Thread(target=self._keep_writing, name="heartbeat", daemon=True).start()
+
+    @classmethod
+    def from_environment(cls) -> Heartbeat | None:
+        """The heartbeat that the launcher watches (``SAMAN_HEARTBEAT``); ``None`` where nobody does."""
+        path = os.environ.get("SAMAN_HEARTBEAT")
+        return cls(Path(path)) if path else None
+
+    def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
+        """Note progress: ``step`` of ``total_steps`` of the whole run, in ``epoch``, during one of ``PHASES``."""
+        self._note = Beat(phase, step, epoch, self._note.pid, time.time(), 0.0, total_steps)
+
+    def mark(self, process_state: str) -> None:
+        """Note the state in which the watched process is, without calling that progress."""
+        self._note = replace(self._note, process_state=process_state)
+
+    def close(self, phase: str = "done") -> None:
+        """Write the last note with ``phase`` and stop writing."""
+        note = self._note
+        self.beat(phase, note.step, note.epoch, note.total_steps)
+        self._closed.set()
+        self._write()
+
+    def _keep_writing(self) -> None:
+        while not self._closed.wait(WRITE_SECONDS):
+            silent = time.time() - (self._written.alive if self._written else 0.0)
+            if self._written is None or self._note.time != self._written.time or silent >= ALIVE_SECONDS:
+                self._write()
+
+    def _write(self) -> None:
+        # A full disk must not end a training over its heartbeat.
+        with self._write_lock, contextlib.suppress(OSError):
+            beat = replace(self._note, alive=time.time())
+            write_beat(self.path, beat)
+            self._written = beat
+
+
+def write_beat(path: Path, beat: Beat) -> None:
+    """Put a heartbeat at ``path``, whole; without fsync, for only the living count."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(asdict(beat)))
+    temporary.replace(path)
+
+
+def read_beat(path: Path) -> Beat | None:
+    """The heartbeat at ``path``; ``None`` where there is none or it is torn."""
+    try:
+        value = json.loads(path.read_text())
+        return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

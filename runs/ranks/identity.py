@@ -1,0 +1,69 @@
+"""Which process am I? Read from the variables that each start method sets. Pure."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# (who sets it, index, count, local index, local count); the first whose index is there is believed.
+_OWN = ("saman", "SAMAN_PROCESS", "SAMAN_PROCESSES", "SAMAN_LOCAL_PROCESS", "SAMAN_LOCAL_PROCESSES")
+_OPEN_MPI = (
+    "mpirun",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+)
+_HYDRA = ("mpirun", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS")
+_HOROVOD = ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE")
+_SLURM = ("srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
+_FAMILIES = (_OWN, _OPEN_MPI, _HOROVOD, _HYDRA, _SLURM)
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """This process among ``processes``; the local numbers are ``None`` where nobody says them."""
+
+    process: int
+    processes: int
+    local_process: int | None = None
+    local_processes: int | None = None
+    source: str = "nobody"
+
+
+def identify(environ: Mapping[str, str], starter: str | None = None) -> ProcessIdentity:
+    """Who this process is. ``starter`` names the start method where it is known, so that variables of an enclosing
+    job (an ``srun`` shell in which somebody calls mpirun) are not believed. Alone, if no variable says more.
+
+    Raises ``ValueError`` where ``starter`` left no trace: it then started singletons.
+    """
+    families = [family for family in _FAMILIES if starter is None or family[0] in _believed(starter)]
+    for source, index, count, local, locals_ in families:
+        if index in environ:
+            return ProcessIdentity(
+                int(environ[index]),
+                _number(environ.get(count)) or 1,
+                _number(environ.get(local)),
+                _number(environ.get(locals_)),
+                source,
+            )
+    if starter is not None:
+        raise ValueError(f"{starter} set none of {', '.join(family[1] for family in families)}")
+    return ProcessIdentity(0, 1, 0, 1)
+
+
+def _believed(starter: str) -> tuple[str, ...]:
+    # horovodrun --mpi calls mpirun, whose variables it leaves to the ranks; mpirun in an allocation may call srun.
+    return {"processes": ("saman",), "horovodrun": ("mpirun", "horovodrun")}.get(starter, (starter,))
+
+
+def _number(text: str | None) -> int | None:
+    # SLURM_NTASKS_PER_NODE may read "2(x4)".
+    digits = (text or "").split("(")[0]
+    return int(digits) if digits.isdigit() else None
+
+
+def node_name(environ: Mapping[str, str]) -> str:
+    """The name by which the node is known: Slurm's before the host's."""
+    return environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -1,0 +1,1 @@
+"""Telemetry: its schema, its columnar reader, and the one definition of throughput."""

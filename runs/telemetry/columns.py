@@ -1,0 +1,116 @@
+"""Reads the lines of telemetry of a run's processes into columns; what cannot be read is counted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from saman.runs.events import SCHEMA
+
+Array = NDArray[np.float64]
+Columns = dict[str, Array]
+
+# The measures of configs.records.Window that a report looks at.
+_COLUMNS = {
+    "schema": pl.Float64,
+    "rank": pl.Float64,
+    "ranks_here": pl.Float64,
+    "size": pl.Float64,
+    "step": pl.Float64,
+    "steps": pl.Float64,
+    "samples": pl.Float64,
+    "seconds": pl.Float64,
+    "input_wait_seconds": pl.Float64,
+    "exchange_seconds": pl.Float64,
+    "loss": pl.Float64,
+    "compiled": pl.Boolean,
+    "stage": pl.Float64,
+    "transfer_seconds": pl.Float64,
+    "bubble_seconds": pl.Float64,
+    "memory_bytes": pl.Float64,
+    "memory_start_bytes": pl.Float64,
+    "time": pl.Float64,
+}
+
+
+def count(columns: Columns) -> int:
+    """How many rows there are."""
+    return len(columns["step"])
+
+
+def where(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
+    """The rows that ``mask`` names."""
+    return columns if mask.all() else {name: values[mask] for name, values in columns.items()}
+
+
+def read_columns(run: Path) -> tuple[Columns, int, int]:
+    """Every record of every attempt, oldest attempt first; torn and foreign lines are counted. Missing is NaN."""
+    parts: list[Columns] = []
+    torn = foreign = 0
+    for attempt, path in _files(run):
+        frame, lost = _parsed(path.read_bytes())
+        columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
+        ours = where(columns, columns["schema"] == SCHEMA)
+        torn += lost
+        foreign += count(columns) - count(ours)
+        parts.append({**ours, "attempt": np.full(count(ours), float(attempt))})
+    if not parts:
+        return {name: np.zeros(0) for name in (*_COLUMNS, "attempt")}, torn, foreign
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, torn, foreign
+
+
+def _files(run: Path) -> list[tuple[int, Path]]:
+    """Attempt and file of every process, oldest attempt first."""
+    found = []
+    for attempt in sorted(int(name) for name in names_in(run / "attempts") if name.isdigit()):
+        folder = run / "attempts" / str(attempt) / "telemetry"
+        names = sorted(names_in(folder))
+        found += [(attempt, folder / name) for name in names if name.endswith(".jsonl")]
+    return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in ``folder``; nothing where it cannot be read."""
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
+
+
+def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:
+    """The records of a file; its torn lines are dropped and counted."""
+    if not data.strip():
+        return pl.DataFrame(schema=_COLUMNS), 0
+    try:
+        return pl.read_ndjson(io.BytesIO(data), schema=_COLUMNS), 0
+    except pl.exceptions.PolarsError:
+        return _parsed_line_by_line(data.split(b"\n"))
+
+
+def _parsed_line_by_line(lines: Iterable[bytes]) -> tuple[pl.DataFrame, int]:
+    records, torn = [], 0
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            records.append({name: _number(value.get(name), kind) for name, kind in _COLUMNS.items()})
+        else:
+            torn += 1
+    return pl.DataFrame(records, schema=_COLUMNS, strict=False), torn
+
+
+def _number(value: object, kind: object) -> object:
+    if kind == pl.Boolean:
+        return value if isinstance(value, bool) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,251 @@
+"""Reads the telemetry of one run quickly: windows of all processes joined step by step, and what had to be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saman.runs.telemetry.columns import Array, Columns, count, read_columns, where
+
+_NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
+
+
+@dataclass(frozen=True)
+class ExcludedWindows:
+    """Lines and windows that do not count, by reason."""
+
+    torn: int = 0
+    foreign_schema: int = 0
+    not_finite: int = 0
+    repeated: int = 0
+    incomplete: int = 0
+    compiled: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessTimes:
+    """One process over a run: per rank of it, medians over its windows in seconds per step."""
+
+    rank: int
+    seconds: float
+    own_seconds: float
+    input_wait_seconds: float
+    variation: float | None
+    stage: int | None
+    transfer_seconds: float | None
+    bubble_seconds: float | None
+
+
+@dataclass(frozen=True)
+class StageWindows:
+    """One process that holds one stage of a pipeline: per window of the run, in seconds per step.
+
+    All stages end a step together. ``exchange`` is what the last of them needs after its passes; what another stage's
+    exchange takes longer is waiting for the others. ``waiting`` is that and waiting for neighbours: the bubble.
+    ``memory_bytes`` is the most that was held over the start, where the system told.
+    """
+
+    rank: int
+    stage: int
+    seconds: Array
+    input_wait: Array
+    waiting: Array
+    transfer: Array
+    exchange: Array
+    memory_bytes: float | None
+
+    @property
+    def busy(self) -> Array:
+        """Everything else: both passes of all micro-batches, and the optimiser's update."""
+        return np.maximum(self.seconds - self.input_wait - self.waiting - self.transfer - self.exchange, 0.0)
+
+    def after(self, dropped: int) -> StageWindows:
+        """Without so many windows at the start."""
+        series = ("seconds", "input_wait", "waiting", "transfer", "exchange")
+        return replace(self, **{name: getattr(self, name)[dropped:] for name in series})
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """Windows of a run in the order of steps, summed over its processes; times in seconds, per step where said."""
+
+    steps: Array
+    last_step: Array
+    samples: Array
+    seconds: Array
+    input_wait_per_step: Array
+    exchange_per_step: Array | None
+    loss: Array
+    time: Array
+    processes: tuple[ProcessTimes, ...]
+    stages: tuple[StageWindows, ...]
+    left_out: ExcludedWindows
+
+    @property
+    def rate(self) -> Array:
+        """Samples per second of all ranks in each window."""
+        return self.samples / self.seconds
+
+    @property
+    def seconds_per_step(self) -> Array:
+        """Seconds per optimiser step in each window."""
+        return self.seconds / self.steps
+
+
+def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
+    """The telemetry of the run folder ``run``; ``size`` is how many ranks a whole window has.
+
+    Torn lines, lines of another schema, values that are not finite and positive, windows repeated by a later attempt,
+    windows that lack a process, and windows in which a graph was traced are left out and counted.
+    """
+    found, torn, foreign = read_columns(run)
+    whole = where(found, _is_whole(found))
+    kept = _without_repeats(whole)
+    compiled = kept["compiled"] == 1
+    traced = np.unique(kept["step"][compiled])
+    steady = where(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
+    windows, ranks = _joined(steady)
+    expected = size or (int(steady["size"].max()) if len(steady["size"]) else 0)
+    complete = where(windows, ranks >= expected)
+    lost = {"not_finite": count(found) - count(whole), "repeated": count(whole) - count(kept)}
+    left = ExcludedWindows(torn, foreign, **lost, incomplete=count(windows) - count(complete), compiled=len(traced))
+    return _telemetry(complete, steady, left)
+
+
+def _is_whole(found: Columns) -> NDArray[np.bool_]:
+    """Which lines have every measure that counts, finite and positive."""
+    mask = np.isfinite(np.array([found[name] for name in _NEEDED])).all(axis=0)
+    positive = (found["seconds"] > 0) & (found["samples"] >= 0) & (found["steps"] > 0) & (found["ranks_here"] > 0)
+    return np.asarray(mask & positive)
+
+
+def _without_repeats(found: Columns) -> Columns:
+    """Windows of an attempt give way to those of later attempts from the step on at which these began."""
+    attempts = np.unique(found["attempt"])
+    if len(attempts) < 2:
+        return found
+    mask = np.ones(count(found), bool)
+    until = np.inf
+    for attempt in attempts[::-1]:
+        mine = found["attempt"] == attempt
+        mask &= ~mine | (found["step"] <= until)
+        until = min(until, float((found["step"] - found["steps"])[mine].min()))
+    return where(found, mask)
+
+
+def _joined(found: Columns) -> tuple[Columns, Array]:
+    """One row per window: samples of all processes together, the longest seconds, means of what each waited.
+
+    Also how many ranks each window was measured on.
+    """
+    steps, place, processes = np.unique(found["step"], return_inverse=True, return_counts=True)
+
+    def total(values: Array) -> Array:
+        return np.asarray(np.bincount(place, values, len(steps)), float)
+
+    def most(values: Array) -> Array:
+        result = np.full(len(steps), -np.inf)
+        np.maximum.at(result, place, values)
+        return result
+
+    def least(values: Array) -> Array:
+        result = np.full(len(steps), np.inf)
+        np.minimum.at(result, place, values)
+        return result
+
+    # the stages of a pipeline end a step together: what one exchanges longer than another is waiting
+    staged = bool(np.isfinite(found["stage"]).any())
+    # the stages of a pipeline share their samples: those of the first count
+    first = np.nan_to_num(found["stage"]) == 0
+    known = np.isfinite(found["loss"])
+    loss = np.full(len(steps), np.nan)
+    loss[place[known]] = found["loss"][known]
+    windows = {
+        "step": steps,
+        "steps": most(found["steps"]),
+        "samples": total(np.where(first, found["samples"], 0.0)),
+        "seconds": most(found["seconds"]),
+        "input_wait": total(np.nan_to_num(found["input_wait_seconds"])) / processes,
+        "exchange": least(found["exchange_seconds"]) if staged else total(found["exchange_seconds"]) / processes,
+        "loss": loss,
+        "time": most(found["time"]),
+    }
+    return windows, total(found["ranks_here"])
+
+
+def _telemetry(windows: Columns, steady: Columns, left_out: ExcludedWindows) -> Telemetry:
+    steps, exchange = windows["steps"], windows["exchange"]
+    return Telemetry(
+        steps=steps,
+        last_step=windows["step"],
+        samples=windows["samples"],
+        seconds=windows["seconds"],
+        input_wait_per_step=windows["input_wait"] / steps,
+        exchange_per_step=exchange / steps if len(steps) and np.isfinite(exchange).all() else None,
+        loss=windows["loss"],
+        time=windows["time"],
+        processes=tuple(_process(steady, rank) for rank in np.unique(steady["rank"])),
+        stages=tuple(_stages(steady, windows)),
+        left_out=left_out,
+    )
+
+
+def _process(found: Columns, rank: float) -> ProcessTimes:
+    """One process by itself. Own time is what it spends on its own work: without waiting for others."""
+    mine = where(found, found["rank"] == rank)
+    steps = mine["steps"]
+    seconds = mine["seconds"] / steps
+    neighbours = np.nan_to_num(mine["bubble_seconds"]) + np.nan_to_num(mine["transfer_seconds"])
+    own = seconds - (np.nan_to_num(mine["exchange_seconds"]) + neighbours) / steps
+    wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
+    stage = mine["stage"][0]
+    return ProcessTimes(
+        int(rank),
+        float(np.median(seconds)),
+        float(np.median(own)),
+        float(np.median(wait)),
+        variation(seconds),
+        int(stage) if np.isfinite(stage) else None,
+        _median(mine["transfer_seconds"] / steps),
+        _median(mine["bubble_seconds"] / steps),
+    )
+
+
+def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
+    """The processes of a pipeline over the windows that count; none for other runs or stages that share a process."""
+    staged = where(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
+    for rank in np.unique(staged["rank"]):
+        mine = where(staged, staged["rank"] == rank)
+        mine = {name: values[np.argsort(mine["step"])] for name, values in mine.items()}
+        if count(mine) < len(windows["step"]):
+            continue
+        steps, exchange = mine["steps"], np.nan_to_num(mine["exchange_seconds"])
+        shared = np.minimum(np.nan_to_num(windows["exchange"], posinf=0.0), exchange)
+        waiting = np.nan_to_num(mine["bubble_seconds"]) + exchange - shared
+        wait, transfer = np.nan_to_num(mine["input_wait_seconds"]), np.nan_to_num(mine["transfer_seconds"])
+        held = (mine["memory_bytes"] - mine["memory_start_bytes"])[np.isfinite(mine["memory_start_bytes"])]
+        yield StageWindows(
+            int(rank),
+            int(mine["stage"][0]),
+            mine["seconds"] / steps,
+            wait / steps,
+            waiting / steps,
+            transfer / steps,
+            shared / steps,
+            float(held.max()) if len(held) and np.isfinite(held).all() else None,
+        )
+
+
+def _median(values: Array) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def variation(values: Sequence[float] | Array) -> float | None:
+    """Coefficient of variation: sample standard deviation ÷ mean; none below two values."""
+    x = np.asarray(values, float)
+    return float(x.std(ddof=1) / x.mean()) if len(x) > 1 and x.mean() != 0 else None

@@ -1,0 +1,60 @@
+"""How a run learned: its loss over samples and time, and its metrics at the end of epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saman.runs.events import Event
+from saman.runs.telemetry.reader import Telemetry
+
+Array = NDArray[np.float64]
+_CURVE_POINTS = 120  # of a loss curve; more cannot be told apart in a figure
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """Loss of the chief over a run, thinned out: samples seen, seconds of training, loss."""
+
+    samples: Array
+    seconds: Array
+    loss: Array
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Metrics at the end of an epoch, with samples seen and seconds since the first window."""
+
+    epoch: int
+    samples: float
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+def loss_curve(telemetry: Telemetry) -> LossCurve | None:
+    """The loss of the chief; none where no window has it."""
+    known = np.isfinite(telemetry.loss)
+    if not known.any():
+        return None
+    samples, seconds = np.cumsum(telemetry.samples)[known], np.cumsum(telemetry.seconds)[known]
+    loss = telemetry.loss[known]
+    starts = np.unique(np.linspace(0, len(loss), _CURVE_POINTS, endpoint=False).astype(int))
+    sizes = np.diff([*starts, len(loss)])
+    return LossCurve(*(np.add.reduceat(column, starts) / sizes for column in (samples, seconds, loss)))
+
+
+def epochs_of(events: Iterable[Event], telemetry: Telemetry, start: float) -> Iterable[Epoch]:
+    """Every finished epoch once, in order; ``start`` is when the first window began."""
+    total = np.cumsum(telemetry.samples)
+    per_step = float(total[-1] / telemetry.steps.sum()) if len(total) else 0.0
+    seen: dict[int, Epoch] = {}
+    for event in events:
+        metrics = event.facts.get("metrics")
+        if event.kind == "epoch" and isinstance(metrics, Mapping):
+            number, step = int(event.facts.get("epoch", 0)), float(event.facts.get("step", 0))
+            values = {str(key): float(value) for key, value in metrics.items() if isinstance(value, int | float)}
+            seen[number] = Epoch(number, step * per_step, event.time - start, values)
+    return [seen[number] for number in sorted(seen) if number > 0]

@@ -1,0 +1,1 @@
+"""Scaling laws, communication cost, fits, forecasts and the published results behind them."""

@@ -1,0 +1,110 @@
+"""The laws of scaling as values: throughput as a function of ranks and nodes, with named, bounded parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Scaling = Literal["weak", "strong"]
+
+
+@dataclass(frozen=True)
+class ScalingPoint:
+    """Measured (or asked for) throughput at a rank count; ``nodes`` is how many machines the ranks lie on."""
+
+    ranks: int
+    throughput: float
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class RankCounts:
+    """Ranks and nodes of several points, as arrays; what a law is evaluated on."""
+
+    ranks: Array
+    nodes: Array
+    scaling: Scaling = "weak"
+
+    @property
+    def per_node(self) -> Array:
+        """Ranks on the fullest node."""
+        return np.ceil(self.ranks / self.nodes)
+
+
+def shape(points: Sequence[ScalingPoint], scaling: Scaling = "weak") -> RankCounts:
+    """The shape of ``points``."""
+    ranks = np.array([point.ranks for point in points], float)
+    return RankCounts(ranks, np.array([point.nodes for point in points], float), scaling)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter with its bounds, where a fit starts, and its unit."""
+
+    name: str
+    low: float
+    high: float
+    start: float
+    unit: str = ""
+
+
+Relative = Callable[[RankCounts, Mapping[str, float]], Array]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law: relative throughput (1 at its own single rank) as a function of a shape and parameter values.
+
+    The throughput of one rank, the scale, is fitted with every law and is not among ``parameters``.
+    """
+
+    name: str
+    title: str
+    source: str
+    parameters: Callable[[RankCounts], tuple[Parameter, ...]]
+    relative: Relative
+
+
+def _fixed(*parameters: Parameter) -> Callable[[RankCounts], tuple[Parameter, ...]]:
+    return lambda _: parameters
+
+
+def _amdahl(at: RankCounts, named: Mapping[str, float]) -> Array:
+    return np.asarray(at.ranks / (1 + named["serial_fraction"] * (at.ranks - 1)))
+
+
+def _gustafson(at: RankCounts, named: Mapping[str, float]) -> Array:
+    return np.asarray(at.ranks - named["serial_fraction"] * (at.ranks - 1))
+
+
+def _usl(at: RankCounts, named: Mapping[str, float]) -> Array:
+    n = at.ranks
+    return np.asarray(n / (1 + named["contention"] * (n - 1) + named["coherency"] * n * (n - 1)))
+
+
+def _power(at: RankCounts, named: Mapping[str, float]) -> Array:
+    return np.asarray(at.ranks ** named["exponent"])
+
+
+_SERIAL = Parameter("serial_fraction", 0, 1, 0.01)
+AMDAHL = Law("amdahl", "Amdahl", "Amdahl, AFIPS 30 (1967)", _fixed(_SERIAL), _amdahl)
+GUSTAFSON = Law("gustafson", "Gustafson", "Gustafson, CACM 31(5) (1988)", _fixed(_SERIAL), _gustafson)
+USL = Law(
+    "usl",
+    "Universal Scalability Law",
+    "Gunther, Guerrilla Capacity Planning (2007), eq. 4.16",
+    _fixed(Parameter("contention", 0, 1, 0.01), Parameter("coherency", 0, 0.1, 1e-4)),
+    _usl,
+)
+POWER = Law(
+    "power",
+    "constant loss per doubling",
+    "log-linear regression",
+    _fixed(Parameter("exponent", 0, 1.05, 0.95)),
+    _power,
+)

@@ -1,0 +1,1 @@
+"""Step model and forecasts of pipelined training."""

@@ -1,0 +1,154 @@
+"""Writes a report: one self-contained page, every figure as SVG, PNG and PDF, every number as CSV and Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from saman.configs.errors import EnvironmentLack
+from saman.configs.files import explained, write_whole
+from saman.scaling.analysis.curves import Finding
+from saman.scaling.analysis.results import Run
+from saman.scaling.report.vega import Figure, Spec
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table on the page; ``kind`` is the class of its cells."""
+
+    name: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table on the page, cells already told as text."""
+
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything a report shows and writes."""
+
+    title: str
+    subtitle: str
+    opening: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
+    origin: Mapping[str, Sequence[tuple[str, int]]]
+    command: str
+    data: Mapping[str, pl.DataFrame]
+
+
+def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
+    """Write the page and what belongs to it into ``folder``; returns the page's path.
+
+    Without ``papers`` the figures are on the page only. Raises ``EnvironmentLack`` where the folder cannot be written
+    or the figures' library is missing.
+    """
+    with explained(folder, "the report"):
+        for name in ("tables", "figures") if papers else ("tables",):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for name, frame in page.data.items():
+            _write_table(frame, folder / "tables" / name)
+        if papers:
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda figure: _write_figure(figure, folder / "figures" / figure.name), page.figures))
+        write_whole(folder / "report.html", html(page))
+    return folder / "report.html"
+
+
+def html(page: Page) -> str:
+    """The page as one file that needs nothing else."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    specs = {figure.name: figure.spec for figure in page.figures}
+    return environment.from_string(template).render(
+        **{
+            **vars(page),
+            "specs": Markup(_script(specs)),
+            "theme": Markup(_script(_theme("currentColor", "#88888840"))),
+        },
+        javascript=Markup(_javascript() if page.figures else ""),
+    )
+
+
+def _script(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+
+
+def _javascript() -> str:
+    # "</script" would end the element; inside strings of a script "<\/script" is the same text
+    return str(_vl_convert().javascript_bundle()).replace("</script", "<\\/script")
+
+
+def _vl_convert() -> Any:
+    try:
+        import vl_convert
+    except ImportError:
+        raise EnvironmentLack(
+            "figures need the package vl-convert-python", remedy="pip install vl-convert-python"
+        ) from None
+    return vl_convert
+
+
+def _theme(ink: str, grid: str) -> Spec:
+    """How axes and legends look; ``currentColor`` follows the page, also when it is printed."""
+    text = {"labelColor": ink, "titleColor": ink}
+    return {
+        "background": None if ink == "currentColor" else "#ffffff",
+        "font": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif" if ink == "currentColor" else "DejaVu Sans",
+        "view": {"stroke": None},
+        "axis": {**text, "gridColor": grid, "domainColor": ink, "tickColor": ink, "titleFontWeight": "normal"},
+        "legend": text,
+        "title": {"color": ink},
+        "text": {"color": ink},
+    }
+
+
+def _write_figure(figure: Figure, path: Path) -> None:
+    convert = _vl_convert()
+    spec = {
+        "title": {"text": figure.title, "anchor": "start"},
+        **figure.spec,
+    }
+    svg = convert.vegalite_to_svg(spec, config=_theme("#1c1e21", "#e3e5e8"))
+    write_whole(path.with_suffix(".svg"), svg)
+    write_whole(path.with_suffix(".png"), convert.svg_to_png(svg, scale=2))
+    write_whole(path.with_suffix(".pdf"), convert.svg_to_pdf(svg))
+
+
+def _write_table(frame: pl.DataFrame, path: Path) -> None:
+    import io
+
+    csv, parquet = io.BytesIO(), io.BytesIO()
+    frame.write_csv(csv)
+    frame.write_parquet(parquet)
+    write_whole(path.with_suffix(".csv"), csv.getvalue())
+    write_whole(path.with_suffix(".parquet"), parquet.getvalue())
+
+
+def origin(runs: Sequence[Run]) -> dict[str, list[tuple[str, int]]]:
+    """Hardware, software and placement of the runs, each with how many runs had it."""
+    named: Iterable[tuple[str, list[str]]] = (
+        ("Hardware", [run.hardware for run in runs]),
+        ("Software", [run.software for run in runs]),
+        ("Placement", [run.placement for run in runs]),
+    )
+    return {name: Counter(values).most_common(20) for name, values in named if values}

@@ -1,0 +1,1 @@
+"""Intervals, tests and steady-state detection for measured throughput."""

@@ -1,0 +1,102 @@
+"""Bootstrap intervals over repeats: of ratios between medians, and of statistics that windows enter (hierarchical)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saman.scaling.statistics.intervals import LEVEL, Estimate, Interval
+
+Array = NDArray[np.float64]
+
+# With fewer, resampling sees too little of the spread between runs; from here on the simulated coverage of a 95 %
+# interval stays within 93–98 % for normal, heavy-tailed and skewed run-to-run noise (tests/scaling/test_coverage.py).
+FEWEST_REPEATS = 5
+RESAMPLES = 1999
+_NORMAL = NormalDist()
+
+
+def ratio_estimate(
+    above: Sequence[float] | Array,
+    below: Sequence[float] | Array,
+    *,
+    scale: float = 1.0,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """``scale`` × median(above) ÷ median(below), for independent runs, with a bias-corrected bootstrap interval.
+
+    Runs of each side are resampled; the ratio is looked at as a log, because it is symmetric there. The acceleration
+    of BCa is left at zero: its jackknife estimate is inconsistent for medians (Efron & Tibshirani 1993, §11.6, §14.3).
+    Withheld below ``FEWEST_REPEATS`` on either side. Raises ``ValueError`` for values that are not finite and positive.
+    """
+    a, b = _positive(above), _positive(below)
+    centre = float(np.log(np.median(a)) - np.log(np.median(b)))
+    value = scale * float(np.exp(centre))
+    repeats = min(len(a), len(b))
+    if repeats < FEWEST_REPEATS:
+        return Estimate(value, repeats, None, _reason(repeats))
+    rng = np.random.default_rng(seed)
+    drawn = np.log(_medians(a, resamples, rng)) - np.log(_medians(b, resamples, rng))
+    low, high = bias_corrected(drawn, centre, level)
+    method = f"bias-corrected bootstrap, {resamples} resamples of runs"
+    interval = Interval(scale * float(np.exp(low)), scale * float(np.exp(high)), level, level, method)
+    return Estimate(value, repeats, interval)
+
+
+def hierarchical_estimate(
+    runs: Sequence[Array],
+    statistic: Callable[[Array], float],
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of the pooled windows of several runs; ``runs`` holds one array per run, windows first.
+
+    Runs are drawn with replacement and keep all their windows. Windows of a run share its luck and depend on each
+    other; drawing them again would count their noise twice (Davison & Hinkley 1997, §3.8, strategy 1).
+    """
+    whole = float(statistic(np.concatenate(list(runs))))
+    if len(runs) < FEWEST_REPEATS:
+        return Estimate(whole, len(runs), None, _reason(len(runs)))
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(runs), (resamples, len(runs)))
+    drawn = np.array([statistic(np.concatenate([runs[i] for i in pick])) for pick in picks])
+    low, high = bias_corrected(drawn, whole, level)
+    return Estimate(
+        whole, len(runs), Interval(low, high, level, level, f"hierarchical bootstrap, {resamples} resamples")
+    )
+
+
+def bias_corrected(drawn: Array, value: float, level: float) -> tuple[float, float]:
+    """The bias-corrected percentile interval (Efron 1981) of resampled values around the estimate ``value``.
+
+    Ties with the estimate, frequent for medians, count half.
+    """
+    below = float(np.mean(drawn < value) + np.mean(drawn <= value)) / 2.0
+    edge = 1.0 / (len(drawn) + 1)
+    shift = _NORMAL.inv_cdf(min(max(below, edge), 1.0 - edge))
+    tail = _NORMAL.inv_cdf((1.0 - level) / 2.0)
+    low, high = np.quantile(drawn, [_NORMAL.cdf(2 * shift + tail), _NORMAL.cdf(2 * shift - tail)])
+    return float(low), float(high)
+
+
+def _medians(values: Array, resamples: int, rng: np.random.Generator) -> Array:
+    picks = rng.integers(0, len(values), (resamples, len(values)))
+    return np.asarray(np.median(values[picks], axis=1))
+
+
+def _positive(values: Sequence[float] | Array) -> Array:
+    x = np.asarray(values, dtype=float)
+    if len(x) == 0 or not np.all(np.isfinite(x)) or np.any(x <= 0):
+        raise ValueError(f"a ratio needs finite positive values; got {x.tolist()}")
+    return x
+
+
+def _reason(repeats: int) -> str:
+    return f"{repeats} repeat{'s' if repeats != 1 else ''}: a bootstrap over runs needs {FEWEST_REPEATS} on each side"

@@ -1,0 +1,1 @@
+"""Plans and executes every run of a study."""

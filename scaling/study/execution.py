@@ -1,0 +1,167 @@
+"""Doing a study: what is done, what is missing, and running that, one after another or by a given submitter."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.errors import ExitCode, UserError
+from saman.configs.files import explained, write_json
+from saman.configs.schemas.experiment import Experiment
+from saman.launcher.local import Options, run_locally
+from saman.launcher.supervision.supervisor import Outcome, View
+from saman.runs.events import State
+from saman.runs.find import find_runs
+from saman.runs.folder import RunFolder
+from saman.scaling.study.energy import read_meters, record_energy
+from saman.scaling.study.plan import PlannedRun, StudyPlan
+
+
+@dataclass(frozen=True)
+class PlannedRunStatus:
+    """Where a planned run stands: ``done``, ``waiting`` (queued or running), ``failed`` or ``missing``."""
+
+    planned: PlannedRun
+    run: RunFolder | None
+    stands: str
+    node_hours: float
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be run."""
+        return self.stands in ("failed", "missing")
+
+
+@dataclass(frozen=True)
+class StudyCost:
+    """Node-hours of a study: what its runs have used, and what those still wanted take by the likes of them."""
+
+    used: float
+    expected: float
+    bound: float
+
+
+def study_folder(plan: StudyPlan, runs_dir: Path) -> Path:
+    """Where the study's runs and its ``study.json`` lie."""
+    return runs_dir / plan.study.name
+
+
+def standings(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
+    """Every planned run with what there is of it: completed runs fill the repeats first, then those under way."""
+    found: dict[str, list[tuple[RunFolder, str, float]]] = defaultdict(list)
+    for run in (one for one in find_runs(runs_dir) if one.path.parent.name == plan.study.name and not one.is_script):
+        with contextlib.suppress(UserError):
+            experiment = run.experiment()
+            found[experiment.digest()].append((run, _stands(run), _node_hours(run, experiment)))
+    rank = {"done": 0, "waiting": 1, "failed": 2}
+    queues = {digest: sorted(runs, key=lambda one: (rank[one[1]], one[0].id)) for digest, runs in found.items()}
+    places = {}
+    for planned in sorted(plan.runs, key=lambda one: one.repeat):
+        queue = queues.get(planned.digest)
+        places[planned.key] = PlannedRunStatus(planned, *(queue.pop(0) if queue else (None, "missing", 0.0)))
+    return [places[planned.key] for planned in plan.runs]
+
+
+def _stands(run: RunFolder) -> str:
+    state = run.state
+    if state is State.COMPLETED:
+        return "done"
+    if any(event.kind == "queued" for event in run.events()):
+        return "failed" if state.ended else "waiting"
+    return "waiting" if state is State.RUNNING and _is_supervised(run) else "failed"
+
+
+def _is_supervised(run: RunFolder) -> bool:
+    """Whether a supervisor on this machine holds the run; one that was killed left its state at running."""
+    path = run.path / "control" / "supervisor"
+    if not path.is_file():
+        return False
+    with path.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _node_hours(run: RunFolder, experiment: Experiment) -> float:
+    summary = run.summary() or {}
+    taken = summary.get("seconds")
+    return experiment.resources.nodes * float(taken) / 3600 if isinstance(taken, int | float) else 0.0
+
+
+def cost(found: Sequence[PlannedRunStatus]) -> StudyCost:
+    """Used and expected node-hours. A run like one that was done is expected to cost as much, else its time limit."""
+    used = sum(one.node_hours for one in found)
+    like: dict[str, list[float]] = defaultdict(list)
+    for one in found:
+        if one.stands == "done":
+            like[one.planned.digest].append(one.node_hours)
+    wanted = [one.planned for one in found if one.wanted]
+    expected = sum(
+        sum(like[run.digest]) / len(like[run.digest]) if like[run.digest] else run.node_hours_bound for run in wanted
+    )
+    return StudyCost(used, expected, sum(run.node_hours_bound for run in wanted))
+
+
+def check_limit(plan: StudyPlan, costs: StudyCost) -> None:
+    """Raise ``UserError`` where the study may go over its cap on node-hours."""
+    limit = plan.study.node_hours_limit
+    if limit is not None and costs.used + costs.expected > limit:
+        raise UserError(
+            f"{costs.used:.2f} node-hours are used, {costs.expected:.2f} more are expected, and the cap is {limit:g}",
+            where=f"{plan.file}: node_hours_limit",
+            remedy="a shorter resources.time_limit, fewer repeats, or a higher cap",
+        )
+
+
+@contextlib.contextmanager
+def sole(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
+    """Be the only one who does this study; records the plan. Raises ``UserError`` where another one is at it."""
+    folder = study_folder(plan, runs_dir)
+    with explained(folder, "the study"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder, "the study"), (folder / "study.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("this study is being run already", where=str(folder)) from None
+        write_json(folder / "study.json", plan.to_json())
+        yield folder
+
+
+def run_missing(
+    plan: StudyPlan, runs_dir: Path, view: Callable[[PlannedRun], View | None] | None = None
+) -> Iterator[tuple[PlannedRun, Outcome]]:
+    """Run here what is missing or failed, one after another, in the plan's order; stops when interrupted.
+
+    Raises ``UserError`` before a run that could take the study over its cap.
+    """
+    with sole(plan, runs_dir):
+        todo = [one.planned for one in standings(plan, runs_dir) if one.wanted]
+        check_limit(plan, cost(standings(plan, runs_dir)))
+        for planned in todo:
+            before = read_meters()
+            command = ("saman", "study", str(plan.file))
+            options = Options(runs_dir=runs_dir, command_line=command)
+            outcome = run_locally(planned.loaded, options, view(planned) if view else None)
+            record_energy(outcome.run.path, before, read_meters())
+            yield planned, outcome
+            if outcome.exit_code == ExitCode.INTERRUPTED:
+                return
+            check_limit(plan, cost(standings(plan, runs_dir)))
+
+
+def submit_missing(plan: StudyPlan, runs_dir: Path, submit: Callable[[Sequence[PlannedRun]], None]) -> list[PlannedRun]:
+    """Hand what is missing or failed to ``submit``, all at once; returns it."""
+    with sole(plan, runs_dir):
+        found = standings(plan, runs_dir)
+        check_limit(plan, cost(found))
+        todo = [one.planned for one in found if one.wanted]
+        if todo:
+            submit(todo)
+        return todo

@@ -1,0 +1,158 @@
+"""The plan of a study: every run, keyed by the hash of its resolved experiment and its repeat, in a random order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from saman.configs.errors import UserError
+from saman.configs.loading.experiments import LoadedExperiment, load_experiment
+from saman.configs.loading.studies import base_experiment
+from saman.configs.names import seconds
+from saman.configs.schemas.study import RANKS, STAGES, Study
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run to be done. ``node_hours_bound`` is what it may cost at most: its nodes for its time limit."""
+
+    key: str
+    digest: str
+    repeat: int
+    settings: Mapping[str, Any]
+    loaded: LoadedExperiment
+    node_hours_bound: float
+
+    @property
+    def ranks(self) -> int:
+        """The number of ranks."""
+        return self.loaded.experiment.resources.ranks
+
+    @property
+    def nodes(self) -> int:
+        """The number of nodes."""
+        return self.loaded.experiment.resources.nodes
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``study.json``."""
+        facts = {"key": self.key, "digest": self.digest, "repeat": self.repeat, "settings": dict(self.settings)}
+        return {**facts, "ranks": self.ranks, "nodes": self.nodes}
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study's runs in the order in which they are to be done, and combinations that cannot be run."""
+
+    study: Study
+    file: Path
+    runs: tuple[PlannedRun, ...]
+    impossible: tuple[tuple[Mapping[str, Any], str], ...]
+    cores_per_rank: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``study.json``; a report finds missing runs by them."""
+        return {
+            "schema": 1,
+            "study": self.study.resolved(),
+            "file": str(self.file.resolve()),
+            "cores_per_rank": self.cores_per_rank,
+            "runs": [run.to_json() for run in self.runs],
+            "impossible": [{"settings": dict(settings), "reason": reason} for settings, reason in self.impossible],
+        }
+
+
+def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
+    """Every run of ``study`` on nodes of so many cores.
+
+    A combination that is no possible experiment (``single`` on two ranks) is listed with its reason. Raises
+    ``UserError`` where none is possible or the kind of batch does not suit the kind of scaling.
+    """
+    base = base_experiment(study, file)
+    possible, impossible = [], []
+    for settings in study.combinations():
+        try:
+            possible.append((settings, _load(study, base, settings, None)))
+        except UserError as error:
+            impossible.append((settings, "; ".join(one.problem for one in (error, *error.others))))
+            last = error
+    if not possible:
+        raise last
+    for _, loaded in possible:
+        _check_batch(study, loaded, str(file))
+    cores, note = _cores(study, [loaded for _, loaded in possible], cores_per_node)
+    runs = [run for settings, _ in possible for run in _repeats(study, settings, _load(study, base, settings, cores))]
+    if len({run.key for run in runs}) < len(runs):
+        raise UserError("two combinations of the axes are the same experiment", where=f"{file}: axes")
+    return StudyPlan(study, file, tuple(in_random_order(runs, study.order_seed)), tuple(impossible), cores, (note,))
+
+
+def in_random_order(runs: Sequence[PlannedRun], seed: int) -> list[PlannedRun]:
+    """Repeat after repeat, each shuffled by itself, so that drift of the machine falls on all combinations alike.
+
+    This is a randomised complete block design (Montgomery, Design and Analysis of Experiments, ch. 4).
+    """
+    generator = random.Random(seed)
+    ordered = []
+    for repeat in sorted({run.repeat for run in runs}):
+        block = sorted((run for run in runs if run.repeat == repeat), key=lambda run: run.key)
+        generator.shuffle(block)
+        ordered += block
+    return ordered
+
+
+def _load(study: Study, base: str, settings: Mapping[str, Any], cores: int | None) -> LoadedExperiment:
+    overrides = study.overrides(dict(settings))
+    if cores is not None:
+        overrides.append(f"resources.cpus_per_rank={cores}")
+    ranks = {**study.changes, **settings}.get(RANKS)
+    if ranks is not None and (not isinstance(ranks, int) or isinstance(ranks, bool)):
+        raise UserError(f"{ranks!r} is not a number of ranks", where="axes.ranks")
+    loaded = load_experiment(base, overrides, ranks)
+    return _unsplit(study, base, overrides, ranks, loaded) if loaded.experiment.train.strategy != "pipeline" else loaded
+
+
+def _unsplit(
+    study: Study, base: str, overrides: Sequence[str], ranks: int | None, loaded: LoadedExperiment
+) -> LoadedExperiment:
+    """A combination of a strategy without stages: with one stage it is that strategy's run, with more it is none."""
+    asked = loaded.experiment.train.pipeline
+    if STAGES not in {**study.changes, **study.axes} or asked is None:
+        return loaded
+    strategy = loaded.experiment.train.strategy
+    if asked.stages > 1:
+        raise UserError(f"{strategy} does not split a model into {asked.stages} stages", where=f"axes.{STAGES}")
+    return load_experiment(base, [*overrides, "train.pipeline=null"], ranks)
+
+
+def _check_batch(study: Study, loaded: LoadedExperiment, where: str) -> None:
+    train = loaded.experiment.train
+    given, other = ("global_batch_size", "batch_size_per_rank")[:: 1 if study.scaling == "strong" else -1]
+    if getattr(train, given) is None:
+        kind = "weak" if study.scaling == "strong" else "strong"
+        raise UserError(
+            f"{study.scaling} scaling needs train.{given}, but the experiment gives train.{other}",
+            where=f"{where}: scaling",
+            remedy=f"set: {{batch_size: …}} in the study, or scaling: {kind}",
+        )
+
+
+def _cores(study: Study, loaded: Sequence[LoadedExperiment], cores_per_node: int) -> tuple[int, str]:
+    """The cores that every rank of every run gets, and how that came about."""
+    most = max(one.experiment.resources.ranks_per_node for one in loaded)
+    if study.cpus_per_rank != "auto":
+        return study.cpus_per_rank, f"{study.cpus_per_rank} cores per rank in every run, as the study says"
+    cores = max(1, cores_per_node // most)
+    shared = "; ranks share cores" if most > cores_per_node else ""
+    return cores, f"{cores_per_node} cores ÷ {most} ranks per node at most = {cores} per rank in every run{shared}"
+
+
+def _repeats(study: Study, settings: Mapping[str, Any], loaded: LoadedExperiment) -> list[PlannedRun]:
+    experiment = loaded.experiment
+    digest = experiment.digest()
+    bound = experiment.resources.nodes * seconds(experiment.resources.time_limit) / 3600
+    first = PlannedRun(f"{digest[:16]}-1", digest, 1, settings, loaded, bound)
+    return [replace(first, key=f"{digest[:16]}-{number}", repeat=number) for number in range(1, study.repeats + 1)]

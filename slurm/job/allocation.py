@@ -1,0 +1,76 @@
+"""The allocation that this process runs in: its nodes, what each offers, and whether one of them still answers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from saman.configs.errors import EnvironmentLack
+from saman.launcher.node.machine import Node, allowed_cores
+from saman.slurm.site.hostlist import expand
+
+PROBE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A Slurm job from the inside. ``job`` is the id that people use, ``ARRAY_INDEX`` for a task of an array."""
+
+    job: str
+    raw_job: str
+    nodes: tuple[str, ...]
+    cores: tuple[int, ...]
+    gpus: int
+    restarts: int
+    by_hand: bool = False
+
+    def offers(self, allowed_here: int | None = None) -> tuple[Node, ...]:
+        """What each node offers. Cores are pinned only where Slurm gave us just these, or all of the node's."""
+        allowed = len(allowed_cores()) if allowed_here is None else allowed_here
+        pinnable = allowed == self.cores[0]
+        notes: tuple[str, ...] = ()
+        if not pinnable:
+            notes = (f"Slurm gave {self.cores[0]} cores, {allowed} may be used: ranks are not pinned to single ones",)
+        return tuple(
+            Node(name, cores, self.gpus, None, pinnable, notes if index == 0 else ())
+            for index, (name, cores) in enumerate(zip(self.nodes, self.cores, strict=True))
+        )
+
+
+def allocation(environ: Mapping[str, str], gpus_per_node: int) -> Allocation:
+    """The allocation by its variables; raises ``EnvironmentLack`` outside of one."""
+    nodes = expand(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", ""))
+    number = environ.get("SLURM_JOB_ID", "")
+    if not nodes or not number:
+        raise EnvironmentLack("this is not inside a Slurm job", remedy="saman submit, or sbatch with the job's script")
+    array, index = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    return Allocation(
+        job=f"{array}_{index}" if array and index else number,
+        raw_job=number,
+        nodes=tuple(nodes),
+        cores=cpus_per_node(environ.get("SLURM_JOB_CPUS_PER_NODE", ""), len(nodes)),
+        gpus=gpus_per_node,
+        restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
+    )
+
+
+def cpus_per_node(text: str, nodes: int) -> tuple[int, ...]:
+    """Cores of each node in Slurm's ``4(x2),8``; 1 where Slurm does not say."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
+        if match is not None:
+            found += [int(match[1])] * int(match[2] or 1)
+    return tuple((found + [found[-1] if found else 1] * nodes)[:nodes])
+
+
+def answers(node: str) -> bool:
+    """Whether a step can be started on a node of this allocation within ``PROBE_SECONDS``."""
+    command = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--cpus-per-task=1", "--mem=0", f"--nodelist={node}",
+               "--mpi=none", "--quiet", "true"]  # fmt: skip
+    try:
+        return subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
+    except (subprocess.TimeoutExpired, OSError):
+        return False

@@ -1,0 +1,146 @@
+"""After an attempt: whether the run is done, was cancelled, has lost a node, or wants to go on in another start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack, ExitCode
+from saman.configs.schemas.experiment import Experiment
+from saman.launcher.supervision.supervisor import Outcome
+from saman.runs.events import TRANSITIONS, State
+from saman.runs.folder import RunFolder
+from saman.slurm.job import decisions
+from saman.slurm.job.allocation import Allocation
+from saman.slurm.job.decisions import Begin, Cause
+from saman.slurm.job.node_failures import WHO, record_dead, record_gone
+from saman.slurm.site import client
+
+CAUSE_SECONDS = 4.0  # accounting needs a second or two to say why a job is ended
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is decided and recorded when the ranks have ended. ``asked`` are the signals that reached the job."""
+
+    run: RunFolder
+    here: Allocation
+    attempts_allowed: int
+    asked: Sequence[int]
+    say: Callable[[str], None]
+
+    def code(self, outcome: Outcome) -> int:
+        """The exit code, after asking Slurm whether somebody cancelled the job, and whether a node is gone."""
+        self.say(outcome.message)
+        if outcome.state is State.FAILED and not outcome.failure:
+            print("\n".join(outcome.starter_lines), flush=True)
+        if outcome.state is State.COMPLETED:
+            self._publish()
+            return ExitCode.DONE
+        if self._cancelled_by_user():
+            return self._cancel(outcome)
+        if signal.SIGTERM in self.asked:
+            return self._taken_away(outcome)
+        if outcome.state is State.FAILED:
+            gone = record_dead(self.run, outcome)
+            return self._again(outcome, f"lost {', '.join(gone)}") if gone else outcome.exit_code
+        return self._again(outcome, self._reason()) if outcome.state is State.PREEMPTED else outcome.exit_code
+
+    def _taken_away(self, outcome: Outcome) -> int:
+        why = self._cause()
+        self.say(f"Slurm takes the nodes away: {why.value}")
+        if why is Cause.CANCELLED:
+            return self._cancel(outcome)
+        if why is Cause.TIME_LIMIT and outcome.state is not State.PREEMPTED:
+            return self._out_of_time()
+        gone = record_gone(self.run, self.run.attempt(outcome.attempt))
+        return self._again(outcome, f"lost {', '.join(gone)}" if gone else why.value)
+
+    def _reason(self) -> str:
+        return signal.Signals(self.asked[0]).name if self.asked else "asked for through control/stop"
+
+    def _publish(self) -> None:
+        """Let other commands publish and show the run where its experiment asks: this room does not know theirs."""
+        spec = self.run.spec()
+        if not isinstance(spec, Experiment):
+            return
+        created = next((event.facts for event in self.run.events() if event.kind == "created"), {})
+        models = str(created.get("models_dir") or self.run.path.parent.parent.parent / "models")
+        wanted = []
+        if spec.publish is not None:
+            wanted.append(["models", "publish", str(self.run.path), "--models-dir", models])
+        if spec.tracking is not None:
+            wanted.append(["track", str(self.run.path)])
+        for words in wanted:
+            subprocess.run([sys.executable, "-m", "saman", *words], stdin=subprocess.DEVNULL, check=False)
+
+    def _cancelled_by_user(self) -> bool:
+        """Whether somebody asked for it since the run was last waiting to start."""
+        events = self.run.events()
+        started = max((index for index, event in enumerate(events) if event.kind == "attempt_started"), default=0)
+        waited = max((index for index, event in enumerate(events[:started]) if event.kind in TRANSITIONS), default=0)
+        asked = [event for event in events[waited:] if event.kind == "stop_requested" and event.who == "user"]
+        return any(event.facts.get("reason") == "cancel" for event in asked)
+
+    def _cancel(self, outcome: Outcome) -> int:
+        if outcome.state is not State.CANCELLED:
+            done = "with a checkpoint" if outcome.state is State.PREEMPTED else "before a checkpoint was done"
+            self.run.append("cancelled", WHO, outcome.attempt, reason=f"job {self.here.job} was cancelled, {done}")
+        return ExitCode.INTERRUPTED
+
+    def _out_of_time(self) -> int:
+        """Going on by itself would meet the same limit again without having come further."""
+        reached = f"job {self.here.job} reached its time limit before a checkpoint was done"
+        return self._fail(f"{reached}; saman resume {self.run.id}")
+
+    def _again(self, outcome: Outcome, reason: str) -> int:
+        """Go on in another start, if one is left."""
+        attempts = len(self.run.attempts())
+        decision = decisions.on_start(self.run.events(), attempts, self.attempts_allowed, ())
+        if outcome.state is not State.PREEMPTED or decision.begin is Begin.NOT_NEEDED:
+            self.run.append("preempted", WHO, outcome.attempt, reason=reason)
+            decision = decisions.on_start(self.run.events(), attempts, self.attempts_allowed, ())
+        if decision.begin is Begin.USED_UP:
+            return self._fail(f"{decision.reason}; saman resume {self.run.id} continues from the newest checkpoint")
+        return ExitCode.REQUEUE
+
+    def _fail(self, message: str) -> int:
+        self.run.append("failed", WHO, message=message, exit_code=int(ExitCode.RUN_FAILED))
+        self.say(message)
+        return ExitCode.RUN_FAILED
+
+    def _cause(self) -> Cause:
+        deadline = time.monotonic() + CAUSE_SECONDS
+        found = Cause.UNKNOWN
+        while found is Cause.UNKNOWN and time.monotonic() < deadline:
+            recorded = _recorded_state(self.here.job)
+            tail = _tail(Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.path / "slurm" / "job.out"))
+            found = decisions.cause(
+                client.show_job(self.here.job), self.here.restarts, recorded, tail, self.here.raw_job
+            )
+            if found is Cause.UNKNOWN:
+                time.sleep(0.5)
+        return found
+
+
+def _recorded_state(job: str) -> str | None:
+    try:
+        answer = client.ask(["sacct", "-n", "-P", "-X", "-j", job, "-o", "State"], timeout_seconds=10)
+    except EnvironmentLack:
+        return None
+    return answer.lines[-1] if answer.code == 0 and answer.lines else None
+
+
+def _tail(path: Path, most_bytes: int = 65536) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - most_bytes))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

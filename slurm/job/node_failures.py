@@ -1,0 +1,76 @@
+"""Nodes that a run lost: those of a start that ended without a word, and those on which no step starts any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from saman.configs.errors import EnvironmentLack
+from saman.configs.files import read_json
+from saman.launcher.plan.placement import Placement
+from saman.launcher.supervision.supervisor import Outcome
+from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks.heartbeats import read_beat
+from saman.runs.ranks.records import RankRecord
+from saman.slurm.job import decisions
+from saman.slurm.job.allocation import answers
+from saman.slurm.site import client
+
+WHO = "job"
+
+
+def account_for_loss(run: RunFolder) -> None:
+    """Record which nodes of the last start died, and that it did not end by itself."""
+    attempt = run.attempts()[-1]
+    record_gone(run, attempt)
+    run.append("preempted", WHO, attempt.number, reason="the last start was lost without a word")
+
+
+def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
+    """Record, and return, the nodes of a start that died, by Slurm or by their last signs of life."""
+    placement = _placement(attempt)
+    nodes = placement.nodes if placement else ()
+    begun = attempt.placement.stat().st_mtime if attempt.placement.exists() else 0.0
+    shown = {node: fields for node in nodes if (fields := _show_node(node))}
+    gone = sorted(decisions.suspects(shown, _last_alive(attempt, placement), begun))
+    for node in gone:
+        run.append("node_failed", WHO, attempt.number, node=node)
+    return gone
+
+
+def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
+    """Record, and return, nodes whose ranks vanished and on which no step starts any more."""
+    attempt = run.attempt(outcome.attempt)
+    placement = _placement(attempt)
+    if placement is None or (outcome.failure and outcome.failure.first[0].kind in ("user_error", "misplaced")):
+        return []
+    silent = {
+        process.node
+        for process in placement.processes
+        if (record := RankRecord.read(attempt.rank_record(process.first_rank))) is None or not record.has_ended
+    }
+    dead = [node for node in placement.nodes if node in silent and not answers(node)]
+    for node in dead:
+        run.append("node_failed", WHO, outcome.attempt, node=node)
+    return dead
+
+
+def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for process in placement.processes if placement else ():
+        beat = read_beat(attempt.heartbeat(process.first_rank))
+        if beat is not None:
+            found[process.node] = max(found.get(process.node, 0.0), beat.alive)
+    return found
+
+
+def _placement(attempt: Attempt) -> Placement | None:
+    value = read_json(attempt.placement)
+    return Placement.from_json(value) if isinstance(value, Mapping) else None
+
+
+def _show_node(node: str) -> dict[str, str]:
+    try:
+        answer = client.ask(["scontrol", "-o", "show", "node", node], timeout_seconds=20)
+    except EnvironmentLack:
+        return {}
+    return client.fields_of(answer.lines[0]) if answer.code == 0 and answer.lines else {}

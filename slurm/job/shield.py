@@ -1,0 +1,62 @@
+"""``python -m saman.slurm.job.shield COMMAND``: keep Slurm's SIGTERM from starters so that ranks can checkpoint.
+
+When Slurm takes the nodes away, every process of the job gets SIGTERM, and KillWait later SIGKILL. The job script and
+the ranks use the time between for a checkpoint; Open MPI's mpirun and its daemons would end the ranks at once. They
+handle a signal that was ignored before, but do not unblock one: it is blocked for them, and they unblock it for ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+
+from saman.launcher.node.mpi import Flavour, MpiInstallation
+from saman.launcher.starters.start import Command, Start
+
+ASKS = {"SAMAN_SIGTERM": "checkpoint"}  # the rank wrapper asks for a checkpoint on SIGTERM
+
+
+def shielded(start: Start, mpi: MpiInstallation | None, python: str) -> Start:
+    """``start`` with ranks that checkpoint on SIGTERM, and a start method that lets them; pure.
+
+    It is then stopped with SIGINT. Hydra (MPICH, Intel MPI) and horovodrun stay as they are, and say so.
+    """
+    if start.starter == "processes":
+        commands = tuple(replace(one, environment={**one.environment, **ASKS}) for one in start.commands)
+        return replace(start, commands=commands, stop_signal=signal.SIGINT)
+    if start.starter == "mpirun" and mpi is not None and mpi.flavour is Flavour.OPEN_MPI and " " not in python:
+        commands = tuple(_open_mpi(one, mpi, python) for one in start.commands)
+        return replace(start, commands=commands, stop_signal=signal.SIGINT)
+    if start.starter == "srun":
+        return start
+    note = f"{start.starter} ends its ranks on SIGTERM: after a preemption the last regular checkpoint counts"
+    return replace(start, notes=(*start.notes, note))
+
+
+def _open_mpi(command: Command, mpi: MpiInstallation, python: str) -> Command:
+    own = f"{python} -m saman.slurm.job.shield"
+    agent = ("--mca", "orte_launch_agent", f"{own} orted")
+    if mpi.version >= (5,):
+        agent = ("--prtemca", "prte_launch_agent", f"{own} prted")
+    mpirun, *rest = command.argv
+    argv = (*own.split(" "), mpirun, *agent, "-x", next(iter(ASKS)), *rest)
+    return replace(command, argv=argv, environment={**command.environment, **ASKS})
+
+
+def main(arguments: list[str]) -> int:
+    """Become the command, with SIGTERM blocked; returns only where it cannot be started."""
+    if not arguments:
+        print("usage: python -m saman.slurm.job.shield COMMAND [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        os.execvp(arguments[0], arguments)
+    except OSError as error:
+        print(f"{arguments[0]} cannot be started: {error.strerror}", file=sys.stderr)
+        return 127
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

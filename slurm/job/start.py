@@ -1,0 +1,155 @@
+"""``python -m saman.slurm.job RUN``: one start of a run inside its Slurm job, from whether to begin to the exit code.
+
+Exit codes: 0 done (or not needed), 1 failed, 2 and 3 never began, 130 cancelled, 85 wants to be requeued.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from saman.configs.errors import ExitCode, UserError
+from saman.configs.files import write_whole
+from saman.configs.schemas.cluster import Cluster
+from saman.launcher.supervision.supervisor import Outcome
+from saman.runs.events import State
+from saman.runs.folder import RunFolder
+from saman.slurm.job import decisions
+from saman.slurm.job.allocation import Allocation, allocation
+from saman.slurm.job.attempt import make_attempt
+from saman.slurm.job.decisions import Begin
+from saman.slurm.job.ending import Ending
+from saman.slurm.job.node_failures import WHO, account_for_loss
+from saman.slurm.submission.run_jobs import forerunner, jobs_of, record_queued
+from saman.slurm.submission.submit import cluster_of
+
+QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
+
+
+@dataclass
+class _Asked:
+    """The signals that reached this process; handlers only note them."""
+
+    signals: list[int] = field(default_factory=list)
+
+    def note(self, number: int, _: FrameType | None) -> None:
+        """Remember a signal."""
+        self.signals.append(number)
+
+    def listen(self) -> None:
+        """From now on note instead of dying."""
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(number, self.note)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one start; returns the exit code of the job."""
+    if len(arguments) != 1:
+        print("usage: python -m saman.slurm.job RUN", file=sys.stderr)
+        return ExitCode.BAD_REQUEST
+    asked = _Asked()
+    asked.listen()
+    run = RunFolder(Path(arguments[0]).absolute())
+    try:
+        return _Start(RunFolder.open(run.path), asked).whole()
+    except UserError as error:
+        _say(str(error))
+        if not run.state.ended:
+            run.append("failed", WHO, message=str(error), exit_code=int(error.exit_code))
+        return error.exit_code
+
+
+class _Start:
+    """One start of a run."""
+
+    def __init__(self, run: RunFolder, asked: _Asked) -> None:
+        self.run, self.asked = run, asked
+        self.cluster: Cluster = cluster_of(run)
+        resources = run.spec().resources
+        self.here: Allocation = allocation(os.environ, resources.gpus_per_rank * resources.ranks_per_node)
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+
+    def whole(self) -> int:
+        """Decide, begin, see it through, decide again."""
+        self._know_the_job()
+        allowed = self.cluster.requeue.attempts
+        if not self.run.state.ended and (taken_out := self._was_taken_out()):
+            self.run.append("cancelled", WHO, reason=taken_out)
+        if decisions.was_lost(self.run.events()):
+            account_for_loss(self.run)
+        decision = decisions.on_start(self.run.events(), len(self.run.attempts()), allowed, self.here.nodes)
+        if decision.begin is Begin.NOT_NEEDED:
+            _say(f"not needed: {decision.reason}")
+            return ExitCode.DONE
+        if decision.begin is Begin.USED_UP:
+            self.run.append("failed", WHO, message=decision.reason, exit_code=int(ExitCode.RUN_FAILED))
+            return ExitCode.RUN_FAILED
+        if decision.begin is Begin.ELSEWHERE:
+            return self._elsewhere(decision)
+        self._attempt_in_a_thread()
+        if self.error is not None:
+            raise self.error
+        assert self.outcome is not None
+        return Ending(self.run, self.here, allowed, self.asked.signals, _say).code(self.outcome)
+
+    # ---- whether to begin --------------------------------------------------------------------------------
+
+    def _know_the_job(self) -> None:
+        """Wait for the submitter's record of this job; a script submitted by hand makes its own."""
+        deadline = time.monotonic() + QUEUED_SECONDS
+        while not {self.here.job, self.here.raw_job} & set(jobs_of(self.run.events())):
+            if time.monotonic() > deadline or self.here.restarts:
+                record_queued(self.run, self.here.job, self.cluster.name, WHO)
+                return
+            time.sleep(0.1)
+
+    def _was_taken_out(self) -> str | None:
+        """Why a follow-up is not needed: the job before it never began, so somebody took that out of the queue."""
+        before = forerunner(self.run.events(), self.here.job)
+        begun = self.run.path / "slurm" / "begun"
+        if before is None or (begun.is_file() and before in begun.read_text().split()):
+            return None
+        return f"job {before} was taken out of the queue before it began"
+
+    def _elsewhere(self, decision: decisions.Decision) -> int:
+        """Ask to be put on other nodes: the job script requeues, and excludes what stands in ``slurm/exclude``."""
+        write_whole(self.run.path / "slurm" / "exclude", ",".join(decision.avoid))
+        self.run.append("preempted", WHO, reason=decision.reason)
+        _say(decision.reason)
+        return ExitCode.REQUEUE
+
+    # ---- the attempt -------------------------------------------------------------------------------------
+
+    def _attempt_in_a_thread(self) -> None:
+        """Supervise in a thread, so that signals reach this one, which asks for a stop instead of ending the ranks."""
+        thread = threading.Thread(target=self._attempt_noting_errors, name="supervisor")
+        thread.start()
+        stop_seen = self.run.stop_request.exists()
+        requested = False
+        while thread.is_alive():
+            thread.join(0.1)
+            stop_seen = stop_seen or self.run.stop_request.exists()
+            if (self.asked.signals or stop_seen) and not requested and self.run.state is State.RUNNING:
+                requested = True
+                if not self.run.stop_request.exists():
+                    self.run.request_stop(self._reason(), WHO)
+
+    def _reason(self) -> str:
+        return signal.Signals(self.asked.signals[0]).name if self.asked.signals else "asked for before the start"
+
+    def _attempt_noting_errors(self) -> None:
+        try:
+            self.outcome = make_attempt(self.run, self.cluster, self.here, _say)
+        except BaseException as error:  # handed to the main thread
+            self.error = error
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} saman: {text}", flush=True)

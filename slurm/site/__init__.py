@@ -1,0 +1,1 @@
+"""What Slurm and the site say: commands, limits, job states, host lists."""

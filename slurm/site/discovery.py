@@ -1,0 +1,137 @@
+"""A first cluster file from what Slurm says on a login node: ``saman clusters init``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from saman.configs import yaml12
+from saman.configs.errors import EnvironmentLack
+from saman.configs.names import clock
+from saman.slurm.site import client, limits
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was found out. ``unknown`` are sentences on what Slurm does not tell."""
+
+    name: str
+    partitions: tuple[dict[str, object], ...]
+    account: str | None
+    qos: str | None
+    pmi: str
+    unknown: tuple[str, ...]
+
+
+def ask_site() -> Site:
+    """Ask sinfo, scontrol, sacctmgr and srun. Raises ``EnvironmentLack`` where Slurm does not answer."""
+    nodes = client.ask(["sinfo", "-h", "-e", "-o", "%R|%c|%m|%D|%G"])
+    if nodes.code != 0:
+        raise EnvironmentLack(f"sinfo failed: {client.last_error(nodes)}", remedy="use a login node of the cluster")
+    shown = [client.fields_of(line) for line in client.ask(["scontrol", "-o", "show", "partition"]).lines]
+    config = client.ask(["scontrol", "show", "config"]).out
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
+    standing = limits.standing(None, None)
+    return describe(found[1] if found else "cluster", nodes.lines, shown, standing, client.ask(["srun", "--mpi=list"]))
+
+
+def describe(
+    name: str,
+    nodes: Iterable[str],
+    shown: Sequence[Mapping[str, str]],
+    standing: limits.UserLimits,
+    mpi: client.Answer,
+) -> Site:
+    """The site by the commands' answers. Pure."""
+    kinds: dict[str, list[list[str]]] = {}
+    for line in nodes:
+        partition, *rest = line.split("|")
+        if len(rest) == 4:
+            kinds.setdefault(partition, []).append(rest)
+    limits = {fields.get("PartitionName", ""): fields for fields in shown}
+    partitions = tuple(_partition(one, kinds[one], limits.get(one, {})) for one in kinds)
+    known = re.findall(r"\b(pmix_v\d|pmix|pmi2|cray_shasta|none)\b", mpi.out + mpi.err)
+    pmi = next((one for one in ("pmix", "pmi2", "cray_shasta") if one in known), "none")
+    unknown = ["costs per node-hour: all are 1.0", "the network interface, and whether compute nodes have scontrol"]
+    if pmi != "pmix":
+        unknown.append(f"how MPI is started: srun here knows no PMIx (it knows {', '.join(known) or 'nothing'})")
+    if not standing.known:
+        unknown.append("limits: accounting is off, or closed to users")
+    return Site(name.lower(), partitions, standing.account, next(iter(standing.qos), None), pmi, tuple(unknown))
+
+
+def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, str]) -> dict[str, object]:
+    """One partition; where its nodes differ, the least that any of them has."""
+    cores = min(_number(kind[0]) for kind in kinds)
+    megabytes = min(_number(kind[1]) for kind in kinds)
+    count = sum(_number(kind[2]) for kind in kinds)
+    entry: dict[str, object] = {"name": name, "cores_per_node": max(1, cores)}
+    if megabytes > 1:
+        entry["memory_per_node"] = f"{megabytes}M"
+    gpus = [_gpus(kind[3]) for kind in kinds]
+    if all(number for number, _ in gpus):
+        entry["gpus_per_node"], entry["gpu_type"] = min(gpus)
+        if entry["gpu_type"] is None:
+            del entry["gpu_type"]
+    most = limits.get("MaxNodes", "UNLIMITED")
+    entry["max_nodes"] = min(int(most), count) if most.isdigit() else max(1, count)
+    time = _clock(limits.get("MaxTime", "UNLIMITED"))
+    if time:
+        entry["max_time"] = time
+    if limits.get("OverSubscribe", "").startswith("EXCLUSIVE"):
+        entry["whole_nodes"] = True
+    entry["cost_per_node_hour"] = 1.0
+    return entry
+
+
+def _gpus(gres: str) -> tuple[int, str | None]:
+    """Number and type of GPUs in ``gpu:a100:4(S:0-1),…``; of several types, those of the first."""
+    for part in gres.split(","):
+        match = re.match(r"gpu(?::([A-Za-z0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*))?:(\d+)", part)
+        if match is not None:
+            return int(match[2]), match[1]
+    return 0, None
+
+
+def _clock(text: str) -> str | None:
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return clock(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def _number(text: str) -> int:
+    match = re.match(r"\d+", text)
+    return int(match[0]) if match else 0
+
+
+def cluster_yaml(site: Site) -> str:
+    """The cluster file, with comments on what to check."""
+    typed = any("gpu_type" in one for one in site.partitions)
+    gpu = any("gpus_per_node" in one for one in site.partitions)
+    lines = [
+        "# Written by `saman clusters init` from what Slurm says here. Not known, so look at it:",
+        *(f"# - {what}" for what in site.unknown),
+        "# `saman clusters show NAME` of a shipped example explains every key.",
+        yaml12.dump({"name": site.name, "account": site.account, "qos": None}).rstrip()
+        + (f"  # Slurm takes {site.qos}" if site.qos else ""),
+        yaml12.dump({"partitions": list(site.partitions)}).rstrip(),
+    ]
+    if gpu:
+        typed_text = "true" if typed else "false"
+        lines.append(f"gpus: {{request: gres, typed: {typed_text}}}  # gres | gpus-per-node | gpus-per-task")
+    start = "srun" if site.pmi == "pmix" else "gloo"
+    lines += [
+        "request_memory: true  # false where the site refuses --mem",
+        "software:",
+        "  modules: {purge: false, use: [], load: []}",
+        "  # virtualenv: /path/to/venv       # or conda: {root: …, environment: …}; without either, jobs use the",
+        "  #                                 # Python that runs `saman submit`",
+        "# container: {image: /path/to/train.sif, binds: []}",
+        f"mpi: {{start: {start}, pmi: {site.pmi}}}  # srun | mpirun | gloo (without MPI and ssh)",
+        "# network: {interface: ib0}          # `ip -br link` on a compute node",
+        "requeue: {by: scontrol, seconds_before_end: 120, attempts: 5}  # follow-up: compute nodes have no scontrol",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,168 @@
+"""A copy of the user's code as it is at submit, so that editing while the job waits changes nothing.
+
+In a git repository: every tracked file as it stands (the commit plus the diff) and new files that git does not
+ignore; elsewhere the source files below the folder; or just what the user lists.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saman.configs.errors import UserError
+from saman.configs.files import explained
+from saman.configs.names import is_reference
+from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.script import Script
+
+LARGEST_BYTES = 200 << 20
+MOST_FILES = 20_000
+_SOURCES = frozenset({".py", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".txt", ".sh", ".csv"})
+_SKIPPED = frozenset({"__pycache__", "node_modules", "runs", "models", "venv", "env", "site-packages"})
+_REMEDY = "name what the job needs with --code PATH (several times if need be), or --no-snapshot to use it in place"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where each original folder is found in the copy, and what the copy was taken from."""
+
+    folder: Path
+    moved: dict[Path, Path]
+    origin: dict[str, Any]
+
+    def of(self, path: Path) -> Path:
+        """Where the copy of a folder is; the folder itself where it was not copied."""
+        return self.moved.get(path.resolve(), path)
+
+
+def code_copy(
+    spec: Experiment | Script, code_path: Sequence[Path], runs_dir: Path, listed: Sequence[Path] = ()
+) -> Snapshot | None:
+    """A copy of the code that the run uses, below ``runs_dir/.code``; ``None`` where it uses none of the user's."""
+    if isinstance(spec, Script):
+        folders: Sequence[Path] = [Path(spec.directory)]
+    else:
+        named = is_reference(spec.model.build) or is_reference(spec.data.source)
+        folders = list(code_path) if named else []
+    if not folders:
+        return None
+    into = runs_dir.absolute() / ".code" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    with explained(into, "the copy of your code"):
+        into.mkdir(parents=True)
+        try:
+            return take(folders, into, listed)
+        except BaseException:
+            shutil.rmtree(into, ignore_errors=True)
+            raise
+
+
+def relocated(spec: Experiment | Script, code: Snapshot | None) -> Experiment | Script:
+    """``spec`` as it runs from the copy; a program's arguments that name copied files are named there too."""
+    if code is None or not isinstance(spec, Script):
+        return spec
+    old, new = Path(spec.directory).resolve(), code.of(Path(spec.directory))
+    command = [_moved(argument, old, new) for argument in spec.command]
+    return spec.model_copy(update={"directory": str(new), "command": command})
+
+
+def _moved(argument: str, old: Path, new: Path) -> str:
+    path = Path(argument)
+    if path.is_absolute() and old in path.parents and (new / path.relative_to(old)).is_file():
+        return str(new / path.relative_to(old))
+    return argument
+
+
+def take(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:
+    """Copy the code of ``folders`` below ``into``, or of ``listed`` files and folders alone.
+
+    Raises ``UserError`` where it is too large to be code.
+    """
+    moved: dict[Path, Path] = {}
+    origin: dict[str, Any] = {"folders": [str(folder) for folder in folders]}
+    roots: dict[Path, Path] = {}
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        top = None if listed else repository(folder)
+        root = top or folder
+        if root not in roots:
+            roots[root] = into / (str(len(roots)) if roots else root.name or "code")
+            files = list(_listed(root, listed) if listed else _tracked(root) if top else _sources(root))
+            _copy(root, files, roots[root])
+            if top:
+                origin |= _git_facts(root, into)
+        moved[folder] = roots[root] / folder.relative_to(root)
+        moved[folder].mkdir(parents=True, exist_ok=True)
+    return Snapshot(into, moved, origin)
+
+
+def repository(folder: Path) -> Path | None:
+    """The top of the git repository around ``folder``; ``None`` where there is none or no git."""
+    said = _git(folder, "rev-parse", "--show-toplevel")
+    return Path(said.strip()).resolve() if said and said.strip() else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="surrogateescape",
+            check=False, timeout=120,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _git_facts(root: Path, into: Path) -> dict[str, Any]:
+    """The commit, and the diff on it as a file beside the copy."""
+    diff = _git(root, "diff", "--binary", "HEAD") or ""
+    if diff:
+        (into / "code.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+    return {"commit": (_git(root, "rev-parse", "HEAD") or "").strip() or None, "changed": bool(diff)}
+
+
+def _tracked(root: Path) -> Iterator[Path]:
+    said = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard") or ""
+    for name in dict.fromkeys(said.split("\0")):
+        if name and ((root / name).is_file() or (root / name).is_symlink()):
+            yield root / name
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    if root in (Path.home().resolve(), Path("/")):
+        raise UserError(f"{root} is not a folder of code", where="snapshot", remedy=_REMEDY)
+    folders = [root]
+    while folders:
+        for path in sorted(folders.pop().iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                hidden = path.name.startswith(".") or path.name in _SKIPPED or (path / "pyvenv.cfg").exists()
+                folders += [] if hidden else [path]
+            elif path.suffix in _SOURCES and path.is_file():
+                yield path
+
+
+def _listed(root: Path, listed: Sequence[Path]) -> Iterator[Path]:
+    for entry in listed:
+        path = (root / entry).resolve() if not entry.is_absolute() else entry.resolve()
+        if not path.exists():
+            raise UserError("no such file or folder", where=f"--code {entry}")
+        if root != path and root not in path.parents:
+            raise UserError(f"lies outside {root}", where=f"--code {entry}", remedy="run saman from a folder above it")
+        yield from (one for one in sorted(path.rglob("*")) if one.is_file()) if path.is_dir() else iter([path])
+
+
+def _copy(root: Path, files: Sequence[Path], into: Path) -> None:
+    total = 0
+    into.mkdir(parents=True, exist_ok=True)
+    for number, source in enumerate(files, 1):
+        total += source.lstat().st_size
+        if total > LARGEST_BYTES or number > MOST_FILES:
+            size = f"more than {LARGEST_BYTES >> 20} MiB or {MOST_FILES} files"
+            raise UserError(f"the code below {root} is {size}", where="snapshot", remedy=_REMEDY)
+        target = into / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target, follow_symlinks=True)

@@ -1,0 +1,118 @@
+"""What limits mean for the jobs that somebody wants: whether they fit, wait, or could never start. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from saman.slurm.site.limits import Limit, Scope
+from saman.slurm.submission.resource_request import MIB, ResourceRequest
+
+
+class LimitVerdict(str, Enum):
+    """What a limit does to a request."""
+
+    FITS = "fits"
+    TIGHT = "tight"  # above the threshold, once the request is added to what is used
+    WAITS = "waits"  # until others have ended, or a budget is renewed
+    REFUSED = "refused"  # Slurm takes no more jobs than these at a time
+    NEVER = "never"  # more than the limit by itself
+
+
+@dataclass(frozen=True)
+class LimitCheck:
+    """What one limit means for a request that needs ``need`` of it."""
+
+    limit: Limit
+    need: float
+    verdict: LimitVerdict
+
+    def sentence(self) -> str:
+        """Which limit, its value, what is used, and what is asked for."""
+        limit = self.limit
+        used = "" if not limit.used else f", {shown(limit.used, limit.resource)} in use"
+        asked = f"this needs {shown(self.need, limit.resource)}"
+        consequence = {
+            LimitVerdict.NEVER: "so it would never start",
+            LimitVerdict.WAITS: "so it would wait",
+            LimitVerdict.REFUSED: "so Slurm would refuse it now",
+            LimitVerdict.TIGHT: f"which makes {100 * ((limit.used or 0) + self.need) / limit.amount:.0f} % of it",
+            LimitVerdict.FITS: "which fits",
+        }[self.verdict]
+        allowed = f"{limit.owner} allows {shown(limit.amount, limit.resource)} in {limit.scope.value} ({limit.name})"
+        return f"{allowed}{used}; {asked}, {consequence}"
+
+
+def needs(requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None) -> dict[str, float]:
+    """What jobs need together, by the resource names of ``Limit``, if each runs to its time limit."""
+    total: dict[str, float] = {}
+    for request in requests:
+        minutes = request.seconds / 60
+        for name, amount in _tres(request, cores_per_node, gpu_type).items():
+            total[name] = total.get(name, 0) + amount
+            total[f"{name}-minutes"] = total.get(f"{name}-minutes", 0) + amount * minutes
+            total[f"{name}-minutes running"] = total[f"{name}-minutes"]
+        total["wall"] = max(total.get("wall", 0), minutes)
+    total["jobs"] = total["submit"] = len(requests)
+    return total
+
+
+def _tres(request: ResourceRequest, cores_per_node: int, gpu_type: str | None) -> dict[str, float]:
+    per_node = cores_per_node if request.whole_nodes else request.cpus_per_node
+    found = {"cpu": float(per_node * request.nodes), "node": float(request.nodes)}
+    if request.memory_bytes:
+        found["mem"] = request.memory_bytes / MIB * request.nodes
+    if request.gpus_per_node:
+        found["gres/gpu"] = float(request.gpus_per_node * request.nodes)
+        if gpu_type:
+            found[f"gres/gpu:{gpu_type}"] = found["gres/gpu"]
+    return found
+
+
+def judge(
+    limits: Iterable[Limit], requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None,
+    threshold: float = 0.8,
+) -> list[LimitCheck]:  # fmt: skip
+    """What each limit means for the requests, worst first. A limit per job is held against the largest request."""
+    together = needs(requests, cores_per_node, gpu_type)
+    each = [needs([request], cores_per_node, gpu_type) for request in requests]
+    found = []
+    for limit in limits:
+        single = max((one.get(limit.resource, 0.0) for one in each), default=0.0)
+        if limit.scope is Scope.NODE:
+            single = max((one.get(limit.resource, 0.0) / one["node"] for one in each), default=0.0)
+        counts_alone = limit.scope in (Scope.JOB, Scope.NODE) or (limit.scope is Scope.USER and limit.used is None)
+        need = single if counts_alone else together.get(limit.resource, 0.0)
+        if need:
+            found.append(LimitCheck(limit, need, _verdict(limit, need, single, threshold)))
+    order = [LimitVerdict.NEVER, LimitVerdict.REFUSED, LimitVerdict.WAITS, LimitVerdict.TIGHT, LimitVerdict.FITS]
+    return sorted(found, key=lambda finding: order.index(finding.verdict))
+
+
+def _verdict(limit: Limit, need: float, single: float, threshold: float) -> LimitVerdict:
+    if single > limit.amount:
+        return LimitVerdict.NEVER
+    total = (limit.used or 0.0) + need
+    if total > limit.amount:
+        return LimitVerdict.REFUSED if limit.resource == "submit" else LimitVerdict.WAITS
+    tight = limit.scope not in (Scope.JOB, Scope.NODE) and total > threshold * limit.amount
+    return LimitVerdict.TIGHT if tight else LimitVerdict.FITS
+
+
+def shown(amount: float, resource: str) -> str:
+    """An amount with its unit, for people."""
+    if resource == "wall":
+        hours, minutes = divmod(int(amount), 60)
+        return f"{hours}:{minutes:02d} h"
+    if resource == "mem":
+        return f"{amount / 1024:.4g} GiB"
+    if resource in ("jobs", "submit"):
+        return f"{amount:.0f} {'running' if resource == 'jobs' else 'submitted'} jobs"
+    if "-minutes" in resource:
+        of = resource.split("-minutes")[0]
+        return f"{amount / 60:.4g} {_NAMES.get(of, of)[:-1] if of in _NAMES else of}-hours"
+    return f"{amount:.10g} {_NAMES.get(resource, resource)}"
+
+
+_NAMES = {"cpu": "cores", "node": "nodes", "gres/gpu": "GPUs", "billing": "billing units"}

@@ -1,0 +1,168 @@
+"""What a run asks of Slurm on a partition, whether the partition can give it, and which is the cheapest that can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from saman.configs.errors import UserError
+from saman.configs.names import clock, seconds, size_bytes
+from saman.configs.schemas.cluster import Cluster, Partition
+from saman.configs.schemas.experiment import Experiment, Resources
+from saman.configs.schemas.script import Script
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class ResourceRequest:
+    """One job's resources. ``memory_bytes`` is per node: ``None`` where Slurm chooses, 0 for all of it."""
+
+    nodes: int
+    tasks_per_node: int
+    cpus_per_task: int
+    gpus_per_node: int
+    memory_bytes: int | None
+    seconds: int
+    whole_nodes: bool
+
+    @property
+    def tasks(self) -> int:
+        """Processes in all."""
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def cpus_per_node(self) -> int:
+        """Cores that the tasks of one node need."""
+        return self.tasks_per_node * self.cpus_per_task
+
+    @property
+    def node_hours(self) -> float:
+        """Nodes × hours, if the job runs to its time limit."""
+        return self.nodes * self.seconds / 3600
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPUs × hours, if the job runs to its time limit."""
+        return self.node_hours * self.gpus_per_node
+
+
+@dataclass(frozen=True)
+class PartitionChoice:
+    """The partition taken, what is asked of it, its cost, and why it and not another."""
+
+    partition: Partition
+    request: ResourceRequest
+    cost: float
+    reasons: tuple[str, ...]
+
+
+def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster) -> ResourceRequest:
+    """What ``spec`` asks for on ``partition``; ``auto`` is the share of a node that its ranks take."""
+    wanted = spec.resources
+    processes = max(1, wanted.ranks_per_node // spec.devices_per_process)
+    cpus_per_rank = _cpus_per_rank(partition, wanted)
+    cpus_per_task = cpus_per_rank * wanted.ranks_per_node // processes
+    return ResourceRequest(
+        nodes=wanted.nodes,
+        tasks_per_node=processes,
+        cpus_per_task=cpus_per_task,
+        gpus_per_node=wanted.gpus_per_rank * wanted.ranks_per_node,
+        memory_bytes=_memory(partition, wanted, cpus_per_task * processes) if cluster.request_memory else None,
+        seconds=seconds(wanted.time_limit),
+        whole_nodes=partition.whole_nodes,
+    )
+
+
+def _cpus_per_rank(partition: Partition, wanted: Resources) -> int:
+    if wanted.cpus_per_rank != "auto":
+        return wanted.cpus_per_rank
+    if wanted.gpus_per_rank and partition.gpus_per_node:
+        return max(1, partition.cores_per_node * wanted.gpus_per_rank // partition.gpus_per_node)
+    return max(1, partition.cores_per_node // wanted.ranks_per_node)
+
+
+def _memory(partition: Partition, wanted: Resources, cpus: int) -> int | None:
+    if wanted.memory_per_rank != "auto":
+        return size_bytes(wanted.memory_per_rank) * wanted.ranks_per_node
+    if partition.whole_nodes:
+        return 0
+    if partition.memory_bytes is None:
+        return None
+    share = min(cpus, partition.cores_per_node) / partition.cores_per_node
+    return int(partition.memory_bytes * share) // MIB * MIB
+
+
+def obstacles(partition: Partition, request: ResourceRequest) -> Iterator[str]:
+    """Each limit of the partition that the request breaks, with both numbers."""
+    if partition.max_nodes is not None and request.nodes > partition.max_nodes:
+        yield f"{request.nodes} nodes are asked for and at most {partition.max_nodes} are allowed"
+    if request.cpus_per_node > partition.cores_per_node:
+        yield f"{request.cpus_per_node} cores per node are asked for and a node has {partition.cores_per_node}"
+    if request.gpus_per_node > partition.gpus_per_node:
+        yield f"{request.gpus_per_node} GPUs per node are asked for and a node has {partition.gpus_per_node}"
+    memory = partition.memory_bytes
+    if memory is not None and (request.memory_bytes or 0) > memory:
+        asked = (request.memory_bytes or 0) / (1 << 30)
+        yield f"{asked:.1f} GiB per node are asked for and a node has {memory / (1 << 30):.1f} GiB"
+    if partition.max_seconds is not None and request.seconds > partition.max_seconds:
+        yield f"{clock(request.seconds)} is asked for and at most {partition.max_time} is allowed"
+
+
+def cost_of(partition: Partition, request: ResourceRequest) -> float:
+    """Cost in the cluster file's unit; a shared node is paid by the largest share taken of it."""
+    shares = [request.cpus_per_node / partition.cores_per_node]
+    if partition.gpus_per_node:
+        shares.append(request.gpus_per_node / partition.gpus_per_node)
+    if partition.memory_bytes and request.memory_bytes:
+        shares.append(request.memory_bytes / partition.memory_bytes)
+    share = 1.0 if request.whole_nodes else max(shares)
+    return request.node_hours * share * partition.cost_per_node_hour
+
+
+def choose(cluster: Cluster, spec: Experiment | Script, named: str | None = None) -> PartitionChoice:
+    """The named partition, or the cheapest whose limits fit (the first listed among equals), explained.
+
+    Raises ``UserError`` in which every partition says why not.
+    """
+    candidates: Sequence[Partition] = [cluster.partition(named)] if named else cluster.partitions
+    fitting: list[tuple[float, Partition, ResourceRequest]] = []
+    refusals: dict[str, str] = {}
+    for partition in candidates:
+        request = request_on(partition, spec, cluster)
+        problems = "; ".join(obstacles(partition, request))
+        if problems:
+            refusals[partition.name] = problems
+        else:
+            fitting.append((cost_of(partition, request), partition, request))
+    if not fitting:
+        raise _nothing_fits(cluster, spec, refusals)
+    cost, partition, request = min(fitting, key=lambda item: item[0])
+    return PartitionChoice(partition, request, cost, tuple(_reasons(partition, fitting, refusals, bool(named))))
+
+
+def _nothing_fits(cluster: Cluster, spec: Experiment | Script, refusals: dict[str, str]) -> UserError:
+    each = [UserError(why, where=f"partition {name}") for name, why in refusals.items()]
+    problem = f"no partition of {cluster.name} fits {spec.name}"
+    if len(each) == 1:
+        problem = f"partition {next(iter(refusals))} of {cluster.name} does not fit {spec.name}"
+    return UserError(problem, remedy="ask for less (resources.…=…) or split the run", others=each)
+
+
+def _reasons(
+    taken: Partition, fitting: Sequence[tuple[float, Partition, ResourceRequest]], refusals: dict[str, str], named: bool
+) -> Iterator[str]:
+    costs = {partition.name: cost for cost, partition, _ in fitting}
+    request = next(request for _, partition, request in fitting if partition is taken)
+    what = f"{request.nodes} {_plural('node', request.nodes)} × {request.seconds / 3600:.4g} h"
+    why = "as named" if named else "the cheapest that fits" if len(costs) > 1 else "the only one that fits"
+    yield f"partition {taken.name}, {why}: {what}, at most {costs[taken.name]:.4g} in the unit of the cluster file"
+    for name, cost in costs.items():
+        if name != taken.name:
+            yield f"partition {name} would cost {cost:.4g}"
+    for name, why in refusals.items():
+        yield f"partition {name} does not fit: {why}"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

@@ -1,0 +1,1 @@
+"""Makes the helpers of this folder (``ranks``) importable in its sub-folders."""

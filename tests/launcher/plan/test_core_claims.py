@@ -1,0 +1,84 @@
+"""Two runs at once on one machine: the second takes free cores where there are enough, and says it where not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saman.launcher.plan import core_claims
+from saman.launcher.plan.core_claims import CoreClaim, choose, claimed
+from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.rank.assignment import chosen_cores, kept_cores
+
+
+def plan(*cores: int) -> Placement:
+    """One process with a core each."""
+    processes = (Process(at, "here", at, at, 1, (core,)) for at, core in enumerate(cores))
+    return Placement(tuple(processes), 1)
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_claims, "allowed_cores", lambda: [0, 4, 1, 5, 2, 6, 3, 7])
+
+
+@pytest.mark.parametrize(
+    ("free", "wanted", "cores", "said"),
+    [
+        ((0, 1, 2, 3), 2, (), None),  # nobody else is here
+        ((2, 3), 2, (2, 3), "hold 2 of the 4 cores here; this one takes free ones"),
+        ((1, 2, 3), 2, (1, 2), "hold 1 of the 4 cores"),
+        ((3,), 2, (), "hold 3 of the 4 cores here, and this one asks for 2: runs share cores"),
+        ((), 0, (), None),  # nothing is pinned
+    ],
+)
+def test_free_cores_are_taken_and_sharing_is_said(
+    free: tuple[int, ...], wanted: int, cores: tuple[int, ...], said: str | None
+) -> None:
+    claim = choose([0, 1, 2, 3], free, wanted)
+    assert claim.cores == cores
+    assert claim.note is None if said is None else said in str(claim.note)
+
+
+def test_runs_at_once_hold_different_cores_until_they_end(tmp_path: Path, eight_cores: None) -> None:
+    folder = tmp_path / "locks"
+    with claimed(plan(0, 1, 2), folder) as first:
+        assert first == CoreClaim()
+        with claimed(plan(0, 1, 2), folder) as second, claimed(plan(0, 1, 2), folder) as third:
+            assert second.cores == (5, 2, 6)
+            assert third.cores == () and "hold 6 of the 8 cores" in str(third.note)
+        with claimed(plan(0, 1, 2, 3), folder) as next_one:
+            assert next_one.cores == (5, 2, 6, 3)
+    with claimed(plan(0, 1), folder) as alone:
+        assert alone == CoreClaim()
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path, eight_cores: None) -> None:
+    program = (
+        "import fcntl, os, sys, time; from pathlib import Path; from saman.launcher.plan import core_claims\n"
+        "core_claims._claim(Path(sys.argv[1]), [0, 4], 2, held := {}); print(len(held), flush=True); time.sleep(60)"
+    )
+    folder = tmp_path / "locks"
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "2\n"
+        with claimed(plan(0), folder) as claim:
+            assert claim.cores == (1,)
+        other.kill()
+    with claimed(plan(0), folder) as claim:
+        assert claim == CoreClaim()
+
+
+def test_a_folder_that_cannot_be_used_keeps_nobody_from_running(tmp_path: Path, eight_cores: None) -> None:
+    (tmp_path / "file").touch()
+    with claimed(plan(0), tmp_path / "file" / "locks") as claim:
+        assert claim == CoreClaim()
+
+
+def test_a_rank_counts_its_cores_within_those_that_its_run_keeps_to() -> None:
+    allowed = (0, 4, 1, 5, 2, 6, 3, 7)
+    kept = kept_cores(allowed, "5,2,6")
+    assert [chosen_cores(kept, (index,)) for index in range(3)] == [(5,), (2,), (6,)]
+    assert kept_cores(allowed, None) == kept_cores(allowed, "") == kept_cores(allowed, "9") == allowed

@@ -1,0 +1,72 @@
+"""Signatures: refused without one where the policy asks, and with one that does not fit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from registry_kit import published
+
+from saman.configs.errors import UserError
+from saman.registry.lifecycle.changes import history, promote, sign
+from saman.registry.lifecycle.verify import verify
+
+pytestmark = pytest.mark.usefixtures("foreign")
+
+
+def _key(folder: Path, name: str) -> tuple[Path, Path]:
+    """A private and a public key as openssl makes them."""
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
+    subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", private], check=True)
+    subprocess.run(["openssl", "ec", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+    return private, public
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    published(tmp_path)
+    _, public = _key(tmp_path, "ours")
+    (tmp_path / "models" / "policy.yaml").write_text(f"signature: required\npublic_key: {public}\n")
+    return tmp_path / "models"
+
+
+def test_an_unsigned_version_is_refused_where_the_policy_asks_for_a_signature(models: Path) -> None:
+    assert "asks for a signature" in verify(models)[0].problem
+    with pytest.raises(UserError, match="asks for a signature"):
+        promote(models, "digits:1")
+
+
+def test_a_signed_version_is_taken_and_the_log_tells_who_signed(models: Path) -> None:
+    sign(models, "digits:1", models.parent / "ours.pem", who="ada@x")
+    assert verify(models) == []
+    promote(models, "digits:1")
+    signed = history(models, "digits")[-2]
+    assert (signed.action, signed.who) == ("sign", "ada@x")
+
+
+def test_a_signature_of_another_key_does_not_fit(models: Path) -> None:
+    private, _ = _key(models.parent, "theirs")
+    sign(models, "digits:1", private)
+    assert "does not fit" in verify(models)[0].problem
+    with pytest.raises(UserError, match="does not fit"):
+        promote(models, "digits:1")
+
+
+def test_a_signature_does_not_fit_a_manifest_that_was_changed(models: Path) -> None:
+    sign(models, "digits:1", models.parent / "ours.pem")
+    file = models / "digits" / "1" / "assets.extra" / "saman.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "why": "better"}))
+    assert any("does not fit" in one.problem for one in verify(models))
+
+
+def test_a_damaged_version_is_not_signed_and_a_bad_key_is_named(models: Path) -> None:
+    with pytest.raises(UserError, match="no such key file"):
+        sign(models, "digits:1", models / "none.pem")
+    (models.parent / "bad.pem").write_text("nothing")
+    with pytest.raises(UserError, match="cannot sign"):
+        sign(models, "digits:1", models.parent / "bad.pem")
+    (models / "digits" / "1" / "saved_model.pb").write_bytes(b"x")
+    with pytest.raises(UserError, match="damaged"):
+        sign(models, "digits:1", models.parent / "ours.pem")

@@ -1,0 +1,83 @@
+"""Ranks see the same examples in the same micro-batches whatever their number, and each example once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saman.configs.errors import UserError
+
+tf = pytest.importorskip("tensorflow")
+
+from saman.trainers.data.feed import Feed, Slice, count  # noqa: E402
+
+pytestmark = pytest.mark.tensorflow
+EXAMPLES, BATCH = 41, 12
+
+
+def feed(epoch: int = 0, shuffle: bool = True, map: Any = None, maps_batches: bool = False) -> Feed:
+    dataset = tf.data.Dataset.from_tensor_slices((np.arange(EXAMPLES), np.arange(EXAMPLES) * 2))
+    return Feed(dataset, EXAMPLES, BATCH, 5, epoch, shuffle, map, maps_batches, "here")
+
+
+def micro_batches(size: int, per_rank: int, one: Feed, skip: int = 0) -> list[list[list[int]]]:
+    """[step][global micro-batch] → examples, as so many ranks cut them."""
+    found: list[list[list[int]]] = [[[] for _ in range(size * per_rank)] for _ in range(one.steps - skip)]
+    for rank in range(size):
+        for step, (inputs, labels) in enumerate(one.batches(Slice(rank, size), skip)):
+            assert (np.asarray(labels) == 2 * np.asarray(inputs)).all()
+            for index in range(per_rank):
+                found[step][rank + size * index] = np.asarray(inputs)[index::per_rank].tolist()
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 6])
+def test_any_number_of_ranks_cuts_the_same_micro_batches(size: int) -> None:
+    assert micro_batches(size, 12 // size, feed()) == micro_batches(1, 12, feed())
+
+
+def test_an_epoch_holds_each_example_once_and_a_short_last_batch_is_spread_evenly() -> None:
+    steps = micro_batches(4, 1, feed())
+    assert sorted(sum((part for step in steps for part in step), [])) == list(range(EXAMPLES))
+    assert [len(part) for part in steps[-1]] == [2, 1, 1, 1]
+    assert [len(part) for part in micro_batches(12, 1, feed())[-1]] == [1] * 5 + [0] * 7
+
+
+def test_the_order_depends_on_the_epoch_and_going_on_in_the_middle_keeps_it() -> None:
+    assert micro_batches(1, 1, feed(0)) != micro_batches(1, 1, feed(1))
+    assert micro_batches(2, 1, feed(1), skip=2) == micro_batches(2, 1, feed(1))[2:]
+    assert micro_batches(1, 1, feed(shuffle=False))[0][0] == list(range(BATCH))
+
+
+@pytest.mark.parametrize("maps_batches", [False, True])
+def test_an_example_gets_the_same_seed_on_whatever_rank_it_lands(maps_batches: bool) -> None:
+    def noisy(value: Any, label: Any, seed: Any) -> Any:
+        drawn = tf.cast(tf.reduce_sum(seed, -1), tf.int64)
+        return value + 0 * drawn, tf.stack([tf.cast(label, tf.int64), drawn], -1)
+
+    def seeds(size: int, epoch: int) -> dict[int, int]:
+        one = feed(epoch, map=noisy, maps_batches=maps_batches)
+        parts = [batch for rank in range(size) for batch in one.batches(Slice(rank, size), skip=1)]
+        labels = np.concatenate([np.asarray(part[1]) for part in parts])
+        return {int(label): int(seed) for label, seed in labels}
+
+    assert seeds(1, 0) == seeds(3, 0)
+    assert seeds(1, 0) != seeds(1, 1)
+    assert len(set(seeds(1, 0).values())) == EXAMPLES - BATCH
+
+
+def test_lengths_are_known_or_counted_and_endless_data_are_refused() -> None:
+    numbers = tf.data.Dataset.range(7)
+    assert count(numbers, "x") == (7, False)
+    assert count(numbers.filter(lambda one: one > 2), "x") == (4, True)
+    for wrong, problem in [(numbers.repeat(), "endless"), (numbers.take(0), "empty"), ([1], "not a tf.data")]:
+        with pytest.raises(UserError, match=problem):
+            count(wrong, "x")
+
+
+def test_examples_that_are_no_pairs_are_refused() -> None:
+    single = Feed(tf.data.Dataset.range(7), 7, 2, 0, 0, True, None, False, "data.source: train")
+    with pytest.raises(UserError, match="pairs"):
+        single.batched(Slice(0, 1))

@@ -1,0 +1,150 @@
+"""Shipped data are what they claim to be, shipped models build and say what does not suit them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saman.configs.errors import UserError
+from saman.configs.schemas.experiment import Data, Model
+from saman.trainers import Context, Splits
+
+pytest.importorskip("tensorflow")
+
+from saman.trainers import models
+from saman.trainers.data import sources
+from saman.trainers.data.sources import idx
+from saman.trainers.keras_compat import keras
+
+pytestmark = pytest.mark.tensorflow
+CONTEXT = Context(seed=7, epoch=0, rank=0, size=1)
+
+
+def load(source: str, fraction: float = 0.2, **args: Any) -> Splits:
+    return sources.load(Data(source=source, validation_fraction=fraction, args=args), CONTEXT)
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    return struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+
+
+def fashion(folder: Path, count: int = 20, compress: bool = True) -> Path:
+    rng = np.random.default_rng(0)
+    parts = {
+        "train-images-idx3-ubyte": rng.integers(0, 256, (count, 28, 28), "uint8"),
+        "train-labels-idx1-ubyte": rng.integers(0, 10, count, "uint8"),
+    }
+    for name, values in parts.items():
+        data = idx_bytes(values)
+        (folder / (f"{name}.gz" if compress else name)).write_bytes(gzip.compress(data) if compress else data)
+    return folder
+
+
+def test_digits_are_scikit_learns_and_the_validation_part_depends_on_the_seed_alone() -> None:
+    splits = load("digits")
+    assert splits.identity is not None and splits.identity["examples"] == 1797
+    assert (len(splits.train), len(splits.validation)) == (1438, 359)
+    assert splits.map is not None and splits.validation_map is not None and splits.normalize is not None
+    train, held_out = splits.map(np.arange(1438))[0].numpy(), splits.validation_map(np.arange(359))[0].numpy()
+    assert train.dtype == np.uint8 and train.max() == 16 and splits.normalize(train).numpy().max() == 1.0
+    rows = {one.tobytes() for one in train}
+    assert sum(one.tobytes() in rows for one in held_out) == 0
+    assert load("digits").identity == splits.identity
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_idx_files_load_plain_and_gzipped(tmp_path: Path, compress: bool) -> None:
+    splits = load("fashion_mnist", 0.25, folder=str(fashion(tmp_path, compress=compress)))
+    assert (len(splits.train), len(splits.validation)) == (15, 5)
+    assert splits.identity is not None and splits.identity["official"] is False
+    assert set(splits.identity["files"]) == {path.name for path in tmp_path.iterdir()}
+
+
+def test_damaged_idx_files_are_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    fashion(tmp_path)
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = file.read_bytes()
+    for content, problem in [
+        (whole[:-20], "damaged gzip"),
+        (whole[:200] + bytes([whole[200] ^ 255]) + whole[201:], "damaged gzip"),
+        (gzip.compress(gzip.decompress(whole)[:-1]), "there are 15695"),
+        (gzip.compress(b"PNG"), "no IDX file"),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=problem):
+            idx.read(file)
+    file.unlink()
+    with pytest.raises(UserError, match="train-images-idx3-ubyte is missing"):
+        load("fashion_mnist", folder=str(tmp_path), fraction=0.2)
+
+
+@pytest.mark.data
+def test_real_fashion_mnist_images_load() -> None:
+    splits = load("fashion_mnist", 0.1, folder=os.environ["SAMAN_FASHION_MNIST"])
+    assert (len(splits.train), len(splits.validation)) == (630, 70)
+
+
+def test_synthetic_examples_repeat_beyond_what_memory_should_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    from saman.trainers.data.sources import synthetic
+
+    monkeypatch.setattr(synthetic, "LARGEST_BYTES", 40 * 12)
+    splits = load("synthetic", 0.1, shape=[2, 2, 3], classes=4, examples=100)
+    assert len(splits.train) == 96 and splits.map is not None
+    first, again = (splits.map(np.array([at]))[0].numpy() for at in (3, 39))
+    assert (first == again).all()
+    tokens = load("synthetic", 0.5, shape=[6], classes=3, examples=20, vocabulary=11)
+    assert tokens.map is not None and tokens.map(np.arange(10))[0].numpy().max() < 11
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "args"),
+    [
+        ("mlp", (8, 8), {"dropout": 0.1}),
+        ("cnn", (8, 8), {"batch_norm": True}),
+        ("cnn", (9, 9, 3), {"dropout": 0.5}),
+        ("transformer", (12,), {"dropout": 0.1}),
+        ("mobilenet_v2", (32, 32, 3), {"classes": 10}),
+        ("resnet50", (32, 32, 3), {"classes": 10}),
+    ],
+)
+def test_every_shipped_kind_of_model_gives_probabilities(build: str, shape: tuple[int, ...], args: Any) -> None:
+    model = models.build(Model(build=build, args=args), shape)
+    outputs = np.asarray(model(np.zeros((2, *shape), "int32" if build == "transformer" else "float32")))
+    assert outputs.shape == (2, 10) and outputs.sum(-1) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"), [("cnn", (8,)), ("transformer", (8, 8)), ("resnet50", (8, 8, 3)), ("mlp", {"a": (3,)})]
+)
+def test_a_shape_that_does_not_suit_a_model_is_said(build: str, shape: Any) -> None:
+    with pytest.raises(UserError, match=r"model\.build: .*" + build):
+        models.build(Model(build=build), shape)
+
+
+def test_a_users_function_is_called_with_what_it_takes_and_mistakes_are_named() -> None:
+    assert models.build(Model(build="training_cases:convolutional"), (6, 6, 1)).count_params() > 0
+    for name, problem in [("missing:f", "no module"), ("training_cases:nothing", "no function 'nothing'")]:
+        with pytest.raises(UserError, match=problem):
+            models.build(Model(build=name), (3,))
+    with pytest.raises(UserError, match="cannot be called with"):
+        models.build(Model(build="training_cases:two_inputs", args={"width": 3}), (3,))
+    with pytest.raises(UserError, match="returned Model|returned Functional"):
+        sources.load(Data(source="training_cases:wrong"), CONTEXT)
+
+
+def test_the_interface_imports_no_tensorflow() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, saman.trainers; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_keras_runs_on_tensorflow() -> None:
+    assert keras.backend.backend() == "tensorflow"

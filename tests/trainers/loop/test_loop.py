@@ -1,0 +1,183 @@
+"""What a whole run does: ends, stops, resumes, exports, says what went wrong. One rank, in this process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rank_starts import HERE, SOURCE, distance, final, make_run, start
+
+from saman.configs.schemas.experiment import Experiment
+from saman.runs import checkpoints
+from saman.runs.events import State
+from saman.runs.folder import RunFolder
+
+pytest.importorskip("tensorflow")
+
+from saman.trainers.strategies.single import Single
+from saman.trainers.worker import train_on
+
+pytestmark = pytest.mark.tensorflow
+
+
+class Beats:
+    """Keeps the phases that the loop was in, in order."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
+        if [phase] != self.phases[-1:]:
+            self.phases.append(phase)
+
+
+def experiment(**train: Any) -> Experiment:
+    values: dict[str, Any] = {
+        "name": "loop",
+        "model": {"build": "mlp", "args": {"classes": 4, "hidden": [8]}},
+        "data": {"source": "training_cases:images"},
+        "train": {
+            "strategy": "single",
+            "global_batch_size": 24,
+            "epochs": 3,
+            "learning_rate": 0.1,
+            "telemetry_window_steps": 3,
+            **train,
+        },
+    }
+    return Experiment.model_validate(values)
+
+
+def run(folder: Path, exported: bool = False, beats: Beats | None = None, **train: Any) -> tuple[RunFolder, Any]:
+    made = make_run(folder, experiment(**train))
+    loop, _ = train_on(Single(), made, made.experiment(), 1, beats or Beats(), exported)
+    return made, loop
+
+
+def epochs(made: RunFolder) -> list[dict[str, Any]]:
+    return [dict(event.facts) for event in made.events() if event.kind == "epoch"]
+
+
+def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the_same(tmp_path: Path) -> None:
+    beats = Beats()
+    made, loop = run(tmp_path, True, beats, optimizer={"name": "sgd", "momentum": 0.9})
+    assert beats.phases == ["compile", *3 * ["train", "validate", "checkpoint"], "export"]  # compiles once
+    found = epochs(made)
+    assert [one["step"] for one in found] == [7, 14, 21]
+    assert found[-1]["metrics"]["loss"] < found[0]["metrics"]["loss"]
+    assert loop.step._train.experimental_get_tracing_count() == 1  # the short last batch traces nothing anew
+    windows, dropped, _ = made.windows(0)
+    assert [one.steps for one in windows] == [1, 3, 3, 3, 3, 1, 3, 3, 1] and dropped == 0
+    assert sum(one.samples for one in windows) == 3 * 149 and [one.compiled for one in windows].count(True) == 1
+    assert [one.step for one in checkpoints.find(made.checkpoints)] == [21, 14, 7]
+    about = json.loads((made.export / "export.json").read_text())
+    assert about["checked"] and max(about["max_difference"].values()) <= 1e-6
+    assert about["signature"]["inputs"] == {"inputs": {"dtype": "float32", "shape": [None, 6, 6, 1]}}
+    assert about["metrics"] == loop.position.metrics
+    assert about["statistics"]["labels"]["counts"].keys() == {"0", "1", "2", "3"}
+    with np.load(made.export / "validation.npz") as sample:
+        assert sample["inputs"].shape == (29, 6, 6, 1) and len(sample["training_ids"]) == 149
+        assert not set(sample["ids"]) & set(sample["training_ids"])
+    notices = [str(event.facts["text"]) for event in made.events() if event.kind == "notice"]
+    assert any("no map" in text for text in notices)
+
+
+def test_an_early_stop_ends_with_the_best_weights_and_metrics(tmp_path: Path) -> None:
+    stop = {"metric": "val_loss", "patience": 2, "min_delta": 10.0}
+    made, loop = run(tmp_path, epochs=9, early_stop=stop, checkpoint={"keep": 1})
+    found = epochs(made)
+    assert len(found) == 3  # the first is the best; nothing improves by ten
+    assert loop.position.metrics == found[0]["metrics"]
+    assert [one.step for one in checkpoints.find(made.checkpoints)] == [21, 7]
+    best = checkpoints.Checkpoint(made.checkpoints / "step-00000007").read()[1]
+    weights = {name: value for name, value in loop.step.state().items() if name.startswith("weight/")}
+    assert distance(weights, {name: best[name] for name in weights}) == 0.0
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch_with_metrics(tmp_path: Path) -> None:
+    made, loop = run(tmp_path, max_steps=9)
+    assert (loop.position.step, loop.finished) == (9, True) and "val_loss" in epochs(made)[-1]["metrics"]
+
+
+def test_a_resumed_run_that_had_finished_takes_no_step(tmp_path: Path) -> None:
+    made, _ = run(tmp_path)
+    before = final(made)
+    loop, finished = train_on(Single(), made, made.experiment(), 2, Beats(), exported=False)
+    assert finished and loop.position.step == 21 and distance(final(made), before) == 0.0
+    assert len(epochs(made)) == 3
+
+
+def test_half_precision_trains_and_its_loss_scale_is_kept(tmp_path: Path) -> None:
+    made, loop = run(tmp_path, True, precision="mixed_float16", micro_batches=3)
+    _, full = run(tmp_path, precision="float32")
+    assert loop.position.metrics["val_loss"] == pytest.approx(full.position.metrics["val_loss"], rel=0.02)
+    assert final(made)["loss_scale/value"] > 0
+
+
+def test_a_run_is_repeated_by_its_own_experiment_file(tmp_path: Path) -> None:
+    first, _ = run(tmp_path, optimizer="adam")
+    again = make_run(tmp_path, first.experiment())
+    train_on(Single(), again, again.experiment(), 1, Beats(), exported=False)
+    assert distance(final(again), final(first)) == 0.0
+
+
+def test_a_regression_has_no_accuracy(tmp_path: Path) -> None:
+    values = experiment(loss="mean_squared_error").resolved()
+    values["data"]["source"] = "training_cases:targets"
+    made = make_run(tmp_path, Experiment.model_validate(values))
+    loop, _ = train_on(Single(), made, made.experiment(), 1, Beats(), exported=False)
+    assert loop.position.metrics.keys() == {"loss", "val_loss"}
+
+
+def test_measuring_the_exchange_leaves_no_trace(tmp_path: Path) -> None:
+    from saman.trainers import assembly, keras_compat
+    from saman.trainers.loop import calibrate
+
+    what = experiment(optimizer="adam")
+    keras_compat.begin(3, "float32")
+    prepared = assembly.prepare(what, Single())
+    step = assembly.build_step(what, Single(), prepared)
+    before = step.state()
+    batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
+    exchange = calibrate.measure(step, Single(), batches, 3)  # type: ignore[arg-type]
+    assert exchange.steps == 3 and 0 <= exchange.exposed_seconds < exchange.step_seconds
+    assert distance(step.state(), before) == 0.0
+
+
+@pytest.mark.slow
+def test_mistakes_that_only_a_rank_can_find_are_events_and_exit_codes(tmp_path: Path) -> None:
+    wrong = experiment().resolved()
+    wrong["model"] = {"build": "cnn", "args": {}}
+    wrong["data"] = {"source": "training_cases:sequences", "args": {}}
+    made = make_run(tmp_path, Experiment.model_validate(wrong))
+    done = start(1, "-m", "saman.trainers.worker", str(made.path))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    [failed] = [event.facts for event in made.events() if event.kind == "rank_failed"]
+    assert failed["failure"] == "user_error" and "cnn cannot be built for inputs of shape (5,)" in failed["message"]
+
+    broken = experiment().resolved()
+    broken["data"] = {"source": "training_cases:broken", "args": {}}
+    made = make_run(tmp_path, Experiment.model_validate(broken))
+    done = start(1, "-m", "saman.trainers.worker", str(made.path))
+    assert done.returncode == 1 and "Traceback" in done.stderr
+    [failed] = [event.facts for event in made.events() if event.kind == "rank_failed"]
+    assert (failed["failure"], failed["message"]) == ("error", "ZeroDivisionError: division by zero")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["single", pytest.param("horovod", marks=pytest.mark.ranks)])
+def test_a_worker_started_by_hand_keeps_the_books_itself(tmp_path: Path, strategy: str) -> None:
+    made = make_run(tmp_path, experiment(epochs=1, strategy=strategy))
+    command = [sys.executable, "-m", "saman.trainers.worker", str(made.path)]
+    environ = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environ, cwd=HERE, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert made.state is State.COMPLETED and [one.number for one in made.attempts()] == [1]
+    summary = made.summary()
+    assert summary is not None and summary["metrics"]["val_loss"] > 0
+    assert (made.export / "saved_model" / "saved_model.pb").is_file()

@@ -1,0 +1,134 @@
+"""Gradients of a step: stages that pass messages to each other sum the same ones as the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saman.configs.errors import UserError
+
+pytest.importorskip("tensorflow")
+
+from pipeline_cases import long_skips
+
+from saman.trainers import keras_compat
+from saman.trainers.data.feed import Slice
+from saman.trainers.keras_compat import keras, tf
+from saman.trainers.loop.loss_scale import LossScale
+from saman.trainers.loop.step import random_seed
+from saman.trainers.models.cnn import build as cnn
+from saman.trainers.models.mlp import build as mlp
+from saman.trainers.models.transformer import build as transformer
+from saman.trainers.pipeline.build import refuse_what_is_random
+from saman.trainers.pipeline.graph import graph_of
+from saman.trainers.pipeline.runner import How, Runner
+from saman.trainers.pipeline.stage import Stage
+from saman.trainers.pipeline.transport import Mailbox, ThreadTransport
+from saman.trainers.program.objective import Objective
+from saman.trainers.program.program import Program
+
+pytestmark = pytest.mark.tensorflow
+SEED, STEP, EXAMPLES, MICRO_BATCHES = 5, 3, 10, 4  # micro-batches of 3, 3, 2 and 2 examples
+OBJECTIVE = Objective("sparse_categorical_crossentropy")
+MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "mlp": (lambda: mlp((6, 6, 1), 4, [8, 6, 5], 0.2), (6, 6, 1)),
+    "cnn": (lambda: cnn((6, 6, 1), 4, [3, 4], 5, True, 0.2), (6, 6, 1)),
+    "transformer": (lambda: transformer((7,), 4, 20, 8, 2, 2, 0.2), (7,)),
+    "long skips": (lambda: long_skips((6, 6, 1)), (6, 6, 1)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _double_precision() -> Any:
+    keras_compat.begin(11, "float64")
+    yield
+    keras_compat.begin(0, "float32")
+
+
+def batch(shape: tuple[int, ...]) -> tuple[Any, Any]:
+    drawn = np.random.default_rng(3)
+    tokens = len(shape) == 1
+    inputs = drawn.integers(1, 20, (EXAMPLES, *shape)).astype("int32") if tokens else drawn.random((EXAMPLES, *shape))
+    return tf.constant(inputs), tf.constant(drawn.integers(0, 4, EXAMPLES))
+
+
+def program(model: Any, examples: tuple[Any, Any]) -> Program:
+    spec = tuple(tf.TensorSpec([None, *one.shape[1:]], one.dtype) for one in examples)
+    return Program(model, keras.optimizers.SGD(), OBJECTIVE, None, (spec[0], spec[1]), None, None, SEED)
+
+
+def of_the_whole(model: Any, inputs: Any, labels: Any) -> list[Any]:
+    """Sums over the examples, micro-batch by micro-batch."""
+    watched = [keras_compat.tensor_of(one) for one in model.trainable_variables]
+
+    @tf.function(autograph=False)
+    def gradients(number: Any, inputs: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            sources = range(len(keras_compat.random_sources(model)))
+            seeds = [random_seed(SEED, tf.constant(STEP), number, source) for source in sources]
+            passed = keras_compat.forward(model, inputs, seeds)
+            added = tf.add_n([tf.reduce_sum(one) for one in passed.losses]) if passed.losses else 0.0
+            loss = tf.reduce_sum(OBJECTIVE.losses(labels, passed.outputs)) + added * int(labels.shape[0])
+        found = tape.gradient(loss, watched, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(one) for one in found]
+
+    parts = range(MICRO_BATCHES)
+    each = [gradients(tf.constant(n), inputs[n::MICRO_BATCHES], labels[n::MICRO_BATCHES]) for n in parts]
+    return [tf.add_n(column) for column in zip(*each, strict=True)]
+
+
+def of_stages(model: Any, how: How, examples: tuple[Any, Any]) -> dict[int, Any]:
+    """Each variable's, by its identity; stages are threads."""
+    graph = graph_of(model)
+    allowed = [cut for cut in range(1, len(graph.steps)) if cut not in graph.uncuttable()]
+    cuts = [allowed[len(allowed) * stage // how.stages] for stage in range(1, how.stages)]
+    edges = [0, *cuts, len(graph.steps)]
+    sources = {id(one): number for number, one in enumerate(keras_compat.random_sources(model))}
+    boxes = [Mailbox() for _ in range(how.stages)]
+    runners = []
+    for index in range(how.stages):
+        stage = Stage(graph, edges[index], edges[index + 1], f"stage_{index}")
+        drawn = [sources[id(one)] for one in keras_compat.random_sources(stage)]
+        scale = LossScale("float64")
+        runners.append(Runner(program(stage, examples), graph, index, how, ThreadTransport(index, boxes), drawn, scale))
+    with ThreadPoolExecutor(how.stages) as threads:
+        sums = list(threads.map(lambda runner: runner.step(STEP, Slice(0, 1), examples), runners))
+    return {
+        id(variable): gradient
+        for runner, one in zip(runners, sums, strict=True)
+        for variable, gradient in zip(runner.variables, one.gradients, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    "how", [How(2, MICRO_BATCHES), How(2, MICRO_BATCHES, "gpipe"), How(2, MICRO_BATCHES, recompute=True)]
+)
+@pytest.mark.parametrize("name", MODELS)
+def test_stages_sum_the_gradients_of_the_whole_model(name: str, how: How) -> None:
+    build, shape = MODELS[name]
+    model, examples = build(), batch(shape)
+    expected = of_the_whole(model, *examples)
+    found = of_stages(model, how, examples)
+    for variable, gradient in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(
+            found[id(variable)], gradient, rtol=1e-10, atol=1e-12, err_msg=keras_compat.name_of(variable)
+        )
+
+
+class Noise(keras.layers.Layer):  # type: ignore[misc]
+    """Draws from TensorFlow's own state."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + tf.random.normal(tf.shape(inputs), dtype=inputs.dtype)
+
+
+def test_a_layer_whose_random_numbers_cannot_be_seeded_is_refused_by_name() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), Noise(name="hiss"), keras.layers.Dense(2)])
+    with pytest.raises(UserError, match="'hiss' .Noise. draws random numbers"):
+        refuse_what_is_random(graph_of(model))
+    seeded = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.GaussianNoise(0.1)])
+    refuse_what_is_random(graph_of(seeded))

@@ -1,0 +1,98 @@
+"""The contract: every strategy and every rank count takes the same optimiser steps, and a resumed run does too."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from rank_starts import copied, distance, experiment, final, make_run, train
+from training_cases import CASES
+
+from saman.runs import checkpoints
+from saman.runs.folder import RunFolder
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+
+LIMITS = {"float32": 1e-4, "float64": 1e-10}
+STEPS = 21  # three epochs of seven
+KERAS_2 = version("keras").startswith("2.")
+# strategy, ranks, devices per process; with Keras 2, one of each strategy shows what differs
+LAYOUTS = [
+    ("horovod", 2, 1),
+    ("horovod", 3, 1),
+    ("horovod", 4, 1),
+    ("mirrored", 2, 2),
+    ("multi_worker", 2, 1),
+    ("multi_worker", 4, 2),
+]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """Each case on a single rank, and one that was asked to stop in its first epoch."""
+    folder = tmp_path_factory.mktemp("single")
+    runs = {name: make_run(folder, experiment(case, "single", 1)) for name, case in CASES.items()}
+    stopped = make_run(folder, experiment(CASES["every_layer"], "single", 1, telemetry_window_steps=3))
+    stopped.request_stop("test", "test")
+    train(1, *runs.values(), stopped)
+    return {**runs, "stopped": stopped}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("strategy", "ranks", "devices"), LAYOUTS if not KERAS_2 else [LAYOUTS[at] for at in (1, 3, 5)]
+)
+def test_every_strategy_takes_the_same_steps_as_one_rank(
+    strategy: str, ranks: int, devices: int, reference: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    runs = {
+        name: make_run(tmp_path, experiment(case, strategy, ranks, devices), export=name == "every_layer")
+        for name, case in CASES.items()
+    }
+    resumed = copied(reference["stopped"], tmp_path, experiment(CASES["every_layer"], strategy, ranks, devices))
+    train(ranks // devices, *runs.values(), resumed)
+    for name, run in runs.items():
+        limit = LIMITS[str(run.experiment().train.precision)]
+        assert distance(final(run), final(reference[name])) <= limit, name
+        assert _metrics(run) == pytest.approx(_metrics(reference[name]), rel=1e-4), name
+    assert (runs["every_layer"].export / "export.json").is_file()
+    _went_on(resumed, reference["every_layer"])
+
+
+def test_a_stop_in_the_middle_of_an_epoch_leaves_a_checkpoint_there(reference: dict[str, RunFolder]) -> None:
+    [left] = checkpoints.find(reference["stopped"].checkpoints)
+    position, _, _ = left.read()
+    assert (position.step, position.epoch, position.batch) == (1, 0, 1)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    reference: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    case = CASES["every_layer"]
+    whole = make_run(tmp_path, experiment(case, "single", 1, checkpoint={"every_steps": 4, "keep": 9}, max_steps=10))
+    train(1, whole)
+    found = [one.step for one in checkpoints.find(whole.checkpoints)]
+    assert found == [10, 8, 7, 4]
+    damaged = copied(whole, tmp_path, experiment(case, "single", 1))
+    part = damaged.checkpoints / "step-00000010" / "part-00000.npz"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    (damaged.checkpoints / "step-00000008" / "checkpoint.json").write_text('{"schema": 1, "posi')
+    train(1, damaged)
+    problems = [event.facts["path"] for event in damaged.events() if event.kind == "damaged_checkpoint"]
+    assert problems == ["step-00000010", "step-00000008"]
+    _went_on(damaged, reference["every_layer"], at=7)
+
+
+def _went_on(run: RunFolder, reference: RunFolder, at: int = 1) -> None:
+    [resumed] = [event for event in run.events() if event.kind == "resumed"]
+    assert resumed.facts["step"] == at
+    assert distance(final(run), final(reference)) <= 1e-10
+    assert _metrics(run) == pytest.approx(_metrics(reference), rel=1e-9)
+
+
+def _metrics(run: RunFolder) -> dict[str, float]:
+    [last] = [event.facts for event in run.events() if event.kind == "epoch" and event.facts["step"] == STEPS]
+    return dict(last["metrics"])

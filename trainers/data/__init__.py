@@ -1,0 +1,1 @@
+"""Data sources, the order of examples, and what each rank reads."""

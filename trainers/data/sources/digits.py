@@ -1,0 +1,25 @@
+"""scikit-learn's 1,797 real handwritten digits of 8×8 pixels with values 0…16; needs no network."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from saman.configs.errors import EnvironmentLack
+from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.sources.arrays import scaled, splits
+
+
+@cache
+def _load(seed: int, validation_fraction: float) -> Splits:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise EnvironmentLack("the digits come with scikit-learn, which is missing", remedy="saman setup") from error
+    digits = load_digits()
+    inputs, labels = digits.images.astype("uint8"), digits.target.astype("int32")
+    return splits(inputs, labels, validation_fraction, seed, scaled(16.0), name="digits")
+
+
+def load(context: Context, validation_fraction: float) -> Splits:
+    """uint8[8, 8] images and int32 labels."""
+    return _load(context.seed, validation_fraction)

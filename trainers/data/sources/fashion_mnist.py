@@ -1,0 +1,81 @@
+"""Fashion-MNIST (Xiao et al., 2017): IDX files from a folder, else downloaded through Keras' loader."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from saman.configs.errors import EnvironmentLack, UserError
+from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.sources import idx
+from saman.trainers.data.sources.arrays import scaled, splits
+from saman.trainers.keras_compat import keras
+
+# The gzipped originals, by the MD5 that their authors publish.
+OFFICIAL = {
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+CLASSES = 10
+
+
+def load(context: Context, validation_fraction: float, folder: str | None = None) -> Splits:
+    """uint8[28, 28] images and int32 labels of the training files; validation is split off from them."""
+    return _load(context.seed, validation_fraction, folder)
+
+
+@cache
+def _load(seed: int, validation_fraction: float, folder: str | None) -> Splits:
+    here = _downloaded() if folder is None else Path(folder).expanduser()
+    images, labels = (_file(here, name) for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"))
+    read = [idx.read(images), idx.read(labels)]
+    pixels, classes = read[0].values, read[1].values
+    if pixels.ndim != 3 or classes.shape != pixels.shape[:1] or classes.max(initial=0) >= CLASSES:
+        problem = f"images of shape {pixels.shape} and labels of shape {classes.shape} do not belong together"
+        raise UserError(problem, where=str(here), remedy="the four files of Fashion-MNIST")
+    official = [one.md5 for one in read] == list(OFFICIAL.values())[:2]
+    if folder is None and not official:
+        raise UserError("the downloaded files are not the published ones", where=str(here), remedy="delete them")
+    files = {path.name: one.sha256 for path, one in zip((images, labels), read, strict=True)}
+    return splits(
+        pixels.astype("uint8"),
+        classes.astype("int32"),
+        validation_fraction,
+        seed,
+        scaled(255.0),
+        name="fashion_mnist",
+        files=files,
+        official=official,
+    )
+
+
+def _file(folder: Path, name: str) -> Path:
+    for candidate in (folder / f"{name}.gz", folder / name):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{name} is missing", where=str(folder), remedy=f"{name}.gz or {name} in data.args.folder")
+
+
+def _downloaded() -> Path:
+    folder = Path.home() / ".keras" / "datasets" / "fashion-mnist"
+    with _alone(folder):
+        try:
+            keras.datasets.fashion_mnist.load_data()
+        except Exception as error:
+            problem = f"Fashion-MNIST could not be downloaded: {error}"
+            raise EnvironmentLack(problem, remedy="data.args.folder names a folder with its IDX files") from error
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process of this machine at a time: ranks would write over each other's downloads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".saman.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""Writes and checks the trained model and the statistics of its training data."""

@@ -1,0 +1,53 @@
+"""The learning rate as a function of the step alone: scaling with the global batch, warm-up, then a schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from saman.configs.schemas.training import Constant, Cosine, Exponential, LearningRate, Piecewise
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of one run, whose epochs have ``steps_per_epoch`` steps and which takes ``steps`` in all."""
+
+    spec: LearningRate
+    global_batch_size: int
+    steps_per_epoch: int
+    steps: int
+
+    @property
+    def peak(self) -> float:
+        """The rate after warm-up: ``base`` scaled with the global batch.
+
+        Linear scaling is Goyal et al. (2017), section 2.1; the square root keeps the variance of the update
+        (Krizhevsky 2014, section 5).
+        """
+        ratio = self.global_batch_size / (self.spec.base_batch_size or self.global_batch_size)
+        return self.spec.base * {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[self.spec.scale]
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which the rate grows linearly up to its peak."""
+        return round(self.spec.warmup_epochs * self.steps_per_epoch)
+
+    def __call__(self, step: int) -> float:
+        """The rate of a step; 0 is the first of the run."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        return self.peak * self._factor(step)
+
+    def _factor(self, step: int) -> float:
+        schedule, epochs = self.spec.schedule, step / self.steps_per_epoch
+        match schedule:
+            case Constant():
+                return 1.0
+            case Cosine():  # Loshchilov and Hutter (2017), equation 5, without restarts
+                done = (step - self.warmup_steps) / max(1, self.steps - 1 - self.warmup_steps)
+                cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
+                return schedule.final_fraction + (1 - schedule.final_fraction) * cosine
+            case Piecewise():
+                return schedule.factor ** sum(epochs >= at for at in schedule.at_epochs)
+            case Exponential():
+                return schedule.factor**epochs

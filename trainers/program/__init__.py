@@ -1,0 +1,1 @@
+"""What is trained: model, loss and optimiser."""
