@@ -11,6 +11,7 @@ from saman.configs.errors import UserError
 from saman.runs.checkpoints import newest_sound
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.throughput import samples_per_second
+from saman.runs.telemetry.window import read_windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
 
 def _row(run: RunFolder) -> ComparedRun:
     experiment = run.experiment()
-    windows = [window for window in run.windows(0)[0] if not window.compiled]
+    windows = [window for window in read_windows(run, 0)[0] if not window.compiled]
     rates = [samples_per_second(window) for window in windows]
     cuts = quantiles(rates, n=4) if len(rates) > 1 else None
     return ComparedRun(

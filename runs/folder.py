@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import UserError
 from saman.configs.files import append_line, explained, read_json, read_lines, write_json, write_whole
 from saman.runs.events import TRANSITIONS, Event, State, state_of
-from saman.runs.telemetry.window import Window, without_repeats
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -210,21 +209,6 @@ class RunFolder:
         """Every start so far, oldest first."""
         folders = (self.path / "attempts").glob("[0-9]*")
         return sorted((Attempt(folder) for folder in folders if folder.name.isdigit()), key=lambda one: one.number)
-
-    def windows(self, rank: int) -> tuple[list[Window], int, int]:
-        """Telemetry of the process of ``rank`` over all attempts, in the order of steps.
-
-        Also how many lines were dropped as torn or foreign, and how many windows a later attempt repeated.
-        """
-        found: list[Window] = []
-        dropped = 0
-        for attempt in self.attempts():
-            lines, torn = read_lines(attempt.telemetry(rank))
-            windows = [window for line in lines if (window := Window.from_json(line)) is not None]
-            dropped += torn + len(lines) - len(windows)
-            found += windows
-        kept, repeated = without_repeats(found)
-        return kept, dropped, repeated
 
     # ---- the rest ----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from saman.runs.events import Event, State
 from saman.runs.folder import RunFolder
+from saman.runs.telemetry.window import read_windows
 
 _FILES = ("experiment.yaml", "script.yaml", "summary.json", "export/export.json")
 _FIGURES = (".svg", ".png", ".html")
@@ -86,7 +87,7 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
                 newest[name, step] = MetricPoint(
                     name, step, event.time, float(value)
                 )  # of a resumed run, the last counts
-    for window in run.windows(0)[0]:
+    for window in read_windows(run, 0)[0]:
         found = {"train_loss": window.loss, "learning_rate": window.learning_rate}
         if window.seconds > 0 and not window.compiled:
             found["samples_per_second_of_chief"] = window.samples / window.seconds

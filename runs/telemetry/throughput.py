@@ -7,7 +7,7 @@ from typing import Any
 
 from saman.runs.events import Event
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.telemetry.window import Window
+from saman.runs.telemetry.window import Window, read_windows
 
 
 def samples_per_second(window: Window) -> float:
@@ -21,7 +21,7 @@ def samples_per_second(window: Window) -> float:
 
 def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, Any]:
     """What ``summary.json`` says of how a run went: throughput, steps, final metrics."""
-    windows, dropped, repeated = run.windows(0)
+    windows, dropped, repeated = read_windows(run, 0)
     steady = [window for window in windows if not window.compiled]
     epochs = [event for event in events if event.kind == "epoch"]
     last = epochs[-1].facts if epochs else {}

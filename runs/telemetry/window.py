@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from saman.configs.files import read_lines
+from saman.runs.folder import RunFolder
+
 SCHEMA = 1
 
 
@@ -70,3 +73,20 @@ def without_repeats(windows: Iterable[Window]) -> tuple[list[Window], int]:
             repeated += 1
         kept.append(window)
     return kept, repeated
+
+
+def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
+    """Read the telemetry of the process of ``rank`` over all attempts, in the order of steps.
+
+    Returns:
+        The windows, the number of torn or foreign lines, and the number of windows that a later attempt repeated.
+    """
+    found: list[Window] = []
+    dropped = 0
+    for attempt in run.attempts():
+        lines, torn = read_lines(attempt.telemetry(rank))
+        windows = [window for line in lines if (window := Window.from_json(line)) is not None]
+        dropped += torn + len(lines) - len(windows)
+        found += windows
+    kept, repeated = without_repeats(found)
+    return kept, dropped, repeated

@@ -11,7 +11,7 @@ from saman.configs.schemas.script import Script
 from saman.runs.events import State
 from saman.runs.find import find_run, find_runs
 from saman.runs.folder import RunFolder
-from saman.runs.telemetry.window import Window
+from saman.runs.telemetry.window import Window, read_windows
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_telemetry_of_a_killed_and_resumed_run_counts_each_step_once(tmp_path, e
         torn.write('{"schema":1,"ra')
     for step in (30, 40):
         append_line(second.telemetry(0), window(step).to_json())
-    windows, dropped, repeated = run.windows(0)
+    windows, dropped, repeated = read_windows(run, 0)
     assert [one.step for one in windows] == [10, 20, 30, 40]
     assert (dropped, repeated) == (1, 1)
 

@@ -16,6 +16,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.runs import checkpoints
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
+from saman.runs.telemetry.window import read_windows
 
 pytest.importorskip("tensorflow")
 
@@ -71,7 +72,7 @@ def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the
     assert [one["step"] for one in found] == [7, 14, 21]
     assert found[-1]["metrics"]["loss"] < found[0]["metrics"]["loss"]
     assert loop.step._train.experimental_get_tracing_count() == 1  # the short last batch traces nothing anew
-    windows, dropped, _ = made.windows(0)
+    windows, dropped, _ = read_windows(made, 0)
     assert [one.steps for one in windows] == [1, 3, 3, 3, 3, 1, 3, 3, 1] and dropped == 0
     assert sum(one.samples for one in windows) == 3 * 149 and [one.compiled for one in windows].count(True) == 1
     assert [one.step for one in checkpoints.find(made.checkpoints)] == [21, 14, 7]
