@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from saman.scaling.analysis.curves import Finding, Group, group_runs
-from saman.scaling.analysis.findings import about_curve, about_outliers, about_runs
-from saman.scaling.analysis.points import CurvePoint, make_point
+from saman.scaling.analysis.curves import Curve, beyond
+from saman.scaling.analysis.findings import Finding
+from saman.scaling.analysis.groups import Group, group_runs
+from saman.scaling.analysis.points import make_point
 from saman.scaling.analysis.results import Run
+from saman.scaling.analysis.review import about_curve, about_outliers, about_runs
 from saman.scaling.models.fitting import FEWEST_POINTS
-from saman.scaling.models.forecast import Calibration, LawChoice, ThroughputForecast, calibrate, choose, predict
+from saman.scaling.models.forecast import Calibration, calibrate, choose, predict
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.models.published import read_tracks
 from saman.scaling.statistics.bootstrap import ratio_estimate
@@ -19,22 +21,6 @@ from saman.scaling.statistics.intervals import Estimate
 from saman.scaling.statistics.rank_test import AdjustedTest, RankTest, rank_test, verdicts
 
 _PAIRS_ALL = 8  # curves up to which every pair is compared; beyond, each against the fastest
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A curve with its base case, the law chosen for it and what that law predicts."""
-
-    group: Group
-    points: tuple[CurvePoint, ...]
-    base: str | None
-    choice: LawChoice | None
-    predictions: tuple[ThroughputForecast, ...]
-
-    @property
-    def label(self) -> str:
-        """The name of the curve."""
-        return self.group.label
 
 
 @dataclass(frozen=True)
@@ -106,15 +92,6 @@ def _curve(
         return Curve(group, points, base_name, None, ())
     asked = [beyond(measured, ranks) for ranks in predict_at or (2 * measured[-1].ranks, 4 * measured[-1].ranks)]
     return Curve(group, points, base_name, choice, tuple(predict(choice.fit, asked, calibration)))
-
-
-def beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
-    """Where so many ranks would lie: on nodes as full as the fullest measured, on one node where only one was."""
-    largest = measured[-1]
-    if largest.nodes == 1:
-        return ScalingPoint(ranks, 0.0, 1)
-    per_node = max(-(-point.ranks // point.nodes) for point in measured)
-    return ScalingPoint(ranks, 0.0, max(1, -(-ranks // per_node)))
 
 
 def _base(group: Group, groups: Sequence[Group], base_ranks: int) -> tuple[tuple[Run, ...] | None, str | None]:

@@ -12,7 +12,7 @@ from saman.configs.errors import UserError
 from saman.configs.files import read_json
 from saman.runs.find import find_run
 from saman.scaling.analysis.analysis import Analysis, analyse
-from saman.scaling.analysis.curves import Finding
+from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.results import Run, read_runs
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
-from saman.scaling.analysis.analysis import Curve
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.pipelines.step_model import MeasuredPipeline, measured
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, hypot, log2, sqrt
 
-from saman.scaling.analysis.analysis import Curve, beyond
+from saman.scaling.analysis.curves import Curve, beyond
 from saman.scaling.analysis.results import Run
 from saman.scaling.models.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, calibrate
 from saman.scaling.models.laws import ScalingPoint

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from saman.scaling.analysis.analysis import Analysis, Curve
+from saman.scaling.analysis.analysis import Analysis
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.report.stage_charts import grid, stages
 from saman.scaling.report.step_bars import step_bars

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from saman.scaling.analysis.analysis import Analysis, Curve
+from saman.scaling.analysis.analysis import Analysis
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.statistics.intervals import Estimate
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from saman.scaling.analysis.analysis import Analysis, Contrast, judged
-from saman.scaling.analysis.curves import Finding
+from saman.scaling.analysis.findings import Finding
 from saman.scaling.pipelines.forecast import PipelineForecast, forecast, forecast_rows
 from saman.scaling.report.cells import Cells, around, between, make_table, told
 from saman.scaling.report.charts import figures

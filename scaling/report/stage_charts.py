@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from saman.scaling.analysis.analysis import Curve
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.report.cells import told
 from saman.scaling.report.stage_rows import grid_rows, stage_rows
 from saman.scaling.report.step_bars import step_bars

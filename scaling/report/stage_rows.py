@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from saman.scaling.analysis.curves import Group
+from saman.scaling.analysis.curves import Curve
+from saman.scaling.analysis.groups import Group
+from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.analysis.stages import Quartiles, StageMeasure
 from saman.scaling.statistics.estimates import Rows, estimate_columns
-
-if TYPE_CHECKING:
-    from saman.scaling.analysis.analysis import Curve
-    from saman.scaling.analysis.points import CurvePoint
 
 
 def stage_rows(curves: Sequence[Curve]) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from saman.scaling.analysis.analysis import Curve
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.pipelines.forecast import PipelineForecast, forecast_rows
 from saman.scaling.report.cells import Cells, around, between, make_table, told
 from saman.scaling.report.stage_rows import grid_rows, stage_rows

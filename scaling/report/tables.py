@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from saman.scaling.analysis.analysis import Analysis, Contrast, Curve
+from saman.scaling.analysis.analysis import Analysis, Contrast
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.results import Run
 from saman.scaling.models.fitting import LAWS, fit
 from saman.scaling.report.stage_rows import grid_rows, stage_rows

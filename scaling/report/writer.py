@@ -14,7 +14,7 @@ import polars as pl
 
 from saman.configs.errors import EnvironmentLack
 from saman.configs.files import explained, write_whole
-from saman.scaling.analysis.curves import Finding
+from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.results import Run
 from saman.scaling.report.vega import Figure, Spec
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saman.pipeline.chain import Link
-from saman.scaling.analysis.analysis import Curve, beyond
+from saman.scaling.analysis.curves import Curve, beyond
 from saman.scaling.models.communication import HIERARCHICAL, RING
 from saman.scaling.models.fitting import Fit, fit
 from saman.scaling.models.laws import ScalingPoint
