@@ -68,16 +68,9 @@ def _checked_size(text: str) -> str:
     return text
 
 
-def _checked_reference(text: str) -> str:
-    if not is_reference(text):
-        raise ValueError(f"{text!r} does not name code; write package.module:function")
-    return text
-
-
 Name = Annotated[str, AfterValidator(_checked_name)]
 Clock = Annotated[str, AfterValidator(_checked_clock)]
 Size = Annotated[str, AfterValidator(_checked_size)]
-Reference = Annotated[str, AfterValidator(_checked_reference)]
 
 
 def when(seconds: float) -> str:

@@ -29,7 +29,7 @@ from saman.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from saman.configs.loading.experiments import LoadedExperiment
-    from saman.configs.schemas.experiment import Experiment, Launch, Resources
+    from saman.configs.schemas.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -93,23 +93,6 @@ def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:
     from saman.configs.problems import validated
 
     return validated(type(spec), with_ranks(spec.resolved(), ranks), "experiment.yaml with -np")
-
-
-def script_spec(
-    command: Sequence[str], resources: Resources, launch: Launch | None = None, legacy_keras: bool = False
-) -> Script:
-    """The spec of ``saman run -np N -- COMMAND``, named after the program or its script."""
-    from saman.configs.problems import validated
-
-    values = {
-        "name": script_name(command),
-        "command": list(command),
-        "directory": str(Path.cwd()),
-        "legacy_keras": legacy_keras,
-        "resources": resources.model_dump(by_alias=True),
-        **({"launch": launch.model_dump(by_alias=True)} if launch else {}),
-    }
-    return validated(Script, values, "command line")
 
 
 def script_name(command: Sequence[str]) -> str:

@@ -31,34 +31,45 @@ class State(str, Enum):
         return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
+class EventKind(str, Enum):
+    """Every kind of event that is written, with its facts. Readers accept kinds that are not listed here."""
+
+    CREATED = "created"  # code_path, directory, models_dir
+    QUEUED = "queued"  # job, cluster, log, follow_ups
+    ATTEMPT_STARTED = "attempt_started"  # host, ranks, method
+    COMPLETED = "completed"
+    FAILED = "failed"  # message or reason, exit_code, ranks
+    CANCELLED = "cancelled"  # reason
+    PREEMPTED = "preempted"  # reason
+    RANK_STARTED = "rank_started"  # rank, node, cores, gpus
+    RANK_FAILED = "rank_failed"  # rank, failure (user_error | error | peer_lost | misplaced), message: by the rank
+    RANK_EXITED = "rank_exited"  # rank, code or signal, last_lines: by the process that started the rank's program
+    EPOCH = "epoch"  # epoch, step, metrics: by the chief
+    CHECKPOINT = "checkpoint"  # step, path
+    DAMAGED_CHECKPOINT = "damaged_checkpoint"  # path, problem
+    RESUMED = "resumed"  # step, epoch
+    STALLED = "stalled"  # rank, phase, seconds
+    STOP_REQUESTED = "stop_requested"  # reason
+    TAKEN_HERE = "taken_here"  # `saman resume --here` took the run away from Slurm
+    FOLLOW_UPS = "follow_ups"  # jobs: each continues the run if the job before it is cut short
+    EXPORTED = "exported"  # path
+    PUBLISHED = "published"  # model, version
+    NOT_PUBLISHED = "not_published"  # model, reason: `publish.if` or a gate decided against it
+    PUBLISH_FAILED = "publish_failed"  # reason, exit_code: publishing could not be done
+    EXCHANGE_MEASURED = "exchange_measured"  # rank, steps, step_seconds, compute_seconds, exposed_seconds
+    NODE_FAILED = "node_failed"  # node: lost by Slurm; avoided after the second time
+    NOTICE = "notice"  # text: how the run is placed or started
+
+
 # Kinds of events that move a run to another state; every other kind leaves it where it is.
-TRANSITIONS = {
-    "created": State.CREATED,
-    "queued": State.QUEUED,
-    "attempt_started": State.RUNNING,
-    "completed": State.COMPLETED,
-    "failed": State.FAILED,
-    "cancelled": State.CANCELLED,
-    "preempted": State.PREEMPTED,
-}
-KINDS = frozenset(TRANSITIONS) | {
-    "rank_started",  # rank, node, cores, gpus
-    "rank_failed",  # rank, failure (user_error | error | peer_lost | misplaced), message: written by the rank itself
-    "rank_exited",  # rank, code or signal, last_lines: written by the process that started the rank's program
-    "epoch",  # epoch, step, metrics: written by the chief
-    "checkpoint",  # step, path
-    "damaged_checkpoint",  # path, problem
-    "resumed",  # step, epoch
-    "stalled",  # rank, phase, seconds
-    "stop_requested",  # reason
-    "taken_here",  # a run that was Slurm's goes on where `saman resume --here` was typed
-    "follow_ups",  # jobs: submitted to go on with the run where the job before was cut short
-    "exported",  # path
-    "published",  # model, version
-    "not_published",  # reason
-    "exchange_measured",  # rank, steps, step_seconds, compute_seconds, exposed_seconds: before the first step
-    "node_failed",  # node: Slurm lost it; after the second time it is avoided
-    "notice",  # text: what a person should know about how the run is done
+TRANSITIONS: Mapping[str, State] = {
+    EventKind.CREATED: State.CREATED,
+    EventKind.QUEUED: State.QUEUED,
+    EventKind.ATTEMPT_STARTED: State.RUNNING,
+    EventKind.COMPLETED: State.COMPLETED,
+    EventKind.FAILED: State.FAILED,
+    EventKind.CANCELLED: State.CANCELLED,
+    EventKind.PREEMPTED: State.PREEMPTED,
 }
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
 from saman.configs.files import append_line, explained, read_json, read_lines, write_json, write_whole
-from saman.runs.events import TRANSITIONS, Event, State, state_of
+from saman.runs.events import TRANSITIONS, Event, EventKind, State, state_of
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -161,8 +161,11 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     def append(self, kind: str, who: str, attempt: int | None = None, **facts: Any) -> Event:
-        """Record that something happened, and rewrite ``state.json`` where that changes the state."""
-        event = Event(kind, who, attempt=attempt, facts=facts)
+        """Record an event, and rewrite ``state.json`` if the event changes the state.
+
+        Raises ``ValueError`` for a kind that ``EventKind`` does not list.
+        """
+        event = Event(EventKind(kind).value, who, attempt=attempt, facts=facts)
         append_line(self.events_file, event.to_json())
         if kind in TRANSITIONS:
             self.refresh_state()

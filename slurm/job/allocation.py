@@ -24,7 +24,6 @@ class Allocation:
     cores: tuple[int, ...]
     gpus: int
     restarts: int
-    by_hand: bool = False
 
     def offers(self, allowed_here: int | None = None) -> tuple[Node, ...]:
         """What each node offers. Cores are pinned only where Slurm gave us just these, or all of the node's."""

@@ -117,8 +117,3 @@ def limit_sentence(limit: re.Match[str]) -> str:
         return f"waits because {owner} allows only so many {what}{scope} ({limit[0]})"
     bound = "less" if limit["kind"] == "Min" else "more"
     return f"asks for {bound} {what} than {owner} allows in one job, so it will never start ({limit[0]})"
-
-
-def never_starts(slurm: str) -> bool:
-    """Whether a pending reason will hold for ever unless somebody changes the job or the limits."""
-    return "will never start" in reason(slurm)

@@ -3,7 +3,9 @@
 import pytest
 
 from saman.configs.files import append_line, read_json, read_lines, write_json, write_whole
-from saman.runs.events import Event, State, state_of
+from saman.configs.loading.experiments import load_experiment
+from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.folder import RunFolder
 from saman.runs.telemetry.window import Window, without_repeats
 
 
@@ -18,6 +20,16 @@ def test_an_event_is_read_back():
     assert Event.from_json({"schema": 2, "kind": "x"}) is None
     with pytest.raises(ValueError, match="time"):
         Event("x", "y", facts={"time": 3})
+
+
+def test_every_kind_that_is_written_is_listed_and_a_reader_accepts_others(tmp_path):
+    run = RunFolder.create(tmp_path, load_experiment("quickstart").experiment)
+    with pytest.raises(ValueError, match="telepathy"):
+        run.append("telepathy", "rank 0")
+    append_line(run.events_file, {"schema": 1, "time": 1.0, "kind": "telepathy", "who": "a later saman"})
+    run.append(EventKind.NOTICE, "supervisor", text="pinned")
+    assert [event.kind for event in run.events()] == ["created", "telepathy", "notice"]
+    assert run.state is State.CREATED
 
 
 def test_the_state_follows_the_events():

@@ -69,12 +69,6 @@ class TelemetryWriter:
         self._begin()
         return total
 
-    def _exchange(self) -> float | None:
-        """Of this window: an estimate, which cannot be more than the window took."""
-        if self.exchange_seconds is None:
-            return None
-        return min(self.exchange_seconds * len(self._sums), time.perf_counter() - self._started)
-
     def pause(self) -> None:
         """Begin the next window now: what happened since the last one (validation, a checkpoint) is no step."""
         self._begin()
