@@ -12,7 +12,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.trainers import keras_compat, models
 from saman.trainers.data import feed, sources
 from saman.trainers.data.feed import Feed, Slice
-from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.interface import Context, RandomAccess, Splits
 from saman.trainers.loop.loop import Feeds, OptimizerStep
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.schedule import Rates
@@ -62,7 +62,7 @@ def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
     notes = []
     if read:
         notes.append("the training data do not say how many they are: every rank read them once to count")
-    if first.map is None:
+    if not isinstance(first.train, RandomAccess) and first.map is None:
         notes.append("the training data have no map: every rank reads them whole and keeps its slice")
 
     def train(epoch: int) -> Feed:

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.trainers.data.interface import RandomAccess
 from saman.trainers.keras_compat import tf
+
+ROUNDS = 16  # of the permutation's block cipher; eight already leave no correlation
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Feed:
-    """One dataset as batches. ``examples`` is its length; ``global_batch_size`` divides by the number of slices."""
+    """One dataset (``RandomAccess`` or ``tf.data``) as batches.
+
+    ``examples`` is its length; ``global_batch_size`` divides by the number of slices.
+    """
 
     dataset: Any
     examples: int
@@ -57,21 +63,42 @@ class Feed:
 
     def batched(self, part: Slice, skip: int = 0) -> Any:
         """The slice as a ``tf.data.Dataset`` of batches; raises ``UserError`` where they are no pairs."""
-        dataset = self.dataset
-        if self.shuffle:
-            seed = _number(self.seed, self.epoch)
-            dataset = dataset.shuffle(max(1, self.examples), seed=seed, reshuffle_each_iteration=False)
-        dataset = dataset.enumerate().skip(skip * self.global_batch_size).shard(part.count, part.index)
-        here = self.global_batch_size // part.count
-        if self.maps_batches:
-            dataset = dataset.batch(here).map(self._mapped, tf.data.AUTOTUNE)
+        per_slice = self.global_batch_size // part.count
+        if isinstance(self.dataset, RandomAccess):
+            dataset = self._own_examples(self.dataset, part, skip)
+            if self.map is not None and not self.maps_batches:
+                dataset = dataset.unbatch().map(self._mapped, tf.data.AUTOTUNE).batch(per_slice)
+            else:
+                dataset = dataset.map(self._mapped, tf.data.AUTOTUNE)
+        elif self.maps_batches:
+            dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._mapped, tf.data.AUTOTUNE)
         else:
-            dataset = dataset.map(self._mapped, tf.data.AUTOTUNE).batch(here)
+            dataset = self._every_nth_example(part, skip).map(self._mapped, tf.data.AUTOTUNE).batch(per_slice)
         options = tf.data.Options()
         options.deterministic = True
         dataset = dataset.with_options(options).prefetch(2)
         _check_pairs(dataset.element_spec, self.where)
         return dataset
+
+    def _own_examples(self, source: RandomAccess, part: Slice, skip: int) -> Any:
+        """Batches of pairs (position in the epoch, example); only the slice's examples are read."""
+        first = skip * self.global_batch_size + part.index
+        positions = tf.data.Dataset.range(first, self.examples, part.count)
+        positions = positions.batch(self.global_batch_size // part.count)
+
+        def read(position: Any) -> Any:
+            order = permuted(position, self.examples, self.seed, self.epoch) if self.shuffle else position
+            return position, source.read(order)
+
+        return positions.map(read, tf.data.AUTOTUNE)
+
+    def _every_nth_example(self, part: Slice, skip: int) -> Any:
+        """Pairs (position in the epoch, example); every rank reads the whole dataset."""
+        dataset = self.dataset
+        if self.shuffle:
+            seed = _number(self.seed, self.epoch)
+            dataset = dataset.shuffle(max(1, self.examples), seed=seed, reshuffle_each_iteration=False)
+        return dataset.enumerate().skip(skip * self.global_batch_size).shard(part.count, part.index)
 
     def _mapped(self, position: Any, example: Any) -> Any:
         if self.map is None:
@@ -95,8 +122,13 @@ def count(dataset: Any, where: str) -> tuple[int, bool]:
 
     Raises ``UserError`` for endless and for empty data.
     """
+    if isinstance(dataset, RandomAccess):
+        if dataset.examples < 1:
+            raise UserError("there are no examples", where=where)
+        return dataset.examples, False
     if not isinstance(dataset, tf.data.Dataset):
-        raise UserError(f"{type(dataset).__name__} is not a tf.data.Dataset", where=where, remedy="Splits of datasets")
+        problem = f"{type(dataset).__name__} is neither a tf.data.Dataset nor RandomAccess"
+        raise UserError(problem, where=where, remedy="Splits of one of these")
     known = int(dataset.cardinality().numpy())
     if known == tf.data.INFINITE_CARDINALITY:
         raise UserError("the dataset is endless", where=where, remedy="leave .repeat() out; epochs repeat it")
@@ -106,6 +138,30 @@ def count(dataset: Any, where: str) -> tuple[int, bool]:
     if known == 0:
         raise UserError("the dataset is empty", where=where)
     return known, read
+
+
+def permuted(positions: Any, examples: int, seed: int, epoch: int) -> Any:
+    """Map positions in an epoch to examples by a permutation that depends on (seed, epoch) alone.
+
+    Each position is permuted by itself, without a buffer (a block cipher with cycle walking). The four rounds of
+    ``tf.random.experimental.index_shuffle`` leave neighbours correlated by up to 0.17; eight rounds leave nothing
+    measurable.
+
+    Args:
+        positions: int64[n], each in 0…examples-1.
+        examples: The number of examples.
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+
+    Returns:
+        int64[n], a different example for each position.
+    """
+    return tf.raw_ops.RandomIndexShuffle(
+        index=positions,
+        seed=tf.constant([_number(seed, epoch), epoch, 0], tf.uint32),
+        max_index=tf.constant(examples - 1, tf.int64),
+        rounds=ROUNDS,
+    )
 
 
 def _number(seed: int, epoch: int) -> int:

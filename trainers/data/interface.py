@@ -22,8 +22,28 @@ class Context:
 
 
 @dataclass(frozen=True)
+class RandomAccess:
+    """Examples that are read by position: each rank reads its own and touches no others.
+
+    Attributes:
+        examples: The number of examples.
+        read: Maps positions (int64[n], each in 0…examples-1, in any order) to a batch of n examples. It runs in a
+            ``tf.data`` graph; ``tf.numpy_function`` reads what TensorFlow cannot.
+    """
+
+    examples: int
+    read: Callable[[Any], Any]
+
+    def __len__(self) -> int:
+        return self.examples
+
+
+@dataclass(frozen=True)
 class Splits:
-    """*Unbatched*, finite, deterministic ``tf.data`` datasets of examples.
+    """Training and validation data: ``RandomAccess``, or *unbatched*, finite, deterministic ``tf.data`` datasets.
+
+    With ``RandomAccess`` the cost of a step does not depend on the number of ranks or examples. Every rank reads a
+    ``tf.data`` dataset whole and keeps its slice.
 
     ``train`` and ``validation`` hold pairs (input, label), or whatever ``map`` and ``validation_map`` make pairs of.
     Each rank applies the maps to its own slice only; a map that has a parameter ``seed`` gets two int32 numbers made

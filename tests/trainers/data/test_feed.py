@@ -11,15 +11,28 @@ from saman.configs.errors import UserError
 
 tf = pytest.importorskip("tensorflow")
 
-from saman.trainers.data.feed import Feed, Slice, count  # noqa: E402
+from saman.trainers.data.feed import Feed, Slice, count, permuted  # noqa: E402
+from saman.trainers.data.interface import RandomAccess  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 EXAMPLES, BATCH = 41, 12
 
 
+STREAM = tf.data.Dataset.from_tensor_slices((np.arange(EXAMPLES), np.arange(EXAMPLES) * 2))
+BY_POSITION = RandomAccess(EXAMPLES, lambda positions: (positions, positions * 2))
+
+
+@pytest.fixture(params=[STREAM, BY_POSITION], ids=["stream", "random access"], autouse=True)
+def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every promise holds for both kinds of data."""
+    monkeypatch.setitem(globals(), "SOURCE", request.param)
+
+
+SOURCE: Any = None
+
+
 def feed(epoch: int = 0, shuffle: bool = True, map: Any = None, maps_batches: bool = False) -> Feed:
-    dataset = tf.data.Dataset.from_tensor_slices((np.arange(EXAMPLES), np.arange(EXAMPLES) * 2))
-    return Feed(dataset, EXAMPLES, BATCH, 5, epoch, shuffle, map, maps_batches, "here")
+    return Feed(SOURCE, EXAMPLES, BATCH, 5, epoch, shuffle, map, maps_batches, "here")
 
 
 def micro_batches(size: int, per_rank: int, one: Feed, skip: int = 0) -> list[list[list[int]]]:
@@ -72,7 +85,7 @@ def test_lengths_are_known_or_counted_and_endless_data_are_refused() -> None:
     numbers = tf.data.Dataset.range(7)
     assert count(numbers, "x") == (7, False)
     assert count(numbers.filter(lambda one: one > 2), "x") == (4, True)
-    for wrong, problem in [(numbers.repeat(), "endless"), (numbers.take(0), "empty"), ([1], "not a tf.data")]:
+    for wrong, problem in [(numbers.repeat(), "endless"), (numbers.take(0), "empty"), ([1], "neither a tf.data")]:
         with pytest.raises(UserError, match=problem):
             count(wrong, "x")
 
@@ -81,3 +94,38 @@ def test_examples_that_are_no_pairs_are_refused() -> None:
     single = Feed(tf.data.Dataset.range(7), 7, 2, 0, 0, True, None, False, "data.source: train")
     with pytest.raises(UserError, match="pairs"):
         single.batched(Slice(0, 1))
+
+
+def test_a_rank_reads_its_own_examples_and_no_others() -> None:
+    read: list[int] = []
+
+    def note(positions: np.ndarray) -> np.ndarray:
+        read.extend(positions.tolist())
+        return positions
+
+    def reader(positions: Any) -> Any:
+        values = tf.ensure_shape(tf.numpy_function(note, [positions], tf.int64), [None])
+        return values, values
+
+    source = RandomAccess(1_000_000, reader)
+    batches = Feed(source, 1_000_000, 4096, 5, 0, True, None, False, "here").batches(Slice(3, 1024), skip=100)
+    own = [np.asarray(next(batches)[0]).tolist() for _ in range(5)]
+    batches.close()
+    assert all(len(batch) == 4 for batch in own)
+    assert len(read) <= 4 * 16, "a few batches are read ahead, and nothing of other ranks"
+
+
+@pytest.mark.parametrize("examples", [1, 2, 7, 1000, 99_991])
+def test_an_epoch_is_a_permutation(examples: int) -> None:
+    order = np.asarray(permuted(tf.range(examples, dtype=tf.int64), examples, seed=3, epoch=4))
+    assert sorted(order.tolist()) == list(range(examples))
+
+
+def test_neighbours_in_an_epoch_are_independent_examples() -> None:
+    """With few rounds, batches of data that are sorted by class hold classes unevenly."""
+    examples, batch = 1_000_000, 64
+    order = np.asarray(permuted(tf.range(batch * 4000, dtype=tf.int64), examples, seed=5, epoch=0)).astype(float)
+    for lag in (1, 2, 4, 64, 128):
+        assert abs(np.corrcoef(order[:-lag], order[lag:])[0, 1]) < 5 / np.sqrt(len(order))
+    in_first_half = (order < examples / 2).reshape(-1, batch).mean(1)
+    assert 0.95 < in_first_half.std() / (0.5 / np.sqrt(batch)) < 1.05

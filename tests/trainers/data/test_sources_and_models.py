@@ -50,8 +50,8 @@ def test_digits_are_scikit_learns_and_the_validation_part_depends_on_the_seed_al
     splits = load("digits")
     assert splits.identity is not None and splits.identity["examples"] == 1797
     assert (len(splits.train), len(splits.validation)) == (1438, 359)
-    assert splits.map is not None and splits.validation_map is not None and splits.normalize is not None
-    train, held_out = splits.map(np.arange(1438))[0].numpy(), splits.validation_map(np.arange(359))[0].numpy()
+    assert splits.normalize is not None
+    train, held_out = splits.train.read(np.arange(1438))[0].numpy(), splits.validation.read(np.arange(359))[0].numpy()
     assert train.dtype == np.uint8 and train.max() == 16 and splits.normalize(train).numpy().max() == 1.0
     rows = {one.tobytes() for one in train}
     assert sum(one.tobytes() in rows for one in held_out) == 0
@@ -95,11 +95,11 @@ def test_synthetic_examples_repeat_beyond_what_memory_should_hold(monkeypatch: p
 
     monkeypatch.setattr(synthetic, "LARGEST_BYTES", 40 * 12)
     splits = load("synthetic", 0.1, shape=[2, 2, 3], classes=4, examples=100)
-    assert len(splits.train) == 96 and splits.map is not None
-    first, again = (splits.map(np.array([at]))[0].numpy() for at in (3, 39))
+    assert len(splits.train) == 96
+    first, again = (splits.train.read(np.array([at]))[0].numpy() for at in (3, 39))
     assert (first == again).all()
     tokens = load("synthetic", 0.5, shape=[6], classes=3, examples=20, vocabulary=11)
-    assert tokens.map is not None and tokens.map(np.arange(10))[0].numpy().max() < 11
+    assert tokens.train.read(np.arange(10))[0].numpy().max() < 11
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.trainers.data.interface import Splits
+from saman.trainers.data.interface import RandomAccess, Splits
 from saman.trainers.keras_compat import tf
 
 
@@ -32,11 +32,8 @@ def splits(
     digest = hashlib.sha256(inputs.tobytes())
     digest.update(labels.tobytes())
     return Splits(
-        train=tf.data.Dataset.range(len(train) + repeated),
-        validation=tf.data.Dataset.range(held_out) if held_out else None,
-        map=_reader(inputs[train], labels[train]),
-        validation_map=_reader(inputs[validation], labels[validation]),
-        maps_batches=True,
+        train=RandomAccess(len(train) + repeated, _reader(inputs[train], labels[train])),
+        validation=RandomAccess(held_out, _reader(inputs[validation], labels[validation])) if held_out else None,
         normalize=normalize,
         identity={**identity, "examples": len(inputs) + repeated, "sha256": digest.hexdigest()},
     )
