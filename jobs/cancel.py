@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from saman.configs.errors import EnvironmentLack
 from saman.jobs.status import RunStatus, look
-from saman.launcher.supervision.supervisor import running
+from saman.launcher.supervision.run_lock import running
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 from saman.slurm.site import client

@@ -20,7 +20,7 @@ from saman.registry.listing import resolve
 from saman.registry.store import disk, manifest
 
 if TYPE_CHECKING:
-    from saman.launcher.supervision.supervisor import Outcome
+    from saman.launcher.supervision.outcome import Outcome
 
 BATCH_ROWS, CHUNK_BATCHES = 256, 16
 Progress = Callable[[int, int], None]

@@ -23,7 +23,10 @@ from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, for
 from saman.launcher.plan.placement import Placement, place
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
-from saman.launcher.supervision.supervisor import Outcome, SupervisionOptions, View, alone, supervise
+from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.run_lock import alone
+from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
+from saman.launcher.supervision.views import View
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from saman.launcher.supervision.supervisor import Outcome
+    from saman.launcher.supervision.outcome import Outcome
     from saman.runs.comparison import Comparison
 
 

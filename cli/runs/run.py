@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
     from saman.launcher.local import LaunchPlan, Options
-    from saman.launcher.supervision.supervisor import Outcome
+    from saman.launcher.supervision.outcome import Outcome
 
 LAST_LINES = 12
 Words = Annotated[

@@ -1,7 +1,4 @@
-"""Which rank failed first, and what to say about it. Pure.
-
-The first failing rank is the earliest failure that is not the loss of a peer; ties are listed.
-"""
+"""Finds the first failing rank: the earliest failure that is not the loss of a peer. Ties are listed. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +6,15 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from saman.runs.events import Event
+from saman.runs.ranks.rank_events import FailureKind, RankExited, RankFailed
 from saman.runs.ranks.records import RankRecord
 
-TIE_SECONDS = 1.0  # failures this close are one: clocks of nodes differ, and a shared cause takes a moment
+TIE_SECONDS = 1.0  # closer failures are a tie: clocks of nodes differ, and a shared cause takes a moment
 
-# What programs print when a peer went away; looked for in the last lines of those that did not say so themselves.
+# What programs print when a peer is lost; searched for in the last lines of ranks that reported no failure.
 _PEER_LOST = re.compile(
     "|".join(
         (
@@ -39,22 +37,23 @@ _HINTS = {
     signal.SIGBUS: "often a full /dev/shm or disk behind mapped memory",
     signal.SIGILL: "compiled code for another kind of processor",
     signal.SIGABRT: "compiled code gave up; its reason is in the last lines",
-    signal.SIGTERM: "somebody asked it to end",
-    signal.SIGXCPU: "its limit of processor time (ulimit -t)",
-    signal.SIGXFSZ: "its limit of file size (ulimit -f)",
-    signal.SIGPIPE: "who read its output went away",
+    signal.SIGTERM: "another process asked it to end",
+    signal.SIGXCPU: "over its CPU time limit (ulimit -t)",
+    signal.SIGXFSZ: "over its file size limit (ulimit -f)",
+    signal.SIGPIPE: "the reader of its output has exited",
 }
 _CODES = {126: "not executable", 127: "command not found", 120: "its output could not be written: is the disk full?"}
+_TELLING = (FailureKind.USER_ERROR, FailureKind.MISPLACED)  # kinds whose message says more than the exit status
 
 
 @dataclass(frozen=True)
 class FailedRank:
-    """How one process failed. ``kind`` is error, user_error, misplaced, killed, or peer_lost."""
+    """How a process failed."""
 
     rank: int
     node: str
     time: float
-    kind: str
+    kind: FailureKind
     code: int | None = None
     signal: int | None = None
     message: str | None = None
@@ -62,12 +61,18 @@ class FailedRank:
 
     @property
     def ending(self) -> str:
-        """Exit code or signal, with what it often means."""
-        return ending(self.code, self.signal)
+        """Exit status or signal, with its usual cause."""
+        return describe_exit(self.code, self.signal)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``summary.json`` holds of it."""
-        facts = {"rank": self.rank, "node": self.node, "time": self.time, "kind": self.kind, "ending": self.ending}
+        """The entry in ``summary.json``."""
+        facts = {
+            "rank": self.rank,
+            "node": self.node,
+            "time": self.time,
+            "kind": self.kind.value,
+            "ending": self.ending,
+        }
         return {
             **facts,
             "code": self.code,
@@ -79,26 +84,31 @@ class FailedRank:
 
 @dataclass(frozen=True)
 class Failure:
-    """The first failing ranks (several only where they tie), and how many others failed in their wake."""
+    """The first failing ranks (several if they tie), and the number of ranks that failed after them."""
 
     first: tuple[FailedRank, ...]
     others: int = 0
 
     def sentence(self) -> str:
-        """One line for people: who, where, how."""
-        one = self.first[0]
+        """A line for people: rank, node and cause."""
+        first = self.first[0]
         tie = f" (and at the same time {_ranks(self.first[1:])})" if len(self.first) > 1 else ""
-        lost = "; every failure looks like the loss of a peer, this is the earliest" if one.kind == "peer_lost" else ""
-        how = one.message if one.kind in ("user_error", "misplaced") and one.message else one.ending
-        return f"rank {one.rank} on {one.node} failed first{tie}: {how}{lost}"
+        lost = "; every failure looks like the loss of a peer, this is the earliest"
+        how = first.message if first.kind in _TELLING and first.message else first.ending
+        note = lost if first.kind is FailureKind.PEER_LOST else ""
+        return f"rank {first.rank} on {first.node} failed first{tie}: {how}{note}"
 
     def to_json(self) -> dict[str, Any]:
-        """What ``summary.json`` holds."""
-        return {"sentence": self.sentence(), "first": [one.to_json() for one in self.first], "others": self.others}
+        """The entry in ``summary.json``."""
+        return {
+            "sentence": self.sentence(),
+            "first": [failed.to_json() for failed in self.first],
+            "others": self.others,
+        }
 
 
-def ending(code: int | None, number: int | None) -> str:
-    """``exit code 3``, or ``killed by SIGKILL (9): …`` with what it often means."""
+def describe_exit(code: int | None, number: int | None) -> str:
+    """``exit code 3``, or ``killed by SIGKILL (9): …``, with the usual cause."""
     if number is None and code is not None and 128 < code < 128 + 65:
         number = code - 128  # how shells and some starters report a signal
     if number is not None:
@@ -113,63 +123,84 @@ def ending(code: int | None, number: int | None) -> str:
 
 
 def find_failure(events: Iterable[Event], records: Mapping[int, RankRecord] | None = None) -> Failure | None:
-    """The failure that the events of one attempt (and the records of its processes) tell of; ``None`` without one."""
-    failed = sorted(_failures(list(events), records or {}), key=lambda one: (one.time, one.rank))
+    """The failure of an attempt, from its events and its rank records; ``None`` if nothing failed."""
+    failed = sorted(_failed_ranks(list(events), records or {}), key=lambda rank: (rank.time, rank.rank))
     if not failed:
         return None
-    own = [one for one in failed if one.kind != "peer_lost"] or failed[:1]
-    first = tuple(one for one in own if one.time - own[0].time <= TIE_SECONDS)
-    return Failure(tuple(sorted(first, key=lambda one: one.rank)) if len(own) > 1 else first, len(failed) - len(first))
+    causes = [rank for rank in failed if rank.kind is not FailureKind.PEER_LOST] or failed[:1]
+    first = tuple(rank for rank in causes if rank.time - causes[0].time <= TIE_SECONDS)
+    if len(causes) > 1:
+        first = tuple(sorted(first, key=lambda rank: rank.rank))
+    return Failure(first, len(failed) - len(first))
 
 
-def _failures(events: Sequence[Event], records: Mapping[int, RankRecord]) -> Iterable[FailedRank]:
-    """Each failed process once: its own account (``rank_failed``), joined with how it ended."""
-    told = _first_by_rank(event for event in events if event.kind == "rank_failed")
-    ended = _first_by_rank(event for event in events if event.kind == "rank_exited")
-    for rank in sorted({*told, *ended, *records}):
-        record, account, exit_ = records.get(rank), told.get(rank), ended.get(rank)
-        facts = dict(exit_.facts) if exit_ else {}
-        if not facts and record is not None and record.has_ended:  # its event was lost
-            facts = {"node": record.node, "code": record.code, "signal": record.signal, "stopped": record.stopped}
-            facts["last_lines"] = record.last_lines
-        code, number = facts.get("code"), facts.get("signal")
-        if account is None and (not facts or code in (0, 85)):
+def _failed_ranks(events: Sequence[Event], records: Mapping[int, RankRecord]) -> Iterable[FailedRank]:
+    """Each failed process once: its own report (``rank_failed``), joined with its exit (``rank_exited``)."""
+    reports = _first_by_rank(RankFailed.from_event(event) for event in events)
+    exits = _first_by_rank(RankExited.from_event(event) for event in events)
+    for rank in sorted({*reports, *exits, *records}):
+        report, record = reports.get(rank), records.get(rank)
+        exited = exits.get(rank) or _recorded_exit(record)
+        if report is None and (exited is None or not exited.failed):
             continue
-        lines = tuple(str(line) for line in facts.get("last_lines", ()))
-        when = account.time if account else exit_.time if exit_ else (record.ended if record and record.ended else 0.0)
-        said = account.facts if account else {}
-        yield FailedRank(
-            rank=rank,
-            node=str(said.get("node") or facts.get("node") or (record.node if record else "?")),
-            time=when,
-            kind=_kind(said.get("failure"), bool(facts.get("stopped")), number, lines),
-            code=code,
-            signal=number,
-            message=said.get("message"),
-            last_lines=lines,
-        )
+        yield _failed_rank(rank, report, exited, record)
 
 
-def _kind(said: str | None, stopped: bool, number: int | None, lines: Sequence[str]) -> str:
-    if said is not None:
-        return str(said)
-    # Who was told to stop ended because of somebody else.
-    if stopped or any(_PEER_LOST.search(line) for line in lines):
-        return "peer_lost"
-    return "killed" if number is not None else "error"
+def _recorded_exit(record: RankRecord | None) -> RankExited | None:
+    """The exit by the wrapper's record, for a run whose event was lost."""
+    if record is None or not record.has_ended:
+        return None
+    return RankExited(
+        rank=record.first_rank,
+        node=record.node,
+        code=record.code,
+        signal=record.signal,
+        stopped=record.stopped,
+        last_lines=record.last_lines,
+        time=record.ended or 0.0,
+    )
 
 
-def _first_by_rank(events: Iterable[Event]) -> dict[int, Event]:
-    found: dict[int, Event] = {}
-    for event in events:
-        rank = event.facts.get("rank")
-        if isinstance(rank, int):
-            found.setdefault(rank, event)
-    return found
+def _failed_rank(
+    rank: int, report: RankFailed | None, exited: RankExited | None, record: RankRecord | None
+) -> FailedRank:
+    nodes = (report and report.node, exited and exited.node, record and record.node)
+    return FailedRank(
+        rank=rank,
+        node=str(next((node for node in nodes if node), "?")),
+        time=report.time if report else exited.time if exited else 0.0,
+        kind=_kind(report, exited),
+        code=exited.code if exited else None,
+        signal=exited.signal if exited else None,
+        message=report.message if report else None,
+        last_lines=exited.last_lines if exited else (),
+    )
+
+
+def _kind(report: RankFailed | None, exited: RankExited | None) -> FailureKind:
+    if report is not None and report.kind is not None:
+        return report.kind
+    if exited is None:
+        return FailureKind.ERROR
+    # A process that was told to stop ended because of another one.
+    if exited.stopped or any(_PEER_LOST.search(line) for line in exited.last_lines):
+        return FailureKind.PEER_LOST
+    return FailureKind.KILLED if exited.signal is not None else FailureKind.ERROR
+
+
+T = TypeVar("T", RankFailed, RankExited)
+
+
+def _first_by_rank(found: Iterable[T | None]) -> dict[int, T]:
+    first: dict[int, T] = {}
+    for facts in found:
+        if facts is not None:
+            first.setdefault(facts.rank, facts)
+    return first
 
 
 def _ranks(failed: Sequence[FailedRank]) -> str:
-    numbers = [one.rank for one in failed]
+    numbers = [rank.rank for rank in failed]
     if len(numbers) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"ranks {numbers[0]}–{numbers[-1]}"
     return ("rank " if len(numbers) == 1 else "ranks ") + ", ".join(map(str, numbers))

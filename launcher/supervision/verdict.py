@@ -1,4 +1,4 @@
-"""How an attempt ended: state, exit code and a sentence, from what ranks recorded before what a starter returned."""
+"""How an attempt ended: state, exit status and message. Rank records count more than the starter's exit status."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.failures import FailedRank, Failure
 from saman.launcher.supervision.stalls import Stall
 from saman.runs.events import State
+from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.records import RankRecord
 
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """What is known of an attempt of which nobody runs any more.
+    """An attempt whose processes have all exited.
 
-    ``records`` are by first rank of each process; ``codes`` are those of the processes of the start method;
-    ``aborted`` is the stall for which the supervisor ended it.
+    ``records`` are by first rank of each process, ``codes`` are the exit statuses of the start method's processes,
+    ``aborted`` is the stall for which the supervisor ended the attempt.
     """
 
     placement: Placement
@@ -31,37 +32,46 @@ class AttemptEnd:
     is_script: bool = False
 
 
-def judge(ended: AttemptEnd, failure: Failure | None) -> tuple[State, int, str]:
-    """State, exit code and a sentence. Ranks' own accounts come before what the start method returned."""
+@dataclass(frozen=True)
+class Verdict:
+    """The state that an attempt leaves the run in, the exit status of saman, and a message for people."""
+
+    state: State
+    exit_code: int
+    message: str
+
+
+def judge_attempt(ended: AttemptEnd, failure: Failure | None) -> Verdict:
+    """Judge an attempt by its rank records, then by signals, stall and failure, last by the starter's exit status."""
     done = [record for record in ended.records.values() if record.has_ended]
     codes = {record.code for record in done}
-    everybody = len(done) == len(ended.placement.processes)
-    if everybody and codes == {0}:
-        return State.COMPLETED, ExitCode.DONE, "completed"
-    if everybody and codes <= {0, 85}:
-        return State.PREEMPTED, ExitCode.REQUEUE, "checkpointed on request; saman resume continues it"
+    complete = len(done) == len(ended.placement.processes)
+    if complete and codes == {ExitCode.DONE}:
+        return Verdict(State.COMPLETED, ExitCode.DONE, "completed")
+    if complete and codes <= {ExitCode.DONE, ExitCode.REQUEUE}:
+        return Verdict(State.PREEMPTED, ExitCode.REQUEUE, "checkpointed on request; saman resume continues it")
     if ended.signals:
         name = signal.Signals(ended.signals[0]).name
-        return State.CANCELLED, ExitCode.INTERRUPTED, f"stopped by {name}; all ranks have ended"
+        return Verdict(State.CANCELLED, ExitCode.INTERRUPTED, f"stopped by {name}; all ranks have ended")
     if ended.aborted is not None:
-        return State.FAILED, ExitCode.RUN_FAILED, f"stopped after a stall: {ended.aborted.sentence()}"
+        return Verdict(State.FAILED, ExitCode.RUN_FAILED, f"stopped after a stall: {ended.aborted.sentence()}")
     if failure is not None:
-        return State.FAILED, _exit_code(failure.first[0], ended.is_script), failure.sentence()
-    return State.FAILED, ExitCode.RUN_FAILED, _without_a_trace(ended)
+        return Verdict(State.FAILED, _exit_status(failure.first[0], ended.is_script), failure.sentence())
+    return Verdict(State.FAILED, ExitCode.RUN_FAILED, _unexplained(ended))
 
 
-def _exit_code(first: FailedRank, is_script: bool) -> int:
-    """A mistake that only a rank could find is still a wrong request, or a lack of the environment."""
-    mistaken = first.kind == "user_error" and not is_script
+def _exit_status(first: FailedRank, is_script: bool) -> int:
+    """A user error that only a rank could find keeps its status: bad request, or missing environment."""
+    mistaken = first.kind is FailureKind.USER_ERROR and not is_script
     if mistaken and first.code in (ExitCode.BAD_REQUEST, ExitCode.ENVIRONMENT):
         return int(first.code)
     return ExitCode.RUN_FAILED
 
 
-def _without_a_trace(ended: AttemptEnd) -> str:
-    """What to say where no rank could say anything."""
+def _unexplained(ended: AttemptEnd) -> str:
+    """The message for an attempt that no rank explained."""
     processes = ended.placement.processes
-    missing = [one.first_rank for one in processes if one.first_rank not in ended.records]
+    missing = [process.first_rank for process in processes if process.first_rank not in ended.records]
     how = ", ".join(sorted({_status(code) for code in ended.codes if code}))
     problem = (
         f"{len(missing)} of {len(processes)} processes never started" if missing else "ranks ended without a trace"

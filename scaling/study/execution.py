@@ -13,7 +13,8 @@ from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import explained, write_json
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.local import Options, run_locally
-from saman.launcher.supervision.supervisor import Outcome, View
+from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.views import View
 from saman.runs.events import State
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder

@@ -19,7 +19,10 @@ from saman.launcher.local import LaunchPlan, Options, gather_facts, make_plan
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.environment import forwarded
 from saman.launcher.starters.start import MachineFacts, Start
-from saman.launcher.supervision.supervisor import Outcome, SilentView, SupervisionOptions, alone, supervise
+from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.run_lock import alone
+from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
+from saman.launcher.supervision.views import SilentView
 from saman.runs.folder import Attempt, RunFolder
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import contained

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.schemas.experiment import Experiment
-from saman.launcher.supervision.supervisor import Outcome
+from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import TRANSITIONS, State
 from saman.runs.folder import RunFolder
 from saman.slurm.job import decisions

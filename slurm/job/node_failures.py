@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from saman.configs.errors import EnvironmentLack
 from saman.configs.files import read_json
 from saman.launcher.plan.placement import Placement
-from saman.launcher.supervision.supervisor import Outcome
+from saman.launcher.supervision.outcome import Outcome
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.heartbeats import read_beat
+from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.records import RankRecord
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import answers
@@ -41,7 +42,9 @@ def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
     """Record, and return, nodes whose ranks vanished and on which no step starts any more."""
     attempt = run.attempt(outcome.attempt)
     placement = _placement(attempt)
-    if placement is None or (outcome.failure and outcome.failure.first[0].kind in ("user_error", "misplaced")):
+    if placement is None or (
+        outcome.failure and outcome.failure.first[0].kind in (FailureKind.USER_ERROR, FailureKind.MISPLACED)
+    ):
         return []
     silent = {
         process.node

@@ -17,7 +17,7 @@ from types import FrameType
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import write_whole
 from saman.configs.schemas.cluster import Cluster
-from saman.launcher.supervision.supervisor import Outcome
+from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 from saman.slurm.job import decisions

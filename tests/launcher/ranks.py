@@ -18,7 +18,7 @@ from typing import Any
 from saman.configs.schemas.experiment import Launch, Resources
 from saman.configs.schemas.script import Script
 from saman.launcher.local import Options, gather_facts, run_script
-from saman.launcher.supervision.supervisor import Outcome
+from saman.launcher.supervision.outcome import Outcome
 from saman.runs.folder import RunFolder
 
 # Programs here need no Horovod, so nothing waits for its rendezvous.

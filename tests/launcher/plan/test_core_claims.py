@@ -11,7 +11,7 @@ import pytest
 from saman.launcher.plan import core_claims
 from saman.launcher.plan.core_claims import CoreClaim, choose, claimed
 from saman.launcher.plan.placement import Placement, Process
-from saman.launcher.rank.assignment import chosen_cores, kept_cores
+from saman.launcher.rank.assignment import select_cores, usable_cores
 
 
 def plan(*cores: int) -> Placement:
@@ -79,6 +79,6 @@ def test_a_folder_that_cannot_be_used_keeps_nobody_from_running(tmp_path: Path, 
 
 def test_a_rank_counts_its_cores_within_those_that_its_run_keeps_to() -> None:
     allowed = (0, 4, 1, 5, 2, 6, 3, 7)
-    kept = kept_cores(allowed, "5,2,6")
-    assert [chosen_cores(kept, (index,)) for index in range(3)] == [(5,), (2,), (6,)]
-    assert kept_cores(allowed, None) == kept_cores(allowed, "") == kept_cores(allowed, "9") == allowed
+    kept = usable_cores(allowed, "5,2,6")
+    assert [select_cores(kept, (index,)) for index in range(3)] == [(5,), (2,), (6,)]
+    assert usable_cores(allowed, None) == usable_cores(allowed, "") == usable_cores(allowed, "9") == allowed

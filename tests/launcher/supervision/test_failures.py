@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saman.launcher.supervision.failures import Failure, ending, find_failure
+from saman.launcher.supervision.failures import Failure, describe_exit, find_failure
 from saman.runs.events import Event
 from saman.runs.ranks.records import RankRecord
 
@@ -76,8 +76,8 @@ def test_a_record_stands_in_for_a_lost_event() -> None:
 
 
 def test_endings_are_said_in_plain_words() -> None:
-    assert ending(3, None) == "exit code 3"
-    assert ending(127, None) == "exit code 127: command not found"
-    assert ending(137, None).startswith("killed by SIGKILL (9)")
-    assert ending(None, 11) == "killed by SIGSEGV (11): a fault in compiled code"
-    assert ending(None, None) == "ended without a trace"
+    assert describe_exit(3, None) == "exit code 3"
+    assert describe_exit(127, None) == "exit code 127: command not found"
+    assert describe_exit(137, None).startswith("killed by SIGKILL (9)")
+    assert describe_exit(None, 11) == "killed by SIGSEGV (11): a fault in compiled code"
+    assert describe_exit(None, None) == "ended without a trace"

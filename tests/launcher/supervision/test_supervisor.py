@@ -17,7 +17,8 @@ from saman.configs.schemas.experiment import Experiment
 from saman.launcher.local import Options, make_plan, resume_locally
 from saman.launcher.node.machine import Node
 from saman.launcher.plan.placement import Placement
-from saman.launcher.supervision.supervisor import SupervisionOptions, alone, running, supervise
+from saman.launcher.supervision.run_lock import alone, running
+from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.records import RankRecord
@@ -328,7 +329,7 @@ def _supervised(
 def test_a_training_that_stalls_is_named_by_rank_phase_and_step(ranks: Ranks) -> None:
     program = """
 import os, time
-from saman.launcher.heartbeat import Heartbeat
+from saman.runs.ranks.heartbeats import Heartbeat
 heartbeat = Heartbeat.from_environment()
 rank = int(os.environ["SAMAN_FIRST_RANK"])
 for step in range(1, 12 - rank):

@@ -7,7 +7,7 @@ import pytest
 from saman.configs.errors import ExitCode
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.supervision.stalls import Stall
-from saman.launcher.supervision.verdict import AttemptEnd, judge
+from saman.launcher.supervision.verdict import AttemptEnd, judge_attempt
 from saman.runs.events import State
 from saman.runs.ranks.records import RankRecord
 
@@ -43,6 +43,6 @@ def ended(*codes: int | None, **facts: object) -> AttemptEnd:
     ],
 )
 def test_what_ranks_say_of_themselves_comes_first(what: AttemptEnd, state: State, code: ExitCode, said: str) -> None:
-    found = judge(what, None)
-    assert found[:2] == (state, code)
-    assert said in found[2]
+    found = judge_attempt(what, None)
+    assert (found.state, found.exit_code) == (state, code)
+    assert said in found.message

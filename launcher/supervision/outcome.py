@@ -1,0 +1,81 @@
+"""The outcome of an attempt whose processes have all exited: derived from records, written to the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from saman.launcher.plan.placement import Placement
+from saman.launcher.supervision.failures import Failure, find_failure
+from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attempt
+from saman.runs.events import State
+from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks.records import RankRecord
+from saman.runs.telemetry.throughput import summary
+
+WHO = "supervisor"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended. ``message`` is for people; ``starter_lines`` are the last lines of the start method."""
+
+    run: RunFolder
+    attempt: int
+    state: State
+    exit_code: int
+    seconds: float
+    message: str
+    failure: Failure | None = None
+    starter_lines: tuple[str, ...] = ()
+
+
+def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float, output: tuple[str, ...]) -> Outcome:
+    """Judge an attempt and record the result: ``summary.json``, then the event that ends the attempt.
+
+    Args:
+        run: the run folder.
+        attempt: the files of the attempt.
+        ended: everything known of its end.
+        seconds: its wall time.
+        output: the last lines that the start method printed.
+    """
+    events = [event for event in run.events() if event.attempt == attempt.number]
+    found = find_failure(events, ended.records)
+    verdict = judge_attempt(ended, found)
+    failure = found if verdict.state is State.FAILED else None
+    facts = _facts(verdict, failure, seconds)
+    run.write_summary(
+        {
+            "state": verdict.state.value,
+            "message": verdict.message,
+            **facts,
+            **summary(run, attempt, run.events()),
+            "failure": failure.to_json() if failure else None,
+        }
+    )
+    run.append(verdict.state.value, WHO, attempt.number, **facts)
+    return Outcome(
+        run=run,
+        attempt=attempt.number,
+        state=verdict.state,
+        exit_code=verdict.exit_code,
+        seconds=seconds,
+        message=verdict.message,
+        failure=failure,
+        starter_lines=output,
+    )
+
+
+def _facts(verdict: Verdict, failure: Failure | None, seconds: float) -> dict[str, Any]:
+    facts: dict[str, Any] = {"seconds": round(seconds, 3)}
+    if verdict.state is State.FAILED:
+        facts |= {"message": verdict.message, "ranks": [failed.rank for failed in failure.first] if failure else []}
+    return facts
+
+
+def read_records(attempt: Attempt, placement: Placement) -> dict[int, RankRecord]:
+    """The records that the wrappers of the attempt left, by first rank."""
+    ranks = [process.first_rank for process in placement.processes]
+    found = {rank: RankRecord.read(attempt.rank_record(rank)) for rank in ranks}
+    return {rank: record for rank, record in found.items() if record is not None}

@@ -1,0 +1,111 @@
+"""The processes of a start method and its companions: launching them, keeping their output, ending them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import IO
+
+from saman.configs.errors import ExitCode
+from saman.launcher.starters.start import Command, Start
+from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks import processes
+
+STOP_SECONDS = 5.0  # between the stop signal and SIGKILL; the rank wrappers kill their programs after 4
+GONE_SECONDS = 2.0  # for all processes to disappear after SIGKILL
+OUTPUT_LINES = 40  # kept in memory, because a full disk takes no starter.log
+
+
+class StartProcesses:
+    """What the supervisor itself starts: one process per command, and the companions beside them."""
+
+    def __init__(self, run: RunFolder, attempt: Attempt, start: Start, environ: Mapping[str, str]) -> None:
+        self.run, self.attempt, self.start, self.environ = run, attempt, start, environ
+        self.ranks: list[subprocess.Popen[bytes]] = []
+        self.companions: list[subprocess.Popen[bytes]] = []
+        self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
+        self.lost: dict[int, int] = {}  # index -> signal that ended it before the supervisor stopped anything
+        self._readers: list[threading.Thread] = []
+
+    def launch(self) -> None:
+        """Start the companions, then the processes of the start method."""
+        for command in self.start.companions:
+            self.companions.append(self._launch(command))
+        for command in self.start.commands:
+            self.ranks.append(self._launch(command))
+
+    def _launch(self, command: Command) -> subprocess.Popen[bytes]:
+        def prepare() -> None:
+            processes.die_with_parent(self.start.stop_signal)
+
+        process = subprocess.Popen(
+            command.argv,
+            env={**self.environ, **command.environment},
+            cwd=self.run.path,  # so that "python -m" finds nothing of the user's before the standard library
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in the terminal reaches saman alone
+            preexec_fn=prepare,
+        )
+        assert process.stdout is not None
+        reader = threading.Thread(target=self._keep_output, args=(process.stdout,), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+        return process
+
+    def _keep_output(self, output: IO[bytes]) -> None:
+        """Append what a start method prints to ``starter.log``, and keep its last lines in memory."""
+        with contextlib.suppress(OSError, ValueError):
+            for line in output:
+                self.output.append(line.decode(errors="replace").rstrip())
+                with contextlib.suppress(OSError), (self.attempt.path / "starter.log").open("ab") as file:
+                    file.write(line)
+
+    @property
+    def running(self) -> bool:
+        """Whether a process of the start method still runs."""
+        return None in [process.poll() for process in self.ranks]
+
+    @property
+    def exit_statuses(self) -> list[int | None]:
+        """The exit status of each process of the start method; negative for a signal."""
+        return [process.returncode for process in self.ranks]
+
+    def note_losses(self) -> None:
+        """Remember processes that a signal has ended."""
+        for index, process in enumerate(self.ranks):
+            if process.returncode is not None and process.returncode < 0:
+                self.lost.setdefault(index, -process.returncode)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a process of the start method failed, or a companion ended early."""
+        bad = any(status not in (None, ExitCode.DONE, ExitCode.REQUEUE) for status in self.exit_statuses)
+        return bad or any(process.poll() is not None for process in self.companions)
+
+    def stop(self, at_once: Callable[[], bool]) -> None:
+        """End every process of the attempt: the stop signal first, SIGKILL after ``STOP_SECONDS`` or ``at_once``."""
+        running = [process for process in self.ranks if process.poll() is None]
+        for process in running:
+            process.send_signal(self.start.stop_signal)
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+            if at_once():
+                break
+            time.sleep(0.02)
+        processes.kill_until_gone(self._remaining, GONE_SECONDS)
+        for process in [*self.ranks, *self.companions]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1.0)
+        for reader in self._readers:
+            reader.join(timeout=0.5)
+
+    def _remaining(self) -> dict[int, processes.ProcessInfo]:
+        for process in [*self.ranks, *self.companions]:
+            process.poll()  # reaps it
+        return processes.members(self.run.path, self.attempt.number)

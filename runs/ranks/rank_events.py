@@ -1,0 +1,89 @@
+"""The facts of events about single ranks, as types: how a rank failed, how its process exited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from saman.runs.events import Event
+
+ENDED_WELL = (0, 85)  # done, and checkpointed on request
+
+
+class FailureKind(str, Enum):
+    """Why a process failed."""
+
+    ERROR = "error"
+    USER_ERROR = "user_error"  # a mistake in the request that only a rank could find
+    MISPLACED = "misplaced"  # the process ran elsewhere than planned
+    KILLED = "killed"  # by a signal
+    PEER_LOST = "peer_lost"  # a consequence of another process's end
+
+
+def failure_kind(text: object) -> FailureKind:
+    """The kind with this name; ``ERROR`` for a name that this version does not know."""
+    try:
+        return FailureKind(text)
+    except ValueError:
+        return FailureKind.ERROR
+
+
+@dataclass(frozen=True)
+class RankFailed:
+    """``rank_failed``: what a rank itself, or its wrapper, reports about its failure."""
+
+    rank: int
+    time: float
+    kind: FailureKind | None
+    node: str | None
+    message: str | None
+
+    @classmethod
+    def from_event(cls, event: Event) -> RankFailed | None:
+        """The facts of an event; ``None`` if it is of another kind or names no rank."""
+        rank, facts = event.facts.get("rank"), event.facts
+        if event.kind != "rank_failed" or not isinstance(rank, int):
+            return None
+        kind = None if facts.get("failure") is None else failure_kind(facts["failure"])
+        return cls(rank=rank, time=event.time, kind=kind, node=facts.get("node"), message=facts.get("message"))
+
+
+@dataclass(frozen=True)
+class RankExited:
+    """``rank_exited``: the exit status or signal of a process. ``stopped``: it was told to end before it ended."""
+
+    rank: int
+    node: str | None
+    code: int | None = None
+    signal: int | None = None
+    stopped: bool = False
+    last_lines: tuple[str, ...] = ()
+    time: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly."""
+        return self.code not in ENDED_WELL
+
+    def facts(self) -> dict[str, Any]:
+        """The facts to append to the run's events; an exit status or signal that is unknown is left out."""
+        how = {name: value for name, value in (("code", self.code), ("signal", self.signal)) if value is not None}
+        facts = {"rank": self.rank, "node": self.node, "stopped": self.stopped, **how}
+        return {**facts, "last_lines": list(self.last_lines)}
+
+    @classmethod
+    def from_event(cls, event: Event) -> RankExited | None:
+        """The facts of an event; ``None`` if it is of another kind or names no rank."""
+        rank, facts = event.facts.get("rank"), event.facts
+        if event.kind != "rank_exited" or not isinstance(rank, int):
+            return None
+        return cls(
+            rank=rank,
+            node=facts.get("node"),
+            code=facts.get("code"),
+            signal=facts.get("signal"),
+            stopped=bool(facts.get("stopped")),
+            last_lines=tuple(str(line) for line in facts.get("last_lines", ())),
+            time=event.time,
+        )
