@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
 from saman.runs.checkpoints import newest_sound
 from saman.runs.folder import RunFolder
-from saman.runs.telemetry.throughput import samples_per_second
+from saman.runs.telemetry.throughput import Throughput, chief_throughput
 from saman.runs.telemetry.window import read_windows
 
 if TYPE_CHECKING:
@@ -22,14 +21,12 @@ SAME_WEIGHTS = 1e-3
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: samples per second of all ranks over its steady windows, as median and quartiles."""
+    """One run: its throughput over steady windows, and its final metrics."""
 
     run: str
     strategy: str
     ranks: int
-    windows: int
-    samples_per_second: float | None
-    quartiles: tuple[float, float] | None
+    throughput: Throughput | None
     metrics: Mapping[str, float]
 
 
@@ -55,16 +52,11 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
 
 def _row(run: RunFolder) -> ComparedRun:
     experiment = run.experiment()
-    windows = [window for window in read_windows(run, 0)[0] if not window.compiled]
-    rates = [samples_per_second(window) for window in windows]
-    cuts = quantiles(rates, n=4) if len(rates) > 1 else None
     return ComparedRun(
         run=run.id,
         strategy=experiment.train.strategy,
         ranks=experiment.resources.ranks,
-        windows=len(windows),
-        samples_per_second=median(rates) if rates else None,
-        quartiles=(cuts[0], cuts[2]) if cuts else None,
+        throughput=chief_throughput(read_windows(run, 0)[0]),
         metrics=(run.summary() or {}).get("metrics") or {},
     )
 

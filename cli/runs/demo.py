@@ -77,20 +77,20 @@ def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
         box=None,
         pad_edge=False,
         header_style="bold",
-        title="one experiment file, two strategies; samples/s is the median over windows of 10 steps",
+        title="one experiment file, two strategies; samples/s: all samples ÷ all seconds, without tracing",
     )
     table.title_justify = "left"
-    for heading in ("strategy", "ranks", "samples/s", "middle half", "windows", "val_accuracy", "time"):
+    for heading in ("strategy", "ranks", "samples/s", "5 – 95 % of windows", "windows", "val_accuracy", "time"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     for row, outcome in zip(comparison.rows, outcomes, strict=True):
-        middle = plain(row.quartiles and f"{number(row.quartiles[0])} – {number(row.quartiles[1])}")
+        measured = row.throughput
         accuracy = row.metrics.get("val_accuracy")
         table.add_row(
             row.strategy,
             str(row.ranks),
-            plain(row.samples_per_second and number(row.samples_per_second)),
-            middle,
-            str(row.windows),
+            plain(measured and number(measured.sustained)),
+            plain(measured and f"{number(measured.p5)} – {number(measured.p95)}"),
+            str(measured.windows if measured else 0),
             plain(accuracy if accuracy is None else f"{accuracy:.4f}"),
             seconds(outcome.seconds),
         )

@@ -6,14 +6,13 @@ import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
 
 from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.heartbeats import Beat, read_beat
-from saman.runs.telemetry.throughput import samples_per_second
+from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 
 MOST_BEATS = 256  # heartbeats read per look; of larger runs these are spread over the ranks
@@ -21,7 +20,10 @@ MOST_BEATS = 256  # heartbeats read per look; of larger runs these are spread ov
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands; ``None`` for what is not known (yet). ``behind`` is the rank with the fewest steps."""
+    """Where a run stands; ``None`` for what is not known (yet). ``behind`` is the rank with the fewest steps.
+
+    ``samples_per_second`` is sustained throughput over the newest windows.
+    """
 
     phase: str
     epoch: int
@@ -68,7 +70,9 @@ class AttemptWatch:
                 self._windows.append(window)
         chief = beats.get(0) or Beat("start")
         steady = [window for window in self._windows if not window.compiled] or list(self._windows)
-        pace = median(window.seconds / max(1, window.steps) for window in steady) if steady else None
+        steps = sum(window.steps for window in steady)
+        pace = sum(window.seconds for window in steady) / steps if steps else None
+        measured = chief_throughput(self._windows)
         left = chief.total_steps - chief.step if chief.total_steps is not None else None
         slowest = min(beats, key=lambda rank: (beats[rank].step, beats[rank].time), default=None)
         uneven = len({beat.step for beat in beats.values()}) > 1
@@ -77,7 +81,7 @@ class AttemptWatch:
             epoch=chief.epoch,
             step=chief.step,
             total_steps=chief.total_steps,
-            samples_per_second=median(map(samples_per_second, steady)) if steady else None,
+            samples_per_second=measured.sustained if measured else None,
             loss=self._windows[-1].loss if self._windows else None,
             metrics=self._metrics,
             remaining_seconds=pace * left if pace is not None and left is not None else None,

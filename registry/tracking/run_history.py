@@ -11,6 +11,7 @@ from typing import Any
 
 from saman.runs.events import Event, State
 from saman.runs.folder import RunFolder
+from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import read_windows
 
 _FILES = ("experiment.yaml", "script.yaml", "summary.json", "export/export.json")
@@ -77,7 +78,7 @@ def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
-    """Metrics of epochs, then loss, learning rate and throughput of the chief's windows; each step once."""
+    """Metrics of epochs; loss, learning rate and throughput of windows; sustained throughput. Each step once."""
     newest: dict[tuple[str, int], MetricPoint] = {}
     for event in events:
         metrics = event.facts.get("metrics") if event.kind == "epoch" else None
@@ -87,14 +88,18 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
                 newest[name, step] = MetricPoint(
                     name, step, event.time, float(value)
                 )  # of a resumed run, the last counts
-    for window in read_windows(run, 0)[0]:
+    windows = read_windows(run, 0)[0]
+    for window in windows:
         found = {"train_loss": window.loss, "learning_rate": window.learning_rate}
-        if window.seconds > 0 and not window.compiled:
-            found["samples_per_second_of_chief"] = window.samples / window.seconds
-        for name, one in found.items():
-            if one is not None and math.isfinite(one):
-                newest[name, window.step] = MetricPoint(name, window.step, window.time, float(one))
+        rate = chief_throughput([window])
+        found["samples_per_second"] = rate.sustained if rate else None
+        for name, value in found.items():
+            if value is not None and math.isfinite(value):
+                newest[name, window.step] = MetricPoint(name, window.step, window.time, float(value))
     yield from newest.values()
+    if measured := chief_throughput(windows):
+        last = windows[-1]
+        yield MetricPoint("sustained_samples_per_second", last.step, last.time, measured.sustained)
 
 
 def _tags(run: RunFolder, versions: tuple[tuple[str, int], ...]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saman.runs.telemetry.columns import Array, Columns, count, read_columns, where
+from saman.runs.telemetry.throughput import Throughput, throughput
 
 _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
@@ -85,10 +86,9 @@ class Telemetry:
     stages: tuple[StageWindows, ...]
     left_out: ExcludedWindows
 
-    @property
-    def rate(self) -> Array:
-        """Samples per second of all ranks in each window."""
-        return self.samples / self.seconds
+    def throughput(self, dropped: int = 0) -> Throughput | None:
+        """Throughput without the first ``dropped`` windows; ``None`` where no window is left."""
+        return throughput(self.samples[dropped:].tolist(), self.seconds[dropped:].tolist())
 
     @property
     def seconds_per_step(self) -> Array:

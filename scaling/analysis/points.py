@@ -144,4 +144,4 @@ def _neighbours(run: Run) -> float:
 def _step(runs: Sequence[Run]) -> Estimate:
     """Seconds per step over the windows of all runs; windows enter, so runs are drawn with theirs."""
     thinned = [run.step_times[:: -(-len(run.step_times) // _WINDOWS_POOLED)] for run in runs]
-    return hierarchical_estimate(thinned, lambda windows: float(np.median(windows)), resamples=499)
+    return hierarchical_estimate(thinned, lambda windows: float(np.mean(windows)), resamples=499)

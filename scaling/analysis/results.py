@@ -18,6 +18,7 @@ from saman.configs.files import read_json, read_lines
 from saman.runs.events import Event, State, state_of
 from saman.runs.telemetry.columns import names_in
 from saman.runs.telemetry.reader import ExcludedWindows, ProcessTimes, StageWindows, Telemetry, read_telemetry
+from saman.runs.telemetry.throughput import Throughput
 from saman.scaling.analysis.learning import Epoch, LossCurve, epochs_of, loss_curve
 from saman.scaling.analysis.stages import PlannedStages, promised
 from saman.scaling.statistics.steady_state import SteadyState, steady_state
@@ -32,7 +33,9 @@ _TOLD_APART_ELSEWHERE = ("train.global_batch_size", "train.batch_size_per_rank",
 
 @dataclass(frozen=True)
 class Run:
-    """One run as a report sees it; rates in samples per second, times in seconds per step, medians over windows.
+    """One run as a report sees it; times in seconds per step, means over the steps of the windows that count.
+
+    ``throughput`` is sustained (``runs.telemetry.throughput``), ``distribution`` that of the windows.
 
     ``problem`` says why the run does not count; then its measures are not to be used.
     """
@@ -54,7 +57,7 @@ class Run:
     placement: str
     command: str
     throughput: float = float("nan")
-    quartiles: tuple[float, float] = (float("nan"), float("nan"))
+    distribution: Throughput | None = None
     step_seconds: float = float("nan")
     input_wait_seconds: float = float("nan")
     exchange_seconds: float | None = None
@@ -208,37 +211,36 @@ def _why_not(state: State, events: Sequence[Event], path: Path) -> str | None:
 def _measured(run: Run, telemetry: Telemetry, events: Sequence[Event], warmup_windows: int) -> Run:
     steady = steady_state(telemetry.seconds_per_step, warmup_windows)
     kept = slice(steady.dropped, None)
-    rate, step = telemetry.rate[kept], telemetry.seconds_per_step[kept]
-    exchange = telemetry.exchange_per_step
+    measured, steps = telemetry.throughput(steady.dropped), telemetry.steps[kept]
+    step, exchange = telemetry.seconds_per_step[kept], telemetry.exchange_per_step
     start = float(telemetry.time[0] - telemetry.seconds[0]) if len(telemetry.time) else 0.0
-    problem = _unmeasured(telemetry, rate)
+    problem = _unmeasured(telemetry, measured)
     values = dict(vars(run))
-    values |= {"left_out": telemetry.left_out, "steady": steady, "windows": len(rate), "problem": problem}
+    values |= {"left_out": telemetry.left_out, "steady": steady, "windows": len(step), "problem": problem}
     values |= {"node_of": _nodes(run.path), "processes": telemetry.processes, "joules": energy_of(run.path)}
     if telemetry.stages:
         values |= {"stages": tuple(one.after(steady.dropped) for one in telemetry.stages), "split": promised(events)}
     values |= {"epochs": tuple(epochs_of(events, telemetry, start)), "loss": loss_curve(telemetry)}
-    if len(rate) and problem is None:
-        low, high = np.quantile(rate, [0.25, 0.75])
+    if measured is not None and problem is None:
         values |= {
-            "throughput": float(np.median(rate)),
-            "quartiles": (float(low), float(high)),
-            "step_seconds": float(np.median(step)),
+            "throughput": measured.sustained,
+            "distribution": measured,
+            "step_seconds": float(np.average(step, weights=steps)),
             "step_times": step[:_STEP_TIMES].astype(np.float64),
-            "input_wait_seconds": float(np.median(telemetry.input_wait_per_step[kept])),
-            "exchange_seconds": None if exchange is None else float(np.median(exchange[kept])),
+            "input_wait_seconds": float(np.average(telemetry.input_wait_per_step[kept], weights=steps)),
+            "exchange_seconds": None if exchange is None else float(np.average(exchange[kept], weights=steps)),
             "seconds": float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
         }
     return Run(**values)
 
 
-def _unmeasured(telemetry: Telemetry, rate: Array) -> str | None:
+def _unmeasured(telemetry: Telemetry, measured: Throughput | None) -> str | None:
     out = telemetry.left_out
-    if len(rate) == 0:
+    if measured is None:
         if out.foreign_schema:
             return f"no telemetry of this schema version: {out.foreign_schema} records of another one"
         return f"no window counts: {out.torn} torn lines, {out.not_finite} not finite, {out.incomplete} incomplete"
-    if not np.all(np.isfinite(rate)) or float(np.median(rate)) <= 0:
+    if not np.isfinite(measured.sustained) or measured.sustained <= 0:
         return "its throughput is zero or not a number"
     return None
 

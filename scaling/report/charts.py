@@ -140,7 +140,7 @@ def side_by_side(analysis: Analysis, style: Style) -> Figure | None:
     x: Spec = {"field": "samples_per_second", "type": "quantitative", "title": f"samples per second {on_ranks}"}
     x |= {"scale": {"zero": False, "nice": True}, "axis": {"format": "~s", "grid": False}}
     colour = {"field": "series", "type": "nominal", "legend": None, "scale": style.channels()["color"]["scale"]}
-    tooltip = [{"field": name} for name in ("run", "samples_per_second", "lower_quartile", "upper_quartile")]
+    tooltip = [{"field": name} for name in ("run", "samples_per_second", "window_median", "window_p5", "window_p95")]
     layers = [
         {
             "data": {"values": runs},

@@ -53,7 +53,7 @@ def test_what_is_shown_comes_from_the_run_folder(tmp_path: Path) -> None:
     assert shown.parameters["train.optimizer.name"] == "sgd" and shown.parameters["train.global_batch_size"] == "8"
     values = {(point.name, point.step): point.value for point in shown.points}
     assert values["val_accuracy", 30] == 0.95 and values["train_loss", 20] == 0.5
-    assert values["samples_per_second_of_chief", 10] == 40
+    assert values["samples_per_second", 10] == 40 and values["sustained_samples_per_second", 30] == 40
     assert shown.versions == (("digits", 1),) and shown.tags["saman.versions"] == "digits:1"
     assert {"experiment.yaml", "summary.json", "export/export.json"} <= set(shown.files)
 

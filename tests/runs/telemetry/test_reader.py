@@ -10,6 +10,7 @@ import pytest
 from synthetic import Made, write_run
 
 from saman.runs.telemetry.reader import read_telemetry
+from saman.runs.telemetry.throughput import Throughput
 from saman.runs.telemetry.window import Window
 from saman.scaling.analysis.results import read_run
 
@@ -38,7 +39,7 @@ def test_the_programs_own_records_are_read(tmp_path: Path) -> None:
         windows = [Window(rank, 1, 2, 10 * (i + 1), 10, 1, 320, 0.5, 0.1, 0.2, loss=1.0) for i in range(12)]
         _file(run, rank).write_text("".join(json.dumps(window.to_json()) + "\n" for window in windows))
     found = read_telemetry(run, 2)
-    assert found.rate.tolist() == [1280.0] * 12
+    assert found.throughput() == Throughput(1280.0, 1280.0, 1280.0, 1280.0, windows=12)
     assert found.exchange_per_step is not None
     assert found.exchange_per_step[0] == pytest.approx(0.02)
 
@@ -49,7 +50,7 @@ def test_torn_lines_are_dropped_and_counted(tmp_path: Path) -> None:
         file.write(b'{"schema":1,"rank":0,"ra')
     found = read_telemetry(run, 2)
     assert found.left_out.torn == 1
-    assert len(found.rate) == 19
+    assert len(found.samples) == 19
 
 
 def test_records_of_another_schema_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_seconds_that_are_no_time_are_dropped_and_counted(tmp_path: Path, bad: s
     found = read_telemetry(run, 2)
     assert found.left_out.not_finite == 1
     assert found.left_out.incomplete == 1  # the window now lacks a rank
-    assert len(found.rate) == 18
+    assert len(found.samples) == 18
 
 
 def test_a_later_attempt_replaces_the_windows_it_repeats(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from staged import MIB, Split, write_pipeline, write_pipelines
 from synthetic import Made, write_runs
 
 from saman.configs.errors import UserError
-from saman.runs.telemetry.throughput import samples_per_second
+from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 from saman.scaling.analysis.analysis import Analysis, analyse
 from saman.scaling.analysis.results import read_run, read_runs
@@ -83,7 +83,8 @@ def test_a_stage_that_waits_for_the_others_in_its_exchange_does_not_exchange_lon
 
 def test_a_pipelines_throughput_while_it_runs_counts_replicas_and_not_ranks() -> None:
     window = Window(0, 1, 4, 10, 10, 1, 320, 0.5, 0.0, stage=0, stages=2)
-    assert samples_per_second(window) == 2 * 320 / 0.5
+    measured = chief_throughput([window])
+    assert measured is not None and measured.sustained == 2 * 320 / 0.5
 
 
 def test_the_page_and_the_tables_show_stages_and_the_grid(grid: Analysis) -> None:
