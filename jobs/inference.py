@@ -146,7 +146,8 @@ def run(
     request: InferenceRequest, runs_dir: Path, ranks: int = 1, *, progress: Progress | None = None
 ) -> InferenceResult:
     """Answer here, now, on ``ranks`` ranks. Raises ``UserError`` where a rank fails; asked again, the job goes on."""
-    from saman.launcher.local import Options, run_script
+    from saman.launcher.local import run_script
+    from saman.launcher.planning import Options
 
     if ranks < 1:
         raise UserError(f"{ranks} ranks cannot answer", where="-np", remedy="1 or more")

@@ -61,7 +61,8 @@ def _report(runs: list[Path]) -> Path:
 def _train(console: Console, strategy: str, runs_dir: Path) -> Outcome:
     from saman.cli.runs.view import RunView
     from saman.configs.loading.experiments import load_experiment
-    from saman.launcher.local import Options, run_locally
+    from saman.launcher.local import run_locally
+    from saman.launcher.planning import Options
 
     loaded = load_experiment("quickstart", [f"train.strategy={strategy}"])
     with RunView(console, f"quickstart, {strategy} on {loaded.experiment.resources.ranks} ranks") as view:

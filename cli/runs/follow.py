@@ -139,7 +139,8 @@ def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path, ranks: int | 
     from saman.cli.runs.run import finish
     from saman.cli.runs.view import RunView
     from saman.jobs.resume import is_slurms
-    from saman.launcher.local import Options, resume_locally
+    from saman.launcher.local import resume_locally
+    from saman.launcher.planning import Options
     from saman.slurm.submission.run_jobs import record_taken_here
 
     if is_slurms(run):

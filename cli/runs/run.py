@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
-    from saman.launcher.local import LaunchPlan, Options
+    from saman.launcher.planning import LaunchPlan, Options
     from saman.launcher.supervision.outcome import Outcome
 
 LAST_LINES = 12
@@ -59,7 +59,8 @@ def run(
     """
     from rich.console import Console
 
-    from saman.launcher.local import Options, run_locally, run_script
+    from saman.launcher.local import run_locally, run_script
+    from saman.launcher.planning import Options
 
     console = Console(stderr=as_json)
     options = Options(runs_dir=runs_dir, all_ranks=all_ranks)
@@ -202,7 +203,7 @@ def _script(program: list[str], words: list[str], ranks: int | None, legacy_kera
     from saman.configs.loading.files import overridden
     from saman.configs.problems import validated
     from saman.configs.schemas.script import Script
-    from saman.launcher.local import script_name
+    from saman.launcher.programs import script_name
 
     if not program:
         raise UserError("no program stands after --", remedy="saman run -np 4 -- python their_script.py")
@@ -219,7 +220,7 @@ def _script(program: list[str], words: list[str], ranks: int | None, legacy_kera
 
 
 def _prepare(loaded: Any, options: Options) -> None:
-    from saman.launcher.local import make_plan
+    from saman.launcher.planning import make_plan
     from saman.runs.folder import RunFolder
 
     folders = [str(folder) for folder in loaded.code_path]
@@ -237,7 +238,7 @@ def _show_plan(
     options: Options,
     as_json: bool,
 ) -> None:
-    from saman.launcher.local import make_plan
+    from saman.launcher.planning import make_plan
 
     plan = make_plan(spec, directory, code_path, options)
     command = plan.command_text(options.runs_dir.absolute() / spec.name / "RUN")

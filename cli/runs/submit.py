@@ -130,7 +130,7 @@ def _program(arguments: list[str], program: list[str], ranks: int | None, legacy
     from saman.configs.loading.files import overridden
     from saman.configs.problems import validated
     from saman.configs.schemas.script import Script
-    from saman.launcher.local import script_name
+    from saman.launcher.programs import script_name
 
     values = {
         "name": script_name(program),

@@ -74,7 +74,8 @@ def _there(
 
 
 def _here(folder: Path, ranks: int, runs_dir: Path) -> RunFolder:
-    from saman.launcher.local import Options, run_script
+    from saman.launcher.local import run_script
+    from saman.launcher.planning import Options
     from saman.slurm.preflight import program
 
     return run_script(program(folder, sys.executable, 1, ranks), Options(runs_dir=runs_dir)).run

@@ -12,7 +12,8 @@ from pathlib import Path
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import explained, write_json
 from saman.configs.schemas.experiment import Experiment
-from saman.launcher.local import Options, run_locally
+from saman.launcher.local import run_locally
+from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import View
 from saman.runs.events import State

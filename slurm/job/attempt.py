@@ -1,29 +1,23 @@
-"""One attempt inside a Slurm job: the ranks started in this cluster's way, and what that leaves in the run folder."""
+"""An attempt inside a Slurm job: the start adapted to the cluster, the container and the life of a job."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.files import write_json, write_whole
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
-from saman.launcher.local import LaunchPlan, Options, gather_facts, make_plan
-from saman.launcher.node.provenance import provenance
+from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan.environment import forwarded
+from saman.launcher.planning import LaunchPlan, Options, gather_facts
 from saman.launcher.starters.start import MachineFacts, Start
 from saman.launcher.supervision.outcome import Outcome
-from saman.launcher.supervision.run_lock import alone
-from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import SilentView
-from saman.runs.folder import Attempt, RunFolder
+from saman.runs.folder import RunFolder
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import contained
 from saman.slurm.job.shield import shielded
@@ -33,94 +27,69 @@ from saman.slurm.submission.run_jobs import forerunner
 LOCK_SECONDS = 150.0  # a lock that a dead node held is given up by the file server within this
 
 
-class _Printed(SilentView):
-    """What a person reads in the job's log."""
+class _JobLog(SilentView):
+    """Notes for the reader of the job's log."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
     def say(self, text: str) -> None:
-        """One line, at once."""
+        """Print a line at once."""
         self._say(text)
 
 
-def make_attempt(run: RunFolder, cluster: Cluster, here: Allocation, say: Callable[[str], None]) -> Outcome:
-    """Start the ranks in this allocation as the run's next attempt, and see them through to the end."""
-    with _alone_soon(run):
-        run.withdraw_stop()
-        attempt = run.new_attempt()
-        name = "job.sbatch" if forerunner(run.events(), here.job) is None else "follow-up.sbatch"
-        if (script := run.path / "slurm" / name).is_file():
-            shutil.copy2(script, attempt.path / "job.sbatch")
-        spec = with_starter(run.spec(), cluster)
-        plan, start = _plan(run, spec, cluster, here, attempt)
-        write_json(attempt.placement, plan.placement.to_json())
-        write_whole(attempt.command, start.text(run.path))
-        facts = provenance(sys.argv, plan.directory, plan.facts.mpi, start_method=start.starter)
-        write_json(attempt.provenance, facts)
-        for note in (*plan.placement.notes, *start.notes):
-            run.append("notice", "job", attempt.number, text=note)
-            say(note)
-        watching = SupervisionOptions(
-            stall_seconds={str(phase): limit for phase, limit in spec.launch.stall_seconds.items()},
-            abort_on_stall=spec.launch.on_stall == "abort",
-            is_script=run.is_script,
-        )
-        return supervise(run, attempt, start, plan.placement, plan.environment, watching, _Printed(say))
+def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Callable[[str], None]) -> Outcome:
+    """Start the ranks in this allocation as the run's next attempt, and supervise them to the end.
 
-
-def _plan(
-    run: RunFolder, spec: Experiment | Script, cluster: Cluster, here: Allocation, attempt: Attempt
-) -> tuple[LaunchPlan, Start]:
-    """The plan as for a local run, and its start as this cluster and the life of a job want it."""
+    Raises:
+        UserError: another supervisor is at work on the run, or the ranks do not fit the allocation.
+        EnvironmentLack: the run folder cannot be written, or the node lacks what the start needs.
+    """
+    spec = with_starter(run.spec(), cluster)
     directory = Path(spec.directory) if isinstance(spec, Script) else run.path
-    options = Options(run.path.parent.parent, nodes=here.offers(), facts=job_facts(spec, cluster))
-    plan = make_plan(spec, directory, run.code_path, options, run.path, attempt.number)
-    start = plan.start
-    if cluster.container is not None:
-        folders = [run.path, directory, *run.code_path]
-        start = contained(start, cluster.container, sys.executable, folders, here.gpus > 0)
-    return plan, start if run.is_script else shielded(start, plan.facts.mpi, sys.executable)
+
+    def adapt(plan: LaunchPlan) -> Start:
+        start = plan.start
+        if cluster.container is not None:
+            folders = [run.path, directory, *run.code_path]
+            start = contained(start, cluster.container, sys.executable, folders, here.gpus > 0)
+        return start if run.is_script else shielded(start, plan.facts.mpi, sys.executable)
+
+    request = AttemptRequest(
+        spec=spec,
+        directory=directory,
+        code_path=run.code_path,
+        options=Options(run.path.parent.parent, nodes=here.offers(), facts=job_facts(cluster)),
+        adapt=adapt,
+        copies=_job_script(run, here),
+        who="job",
+        lock_seconds=LOCK_SECONDS,
+    )
+    return make_attempt(run, request, _JobLog(say))
+
+
+def _job_script(run: RunFolder, here: Allocation) -> Mapping[str, Path]:
+    """The script that started this job, to be kept with the attempt."""
+    name = "job.sbatch" if forerunner(run.events(), here.job) is None else "follow-up.sbatch"
+    script = run.path / "slurm" / name
+    return {"job.sbatch": script} if script.is_file() else {}
 
 
 def with_starter(spec: Experiment | Script, cluster: Cluster) -> Experiment | Script:
-    """``spec`` with ``auto`` replaced by how this site starts ranks."""
+    """``spec`` with ``auto`` replaced by this site's start method."""
     if spec.launch.starter != "auto":
         return spec
     starter = "mpirun" if cluster.mpi.start == "mpirun" else "srun"
     return spec.model_copy(update={"launch": spec.launch.model_copy(update={"starter": starter})})
 
 
-def job_facts(spec: Experiment | Script, cluster: Cluster) -> MachineFacts:
-    """What is known of the machine, with what the cluster file says."""
-    found = gather_facts()
+def job_facts(cluster: Cluster) -> MachineFacts:
+    """Facts of this machine, completed by the cluster file."""
     names = (*forwarded(os.environ), *environment_of(cluster))
     return replace(
-        found,
+        gather_facts(),
         in_allocation=True,
         pmi="none" if cluster.mpi.start == "gloo" else cluster.mpi.pmi,
         interface=cluster.network.interface,
         forward=tuple(dict.fromkeys(names)),
     )
-
-
-class _alone_soon:  # noqa: N801  (a context manager that reads like its verb)
-    """``alone``, tried again while a dead node's lock is still held."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self.held = alone(run)
-
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                return self.held.__enter__()
-            except UserError as error:
-                if isinstance(error, EnvironmentLack) or time.monotonic() > deadline:
-                    raise
-                time.sleep(1.0)
-                self.held = alone(self.run)
-
-    def __exit__(self, *details: object) -> None:
-        self.held.__exit__(None, None, None)

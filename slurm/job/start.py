@@ -5,6 +5,7 @@ Exit codes: 0 done (or not needed), 1 failed, 2 and 3 never began, 130 cancelled
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,14 +16,14 @@ from pathlib import Path
 from types import FrameType
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import write_whole
+from saman.configs.files import explained, write_whole
 from saman.configs.schemas.cluster import Cluster
 from saman.launcher.supervision.outcome import Outcome
-from saman.runs.events import State
+from saman.runs.events import EventKind, State
 from saman.runs.folder import RunFolder
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
-from saman.slurm.job.attempt import make_attempt
+from saman.slurm.job.attempt import attempt_in_job
 from saman.slurm.job.decisions import Begin
 from saman.slurm.job.ending import Ending
 from saman.slurm.job.node_failures import WHO, account_for_loss
@@ -57,11 +58,13 @@ def main(arguments: list[str]) -> int:
     asked.listen()
     run = RunFolder(Path(arguments[0]).absolute())
     try:
-        return _Start(RunFolder.open(run.path), asked).whole()
+        with explained(run.path, "the run folder"):
+            return _Start(RunFolder.open(run.path), asked).whole()
     except UserError as error:
         _say(str(error))
-        if not run.state.ended:
-            run.append("failed", WHO, message=str(error), exit_code=int(error.exit_code))
+        with contextlib.suppress(OSError):  # a full disk takes no event; the job's exit status still says it
+            if not run.state.ended:
+                run.append(EventKind.FAILED, WHO, message=str(error), exit_code=int(error.exit_code))
         return error.exit_code
 
 
@@ -146,7 +149,7 @@ class _Start:
 
     def _attempt_noting_errors(self) -> None:
         try:
-            self.outcome = make_attempt(self.run, self.cluster, self.here, _say)
+            self.outcome = attempt_in_job(self.run, self.cluster, self.here, _say)
         except BaseException as error:  # handed to the main thread
             self.error = error
 

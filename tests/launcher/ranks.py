@@ -17,7 +17,8 @@ from typing import Any
 
 from saman.configs.schemas.experiment import Launch, Resources
 from saman.configs.schemas.script import Script
-from saman.launcher.local import Options, gather_facts, run_script
+from saman.launcher.local import run_script
+from saman.launcher.planning import Options, gather_facts
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.folder import RunFolder
 
@@ -78,7 +79,8 @@ class Ranks:
         spec = self.spec(program, ranks=ranks, starter=starter)
         driver = (
             "import sys, json; sys.path.insert(0, sys.argv[3]); from ranks import PLAIN\n"
-            "from saman.launcher.local import *; from pathlib import Path\n"
+            "from saman.launcher.local import *; from saman.launcher.planning import Options\n"
+            "from pathlib import Path\n"
             "o = run_script(Script.model_validate(json.loads(sys.argv[1])), Options(Path(sys.argv[2]), facts=PLAIN))\n"
             "print(o.message); sys.exit(o.exit_code)"
         )

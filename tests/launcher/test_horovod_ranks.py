@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ranks import Ranks, Seen, wait_for
 
-from saman.launcher.local import gather_facts
+from saman.launcher.planning import gather_facts
 from saman.launcher.starters.start import MachineFacts
 from saman.runs.events import State
 from saman.runs.ranks import processes

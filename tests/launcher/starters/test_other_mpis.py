@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from ranks import PLAIN, Ranks, Seen
 
-from saman.launcher.local import Options, run_script
+from saman.launcher.local import run_script
 from saman.launcher.node.mpi import find_mpi
+from saman.launcher.planning import Options
 from saman.runs.events import State
 
 pytestmark = [pytest.mark.ranks, pytest.mark.mpi]

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.schemas.experiment import Experiment, Resources
-from saman.launcher.local import Options, gather_facts, make_plan, script_path
 from saman.launcher.node.horovod_build import HorovodBuild, horovod_build, read_build
 from saman.launcher.node.machine import Node
 from saman.launcher.node.mpi import Flavour, MpiInstallation, find_mpi, parse_version
 from saman.launcher.plan.placement import Placement, place
+from saman.launcher.planning import Options, gather_facts, make_plan
+from saman.launcher.programs import script_path
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.start import Command, MachineFacts, RankProgram, Start, network_variables
 

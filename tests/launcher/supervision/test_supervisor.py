@@ -14,9 +14,10 @@ from ranks import PLAIN, Ranks, Seen, read_all, wait_for
 
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
 from saman.configs.schemas.experiment import Experiment
-from saman.launcher.local import Options, make_plan, resume_locally
+from saman.launcher.local import resume_locally
 from saman.launcher.node.machine import Node
 from saman.launcher.plan.placement import Placement
+from saman.launcher.planning import Options, make_plan
 from saman.launcher.supervision.run_lock import alone, running
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.runs.events import State

@@ -11,7 +11,8 @@ from rank_starts import HERE, distance, experiment, final, make_run, train
 
 from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.experiment import Experiment
-from saman.launcher.local import Options, run_locally
+from saman.launcher.local import run_locally
+from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import State
 

@@ -1,0 +1,135 @@
+"""The one way to begin an attempt: plan it, record the plan in the run folder, start the ranks, supervise them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.files import explained, write_json, write_whole
+from saman.launcher.node.provenance import provenance
+from saman.launcher.plan.core_claims import CoreClaim, claimed
+from saman.launcher.planning import LaunchPlan, Options, make_plan
+from saman.launcher.starters.start import Start
+from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.run_lock import alone
+from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
+from saman.launcher.supervision.views import View
+from saman.runs.events import EventKind
+from saman.runs.folder import Attempt, RunFolder
+
+if TYPE_CHECKING:
+    from saman.configs.schemas.experiment import Experiment
+    from saman.configs.schemas.script import Script
+
+LOCK_POLL_SECONDS = 1.0
+
+
+def _unchanged(plan: LaunchPlan) -> Start:
+    return plan.start
+
+
+@dataclass(frozen=True)
+class AttemptRequest:
+    """What to start, and how.
+
+    ``adapt`` fits the planned start to its surroundings (a container, a job). ``copies`` are files to keep in the
+    attempt's folder, by name. ``who`` signs the notes in the events. ``lock_seconds`` is how long to wait for another
+    supervisor to give the run up.
+    """
+
+    spec: Experiment | Script
+    directory: Path
+    code_path: tuple[Path, ...] = ()
+    options: Options = Options()
+    adapt: Callable[[LaunchPlan], Start] = _unchanged
+    copies: Mapping[str, Path] = field(default_factory=dict)
+    who: str = "supervisor"
+    lock_seconds: float = 0.0
+
+
+def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = None) -> Outcome:
+    """Start the ranks as the next attempt of ``run``, and supervise them to the end.
+
+    Raises:
+        UserError: another supervisor is at work on the run, or the ranks do not fit.
+        EnvironmentLack: the run folder cannot be written, or the machine lacks what the start needs.
+    """
+    with alone_within(run, request.lock_seconds):
+        attempt = _new_attempt(run, request)
+        plan = make_plan(request.spec, request.directory, request.code_path, request.options, run.path, attempt.number)
+        plan = replace(plan, start=request.adapt(plan))
+        _record(run, attempt, request, plan)
+        # Inside an allocation the cores are Slurm's to give.
+        with nullcontext(CoreClaim()) if plan.facts.in_allocation else claimed(plan.placement) as claim:
+            notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
+            _tell(run, attempt, request.who, notes, view)
+            environ = {**plan.environment, "SAMAN_CORES": ",".join(map(str, claim.cores))}
+            return supervise(run, attempt, plan.start, plan.placement, environ, _limits(request, run.is_script), view)
+
+
+def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
+    with explained(run.path, "the run folder"):
+        run.withdraw_stop()
+        attempt = run.new_attempt()
+        for name, source in request.copies.items():
+            shutil.copy2(source, attempt.path / name)
+        return attempt
+
+
+def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: LaunchPlan) -> None:
+    """Keep in the attempt's folder how its ranks are started."""
+    command = request.options.command_line or sys.argv
+    facts = provenance(command, request.directory, plan.facts.mpi, start_method=plan.start.starter)
+    with explained(run.path, "the run folder"):
+        write_json(attempt.placement, plan.placement.to_json())
+        write_whole(attempt.command, plan.command_text(run.path))
+        write_json(attempt.provenance, facts)
+
+
+def _tell(run: RunFolder, attempt: Attempt, who: str, notes: Sequence[str], view: View | None) -> None:
+    for note in notes:
+        with explained(run.path, "the run folder"):
+            run.append(EventKind.NOTICE, who, attempt.number, text=note)
+        if view is not None:
+            view.say(note)
+
+
+def _limits(request: AttemptRequest, is_script: bool) -> SupervisionOptions:
+    launch = request.spec.launch
+    return SupervisionOptions(
+        stall_seconds={str(phase): limit for phase, limit in launch.stall_seconds.items()},
+        abort_on_stall=launch.on_stall == "abort",
+        all_ranks=request.options.all_ranks,
+        is_script=is_script,
+    )
+
+
+@contextlib.contextmanager
+def alone_within(run: RunFolder, seconds: float) -> Iterator[None]:
+    """Be the only supervisor of ``run``; wait up to ``seconds`` for another one to end.
+
+    Raises:
+        UserError: another supervisor still holds the run.
+        EnvironmentLack: the run folder cannot be written.
+    """
+    deadline = time.monotonic() + seconds
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(alone(run))
+                break
+            except EnvironmentLack:
+                raise
+            except UserError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(LOCK_POLL_SECONDS)
+        yield

@@ -1,0 +1,114 @@
+"""Plans a start: placement, command and environment of the ranks. Writes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saman.configs.schemas.script import Script
+from saman.launcher.node.horovod_build import horovod_build
+from saman.launcher.node.machine import Node, open_mpi_without_ssh, this_node
+from saman.launcher.node.mpi import find_mpi
+from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
+from saman.launcher.plan.placement import Placement, place
+from saman.launcher.programs import own_path, program_command, script_path
+from saman.launcher.starters.choose import make_start
+from saman.launcher.starters.start import MachineFacts, RankProgram, Start
+
+if TYPE_CHECKING:
+    from saman.configs.schemas.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of the caller beside the experiment. ``nodes`` are those of an allocation; this machine by default."""
+
+    runs_dir: Path = Path("runs")
+    nodes: tuple[Node, ...] | None = None
+    all_ranks: bool = False
+    command_line: tuple[str, ...] = ()
+    facts: MachineFacts | None = None
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """A start before it happens: placement, commands, and the notes that explain both."""
+
+    spec: Experiment | Script
+    directory: Path
+    placement: Placement
+    start: Start
+    environment: Mapping[str, str]
+    facts: MachineFacts
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about how the ranks are placed and started."""
+        return (*self.placement.notes, *self.start.notes)
+
+    def command_text(self, run: Path) -> str:
+        """The exact command, for a shell."""
+        return self.start.text(run)
+
+
+def make_plan(
+    spec: Experiment | Script,
+    directory: Path,
+    code_path: Iterable[Path],
+    options: Options,
+    run: Path | None = None,
+    attempt: int = 1,
+) -> LaunchPlan:
+    """Plan a start; nothing is written.
+
+    Args:
+        spec: the experiment, or a program.
+        directory: working directory of the ranks.
+        code_path: folders of the user's code, last on ``sys.path``.
+        options: nodes, folder of the runs, facts of the machine.
+        run: the run folder; without it the command names a folder called RUN.
+        attempt: number of the start.
+
+    Raises:
+        UserError: the ranks do not fit the nodes, or the start method does not suit the experiment.
+        EnvironmentLack: the machine lacks what the start needs.
+    """
+    path, note = script_path(os.environ) if isinstance(spec, Script) else (own_path(os.environ), None)
+    inherited = clean_environment({**os.environ, "PATH": path}, Path.cwd())
+    nodes = options.nodes or (this_node(),)
+    placement = place(spec.resources, spec.devices_per_process, nodes)
+    folder = run or options.runs_dir.absolute() / spec.name / "RUN"
+    program = program_command(spec, folder, path)
+    facts = options.facts or gather_facts(program.python, inherited)
+    moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
+    environment = moved | open_mpi_without_ssh(inherited) | job_environment(spec, directory, code_path, os.environ)
+    can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
+    job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
+    start = make_start(spec.launch.starter, placement, job, facts)
+    if note:
+        start = replace(start, notes=(*start.notes, note))
+    return LaunchPlan(
+        spec=spec, directory=directory, placement=placement, start=start, environment=inherited, facts=facts
+    )
+
+
+def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> MachineFacts:
+    """Look at this machine. ``python`` is the interpreter whose Horovod counts, and the MPI beside it."""
+    environ = os.environ if environ is None else environ
+    path = environ.get("PATH", os.defpath)
+    beside = Path(python or sys.executable).parent
+    return MachineFacts(
+        python=sys.executable,
+        mpi=find_mpi(environ, beside),
+        horovod=horovod_build(python),
+        horovodrun=shutil.which("horovodrun", path=os.pathsep.join([str(beside), path])),
+        srun=shutil.which("srun", path=path),
+        in_allocation="SLURM_JOB_ID" in environ,
+        is_root=os.geteuid() == 0,
+        forward=forwarded(environ),
+    )
