@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from saman.configs.errors import EnvironmentLack
 from saman.jobs.status import RunStatus, look
-from saman.launcher.supervision.run_lock import running
+from saman.launcher.supervision.run_lock import running, supervisor_of
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 from saman.slurm.site import client
@@ -48,23 +47,22 @@ def _there(run: RunFolder, status: RunStatus, jobs: Sequence[str]) -> str:
 
 def _here(run: RunFolder, status: RunStatus) -> str:
     """A run on this machine: asked for a checkpoint; a program, or a run that takes too long, is ended."""
-    supervisor = _supervisor(run)
+    supervisor = supervisor_of(run)
     host = _last_host(run)
     if supervisor is None and status.state == "running" and host != socket.gethostname():
         return _ask(run, f"it runs on {host}")
     if supervisor is None:
         run.append("cancelled", "user", reason="nobody was at work on it any more")
         return f"{run.id} is cancelled; nobody was at work on it any more"
-    pid, host = supervisor
-    if host != socket.gethostname():
-        return _ask(run, f"it runs on {host}")
+    if supervisor.pid is None or supervisor.host != socket.gethostname():
+        return _ask(run, f"it runs on {supervisor.host or 'another machine'}")
     if run.is_script:
         run.append("stop_requested", "user", reason="cancel")
     else:
         run.request_stop("cancel", "user")
     if run.is_script or not _ends(run, CHECKPOINT_SECONDS):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(supervisor.pid, signal.SIGTERM)
         _ends(run, END_SECONDS)
     return _told(run)
 
@@ -92,16 +90,6 @@ def _ask(run: RunFolder, where: str) -> str:
 def _last_host(run: RunFolder) -> str:
     starts = [event.facts for event in run.events() if event.kind == "attempt_started"]
     return str(starts[-1].get("host", "another machine")) if starts else "another machine"
-
-
-def _supervisor(run: RunFolder) -> tuple[int, str] | None:
-    """Process and machine of the supervisor; ``None`` where nobody holds the run."""
-    if not running(run):
-        return None
-    with contextlib.suppress(OSError):
-        match = re.match(r"process (\d+) on (\S+)", (run.path / "control" / "supervisor").read_text())
-        return (int(match[1]), match[2]) if match else None
-    return None
 
 
 def _ends(run: RunFolder, seconds: float) -> bool:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.files import explained, write_json, write_whole
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, claimed
@@ -28,8 +25,6 @@ from saman.runs.folder import Attempt, RunFolder
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
-
-LOCK_POLL_SECONDS = 1.0
 
 
 def _unchanged(plan: LaunchPlan) -> Start:
@@ -62,7 +57,7 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
         UserError: another supervisor is at work on the run, or the ranks do not fit.
         EnvironmentLack: the run folder cannot be written, or the machine lacks what the start needs.
     """
-    with alone_within(run, request.lock_seconds):
+    with alone(run, wait_seconds=request.lock_seconds):
         attempt = _new_attempt(run, request)
         plan = make_plan(request.spec, request.directory, request.code_path, request.options, run.path, attempt.number)
         plan = replace(plan, start=request.adapt(plan))
@@ -110,26 +105,3 @@ def _limits(request: AttemptRequest, is_script: bool) -> SupervisionOptions:
         all_ranks=request.options.all_ranks,
         is_script=is_script,
     )
-
-
-@contextlib.contextmanager
-def alone_within(run: RunFolder, seconds: float) -> Iterator[None]:
-    """Be the only supervisor of ``run``; wait up to ``seconds`` for another one to end.
-
-    Raises:
-        UserError: another supervisor still holds the run.
-        EnvironmentLack: the run folder cannot be written.
-    """
-    deadline = time.monotonic() + seconds
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(alone(run))
-                break
-            except EnvironmentLack:
-                raise
-            except UserError:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(LOCK_POLL_SECONDS)
-        yield

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from saman.runs.locks import hold
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -17,15 +18,6 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base).expanduser().absolute() / "saman"
 
 
-@contextmanager
-def only_one(name: str, cache: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def only_one(name: str, cache: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
     """Hold the lock ``name`` among all processes of this user; ``waiting`` is called once if another holds it."""
-    folder = cache / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return hold(cache / "locks" / f"{name}.lock", wait_seconds=None, waiting=lambda holder: waiting())

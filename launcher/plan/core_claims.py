@@ -6,8 +6,6 @@ The locks are advice among runs of saman. They end with the process that holds t
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from saman.launcher.node.machine import allowed_cores
 from saman.launcher.plan.placement import Placement
+from saman.runs import locks
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def choose(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClai
 def claimed(placement: Placement, folder: Path | None = None) -> Iterator[CoreClaim]:
     """Hold the cores that a run on this machine pins, free ones where there are enough, until it has ended."""
     wanted = len({core for process in placement.processes for core in process.cores})
-    folder, held = folder or Path(tempfile.gettempdir()) / "saman-cores", dict[int, int]()
+    folder, held = folder or Path(tempfile.gettempdir()) / "saman-core-locks", dict[int, locks.HeldLock]()
     try:
         allowed = allowed_cores()
         try:
@@ -53,36 +52,23 @@ def claimed(placement: Placement, folder: Path | None = None) -> Iterator[CoreCl
         yield claim
     finally:
         for lock in held.values():
-            os.close(lock)
+            lock.release()
 
 
-def _claim(folder: Path, allowed: Sequence[int], wanted: int, held: dict[int, int]) -> CoreClaim:
+def _claim(folder: Path, allowed: Sequence[int], wanted: int, held: dict[int, locks.HeldLock]) -> CoreClaim:
     """Lock what is free, choose, and let go what is not wanted; one run at a time."""
     if not folder.is_dir():
         folder.mkdir(exist_ok=True)
         folder.chmod(0o1777)  # for every user's runs, like the folder above it
-    gate = _open(folder / "gate")
+    gate = locks.acquire(folder / "gate", wait_seconds=None, everyone=True)
     try:
-        fcntl.flock(gate, fcntl.LOCK_EX)
         for core in allowed:
-            lock = _open(folder / str(core))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held[core] = lock
-            except BlockingIOError:
-                os.close(lock)
+            with contextlib.suppress(locks.LockHeldError):
+                held[core] = locks.acquire(folder / str(core), everyone=True)
         claim = choose(allowed, tuple(held), wanted)
         kept = (claim.cores or tuple(allowed))[:wanted]
         for core in [core for core in held if core not in kept]:
-            os.close(held.pop(core))
+            held.pop(core).release()
         return claim
     finally:
-        os.close(gate)
-
-
-def _open(file: Path) -> int:
-    # A file of another user may be read and locked; to create one that exists already would be refused (sticky folder).
-    try:
-        return os.open(file, os.O_RDONLY)
-    except FileNotFoundError:
-        return os.open(file, os.O_RDONLY | os.O_CREAT, 0o644)
+        gate.release()

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.configs.files import explained
+from saman.runs import locks
 from saman.runs.folder import RunFolder
 
 
 @contextlib.contextmanager
-def alone(run: RunFolder) -> Iterator[None]:
-    """Hold the run as its only supervisor; raises ``UserError`` if another process supervises it."""
-    path = run.path / "control" / "supervisor"
-    with explained(run.path, "the run folder"), path.open("a+") as file:
+def alone(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the run as its only supervisor.
+
+    Args:
+        run: The run.
+        wait_seconds: How long to wait for another supervisor's lock, as of a node that died.
+
+    Raises:
+        UserError: Another process supervises the run.
+    """
+    with explained(run.path, "the run folder"), contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError("this run is running", where=str(run.path), remedy=f"under {file.read().strip()}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+            stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds))
+        except locks.LockHeldError as held:
+            problem, remedy = "this run is running", f"under {held.holder}"
+            raise UserError(problem, where=str(run.path), remedy=remedy) from None
         yield
+
+
+def supervisor_of(run: RunFolder) -> locks.Holder | None:
+    """Name the process that supervises the run; ``None`` if nobody does. A running supervisor notices nothing."""
+    return locks.holder_of(_file(run))
 
 
 def running(run: RunFolder) -> bool:
     """Whether a supervisor on this machine (or sharing its locks) holds the run."""
-    path = run.path / "control" / "supervisor"
-    try:
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return supervisor_of(run) is not None
+
+
+def _file(run: RunFolder) -> Path:
+    return run.path / "control" / "supervisor"

@@ -1,6 +1,6 @@
 """``models.config``: which versions TensorFlow Serving loads, and under which labels clients may ask for them.
 
-The file follows the audit logs of all models. It is written while holding a POSIX lock (which NFS passes on to its
+The file follows the audit logs of all models. It is written while holding a lock (which NFS passes on to its
 server) so that a slow writer never puts back an older state; where the file system has no locks, writers look again
 after writing and repeat until file and logs agree.
 """
@@ -8,16 +8,15 @@ after writing and repeat until file and logs agree.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from saman.configs.files import write_whole
 from saman.registry.store import audit_log
 from saman.registry.store.layout import models
 from saman.registry.store.model_state import PUBLISHED, ModelState, fold
+from saman.runs.locks import hold
 
 FILE = "models.config"
 
@@ -66,17 +65,8 @@ def refresh(models_dir: Path) -> None:
     file = models_dir / FILE
     text = current(models_dir)
     while not (file.is_file() and file.read_text(encoding="utf-8") == text):
-        with _locked(models_dir / f".{FILE}.lock"):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # no locks here: the second look does the work
+                stack.enter_context(hold(models_dir / f".{FILE}.lock", wait_seconds=None))
             write_whole(file, current(models_dir))
         text = current(models_dir)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
-    try:
-        with contextlib.suppress(OSError):  # no locks here: the caller's second look does the work
-            fcntl.lockf(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # and with it goes the lock, also when the process is killed

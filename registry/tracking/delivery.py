@@ -7,12 +7,9 @@ absent server did not take stays marked as waiting and is delivered with the nex
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from saman.configs.schemas.tracking import Tracking
 from saman.registry.tracking.run_history import RunHistory, draw_curves, tracked
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
+from saman.runs.locks import hold
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
     if wanted is None:
         remedy = "tracking: {mlflow: URI} in the experiment, or --mlflow URI"
         raise UserError("nothing says where to show this run", where=str(run.path), remedy=remedy)
-    with _only_one(run):
+    # Two processes would both find the run missing there, and make it twice.
+    with hold(run.path / "control" / "tracking.lock", wait_seconds=None):
         with contextlib.suppress(OSError, ImportError, ValueError):
             draw_curves(run)
         shown = tracked(run)
@@ -156,16 +155,3 @@ def follow(run: RunFolder, wanted: Tracking | None = None, every_seconds: float 
         if ended:
             return delivery
         time.sleep(every_seconds)
-
-
-@contextlib.contextmanager
-def _only_one(run: RunFolder) -> Iterator[None]:
-    """One process at a time delivers a run; two would both find it missing and make it twice."""
-    path = run.path / "control" / "tracking.lock"
-    path.parent.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

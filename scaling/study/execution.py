@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from saman.configs.schemas.experiment import Experiment
 from saman.launcher.local import run_locally
 from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.run_lock import running
 from saman.launcher.supervision.views import View
 from saman.runs.events import State
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
+from saman.runs.locks import LockHeldError, hold
 from saman.scaling.study.energy import read_meters, record_energy
 from saman.scaling.study.plan import PlannedRun, StudyPlan
 
@@ -74,20 +75,7 @@ def _stands(run: RunFolder) -> str:
         return "done"
     if any(event.kind == "queued" for event in run.events()):
         return "failed" if state.ended else "waiting"
-    return "waiting" if state is State.RUNNING and _is_supervised(run) else "failed"
-
-
-def _is_supervised(run: RunFolder) -> bool:
-    """Whether a supervisor on this machine holds the run; one that was killed left its state at running."""
-    path = run.path / "control" / "supervisor"
-    if not path.is_file():
-        return False
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return "waiting" if state is State.RUNNING and running(run) else "failed"
 
 
 def _node_hours(run: RunFolder, experiment: Experiment) -> float:
@@ -127,11 +115,12 @@ def sole(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
     folder = study_folder(plan, runs_dir)
     with explained(folder, "the study"):
         folder.mkdir(parents=True, exist_ok=True)
-    with explained(folder, "the study"), (folder / "study.lock").open("a") as lock:
+    with explained(folder, "the study"), contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("this study is being run already", where=str(folder)) from None
+            stack.enter_context(hold(folder / "study.lock"))
+        except LockHeldError as held:
+            problem, remedy = "this study is being run already", f"under {held.holder}"
+            raise UserError(problem, where=str(folder), remedy=remedy) from None
         write_json(folder / "study.json", plan.to_json())
         yield folder
 

@@ -58,7 +58,7 @@ def test_runs_at_once_hold_different_cores_until_they_end(tmp_path: Path, eight_
 
 def test_a_killed_run_holds_nothing(tmp_path: Path, eight_cores: None) -> None:
     program = (
-        "import fcntl, os, sys, time; from pathlib import Path; from saman.launcher.plan import core_claims\n"
+        "import sys, time; from pathlib import Path; from saman.launcher.plan import core_claims\n"
         "core_claims._claim(Path(sys.argv[1]), [0, 4], 2, held := {}); print(len(held), flush=True); time.sleep(60)"
     )
     folder = tmp_path / "locks"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.configs.loading.studies import load_study
+from saman.launcher.supervision.run_lock import alone
 from saman.runs.folder import RunFolder
 from saman.scaling.analysis.results import read_run
 from saman.scaling.analysis.sources import find_source, read_source
@@ -121,8 +121,7 @@ def test_what_is_done_counts_and_what_failed_or_was_killed_is_wanted_again(tmp_p
 def test_a_run_under_a_live_supervisor_is_waited_for(tmp_path: Path) -> None:
     plan, runs = _plan(tmp_path), tmp_path / "runs"
     run = _done(plan.runs[0], runs, "running")
-    with (run.path / "control" / "supervisor").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with alone(run):
         assert standings(plan, runs)[0].stands == "waiting"
     assert standings(plan, runs)[0].stands == "failed"
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.runs.locks import hold
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources import idx
 from saman.trainers.data.sources.arrays import scaled, splits
@@ -63,19 +61,11 @@ def _file(folder: Path, name: str) -> Path:
 
 def _downloaded() -> Path:
     folder = Path.home() / ".keras" / "datasets" / "fashion-mnist"
-    with _alone(folder):
+    # One process of this machine at a time: ranks would write over each other's downloads.
+    with hold(folder / ".saman.lock", wait_seconds=None):
         try:
             keras.datasets.fashion_mnist.load_data()
         except Exception as error:
             problem = f"Fashion-MNIST could not be downloaded: {error}"
             raise EnvironmentLack(problem, remedy="data.args.folder names a folder with its IDX files") from error
     return folder
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process of this machine at a time: ranks would write over each other's downloads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".saman.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,187 @@
+"""File locks: the one place that takes, waits for and queries them.
+
+Locks are advisory, lie on whole files, and end with the process that holds them, also when it is killed. They are Linux
+open file description locks (``F_OFD_SETLK``, fcntl(2)), because these alone
+
+- tell whether a lock is held without taking it (``F_OFD_GETLK``), so a probe never keeps a real start from its lock;
+- belong to the opened file: two threads exclude each other, and closing another descriptor releases nothing
+  (both fail with POSIX locks);
+- reach other nodes through NFS like POSIX locks, where the server has locking.
+
+A file keeps the name of its last exclusive holder; the name is true only while the lock is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: to the end), process
+_LONGEST_PAUSE = 0.5
+_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in a folder that others write to may lead anywhere
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock, as it wrote itself down; ``pid`` is ``None`` where that cannot be read."""
+
+    pid: int | None = None
+    host: str = ""
+
+    def __str__(self) -> str:
+        return "another process" if self.pid is None else f"process {self.pid} on {self.host}"
+
+
+class LockHeldError(Exception):
+    """Another process holds the lock."""
+
+    def __init__(self, path: Path, holder: Holder) -> None:
+        super().__init__(f"{path} is locked by {holder}")
+        self.path, self.holder = path, holder
+
+
+class HeldLock:
+    """A lock that this process holds until ``release``."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def release(self) -> None:
+        """Let the next one have the lock; a second call does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def acquire(
+    path: Path,
+    *,
+    shared: bool = False,
+    wait_seconds: float | None = 0.0,
+    waiting: Callable[[Holder], None] | None = None,
+    everyone: bool = False,
+) -> HeldLock:
+    """Take the lock on ``path``; the file and its folder are created where they are missing.
+
+    Args:
+        path: The file that carries the lock. It is never deleted.
+        shared: Exclude exclusive holders only.
+        wait_seconds: How long to wait for another holder; ``None`` waits without a limit.
+        waiting: Called once, with the holder, before waiting.
+        everyone: Whether every user of the machine may take the lock (a folder like ``/tmp``).
+
+    Returns:
+        The lock.
+
+    Raises:
+        LockHeldError: Another process still holds the lock after ``wait_seconds``.
+        OSError: The file cannot be opened, or its file system has no locks.
+    """
+    descriptor = _open(path, everyone)
+    try:
+        if not _try(descriptor, shared):
+            if wait_seconds is None or wait_seconds > 0:
+                if waiting is not None:
+                    waiting(_holder(descriptor))
+                _wait(path, descriptor, shared, wait_seconds)
+            else:
+                raise LockHeldError(path, _holder(descriptor))
+        if not shared and not everyone:
+            _sign(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return HeldLock(descriptor)
+
+
+@contextlib.contextmanager
+def hold(
+    path: Path,
+    *,
+    shared: bool = False,
+    wait_seconds: float | None = 0.0,
+    waiting: Callable[[Holder], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock on ``path``; the arguments and errors are those of ``acquire``."""
+    lock = acquire(path, shared=shared, wait_seconds=wait_seconds, waiting=waiting)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Name the process that holds the lock on ``path``, without touching the lock.
+
+    Returns:
+        The holder; ``None`` where nobody holds the lock, or where that cannot be asked.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _SAFE)
+    except OSError:
+        return None
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return None if _FLOCK.unpack(answer)[0] == fcntl.F_UNLCK else _holder(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, everyone: bool) -> int:
+    # Not O_CREAT at first: in a sticky folder it is refused for another user's file (sysctl fs.protected_regular).
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | _SAFE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, 0o664)
+            if everyone:
+                os.fchmod(descriptor, 0o666)  # past the umask
+            return descriptor
+
+
+def _try(descriptor: int, shared: bool, command: int = fcntl.F_OFD_SETLK) -> bool:
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    try:
+        fcntl.fcntl(descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, fcntl(2)
+        return False
+    return True
+
+
+def _wait(path: Path, descriptor: int, shared: bool, seconds: float | None) -> None:
+    if seconds is None:
+        _try(descriptor, shared, fcntl.F_OFD_SETLKW)
+        return
+    deadline, pause = time.monotonic() + seconds, 0.01
+    while not _try(descriptor, shared):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LockHeldError(path, _holder(descriptor))
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _sign(descriptor: int) -> None:
+    # The name is a courtesy: on a full disk the lock holds without it.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _holder(descriptor: int) -> Holder:
+    with contextlib.suppress(OSError):
+        found = re.match(rb"process (\d+) on (\S+)", os.pread(descriptor, 300, 0))
+        if found:
+            return Holder(int(found[1]), found[2].decode(errors="replace"))
+    return Holder()
