@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from saman.runs.telemetry.columns import Array, Columns, count, read_columns, where
 from saman.runs.telemetry.throughput import Throughput, throughput
+from saman.runs.telemetry.window import last_steps
 
 _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
@@ -124,17 +125,14 @@ def _is_whole(found: Columns) -> NDArray[np.bool_]:
 
 
 def _without_repeats(found: Columns) -> Columns:
-    """Windows of an attempt give way to those of later attempts from the step on at which these began."""
-    attempts = np.unique(found["attempt"])
+    """Drop the windows that a later attempt repeated, by the rule of ``last_steps``."""
+    attempts, place = np.unique(found["attempt"], return_inverse=True)
     if len(attempts) < 2:
         return found
-    mask = np.ones(count(found), bool)
-    until = np.inf
-    for attempt in attempts[::-1]:
-        mine = found["attempt"] == attempt
-        mask &= ~mine | (found["step"] <= until)
-        until = min(until, float((found["step"] - found["steps"])[mine].min()))
-    return where(found, mask)
+    begins = np.full(len(attempts), np.inf)
+    np.minimum.at(begins, place, found["step"] - found["steps"])
+    last = last_steps(dict(enumerate(begins.tolist())))
+    return where(found, found["step"] <= np.array([last[number] for number in range(len(attempts))])[place])
 
 
 def _joined(found: Columns) -> tuple[Columns, Array]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from math import inf
 from typing import Any
 
 from saman.configs.files import read_lines
@@ -63,16 +64,40 @@ class Window:
             return None
 
 
-def without_repeats(windows: Iterable[Window]) -> tuple[list[Window], int]:
-    """Windows in the order of steps, where a resumed attempt's replace those it repeats; and how many were replaced."""
-    kept: list[Window] = []
-    repeated = 0
-    for window in windows:
-        while kept and kept[-1].step > window.step - window.steps:
-            kept.pop()
-            repeated += 1
-        kept.append(window)
-    return kept, repeated
+def last_steps(begins: Mapping[int, float]) -> dict[int, float]:
+    """State which steps of each attempt count: the one rule for repeated steps.
+
+    An attempt resumes from a checkpoint and repeats the steps that its predecessors took after it. The newest attempt
+    that takes a step counts. A window therefore counts if no later attempt begins before the window's last step.
+
+    Args:
+        begins: The last step before the first window of each attempt, by its number. Attempts without windows are left
+            out: they repeat nothing.
+
+    Returns:
+        The last step that counts of each attempt; infinite for the newest.
+
+    >>> last_steps({1: 0, 2: 20, 3: 10})
+    {3: inf, 2: 10, 1: 10}
+    """
+    found: dict[int, float] = {}
+    until = inf
+    for attempt in sorted(begins, reverse=True):
+        found[attempt] = until
+        until = min(until, begins[attempt])
+    return found
+
+
+def without_repeats(attempts: Sequence[Sequence[Window]]) -> tuple[list[Window], int]:
+    """Join the windows of a process over its attempts, oldest first; also count the windows that were repeated."""
+    begins = {number: min(map(_begin, windows)) for number, windows in enumerate(attempts) if windows}
+    last = last_steps(begins)
+    kept = [window for number, windows in enumerate(attempts) for window in windows if window.step <= last[number]]
+    return kept, sum(map(len, attempts)) - len(kept)
+
+
+def _begin(window: Window) -> int:
+    return window.step - window.steps
 
 
 def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
@@ -81,12 +106,12 @@ def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
     Returns:
         The windows, the number of torn or foreign lines, and the number of windows that a later attempt repeated.
     """
-    found: list[Window] = []
+    found: list[list[Window]] = []
     dropped = 0
     for attempt in run.attempts():
         lines, torn = read_lines(attempt.telemetry(rank))
         windows = [window for line in lines if (window := Window.from_json(line)) is not None]
         dropped += torn + len(lines) - len(windows)
-        found += windows
+        found.append(windows)
     kept, repeated = without_repeats(found)
     return kept, dropped, repeated
