@@ -9,10 +9,10 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.jobs.status import RunStatus, look
 from saman.runs.folder import RunFolder
+from saman.runs.growing_files import Follower
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 5.0  # between questions to Slurm whether the run has ended
-_CHUNK = 1 << 16
 
 
 def pieces(
@@ -23,7 +23,7 @@ def pieces(
 
     Raises ``UserError`` where there is none.
     """
-    read: dict[Path, int] = {}
+    followed: dict[Path, Follower] = {}
     looked = 0.0
     while True:
         over = False
@@ -34,11 +34,11 @@ def pieces(
             if tell is not None:
                 tell(status)
         for file in _files(run, rank, job, attempt):
-            yield from _news(file, read)
+            yield from followed.setdefault(file, Follower(file)).pieces()
         if over or not follow:
             break
         time.sleep(POLL_SECONDS)
-    if not read:
+    if not any(file.exists() for file in followed):
         raise _nothing(run, rank, job)
 
 
@@ -52,17 +52,6 @@ def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Pa
 def _process(first_ranks: list[int], rank: int) -> int:
     """The first rank of the process in which ``rank`` is; logs are named by it."""
     return max((first for first in first_ranks if first <= rank), default=rank)
-
-
-def _news(file: Path, read: dict[Path, int]) -> Iterator[str]:
-    try:
-        with file.open("rb") as opened:
-            opened.seek(read.get(file, 0))
-            while data := opened.read(_CHUNK):
-                read[file] = opened.tell()
-                yield data.decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return
 
 
 def _nothing(run: RunFolder, rank: int, job: bool) -> UserError:

@@ -1,30 +1,89 @@
-"""Reads what is appended to files while a run goes on, whole lines only."""
+"""Reads files while another process appends to them: what is new since the last look, and what stands at the end.
+
+A file that is missing or cannot be read has nothing new.
+"""
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Iterator
 from pathlib import Path
 
 LARGEST_READ = 1 << 20
 
 
 class Follower:
-    """The new lines of one file since the last look; a file that is not there yet has none."""
+    """What is appended to one file, look after look.
 
-    def __init__(self, path: Path, at_end: bool = False) -> None:
+    Args:
+        path: The file; it may appear later.
+        newest_bytes: Begin so many bytes before the end of what is there now; ``None`` begins with the file. A line
+            that is cut there is left out.
+    """
+
+    def __init__(self, path: Path, newest_bytes: int | None = None) -> None:
         self.path = path
-        self._at = path.stat().st_size if at_end and path.exists() else 0
+        self._at = 0 if newest_bytes is None else max(0, _size(path) - newest_bytes)
         self._rest = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._cut = bool(newest_bytes) and self._at > 0
+        if self._cut:
+            self._at -= 1  # its last byte may be the end of a line, so that nothing is cut
 
     def lines(self, flush: bool = False) -> list[str]:
-        """Lines completed since the last call; with ``flush`` also a last one without its end."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._at)
-                new = file.read(LARGEST_READ)
-        except OSError:
-            new = b""
-        self._at += len(new)
-        *whole, self._rest = (self._rest + new).split(b"\n")
+        """Return the lines completed since the last look.
+
+        Args:
+            flush: Whether to return a last line without its end too.
+        """
+        *whole, self._rest = (self._rest + self._read()).split(b"\n")
         if flush and self._rest:
             whole, self._rest = [*whole, self._rest], b""
+        if self._cut and whole:
+            whole, self._cut = whole[1:], False
         return [line.decode(errors="replace").rstrip("\r") for line in whole]
+
+    def pieces(self) -> Iterator[str]:
+        """Yield everything appended since the last look, whether its line is complete or not, but whole characters."""
+        while data := self._read():
+            if text := self._decoder.decode(data):
+                yield text
+
+    def _read(self) -> bytes:
+        new = _bytes_from(self.path, self._at, LARGEST_READ)
+        self._at += len(new)
+        return new
+
+
+def text_from(path: Path, begin: int) -> str:
+    """Return what was appended to a file after its first ``begin`` bytes."""
+    return _bytes_from(path, begin).decode(errors="replace")
+
+
+def last_text(path: Path, most_bytes: int) -> str:
+    """Return the end of a file."""
+    return text_from(path, max(0, _size(path) - most_bytes))
+
+
+def last_lines(path: Path, lines: int = 20, most_bytes: int = 8192) -> tuple[str, ...]:
+    """Return the last lines of a file as a terminal would show them, without blank ends."""
+    text = last_text(path, most_bytes).rstrip()
+    # A progress bar rewrites its line by carriage returns: only what stayed visible counts.
+    visible = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+    return tuple(visible[-lines:]) if text else ()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _bytes_from(path: Path, begin: int, most: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            return file.read(most)
+    except OSError:
+        return b""

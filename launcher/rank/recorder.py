@@ -10,10 +10,11 @@ from typing import Any
 
 from saman.configs.errors import ExitCode
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.growing_files import last_lines
 from saman.runs.ranks import processes
 from saman.runs.ranks.heartbeats import Beat, write_beat
 from saman.runs.ranks.rank_events import FailureKind, RankExited
-from saman.runs.ranks.records import RankRecord, tail
+from saman.runs.ranks.records import RankRecord
 
 
 class RankRecorder:
@@ -64,7 +65,7 @@ class RankRecorder:
             log: the program's output, whose last lines are kept if it failed.
         """
         code, number = (status, None) if status >= 0 else (None, -status)
-        lines = tail(log) if code not in (ExitCode.DONE, ExitCode.REQUEUE) else ()
+        lines = last_lines(log) if code not in (ExitCode.DONE, ExitCode.REQUEUE) else ()
         end = {"ended": time.time(), "stopped": stopped, "last_lines": lines, "code": code, "signal": number}
         self.record = self.record.ending(**end)
         with contextlib.suppress(OSError):  # the supervisor reports a full disk

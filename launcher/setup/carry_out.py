@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
+from saman.runs.growing_files import text_from
 
 TAIL_LINES = 15
 SECONDS_BETWEEN_LINES = 60
@@ -20,7 +21,7 @@ _LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER",
 # A set-up started by make must not hand make's job server to the one that builds Horovod.
 _FROM_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
-_GIVEN_UP = b"Retry(total=0"  # pip's last attempt to connect
+_GIVEN_UP = "Retry(total=0"  # pip's last attempt to connect
 
 Say = Callable[[str], None]
 
@@ -116,7 +117,7 @@ def run(
 def _failure(title: str, code: int, log: Path, begin: int) -> EnvironmentLack:
     """What to say about a command that failed; a network that is not there hides behind many lines of pip's."""
     lines, whole = tail(log, begin), f"the whole output is in {log}"
-    if _GIVEN_UP in log.read_bytes()[begin:]:
+    if _GIVEN_UP in text_from(log, begin):
         remedy = f"check the network, and pip's settings with: pip config list; {whole}"
         return EnvironmentLack(f"{title}: the package index cannot be reached", remedy=remedy)
     return EnvironmentLack(f"{title}: it failed with exit code {code}; its last lines:\n{lines}\n", remedy=whole)
@@ -136,8 +137,6 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
 
 def tail(log: Path, begin: int) -> str:
     """The last lines that a command wrote, indented; pip's warnings only where there is nothing else."""
-    with log.open("rb") as stream:
-        stream.seek(begin)
-        lines = stream.read().decode(errors="replace").rstrip().splitlines()
+    lines = text_from(log, begin).rstrip().splitlines()
     telling = [line for line in lines if not line.lstrip().startswith("WARNING:")] or lines
     return "\n".join(f"  | {line}" for line in telling[-TAIL_LINES:])

@@ -15,6 +15,7 @@ from saman.runs.ranks.heartbeats import Beat, read_beat
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 
+NEWEST_BYTES = 1 << 16  # of telemetry, where a run is looked at for the first time
 MOST_BEATS = 256  # heartbeats read per look; of larger runs these are spread over the ranks
 
 
@@ -44,7 +45,7 @@ class AttemptWatch:
         self.attempt, self.placement = attempt, placement
         every = max(1, len(placement.processes) // MOST_BEATS)
         self._ranks = [process.first_rank for process in placement.processes][::every]
-        self._telemetry = Follower(attempt.telemetry(0))
+        self._telemetry = Follower(attempt.telemetry(0), newest_bytes=NEWEST_BYTES)
         self._windows: deque[Window] = deque(maxlen=10)
         self._metrics: dict[str, float] = {}
 

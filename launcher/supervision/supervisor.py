@@ -100,7 +100,7 @@ class _Supervisor:
         self.failed_at: float | None = None
         self.stall: Stall | None = None
         self.began = time.monotonic()
-        self._events = Follower(run.events_file, at_end=True)
+        self._events = Follower(run.events_file, newest_bytes=0)
         shown = placement.processes if watching.all_ranks else placement.processes[:1]
         self._logs = {process.first_rank: Follower(attempt.log(process.first_rank)) for process in shown}
 

@@ -65,17 +65,3 @@ class RankRecord:
             return cls(**known)
         except TypeError:
             return None
-
-
-def tail(path: Path, lines: int = 20, most_bytes: int = 8192) -> tuple[str, ...]:
-    """The last lines of a text file, without blank ends; empty where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - most_bytes))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ()
-    # A progress bar rewrites its line by carriage returns: only what stayed visible counts.
-    visible = [line.rstrip().rsplit("\r", 1)[-1] for line in text.rstrip().split("\n")]
-    return tuple(visible[-lines:]) if text.strip() else ()

@@ -16,12 +16,14 @@ from saman.configs.schemas.experiment import Experiment
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import TRANSITIONS, State
 from saman.runs.folder import RunFolder
+from saman.runs.growing_files import last_text
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.decisions import Begin, Cause
 from saman.slurm.job.node_failures import WHO, record_dead, record_gone
 from saman.slurm.site import client
 
+JOB_LOG_BYTES = 65536  # of the job's log that are searched for Slurm's reason
 CAUSE_SECONDS = 4.0  # accounting needs a second or two to say why a job is ended
 
 
@@ -120,7 +122,8 @@ class Ending:
         found = Cause.UNKNOWN
         while found is Cause.UNKNOWN and time.monotonic() < deadline:
             recorded = _recorded_state(self.here.job)
-            tail = _tail(Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.path / "slurm" / "job.out"))
+            log = Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.path / "slurm" / "job.out")
+            tail = last_text(log, JOB_LOG_BYTES)
             found = decisions.cause(
                 client.show_job(self.here.job), self.here.restarts, recorded, tail, self.here.raw_job
             )
@@ -135,12 +138,3 @@ def _recorded_state(job: str) -> str | None:
     except EnvironmentLack:
         return None
     return answer.lines[-1] if answer.code == 0 and answer.lines else None
-
-
-def _tail(path: Path, most_bytes: int = 65536) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - most_bytes))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
