@@ -12,8 +12,9 @@ from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, ago, read_progress
 from saman.runs.events import Event, State, state_of
 from saman.runs.folder import RunFolder
-from saman.slurm.site import client, job_states
+from saman.slurm.site import client
 from saman.slurm.site.job_states import JobState
+from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
 
 SETTLING_SECONDS = 20.0  # a job's last events may reach this machine's view of the file system so much later
@@ -146,7 +147,7 @@ def _with_job(
     entry = view.queued.get(job)
     base = replace(base, job=job)
     if slurm is JobState.PENDING:
-        why = job_states.reason(entry.reason) if entry else "waits"
+        why = pending_reason(entry.reason).text if entry else "waits"
         again = "" if base.attempt == 0 else f"will go on with attempt {base.attempt + 1}; "
         start = entry.start if entry else None
         detail = f"{again}job {job} {why}" + (f"; expected to start {_clock(start)}" if start else "")

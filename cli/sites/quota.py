@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
     from saman.configs.schemas.experiment import Experiment
-    from saman.slurm.site.limits import UserLimits
+    from saman.slurm.site.user_limits import UserLimits
     from saman.slurm.submission.limit_check import LimitCheck
     from saman.slurm.submission.resource_request import PartitionChoice
 
@@ -31,18 +31,18 @@ def quota(
 ) -> None:
     """Show the limits of your account and QOS, what is used, and what an experiment would need."""
     from saman.configs.loading.clusters import load_cluster
-    from saman.slurm.site import limits
-    from saman.slurm.submission.limit_check import judge
-    from saman.slurm.submission.resource_request import choose
+    from saman.slurm.site.user_limits import read_user_limits
+    from saman.slurm.submission.limit_check import compare_with_limits
+    from saman.slurm.submission.resource_request import choose_partition
 
     site = load_cluster(cluster)
-    choices = [choose(site, spec, partition) for spec in _specs(site, arguments or [], ranks, study)] * times
+    choices = [choose_partition(site, spec, partition) for spec in _specs(site, arguments or [], ranks, study)] * times
     where = choices[0].partition if choices else site.partition(partition) if partition else None
-    standing = limits.standing(site.account, (where and where.qos) or site.qos, where.name if where else None)
+    standing = read_user_limits(site.account, (where and where.qos) or site.qos, where.name if where else None)
     findings = []
     if where and choices:
         requests = [choice.request for choice in choices]
-        findings = judge(standing.limits, requests, where.cores_per_node, where.gpu_type, threshold)
+        findings = compare_with_limits(standing.limits, requests, where.cores_per_node, where.gpu_type, threshold)
     needs = _needs(choices)
     if as_json:
         typer.echo(json.dumps(_facts(standing, needs, findings), indent=2))
@@ -98,7 +98,7 @@ def _show(standing: UserLimits) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from saman.slurm.submission.limit_check import shown
+    from saman.slurm.submission.limit_check import format_amount
 
     typer.echo(f"account {standing.account or '(none)'}, QOS {', '.join(standing.qos) or '(none)'}")
     if not standing.known:
@@ -111,6 +111,6 @@ def _show(standing: UserLimits) -> None:
     for heading in ("limit of", "name", "over", "at most", "in use"):
         table.add_column(heading)
     for limit in standing.limits:
-        used = "" if limit.used is None else shown(limit.used, limit.resource)
-        table.add_row(limit.owner, limit.name, limit.scope.value, shown(limit.amount, limit.resource), used)
+        used = "" if limit.used is None else format_amount(limit.used, limit.resource)
+        table.add_row(limit.owner, limit.name, limit.scope.value, format_amount(limit.amount, limit.resource), used)
     Console(soft_wrap=True).print(table)

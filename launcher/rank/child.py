@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from saman.runs import variables
 from saman.runs.ranks import processes
 
 
@@ -74,7 +73,7 @@ def start_child(
 
     child = subprocess.Popen(
         command,
-        cwd=environment.get(variables.DIRECTORY),
+        cwd=environment.get("SAMAN_DIRECTORY"),
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -19,8 +19,8 @@ from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import SilentView
 from saman.runs.folder import RunFolder
 from saman.slurm.job.allocation import Allocation
-from saman.slurm.job.container import contained
-from saman.slurm.job.shield import shielded
+from saman.slurm.job.container import wrap_in_container
+from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.submission.job_script import environment_of
 from saman.slurm.submission.run_jobs import forerunner
 
@@ -52,8 +52,8 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         start = plan.start
         if cluster.container is not None:
             folders = [run.path, directory, *run.code_path]
-            start = contained(start, cluster.container, sys.executable, folders, here.gpus > 0)
-        return start if run.is_script else shielded(start, plan.facts.mpi, sys.executable)
+            start = wrap_in_container(start, cluster.container, sys.executable, folders, here.gpus > 0)
+        return start if run.is_script else shield_from_sigterm(start, plan.facts.mpi, sys.executable)
 
     request = AttemptRequest(
         spec=spec,

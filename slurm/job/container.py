@@ -1,4 +1,4 @@
-"""Ranks inside an Apptainer or Singularity image; wrapper, supervisor and Slurm's commands stay outside. Pure."""
+"""Runs ranks in an Apptainer or Singularity image; wrapper, supervisor and Slurm's commands stay outside. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from saman.configs.schemas.cluster import Container
 from saman.launcher.starters.start import Command, Start
 
 
-def contained(start: Start, container: Container, host_python: str, folders: Iterable[Path], gpus: bool) -> Start:
-    """``start`` with each rank's program, and the rendezvous, run in the image.
+def wrap_in_container(
+    start: Start, container: Container, host_python: str, folders: Iterable[Path], gpus: bool
+) -> Start:
+    """Wrap the program of each rank, and the companions, in the container's ``exec`` command.
 
-    The program is what stands behind ``--``; where it is the host's Python it becomes the image's. ``folders`` (the
-    run and the user's code) are bound at their own paths.
+    Args:
+        start: the start; a rank's program follows ``--`` in its command.
+        container: the image and its options.
+        host_python: the Python outside; a program that starts with it gets the image's Python instead.
+        folders: folders to bind at their own paths: the run and the user's code.
+        gpus: whether the job has GPUs.
     """
     inside = [*_exec(container, folders, gpus)]
 
@@ -26,7 +32,7 @@ def contained(start: Start, container: Container, host_python: str, folders: Ite
         at = command.argv.index("--") + 1
         return replace(command, argv=(*command.argv[:at], *program(command.argv[at:])))
 
-    companions = tuple(replace(one, argv=program(one.argv)) for one in start.companions)
+    companions = tuple(replace(companion, argv=program(companion.argv)) for companion in start.companions)
     note = f"ranks run in {container.image}"
     return replace(start, commands=tuple(map(rank, start.commands)), companions=companions, notes=(*start.notes, note))
 

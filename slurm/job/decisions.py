@@ -1,7 +1,4 @@
-"""The life of a run over several starts: whether this start is needed, what the last one lost, why this one ended.
-
-Pure decisions over events and what Slurm said; ``slurm/job.py`` asks and acts.
-"""
+"""Decides whether a job starts an attempt, which nodes the last one lost, and why Slurm ended this one. Pure."""
 
 from __future__ import annotations
 
@@ -15,44 +12,45 @@ from saman.runs.events import Event, State, state_of
 from saman.slurm.site.client import moment
 from saman.slurm.site.job_states import JobState, job_state
 
-EXCLUDED_AFTER = 2  # losses of a node in one run, after which it is not used any more
+EXCLUDED_AFTER = 2  # failures of a node in a run; after that the node is excluded
 
 
 class Begin(str, Enum):
-    """What a job that has just started should do."""
+    """What a job that has just started does."""
 
     GO = "go"
-    NOT_NEEDED = "not needed"  # the run has ended; this was a follow-up, or an old script
-    USED_UP = "used up"  # as many starts as allowed
-    ELSEWHERE = "elsewhere"  # a node that failed twice is among ours
+    NOT_NEEDED = "not needed"  # the run has ended; this is a follow-up, or an old script
+    USED_UP = "used up"  # all allowed attempts were made
+    ELSEWHERE = "elsewhere"  # the allocation has a node that failed twice
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, why, and for ``ELSEWHERE`` which nodes to avoid."""
+    """What to do, the reason, and for ``ELSEWHERE`` the nodes to exclude."""
 
     begin: Begin
     reason: str = ""
     avoid: tuple[str, ...] = ()
 
 
-def on_start(events: Sequence[Event], attempts: int, allowed: int, nodes: Iterable[str]) -> Decision:
-    """What a job on ``nodes`` should do for a run with these events after ``attempts`` starts."""
+def decide_start(events: Sequence[Event], attempts: int, allowed: int, nodes: Iterable[str]) -> Decision:
+    """Decide what a job on ``nodes`` does for a run with these events after ``attempts`` attempts."""
     state = state_of(events)
     if state.ended:
-        return Decision(Begin.NOT_NEEDED, f"the run is {state.value} already")
+        return Decision(Begin.NOT_NEEDED, f"the run is already {state.value}")
     if attempts >= allowed + _earlier_attempts(events):
-        return Decision(Begin.USED_UP, f"all {allowed} attempts that the cluster file allows were used")
-    bad = failed_twice(events)
+        return Decision(Begin.USED_UP, f"all {allowed} attempts allowed by the cluster file were made")
+    bad = nodes_failed_twice(events)
     here = tuple(sorted(bad & set(nodes)))
     if here:
-        reason = f"{', '.join(here)} failed {EXCLUDED_AFTER} times in this run and is left out"
+        names = ", ".join(here)
+        reason = f"node failures in this run: {names} ({EXCLUDED_AFTER} or more); requesting other nodes"
         return Decision(Begin.ELSEWHERE, reason, tuple(sorted(bad)))
     return Decision(Begin.GO)
 
 
 def _earlier_attempts(events: Sequence[Event]) -> int:
-    """Attempts made before somebody resumed the run by hand: these do not count against the limit."""
+    """Attempts made before the newest submission by a user; they do not count against the limit."""
     made = 0
     earlier = 0
     for event in events:
@@ -64,12 +62,12 @@ def _earlier_attempts(events: Sequence[Event]) -> int:
 
 
 def was_lost(events: Sequence[Event]) -> bool:
-    """Whether the last start neither ended nor was stopped: its node died, or it was killed without warning."""
+    """Whether the last attempt left no record of its end: its node failed, or it was killed."""
     return state_of(events) is State.RUNNING
 
 
-def failed_twice(events: Iterable[Event]) -> set[str]:
-    """Nodes that were lost as often as is too often."""
+def nodes_failed_twice(events: Iterable[Event]) -> set[str]:
+    """Nodes that failed ``EXCLUDED_AFTER`` times or more."""
     losses = Counter(str(event.facts.get("node")) for event in events if event.kind == "node_failed")
     return {node for node, count in losses.items() if count >= EXCLUDED_AFTER}
 
@@ -77,12 +75,17 @@ def failed_twice(events: Iterable[Event]) -> set[str]:
 _GONE = re.compile(r"DOWN|FAIL|DRAIN|NOT_RESPONDING|\*")
 
 
-def suspects(shown: Mapping[str, Mapping[str, str]], last_alive: Mapping[str, float], started: float) -> set[str]:
-    """Nodes of a lost start that died.
+def find_failed_nodes(
+    shown: Mapping[str, Mapping[str, str]], last_alive: Mapping[str, float], started: float
+) -> set[str]:
+    """Find the nodes of a lost attempt that failed.
 
-    ``shown`` is ``scontrol show node`` per node: down, draining or not answering, or its daemon started again since
-    ``started`` (Unix seconds). Where Slurm cannot be asked, ``last_alive`` per node tells: the others showed signs of
-    life for longer, because Slurm needs time to notice.
+    Args:
+        shown: ``scontrol show node`` per node. A node failed if it is down, draining or not responding, or if its
+            daemon restarted after ``started``.
+        last_alive: the last sign of life per node (Unix seconds), for when Slurm does not answer. The others lived
+            on, because Slurm takes a while to notice a failure.
+        started: when the attempt started (Unix seconds).
     """
     if shown:
         found = set()
@@ -98,7 +101,7 @@ def suspects(shown: Mapping[str, Mapping[str, str]], last_alive: Mapping[str, fl
 
 
 class Cause(str, Enum):
-    """Why the nodes are being taken away."""
+    """Why Slurm ends a job."""
 
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
@@ -111,11 +114,17 @@ _MARK = re.compile(r"\*\*\* JOB (\d+) ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+
 _DUE_TO = {"PREEMPTION": Cause.PREEMPTED, "TIME LIMIT": Cause.TIME_LIMIT, "NODE FAILURE": Cause.NODE_FAILURE}
 
 
-def cause(shown: Mapping[str, str], restarts_at_start: int, recorded: str | None, log_tail: str, job: str) -> Cause:
-    """Why Slurm sent SIGTERM, by what it shows of the job, what accounting says, and what it wrote into the job's log.
+def find_cause(
+    shown: Mapping[str, str], restarts_at_start: int, recorded: str | None, log_tail: str, job: str
+) -> Cause:
+    """Find why Slurm sent SIGTERM.
 
-    A job that Slurm takes back has one restart more than when it began; accounting says the rest a second or two
-    later; the log has it at once, but only on the first node.
+    Args:
+        shown: ``scontrol show job``. A requeued job has more restarts than when it began.
+        restarts_at_start: the restarts when it began.
+        recorded: the state in accounting, which lags by a second or two.
+        log_tail: the end of the job's log. Slurm writes the cause into it at once, but only on the first node.
+        job: the job id in the log.
     """
     if _int(shown.get("Restarts", "")) > restarts_at_start:
         return Cause.PREEMPTED

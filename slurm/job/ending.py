@@ -14,7 +14,6 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.supervision.outcome import Outcome
-from saman.runs import variables
 from saman.runs.events import TRANSITIONS, State
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
@@ -105,10 +104,10 @@ class Ending:
     def _again(self, outcome: Outcome, reason: str) -> int:
         """Go on in another start, if one is left."""
         attempts = len(self.run.attempts())
-        decision = decisions.on_start(self.run.events(), attempts, self.attempts_allowed, ())
+        decision = decisions.decide_start(self.run.events(), attempts, self.attempts_allowed, ())
         if outcome.state is not State.PREEMPTED or decision.begin is Begin.NOT_NEEDED:
             self.run.append("preempted", WHO, outcome.attempt, reason=reason)
-            decision = decisions.on_start(self.run.events(), attempts, self.attempts_allowed, ())
+            decision = decisions.decide_start(self.run.events(), attempts, self.attempts_allowed, ())
         if decision.begin is Begin.USED_UP:
             return self._fail(f"{decision.reason}; saman resume {self.run.id} continues from the newest checkpoint")
         return ExitCode.REQUEUE
@@ -123,9 +122,9 @@ class Ending:
         found = Cause.UNKNOWN
         while found is Cause.UNKNOWN and time.monotonic() < deadline:
             recorded = _recorded_state(self.here.job)
-            log = Path(os.environ.get(variables.SLURM_LOG) or self.run.path / "slurm" / "job.out")
+            log = Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.path / "slurm" / "job.out")
             tail = last_text(log, JOB_LOG_BYTES)
-            found = decisions.cause(
+            found = decisions.find_cause(
                 client.show_job(self.here.job), self.here.restarts, recorded, tail, self.here.raw_job
             )
             if found is Cause.UNKNOWN:

@@ -32,7 +32,7 @@ def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
     nodes = placement.nodes if placement else ()
     begun = attempt.placement.stat().st_mtime if attempt.placement.exists() else 0.0
     shown = {node: fields for node in nodes if (fields := _show_node(node))}
-    gone = sorted(decisions.suspects(shown, _last_alive(attempt, placement), begun))
+    gone = sorted(decisions.find_failed_nodes(shown, _last_alive(attempt, placement), begun))
     for node in gone:
         run.append("node_failed", WHO, attempt.number, node=node)
     return gone

@@ -1,8 +1,8 @@
-"""``python -m saman.slurm.job.shield COMMAND``: keep Slurm's SIGTERM from starters so that ranks can checkpoint.
+"""``python -m saman.slurm.job.shield COMMAND``: keeps Slurm's SIGTERM from starters, so that ranks can checkpoint.
 
-When Slurm takes the nodes away, every process of the job gets SIGTERM, and KillWait later SIGKILL. The job script and
-the ranks use the time between for a checkpoint; Open MPI's mpirun and its daemons would end the ranks at once. They
-handle a signal that was ignored before, but do not unblock one: it is blocked for them, and they unblock it for ranks.
+When Slurm ends a job, every process gets SIGTERM, and SIGKILL after KillWait. The job script and the ranks use the
+time between for a checkpoint; Open MPI's mpirun and its daemons would end the ranks at once. They install a handler
+even for an ignored signal, but they leave a blocked one blocked, and unblock it for the ranks. So it is blocked here.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from dataclasses import replace
 
 from saman.launcher.node.mpi import Flavour, MpiInstallation
 from saman.launcher.starters.start import Command, Start
-from saman.runs import variables
 
-ASKS = {variables.SIGTERM: "checkpoint"}  # the rank wrapper asks for a checkpoint on SIGTERM
+ASKS = {"SAMAN_SIGTERM": "checkpoint"}  # the rank wrapper asks for a checkpoint on SIGTERM
 
 
-def shielded(start: Start, mpi: MpiInstallation | None, python: str) -> Start:
-    """``start`` with ranks that checkpoint on SIGTERM, and a start method that lets them; pure.
+def shield_from_sigterm(start: Start, mpi: MpiInstallation | None, python: str) -> Start:
+    """Change a start so that SIGTERM asks its ranks for a checkpoint; SIGINT then stops it. Pure.
 
-    It is then stopped with SIGINT. Hydra (MPICH, Intel MPI) and horovodrun stay as they are, and say so.
+    Hydra (MPICH, Intel MPI) and horovodrun end their ranks on SIGTERM in any case; a note says so.
     """
     if start.starter == "processes":
-        commands = tuple(replace(one, environment={**one.environment, **ASKS}) for one in start.commands)
+        commands = tuple(replace(command, environment={**command.environment, **ASKS}) for command in start.commands)
         return replace(start, commands=commands, stop_signal=signal.SIGINT)
     if start.starter == "mpirun" and mpi is not None and mpi.flavour is Flavour.OPEN_MPI and " " not in python:
-        commands = tuple(_open_mpi(one, mpi, python) for one in start.commands)
+        commands = tuple(_open_mpi(command, mpi, python) for command in start.commands)
         return replace(start, commands=commands, stop_signal=signal.SIGINT)
     if start.starter == "srun":
         return start
@@ -47,7 +46,7 @@ def _open_mpi(command: Command, mpi: MpiInstallation, python: str) -> Command:
 
 
 def main(arguments: list[str]) -> int:
-    """Become the command, with SIGTERM blocked; returns only where it cannot be started."""
+    """Replace this process with the command, with SIGTERM blocked; returns only if the command cannot be started."""
     if not arguments:
         print("usage: python -m saman.slurm.job.shield COMMAND [ARGUMENT ...]", file=sys.stderr)
         return 2

@@ -87,7 +87,7 @@ class _Start:
             self.run.append("cancelled", WHO, reason=taken_out)
         if decisions.was_lost(self.run.events()):
             account_for_loss(self.run)
-        decision = decisions.on_start(self.run.events(), len(self.run.attempts()), allowed, self.here.nodes)
+        decision = decisions.decide_start(self.run.events(), len(self.run.attempts()), allowed, self.here.nodes)
         if decision.begin is Begin.NOT_NEEDED:
             _say(f"not needed: {decision.reason}")
             return ExitCode.DONE

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack
 from saman.configs.names import clock
-from saman.slurm.site import client, limits
+from saman.slurm.site import client
+from saman.slurm.site.user_limits import UserLimits, read_user_limits
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def ask_site() -> Site:
     shown = [client.fields_of(line) for line in client.ask(["scontrol", "-o", "show", "partition"]).lines]
     config = client.ask(["scontrol", "show", "config"]).out
     found = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
-    standing = limits.standing(None, None)
+    standing = read_user_limits(None, None)
     return describe(found[1] if found else "cluster", nodes.lines, shown, standing, client.ask(["srun", "--mpi=list"]))
 
 
@@ -40,7 +41,7 @@ def describe(
     name: str,
     nodes: Iterable[str],
     shown: Sequence[Mapping[str, str]],
-    standing: limits.UserLimits,
+    standing: UserLimits,
     mpi: client.Answer,
 ) -> Site:
     """The site by the commands' answers. Pure."""

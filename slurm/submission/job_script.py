@@ -1,7 +1,7 @@
-"""The job script: one pure function from a job to text, in which nothing can stand unquoted.
+"""The job script: a pure function from a job to text in which every value is quoted.
 
-The shell's lines are quoted by ``shlex``; the ``#SBATCH`` lines, which Slurm reads with a small parser of its own, are
-quoted for that. The template refuses any value that has not been through one of the two.
+``shlex`` quotes the shell's lines; the ``#SBATCH`` lines, which Slurm reads with a parser of its own, are quoted for
+that parser. The template refuses a value that is not quoted by either.
 """
 
 from __future__ import annotations
@@ -9,85 +9,24 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.names import clock, is_name
-from saman.configs.schemas.cluster import Cluster, Partition
+from saman.configs.names import is_name
+from saman.configs.schemas.cluster import Cluster
 from saman.launcher.starters.start import network_variables
-from saman.slurm.submission.resource_request import MIB, ResourceRequest
-
-SIGNAL = "USR1"
-_ARRAY_LOG = "%A_%a.out"
-
-
-@dataclass(frozen=True)
-class BatchJob:
-    """All that a job script says. Several ``runs`` make an array, of which ``concurrency`` run at a time."""
-
-    name: str
-    runs: tuple[Path, ...]
-    script: Path  # where the script is written
-    cluster: Cluster
-    partition: Partition
-    request: ResourceRequest
-    array: bool = False
-    concurrency: int | None = None
-
-    @property
-    def signal_seconds(self) -> int:
-        """Seconds before the time limit at which ranks are asked to stop: at most half of it."""
-        return min(self.cluster.requeue.seconds_before_end, max(1, self.request.seconds // 2))
-
-
-class ShellText(str):
-    """Text that is safe where it stands in the script."""
-
-
-def shell(value: str | Path) -> ShellText:
-    """One word of bash that means exactly ``value``."""
-    text = str(value)
-    if "\0" in text:
-        raise UserError(f"{text!r} holds a NUL character, which no command can take")
-    return ShellText(shlex.quote(text))
-
-
-def option(text: str) -> ShellText:
-    """An option as it stands; whoever calls vouches that it was checked."""
-    return ShellText(text)
-
-
-def path_option(name: str, path: Path, pattern: str = "") -> ShellText:
-    """``--name="path"`` as sbatch reads it: ``%`` doubled, quotes and backslashes escaped, then a file name pattern."""
-    text = str(path)
-    bad = [character for character in text if ord(character) < 32 or ord(character) == 127]
-    if bad or "\\" in text:
-        what = "a backslash" if not bad else f"the character {bad[0]!r}"
-        raise UserError(f"the path holds {what}, which Slurm cannot take", where=text, remedy="another --runs-dir")
-    escaped = text.replace("%", "%%").replace('"', '\\"')
-    return ShellText(f'--{name}="{escaped}{pattern}"')
-
-
-def extra_option(text: str) -> ShellText:
-    """A line of the cluster file's ``sbatch``; its value, in which the schema allows no quotes, becomes one word."""
-    name, equals, value = text.partition("=")
-    return ShellText(f'{name}="{value}"' if equals else name)
-
-
-def comment(text: str) -> ShellText:
-    """``text`` on one line, for a comment."""
-    return ShellText(text.encode("unicode_escape").decode() if not text.isprintable() else text)
+from saman.slurm.submission.batch_job import SIGNAL, BatchJob, sbatch_options
+from saman.slurm.submission.quoting import ShellText, comment, option, shell
 
 
 def render(job: BatchJob) -> str:
-    """The script of ``job``; raises ``UserError`` for a value that Slurm cannot be given."""
+    """The script of ``job``; raises ``UserError`` for a value that Slurm does not accept."""
     from jinja2 import Environment, StrictUndefined
 
     if not is_name(job.name):
-        raise UserError(f"{job.name!r} cannot name a job", remedy="letters, digits, '.', '_' and '-'")
+        raise UserError(f"{job.name!r} is not a job name", remedy="letters, digits, '.', '_' and '-'")
     source = (resources.files("saman.slurm.submission") / "job.sh.j2").read_text(encoding="utf-8")
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined,
@@ -100,7 +39,7 @@ def render(job: BatchJob) -> str:
 def _only_quoted(value: Any) -> Any:
     if isinstance(value, (ShellText, int)):
         return value
-    raise TypeError(f"the job script was given {value!r} unquoted")
+    raise TypeError(f"the job script got the unquoted value {value!r}")
 
 
 def _values(job: BatchJob) -> Mapping[str, Any]:
@@ -110,7 +49,7 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
     return {
         "title": comment(f"saman job {job.name} on {cluster.name}"),
         "file": comment(shlex.quote(str(job.script))),
-        "options": list(_options(job)),
+        "options": list(sbatch_options(job)),
         "runs": [shell(run) for run in job.runs],
         "array": job.array,
         "folder": shell(job.script.parent),
@@ -131,7 +70,7 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
 
 
 def python_of(cluster: Cluster) -> str:
-    """The Python that runs saman in the job: the file's, the activated environment's, or the one running now."""
+    """The Python that runs saman in the job: the cluster file's, the activated environment's, or this one."""
     software = cluster.software
     if software.python is not None:
         return str(Path(software.python).expanduser())
@@ -139,7 +78,7 @@ def python_of(cluster: Cluster) -> str:
 
 
 def environment_of(cluster: Cluster) -> dict[str, str]:
-    """The variables that every process of the job gets from the cluster file; what it says by name wins."""
+    """The variables of every process from the cluster file; its ``environment`` overrides those of its network."""
     return {**network_variables(cluster.network.interface), **cluster.environment}
 
 
@@ -151,50 +90,3 @@ def _module_lines(cluster: Cluster) -> Iterator[ShellText]:
         yield ShellText(f"use {shell(folder)}")
     for name in modules.load:
         yield ShellText(f"load {shell(name)}")
-
-
-def _options(job: BatchJob) -> Iterator[ShellText]:
-    cluster, partition, request = job.cluster, job.partition, job.request
-    yield option(f"--job-name={job.name}")
-    yield option(f"--partition={partition.name}")
-    for name, value in (
-        ("account", cluster.account),
-        ("qos", partition.qos or cluster.qos),
-        ("reservation", cluster.reservation),
-    ):
-        if value:
-            yield option(f"--{name}={value}")
-    constraints = [f"({text})" if "|" in text else text for text in (cluster.constraint, partition.constraint) if text]
-    if constraints:
-        yield option(f'--constraint="{"&".join(constraints)}"')
-    yield option(f"--nodes={request.nodes}")
-    yield option(f"--ntasks-per-node={request.tasks_per_node}")
-    yield option(f"--cpus-per-task={request.cpus_per_task}")
-    if request.gpus_per_node:
-        yield option(_gpu_option(job))
-    if request.memory_bytes is not None:
-        yield option(f"--mem={request.memory_bytes // MIB}M")
-    if request.whole_nodes:
-        yield option("--exclusive")
-    yield option(f"--time={clock(request.seconds)}")
-    if job.array:
-        limit = f"%{job.concurrency}" if job.concurrency else ""
-        yield option(f"--array=0-{len(job.runs) - 1}{limit}")
-        yield path_option("output", job.script.parent, f"/{_ARRAY_LOG}")
-    else:
-        yield path_option("output", job.runs[0] / "slurm" / "job.out")
-    yield option("--requeue")  # after the loss of a node; by saman itself after a checkpoint
-    yield option("--open-mode=append")
-    yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
-    for line in cluster.sbatch:
-        yield extra_option(line)
-
-
-def _gpu_option(job: BatchJob) -> str:
-    per_node = job.request.gpus_per_node
-    kind = f"{job.partition.gpu_type}:" if job.cluster.gpus.typed else ""
-    if job.cluster.gpus.request == "gres":
-        return f"--gres=gpu:{kind}{per_node}"
-    if job.cluster.gpus.request == "gpus-per-node":
-        return f"--gpus-per-node={kind}{per_node}"
-    return f"--gpus-per-task={kind}{per_node // job.request.tasks_per_node}"

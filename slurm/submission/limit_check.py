@@ -1,4 +1,4 @@
-"""What limits mean for the jobs that somebody wants: whether they fit, wait, or could never start. Pure."""
+"""Compares resource requests with limits: whether jobs fit, wait, or never start. Pure."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from saman.slurm.submission.resource_request import MIB, ResourceRequest
 
 
 class LimitVerdict(str, Enum):
-    """What a limit does to a request."""
+    """The effect of a limit on a request."""
 
     FITS = "fits"
-    TIGHT = "tight"  # above the threshold, once the request is added to what is used
-    WAITS = "waits"  # until others have ended, or a budget is renewed
-    REFUSED = "refused"  # Slurm takes no more jobs than these at a time
-    NEVER = "never"  # more than the limit by itself
+    TIGHT = "tight"  # usage and request together exceed the threshold
+    WAITS = "waits"  # until other jobs end, or a budget is renewed
+    REFUSED = "refused"  # as many jobs are submitted as the limit allows
+    NEVER = "never"  # the request alone exceeds the limit
 
 
 @dataclass(frozen=True)
 class LimitCheck:
-    """What one limit means for a request that needs ``need`` of it."""
+    """A limit and a request that needs ``need`` of its resource."""
 
     limit: Limit
     need: float
     verdict: LimitVerdict
 
     def sentence(self) -> str:
-        """Which limit, its value, what is used, and what is asked for."""
+        """The limit, its value, its use, and the request."""
         limit = self.limit
-        used = "" if not limit.used else f", {shown(limit.used, limit.resource)} in use"
-        asked = f"this needs {shown(self.need, limit.resource)}"
+        used = "" if not limit.used else f", {format_amount(limit.used, limit.resource)} in use"
+        asked = f"this needs {format_amount(self.need, limit.resource)}"
         consequence = {
             LimitVerdict.NEVER: "so it would never start",
             LimitVerdict.WAITS: "so it would wait",
@@ -40,12 +40,16 @@ class LimitCheck:
             LimitVerdict.TIGHT: f"which makes {100 * ((limit.used or 0) + self.need) / limit.amount:.0f} % of it",
             LimitVerdict.FITS: "which fits",
         }[self.verdict]
-        allowed = f"{limit.owner} allows {shown(limit.amount, limit.resource)} in {limit.scope.value} ({limit.name})"
+        allowed = (
+            f"{limit.owner} allows {format_amount(limit.amount, limit.resource)} in {limit.scope.value} ({limit.name})"
+        )
         return f"{allowed}{used}; {asked}, {consequence}"
 
 
-def needs(requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None) -> dict[str, float]:
-    """What jobs need together, by the resource names of ``Limit``, if each runs to its time limit."""
+def sum_needs(
+    requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None
+) -> dict[str, float]:
+    """The resources that jobs need together, by the names in ``Limit``, if each runs to its time limit."""
     total: dict[str, float] = {}
     for request in requests:
         minutes = request.seconds / 60
@@ -70,24 +74,24 @@ def _tres(request: ResourceRequest, cores_per_node: int, gpu_type: str | None) -
     return found
 
 
-def judge(
+def compare_with_limits(
     limits: Iterable[Limit], requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None,
     threshold: float = 0.8,
 ) -> list[LimitCheck]:  # fmt: skip
-    """What each limit means for the requests, worst first. A limit per job is held against the largest request."""
-    together = needs(requests, cores_per_node, gpu_type)
-    each = [needs([request], cores_per_node, gpu_type) for request in requests]
+    """Compare requests with each limit, worst first. A limit per job is compared with the largest request."""
+    together = sum_needs(requests, cores_per_node, gpu_type)
+    each = [sum_needs([request], cores_per_node, gpu_type) for request in requests]
     found = []
     for limit in limits:
-        single = max((one.get(limit.resource, 0.0) for one in each), default=0.0)
+        single = max((needs.get(limit.resource, 0.0) for needs in each), default=0.0)
         if limit.scope is Scope.NODE:
-            single = max((one.get(limit.resource, 0.0) / one["node"] for one in each), default=0.0)
+            single = max((needs.get(limit.resource, 0.0) / needs["node"] for needs in each), default=0.0)
         counts_alone = limit.scope in (Scope.JOB, Scope.NODE) or (limit.scope is Scope.USER and limit.used is None)
         need = single if counts_alone else together.get(limit.resource, 0.0)
         if need:
             found.append(LimitCheck(limit, need, _verdict(limit, need, single, threshold)))
     order = [LimitVerdict.NEVER, LimitVerdict.REFUSED, LimitVerdict.WAITS, LimitVerdict.TIGHT, LimitVerdict.FITS]
-    return sorted(found, key=lambda finding: order.index(finding.verdict))
+    return sorted(found, key=lambda check: order.index(check.verdict))
 
 
 def _verdict(limit: Limit, need: float, single: float, threshold: float) -> LimitVerdict:
@@ -100,7 +104,7 @@ def _verdict(limit: Limit, need: float, single: float, threshold: float) -> Limi
     return LimitVerdict.TIGHT if tight else LimitVerdict.FITS
 
 
-def shown(amount: float, resource: str) -> str:
+def format_amount(amount: float, resource: str) -> str:
     """An amount with its unit, for people."""
     if resource == "wall":
         hours, minutes = divmod(int(amount), 60)

@@ -1,4 +1,4 @@
-"""Planning a submission: choose the partition, render the script, hold it against limits, ask Slurm. Makes nothing."""
+"""Plans a submission: choose the partition, render the script, check limits, ask Slurm. Creates nothing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from saman.configs.names import clock
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
-from saman.slurm.site import client, limits
-from saman.slurm.submission import limit_check
-from saman.slurm.submission.job_script import BatchJob, render
-from saman.slurm.submission.refusals import refusal
-from saman.slurm.submission.resource_request import MIB, PartitionChoice, choose
+from saman.slurm.site import client
+from saman.slurm.site.user_limits import read_user_limits
+from saman.slurm.submission.batch_job import BatchJob
+from saman.slurm.submission.job_script import render
+from saman.slurm.submission.limit_check import LimitVerdict, compare_with_limits
+from saman.slurm.submission.refusals import RequestedResources, read_refusal
+from saman.slurm.submission.resource_request import MIB, PartitionChoice, choose_partition
 
 PLACEHOLDER = "RUN-ID"  # stands for the run's id in a dry run
 
 
 @dataclass(frozen=True)
 class SubmissionPlan:
-    """A submission that was rendered and checked, and of which nothing exists yet."""
+    """A submission that is rendered and checked, but not yet created."""
 
     spec: Experiment | Script
     cluster: Cluster
@@ -36,19 +38,25 @@ class SubmissionPlan:
     def job(self, runs: Sequence[Path], script: Path, array: bool = False, concurrency: int | None = None) -> BatchJob:
         """The job for real run folders."""
         return BatchJob(
-            self.spec.name, tuple(runs), script, self.cluster, self.choice.partition, self.choice.request,
-            array, concurrency,
-        )  # fmt: skip
+            name=self.spec.name,
+            runs=tuple(runs),
+            script=script,
+            cluster=self.cluster,
+            partition=self.choice.partition,
+            request=self.choice.request,
+            array=array,
+            concurrency=concurrency,
+        )
 
 
 def plan(
     spec: Experiment | Script, cluster: Cluster, runs_dir: Path, partition: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> SubmissionPlan:  # fmt: skip
-    """Choose the partition and render the script; touches nothing. Raises ``UserError`` with every obstacle."""
+    """Choose the partition and render the script, without side effects; raises ``UserError`` with every obstacle."""
     environ = os.environ if environ is None else environ
     check_starter(spec, cluster)
-    choice = choose(cluster, spec, partition)
+    choice = choose_partition(cluster, spec, partition)
     run = runs_dir.absolute() / spec.name / PLACEHOLDER
     draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", ())
     text = render(draft.job([run], run / "slurm" / "job.sbatch"))
@@ -56,40 +64,40 @@ def plan(
     notes = [f"{name} in your environment is ignored; the cluster file decides" for name in ignored]
     if "SLURM_JOB_ID" in environ:
         job = environ["SLURM_JOB_ID"]
-        notes.append(f"submitted from inside job {job}: its SLURM_* and SBATCH_* variables are left out")
+        notes.append(f"submitted from inside job {job}: its SLURM_* and SBATCH_* variables are ignored")
     return SubmissionPlan(spec, cluster, choice, runs_dir, text, (*choice.reasons, *notes))
 
 
 def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
-    """Refuse starters that cannot reach other nodes of a Slurm job; raises ``UserError``."""
+    """Raise ``UserError`` for a starter that cannot reach the other nodes of a Slurm job."""
     starter = spec.launch.starter
     if starter in ("processes", "horovodrun") and spec.resources.nodes > 1:
-        why = "needs ssh between nodes" if starter == "horovodrun" else "starts processes on its own node alone"
+        why = "needs ssh between nodes" if starter == "horovodrun" else "starts processes on its own node only"
         raise UserError(
-            f"{starter} {why}, and {spec.resources.nodes} nodes are asked for",
+            f"{starter} {why}, but the request is for {spec.resources.nodes} nodes",
             where="launch.with",
             remedy=f"auto (here: {cluster.mpi.start}), srun or mpirun",
         )
 
 
 def check_limits(plan: SubmissionPlan, *more: SubmissionPlan) -> list[str]:
-    """Warnings from quotas for jobs on one partition; raises ``UserError`` where a limit forbids one."""
-    partition, requests = plan.choice.partition, [one.choice.request for one in (plan, *more)]
-    mine = limits.standing(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
-    findings = limit_check.judge(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
-    refused = [
-        one for one in findings if one.verdict in (limit_check.LimitVerdict.NEVER, limit_check.LimitVerdict.REFUSED)
-    ]
-    if refused:
-        errors = [UserError(finding.sentence(), where="quota") for finding in refused]
-        raise UserError(errors[0].problem, where="quota", remedy="ask for less, or name another QOS or account in the "
-                        "cluster file; --ignore-limits submits all the same", others=errors[1:])  # fmt: skip
-    notable = (limit_check.LimitVerdict.WAITS, limit_check.LimitVerdict.TIGHT)
-    return [finding.sentence() for finding in findings if finding.verdict in notable]
+    """Warnings from the limits of the account and QOS, for jobs on one partition.
+
+    Raises ``UserError`` if a limit forbids one of them.
+    """
+    partition, requests = plan.choice.partition, [each.choice.request for each in (plan, *more)]
+    mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
+    checks = compare_with_limits(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
+    forbidding = [check for check in checks if check.verdict in (LimitVerdict.NEVER, LimitVerdict.REFUSED)]
+    if forbidding:
+        errors = [UserError(check.sentence(), where="quota") for check in forbidding]
+        remedy = "ask for less, name another QOS or account in the cluster file, or submit anyway with --ignore-limits"
+        raise UserError(errors[0].problem, where="quota", remedy=remedy, others=errors[1:])
+    return [check.sentence() for check in checks if check.verdict in (LimitVerdict.WAITS, LimitVerdict.TIGHT)]
 
 
 def test_only(plan: SubmissionPlan) -> str:
-    """What Slurm says to the job without taking it: when it would start. Raises ``UserError`` where it refuses."""
+    """When Slurm would start the job (``sbatch --test-only``); raises ``UserError`` if Slurm refuses it."""
     with tempfile.TemporaryDirectory(prefix="saman-test-only-") as folder:
         script = Path(folder) / "job.sbatch"
         script.write_text(plan.text, encoding="utf-8")
@@ -97,26 +105,31 @@ def test_only(plan: SubmissionPlan) -> str:
     said = answer.err.strip().splitlines()
     starts = [line.removeprefix("sbatch: ") for line in said if " to start at " in line]
     if answer.code != 0 or not starts:
-        raise refused(plan, answer)
+        raise refusal_error(plan, answer)
     return starts[-1]
 
 
-def refused(plan: SubmissionPlan, answer: client.Answer) -> UserError:
-    """Slurm's refusal as an error for people; ``EnvironmentLack`` where Slurm itself is away."""
+def refusal_error(plan: SubmissionPlan, answer: client.Answer) -> UserError:
+    """Slurm's refusal as an error; ``EnvironmentLack`` if nothing is wrong with the request."""
+    refusal = read_refusal(answer.err or answer.out)
+    error = EnvironmentLack if refusal.environment_lacks else UserError
+    where = f"cluster {plan.cluster.name}"
+    return error(refusal.sentence(_requested(plan)), where=where, remedy=refusal.remedy)
+
+
+def _requested(plan: SubmissionPlan) -> RequestedResources:
     cluster, partition, request = plan.cluster, plan.choice.partition, plan.choice.request
-    asked = {
-        "account": cluster.account or "(your default)",
-        "partition": partition.name,
-        "qos": partition.qos or cluster.qos or "(your default)",
-        "time": clock(request.seconds),
-        "nodes": str(request.nodes),
-        "tasks": str(request.tasks_per_node),
-        "cpus": str(request.cpus_per_task),
-        "memory": "not asked for" if request.memory_bytes is None else f"{request.memory_bytes // MIB} MiB per node",
-        "gpus": f"{request.gpus_per_node} {partition.gpu_type or ''}".strip() + " per node",
-        "constraint": "&".join(filter(None, (cluster.constraint, partition.constraint))) or "(none)",
-        "reservation": cluster.reservation or "(none)",
-    }
-    sentence, remedy = refusal(answer.err or answer.out, asked)
-    away = "does not answer" in sentence
-    return (EnvironmentLack if away else UserError)(sentence, where=f"cluster {cluster.name}", remedy=remedy)
+    memory = request.memory_bytes
+    return RequestedResources(
+        account=cluster.account or "(your default)",
+        partition=partition.name,
+        qos=partition.qos or cluster.qos or "(your default)",
+        time=clock(request.seconds),
+        nodes=str(request.nodes),
+        tasks=str(request.tasks_per_node),
+        cpus=str(request.cpus_per_task),
+        memory="not requested" if memory is None else f"{memory // MIB} MiB per node",
+        gpus=f"{request.gpus_per_node} {partition.gpu_type or ''}".strip() + " per node",
+        constraint="&".join(filter(None, (cluster.constraint, partition.constraint))) or "(none)",
+        reservation=cluster.reservation or "(none)",
+    )

@@ -1,87 +1,150 @@
-"""What sbatch refuses, as a sentence that names what was asked for. Pure: text in, text out."""
+"""Why sbatch refused a job: a kind, and a sentence that names what was requested. Pure: text in, values out."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import asdict, dataclass
+from enum import Enum
 
-from saman.slurm.site.job_states import LIMIT, limit_sentence
+from saman.slurm.site.pending import BrokenLimit, find_limit
 
-# (what sbatch prints, the sentence, the remedy)
-_REFUSALS = (
-    (
-        "Invalid account or account/partition combination",
+
+class RefusalKind(str, Enum):
+    """What Slurm objects to."""
+
+    ACCOUNT = "account"
+    QOS = "qos"
+    PARTITION = "partition"
+    TIME_LIMIT = "time limit"
+    NODE_COUNT = "node count"
+    PROCESSORS = "processors"
+    MEMORY = "memory"
+    GPUS = "gpus"
+    NODE_CONFIGURATION = "node configuration"
+    CONSTRAINT = "constraint"
+    RESERVATION = "reservation"
+    ACCESS = "access"
+    CONTROLLER_AWAY = "controller away"
+    NODE_NAME = "node name"
+    LICENCE = "licence"
+    LIMIT = "limit"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class RequestedResources:
+    """What the job asked for, as text for people."""
+
+    account: str
+    partition: str
+    qos: str
+    time: str
+    nodes: str
+    tasks: str
+    cpus: str
+    memory: str
+    gpus: str
+    constraint: str
+    reservation: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A job that Slurm did not take. ``limit`` is the limit that Slurm names, ``said`` its own words."""
+
+    kind: RefusalKind
+    said: str
+    limit: BrokenLimit | None = None
+
+    @property
+    def environment_lacks(self) -> bool:
+        """Whether nothing is wrong with the request itself."""
+        return self.kind is RefusalKind.CONTROLLER_AWAY
+
+    def sentence(self, asked: RequestedResources) -> str:
+        """The refusal in plain words, with what was requested."""
+        if self.limit is not None:
+            return f"Slurm refuses the job, because {self.limit.sentence()}"
+        if self.kind is RefusalKind.OTHER:
+            return f"Slurm refuses the job: {self.said or 'it gave no reason'}"
+        return "Slurm refuses the job: " + _TEXTS[self.kind][0].format_map(asdict(asked))
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do about it."""
+        return None if self.kind is RefusalKind.OTHER else _TEXTS[self.kind][1]
+
+
+# What sbatch prints.
+_PRINTED = (
+    ("Invalid account or account/partition combination", RefusalKind.ACCOUNT),
+    ("Invalid qos specification", RefusalKind.QOS),
+    ("nvalid partition", RefusalKind.PARTITION),
+    ("Requested time limit is invalid", RefusalKind.TIME_LIMIT),
+    ("Node count specification invalid", RefusalKind.NODE_COUNT),
+    ("More processors requested than permitted", RefusalKind.PROCESSORS),
+    ("Memory specification can not be satisfied", RefusalKind.MEMORY),
+    ("Invalid generic resource", RefusalKind.GPUS),
+    ("Requested node configuration is not available", RefusalKind.NODE_CONFIGURATION),
+    ("Invalid feature specification", RefusalKind.CONSTRAINT),
+    ("Requested reservation is invalid", RefusalKind.RESERVATION),
+    ("Access/permission denied", RefusalKind.ACCESS),
+    ("Unable to contact slurm controller", RefusalKind.CONTROLLER_AWAY),
+    ("Socket timed out", RefusalKind.CONTROLLER_AWAY),
+    ("Invalid node name", RefusalKind.NODE_NAME),
+    ("Invalid license", RefusalKind.LICENCE),
+    ("accounting/QOS policy", RefusalKind.LIMIT),
+)
+# The sentence and the remedy of each kind.
+_TEXTS = {
+    RefusalKind.ACCOUNT: (
         "the account {account} does not exist, is not yours, or may not use the partition {partition}",
-        "`sacctmgr show associations user=$USER` lists yours; set account in the cluster file",
+        "list your accounts with `sacctmgr show associations user=$USER` and set account in the cluster file",
     ),
-    (
-        "Invalid qos specification",
+    RefusalKind.QOS: (
         "the QOS {qos} does not exist or is not open to the account {account}",
-        "`saman quota --cluster …` lists those you may use; set qos in the cluster file",
+        "list your QOS with `saman quota --cluster …` and set qos in the cluster file",
     ),
-    ("nvalid partition", "the partition {partition} does not exist here", "`sinfo` lists them; mend the cluster file"),
-    (
-        "Requested time limit is invalid",
+    RefusalKind.PARTITION: (
+        "the partition {partition} does not exist here", "list them with `sinfo` and correct the cluster file"
+    ),
+    RefusalKind.TIME_LIMIT: (
         "the time limit {time} is more than the partition {partition} allows",
         "a shorter resources.time_limit, or another partition",
     ),
-    (
-        "Node count specification invalid",
-        "{nodes} nodes are more than the partition {partition} has or allows",
-        "fewer nodes",
+    RefusalKind.NODE_COUNT: ("{nodes} nodes are more than the partition {partition} has or allows", "fewer nodes"),
+    RefusalKind.PROCESSORS: ("{tasks} processes of {cpus} cores are more than {partition} has", "ask for less"),
+    RefusalKind.MEMORY: (
+        "no node of {partition} has the requested memory ({memory})",
+        "a smaller resources.memory_per_rank; or request_memory: false if the site refuses --mem",
     ),
-    (
-        "More processors requested than permitted",
-        "{tasks} processes of {cpus} cores are more than {partition} has",
-        "ask for less",
+    RefusalKind.GPUS: ("this Slurm does not know the requested GPUs ({gpus})", "correct gpus in the cluster file"),
+    RefusalKind.NODE_CONFIGURATION: (
+        "no node of {partition} has all of this: {tasks} processes of {cpus} cores, memory {memory}, GPUs {gpus}",
+        "ask for less per node, or correct the partition in the cluster file",
     ),
-    (
-        "Memory specification can not be satisfied",
-        "no node of {partition} has the memory that is asked for ({memory})",
-        "a smaller resources.memory_per_rank; or request_memory: false where the site refuses --mem",
+    RefusalKind.CONSTRAINT: ("no node has the constraint {constraint}", "list the features with `sinfo -o '%f'`"),
+    RefusalKind.RESERVATION: (
+        "the reservation {reservation} does not exist or is over", "correct reservation in the cluster file"
     ),
-    (
-        "Invalid generic resource",
-        "this Slurm does not know the GPUs that are asked for ({gpus})",
-        "mend gpus in the cluster file",
+    RefusalKind.ACCESS: ("you may not use the partition {partition}", "ask the site for access"),
+    RefusalKind.CONTROLLER_AWAY: (
+        "Slurm's controller does not answer", "try again in a moment; `sinfo` shows when it is back"
     ),
-    (
-        "Requested node configuration is not available",
-        "no node of {partition} has what is asked for together: {tasks} processes "
-        "of {cpus} cores, memory {memory}, GPUs {gpus}",
-        "ask for less per node, or mend the partition in the cluster file",
+    RefusalKind.NODE_NAME: ("a node to use or to exclude does not exist here", "list the nodes with `sinfo -N`"),
+    RefusalKind.LICENCE: (
+        "the licences in the cluster file do not exist", "list the licences with `scontrol show lic`"
     ),
-    ("Invalid feature specification", "no node has the constraint {constraint}", "`sinfo -o '%f'` lists the features"),
-    ("Requested reservation is invalid", "the reservation {reservation} does not exist or is over", "mend reservation"),
-    ("Access/permission denied", "Slurm does not let you use the partition {partition}", "ask the site for access"),
-    (
-        "Unable to contact slurm controller",
-        "Slurm's controller does not answer",
-        "try again in a moment; `sinfo` tells when",
+    RefusalKind.LIMIT: (
+        "it exceeds a limit of your account or QOS", "show the limits with `saman quota --cluster …`"
     ),
-    ("Socket timed out", "Slurm's controller does not answer in time", "try again in a moment; `sinfo` tells when"),
-    ("Invalid node name", "a node that is to be avoided or taken does not exist here", "`sinfo -N` lists the nodes"),
-    ("Invalid license", "the licences that the cluster file asks for do not exist", "`scontrol show lic` lists them"),
-    (
-        "accounting/QOS policy",
-        "a limit of your account or QOS forbids it",
-        "`saman quota --cluster …` shows the limits",
-    ),
-)
+}  # fmt: skip
 
 
-def refusal(stderr: str, asked: dict[str, str]) -> tuple[str, str | None]:
-    """What Slurm refused, as a sentence with what was asked for, and what to do.
-
-    ``asked`` has account, partition, qos, time, nodes, tasks, cpus, memory, gpus, constraint and reservation.
-    """
-    limit = next((match for word in re.findall(r"\w+", stderr) if (match := LIMIT.fullmatch(word))), None)
-    if limit is not None:
-        return (
-            f"Slurm refuses the job, because {f'it {limit_sentence(limit)}'.removeprefix('it waits because ')}",
-            "`saman quota --cluster …` shows the limits",
-        )
-    for needle, sentence, remedy in _REFUSALS:
-        if needle in stderr:
-            return "Slurm refuses the job: " + sentence.format_map(asked), remedy
+def read_refusal(stderr: str) -> Refusal:
+    """Why sbatch refused, from what it printed."""
     said = " / ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in stderr.strip().splitlines())
-    return f"Slurm refuses the job: {said or 'it gave no reason'}", None
+    limit = find_limit(stderr)
+    if limit is not None:
+        return Refusal(RefusalKind.LIMIT, said, limit)
+    kind = next((kind for printed, kind in _PRINTED if printed in stderr), RefusalKind.OTHER)
+    return Refusal(kind, said)

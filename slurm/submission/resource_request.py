@@ -1,4 +1,4 @@
-"""What a run asks of Slurm on a partition, whether the partition can give it, and which is the cheapest that can."""
+"""The resource request of a run on a partition, and the choice of the cheapest partition that can meet it. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """One job's resources. ``memory_bytes`` is per node: ``None`` where Slurm chooses, 0 for all of it."""
+    """The resources of a job. ``memory_bytes`` is per node: ``None`` leaves it to Slurm, 0 asks for all of it."""
 
     nodes: int
     tasks_per_node: int
@@ -49,7 +49,7 @@ class ResourceRequest:
 
 @dataclass(frozen=True)
 class PartitionChoice:
-    """The partition taken, what is asked of it, its cost, and why it and not another."""
+    """The chosen partition, the request on it, its cost, and the reasons for the choice."""
 
     partition: Partition
     request: ResourceRequest
@@ -58,7 +58,7 @@ class PartitionChoice:
 
 
 def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster) -> ResourceRequest:
-    """What ``spec`` asks for on ``partition``; ``auto`` is the share of a node that its ranks take."""
+    """The request of ``spec`` on ``partition``; ``auto`` is the share of a node that its ranks take."""
     wanted = spec.resources
     processes = max(1, wanted.ranks_per_node // spec.devices_per_process)
     cpus_per_rank = _cpus_per_rank(partition, wanted)
@@ -93,24 +93,24 @@ def _memory(partition: Partition, wanted: Resources, cpus: int) -> int | None:
     return int(partition.memory_bytes * share) // MIB * MIB
 
 
-def obstacles(partition: Partition, request: ResourceRequest) -> Iterator[str]:
-    """Each limit of the partition that the request breaks, with both numbers."""
+def find_obstacles(partition: Partition, request: ResourceRequest) -> Iterator[str]:
+    """Each limit of the partition that the request exceeds, with both numbers."""
     if partition.max_nodes is not None and request.nodes > partition.max_nodes:
-        yield f"{request.nodes} nodes are asked for and at most {partition.max_nodes} are allowed"
+        yield f"{request.nodes} nodes requested, at most {partition.max_nodes} allowed"
     if request.cpus_per_node > partition.cores_per_node:
-        yield f"{request.cpus_per_node} cores per node are asked for and a node has {partition.cores_per_node}"
+        yield f"{request.cpus_per_node} cores per node requested, a node has {partition.cores_per_node}"
     if request.gpus_per_node > partition.gpus_per_node:
-        yield f"{request.gpus_per_node} GPUs per node are asked for and a node has {partition.gpus_per_node}"
+        yield f"{request.gpus_per_node} GPUs per node requested, a node has {partition.gpus_per_node}"
     memory = partition.memory_bytes
     if memory is not None and (request.memory_bytes or 0) > memory:
         asked = (request.memory_bytes or 0) / (1 << 30)
-        yield f"{asked:.1f} GiB per node are asked for and a node has {memory / (1 << 30):.1f} GiB"
+        yield f"{asked:.1f} GiB per node requested, a node has {memory / (1 << 30):.1f} GiB"
     if partition.max_seconds is not None and request.seconds > partition.max_seconds:
-        yield f"{clock(request.seconds)} is asked for and at most {partition.max_time} is allowed"
+        yield f"{clock(request.seconds)} requested, at most {partition.max_time} allowed"
 
 
 def cost_of(partition: Partition, request: ResourceRequest) -> float:
-    """Cost in the cluster file's unit; a shared node is paid by the largest share taken of it."""
+    """Cost in the cluster file's unit; a shared node costs the largest share that the request takes of it."""
     shares = [request.cpus_per_node / partition.cores_per_node]
     if partition.gpus_per_node:
         shares.append(request.gpus_per_node / partition.gpus_per_node)
@@ -120,17 +120,17 @@ def cost_of(partition: Partition, request: ResourceRequest) -> float:
     return request.node_hours * share * partition.cost_per_node_hour
 
 
-def choose(cluster: Cluster, spec: Experiment | Script, named: str | None = None) -> PartitionChoice:
-    """The named partition, or the cheapest whose limits fit (the first listed among equals), explained.
+def choose_partition(cluster: Cluster, spec: Experiment | Script, named: str | None = None) -> PartitionChoice:
+    """Choose the named partition, or the cheapest that meets the request (the first listed among equals).
 
-    Raises ``UserError`` in which every partition says why not.
+    Raises ``UserError`` with the obstacles on every partition.
     """
     candidates: Sequence[Partition] = [cluster.partition(named)] if named else cluster.partitions
     fitting: list[tuple[float, Partition, ResourceRequest]] = []
     refusals: dict[str, str] = {}
     for partition in candidates:
         request = request_on(partition, spec, cluster)
-        problems = "; ".join(obstacles(partition, request))
+        problems = "; ".join(find_obstacles(partition, request))
         if problems:
             refusals[partition.name] = problems
         else:

@@ -19,7 +19,7 @@ from saman.runs.folder import RunFolder
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated
 from saman.slurm.submission.job_script import render
-from saman.slurm.submission.planning import SubmissionPlan, plan, refused
+from saman.slurm.submission.planning import SubmissionPlan, plan, refusal_error
 from saman.slurm.submission.run_jobs import jobs_of, last_queued, record_follow_ups, record_queued
 
 
@@ -83,7 +83,7 @@ def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> 
     excluded = [f"--exclude={','.join(exclude)}"] if exclude else []
     answer = client.submit([*excluded, str(script)])
     if answer.code != 0:
-        raise refused(plan, answer)
+        raise refusal_error(plan, answer)
     job = client.job_id(answer)
     _record(plan, run, job)
     try:
@@ -119,7 +119,7 @@ def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequen
             options = [f"--dependency={dependency}", "--kill-on-invalid-dep=yes", *excluded]
             answer = client.submit([*options, str(script)])
             if answer.code != 0:
-                raise refused(plan, answer)
+                raise refusal_error(plan, answer)
             chain.append(client.job_id(answer))
     finally:
         record_follow_ups(run, chain[1:])
@@ -165,7 +165,7 @@ def _array(
     if answer.code != 0:
         for run in runs:
             run.append("failed", "submitter", reason="Slurm refused the array", message=client.last_error(answer))
-        raise refused(first, answer)
+        raise refusal_error(first, answer)
     array = client.job_id(answer)
     jobs = [f"{array}_{index}" for index in range(len(runs))]
     for one, run, job in zip(group, runs, jobs, strict=True):

@@ -15,7 +15,6 @@ from typing import Any
 
 from saman.configs.errors import EnvironmentLack
 from saman.configs.files import read_json, write_json
-from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.trainers.identity import RankIdentity
 
@@ -55,7 +54,7 @@ def agree_on_ports(
     held = _free_port()
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    mine = {"host": host, "address": os.environ.get(variables.ADDRESS, host), "port": held.getsockname()[1]}
+    mine = {"host": host, "address": os.environ.get("SAMAN_ADDRESS", host), "port": held.getsockname()[1]}
     write_json(folder / f"{me.process:05d}.json", mine)
     deadline = time.monotonic() + wait_seconds
     while True:

@@ -1,0 +1,87 @@
+"""A batch job, and its ``#SBATCH`` options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.names import clock
+from saman.configs.schemas.cluster import Cluster, Partition
+from saman.slurm.submission.quoting import ShellText, extra_option, option, path_option
+from saman.slurm.submission.resource_request import MIB, ResourceRequest
+
+SIGNAL = "USR1"
+_ARRAY_LOG = "%A_%a.out"
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """A job as its script describes it. Several ``runs`` make an array; ``concurrency`` of them run at a time."""
+
+    name: str
+    runs: tuple[Path, ...]
+    script: Path  # the file of the script
+    cluster: Cluster
+    partition: Partition
+    request: ResourceRequest
+    array: bool = False
+    concurrency: int | None = None
+
+    @property
+    def signal_seconds(self) -> int:
+        """Seconds before the time limit at which ranks are asked to stop; at most half of the limit."""
+        return min(self.cluster.requeue.seconds_before_end, max(1, self.request.seconds // 2))
+
+
+def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
+    """The options of the ``#SBATCH`` lines, in order."""
+    yield option(f"--job-name={job.name}")
+    yield from _site_options(job)
+    yield from _resource_options(job.request)
+    if job.request.gpus_per_node:
+        yield option(_gpu_option(job))
+    yield option(f"--time={clock(job.request.seconds)}")
+    if job.array:
+        limit = f"%{job.concurrency}" if job.concurrency else ""
+        yield option(f"--array=0-{len(job.runs) - 1}{limit}")
+        yield path_option("output", job.script.parent, f"/{_ARRAY_LOG}")
+    else:
+        yield path_option("output", job.runs[0] / "slurm" / "job.out")
+    yield option("--requeue")  # after a node failure; after a checkpoint saman requeues by itself
+    yield option("--open-mode=append")
+    yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
+    for line in job.cluster.sbatch:
+        yield extra_option(line)
+
+
+def _site_options(job: BatchJob) -> Iterator[ShellText]:
+    cluster, partition = job.cluster, job.partition
+    yield option(f"--partition={partition.name}")
+    values = {"account": cluster.account, "qos": partition.qos or cluster.qos, "reservation": cluster.reservation}
+    for name, value in values.items():
+        if value:
+            yield option(f"--{name}={value}")
+    constraints = [f"({text})" if "|" in text else text for text in (cluster.constraint, partition.constraint) if text]
+    if constraints:
+        yield option(f'--constraint="{"&".join(constraints)}"')
+
+
+def _resource_options(request: ResourceRequest) -> Iterator[ShellText]:
+    yield option(f"--nodes={request.nodes}")
+    yield option(f"--ntasks-per-node={request.tasks_per_node}")
+    yield option(f"--cpus-per-task={request.cpus_per_task}")
+    if request.memory_bytes is not None:
+        yield option(f"--mem={request.memory_bytes // MIB}M")
+    if request.whole_nodes:
+        yield option("--exclusive")
+
+
+def _gpu_option(job: BatchJob) -> str:
+    per_node = job.request.gpus_per_node
+    kind = f"{job.partition.gpu_type}:" if job.cluster.gpus.typed else ""
+    if job.cluster.gpus.request == "gres":
+        return f"--gres=gpu:{kind}{per_node}"
+    if job.cluster.gpus.request == "gpus-per-node":
+        return f"--gpus-per-node={kind}{per_node}"
+    return f"--gpus-per-task={kind}{per_node // job.request.tasks_per_node}"

@@ -1,0 +1,49 @@
+"""Quotes values for the job script: for bash, and for the parser of sbatch."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from saman.configs.errors import UserError
+
+
+class ShellText(str):
+    """Text that is already quoted for the script."""
+
+
+def shell(value: str | Path) -> ShellText:
+    """``value`` as one word of bash."""
+    text = str(value)
+    if "\0" in text:
+        raise UserError(f"{text!r} contains a NUL character, which no command accepts")
+    return ShellText(shlex.quote(text))
+
+
+def option(text: str) -> ShellText:
+    """An option as it is; the caller has checked it."""
+    return ShellText(text)
+
+
+def path_option(name: str, path: Path, pattern: str = "") -> ShellText:
+    """``--name="path"`` as sbatch reads it: ``%`` doubled, quotes and backslashes escaped, then a file name pattern."""
+    text = str(path)
+    bad = [character for character in text if ord(character) < 32 or ord(character) == 127]
+    if bad or "\\" in text:
+        what = "a backslash" if not bad else f"the character {bad[0]!r}"
+        raise UserError(
+            f"the path contains {what}, which Slurm does not accept", where=text, remedy="another --runs-dir"
+        )
+    escaped = text.replace("%", "%%").replace('"', '\\"')
+    return ShellText(f'--{name}="{escaped}{pattern}"')
+
+
+def extra_option(text: str) -> ShellText:
+    """A line of the cluster file's ``sbatch``; its value becomes one word (the schema allows no quotes in it)."""
+    name, equals, value = text.partition("=")
+    return ShellText(f'{name}="{value}"' if equals else name)
+
+
+def comment(text: str) -> ShellText:
+    """``text`` on one line of a comment."""
+    return ShellText(text.encode("unicode_escape").decode() if not text.isprintable() else text)

@@ -1,0 +1,56 @@
+"""Whether a job starts an attempt, and why the last one ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from saman.runs.events import Event
+from saman.slurm.job.decisions import Begin, Cause, Decision, decide_start, find_cause, find_failed_nodes
+
+
+def _events(*kinds: str) -> list[Event]:
+    return [Event(kind, "submitter" if kind == "queued" else "x") for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "attempts", "begin"),
+    [
+        (("created", "queued"), 0, Begin.GO),
+        (("queued", "attempt_started", "preempted"), 1, Begin.GO),
+        (("queued", "attempt_started", "completed"), 1, Begin.NOT_NEEDED),
+        (("queued", "attempt_started", "cancelled"), 1, Begin.NOT_NEEDED),
+        (("queued", "attempt_started", "preempted", "attempt_started", "preempted"), 2, Begin.USED_UP),
+        (("queued", "attempt_started", "attempt_started", "failed", "queued"), 2, Begin.GO),
+    ],
+)
+def test_a_start_goes_on_only_where_it_is_needed(kinds: tuple[str, ...], attempts: int, begin: Begin) -> None:
+    assert decide_start(_events(*kinds), attempts, 2, ["n1"]).begin is begin
+
+
+def test_a_node_lost_twice_is_avoided() -> None:
+    lost = [Event("node_failed", "job", facts={"node": "n2"})] * 2
+    assert decide_start([*_events("queued"), *lost], 1, 9, ["n1", "n2"]) == Decision(
+        Begin.ELSEWHERE, "node failures in this run: n2 (2 or more); requesting other nodes", ("n2",)
+    )
+    assert decide_start([*_events("queued"), *lost[:1]], 1, 9, ["n1", "n2"]).begin is Begin.GO
+
+
+def test_the_node_that_fell_silent_first_is_the_lost_one_if_slurm_does_not_answer() -> None:
+    assert find_failed_nodes({}, {"n1": 130.0, "n2": 100.0, "n3": 131.0}, 0.0) == {"n2"}
+    shown = {"n1": {"State": "IDLE"}, "n2": {"State": "DOWN*"}}
+    assert find_failed_nodes(shown, {}, 0.0) == {"n2"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "recorded", "log", "cause"),
+    [
+        ({"Restarts": "1"}, None, "", Cause.PREEMPTED),
+        ({"Restarts": "0"}, "CANCELLED by 0", "", Cause.CANCELLED),
+        ({}, None, "*** JOB 5 ON n1 CANCELLED AT 2026-11-21T04:45:25 DUE TO PREEMPTION ***", Cause.PREEMPTED),
+        ({}, None, "*** JOB 5 ON n1 CANCELLED AT 2026-11-21T04:45:25 ***", Cause.CANCELLED),
+        ({}, None, "*** JOB 5 ON n1 CANCELLED AT X DUE TO NODE FAILURE, SEE LOG ***", Cause.NODE_FAILURE),
+        ({}, "RUNNING", "*** JOB 4 ON n1 CANCELLED AT X ***", Cause.UNKNOWN),
+    ],
+)
+def test_why_slurm_takes_the_nodes_away(shown: dict[str, str], recorded: str | None, log: str, cause: Cause) -> None:
+    assert find_cause(shown, 0, recorded, log, "5") is cause

@@ -1,0 +1,22 @@
+"""`saman clusters init` writes a cluster file that loads."""
+
+from __future__ import annotations
+
+from saman.configs import yaml12
+from saman.configs.problems import validated
+from saman.configs.schemas.cluster import Cluster
+from saman.slurm.site.client import Answer, fields_of
+from saman.slurm.site.discovery import cluster_yaml, describe
+from saman.slurm.site.user_limits import UserLimits
+
+
+def test_a_first_cluster_file_is_one_that_loads() -> None:
+    nodes = ["gpu|64|512000|10|gpu:a100:4(S:0-1)", "gpu|128|1024000|2|gpu:a100:8", "cpu|48|190000+|100|(null)"]
+    shown = [fields_of("PartitionName=gpu MaxNodes=4 MaxTime=1-00:00:00 OverSubscribe=EXCLUSIVE")]
+    mpi = Answer(0, "MPI plugin types are...\n\tpmix\n\tpmi2\n", "")
+    site = describe("Alps", nodes, shown, UserLimits("phys", ("normal",), (), True), mpi)
+    loaded = validated(Cluster, yaml12.parse(cluster_yaml(site), "x"), "x")
+    gpu, cpu = loaded.partitions
+    assert (gpu.cores_per_node, gpu.gpus_per_node, gpu.gpu_type, gpu.max_nodes) == (64, 4, "a100", 4)
+    assert gpu.whole_nodes and gpu.max_time == "1-00:00:00" and loaded.mpi.pmi == "pmix"
+    assert (cpu.cores_per_node, cpu.gpus_per_node, cpu.max_nodes) == (48, 0, 100)
