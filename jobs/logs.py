@@ -44,7 +44,7 @@ def pieces(
 
 def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Path]:
     if job:
-        return [run.path / "slurm" / "job.out"]
+        return [run.slurm.log]
     attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
     return [one.log(_process(one.ranks(), rank)) for one in attempts]
 

@@ -13,7 +13,7 @@ from saman.slurm.submission.submit import Submission, resubmit
 
 def is_slurms(run: RunFolder) -> bool:
     """Whether the newest start of the run was a Slurm job's."""
-    return (run.path / "slurm" / "cluster.yaml").is_file() and last_queued(run.events()) is not None
+    return run.slurm.cluster.is_file() and last_queued(run.events()) is not None
 
 
 def check_resumable(run: RunFolder) -> None:

@@ -108,7 +108,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     attempts = run.attempts()
     progress = read_progress(run, now) if state is State.RUNNING else None
     base = RunStatus(
-        run=str(run.path), id=run.id, name=run.path.parent.name, state=state.value, detail="",
+        run=str(run.path), id=run.id, name=run.experiment_name, state=state.value, detail="",
         attempt=attempts[-1].number if attempts else 0,
         job=str(queued.facts["job"]) if queued else None,
         cluster=str(queued.facts.get("cluster")) if queued else None,
@@ -212,15 +212,15 @@ def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> R
 
 
 def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatus:
-    summary = run.summary() or {}
+    summary = run.summary()
     end = next(event for event in reversed(events) if event.kind == base.state)
     ranks = end.facts.get("ranks")
     rank = ranks[0] if isinstance(ranks, list) and ranks else None
     words = [str(end.facts[key]) for key in ("message", "reason") if end.facts.get(key)]
     if base.state == "completed":
-        metrics = summary.get("metrics") or {}
+        metrics = summary.metrics if summary else {}
         words = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float))]
-    code = end.facts.get("exit_code", summary.get("exit_code"))
+    code = end.facts.get("exit_code", summary.exit_code if summary else None)
     if code is None:
         code = int(_USUAL[base.state])
     return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=rank)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,8 @@ def _unchanged(plan: LaunchPlan) -> Start:
 class AttemptRequest:
     """What to start, and how.
 
-    ``adapt`` fits the planned start to its surroundings (a container, a job). ``copies`` are files to keep in the
-    attempt's folder, by name. ``who`` signs the notes in the events. ``lock_seconds`` is how long to wait for another
+    ``adapt`` fits the planned start to its surroundings (a container, a job). ``job_script`` is kept with the
+    attempt. ``who`` signs the notes in the events. ``lock_seconds`` is how long to wait for another
     supervisor to give the run up.
     """
 
@@ -45,7 +45,7 @@ class AttemptRequest:
     code_path: tuple[Path, ...] = ()
     options: Options = Options()
     adapt: Callable[[LaunchPlan], Start] = _unchanged
-    copies: Mapping[str, Path] = field(default_factory=dict)
+    job_script: Path | None = None
     who: str = "supervisor"
     lock_seconds: float = 0.0
 
@@ -74,8 +74,8 @@ def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
     with explained(run.path, "the run folder"):
         run.withdraw_stop()
         attempt = run.new_attempt()
-        for name, source in request.copies.items():
-            shutil.copy2(source, attempt.path / name)
+        if request.job_script is not None:
+            shutil.copy2(request.job_script, attempt.job_script)
         return attempt
 
 

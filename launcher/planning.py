@@ -19,6 +19,7 @@ from saman.launcher.plan.placement import Placement, place
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
+from saman.runs.paths import planned_run
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -82,7 +83,7 @@ def make_plan(
     inherited = clean_environment({**os.environ, "PATH": path}, Path.cwd())
     nodes = options.nodes or (this_node(),)
     placement = place(spec.resources, spec.devices_per_process, nodes)
-    folder = run or options.runs_dir.absolute() / spec.name / "RUN"
+    folder = run or planned_run(options.runs_dir, spec.name)
     program = program_command(spec, folder, path)
     facts = options.facts or gather_facts(program.python, inherited)
     moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}

@@ -51,13 +51,13 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
 
 
 def _row(run: RunFolder) -> ComparedRun:
-    experiment = run.experiment()
+    experiment, summary = run.experiment(), run.summary()
     return ComparedRun(
         run=run.id,
         strategy=experiment.train.strategy,
         ranks=experiment.resources.ranks,
         throughput=chief_throughput(read_windows(run, 0)[0]),
-        metrics=(run.summary() or {}).get("metrics") or {},
+        metrics=summary.metrics if summary else {},
     )
 
 

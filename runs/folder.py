@@ -1,99 +1,59 @@
-"""The run folder: its layout, and the one place where its files are written and read.
-
-``runs/<experiment>/<run id>/`` holds experiment.yaml (or script.yaml), events.jsonl, state.json, attempts/<n>/,
-checkpoints/, export/, control/stop and summary.json.
-"""
+"""One run on disk: makes it, finds what it holds, records what happens to it. ``runs.paths`` names its files."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
 from saman.configs.files import append_line, explained, read_json, read_lines, write_json, write_whole
+from saman.runs import specs
 from saman.runs.events import TRANSITIONS, Event, EventKind, State, state_of
+from saman.runs.paths import Attempt, RunPaths
+from saman.runs.records.summary import Summary
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
 
-_FOLDERS = ("attempts", "checkpoints", "control")
+__all__ = ["Attempt", "RunFolder"]
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """The files of one start of a run. Those of a process are named by the first rank in it."""
+class RunFolder(RunPaths):
+    """One run on disk.
 
-    path: Path
-
-    @property
-    def number(self) -> int:
-        """1 for the first start."""
-        return int(self.path.name)
-
-    @property
-    def command(self) -> Path:
-        """The exact command that started the ranks, as a shell takes it."""
-        return self.path / "command.txt"
-
-    @property
-    def provenance(self) -> Path:
-        """Where the run came from: code, versions, machine, environment."""
-        return self.path / "provenance.json"
-
-    @property
-    def placement(self) -> Path:
-        """The planned placement of every process and rank."""
-        return self.path / "placement.json"
-
-    def log(self, rank: int) -> Path:
-        """Everything that the process of ``rank`` printed."""
-        return self.path / "ranks" / f"{rank:05d}.log"
-
-    def rank_record(self, rank: int) -> Path:
-        """The placement that the process found, its exit code or signal."""
-        return self.path / "ranks" / f"{rank:05d}.json"
-
-    def heartbeat(self, rank: int) -> Path:
-        """Phase, epoch and step of the process, rewritten as it goes on."""
-        return self.path / "ranks" / f"{rank:05d}.heartbeat.json"
-
-    def telemetry(self, rank: int) -> Path:
-        """One line per window of steps."""
-        return self.path / "telemetry" / f"{rank:05d}.jsonl"
-
-    def ranks(self) -> list[int]:
-        """First ranks of the processes that have left a record."""
-        names = (path.stem for path in (self.path / "ranks").glob("[0-9]*.json"))
-        return sorted(int(name) for name in names if name.isdigit())
-
-
-class RunFolder:
-    """One run on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    >>> import tempfile
+    >>> from saman.configs.schemas.script import Script
+    >>> spec = Script.model_validate({"name": "hello", "command": ["echo", "hello"], "directory": "/tmp"})
+    >>> run = RunFolder.create(Path(tempfile.mkdtemp()), spec)
+    >>> run.state.value, run.is_script, run.attempts()
+    ('created', True, [])
+    >>> run.new_attempt().number
+    1
+    >>> event = run.append("attempt_started", "supervisor", 1, ranks=2)
+    >>> RunFolder.open(run.path).state.value
+    'running'
+    """
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-    @property
-    def id(self) -> str:
-        """Sorts by time; unique without coordination."""
-        return self.path.name
 
     # ---- made and found ----------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, runs_dir: Path, spec: Experiment | Script, **facts: Any) -> RunFolder:
-        """A new run of ``spec``; ``facts`` go into its ``created`` event.
+        """Make the folder of a new run.
 
-        Raises ``EnvironmentLack`` where the folder cannot be written.
+        Args:
+            runs_dir: The folder of runs; made if missing.
+            spec: What the run runs; written to the folder with every default filled in.
+            facts: Facts for the run's ``created`` event, such as ``code_path``.
+
+        Raises:
+            EnvironmentLack: The folder cannot be written.
         """
         from saman.configs import yaml12
 
@@ -102,68 +62,73 @@ class RunFolder:
         run = cls(runs_dir.absolute() / spec.name / name)
         with explained(run.path, "the run folder"):
             run.path.mkdir(parents=True)
-            for folder in _FOLDERS:
-                (run.path / folder).mkdir()
-            write_whole(run._spec_file(script=hasattr(spec, "command")), yaml12.dump(spec.resolved()))
-            run.append("created", "submitter", **facts)
+            for folder in (run.attempts_folder, run.checkpoints, run.control):
+                folder.mkdir()
+            file = run.script_file if hasattr(spec, "command") else run.experiment_file
+            write_whole(file, yaml12.dump(spec.resolved()))
+            run.append(EventKind.CREATED, "submitter", **facts)
         return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run at ``path``; raises ``UserError`` where there is none."""
+        """Open the run at ``path``. Raises ``UserError`` if that is no run folder."""
         run = cls(path.absolute())
-        if not (run._spec_file(script=False).is_file() or run._spec_file(script=True).is_file()):
+        if not (run.experiment_file.is_file() or run.script_file.is_file()):
             raise UserError("this is not a run folder", where=str(path), remedy="the folder that holds experiment.yaml")
         return run
 
-    def _spec_file(self, script: bool) -> Path:
-        return self.path / ("script.yaml" if script else "experiment.yaml")
-
     @property
     def is_script(self) -> bool:
-        """Whether the run starts somebody's own program."""
-        return self._spec_file(script=True).is_file()
+        """Whether the run starts a user's own program."""
+        return self.script_file.is_file()
 
     def experiment(self) -> Experiment:
-        """The resolved experiment; raises ``UserError`` for a run of somebody's own program."""
+        """Read the resolved experiment. Raises ``UserError`` for a run of a user's own program."""
         from saman.configs import yaml12
         from saman.configs.problems import validated
         from saman.configs.schemas.experiment import Experiment
 
-        file = self._spec_file(script=False)
-        return validated(Experiment, yaml12.read(file), str(file))
+        return validated(Experiment, yaml12.read(self.experiment_file), str(self.experiment_file))
 
     def script(self) -> Script:
-        """The program that the run starts; raises ``UserError`` for a run of an experiment."""
+        """Read the start of the user's own program. Raises ``UserError`` for a run of an experiment."""
         from saman.configs import yaml12
         from saman.configs.problems import validated
         from saman.configs.schemas.script import Script
 
-        file = self._spec_file(script=True)
-        return validated(Script, yaml12.read(file), str(file))
+        return validated(Script, yaml12.read(self.script_file), str(self.script_file))
 
     def spec(self) -> Experiment | Script:
-        """What the run runs."""
+        """Read what the run runs: its experiment or its script."""
         return self.script() if self.is_script else self.experiment()
+
+    def written_spec(self) -> specs.WrittenSpec:
+        """Read the experiment as it was written, without validating it: fast over thousands of runs.
+
+        Raises ``UserError`` if the file is missing or no YAML.
+        """
+        return specs.read_written(self.experiment_file)
 
     @property
     def code_path(self) -> tuple[Path, ...]:
-        """Folders in which the user's code is looked for, last on ``sys.path``."""
-        created = next((event for event in self.events() if event.kind == "created"), None)
+        """Folders that hold the user's code, last on ``sys.path``."""
+        created = next((event for event in self.events() if event.kind == EventKind.CREATED), None)
         recorded = created.facts.get("code_path", []) if created else []
         return tuple(Path(folder) for folder in recorded)
 
     # ---- events and state --------------------------------------------------------------------------------
 
-    @property
-    def events_file(self) -> Path:
-        """Everything that happened, a line each."""
-        return self.path / "events.jsonl"
-
     def append(self, kind: str, who: str, attempt: int | None = None, **facts: Any) -> Event:
         """Record an event, and rewrite ``state.json`` if the event changes the state.
 
-        Raises ``ValueError`` for a kind that ``EventKind`` does not list.
+        Args:
+            kind: One of ``EventKind``.
+            who: The writer: ``submitter``, ``supervisor``, ``job``, ``rank 3``, …
+            attempt: Number of the attempt that the event belongs to.
+            facts: Facts of the event, by name.
+
+        Raises:
+            ValueError: ``EventKind`` does not list ``kind``.
         """
         event = Event(EventKind(kind).value, who, attempt=attempt, facts=facts)
         append_line(self.events_file, event.to_json())
@@ -172,80 +137,59 @@ class RunFolder:
         return event
 
     def events(self) -> list[Event]:
-        """Every event that was written whole, in order."""
+        """Read every event that was written whole, in order."""
         return [event for line in read_lines(self.events_file)[0] if (event := Event.from_json(line)) is not None]
 
     @property
     def state(self) -> State:
-        """Where the run stands, by its events."""
+        """State of the run, derived from its events."""
         return state_of(self.events())
 
     def refresh_state(self) -> None:
-        """Rewrite ``state.json`` where it differs from what the events say."""
+        """Rewrite ``state.json`` if it differs from the events."""
         events = self.events()
         state = state_of(events)
-        file = self.path / "state.json"
-        previous = read_json(file)
+        previous = read_json(self.state_file)
         if not isinstance(previous, dict) or previous.get("state") != state.value:
-            write_json(file, {"schema": 1, "state": state.value, "time": events[-1].time if events else None})
+            last = events[-1].time if events else None
+            write_json(self.state_file, {"schema": 1, "state": state.value, "time": last})
 
     # ---- attempts ----------------------------------------------------------------------------------------
 
     def new_attempt(self) -> Attempt:
-        """The folders of the next start. Two at once get different numbers."""
+        """Make the folders of the next attempt. Two processes that ask at once get different numbers."""
         with explained(self.path, "the run folder"):
             while True:
-                attempt = Attempt(self.path / "attempts" / str(len(self.attempts()) + 1))
+                attempt = self.attempt(len(self.attempts()) + 1)
                 try:
                     attempt.path.mkdir(parents=True)
                 except FileExistsError:
                     continue
-                (attempt.path / "ranks").mkdir()
-                (attempt.path / "telemetry").mkdir()
+                attempt.make_folders()
                 return attempt
 
-    def attempt(self, number: int) -> Attempt:
-        """The files of one start."""
-        return Attempt(self.path / "attempts" / str(number))
+    def last_attempt(self) -> Attempt | None:
+        """Return the newest attempt; ``None`` before the first."""
+        attempts = self.attempts()
+        return attempts[-1] if attempts else None
 
-    def attempts(self) -> list[Attempt]:
-        """Every start so far, oldest first."""
-        folders = (self.path / "attempts").glob("[0-9]*")
-        return sorted((Attempt(folder) for folder in folders if folder.name.isdigit()), key=lambda one: one.number)
-
-    # ---- the rest ----------------------------------------------------------------------------------------
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def export(self) -> Path:
-        """The folder of the exported model."""
-        return self.path / "export"
-
-    @property
-    def stop_request(self) -> Path:
-        """The file whose presence asks for a checkpoint and a clean end."""
-        return self.path / "control" / "stop"
+    # ---- stop requests and the result --------------------------------------------------------------------
 
     def request_stop(self, reason: str, who: str) -> None:
         """Ask all ranks for a checkpoint and a clean end."""
-        self.stop_request.parent.mkdir(exist_ok=True)
+        self.control.mkdir(exist_ok=True)
         write_whole(self.stop_request, reason + "\n")
-        self.append("stop_requested", who, reason=reason)
+        self.append(EventKind.STOP_REQUESTED, who, reason=reason)
 
     def withdraw_stop(self) -> None:
         """Take a stop request back, before the next attempt."""
         with contextlib.suppress(FileNotFoundError):
             self.stop_request.unlink()
 
-    def summary(self) -> dict[str, Any] | None:
-        """What the run came to; ``None`` before it ended."""
-        value = read_json(self.path / "summary.json")
-        return value if isinstance(value, dict) else None
+    def summary(self) -> Summary | None:
+        """Read the result of the newest attempt; ``None`` before it ended. Raises ``NewerSchema``."""
+        return Summary.read(self.summary_file)
 
-    def write_summary(self, facts: Mapping[str, Any]) -> None:
-        """Record what the run came to."""
-        write_json(self.path / "summary.json", {"schema": 1, **facts})
+    def write_summary(self, summary: Summary) -> None:
+        """Record the result of an attempt."""
+        summary.write(self.summary_file)

@@ -9,6 +9,7 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.training import global_batch_size
 from saman.trainers import keras_compat, models
 from saman.trainers.data import feed, sources
 from saman.trainers.data.feed import Feed, Slice
@@ -34,10 +35,10 @@ class PreparedData:
     notes: tuple[str, ...]
 
 
-def global_batch_size(experiment: Experiment, size: int) -> int:
-    """Examples per step for ``size`` ranks; raises ``UserError`` where they do not divide."""
+def divided_batch_size(experiment: Experiment, size: int) -> int:
+    """Examples per step for ``size`` ranks. Raises ``UserError`` if they cannot be split evenly."""
     train = experiment.train
-    batch = train.global_batch_size or (train.batch_size_per_rank or 0) * size
+    batch = global_batch_size(train.global_batch_size, train.batch_size_per_rank, size)
     parts = size // experiment.stages * train.micro_batches
     if batch % parts:
         raise UserError(
@@ -51,7 +52,7 @@ def global_batch_size(experiment: Experiment, size: int) -> int:
 
 def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
     """Load and count the data; raises ``UserError`` where they do not keep to the interface."""
-    seed, batch = experiment.train.seed, global_batch_size(experiment, strategy.size)
+    seed, batch = experiment.train.seed, divided_batch_size(experiment, strategy.size)
 
     @lru_cache(maxsize=1)  # validation takes what training has just loaded
     def splits(epoch: int) -> Splits:
@@ -119,7 +120,7 @@ def rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) ->
     train, per_epoch = experiment.train, prepared.feeds.steps_per_epoch
     steps = train.epochs * per_epoch
     steps = min(steps, train.max_steps) if train.max_steps else steps
-    return Rates(train.learning_rate, global_batch_size(experiment, strategy.size), per_epoch, steps)
+    return Rates(train.learning_rate, divided_batch_size(experiment, strategy.size), per_epoch, steps)
 
 
 def facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) ->
     return {
         "model": experiment.model.model_dump(mode="json"),
         "data": experiment.data.model_dump(mode="json"),
-        "global_batch_size": global_batch_size(experiment, strategy.size),
+        "global_batch_size": divided_batch_size(experiment, strategy.size),
         "steps_per_epoch": prepared.feeds.steps_per_epoch,
         "optimizer": train.optimizer.model_dump(mode="json"),
         "loss": train.loss,

@@ -17,6 +17,7 @@ from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import explained
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Heartbeat
+from saman.runs.records.summary import Summary
 from saman.trainers.failures import failure_of, message_of
 from saman.trainers.identity import RankIdentity, identity
 
@@ -140,7 +141,7 @@ def _attempt_by_hand(run: RunFolder, strategy: Strategy) -> int:
 def _keep_books(run: RunFolder, attempt: int, finished: bool, metrics: dict[str, float], seconds: float) -> None:
     """What the supervisor would have written."""
     state = "completed" if finished else "preempted"
-    run.write_summary({"state": state, "seconds": round(seconds, 3), "metrics": metrics, "failure": None})
+    run.write_summary(Summary(state, seconds=round(seconds, 3), metrics=metrics))
     run.append(state, "rank 0", attempt, seconds=round(seconds, 3))
 
 

@@ -146,7 +146,7 @@ def _resume_here(run: RunFolder, runs_dir: Path, models_dir: Path, ranks: int | 
     if is_slurms(run):
         record_taken_here(run)
     console = Console()
-    with RunView(console, run.path.parent.name) as view:
+    with RunView(console, run.experiment_name) as view:
         outcome = resume_locally(run, Options(runs_dir=runs_dir), view, ranks)
     finish(console, outcome, models_dir)
 

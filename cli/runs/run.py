@@ -94,8 +94,9 @@ def finish(console: Console, outcome: Outcome, models_dir: Path, as_json: bool =
     show_if_asked(console, outcome)
     if as_json:
         facts = {"run": str(outcome.run.path), "state": outcome.state.value, "exit_code": int(outcome.exit_code)}
-        summary = outcome.run.summary() or {}
-        typer.echo(json.dumps({**facts, "message": outcome.message, "summary": summary, **published}, indent=2))
+        summary = outcome.run.summary()
+        written = summary.to_json() if summary else {}
+        typer.echo(json.dumps({**facts, "message": outcome.message, "summary": written, **published}, indent=2))
     else:
         tell(console, outcome, published)
     if outcome.exit_code:
@@ -142,10 +143,10 @@ def tell(console: Console, outcome: Outcome, published: dict[str, Any]) -> None:
     console.print(head + Text(outcome.message), soft_wrap=True)
     if not good and not paused:
         _tell_failure(console, outcome)
-    summary = outcome.run.summary() or {}
-    rate = summary.get("samples_per_second")
+    summary = outcome.run.summary()
+    rate = summary.samples_per_second if summary else None
     figures = [seconds(outcome.seconds), *([f"{number(rate)} samples/s"] if rate else [])]
-    figures += [f"{name} {value:.4g}" for name, value in (summary.get("metrics") or {}).items()]
+    figures += [f"{name} {value:.4g}" for name, value in (summary.metrics if summary else {}).items()]
     if good and figures:
         console.print(Text("  " + "  ".join(figures)), soft_wrap=True)
     if "published" in published:
@@ -239,9 +240,10 @@ def _show_plan(
     as_json: bool,
 ) -> None:
     from saman.launcher.planning import make_plan
+    from saman.runs.paths import planned_run
 
     plan = make_plan(spec, directory, code_path, options)
-    command = plan.command_text(options.runs_dir.absolute() / spec.name / "RUN")
+    command = plan.command_text(planned_run(options.runs_dir, spec.name))
     if as_json:
         facts = {
             "resolved": spec.resolved(),

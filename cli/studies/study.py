@@ -77,7 +77,7 @@ def _settle(plan: StudyPlan, runs_dir: Path) -> None:
     from saman.jobs.status import look
     from saman.runs.find import find_runs
 
-    look([run for run in find_runs(runs_dir) if run.path.parent.name == plan.study.name and not run.state.ended])
+    look([run for run in find_runs(runs_dir) if run.experiment_name == plan.study.name and not run.state.ended])
 
 
 def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
@@ -132,7 +132,8 @@ def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> No
     view = RunView(console, plan.study.name, quiet=True)
     with view:
         for planned, outcome in run_missing(plan, runs_dir, lambda _: view):
-            speed = (outcome.run.summary() or {}).get("samples_per_second")
+            summary = outcome.run.summary()
+            speed = summary.samples_per_second if summary else None
             told = ", ".join(f"{key} {value}" for key, value in planned.settings.items())
             done.append({"key": planned.key, "run": str(outcome.run.path), "state": outcome.state.value})
             if not as_json:

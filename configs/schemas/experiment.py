@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
@@ -14,7 +14,7 @@ from saman.configs.names import Clock, Name, Size, is_reference
 from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, SOURCES, known, resolved_args
 from saman.configs.schemas.tracking import Tracking
-from saman.configs.schemas.training import CLASSIFICATION, Train
+from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
 
 Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
 
@@ -145,8 +145,7 @@ class Experiment(Strict):
     @property
     def global_batch_size(self) -> int:
         """Examples per optimiser step over all ranks."""
-        train = self.train
-        return train.global_batch_size or (train.batch_size_per_rank or 0) * self.resources.ranks
+        return global_batch_size(self.train.global_batch_size, self.train.batch_size_per_rank, self.resources.ranks)
 
     @property
     def devices_per_process(self) -> int:
@@ -186,8 +185,17 @@ class Experiment(Strict):
 
     def digest(self) -> str:
         """SHA-256 (hex) of the resolved experiment; equal experiments have equal digests."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest_of(self.resolved())
+
+
+def digest_of(resolved: Mapping[str, Any]) -> str:
+    """Compute the SHA-256 (hex) of a resolved experiment's plain values; the order of keys does not matter.
+
+    >>> digest_of({"name": "a", "seed": 1}) == digest_of({"seed": 1, "name": "a"})
+    True
+    """
+    text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:

@@ -149,6 +149,20 @@ class EarlyStop(Strict):
     restore_best: bool = True
 
 
+def global_batch_size(fixed: int | None, per_rank: int | None, ranks: int) -> int:
+    """Compute the examples per optimiser step over all ranks.
+
+    Args:
+        fixed: The experiment's ``global_batch_size``, where it gives one.
+        per_rank: Its ``batch_size_per_rank``, where it gives that instead.
+        ranks: Number of ranks.
+
+    >>> global_batch_size(256, None, 8), global_batch_size(None, 32, 8)
+    (256, 256)
+    """
+    return fixed or (per_rank or 0) * ranks
+
+
 class Train(Strict):
     """How the model is trained. Give one of ``global_batch_size`` and ``batch_size_per_rank``."""
 

@@ -66,8 +66,7 @@ def _current_attempt(run: RunFolder) -> Attempt:
 
 
 def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent: int) -> int:
-    for folder in ("ranks", "telemetry"):
-        (attempt.path / folder).mkdir(parents=True, exist_ok=True)
+    attempt.make_folders()
     value = read_json(attempt.placement)
     placement = Placement.from_json(value) if value else None
     node = node_name(os.environ)

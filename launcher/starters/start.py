@@ -11,6 +11,7 @@ from pathlib import Path
 from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import MpiInstallation
 from saman.launcher.plan.placement import Placement
+from saman.runs.paths import RunPaths
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class RankProgram:
     @property
     def rendezvous_file(self) -> Path:
         """Where Horovod's rendezvous says its port."""
-        return self.run / "attempts" / str(self.attempt) / "rendezvous.json"
+        return RunPaths(self.run).attempt(self.attempt).rendezvous
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attemp
 from saman.runs.events import State
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.records import RankRecord
+from saman.runs.records.summary import Summary
 from saman.runs.telemetry.throughput import summary
 
 WHO = "supervisor"
@@ -45,15 +46,9 @@ def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float
     verdict = judge_attempt(ended, found)
     failure = found if verdict.state is State.FAILED else None
     facts = _facts(verdict, failure, seconds)
-    run.write_summary(
-        {
-            "state": verdict.state.value,
-            "message": verdict.message,
-            **facts,
-            **summary(run, attempt, run.events()),
-            "failure": failure.to_json() if failure else None,
-        }
-    )
+    written = {"state": verdict.state.value, "message": verdict.message, **facts}
+    written |= {**summary(run, attempt, run.events()), "failure": failure.to_json() if failure else None}
+    run.write_summary(Summary.from_json(written))
     run.append(verdict.state.value, WHO, attempt.number, **facts)
     return Outcome(
         run=run,

@@ -43,4 +43,4 @@ def running(run: RunFolder) -> bool:
 
 
 def _file(run: RunFolder) -> Path:
-    return run.path / "control" / "supervisor"
+    return run.supervisor_lock

@@ -63,7 +63,7 @@ class StartProcesses:
         with contextlib.suppress(OSError, ValueError):
             for line in output:
                 self.output.append(line.decode(errors="replace").rstrip())
-                with contextlib.suppress(OSError), (self.attempt.path / "starter.log").open("ab") as file:
+                with contextlib.suppress(OSError), self.attempt.starter_log.open("ab") as file:
                     file.write(line)
 
     @property

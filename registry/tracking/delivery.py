@@ -48,7 +48,7 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
         remedy = "tracking: {mlflow: URI} in the experiment, or --mlflow URI"
         raise UserError("nothing says where to show this run", where=str(run.path), remedy=remedy)
     # Two processes would both find the run missing there, and make it twice.
-    with hold(run.path / "control" / "tracking.lock", wait_seconds=None):
+    with hold(run.tracking_lock, wait_seconds=None):
         with contextlib.suppress(OSError, ImportError, ValueError):
             draw_curves(run)
         shown = tracked(run)
@@ -56,7 +56,7 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
 
 
 def _delivered(run: RunFolder, shown: RunHistory, wanted: Tracking) -> Delivery:
-    known = read_json(run.path / "tracking.json")
+    known = read_json(run.tracking_file)
     state: dict[str, Any] = known if isinstance(known, dict) else {"schema": 1}
     content = _content(shown)
     places, problem = [], ""
@@ -87,7 +87,7 @@ def _delivered(run: RunFolder, shown: RunHistory, wanted: Tracking) -> Delivery:
 
 def _note(run: RunFolder, state: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # somebody else's run: it will be delivered again, and found there
-        write_json(run.path / "tracking.json", state)
+        write_json(run.tracking_file, state)
 
 
 def _content(shown: RunHistory) -> str:
@@ -100,7 +100,7 @@ def waiting(runs_dir: Path) -> list[RunFolder]:
     found = []
     for run in find_runs(runs_dir):
         try:
-            if run.is_script or asked_by(run) is None and read_json(run.path / "tracking.json") is None:
+            if run.is_script or asked_by(run) is None and read_json(run.tracking_file) is None:
                 continue
             if not _is_delivered(run):
                 found.append(run)
@@ -110,7 +110,7 @@ def waiting(runs_dir: Path) -> list[RunFolder]:
 
 
 def _is_delivered(run: RunFolder) -> bool:
-    state = read_json(run.path / "tracking.json")
+    state = read_json(run.tracking_file)
     if not isinstance(state, dict):
         return False
     content = _content(tracked(run))
@@ -123,7 +123,7 @@ def track_waiting(runs_dir: Path) -> list[Delivery]:
     deliveries: list[Delivery] = []
     silent: set[str] = set()
     for run in waiting(runs_dir):
-        state = read_json(run.path / "tracking.json") or {}
+        state = read_json(run.tracking_file) or {}
         recorded = state.get("mlflow") or {}
         wanted = asked_by(run) or Tracking(mlflow=recorded.get("uri"), experiment=recorded.get("experiment"))
         if wanted.mlflow in silent:
@@ -142,7 +142,7 @@ def track_if_asked(run: RunFolder) -> list[Delivery]:
         first = track(run)
         if first.problem:
             return [first]
-        return [first, *track_waiting(run.path.parent.parent)]
+        return [first, *track_waiting(run.runs_dir)]
     except (UserError, OSError) as error:
         return [Delivery(run, (), str(error))]
 

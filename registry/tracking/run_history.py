@@ -14,7 +14,6 @@ from saman.runs.folder import RunFolder
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import read_windows
 
-_FILES = ("experiment.yaml", "script.yaml", "summary.json", "export/export.json")
 _FIGURES = (".svg", ".png", ".html")
 
 
@@ -120,15 +119,12 @@ def _tags(run: RunFolder, versions: tuple[tuple[str, int], ...]) -> dict[str, st
 
 
 def _files(run: RunFolder) -> Iterator[tuple[str, Path]]:
-    for name in _FILES:
-        if (run.path / name).is_file():
-            yield name, run.path / name
-    for attempt in run.attempts():
-        if attempt.provenance.is_file():
-            yield f"attempts/{attempt.number}/provenance.json", attempt.provenance
-    for file in sorted((run.path / "figures").glob("*")) if (run.path / "figures").is_dir() else ():
-        if file.suffix in _FIGURES:
-            yield f"figures/{file.name}", file
+    files = [run.experiment_file, run.script_file, run.summary_file, run.exported.record]
+    files += [attempt.provenance for attempt in run.attempts()]
+    files += [file for file in sorted(run.figures.glob("*")) if file.suffix in _FIGURES]
+    for file in files:
+        if file.is_file():
+            yield run.relative(file), file
 
 
 def draw_curves(run: RunFolder) -> Path | None:
@@ -146,7 +142,7 @@ def draw_curves(run: RunFolder) -> Path | None:
         .properties(width=280, height=160)
         .resolve_scale(y="independent")
     )
-    file = run.path / "figures" / "curves.svg"
+    file = run.curves
     file.parent.mkdir(exist_ok=True)
     draft = file.with_name(".curves.svg")
     chart.save(str(draft), format="svg")

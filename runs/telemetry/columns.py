@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from saman.runs.events import SCHEMA
+from saman.runs.paths import RunPaths
 
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
@@ -54,7 +54,7 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
     """Every record of every attempt, oldest attempt first; torn and foreign lines are counted. Missing is NaN."""
     parts: list[Columns] = []
     torn = foreign = 0
-    for attempt, path in _files(run):
+    for attempt, path in _files(RunPaths(run)):
         frame, lost = _parsed(path.read_bytes())
         columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
         ours = where(columns, columns["schema"] == SCHEMA)
@@ -66,22 +66,9 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, torn, foreign
 
 
-def _files(run: Path) -> list[tuple[int, Path]]:
+def _files(run: RunPaths) -> list[tuple[int, Path]]:
     """Attempt and file of every process, oldest attempt first."""
-    found = []
-    for attempt in sorted(int(name) for name in names_in(run / "attempts") if name.isdigit()):
-        folder = run / "attempts" / str(attempt) / "telemetry"
-        names = sorted(names_in(folder))
-        found += [(attempt, folder / name) for name in names if name.endswith(".jsonl")]
-    return found
-
-
-def names_in(folder: Path) -> list[str]:
-    """What lies in ``folder``; nothing where it cannot be read."""
-    try:
-        return [entry.name for entry in os.scandir(folder)]
-    except OSError:
-        return []
+    return [(attempt.number, file) for attempt in run.attempts() for file in attempt.telemetry_files()]
 
 
 def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from saman.configs import yaml12
 from saman.configs.files import read_json, read_lines
 from saman.runs.events import Event, State, state_of
-from saman.runs.telemetry.columns import names_in
+from saman.runs.paths import names_in
 from saman.runs.telemetry.reader import ExcludedWindows, ProcessTimes, StageWindows, Telemetry, read_telemetry
 from saman.runs.telemetry.throughput import Throughput
 from saman.scaling.analysis.learning import Epoch, LossCurve, epochs_of, loss_curve

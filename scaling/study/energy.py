@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from saman.configs.files import read_json, write_json
+from saman.runs.paths import RunPaths
+from saman.runs.records.energy import EnergyRecord
 
 _POWERCAP = Path("/sys/class/powercap")
 
@@ -68,11 +69,10 @@ def record_energy(run: Path, before: Reading, after: Reading) -> None:
     """Leave what the meters counted beside the run; nothing where there is no meter."""
     joules = joules_between(before, after)
     if joules is not None:
-        write_json(run / "energy.json", {"schema": 1, "joules": joules, "meters": list(before.meters)})
+        EnergyRecord(joules, before.meters).write(RunPaths(run).energy_file)
 
 
 def energy_of(run: Path) -> float | None:
     """Joules that were recorded for a run."""
-    value = read_json(run / "energy.json")
-    joules = value.get("joules") if isinstance(value, dict) else None
-    return float(joules) if isinstance(joules, int | float) else None
+    record = EnergyRecord.read(RunPaths(run).energy_file)
+    return record.joules if record else None

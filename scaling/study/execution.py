@@ -20,6 +20,7 @@ from saman.runs.events import State
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import LockHeldError, hold
+from saman.runs.paths import StudyPaths
 from saman.scaling.study.energy import read_meters, record_energy
 from saman.scaling.study.plan import PlannedRun, StudyPlan
 
@@ -50,13 +51,13 @@ class StudyCost:
 
 def study_folder(plan: StudyPlan, runs_dir: Path) -> Path:
     """Where the study's runs and its ``study.json`` lie."""
-    return runs_dir / plan.study.name
+    return StudyPaths.of(runs_dir, plan.study.name).path
 
 
 def standings(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
     """Every planned run with what there is of it: completed runs fill the repeats first, then those under way."""
     found: dict[str, list[tuple[RunFolder, str, float]]] = defaultdict(list)
-    for run in (one for one in find_runs(runs_dir) if one.path.parent.name == plan.study.name and not one.is_script):
+    for run in (one for one in find_runs(runs_dir) if one.experiment_name == plan.study.name and not one.is_script):
         with contextlib.suppress(UserError):
             experiment = run.experiment()
             found[experiment.digest()].append((run, _stands(run), _node_hours(run, experiment)))
@@ -79,9 +80,8 @@ def _stands(run: RunFolder) -> str:
 
 
 def _node_hours(run: RunFolder, experiment: Experiment) -> float:
-    summary = run.summary() or {}
-    taken = summary.get("seconds")
-    return experiment.resources.nodes * float(taken) / 3600 if isinstance(taken, int | float) else 0.0
+    summary = run.summary()
+    return experiment.resources.nodes * (summary.seconds or 0.0) / 3600 if summary else 0.0
 
 
 def cost(found: Sequence[PlannedRunStatus]) -> StudyCost:
@@ -117,11 +117,11 @@ def sole(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     with explained(folder, "the study"), contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold(folder / "study.lock"))
+            stack.enter_context(hold(StudyPaths(folder).lock))
         except LockHeldError as held:
             problem, remedy = "this study is being run already", f"under {held.holder}"
             raise UserError(problem, where=str(folder), remedy=remedy) from None
-        write_json(folder / "study.json", plan.to_json())
+        write_json(StudyPaths(folder).record, plan.to_json())
         yield folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,20 +59,19 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         spec=spec,
         directory=directory,
         code_path=run.code_path,
-        options=Options(run.path.parent.parent, nodes=here.offers(), facts=job_facts(cluster)),
+        options=Options(run.runs_dir, nodes=here.offers(), facts=job_facts(cluster)),
         adapt=adapt,
-        copies=_job_script(run, here),
+        job_script=_job_script(run, here),
         who="job",
         lock_seconds=LOCK_SECONDS,
     )
     return make_attempt(run, request, _JobLog(say))
 
 
-def _job_script(run: RunFolder, here: Allocation) -> Mapping[str, Path]:
+def _job_script(run: RunFolder, here: Allocation) -> Path | None:
     """The script that started this job, to be kept with the attempt."""
-    name = "job.sbatch" if forerunner(run.events(), here.job) is None else "follow-up.sbatch"
-    script = run.path / "slurm" / name
-    return {"job.sbatch": script} if script.is_file() else {}
+    script = run.slurm.script if forerunner(run.events(), here.job) is None else run.slurm.follow_up_script
+    return script if script.is_file() else None
 
 
 def with_starter(spec: Experiment | Script, cluster: Cluster) -> Experiment | Script:

@@ -73,7 +73,7 @@ class Ending:
         if not isinstance(spec, Experiment):
             return
         created = next((event.facts for event in self.run.events() if event.kind == "created"), {})
-        models = str(created.get("models_dir") or self.run.path.parent.parent.parent / "models")
+        models = str(created.get("models_dir") or self.run.runs_dir.parent / "models")
         wanted = []
         if spec.publish is not None:
             wanted.append(["models", "publish", str(self.run.path), "--models-dir", models])
@@ -122,7 +122,7 @@ class Ending:
         found = Cause.UNKNOWN
         while found is Cause.UNKNOWN and time.monotonic() < deadline:
             recorded = _recorded_state(self.here.job)
-            log = Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.path / "slurm" / "job.out")
+            log = Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.slurm.log)
             tail = last_text(log, JOB_LOG_BYTES)
             found = decisions.find_cause(
                 client.show_job(self.here.job), self.here.restarts, recorded, tail, self.here.raw_job

@@ -116,14 +116,14 @@ class _Start:
     def _was_taken_out(self) -> str | None:
         """Why a follow-up is not needed: the job before it never began, so somebody took that out of the queue."""
         before = forerunner(self.run.events(), self.here.job)
-        begun = self.run.path / "slurm" / "begun"
+        begun = self.run.slurm.begun
         if before is None or (begun.is_file() and before in begun.read_text().split()):
             return None
         return f"job {before} was taken out of the queue before it began"
 
     def _elsewhere(self, decision: decisions.Decision) -> int:
         """Ask to be put on other nodes: the job script requeues, and excludes what stands in ``slurm/exclude``."""
-        write_whole(self.run.path / "slurm" / "exclude", ",".join(decision.avoid))
+        write_whole(self.run.slurm.exclude, ",".join(decision.avoid))
         self.run.append("preempted", WHO, reason=decision.reason)
         _say(decision.reason)
         return ExitCode.REQUEUE

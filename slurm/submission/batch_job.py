@@ -8,6 +8,7 @@ from pathlib import Path
 
 from saman.configs.names import clock
 from saman.configs.schemas.cluster import Cluster, Partition
+from saman.runs.paths import RunPaths
 from saman.slurm.submission.quoting import ShellText, extra_option, option, path_option
 from saman.slurm.submission.resource_request import MIB, ResourceRequest
 
@@ -47,7 +48,7 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
         yield option(f"--array=0-{len(job.runs) - 1}{limit}")
         yield path_option("output", job.script.parent, f"/{_ARRAY_LOG}")
     else:
-        yield path_option("output", job.runs[0] / "slurm" / "job.out")
+        yield path_option("output", RunPaths(job.runs[0]).slurm.log)
     yield option("--requeue")  # after a node failure; after a checkpoint saman requeues by itself
     yield option("--open-mode=append")
     yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")

@@ -6,10 +6,8 @@ ignore; elsewhere the source files below the folder; or just what the user lists
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from saman.configs.files import explained
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.runs.paths import code_diff, new_code_folder
 
 LARGEST_BYTES = 200 << 20
 MOST_FILES = 20_000
@@ -52,7 +51,7 @@ def code_copy(
         folders = list(code_path) if named else []
     if not folders:
         return None
-    into = runs_dir.absolute() / ".code" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    into = new_code_folder(runs_dir)
     with explained(into, "the copy of your code"):
         into.mkdir(parents=True)
         try:
@@ -121,7 +120,7 @@ def _git_facts(root: Path, into: Path) -> dict[str, Any]:
     """The commit, and the diff on it as a file beside the copy."""
     diff = _git(root, "diff", "--binary", "HEAD") or ""
     if diff:
-        (into / "code.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+        code_diff(into).write_text(diff, encoding="utf-8", errors="surrogateescape")
     return {"commit": (_git(root, "rev-parse", "HEAD") or "").strip() or None, "changed": bool(diff)}
 
 

@@ -17,6 +17,7 @@ from saman.configs.errors import UserError
 from saman.configs.names import is_name
 from saman.configs.schemas.cluster import Cluster
 from saman.launcher.starters.start import network_variables
+from saman.runs.paths import RunPaths
 from saman.slurm.submission.batch_job import SIGNAL, BatchJob, sbatch_options
 from saman.slurm.submission.quoting import ShellText, comment, option, shell
 
@@ -42,6 +43,19 @@ def _only_quoted(value: Any) -> Any:
     raise TypeError(f"the job script got the unquoted value {value!r}")
 
 
+def _paths_in_the_run() -> dict[str, ShellText]:
+    """Paths as the job script names them: relative to the run folder, in which it works."""
+    run = RunPaths(Path())
+    return {
+        "slurm_folder": shell(run.slurm.path),
+        "log": shell(run.slurm.log),
+        "begun": shell(run.slurm.begun),
+        "exclude": shell(run.slurm.exclude),
+        "control": shell(run.control),
+        "stop_request": shell(run.stop_request),
+    }
+
+
 def _values(job: BatchJob) -> Mapping[str, Any]:
     cluster, software = job.cluster, job.cluster.software
     modules = list(_module_lines(cluster))
@@ -53,6 +67,7 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
         "runs": [shell(run) for run in job.runs],
         "array": job.array,
         "folder": shell(job.script.parent),
+        **_paths_in_the_run(),
         "follow_ups": cluster.requeue.by == "follow-up",
         "modules_or_environment": bool(modules or software.virtualenv or conda),
         "module_lines": modules,

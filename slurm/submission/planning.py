@@ -13,6 +13,7 @@ from saman.configs.names import clock
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.runs.paths import RunPaths, planned_run
 from saman.slurm.site import client
 from saman.slurm.site.user_limits import read_user_limits
 from saman.slurm.submission.batch_job import BatchJob
@@ -57,9 +58,9 @@ def plan(
     environ = os.environ if environ is None else environ
     check_starter(spec, cluster)
     choice = choose_partition(cluster, spec, partition)
-    run = runs_dir.absolute() / spec.name / PLACEHOLDER
+    run = planned_run(runs_dir, spec.name, PLACEHOLDER)
     draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", ())
-    text = render(draft.job([run], run / "slurm" / "job.sbatch"))
+    text = render(draft.job([run], RunPaths(run).slurm.script))
     ignored = client.ignored_defaults(environ)
     notes = [f"{name} in your environment is ignored; the cluster file decides" for name in ignored]
     if "SLURM_JOB_ID" in environ:

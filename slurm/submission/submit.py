@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from saman.configs.files import explained, write_whole
 from saman.configs.loading.clusters import load_cluster
 from saman.configs.schemas.cluster import Cluster
 from saman.runs.folder import RunFolder
+from saman.runs.paths import array_script, new_array_folder
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated
 from saman.slurm.submission.job_script import render
@@ -40,8 +39,8 @@ def create_run(
     facts = {"snapshot": code.origin} if code else {}
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
     run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
-    (run.path / "slurm").mkdir()
-    write_whole(run.path / "slurm" / "cluster.yaml", yaml12.dump(plan.cluster.model_dump(mode="json", by_alias=True)))
+    run.slurm.path.mkdir()
+    write_whole(run.slurm.cluster, yaml12.dump(plan.cluster.model_dump(mode="json", by_alias=True)))
     return run
 
 
@@ -60,7 +59,7 @@ def submit(
         if run.state.value == "created":
             shutil.rmtree(run.path, ignore_errors=True)
             with contextlib.suppress(OSError):  # other runs are in there
-                run.path.parent.rmdir()
+                run.group.rmdir()
         raise
 
 
@@ -69,16 +68,16 @@ def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str
     cluster = cluster_of(run)
     last = last_queued(run.events())
     named = partition or (str(last.facts["partition"]) if last and "partition" in last.facts else None)
-    return _send(plan(run.spec(), cluster, run.path.parent.parent, named), run, exclude)
+    return _send(plan(run.spec(), cluster, run.runs_dir, named), run, exclude)
 
 
 def cluster_of(run: RunFolder) -> Cluster:
     """The cluster file that the run was submitted with."""
-    return load_cluster(str(run.path / "slurm" / "cluster.yaml"))
+    return load_cluster(str(run.slurm.cluster))
 
 
 def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> Submission:
-    script = run.path / "slurm" / "job.sbatch"
+    script = run.slurm.script
     write_whole(script, render(plan.job([run.path], script)))
     excluded = [f"--exclude={','.join(exclude)}"] if exclude else []
     answer = client.submit([*excluded, str(script)])
@@ -110,7 +109,7 @@ def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequen
     """
     if plan.cluster.requeue.by != "follow-up":
         return ()
-    script = run.path / "slurm" / "follow-up.sbatch"
+    script = run.slurm.follow_up_script
     write_whole(script, render(plan.job([run.path], script)))
     chain = [job]
     try:
@@ -153,13 +152,13 @@ def _array(
     group: Sequence[SubmissionPlan], make_run: Callable[[SubmissionPlan], RunFolder], concurrency: int | None
 ) -> list[Submission]:
     first = group[0]
-    folder = first.runs_dir.absolute() / ".arrays" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    folder = new_array_folder(first.runs_dir)
     with explained(folder, "the array's folder"):
         folder.mkdir(parents=True)
     runs = [make_run(one) for one in group]
-    script = folder / "job.sbatch"
+    script = array_script(folder)
     text = render(first.job([run.path for run in runs], script, array=True, concurrency=concurrency))
-    for path in (script, *(run.path / "slurm" / "job.sbatch" for run in runs)):
+    for path in (script, *(run.slurm.script for run in runs)):
         write_whole(path, text)
     answer = client.submit([str(script)])
     if answer.code != 0:

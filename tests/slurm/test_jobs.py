@@ -223,7 +223,8 @@ def test_six_runs_of_an_array_have_each_their_own_folder_and_end(minicluster: Mi
     until(over, 90, every=0.2)
     assert [one.run.state.value for one in done] == ["completed"] * 3 + ["failed"] + ["completed"] * 2
     assert 1 <= most <= 2
-    assert "exit code 5" in (done[3].run.summary() or {})["message"]
+    summary = done[3].run.summary()
+    assert summary is not None and "exit code 5" in str(summary.message)
 
 
 def test_a_node_that_dies_twice_is_not_used_a_third_time(minicluster: Minicluster) -> None:

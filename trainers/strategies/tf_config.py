@@ -16,6 +16,7 @@ from typing import Any
 from saman.configs.errors import EnvironmentLack
 from saman.configs.files import read_json, write_json
 from saman.runs.folder import RunFolder
+from saman.runs.paths import port_file
 from saman.trainers.identity import RankIdentity
 
 WAIT_SECONDS = 300.0
@@ -39,9 +40,9 @@ _STARTS = ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID", "HOROVOD_GL
 def meeting_place(run: RunFolder, me: RankIdentity, environment: Mapping[str, str]) -> Path:
     """The folder where the workers of this start, and of no other, publish their ports."""
     if me.attempt:
-        return run.attempt(me.attempt).path / "ports"
+        return run.attempt(me.attempt).ports
     started_by_hand = next((environment[name] for name in _STARTS if name in environment), str(os.getppid()))
-    return run.path / "control" / f"ports-{started_by_hand}"
+    return run.ports_of_start(started_by_hand)
 
 
 def agree_on_ports(
@@ -55,10 +56,10 @@ def agree_on_ports(
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
     mine = {"host": host, "address": os.environ.get("SAMAN_ADDRESS", host), "port": held.getsockname()[1]}
-    write_json(folder / f"{me.process:05d}.json", mine)
+    write_json(port_file(folder, me.process), mine)
     deadline = time.monotonic() + wait_seconds
     while True:
-        published = [read_json(folder / f"{process:05d}.json") for process in range(me.processes)]
+        published = [read_json(port_file(folder, process)) for process in range(me.processes)]
         missing = [process for process, value in enumerate(published) if value is None]
         if not missing:
             return held, addresses([value for value in published if value is not None])

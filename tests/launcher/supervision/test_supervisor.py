@@ -104,7 +104,7 @@ def test_a_killed_rank_is_named_and_the_rest_is_stopped_in_time(ranks: Ranks, st
     assert "rank 1 on" in outcome.message and "SIGKILL (9)" in outcome.message and "out-of-memory" in outcome.message
     assert outcome.failure.first[0].last_lines == ("hello from rank 1",)
     assert outcome.seconds < 12
-    assert outcome.run.summary()["failure"]["first"][0]["rank"] == 1  # type: ignore[index]
+    assert outcome.run.summary().failure["first"][0]["rank"] == 1  # type: ignore[union-attr, index]
     assert sorted(view.lines)[:1] == [(0, "hello from rank 0")]
     assert ranks.nobody_is_left(seconds=0.5)
 

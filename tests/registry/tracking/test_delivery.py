@@ -23,6 +23,7 @@ from saman.registry.tracking import tensorboard
 from saman.registry.tracking.delivery import track, track_if_asked, track_waiting, waiting
 from saman.registry.tracking.run_history import tracked
 from saman.runs.folder import RunFolder
+from saman.runs.records.summary import Summary
 from saman.runs.telemetry.window import Window
 
 
@@ -39,7 +40,7 @@ def trained(folder: Path, **tracking: Any) -> RunFolder:
     run.append("epoch", "chief", 1, epoch=3, step=30, metrics={"val_accuracy": 0.95})  # repeated after a resume
     fake_export(run)
     run.append("completed", "supervisor", 1)
-    run.write_summary({"state": "completed"})
+    run.write_summary(Summary("completed"))
     return run
 
 

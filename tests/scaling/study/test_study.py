@@ -14,6 +14,7 @@ from saman.configs.errors import UserError
 from saman.configs.loading.studies import load_study
 from saman.launcher.supervision.run_lock import alone
 from saman.runs.folder import RunFolder
+from saman.runs.records.summary import Summary
 from saman.scaling.analysis.results import read_run
 from saman.scaling.analysis.sources import find_source, read_source
 from saman.scaling.study import execution
@@ -42,7 +43,7 @@ def _done(planned: PlannedRun, runs_dir: Path, end: str = "completed") -> RunFol
     run.append("attempt_started", "supervisor", 1)
     if end != "running":
         run.append(end, "supervisor", 1)
-        run.write_summary({"state": end, "seconds": 36.0})
+        run.write_summary(Summary(end, seconds=36.0))
     return run
 
 

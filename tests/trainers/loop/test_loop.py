@@ -180,5 +180,5 @@ def test_a_worker_started_by_hand_keeps_the_books_itself(tmp_path: Path, strateg
     assert done.returncode == 0, done.stderr
     assert made.state is State.COMPLETED and [one.number for one in made.attempts()] == [1]
     summary = made.summary()
-    assert summary is not None and summary["metrics"]["val_loss"] > 0
+    assert summary is not None and summary.metrics["val_loss"] > 0
     assert (made.export / "saved_model" / "saved_model.pb").is_file()

@@ -1,0 +1,130 @@
+"""``provenance.json``: code, versions, machine and environment of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from saman.configs.files import write_json
+from saman.runs.records.schema import integer, mapping, others, read_record, text
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """State of the git repository around the working folder. ``diff`` holds uncommitted changes, secrets removed."""
+
+    commit: str
+    branch: str = ""
+    dirty: bool = False
+    diff: str = ""
+    diff_is_cut: bool = False
+    untracked: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CodeState | None:
+        """Take the state out of plain values; ``None`` if they name no commit."""
+        if not value.get("commit"):
+            return None
+        return cls(
+            commit=str(value["commit"]),
+            branch=str(value.get("branch") or ""),
+            dirty=bool(value.get("dirty", value.get("diff"))),
+            diff=str(value.get("diff") or ""),
+            diff_is_cut=bool(value.get("diff_is_cut")),
+            untracked=tuple(map(str, value.get("untracked") or ())),
+        )
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine that started the ranks."""
+
+    name: str | None = None
+    node: str | None = None
+    system: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    memory_bytes: int | None = None
+    gpus: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Host | None:
+        """Take the machine out of plain values; ``None`` if there are none."""
+        if not value:
+            return None
+        return cls(
+            name=text(value.get("name")),
+            node=text(value.get("node")),
+            system=text(value.get("system")),
+            cpu=text(value.get("cpu")),
+            cores=integer(value.get("cores")),
+            memory_bytes=integer(value.get("memory_bytes")),
+            gpus=tuple(map(str, value.get("gpus") or ())),
+        )
+
+    def sentence(self) -> str:
+        """Name processor, cores and GPUs.
+
+        >>> Host(cpu="AMD EPYC 7763", cores=64, gpus=("A100",)).sentence()
+        'AMD EPYC 7763, 64 cores, A100'
+        """
+        return ", ".join([str(self.cpu), f"{self.cores} cores", *self.gpus])
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of an attempt. ``time`` is ISO 8601; ``mpi`` names the MPI library; secrets are removed everywhere."""
+
+    time: str | None = None
+    command_line: tuple[str, ...] = ()
+    directory: str | None = None
+    git: CodeState | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    host: Host | None = None
+    mpi: str | None = None
+    slurm_job: Mapping[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    start_method: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Provenance:
+        """Take the provenance out of plain values; facts of another kind than expected count as unknown."""
+        return cls(
+            time=text(value.get("time")),
+            command_line=tuple(map(str, value.get("command_line") or ())),
+            directory=text(value.get("directory")),
+            git=CodeState.from_json(mapping(value.get("git"))),
+            versions={name: str(version) for name, version in mapping(value.get("versions")).items() if version},
+            host=Host.from_json(mapping(value.get("host"))),
+            mpi=text(value.get("mpi")),
+            slurm_job=value.get("slurm_job"),
+            environment=mapping(value.get("environment")),
+            start_method=text(value.get("start_method")),
+            more=others(value, cls.__dataclass_fields__),
+        )
+
+    def to_json(self, with_environment: bool = True) -> dict[str, Any]:
+        """Return the values of ``provenance.json``; published versions leave the environment out."""
+        plain = asdict(self)
+        more = plain.pop("more")
+        if not with_environment:
+            del plain["environment"]
+        return {"schema": 1, **plain, **more}
+
+    def write(self, path: Path) -> None:
+        """Put the record at ``path``, whole."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Provenance | None:
+        """Read the record at ``path``; ``None`` if there is none. Raises ``NewerSchema``."""
+        value = read_record(path)
+        return None if value is None else cls.from_json(value)
+
+    def software(self) -> str:
+        """Name the versions of packages and the MPI library, for a table."""
+        parts = [f"{name} {version}" for name, version in self.versions.items() if name != "executable"]
+        return ", ".join([*parts, *([self.mpi] if self.mpi else [])]) or "unknown"
