@@ -13,6 +13,7 @@ from importlib import import_module
 import typer
 
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
+from saman.runs import variables
 
 # command -> (module, function or typer app); the order is that of the help page
 COMMANDS = {
@@ -77,7 +78,7 @@ def make_app(names: Iterable[str] = COMMANDS, listed: bool = False) -> typer.Typ
 
 def app_for(arguments: list[str]) -> typer.Typer:
     """The part of the command line that ``arguments`` need."""
-    if "_SAMAN_COMPLETE" in os.environ:  # a shell completes a line that is not among the arguments
+    if variables.COMPLETE in os.environ:  # a shell completes a line that is not among the arguments
         return make_app()
     if arguments and arguments[0] in COMMANDS:
         return make_app(arguments[:1])
@@ -122,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
         say_error(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        if "SAMAN_DEBUG" in os.environ:
+        if variables.DEBUG in os.environ:
             raise
         say_error(EnvironmentLack(error.strerror or str(error), where=error.filename and str(error.filename)))
         sys.exit(ExitCode.ENVIRONMENT)

@@ -19,6 +19,7 @@ from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.run_lock import alone
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
+from saman.runs import variables
 from saman.runs.events import EventKind
 from saman.runs.folder import Attempt, RunFolder
 
@@ -66,7 +67,7 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
         with nullcontext(CoreClaim()) if plan.facts.in_allocation else claimed(plan.placement) as claim:
             notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
             _tell(run, attempt, request.who, notes, view)
-            environ = {**plan.environment, "SAMAN_CORES": ",".join(map(str, claim.cores))}
+            environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
             return supervise(run, attempt, plan.start, plan.placement, environ, _limits(request, run.is_script), view)
 
 

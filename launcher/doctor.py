@@ -19,6 +19,7 @@ from saman.launcher.node.mpi import MpiInstallation, find_mpi
 from saman.launcher.setup.machine import existing
 from saman.launcher.setup.stacks import COMPAT, CURRENT
 from saman.launcher.setup.steps import source_tree
+from saman.runs import variables
 from saman.runs.caches import cache_folder
 
 State = Literal["ok", "missing", "broken"]
@@ -61,7 +62,7 @@ def examine(runs_dir: Path, models_dir: Path) -> list[Diagnosis]:
         memory(),
         writable("runs", runs_dir, needed=True, option="--runs-dir"),
         writable("models", models_dir, needed=False, option="--models-dir"),
-        writable("cache", cache_folder(), needed=False, option="SAMAN_CACHE_DIR"),
+        writable("cache", cache_folder(), needed=False, option=variables.CACHE_DIR),
     ]
 
 

@@ -22,10 +22,12 @@ from saman.configs.files import read_json, write_whole
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.chain import Chain, Layer, Link
+from saman.runs import variables
+from saman.runs.caches import cache_folder
 
 SCHEMA = 1
-# Of a rank that profiles: a process of its own must not take itself for a rank.
-_OF_RANKS = ("OMPI_", "PMIX_", "PMI_", "HOROVOD_", "SAMAN_", "SLURM_PROCID", "TF_CONFIG")
+# Of a rank that profiles: inherited values would make the measuring process a rank.
+_OF_RANKS = ("OMPI_", "PMIX_", "PMI_", "HOROVOD_", variables.PREFIX, "SLURM_PROCID", "TF_CONFIG")
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,7 @@ def known(experiment: Experiment, code_path: Iterable[Path], threads: int) -> Pr
 
 
 def _file(experiment: Experiment, code_path: list[Path], threads: int) -> Path:
-    return cache_folder() / f"{_digest(_about(experiment, code_path, threads))}.json"
-
-
-def cache_folder() -> Path:
-    """Where profiles are kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "saman" / "profiles"
+    return cache_folder() / "profiles" / f"{_digest(_about(experiment, code_path, threads))}.json"
 
 
 def _about(experiment: Experiment, code_path: list[Path], threads: int) -> dict[str, Any]:
@@ -131,12 +127,14 @@ def _measure(experiment: Experiment, code_path: list[Path], threads: int, file: 
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(request, yaml12.dump(experiment.resolved()))
     except OSError as error:
-        remedy = "XDG_CACHE_HOME names a folder that can be written"
+        remedy = f"set {variables.CACHE_DIR} to a folder that can be written"
         problem = f"profiles cannot be kept: {error.strerror}"
         raise EnvironmentLack(problem, where=str(file.parent), remedy=remedy) from None
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(_OF_RANKS)}
+    environment = {
+        name: text for name, text in os.environ.items() if name in variables.SETTINGS or not name.startswith(_OF_RANKS)
+    }
     environment.update(
-        SAMAN_CODE_PATH=os.pathsep.join(str(folder) for folder in code_path),
+        {variables.CODE_PATH: os.pathsep.join(str(folder) for folder in code_path)},
         TF_NUM_INTRAOP_THREADS=str(threads),
         TF_NUM_INTEROP_THREADS="1",
         OMP_NUM_THREADS=str(threads),

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from saman.runs import variables
 from saman.runs.locks import hold
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """``SAMAN_CACHE_DIR``, else ``saman`` in the user's cache folder."""
-    if environment.get("SAMAN_CACHE_DIR"):
-        return Path(environment["SAMAN_CACHE_DIR"]).expanduser().absolute()
+    if environment.get(variables.CACHE_DIR):
+        return Path(environment[variables.CACHE_DIR]).expanduser().absolute()
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "saman"
 

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.runs import variables
 
 # command -> the Debian/Ubuntu package that brings it
 _PACKAGES = {
@@ -99,7 +100,7 @@ def _call(arguments: list[str], root: Path | None) -> str:
 def _run(arguments: list[str], root: Path | None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
     if root is not None:
-        environment["SAMAN_MINICLUSTER_ROOT"] = str(root)
+        environment[variables.MINICLUSTER_ROOT] = str(root)
     with resources.as_file(resources.files("saman.slurm") / "minicluster.sh") as script:
         command = ["bash", str(script), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)

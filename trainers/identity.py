@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saman.configs.errors import UserError
+from saman.runs import variables
 from saman.runs.ranks.identity import identify
 
 
@@ -41,8 +42,8 @@ def identity(environ: Mapping[str, str], devices_per_process: int, size: int) ->
     Raises ``UserError`` where another number of processes was started than the ranks need.
     """
     who = identify(environ)
-    here = _number(environ, "SAMAN_RANKS_HERE", devices_per_process)
-    size = _number(environ, "SAMAN_SIZE", size)
+    here = _number(environ, variables.RANKS_HERE, devices_per_process)
+    size = _number(environ, variables.SIZE, size)
     if who.processes * here != size:
         raise UserError(
             f"{who.processes} processes of {here} ranks were started, but the run has {size} ranks",
@@ -52,12 +53,12 @@ def identity(environ: Mapping[str, str], devices_per_process: int, size: int) ->
     return RankIdentity(
         process=who.process,
         processes=who.processes,
-        first_rank=_number(environ, "SAMAN_FIRST_RANK", who.process * here),
+        first_rank=_number(environ, variables.FIRST_RANK, who.process * here),
         ranks_here=here,
         size=size,
-        node=environ.get("SAMAN_NODE") or environ.get("SLURMD_NODENAME") or socket.gethostname(),
-        attempt=_number(environ, "SAMAN_ATTEMPT", 0),
-        code_path=tuple(part for part in environ.get("SAMAN_CODE_PATH", "").split(os.pathsep) if part),
+        node=environ.get(variables.NODE) or environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        attempt=_number(environ, variables.ATTEMPT, 0),
+        code_path=tuple(part for part in environ.get(variables.CODE_PATH, "").split(os.pathsep) if part),
     )
 
 

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from saman.configs.files import write_json
+from saman.runs import variables
 
 SIZES_BYTES = (1 << 20, 16 << 20)
 REPEATS = 7
@@ -22,14 +23,14 @@ REPEATS = 7
 
 def main(folder: Path) -> int:
     """Measure, and write ``rank-<n>.json`` into ``folder``."""
-    began = float(os.environ.get("SAMAN_PREFLIGHT_BEGAN") or time.time())
+    began = float(os.environ.get(variables.PREFLIGHT_BEGAN) or time.time())
     import horovod.tensorflow as hvd
     import numpy as np
     import tensorflow as tf
 
     hvd.init(process_sets="dynamic")
     ready = time.time()
-    mine = os.environ.get("SAMAN_NODE") or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    mine = os.environ.get(variables.NODE) or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     nodes = hvd.allgather_object(mine)
     groups = [[rank for rank, node in enumerate(nodes) if node == one] for one in dict.fromkeys(nodes)]
     within = None

@@ -23,6 +23,7 @@ from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import write_json
 from saman.pipeline.chain import Chain, Layer, Link
 from saman.pipeline.profile import Profile, micro_batch_examples
+from saman.runs import variables
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     from saman.configs.problems import validated
     from saman.configs.schemas.experiment import Experiment
 
-    sys.path += [part for part in os.environ.get("SAMAN_CODE_PATH", "").split(os.pathsep) if part]
+    sys.path += [part for part in os.environ.get(variables.CODE_PATH, "").split(os.pathsep) if part]
     try:
         file = Path(arguments[0])
         experiment = validated(Experiment, yaml12.read(file), str(file))

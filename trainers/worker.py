@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import explained
+from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.records.summary import Summary
@@ -163,7 +164,7 @@ def _failed(run: RunFolder | None, me: RankIdentity | None, error: BaseException
     else:
         traceback.print_exception(error)
     if run is not None:
-        rank = me.first_rank if me else int(os.environ.get("SAMAN_FIRST_RANK", "0") or 0)
+        rank = me.first_rank if me else int(os.environ.get(variables.FIRST_RANK, "0") or 0)
         about = {"rank": rank, "node": me.node if me else "", "failure": failure_of(error)}
         try:
             run.append("rank_failed", f"rank {rank}", me.attempt if me else None, message=message_of(error), **about)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.schemas.script import Script
+from saman.runs import variables
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
 
 SEARCH_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-# Left behind by an enclosing run or job: a rank that believed them would take itself for another.
+# Left behind by an enclosing run or job: inherited values would give the rank a wrong identity.
 _STRAY_PREFIXES = (
     *("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_FILE_", "OMPI_APP_", "OMPI_FIRST_RANKS", "OMPI_COMMAND", "OMPI_ARGV"),
     *(
@@ -27,13 +28,13 @@ _STRAY_PREFIXES = (
         "HYDI_",
         "MPI_LOCAL",
     ),
-    *("SAMAN_", "HOROVOD_LOCAL_", "HOROVOD_CROSS_", "HOROVOD_GLOO_RENDEZVOUS_"),
+    *(variables.PREFIX, "HOROVOD_LOCAL_", "HOROVOD_CROSS_", "HOROVOD_GLOO_RENDEZVOUS_"),
 )
 _STRAY = frozenset(
     {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_HOSTNAME", "HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS", "TF_CONFIG"}
 )
 _KEPT_PREFIXES = ("PMIX_MCA_",)
-_FORWARDED = (*SEARCH_PATHS, "VIRTUAL_ENV", "CONDA_PREFIX")
+_FORWARDED = (*SEARCH_PATHS, "VIRTUAL_ENV", "CONDA_PREFIX", *variables.SETTINGS)
 _FORWARDED_PREFIXES = ("HOROVOD_", "NCCL_", "TF_", "XLA_", "KERAS_", "CUDA_", "OMP_", "KMP_", "GLOO_")
 
 
@@ -43,7 +44,8 @@ def clean_environment(environ: Mapping[str, str], directory: Path) -> dict[str, 
     kept = {
         name: value
         for name, value in environ.items()
-        if name not in _STRAY and (not name.startswith(_STRAY_PREFIXES) or name.startswith(_KEPT_PREFIXES))
+        if name in variables.SETTINGS
+        or (name not in _STRAY and (not name.startswith(_STRAY_PREFIXES) or name.startswith(_KEPT_PREFIXES)))
     }
     for name in SEARCH_PATHS:
         if kept.get(name):
@@ -67,8 +69,8 @@ def job_environment(
 ) -> dict[str, str]:
     """Variables to set for every process of a run. ``launch.environment`` has the last word."""
     own = {
-        "SAMAN_DIRECTORY": str(directory),
-        "SAMAN_CODE_PATH": os.pathsep.join(str(folder) for folder in code_path),
+        variables.DIRECTORY: str(directory),
+        variables.CODE_PATH: os.pathsep.join(str(folder) for folder in code_path),
         "PYTHONUNBUFFERED": "1",
     }
     if isinstance(spec, Script):
@@ -78,4 +80,4 @@ def job_environment(
         # TensorFlow greets with a page per rank; whoever wants it sets the variable.
         own |= {} if "TF_CPP_MIN_LOG_LEVEL" in environ else {"TF_CPP_MIN_LOG_LEVEL": "2"}
     given = spec.launch.environment
-    return own | dict(given) | {"SAMAN_GIVEN": ",".join(given)}
+    return own | dict(given) | {variables.GIVEN: ",".join(given)}

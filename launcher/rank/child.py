@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from saman.runs import variables
 from saman.runs.ranks import processes
 
 
@@ -73,7 +74,7 @@ def start_child(
 
     child = subprocess.Popen(
         command,
-        cwd=environment.get("SAMAN_DIRECTORY"),
+        cwd=environment.get(variables.DIRECTORY),
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -9,6 +9,7 @@ from pathlib import Path
 from saman.launcher.node.machine import interface_address
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.rendezvous import wait_for_rendezvous
+from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.identity import ProcessIdentity
 
@@ -37,20 +38,20 @@ def program_environment(
     own = rank_variables(process, placement, identity, cores)
     # The cluster's network for TF_CONFIG too: a node's name may resolve to the slow one.
     interface = os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
-    if "SAMAN_ADDRESS" not in own and (address := interface_address(interface)) is not None:
-        own["SAMAN_ADDRESS"] = address
+    if variables.ADDRESS not in own and (address := interface_address(interface)) is not None:
+        own[variables.ADDRESS] = address
     if gpus is not None:
         own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus) or "-1"
     if run.is_script:
-        environment.pop("SAMAN_HEARTBEAT", None)
+        environment.pop(variables.HEARTBEAT, None)
     else:
-        own["SAMAN_HEARTBEAT"] = str(attempt.heartbeat(process.first_rank))
+        own[variables.HEARTBEAT] = str(attempt.heartbeat(process.first_rank))
         own["PYTHONSAFEPATH"] = "1"  # a user's folder comes last on sys.path, so never first by "-m"
-    rendezvous = os.environ.get("SAMAN_RENDEZVOUS")
+    rendezvous = os.environ.get(variables.RENDEZVOUS)
     if rendezvous and placement is not None:
         host, port = wait_for_rendezvous(Path(rendezvous))
         own |= horovod_variables(process, placement, host, port)
-    own["SAMAN_RUN"], own["SAMAN_ATTEMPT"] = str(run.path), str(attempt.number)
+    own[variables.RUN], own[variables.ATTEMPT] = str(run.path), str(attempt.number)
     kept = user_variables(os.environ)
     return environment | {name: value for name, value in own.items() if name not in kept}
 
@@ -61,28 +62,28 @@ def rank_variables(
     """The identity of a process and its number of threads, as variables."""
     size = placement.size if placement else identity.processes
     ranks = process.ranks_here
-    variables = {
-        "SAMAN_PROCESS": str(process.index),
-        "SAMAN_PROCESSES": str(identity.processes),
-        "SAMAN_FIRST_RANK": str(process.first_rank),
-        "SAMAN_RANKS_HERE": str(ranks),
-        "SAMAN_SIZE": str(size),
-        "SAMAN_NODE": process.node,
-        "SAMAN_CORES_PER_RANK": str(max(1, cores // ranks)),
+    own = {
+        variables.PROCESS: str(process.index),
+        variables.PROCESSES: str(identity.processes),
+        variables.FIRST_RANK: str(process.first_rank),
+        variables.RANKS_HERE: str(ranks),
+        variables.SIZE: str(size),
+        variables.NODE: process.node,
+        variables.CORES_PER_RANK: str(max(1, cores // ranks)),
         "TF_NUM_INTRAOP_THREADS": str(cores),
         # Collectives of several devices in one process wait inside inter-op threads: each needs its own.
         "TF_NUM_INTEROP_THREADS": str(max(2, ranks)),
         "OMP_NUM_THREADS": str(cores),
     }
     if placement is not None and len(placement.nodes) == 1:
-        variables["SAMAN_ADDRESS"] = "127.0.0.1"
-    return variables
+        own[variables.ADDRESS] = "127.0.0.1"
+    return own
 
 
 def horovod_variables(process: Process, placement: Placement, host: str, port: int) -> dict[str, str]:
     """The variables by which Horovod finds its peers over Gloo, as horovodrun sets them."""
     nodes = placement.nodes
-    variables = {
+    own = {
         "HOROVOD_HOSTNAME": process.node,
         "HOROVOD_RANK": str(process.index),
         "HOROVOD_SIZE": str(len(placement.processes)),
@@ -95,9 +96,9 @@ def horovod_variables(process: Process, placement: Placement, host: str, port: i
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
     }
-    return variables | ({"HOROVOD_GLOO_IFACE": "lo"} if len(nodes) == 1 else {})
+    return own | ({"HOROVOD_GLOO_IFACE": "lo"} if len(nodes) == 1 else {})
 
 
 def user_variables(environ: Mapping[str, str]) -> frozenset[str]:
     """Names of the variables that the user set for the run (``launch.environment``); they override all others."""
-    return frozenset(environ.get("SAMAN_GIVEN", "").split(","))
+    return frozenset(environ.get(variables.GIVEN, "").split(","))

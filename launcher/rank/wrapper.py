@@ -25,6 +25,7 @@ from saman.launcher.rank.child import Child, start_child
 from saman.launcher.rank.environment import program_environment
 from saman.launcher.rank.motion import ScriptMotion
 from saman.launcher.rank.recorder import RankRecorder
+from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks import processes
 from saman.runs.ranks.heartbeats import ALIVE_SECONDS, Heartbeat
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _current_attempt(run: RunFolder) -> Attempt:
-    number = os.environ.get("SAMAN_ATTEMPT")
+    number = os.environ.get(variables.ATTEMPT)
     if number:
         return run.attempt(int(number))
     attempts = run.attempts()
@@ -71,8 +72,8 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
     placement = Placement.from_json(value) if value else None
     node = node_name(os.environ)
     try:
-        identity = identify(os.environ, os.environ.get("SAMAN_STARTER"))
-        allowed = usable_cores(allowed_cores(), os.environ.get("SAMAN_CORES"))
+        identity = identify(os.environ, os.environ.get(variables.STARTER))
+        allowed = usable_cores(allowed_cores(), os.environ.get(variables.CORES))
         process = assign_process(placement, identity, node, len(allowed))
         gpus = _gpus(run, placement, process)
     except (MisplacedRank, ValueError) as error:
@@ -96,7 +97,7 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
 
 
 def _report_misplaced(run: RunFolder, attempt: Attempt, node: str, error: Exception) -> None:
-    rank, kind = int(os.environ.get("SAMAN_PROCESS", "0")), FailureKind.MISPLACED.value
+    rank, kind = int(os.environ.get(variables.PROCESS, "0")), FailureKind.MISPLACED.value
     facts = {"rank": rank, "node": node, "failure": kind, "message": str(error)}
     run.append("rank_failed", f"rank {rank}", attempt.number, **facts)
     print(error, file=sys.stderr)
@@ -149,7 +150,9 @@ class _Wrapper:
                 return recorder.not_started(command, error)
             # A start method may kill this wrapper without warning: the guard then ends what it has started. It ends
             # with the program's other descendants, and its pipe is never closed by hand.
-            processes.guard(lambda: processes.members(self.run.path, self.attempt.number, SAMAN_PROCESS=process))
+            processes.guard(
+                lambda: processes.members(self.run.path, self.attempt.number, **{variables.PROCESS: process})
+            )
             recorder.started(child.pid, wanted_cores=len(self.process.cores))
             self._watch(child, log)
         return self._finish(child, recorder, log)
@@ -187,7 +190,7 @@ class _Wrapper:
         kills. A supervisor that ends an srun has its tasks killed at once, so nothing is delayed. Other start methods
         set SAMAN_SIGTERM if they do not use SIGTERM to end their ranks.
         """
-        asked = os.environ.get("SAMAN_STARTER") == "srun" or os.environ.get("SAMAN_SIGTERM") == "checkpoint"
+        asked = os.environ.get(variables.STARTER) == "srun" or os.environ.get(variables.SIGTERM) == "checkpoint"
         return asked and not self.run.is_script
 
     # ---- while the program runs --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from saman.configs.errors import EnvironmentLack
 from saman.launcher.setup import pythons
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import SetupRequest, SoftwareStack
+from saman.runs import variables
 
 GIB = 2**30
 # Measured on x86-64 with TensorFlow 2.21 (2.3 GiB) and rounded up; CUDA's wheels add about 5 GiB.
@@ -160,13 +161,13 @@ def space_lacks(request: SetupRequest, cache: Path) -> list[EnvironmentLack]:
         free = shutil.disk_usage(where).free
         if free < total:
             text = f"too little space: {free / GIB:.1f} GiB free, about {total / GIB:.1f} GiB needed"
-            remedy = "free some, or choose another place with --venv, SAMAN_CACHE_DIR or TMPDIR"
+            remedy = f"free some, or choose another place with --venv, {variables.CACHE_DIR} or TMPDIR"
             found.append(EnvironmentLack(text, where=str(where), remedy=remedy))
     return found
 
 
 def _unwritable(path: Path, place: Path) -> EnvironmentLack:
-    remedy = "choose another place with --venv, SAMAN_CACHE_DIR or TMPDIR"
+    remedy = f"choose another place with --venv, {variables.CACHE_DIR} or TMPDIR"
     return EnvironmentLack(f"{place} is not writable", where=str(path), remedy=remedy)
 
 

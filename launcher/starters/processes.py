@@ -14,6 +14,7 @@ from saman.launcher.starters.start import (
     rank_argv,
     rendezvous,
 )
+from saman.runs import variables
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
@@ -29,7 +30,7 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
         raise EnvironmentLack("Horovod was built without Gloo", where="launch.with", remedy="mpirun, or saman setup")
     common = common_environment(placement, job, facts, "processes") | (gloo_environment(job) if gloo else {})
     commands = (
-        Command(rank_argv(job, facts), {**common, "SAMAN_PROCESS": str(process.index)})
+        Command(rank_argv(job, facts), {**common, variables.PROCESS: str(process.index)})
         for process in placement.processes
     )
     companions = (rendezvous(placement, job, facts),) if gloo else ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import MpiInstallation
 from saman.launcher.plan.placement import Placement
+from saman.runs import variables
 from saman.runs.paths import RunPaths
 
 
@@ -63,8 +64,8 @@ class Command:
 
     def text(self, but: Mapping[str, str] | None = None) -> str:
         """The command as a shell takes it; variables that are in ``but`` already are left out."""
-        variables = [f"{name}={value}" for name, value in self.environment.items() if (but or {}).get(name) != value]
-        return shlex.join(["env", *variables, *self.argv] if variables else self.argv)
+        assignments = [f"{name}={value}" for name, value in self.environment.items() if (but or {}).get(name) != value]
+        return shlex.join(["env", *assignments, *self.argv] if assignments else self.argv)
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,17 @@ def common_environment(placement: Placement, job: RankProgram, facts: MachineFac
         **network_variables(facts.interface),
         **YIELDING,
         **job.environment,
-        "SAMAN_RUN": str(job.run),
-        "SAMAN_ATTEMPT": str(job.attempt),
-        "SAMAN_STARTER": starter,
-        "SAMAN_SIZE": str(placement.size),
-        "SAMAN_PROCESSES": str(len(placement.processes)),
+        variables.RUN: str(job.run),
+        variables.ATTEMPT: str(job.attempt),
+        variables.STARTER: starter,
+        variables.SIZE: str(placement.size),
+        variables.PROCESSES: str(len(placement.processes)),
     }
 
 
 def gloo_environment(job: RankProgram) -> dict[str, str]:
     """Variables by which the rank wrapper connects Horovod over Gloo."""
-    return {"SAMAN_RENDEZVOUS": str(job.rendezvous_file)}
+    return {variables.RENDEZVOUS: str(job.rendezvous_file)}
 
 
 def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> Command:
@@ -132,7 +133,7 @@ def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> C
     slots = [f"{node}:{len(placement.on(node))}" for node in placement.nodes]
     bind = ["--bind", "127.0.0.1"] if len(slots) == 1 else []
     argv = (facts.python, "-m", "saman.trainers.rendezvous", "--port-file", str(job.rendezvous_file), *bind, *slots)
-    return Command(argv, {"SAMAN_RUN": str(job.run), "SAMAN_ATTEMPT": str(job.attempt)})
+    return Command(argv, {variables.RUN: str(job.run), variables.ATTEMPT: str(job.attempt)})
 
 
 def network_variables(interface: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.registry.store import disk
+from saman.runs import variables
 from saman.runs.caches import cache_folder, only_one
 
 Say = Callable[[str], None]
@@ -63,7 +64,7 @@ def call(arguments: Sequence[str], overlay: Overlay | None = None, *, say: Say =
         folder = ready(overlay, say)
         before = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
         environment["PYTHONPATH"] = os.pathsep.join([*before, str(folder / "python")])
-        environment["SAMAN_TFJS_NODE"] = str(folder / "node")
+        environment[variables.TFJS_NODE] = str(folder / "node")
     with tempfile.TemporaryDirectory(prefix="saman-") as scratch:
         report = Path(scratch, "report.json")
         command = [sys.executable, "-m", "saman.trainers.convert", *arguments, "--report", str(report)]

@@ -14,6 +14,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from saman.runs import variables
+
 PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
 WRITE_SECONDS = 0.5  # the newest note reaches the disk within this
 ALIVE_SECONDS = 5.0  # a process that answers says so at least this often
@@ -48,7 +50,7 @@ class Heartbeat:
     @classmethod
     def from_environment(cls) -> Heartbeat | None:
         """The heartbeat that the launcher watches (``SAMAN_HEARTBEAT``); ``None`` where nobody does."""
-        path = os.environ.get("SAMAN_HEARTBEAT")
+        path = os.environ.get(variables.HEARTBEAT)
         return cls(Path(path)) if path else None
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:

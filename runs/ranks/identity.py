@@ -6,8 +6,10 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from saman.runs import variables
+
 # (who sets it, index, count, local index, local count); the first whose index is there is believed.
-_OWN = ("saman", "SAMAN_PROCESS", "SAMAN_PROCESSES", "SAMAN_LOCAL_PROCESS", "SAMAN_LOCAL_PROCESSES")
+_OWN = ("saman", variables.PROCESS, variables.PROCESSES, variables.LOCAL_PROCESS, variables.LOCAL_PROCESSES)
 _OPEN_MPI = (
     "mpirun",
     "OMPI_COMM_WORLD_RANK",

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from saman.runs import variables
+
 _LIBC = ctypes.CDLL(None)  # loaded here, for nothing may be loaded between fork and exec
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -57,12 +59,12 @@ def descendants(of: Iterable[int], among: dict[int, ProcessInfo] | None = None) 
         above |= set(more)
 
 
-def members(run: Path, attempt: int, **variables: str) -> dict[int, ProcessInfo]:
+def members(run: Path, attempt: int, **more: str) -> dict[int, ProcessInfo]:
     """Every live process of an attempt, but this one: those whose environment names it, and all below them.
 
-    More ``variables`` narrow it down, such as ``SAMAN_PROCESS`` to one process of the attempt and what it started.
+    ``more`` variables narrow it down, such as ``variables.PROCESS`` to one process of the attempt and what it started.
     """
-    wanted = {"SAMAN_RUN": str(run), "SAMAN_ATTEMPT": str(attempt), **variables}
+    wanted = {variables.RUN: str(run), variables.ATTEMPT: str(attempt), **more}
     marks = {f"{name}={value}".encode(errors="surrogateescape") for name, value in wanted.items()}
     among = everybody()
     marked = {pid: one for pid, one in among.items() if marks <= _environment(pid)}

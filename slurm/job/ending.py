@@ -14,6 +14,7 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.supervision.outcome import Outcome
+from saman.runs import variables
 from saman.runs.events import TRANSITIONS, State
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
@@ -122,7 +123,7 @@ class Ending:
         found = Cause.UNKNOWN
         while found is Cause.UNKNOWN and time.monotonic() < deadline:
             recorded = _recorded_state(self.here.job)
-            log = Path(os.environ.get("SAMAN_SLURM_LOG") or self.run.slurm.log)
+            log = Path(os.environ.get(variables.SLURM_LOG) or self.run.slurm.log)
             tail = last_text(log, JOB_LOG_BYTES)
             found = decisions.find_cause(
                 client.show_job(self.here.job), self.here.restarts, recorded, tail, self.here.raw_job

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from saman.launcher.node.mpi import Flavour, MpiInstallation
 from saman.launcher.starters.start import Command, Start
+from saman.runs import variables
 
-ASKS = {"SAMAN_SIGTERM": "checkpoint"}  # the rank wrapper asks for a checkpoint on SIGTERM
+ASKS = {variables.SIGTERM: "checkpoint"}  # the rank wrapper asks for a checkpoint on SIGTERM
 
 
 def shield_from_sigterm(start: Start, mpi: MpiInstallation | None, python: str) -> Start:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from saman.runs import variables
 from saman.trainers.convert import sample
 
 # Where the npm package @tensorflow/tfjs is installed; its folder holds node_modules.
-NODE_FOLDER = "SAMAN_TFJS_NODE"
+NODE_FOLDER = variables.TFJS_NODE
 
 
 def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:

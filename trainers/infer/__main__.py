@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from saman.runs import variables
+
 
 def main(given: Sequence[str] | None = None) -> int:
     """``plan`` writes ``plan.json`` beside the job; ``work`` answers. 2 where the input is wrong, with the reason."""
@@ -23,7 +25,7 @@ def main(given: Sequence[str] | None = None) -> int:
         else:
             from saman.trainers.infer.work import work
 
-            rank, size = int(os.environ.get("SAMAN_FIRST_RANK", "0")), int(os.environ.get("SAMAN_SIZE", "1"))
+            rank, size = int(os.environ.get(variables.FIRST_RANK, "0")), int(os.environ.get(variables.SIZE, "1"))
             work(folder, rank, size)
     except UnreadableInput as error:
         print(json.dumps({"problem": str(error)}), file=sys.stderr)

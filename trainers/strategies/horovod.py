@@ -11,6 +11,7 @@ import numpy as np
 
 from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.experiment import Experiment
+from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.keras_compat import tf
@@ -86,7 +87,7 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
     if identify(os.environ).source == "nobody":  # MPI cannot start alone where its wheel is not told its own place
         os.environ |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
     hvd.init(process_sets=list(process_sets) or None)
-    expected = int(os.environ.get("SAMAN_SIZE", experiment.resources.ranks))
+    expected = int(os.environ.get(variables.SIZE, experiment.resources.ranks))
     if hvd.size() != expected:
         raise EnvironmentLack(
             f"Horovod found {hvd.size()} ranks, but {expected} were asked for",

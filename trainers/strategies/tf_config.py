@@ -15,6 +15,7 @@ from typing import Any
 
 from saman.configs.errors import EnvironmentLack
 from saman.configs.files import read_json, write_json
+from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.paths import port_file
 from saman.trainers.identity import RankIdentity
@@ -55,7 +56,7 @@ def agree_on_ports(
     held = _free_port()
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    mine = {"host": host, "address": os.environ.get("SAMAN_ADDRESS", host), "port": held.getsockname()[1]}
+    mine = {"host": host, "address": os.environ.get(variables.ADDRESS, host), "port": held.getsockname()[1]}
     write_json(port_file(folder, me.process), mine)
     deadline = time.monotonic() + wait_seconds
     while True:

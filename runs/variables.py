@@ -1,0 +1,47 @@
+"""The names of saman's environment variables. No other module spells one."""
+
+from __future__ import annotations
+
+PREFIX = "SAMAN_"  # what an enclosing run or job must not hand on begins with this
+
+# Set by people.
+CACHE_DIR = "SAMAN_CACHE_DIR"  # folder of wheels, converters and profiles, instead of ~/.cache/saman
+DEBUG = "SAMAN_DEBUG"  # set: an error of the system is shown with its traceback
+LOG = "SAMAN_LOG"  # level of the messages of saman's loggers on standard error: debug, info, warning, error
+SETTINGS = (CACHE_DIR, DEBUG, LOG)  # hold for every process of a run
+SIGTERM = "SAMAN_SIGTERM"  # "checkpoint": a rank that gets SIGTERM ends with a checkpoint
+
+# Set by the launcher for the wrapper of every rank.
+ATTEMPT = "SAMAN_ATTEMPT"
+CODE_PATH = "SAMAN_CODE_PATH"  # folders of the user's modules, joined like PATH
+CORES = "SAMAN_CORES"  # the cores of this machine that the run holds, separated by commas
+DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
+GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
+PROCESSES = "SAMAN_PROCESSES"
+RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous server
+RUN = "SAMAN_RUN"  # the run folder
+SIZE = "SAMAN_SIZE"  # ranks of the run
+STARTER = "SAMAN_STARTER"
+
+# Set by the wrapper for the program of a rank, besides RUN, ATTEMPT, PROCESSES and SIZE.
+ADDRESS = "SAMAN_ADDRESS"  # of this node in the network of the run
+CORES_PER_RANK = "SAMAN_CORES_PER_RANK"
+FIRST_RANK = "SAMAN_FIRST_RANK"
+HEARTBEAT = "SAMAN_HEARTBEAT"  # file of this process
+LOCAL_PROCESS = "SAMAN_LOCAL_PROCESS"
+LOCAL_PROCESSES = "SAMAN_LOCAL_PROCESSES"
+NODE = "SAMAN_NODE"
+PROCESS = "SAMAN_PROCESS"
+RANKS_HERE = "SAMAN_RANKS_HERE"
+
+# Set for single programs.
+PREFLIGHT_BEGAN = "SAMAN_PREFLIGHT_BEGAN"  # Unix seconds
+SLURM_LOG = "SAMAN_SLURM_LOG"  # the log of a Slurm job
+TFJS_NODE = "SAMAN_TFJS_NODE"  # folder of the Node.js packages of the converter to TensorFlow.js
+
+# Of the test cluster (slurm/minicluster.sh).
+MINICLUSTER_PREFIX = "SAMAN_MINICLUSTER_"
+MINICLUSTER_ROOT = "SAMAN_MINICLUSTER_ROOT"
+
+# click's, by the name of the program: a shell asks for completions.
+COMPLETE = "_SAMAN_COMPLETE"
