@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.files import read_json, write_json
 from saman.configs.schemas.script import Script
-from saman.registry.listing import resolve
-from saman.registry.store import disk, manifest
+from saman.registry.store import disk
+from saman.registry.versions import find_version
 
 if TYPE_CHECKING:
     from saman.launcher.supervision.outcome import Outcome
@@ -61,13 +61,13 @@ def prepare(
 
     Raises ``UserError`` for inputs that are missing or do not fit the model, and for a folder of another job.
     """
-    folder, _, one = resolve(models_dir, spec)
-    version = folder.version(one.number)
-    about = manifest.read(version)
+    version = find_version(models_dir, spec)
+    path = version.require_visible()
+    about = version.read_manifest()
     named = about.signature.get("inputs") or {}
     if len(named) != 1:
         problem = f"the model takes {len(named)} inputs; batch inference is for models of one"
-        raise UserError(problem, where=f"{folder.name} version {one.number}")
+        raise UserError(problem, where=f"{version.folder.name} version {version.number}")
     [(name, takes)] = named.items()
     if output.suffix not in (".parquet", ".pq"):
         raise UserError("the output is a Parquet file", where=str(output), remedy="a name that ends with .parquet")
@@ -80,8 +80,8 @@ def prepare(
         raise UserError(missing[0].problem, where=missing[0].where, others=missing[1:])
     asked = {
         "schema": 1,
-        "model": str(version),
-        "manifest": one.manifest,
+        "model": str(path),
+        "manifest": version.record.manifest,
         "inputs": [str(path.absolute()) for path in inputs],
         "output": str(output.absolute()),
         "input_name": name,
@@ -93,7 +93,7 @@ def prepare(
     job = output.absolute().with_name(f".{output.name}.saman")
     _begin(job, asked, output, overwrite=overwrite, restart=restart)
     _look(job)
-    return InferenceRequest(folder.name, one.number, job, tuple(inputs), output.absolute())
+    return InferenceRequest(version.folder.name, version.number, job, tuple(inputs), output.absolute())
 
 
 def _begin(job: Path, asked: dict[str, Any], output: Path, *, overwrite: bool, restart: bool) -> None:

@@ -1,178 +1,176 @@
-"""A version's documentation page: what it is, data, figures, limits, approvals, where it is deployed, what to do."""
+"""The model card of a version as Markdown: use, training, data, metrics, limits, approvals, deployment, rollback."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from saman.configs.names import size, when
-from saman.registry.formats.exports import exports_of
-from saman.registry.listing import resolve
-from saman.registry.store import audit_log, manifest
-from saman.registry.store.layout import ModelFolder
+from saman.registry.formats.parity import read_parities
+from saman.registry.store import audit_log
 from saman.registry.store.manifest import Manifest
-from saman.registry.store.model_state import STABLE, ModelState, VersionState
-from saman.registry.store.policies import policy_of
+from saman.registry.store.model_state import STABLE, VersionState
+from saman.registry.store.policies import read_policy
+from saman.registry.versions import ModelVersion, find_version
 
 
-def card(models_dir: Path, spec: str) -> str:
-    """The page as Markdown. What nobody has written down is said to be unknown, not left out."""
-    folder, state, one = resolve(models_dir, spec)
-    about = manifest.read(folder.version(one.number))
+def render_card(models_dir: Path, spec: str) -> str:
+    """Render the model card. Reads only; an unknown fact is named as unknown.
+
+    Args:
+        models_dir: The models folder.
+        spec: ``NAME``, ``NAME:VERSION`` or ``NAME:LABEL``; a name alone means the stable version, else the newest.
+
+    Raises:
+        UserError: There is no such version, or its manifest is damaged.
+    """
+    version = find_version(models_dir, spec)
+    about = version.read_manifest()
     parts = [
-        _head(about, state, one),
+        _head(about, version),
         _use(about),
         _training(about),
         _data(about),
-        _figures(about),
-        _gates(folder, about),
-        _formats(folder, state, one),
+        _metrics(about),
+        _gates(version, about),
+        _formats(version),
         _limits(about),
-        _approvals(one),
-        _deployed(folder, state, one),
-        _help(folder, state, one),
+        _approvals(version.record),
+        _deployment(version),
+        _runbook(version),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _table(heads: list[str], rows: list[list[Any]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in cells)]) + "\n"
 
 
-def _head(about: Manifest, state: ModelState, one: VersionState) -> str:
-    labels = ", ".join(state.labels_of(one.number)) or "none"
-    why = f" Reason given: {about.why}." if about.why else ""
+def _head(about: Manifest, version: ModelVersion) -> str:
+    labels = ", ".join(version.state.labels_of(version.number)) or "none"
+    why = f" Reason: {about.why}." if about.why else ""
+    arrival = " Its arrival was interrupted; `saman models reconcile` completes it." if version.arrives else ""
     return (
         f"# {about.model}, version {about.version}\n\n"
         f"Published {when(about.published_at)} by {about.published_by}.{why} "
-        f"Status: {one.status}; labels: {labels}; {size(about.total_bytes)}.\n"
+        f"Status: {version.record.status.value}; labels: {labels}; size: {size(about.total_bytes)}.{arrival}\n"
     )
 
 
 def _use(about: Manifest) -> str:
     rows = [
-        [side, name, one.get("dtype"), one.get("shape")]
+        (side, name, tensor.get("dtype"), tensor.get("shape"))
         for side in ("inputs", "outputs")
-        for name, one in (about.signature.get(side) or {}).items()
+        for name, tensor in (about.signature.get(side) or {}).items()
     ]
     note = about.export.get("normalization")
-    return (
-        f"## What it is\n\nSignature `{about.signature.get('name', 'serving_default')}`"
-        f"{f'; normalisation: {note}' if note else ''}.\n\n" + _table(["", "name", "dtype", "shape"], rows)
-    )
+    signature = f"Signature: `{about.signature.get('name', 'serving_default')}`."
+    normalization = f" Normalisation: {note}." if note else ""
+    return f"## Use\n\n{signature}{normalization}\n\n" + _table(["", "name", "dtype", "shape"], rows)
 
 
 def _training(about: Manifest) -> str:
     run = about.run
-    git = run.provenance.get("git") or {}
-    git = git if isinstance(git, dict) else {}
-    experiment = run.experiment or {}
-    rows: list[list[Any]] = [
-        ["run", f"{run.id} ({run.folder} on {run.host})"],
-        ["model", json.dumps(experiment.get("model")) if experiment else "a program of its own"],
-        ["strategy, ranks, seed", f"{run.strategy}, {run.ranks}, {run.seed}"],
-        ["nodes", ", ".join(run.hosts) or "unknown"],
-        ["code", f"{git.get('commit') or 'unknown'}{' with uncommitted changes' if git.get('diff') else ''}"],
-        ["versions", ", ".join(f"{name} {value}" for name, value in about.versions.items()) or "unknown"],
-        ["experiment digest", run.experiment_digest or "none"],
-        ["SavedModel fingerprint", about.fingerprint.get("saved_model_checksum", "none")],
+    dirty = " with uncommitted changes" if run.has_uncommitted_changes else ""
+    rows = [
+        ("run", f"{run.id} ({run.folder} on {run.host})"),
+        ("model", json.dumps(run.experiment.get("model")) if run.experiment else "the user's own program"),
+        ("strategy, ranks, seed", f"{run.strategy}, {run.ranks}, {run.seed}"),
+        ("nodes", ", ".join(run.hosts) or "unknown"),
+        ("code", f"{run.commit or 'unknown'}{dirty}"),
+        ("versions", ", ".join(f"{name} {value}" for name, value in about.versions.items()) or "unknown"),
+        ("experiment digest", run.experiment_digest or "none"),
+        ("SavedModel fingerprint", about.fingerprint.get("saved_model_checksum", "none")),
     ]
-    return "## How it was made\n\n" + _table(["", ""], rows)
+    return "## Training\n\n" + _table(["", ""], rows)
 
 
 def _data(about: Manifest) -> str:
-    rows = [
-        [key, value if not isinstance(value, (dict, list)) else json.dumps(value)] for key, value in about.data.items()
-    ]
-    stated = "Statistics of the training data per feature are in the manifest." if about.statistics else ""
-    return "## Data\n\n" + (_table(["", ""], rows) if rows else "Unknown.\n") + (f"\n{stated}\n" if stated else "")
+    rows = [(key, json.dumps(value) if isinstance(value, (dict, list)) else value) for key, value in about.data.items()]
+    statistics = "\nThe manifest holds statistics of the training data for each feature.\n" if about.statistics else ""
+    return "## Data\n\n" + (_table(["", ""], rows) if rows else "Unknown.\n") + statistics
 
 
-def _figures(about: Manifest) -> str:
-    rows = [[name, f"{value:.5g}"] for name, value in sorted(about.metrics.items())]
-    return "## Figures\n\n" + (_table(["metric", "value"], rows) if rows else "None were recorded.\n")
+def _metrics(about: Manifest) -> str:
+    rows = [(name, f"{value:.5g}") for name, value in sorted(about.metrics.items())]
+    return "## Metrics\n\n" + (_table(["metric", "value"], rows) if rows else "None were recorded.\n")
 
 
-def _gates(folder: ModelFolder, about: Manifest) -> str:
-    rows = [[one["gate"], "passed" if one["passed"] else "refused", one["text"]] for one in about.gates]
+def _gates(version: ModelVersion, about: Manifest) -> str:
+    rows = [(gate["gate"], "passed" if gate["passed"] else "refused", gate["text"]) for gate in about.gates]
     if rows:
-        return "## Gates at publication\n\n" + _table(["gate", "", "found"], rows)
-    asked = policy_of(folder).model_dump(exclude_defaults=True)
-    return "" if asked else "## Gates at publication\n\nNo policy asked for any.\n"
+        return "## Gates at publication\n\n" + _table(["gate", "outcome", "measured"], rows)
+    has_policy = read_policy(version.folder).model_dump(exclude_defaults=True)
+    return "" if has_policy else "## Gates at publication\n\nThe models folder has no policy.\n"
 
 
-def _formats(folder: ModelFolder, state: ModelState, one: VersionState) -> str:
+def _formats(version: ModelVersion) -> str:
     rows = [
-        [
-            parity["format"],
-            parity["runtime"],
-            f"{parity['max_difference']:.3g}",
-            "" if parity["accuracy"] is None else f"{parity['accuracy']:.4f}",
-            size(parity["bytes"]),
-            parity["note"],
-        ]
-        for parity in (record["parity"] for record in exports_of(folder, state, one.number))
+        (
+            parity.format,
+            parity.runtime,
+            f"{parity.max_difference:.3g}",
+            "" if parity.accuracy is None else f"{parity.accuracy:.4f}",
+            size(parity.bytes),
+            parity.note,
+        )
+        for parity in read_parities(version.folder, version.record)
     ]
-    heads = ["format", "runtime", "max difference", "accuracy", "size", ""]
+    heads = ["format", "runtime", "max difference", "accuracy", "size", "note"]
     return "## Formats\n\n" + _table(heads, rows) if rows else ""
 
 
 def _limits(about: Manifest) -> str:
     sample = about.export.get("sample") or {}
-    seen = f"{sample.get('examples')} examples of the {sample.get('split')} split" if sample else "the stored sample"
+    count, split = sample.get("examples"), sample.get("split")
+    measured = f"{count} examples of the {split} split" if sample else "the stored sample"
     return (
         "## Limits\n\n"
-        f"- The figures hold for data like the training data; they were measured on {seen} and on nothing else.\n"
-        "- Inputs outside the ranges in the manifest's statistics were not seen in training.\n"
-        "- Fairness, robustness and safety for a particular use were not examined by saman.\n"
+        f"- The metrics were measured on {measured} only. They hold for data like the training data.\n"
+        "- Training covered the ranges in the manifest's statistics; inputs outside are untested.\n"
+        "- saman did not examine fairness, robustness or safety for a particular use.\n"
     )
 
 
-def _approvals(one: VersionState) -> str:
-    rows = [[each["by"], when(each["time"]), each["who"], each["why"]] for each in one.approvals]
+def _approvals(record: VersionState) -> str:
+    rows = [(approval.by, when(approval.time), approval.who, approval.why) for approval in record.approvals]
     heads = ["by", "when", "entered by", "why"]
     return "## Approvals\n\n" + (_table(heads, rows) if rows else "None.\n")
 
 
-def _deployed(folder: ModelFolder, state: ModelState, one: VersionState) -> str:
-    labels = state.labels_of(one.number)
-    where = (
-        f"`models.config` of {folder.models_dir} offers it as {', '.join(labels)}." if labels else "It has no label."
-    )
+def _deployment(version: ModelVersion) -> str:
+    labels = version.state.labels_of(version.number)
+    served = f"`models.config` of {version.folder.models_dir} serves it as {', '.join(labels)}."
     rows = [
-        [
-            when(entry.time),
-            entry.action,
-            entry.facts["label"],
-            entry.facts.get("from") or "",
-            entry.facts["to"],
-            entry.who,
-        ]
-        for entry in audit_log.read(folder.log)
-        if one.number in (entry.facts.get("from"), entry.facts.get("to")) and "to" in entry.facts
+        (when(entry.time), entry.action, entry.label, entry.moved_from or "", entry.moved_to, entry.who)
+        for entry in audit_log.read(version.folder.log)
+        if entry.moved_to is not None and version.number in (entry.moved_from, entry.moved_to)
     ]
-    heads = ["when", "what", "label", "from", "to", "by"]
-    return "## Where it is deployed\n\n" + where + ("\n\n" + _table(heads, rows) if rows else "\n")
+    heads = ["when", "change", "label", "from", "to", "by"]
+    history = "\n" + _table(heads, rows) if rows else ""
+    return f"## Deployment\n\n{served if labels else 'It has no label.'}\n{history}"
 
 
-def _help(folder: ModelFolder, state: ModelState, one: VersionState) -> str:
-    models = f"--models-dir {folder.models_dir}"
-    back = state.rollback_target()
-    rollback = (
-        f"`saman models rollback {folder.name} {models}` makes version {back} stable again"
-        if state.assigned.get(STABLE) == one.number and back
-        else "no earlier version was stable: promote another with `saman models promote`"
-        if state.assigned.get(STABLE) == one.number
-        else "it is not stable: nothing is to be rolled back"
-    )
+def _runbook(version: ModelVersion) -> str:
+    name, options = version.folder.name, f"--models-dir {version.folder.models_dir}"
+    spec = f"{name}:{version.number}"
     return (
-        "## When something goes wrong\n\n"
-        f"1. Is it what was published? `saman models verify {folder.name}:{one.number} {models}`\n"
-        f"2. What changed, and by whom? `saman models log {folder.name} {models}`\n"
-        f"3. Roll back: {rollback}.\n"
-        f"4. Take it out for good: `saman models retire {folder.name}:{one.number} {models}`, once it has no label.\n"
-        f"5. Ask {one.who}; the run folder holds logs and telemetry.\n"
+        "## If something goes wrong\n\n"
+        f"1. Check the files: `saman models verify {spec} {options}`\n"
+        f"2. See who changed what: `saman models log {name} {options}`\n"
+        f"3. Roll back: {_rollback_advice(version, options)}.\n"
+        f"4. Withdraw the version, once it has no label: `saman models retire {spec} {options}`\n"
+        f"5. Ask {version.record.who}. The run folder holds logs and telemetry.\n"
     )
+
+
+def _rollback_advice(version: ModelVersion, options: str) -> str:
+    if version.state.assigned.get(STABLE) != version.number:
+        return "not needed, this version is not stable"
+    back = version.state.rollback_target()
+    if back is None:
+        return "no earlier version was stable; promote another with `saman models promote`"
+    return f"`saman models rollback {version.folder.name} {options}` makes version {back} stable again"

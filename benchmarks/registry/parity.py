@@ -22,7 +22,8 @@ from registry_kit import experiment  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from saman.jobs.inference import prepare, run  # noqa: E402
-from saman.registry.formats.exports import FORMATS, export_all, parity_table  # noqa: E402
+from saman.registry.formats.conversion import FORMATS, export_all  # noqa: E402
+from saman.registry.formats.parity import parity_table  # noqa: E402
 from saman.registry.lifecycle.publish import publish  # noqa: E402
 from saman.runs.folder import RunFolder  # noqa: E402
 

@@ -23,14 +23,15 @@ def _print_json(value: Any) -> None:
 @app.command("list")
 def list_models(models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
     """List every model with its versions and labels."""
-    from saman.registry.listing import listing, listing_table
+    from saman.registry.listing import list_versions
+    from saman.registry.tables import listing_table
 
-    rows = listing(models_dir)
+    rows = list_versions(models_dir)
     if as_json:
-        _print_json(rows)
+        _print_json([row.to_json() for row in rows])
         return
     if not rows:
-        typer.echo(f"no model is in {models_dir}; saman models publish RUN makes the first version")
+        typer.echo(f"{models_dir} has no model; saman models publish RUN publishes the first version")
         return
     from rich.console import Console
 
@@ -43,16 +44,17 @@ def show(
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Show what a version holds, what made it, how good it is and who published it."""
-    from saman.registry.listing import details, details_view
+    """Show a version: status, training, metrics, files and publisher."""
+    from saman.registry.listing import describe_version
+    from saman.registry.tables import details_view
 
-    facts = details(models_dir, model)
+    details = describe_version(models_dir, model)
     if as_json:
-        _print_json(facts)
+        _print_json(details.to_json())
         return
     from rich.console import Console
 
-    Console().print(details_view(facts))
+    Console().print(details_view(details))
 
 
 @app.command()
@@ -64,7 +66,7 @@ def publish(
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Make a finished run's export the next version of its model."""
+    """Publish a finished run's export as the next version of its model."""
     from saman.registry.lifecycle.publish import publish as publish_run
     from saman.runs.find import find_run
 
@@ -86,22 +88,40 @@ def verify(
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Find every file that is not as it was published, and every edit of an audit log; exit code 1 if there is any."""
+    """Find files that differ from the published ones, and edits of audit logs; exit status 1 if there are any."""
     from dataclasses import asdict
 
     from saman.registry.lifecycle.verify import verify as find_damage
-    from saman.registry.listing import listing
+    from saman.registry.listing import list_versions
 
-    count = len(listing(models_dir))
+    count = len(list_versions(models_dir))
     found = find_damage(models_dir, model)
     if as_json:
-        _print_json([asdict(one) for one in found])
+        _print_json([asdict(damage) for damage in found])
     elif not found:
-        typer.echo(f"{model} is as it was published" if model else f"all {count} versions are as they were published")
-    for one in found if not as_json else ():
-        typer.echo(str(one))
+        typer.echo(f"{model} is intact" if model else f"all {count} versions are intact")
+    for damage in found if not as_json else ():
+        typer.echo(str(damage))
     if found:
         raise typer.Exit(1)
+
+
+@app.command()
+def reconcile(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the steps.")] = False,
+    models_dir: ModelsDir = MODELS_DIR,
+    as_json: Json = False,
+) -> None:
+    """Complete interrupted changes of all models, and rewrite models.config."""
+    from saman.registry.lifecycle.reconcile import reconcile_all
+
+    steps = reconcile_all(models_dir, act=not dry_run)
+    if as_json:
+        _print_json({"steps": [step.to_json() for step in steps], "dry_run": dry_run})
+        return
+    for step in steps:
+        typer.echo(str(step))
+    typer.echo(f"{len(steps)} steps {'pending' if dry_run else 'completed'}")
 
 
 def _say(change: Any, done: str, already: str, as_json: bool) -> None:
@@ -115,30 +135,30 @@ def _say(change: Any, done: str, already: str, as_json: bool) -> None:
 @app.command()
 def promote(
     model: Spec,
-    label: Annotated[str, typer.Option("--to", help="The label: stable, canary or a word of your own.")] = "stable",
+    label: Annotated[str, typer.Option("--to", help="The label: stable, canary or a label of your own.")] = "stable",
     why: Why = "",
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
     """Put a label on a version, which must pass the gates to become stable."""
-    from saman.registry.lifecycle import changes
+    from saman.registry.lifecycle import promotion
 
-    change = changes.promote(models_dir, model, label, why=why)
+    change = promotion.promote(models_dir, model, label, why=why)
     number = change.state.assigned[label]
     text = f"{change.state.name} version {number} is {label}"
-    left = change.entry.facts["from"] if change.entry else None
+    left = change.entry.moved_from if change.entry else None
     _say(change, f"{text} now, instead of {left}" if left else f"{text} now", f"{text} already", as_json)
 
 
 @app.command()
 def rollback(model: Name, why: Why = "", models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """Make the version that was stable before this one stable again."""
-    from saman.registry.lifecycle import changes
+    """Make the previous stable version stable again."""
+    from saman.registry.lifecycle.rollback import rollback as roll_back
 
-    change = changes.rollback(models_dir, model, why=why)
+    change = roll_back(models_dir, model, why=why)
     assert change.entry is not None
-    facts = change.entry.facts
-    _say(change, f"{model} version {facts['to']} is stable again, instead of {facts['from']}", "", as_json)
+    to, left = change.entry.moved_to, change.entry.moved_from
+    _say(change, f"{model} version {to} is stable again, instead of {left}", "", as_json)
 
 
 @app.command()
@@ -149,65 +169,65 @@ def unlabel(
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Take a label away from the version that has it."""
-    from saman.registry.lifecycle import changes
+    """Take a label away."""
+    from saman.registry.lifecycle import promotion
 
-    change = changes.unlabel(models_dir, model, label, why=why)
+    change = promotion.unlabel(models_dir, model, label, why=why)
     _say(change, f"no version of {model} is {label} now", "", as_json)
 
 
 @app.command()
 def approve(
     model: Spec,
-    by: Annotated[str, typer.Option("--by", help="Who approves, by name.")],
+    by: Annotated[str, typer.Option("--by", help="The approver's name.")],
     why: Why = "",
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Record a person's approval of a version, which a policy may ask for before it becomes stable."""
-    from saman.registry.lifecycle import changes
+    """Record an approval of a version; a policy may require approvals for stable."""
+    from saman.registry.lifecycle import approval
 
-    change = changes.approve(models_dir, model, by, why=why)
-    _say(change, f"{by} approves of {model}", f"{by} approved of {model} before", as_json)
+    change = approval.approve(models_dir, model, by, why=why)
+    _say(change, f"{by} approves {model}", f"{by} approved {model} before", as_json)
 
 
 @app.command()
 def retire(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """Offer a version no longer; its files stay."""
-    from saman.registry.lifecycle import changes
+    """Stop offering a version; its files stay."""
+    from saman.registry.lifecycle import pruning
 
-    _say(changes.retire(models_dir, model, why=why), f"{model} is retired", f"{model} was retired before", as_json)
+    _say(pruning.retire(models_dir, model, why=why), f"{model} is retired", f"{model} was retired before", as_json)
 
 
 @app.command()
 def prune(
     model: Spec,
     keep: Annotated[
-        int | None, typer.Option("--keep", help="How many of the newest stay; default: the policy.")
+        int | None, typer.Option("--keep", help="Number of newest versions to keep; default: the policy.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the versions.")] = False,
     why: Why = "",
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Remove the versions that the keep policy lets go, or one; never one with a label."""
-    from saman.registry.lifecycle import changes
+    """Remove a version, or all versions outside the keep policy; never a labelled version."""
+    from saman.registry.lifecycle import pruning
 
-    gone = changes.prune(models_dir, model, keep, why=why, act=not dry_run)
+    gone = pruning.prune(models_dir, model, keep, why=why, act=not dry_run)
     if as_json:
         _print_json({"removed": gone, "dry_run": dry_run})
         return
     what = ", ".join(str(number) for number in gone) or "none"
-    typer.echo(f"versions that would go: {what}" if dry_run else f"versions removed: {what}")
+    typer.echo(f"versions to remove: {what}" if dry_run else f"versions removed: {what}")
 
 
 @app.command("log")
 def show_log(model: Name, models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """Show every change of a model: who, when, what, from which to which, why."""
-    from saman.registry.lifecycle.changes import history
-    from saman.registry.listing import log_table
+    """Show every change of a model: time, author, change and reason."""
+    from saman.registry.listing import read_history
+    from saman.registry.tables import log_table
 
-    entries = history(models_dir, model)
+    entries = read_history(models_dir, model)
     if as_json:
         _print_json([entry.to_json() for entry in entries])
         return
@@ -218,15 +238,13 @@ def show_log(model: Name, models_dir: ModelsDir = MODELS_DIR, as_json: Json = Fa
 
 @app.command()
 def config(
-    base_path: Annotated[Path | None, typer.Option("--base-path", help="Where the server sees the models.")] = None,
+    base_path: Annotated[Path | None, typer.Option("--base-path", help="The models folder on the server.")] = None,
     models_dir: ModelsDir = MODELS_DIR,
 ) -> None:
-    """Print models.config for TensorFlow Serving, after bringing the file up to date."""
+    """Print models.config for TensorFlow Serving."""
     from saman.registry.lifecycle import serving_config
-    from saman.registry.lifecycle.reconcile import look_all
 
-    look_all(models_dir)
-    typer.echo(serving_config.current(models_dir, base_path), nl=False)
+    typer.echo(serving_config.expected(models_dir, base_path), nl=False)
 
 
 @app.command()
@@ -238,11 +256,10 @@ def export(
     models_dir: ModelsDir = MODELS_DIR,
     as_json: Json = False,
 ) -> None:
-    """Convert a version to other formats, each checked by running it in its own runtime."""
-    from dataclasses import asdict
-
+    """Convert a version to other formats; each result is checked in its own runtime."""
     from saman.configs.errors import UserError
-    from saman.registry.formats.exports import FORMATS, export_all, parity_table
+    from saman.registry.formats.conversion import FORMATS, export_all
+    from saman.registry.formats.parity import parity_table
 
     wanted = list(FORMATS) if formats == ["all"] else formats
     done, failed = [], []
@@ -256,7 +273,7 @@ def export(
         except UserError as error:
             failed.append(error)
     if as_json:
-        _print_json([{"path": str(path), **asdict(parity)} for path, parity in done])
+        _print_json([{"path": str(path), **parity.to_json()} for path, parity in done])
     elif done:
         from rich.console import Console
 
@@ -275,12 +292,12 @@ def sign(
     why: Why = "",
     models_dir: ModelsDir = MODELS_DIR,
 ) -> None:
-    """Sign a version's manifest, which a policy may ask for before it becomes stable."""
-    from saman.registry.lifecycle.changes import sign as sign_version
+    """Sign a version's manifest; a policy may require a signature for stable."""
+    from saman.registry.lifecycle.approval import sign as sign_version
 
     change = sign_version(models_dir, model, key, why=why)
     assert change.entry is not None
-    typer.echo(f"{change.state.name} version {change.entry.facts['version']} is signed")
+    typer.echo(f"{change.state.name} version {change.entry.version} is signed")
 
 
 @app.command()
@@ -289,11 +306,11 @@ def card(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: standard output.")] = None,
     models_dir: ModelsDir = MODELS_DIR,
 ) -> None:
-    """Write a version's documentation page (Markdown)."""
+    """Write a version's model card (Markdown)."""
     from saman.configs.files import write_whole
-    from saman.registry.model_card import card as write_card
+    from saman.registry.model_card import render_card
 
-    text = write_card(models_dir, model)
+    text = render_card(models_dir, model)
     if output is None:
         typer.echo(text)
     else:

@@ -120,12 +120,12 @@ def publish_if_asked(outcome: Outcome, models_dir: Path) -> dict[str, Any]:
     run = outcome.run
     if outcome.exit_code != ExitCode.DONE or run.is_script or run.experiment().publish is None:
         return {}
-    from saman.registry.evaluation.gates import PublishRefused
+    from saman.registry.evaluation.gates import PublishRefusal
     from saman.registry.lifecycle.publish import publish
 
     try:
         version = publish(run, models_dir)
-    except PublishRefused as refusal:
+    except PublishRefusal as refusal:
         return {"not_published": refusal.problem.removeprefix("not published: ")}
     return {"published": {"model": version.model, "version": version.number, "path": str(version.path)}}
 

@@ -1,7 +1,7 @@
-"""Whether a candidate is worse than the model in use by more than a tolerance, both asked the same questions.
+"""Paired comparison of a candidate with the stable model on the same examples.
 
-Classification: the exact McNemar test (McNemar 1947) tells whether the two differ at all; the score interval for the
-difference of paired proportions (Tango 1998, Statistics in Medicine 17:891–908) how much worse the candidate may be.
+Classification: the exact McNemar test (McNemar 1947) for any difference, and the score interval for the difference of
+paired proportions (Tango 1998, Statistics in Medicine 17:891–908) for its size.
 Regression: a bootstrap of the paired differences of squared errors.
 """
 
@@ -20,8 +20,11 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """``difference`` is candidate − stable (accuracy; for a regression minus the mean squared error), higher is better;
-    ``lower`` its one-sided confidence bound; ``p_value`` of no difference at all (``None`` for a regression)."""
+    """The comparison of two models; higher is better.
+
+    ``difference`` is candidate − stable in accuracy (regression: minus the mean squared error), ``lower`` its one-sided
+    lower confidence bound, ``p_value`` that of no difference (regression: ``None``).
+    """
 
     measure: str
     examples: int
@@ -35,11 +38,21 @@ class PairedComparison:
 
 
 def compare(candidate: Array, stable: Array, labels: Array, confidence: float) -> PairedComparison:
-    """Both models' answers to the same examples (examples first). Raises ``ValueError`` where shapes do not fit."""
+    """Compare the answers of two models to the same examples.
+
+    Args:
+        candidate: The candidate's answers, examples first.
+        stable: The stable model's answers, examples first.
+        labels: The true labels, examples first.
+        confidence: One-sided, such as 0.95.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     if len(candidate) != len(stable) or len(candidate) != len(labels) or not len(labels):
-        raise ValueError(f"{len(candidate)} and {len(stable)} answers to {len(labels)} examples cannot be compared")
+        raise ValueError(f"{len(candidate)} and {len(stable)} answers to {len(labels)} examples")
     if is_classification(candidate, labels):
-        return _accuracies(right(candidate, labels), right(stable, labels), confidence)
+        return _accuracies(mark_correct(candidate, labels), mark_correct(stable, labels), confidence)
     return _errors(candidate, stable, labels, confidence)
 
 
@@ -53,8 +66,8 @@ def is_classification(answers: Array, labels: Array) -> bool:
     return one_hot or (labels.size == len(labels) and np.issubdtype(labels.dtype, np.integer))
 
 
-def right(answers: Array, labels: Array) -> Array:
-    """Which examples a classifier got right (boolean). An answer that is not finite is wrong."""
+def mark_correct(answers: Array, labels: Array) -> Array:
+    """Mark the examples that a classifier answers correctly (boolean). An answer that is not finite is wrong."""
     truth = labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
     given = answers.argmax(1) if answers.shape[1] > 1 else _binary(answers.reshape(-1))
     return np.asarray((given == truth) & np.isfinite(answers).all(axis=1))
@@ -82,12 +95,16 @@ def _accuracies(candidate: Array, stable: Array, confidence: float) -> PairedCom
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Exact two-sided p-value of no difference, from the examples that only one of the two got right."""
+    """Exact two-sided p-value of no difference.
+
+    Args:
+        better: Examples that only the candidate answers correctly.
+        worse: Examples that only the stable model answers correctly.
+    """
+    from scipy.stats import binomtest
+
     total = better + worse
-    if total == 0:
-        return 1.0
-    tail = sum(math.comb(total, k) for k in range(min(better, worse) + 1))
-    return min(1.0, float(2 * tail / (1 << total)))
+    return float(binomtest(better, total, 0.5).pvalue) if total else 1.0
 
 
 def tango_lower(better: int, worse: int, count: int, confidence: float) -> float:

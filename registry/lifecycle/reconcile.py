@@ -1,84 +1,182 @@
-"""Carries out what the audit log says and a killed process left undone: versions that arrive, versions that leave.
+"""Makes the folders of a model match its audit log, after a process was killed between the entry and its renames.
 
-Every step may be done by any process, by several at once, and again: what is already done is found done.
+Any process may carry out any step, several may do so at once, and a step may be repeated: a completed step is found
+completed. Commands that change a model reconcile it first; commands that read it only report the pending steps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
 from saman.registry.lifecycle import serving_config
 from saman.registry.store import audit_log, disk
-from saman.registry.store.audit_log import Entry
-from saman.registry.store.layout import ModelFolder, models
-from saman.registry.store.model_state import PRUNED, PUBLISHED, ModelState, VersionState, fold
+from saman.registry.store.audit_entry import Entry
+from saman.registry.store.layout import ModelFolder, list_models
+from saman.registry.store.model_state import ModelState, VersionState, VersionStatus, read_model, replay
 
 
-def settle(folder: ModelFolder, entries: list[Entry]) -> ModelState:
-    """Make the folders of a model follow its log; returns the state. Raises ``OSError`` where it may not write.
+class StepKind(str, Enum):
+    """The kinds of pending steps."""
 
-    A version whose files are lost is left for ``verify`` to report: it must not keep the others from changing.
+    VERSION_ARRIVAL = "version arrival"
+    VERSION_REMOVAL = "version removal"
+    FORMAT_ARRIVAL = "format arrival"
+    FORMAT_REMOVAL = "format removal"
+    TRASH = "trash"
+    SERVING_CONFIG = "serving config"
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step that the log demands and that is not done yet. ``version`` is 0 where no version is concerned."""
+
+    kind: StepKind
+    model: str
+    version: int
+    source: Path
+    target: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The step as plain values."""
+        target = str(self.target) if self.target else None
+        plain = {"kind": self.kind.value, "model": self.model, "version": self.version}
+        return {**plain, "source": str(self.source), "target": target}
+
+    def __str__(self) -> str:
+        name = f"{self.model} version {self.version}" if self.version else self.model
+        to = f" → {self.target}" if self.target else ""
+        return f"{name}: {self.kind.value}: {self.source}{to}"
+
+
+def find_pending(folder: ModelFolder, state: ModelState) -> list[PendingStep]:
+    """List the steps that reconciling would carry out. Reads only."""
+    steps = [step for version in state.versions.values() for step in _pending_of(folder, version)]
+    trash = sorted(folder.trash.iterdir()) if folder.trash.is_dir() else []
+    return steps + [PendingStep(StepKind.TRASH, folder.name, 0, path) for path in trash]
+
+
+def _pending_of(folder: ModelFolder, version: VersionState) -> Iterator[PendingStep]:
+    number, path, converted = version.number, folder.version(version.number), folder.formats(version.number)
+    if version.status is VersionStatus.PRUNED:
+        if path.exists():
+            yield PendingStep(StepKind.VERSION_REMOVAL, folder.name, number, path)
+        if converted.exists():
+            yield PendingStep(StepKind.FORMAT_REMOVAL, folder.name, number, converted)
+        return
+    if arrives(folder, version):
+        yield PendingStep(StepKind.VERSION_ARRIVAL, folder.name, number, folder.staging / version.staging, path)
+    for record in version.formats.values():
+        staged = folder.staging / record.staging
+        if staged.is_dir():
+            target = folder.format(number, record.format)
+            yield PendingStep(StepKind.FORMAT_ARRIVAL, folder.name, number, staged, target)
+
+
+def arrives(folder: ModelFolder, version: VersionState) -> bool:
+    """Whether a published version is still in staging: its publisher was killed, or is about to rename it."""
+    if version.status is not VersionStatus.PUBLISHED or folder.version(version.number).exists():
+        return False
+    return (folder.staging / version.staging).is_dir()
+
+
+def reconcile(folder: ModelFolder, entries: list[Entry]) -> ModelState:
+    """Carry out every pending step of a model.
+
+    A version with lost files is no step: ``verify`` reports it, and the other versions can still change.
+
+    Returns:
+        The state after ``entries``.
+
+    Raises:
+        OSError: A step needs write access that this process lacks.
+        UserError: Something else occupies the place of a version.
     """
-    state = fold(folder.name, entries)
+    state = replay(folder.name, entries)
     if entries:
         audit_log.advance_head(folder.log, entries[-1])
-    for one in state.versions.values():
-        path = folder.version(one.number)
-        if one.status == PUBLISHED and not path.exists():
-            bring_in(folder, one)
-        elif one.status == PRUNED and path.exists():
-            send_out(folder, path, str(one.number))
-        for name, facts in one.formats.items() if one.status != PRUNED else ():
-            bring_in_format(folder, one.number, name, facts)
-        if one.status == PRUNED and (converted := folder.path / "formats" / str(one.number)).exists():
-            send_out(folder, converted, f"formats-{one.number}")
+    for step in find_pending(folder, state):
+        _carry_out(folder, step)
     if folder.trash.is_dir():
         for left in folder.trash.iterdir():
             disk.remove_tree(left)
     return state
 
 
-def bring_in(folder: ModelFolder, one: VersionState) -> None:
-    """Make a version visible under its number: the one rename."""
-    source, target = folder.staging / one.staging, folder.version(one.number)
+def try_reconcile(folder: ModelFolder) -> ModelState:
+    """Carry out pending steps as far as this process can, before a change; returns the state."""
+    entries = audit_log.read(folder.log)
+    try:
+        return reconcile(folder, entries)
+    except (OSError, UserError):
+        return replay(folder.name, entries)
+
+
+def reconcile_all(models_dir: Path, *, act: bool = True) -> list[PendingStep]:
+    """Reconcile every model and ``models.config``; with ``act=False`` only list the steps.
+
+    Raises:
+        UserError: A log is damaged, or something else occupies the place of a version.
+        EnvironmentLack: The models folder is not writable.
+    """
+    steps: list[PendingStep] = []
+    for folder in list_models(models_dir):
+        steps += find_pending(folder, read_model(folder))
+        if act:
+            with disk.explained(folder.path, "the models folder"):
+                reconcile(folder, audit_log.read(folder.log))
+    if list_models(models_dir) and not serving_config.is_current(models_dir):
+        file = models_dir / serving_config.FILE
+        steps.append(PendingStep(StepKind.SERVING_CONFIG, serving_config.FILE, 0, file))
+        if act:
+            with disk.explained(models_dir, "the models folder"):
+                serving_config.refresh(models_dir)
+    return steps
+
+
+def _carry_out(folder: ModelFolder, step: PendingStep) -> None:
+    if step.kind is StepKind.VERSION_ARRIVAL and step.target:
+        make_visible(folder, step.source, step.target)
+    elif step.kind is StepKind.FORMAT_ARRIVAL and step.target:
+        _make_format_visible(folder, step.source, step.target)
+    elif step.kind is StepKind.VERSION_REMOVAL:
+        _remove(folder, step.source, str(step.version))
+    elif step.kind is StepKind.FORMAT_REMOVAL:
+        _remove(folder, step.source, f"formats-{step.version}")
+
+
+def make_visible(folder: ModelFolder, source: Path, target: Path) -> None:
+    """Rename a staged version to its number."""
     try:
         source.rename(target)
     except FileNotFoundError:
-        return  # another process was first, and a third may have pruned it since
+        return  # another process was first, and a third may have pruned the version since
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            problem = "something else lies where this version belongs"
+            problem = "something else occupies the place of this version"
             raise UserError(problem, where=str(target), remedy="move it away") from error
         raise
     disk.sync(folder.path)
 
 
-def bring_in_format(folder: ModelFolder, number: int, name: str, facts: Mapping[str, Any]) -> None:
-    """Make a converted version visible, in the place of what an earlier conversion left."""
-    source, target = folder.staging / str(facts.get("staging")), folder.format(number, name)
-    if not source.is_dir():
-        return
+def _make_format_visible(folder: ModelFolder, source: Path, target: Path) -> None:
+    """Rename a staged conversion to its place; an earlier conversion leaves."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        send_out(folder, target, f"{number}-{name}")
+        _remove(folder, target, f"{target.parent.name}-{target.name}")
     with contextlib.suppress(FileNotFoundError):  # another process was first
         source.rename(target)
     disk.sync(target.parent)
 
 
-def awaited(state: ModelState) -> set[str]:
-    """Staged folders that the log knows: never removed, for they may still have to be made visible."""
-    formats = {str(facts.get("staging")) for one in state.versions.values() for facts in one.formats.values()}
-    return formats | {one.staging for one in state.versions.values()}
-
-
-def send_out(folder: ModelFolder, path: Path, name: str) -> None:
-    """Take a folder out of sight by one rename, then remove it."""
+def _remove(folder: ModelFolder, path: Path, name: str) -> None:
+    """Rename a folder into the trash, then delete it."""
     folder.trash.mkdir(parents=True, exist_ok=True)
     away = folder.trash / f"{name}-{disk.token()}"
     with contextlib.suppress(FileNotFoundError):  # another process was first
@@ -86,19 +184,7 @@ def send_out(folder: ModelFolder, path: Path, name: str) -> None:
     disk.remove_tree(away)
 
 
-def look(folder: ModelFolder) -> ModelState:
-    """The state of a model, for reading; finishes what was left undone where this process may and can."""
-    entries = audit_log.read(folder.log)
-    try:
-        return settle(folder, entries)
-    except (OSError, UserError):
-        return fold(folder.name, entries)
-
-
-def look_all(models_dir: Path) -> list[tuple[ModelFolder, ModelState]]:
-    """Every model and its state, for reading."""
-    found = [(folder, look(folder)) for folder in models(models_dir)]
-    with contextlib.suppress(OSError):
-        if found:
-            serving_config.refresh(models_dir)
-    return found
+def awaited(state: ModelState) -> set[str]:
+    """Staged folders that the log names. They must not be swept: they may still have to become visible."""
+    formats = {record.staging for version in state.versions.values() for record in version.formats.values()}
+    return formats | {version.staging for version in state.versions.values()}

@@ -1,8 +1,8 @@
-"""``models.config``: which versions TensorFlow Serving loads, and under which labels clients may ask for them.
+"""``models.config``: the versions that TensorFlow Serving loads, and the labels under which clients request them.
 
-The file follows the audit logs of all models. It is written while holding a lock (which NFS passes on to its
-server) so that a slow writer never puts back an older state; where the file system has no locks, writers look again
-after writing and repeat until file and logs agree.
+The file follows the audit logs of all models. Writers hold a lock (NFS forwards it to its server), so that a
+slow writer never restores an older state. On a file system without locks, writers compare file and logs after writing
+and repeat until they agree.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from saman.configs.files import write_whole
-from saman.registry.store import audit_log
-from saman.registry.store.layout import models
-from saman.registry.store.model_state import PUBLISHED, ModelState, fold
+from saman.registry.store.layout import list_models
+from saman.registry.store.model_state import ModelState, VersionStatus, read_model
 from saman.runs.locks import hold
 
 FILE = "models.config"
 
 
 def render(states: Iterable[ModelState], base_path: Path) -> str:
-    """The text protobuf (``ModelServerConfig``) for models in the order of their names. Pure.
+    """Render the text protobuf (``ModelServerConfig``) for models in the order of their names. Pure.
 
     Labelled versions are loaded under their labels; a model without labels offers its newest version.
     """
-    blocks = [_block(state, base_path) for state in sorted(states, key=lambda one: one.name)]
+    blocks = [_block(state, base_path) for state in sorted(states, key=lambda state: state.name)]
     body = "\n".join(block for block in blocks if block)
     head = "# Written by saman from the audit logs; edits are lost at the next promotion.\n"
     return f"{head}model_config_list {{\n{body}}}\n"
 
 
 def _block(state: ModelState, base_path: Path) -> str:
-    offered = [one.number for one in state.present() if one.status == PUBLISHED]
+    offered = [version.number for version in state.present() if version.status is VersionStatus.PUBLISHED]
     labels = {label: number for label, number in state.labels.items() if number in offered}
     loaded = sorted(set(labels.values())) or offered[-1:]
     if not loaded:
@@ -50,23 +49,31 @@ def _block(state: ModelState, base_path: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    # JSON's escapes are a part of the text format's, but for characters beyond ASCII, which it takes as they are.
+    # JSON's escapes are valid in the text format; characters beyond ASCII need none there.
     return json.dumps(text, ensure_ascii=False)
 
 
-def current(models_dir: Path, base_path: Path | None = None) -> str:
-    """What the file should hold now."""
-    states = [fold(one.name, audit_log.read(one.log)) for one in models(models_dir)]
+def expected(models_dir: Path, base_path: Path | None = None) -> str:
+    """The content that the audit logs demand. Writes nothing.
+
+    Args:
+        models_dir: The models folder.
+        base_path: The models folder as the server sees it; default: the same path.
+    """
+    states = [read_model(folder) for folder in list_models(models_dir)]
     return render(states, base_path or models_dir.absolute())
 
 
-def refresh(models_dir: Path) -> None:
-    """Make the file follow the audit logs; nothing is written where it already does."""
+def is_current(models_dir: Path) -> bool:
+    """Whether the file holds what the audit logs demand."""
     file = models_dir / FILE
-    text = current(models_dir)
-    while not (file.is_file() and file.read_text(encoding="utf-8") == text):
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace") == expected(models_dir)
+
+
+def refresh(models_dir: Path) -> None:
+    """Rewrite the file unless it is current."""
+    while not is_current(models_dir):
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # no locks here: the second look does the work
+            with contextlib.suppress(OSError):  # no locks here: the loop compares again
                 stack.enter_context(hold(models_dir / f".{FILE}.lock", wait_seconds=None))
-            write_whole(file, current(models_dir))
-        text = current(models_dir)
+            write_whole(models_dir / FILE, expected(models_dir))

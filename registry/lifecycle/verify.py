@@ -1,197 +1,152 @@
-"""Finds every way in which versions and their audit log are not what was published."""
+"""Finds every difference between the published versions, their audit logs, and the files on disk."""
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.files import read_json
 from saman.registry.lifecycle import serving_config
-from saman.registry.store import audit_log, disk, manifest
-from saman.registry.store.layout import MANIFEST, ModelFolder, existing, models, parse_spec
-from saman.registry.store.manifest import UNCOVERED, FileRecord
-from saman.registry.store.model_state import PRUNED, PUBLISHED, ModelState, VersionState, fold
-from saman.registry.store.policies import policy_of
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is not as it was published. ``version`` is 0 for what concerns the whole model."""
-
-    model: str
-    version: int
-    path: str
-    problem: str
-
-    def __str__(self) -> str:
-        place = f"{self.model} version {self.version}" if self.version else self.model
-        return f"{place}: {self.path}: {self.problem}" if self.path else f"{place}: {self.problem}"
+from saman.registry.lifecycle.damage import Damage, DamageKind, FileDamage, find_changed_files
+from saman.registry.lifecycle.reconcile import arrives
+from saman.registry.store import disk, manifest
+from saman.registry.store.layout import MANIFEST, ModelFolder, find_model, list_models, parse_spec
+from saman.registry.store.manifest import FileRecord, Manifest
+from saman.registry.store.model_state import FormatRecord, ModelState, VersionState, VersionStatus, read_model
+from saman.registry.store.policies import read_policy
+from saman.registry.store.signing import signature_problem
+from saman.registry.store.tampering import find_tampering
 
 
 def verify(models_dir: Path, spec: str | None = None) -> list[Damage]:
-    """Everything found in one version, one model or (``None``) all of them; empty where all is sound.
+    """Find all damage. Reads every byte of every version; writes nothing.
 
-    Reads every byte of every version. Changes nothing.
+    Args:
+        models_dir: The models folder.
+        spec: A version, a model, or ``None`` for all models and ``models.config``.
     """
     if spec is None:
-        found = [one for folder in models(models_dir) for one in _model(folder)]
-        return found + _config(models_dir)
+        found = [damage for folder in list_models(models_dir) for damage in _check_model(folder)]
+        return found + _check_serving_config(models_dir)
     parsed = parse_spec(spec)
-    folder = existing(models_dir, parsed.name)
+    folder = find_model(models_dir, parsed.name)
     if parsed.number is None and parsed.label is None:
-        return _model(folder)
+        return _check_model(folder)
     try:
-        state = fold(folder.name, audit_log.read(folder.log))
+        state = read_model(folder)
     except UserError:
-        return _model(folder)
-    one = state.version(parsed.number) if parsed.number is not None else state.labelled(parsed.label or "")
-    return [*_log(folder), *_version(folder, one)]
+        return _check_model(folder)
+    return [*_check_log(folder), *_check_version(folder, state.find(parsed))]
 
 
-def sound(folder: ModelFolder, number: int) -> None:
-    """Raises one ``UserError`` with everything that is wrong with a version or its log."""
-    state = fold(folder.name, audit_log.read(folder.log))
-    found = [*_log(folder), *_version(folder, state.version(number))]
+def require_sound(folder: ModelFolder, number: int) -> None:
+    """Raise one ``UserError`` with all damage of a version and its log."""
+    version = read_model(folder).version(number)
+    found = [*_check_log(folder), *_check_version(folder, version)]
     if found:
-        errors = [UserError(str(one)) for one in found]
+        errors = [UserError(str(damage)) for damage in found]
         raise UserError(errors[0].problem, remedy="saman models verify", others=errors[1:])
 
 
-def file_findings(folder: ModelFolder, number: int) -> list[Damage]:
-    """What is wrong with a version's files, its signature aside."""
-    state = fold(folder.name, audit_log.read(folder.log))
-    return [one for one in _version(folder, state.version(number)) if one.path != "signature"]
+def find_file_damage(folder: ModelFolder, number: int) -> list[Damage]:
+    """All damage of a version, except of its signature."""
+    version = read_model(folder).version(number)
+    return [damage for damage in _check_version(folder, version) if damage.kind is not DamageKind.SIGNATURE]
 
 
-def _log(folder: ModelFolder) -> list[Damage]:
-    return [Damage(folder.name, 0, "audit log", problem) for problem in audit_log.damage(folder.log)]
+def _check_log(folder: ModelFolder) -> list[Damage]:
+    problems = find_tampering(folder.log)
+    return [Damage(folder.name, 0, "audit log", problem, DamageKind.AUDIT_LOG) for problem in problems]
 
 
-def _model(folder: ModelFolder) -> list[Damage]:
-    found = _log(folder)
+def _check_model(folder: ModelFolder) -> list[Damage]:
+    found = _check_log(folder)
     try:
-        state = fold(folder.name, audit_log.read(folder.log))
+        state = read_model(folder)
     except UserError as error:
-        return found or [Damage(folder.name, 0, "audit log", error.problem)]
-    for one in state.present():
-        found += _version(folder, one)
-    return found + list(_strangers(folder, state))
+        return found or [Damage(folder.name, 0, "audit log", error.problem, DamageKind.AUDIT_LOG)]
+    for version in state.present():
+        found += _check_version(folder, version)
+    return found + list(_find_unpublished(folder, state))
 
 
-def _strangers(folder: ModelFolder, state: ModelState) -> Iterator[Damage]:
-    """Folders that a server would take for versions, but that were never published, or were pruned."""
+def _find_unpublished(folder: ModelFolder, state: ModelState) -> Iterator[Damage]:
+    """Numbered folders that a server would load, but that are not published."""
     for number in folder.visible():
-        one = state.versions.get(number)
-        if one is None:
-            yield Damage(folder.name, number, "", "this folder was never published here")
-        elif one.status == PRUNED:
-            yield Damage(folder.name, number, "", "this version was pruned, but a folder is there")
+        version = state.versions.get(number)
+        if version is None:
+            problem = "this folder was never published here"
+            yield Damage(folder.name, number, "", problem, DamageKind.UNKNOWN_FOLDER)
+        elif version.status is VersionStatus.PRUNED:
+            problem = "this version was pruned, but its folder exists; saman models reconcile removes it"
+            yield Damage(folder.name, number, "", problem, DamageKind.INTERRUPTED_REMOVAL)
 
 
-def _version(folder: ModelFolder, one: VersionState) -> Iterator[Damage]:
-    path = folder.version(one.number)
-
-    def found(name: str, problem: str) -> Damage:
-        return Damage(folder.name, one.number, name, problem)
-
+def _check_version(folder: ModelFolder, version: VersionState) -> Iterator[Damage]:
+    path = folder.version(version.number)
     if path.is_symlink() or not path.is_dir():
-        waiting = one.status == PUBLISHED and (folder.staging / one.staging).is_dir()
-        yield found("", "it was published, but is not visible yet" if waiting else "its folder is missing")
+        yield _missing_folder(folder, version)
         return
-    problem = _manifest_problem(path, one)
-    if problem:
-        yield found(MANIFEST, problem)
+    about, found = _read_manifest(path, version)
+    if about is not None:
+        found += find_changed_files(path, about.files)
+        if problem := signature_problem(folder, path, read_policy(folder)):
+            found.append(FileDamage("signature", problem, DamageKind.SIGNATURE))
+        for record in version.formats.values():
+            found += _check_format(folder, record)
+    yield from (damage.of(folder.name, version.number) for damage in found)
+
+
+def _missing_folder(folder: ModelFolder, version: VersionState) -> Damage:
+    if arrives(folder, version):
+        problem = "its arrival was interrupted; saman models reconcile completes it"
+        return Damage(folder.name, version.number, "", problem, DamageKind.INTERRUPTED_ARRIVAL)
+    return Damage(folder.name, version.number, "", "its folder is missing", DamageKind.MISSING_FOLDER)
+
+
+def _read_manifest(path: Path, version: VersionState) -> tuple[Manifest | None, list[FileDamage]]:
+    """The manifest, as far as it is readable, and its damage."""
+    about, problem, file = None, "", path / MANIFEST
     try:
         about = manifest.read(path)
     except UserError as error:
-        if not problem:
-            yield found(MANIFEST, error.problem)
-        return
-    for name, trouble in file_problems(path, about.files):
-        yield found(name, trouble)
-    for name, trouble in _signature_problems(folder, path):
-        yield found(name, trouble)
-    for name, facts in one.formats.items():
-        for file, trouble in _format_problems(folder.format(one.number, name), facts):
-            yield found(f"{name}: {file}" if file else name, trouble)
-
-
-def _manifest_problem(path: Path, one: VersionState) -> str:
-    file = path / MANIFEST
+        problem = error.problem
     if not file.is_file() or file.is_symlink():
-        return "the manifest is missing"
-    if disk.digest(file).sha256 == one.manifest:
-        return ""
-    try:
-        about = manifest.read(path)
-    except UserError as error:
-        return error.problem
-    if about.version != one.number:
-        return f"this is the manifest of {about.model} version {about.version}"
-    return "this is not the manifest that was published"
+        problem = "the manifest is missing"
+    elif about is not None and disk.digest(file).sha256 != version.manifest:
+        other = about.version != version.number
+        problem = "this is not the manifest that was published"
+        problem = f"this is the manifest of {about.model} version {about.version}" if other else problem
+    return about, [FileDamage(MANIFEST, problem, DamageKind.MANIFEST)] if problem else []
 
 
-def file_problems(path: Path, expected: dict[str, FileRecord]) -> Iterator[tuple[str, str]]:
-    """Files of a folder that are missing, damaged, or not in the manifest, and what is wrong with each."""
-    for name, record in sorted(expected.items()):
-        yield from ((name, problem) for problem in _file_problem(path / name, record))
-    known = set(expected) | UNCOVERED
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if name not in known and not stat.S_ISDIR(file.lstat().st_mode):
-            yield name, "this file was added"
-
-
-def _file_problem(file: Path, record: FileRecord) -> Iterable[str]:
-    try:
-        mode = file.lstat().st_mode
-    except OSError:
-        return ["the file is missing"]
-    if not stat.S_ISREG(mode):
-        return ["it is no longer a plain file"]
-    try:
-        size = file.stat().st_size
-        if size != record.bytes:
-            return [f"it has {size} bytes instead of {record.bytes}"]
-        return [] if disk.digest(file).sha256 == record.sha256 else ["its content has changed"]
-    except OSError as error:
-        return [f"it cannot be read: {error.strerror}"]
-
-
-def _format_problems(path: Path, facts: dict[str, object]) -> Iterator[tuple[str, str]]:
+def _check_format(folder: ModelFolder, record: FormatRecord) -> Iterator[FileDamage]:
+    """Damage of a version's converted files; the paths begin with the format's name."""
+    path, name = folder.format(record.version, record.format), record.format
     if not path.is_dir():
-        yield "", "its folder is missing"
+        yield FileDamage(name, "its folder is missing", DamageKind.MISSING_FOLDER)
         return
     file = path / "saman.json"
-    if not file.is_file() or disk.digest(file).sha256 != facts.get("manifest"):
-        yield "saman.json", "this is not the record that was written at the conversion"
+    if not file.is_file() or disk.digest(file).sha256 != record.manifest:
+        problem = "this is not the record that the conversion wrote"
+        yield FileDamage(f"{name}: saman.json", problem, DamageKind.MANIFEST)
         return
-    from saman.configs.files import read_json
-
     about = read_json(file) or {}
-    records = {name: FileRecord.model_validate(record) for name, record in about.get("files", {}).items()}
-    yield from ((name, problem) for name, problem in file_problems(path, records) if name != "saman.json")
+    files = {path: FileRecord.model_validate(value) for path, value in about.get("files", {}).items()}
+    for damage in find_changed_files(path, files):
+        if damage.path != "saman.json":
+            yield FileDamage(f"{name}: {damage.path}", damage.problem, damage.kind)
 
 
-def _signature_problems(folder: ModelFolder, path: Path) -> Iterator[tuple[str, str]]:
-    policy = policy_of(folder)
-    from saman.registry.store.signing import signature_problem
-
-    problem = signature_problem(folder, path, policy)
-    if problem:
-        yield "signature", problem
-
-
-def _config(models_dir: Path) -> list[Damage]:
+def _check_serving_config(models_dir: Path) -> list[Damage]:
     file = models_dir / serving_config.FILE
     try:
-        expected = serving_config.current(models_dir)
+        current = serving_config.is_current(models_dir)
     except UserError:
-        return []  # a damaged log has been reported
-    if not file.is_file():
-        return [Damage(serving_config.FILE, 0, "", "the file is missing")] if models(models_dir) else []
-    if file.read_text(encoding="utf-8", errors="replace") != expected:
-        return [Damage(serving_config.FILE, 0, "", "it does not follow the audit logs; saman models config mends it")]
-    return []
+        return []  # a damaged log is reported for its model
+    if current or not list_models(models_dir):
+        return []
+    problem = "it does not follow the audit logs" if file.is_file() else "the file is missing"
+    remedy = "saman models reconcile rewrites it"
+    return [Damage(serving_config.FILE, 0, "", f"{problem}; {remedy}", DamageKind.SERVING_CONFIG)]

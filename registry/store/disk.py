@@ -1,4 +1,4 @@
-"""The few file operations that the registry builds on: files taken over, digested, made durable and removed."""
+"""The file operations of the registry: link, digest, sync and remove."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack, UserError
 
 _BLOCK_BYTES = 1 << 20
-# Where a hard link cannot be made: another file system, one without links, somebody else's file.
+# No hard link is possible: another file system, a file system without links, or another user's file.
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file holds: SHA-256 (hex) and bytes."""
+    """SHA-256 (hex) and size of a file."""
 
     sha256: str
     bytes: int
 
 
 def token() -> str:
-    """A name that no other process makes."""
+    """A name that is unique among all processes."""
     return f"{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def digest(path: Path) -> Digest:
-    """SHA-256 and size of a file, read in blocks."""
+    """Read a file in blocks and return its SHA-256 and size."""
     total, state = 0, hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -44,7 +44,11 @@ def digest(path: Path) -> Digest:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """Every file under ``folder``, relative to it, sorted; raises ``UserError`` for links, sockets and devices."""
+    """Yield every file under ``folder`` by its relative path, sorted.
+
+    Raises:
+        UserError: A path is a symbolic link, socket or device.
+    """
     for path in sorted(folder.rglob("*")):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
@@ -55,7 +59,7 @@ def regular_files(folder: Path) -> Iterator[Path]:
 
 
 def take(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system makes no link; durable on return."""
+    """Hard-link a file, or copy it where no link is possible; the content is on disk on return."""
     try:
         target.hardlink_to(source)
     except OSError as error:
@@ -66,7 +70,7 @@ def take(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file or folder before going on; a file system that cannot sync folders is left alone."""
+    """Flush a file or folder to disk; does nothing on a file system that cannot sync folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,14 +82,14 @@ def sync(path: Path) -> None:
 
 
 def sync_folders(folder: Path) -> None:
-    """Have the disk hold the names under ``folder``, deepest first."""
+    """Flush all folders under ``folder`` to disk, deepest first."""
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
         sync(path)
     sync(folder)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder that others may be removing too."""
+    """Remove a folder, also while other processes remove it."""
     while folder.exists():
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
@@ -93,16 +97,16 @@ def remove_tree(folder: Path) -> None:
 
 _REMEDIES = {
     errno.EROFS: "the file system is read-only; choose another place with --models-dir",
-    errno.EACCES: "ask its owner, or choose a place you may write with --models-dir",
-    errno.EPERM: "ask its owner, or choose a place you may write with --models-dir",
+    errno.EACCES: "ask its owner, or choose a writable place with --models-dir",
+    errno.EPERM: "ask its owner, or choose a writable place with --models-dir",
     errno.ENOSPC: "the disk is full; free some space (saman models prune removes old versions)",
-    errno.EDQUOT: "your quota is used up; free some space (saman models prune removes old versions)",
+    errno.EDQUOT: "the quota is exceeded; free some space (saman models prune removes old versions)",
 }
 
 
 @contextlib.contextmanager
 def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn the operating system's refusal into an ``EnvironmentLack`` that says what to do."""
+    """Turn an ``OSError`` into an ``EnvironmentLack`` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -114,7 +118,7 @@ def explained(path: Path, what: str) -> Iterator[None]:
 
 
 def _owner(path: Path) -> str:
-    """``; the folder belongs to NAME`` for the nearest folder that exists."""
+    """``; FOLDER belongs to NAME`` for the nearest existing folder."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError, KeyError):
             return f"; {folder} belongs to {folder.owner()}"

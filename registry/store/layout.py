@@ -1,14 +1,14 @@
-"""Where things lie in a models folder, and what a person may call a model, a version or a label.
+"""The layout of a models folder, and valid names of models, versions and labels.
 
 ::
 
-    models/models.config                   what TensorFlow Serving reads (registry/serving_config.py)
-    models/policy.yaml                     the gates (configs/policy.py); models/<name>/policy.yaml goes before it
-    models/<name>/<N>/                     a version: a SavedModel, visible by one rename, never changed
+    models/models.config                   read by TensorFlow Serving (lifecycle/serving_config.py)
+    models/policy.yaml                     the gates (configs/schemas/policy.py); models/<name>/policy.yaml overrides it
+    models/<name>/<N>/                     a version: a SavedModel, made visible by one rename, never changed
     models/<name>/<N>/assets.extra/        saman.json (the manifest), model.keras, validation.npz, warm-up requests
-    models/<name>/formats/<N>/<format>/    a version converted to another format
-    models/<name>/.saman/log/00000001.json every change ever, hash-chained; the one truth (registry/log.py)
-    models/<name>/.saman/{staging,trash}/  what arrives and what leaves
+    models/<name>/formats/<N>/<format>/    the version in another format
+    models/<name>/.saman/log/00000001.json the audit log: every change, hash-chained (store/audit_log.py)
+    models/<name>/.saman/{staging,trash}/  versions that arrive and versions that leave
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class ModelFolder:
 
     @property
     def path(self) -> Path:
-        """What TensorFlow Serving calls the base path."""
+        """The folder of the versions; TensorFlow Serving's base path."""
         return self.models_dir / self.name
 
     @property
     def own(self) -> Path:
-        """The registry's own files; TensorFlow Serving looks at numbers only."""
+        """The registry's own files; TensorFlow Serving reads numbered folders only."""
         return self.path / ".saman"
 
     @property
@@ -53,12 +53,12 @@ class ModelFolder:
 
     @property
     def staging(self) -> Path:
-        """Versions that are being put together."""
+        """Versions on their way in."""
         return self.own / "staging"
 
     @property
     def trash(self) -> Path:
-        """Versions that are being removed."""
+        """Versions on their way out."""
         return self.own / "trash"
 
     def version(self, number: int) -> Path:
@@ -67,10 +67,14 @@ class ModelFolder:
 
     def format(self, number: int, name: str) -> Path:
         """The folder of a version in another format."""
-        return self.path / "formats" / str(number) / name
+        return self.formats(number) / name
+
+    def formats(self, number: int) -> Path:
+        """The folder of all converted files of a version."""
+        return self.path / "formats" / str(number)
 
     def visible(self) -> list[int]:
-        """Numbers under which a folder can be seen, lowest first."""
+        """Numbers with a folder, lowest first, whether or not they were published."""
         if not self.path.is_dir():
             return []
         numbers = (path.name for path in self.path.iterdir() if path.is_dir())
@@ -80,7 +84,8 @@ class ModelFolder:
 def model_folder(models_dir: Path, name: str) -> ModelFolder:
     """The folder of the model ``name``, whether or not it exists.
 
-    Raises ``UserError`` for a name that is no plain folder name, or whose folder leads elsewhere.
+    Raises:
+        UserError: The name is not a plain folder name, or the folder is a symbolic link.
     """
     if not is_name(name):
         allowed = "letters, digits, '.', '_' and '-', at most 64, the first a letter or digit"
@@ -88,32 +93,32 @@ def model_folder(models_dir: Path, name: str) -> ModelFolder:
     folder = ModelFolder(models_dir.absolute(), name)
     for path in (folder.path, folder.own, folder.log, folder.staging, folder.trash):
         if path.is_symlink():
-            problem = "this is a symbolic link, and a model's files may not leave its folder"
-            raise UserError(problem, where=str(path), remedy="make it a real folder")
+            problem = "this is a symbolic link; a model's files must stay in its folder"
+            raise UserError(problem, where=str(path), remedy="replace it by a real folder")
     return folder
 
 
-def existing(models_dir: Path, name: str) -> ModelFolder:
-    """The folder of a model that has been published; raises ``UserError`` naming those that have."""
+def find_model(models_dir: Path, name: str) -> ModelFolder:
+    """The folder of a published model; raises ``UserError`` that lists the published models."""
     folder = model_folder(models_dir, name)
     if not folder.log.is_dir():
-        names = [each.name for each in models(models_dir)]
-        remedy = choices(name, names) if names else "saman models publish RUN makes the first"
+        names = [other.name for other in list_models(models_dir)]
+        remedy = choices(name, names) if names else "saman models publish RUN publishes the first"
         raise UserError(f"no model is called {name!r} in {models_dir}", remedy=remedy)
     return folder
 
 
-def models(models_dir: Path) -> list[ModelFolder]:
-    """Every model that has been published, by name."""
+def list_models(models_dir: Path) -> list[ModelFolder]:
+    """Every published model, in the order of names."""
     if not models_dir.is_dir():
         return []
     folders = (ModelFolder(models_dir.absolute(), path.name) for path in models_dir.iterdir() if is_name(path.name))
-    return sorted((one for one in folders if one.log.is_dir()), key=lambda one: one.name)
+    return sorted((folder for folder in folders if folder.log.is_dir()), key=lambda folder: folder.name)
 
 
 @dataclass(frozen=True)
 class VersionSpec:
-    """``NAME``, ``NAME:3`` or ``NAME:stable`` as a person writes it."""
+    """``NAME``, ``NAME:3`` or ``NAME:stable``, parsed."""
 
     name: str
     number: int | None = None
@@ -121,7 +126,7 @@ class VersionSpec:
 
 
 def parse_spec(text: str) -> VersionSpec:
-    """What a person means by ``NAME[:VERSION|:LABEL]``; raises ``UserError`` for any other text."""
+    """Parse ``NAME[:VERSION|:LABEL]``; raises ``UserError`` for any other text."""
     name, colon, rest = text.partition(":")
     if not is_name(name):
         raise UserError(f"{text!r} does not name a model", remedy="NAME, NAME:VERSION or NAME:LABEL")
@@ -129,20 +134,20 @@ def parse_spec(text: str) -> VersionSpec:
         return VersionSpec(name)
     if rest.isascii() and rest.isdigit() and int(rest) > 0:
         return VersionSpec(name, number=int(rest))
-    return VersionSpec(name, label=checked_label(rest))
+    return VersionSpec(name, label=check_label(rest))
 
 
-def checked_label(text: str) -> str:
-    """``text`` where it can be a label; raises ``UserError`` otherwise."""
+def check_label(text: str) -> str:
+    """Return ``text`` if it is a valid label; raises ``UserError`` otherwise."""
     if not _LABEL.fullmatch(text):
         remedy = "stable, canary, or lower-case letters, digits, '_' and '-', the first a letter"
         raise UserError(f"{text!r} is neither a version nor a label", remedy=remedy)
     return text
 
 
-def safe_relative(text: str, where: str) -> str:
-    """A file's path inside a version; raises ``UserError`` where it would lead out."""
+def check_relative_path(text: str, where: str) -> str:
+    """Return ``text`` if it stays inside a version's folder; raises ``UserError`` otherwise."""
     path = PurePosixPath(text)
     if not text or path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text or str(path) != text:
-        raise UserError(f"{text!r} would lead out of the version's folder", where=where)
+        raise UserError(f"{text!r} leads out of the version's folder", where=where)
     return text

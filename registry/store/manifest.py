@@ -1,4 +1,4 @@
-"""The manifest of a version: what its files hold, what made it, how good it is, who published it."""
+"""The manifest of a version: digests of its files, the run that trained it, its metrics, its publisher."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saman.configs.errors import UserError
 from saman.registry.store import disk, protobuf
-from saman.registry.store.layout import MANIFEST, SIGNATURE, safe_relative
+from saman.registry.store.layout import MANIFEST, SIGNATURE, check_relative_path
 
 SCHEMA = 1
-UNCOVERED = frozenset({MANIFEST, SIGNATURE})  # files that no manifest can hold the digest of
+UNCOVERED = frozenset({MANIFEST, SIGNATURE})  # files without a digest in the manifest
 
 
-class _Part(BaseModel):
-    # A later saman of the same schema may add facts; they are kept and passed over.
+class _ManifestPart(BaseModel):
+    # A later saman of the same schema may add fields; they are kept and ignored.
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class FileRecord(_Part):
-    """What a file of the version holds."""
+class FileRecord(_ManifestPart):
+    """Digest and size of a file."""
 
     sha256: str
     bytes: int
 
 
-class RunRecord(_Part):
-    """The training that made the version."""
+class RunRecord(_ManifestPart):
+    """The run that trained the version."""
 
     id: str
     folder: str
@@ -44,8 +44,21 @@ class RunRecord(_Part):
     hosts: list[str] = []
     provenance: dict[str, Any] = {}
 
+    @property
+    def commit(self) -> str:
+        """The git commit of the code; empty where it is unknown."""
+        git = self.provenance.get("git")
+        found = git.get("commit") if isinstance(git, dict) else None
+        return str(self.provenance.get("git_commit") or found or "")
 
-class Manifest(_Part):
+    @property
+    def has_uncommitted_changes(self) -> bool:
+        """Whether the code differed from the commit."""
+        git = self.provenance.get("git")
+        return isinstance(git, dict) and bool(git.get("diff"))
+
+
+class Manifest(_ManifestPart):
     """The content of ``assets.extra/saman.json``. Times are Unix seconds, sizes bytes."""
 
     schema_: int = SCHEMA
@@ -68,7 +81,7 @@ class Manifest(_Part):
     @property
     def total_bytes(self) -> int:
         """The size of the version's files."""
-        return sum(one.bytes for one in self.files.values())
+        return sum(record.bytes for record in self.files.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, schema first."""
@@ -77,44 +90,48 @@ class Manifest(_Part):
 
 
 def parse(text: bytes, where: str) -> Manifest:
-    """The manifest in a file; raises ``UserError`` for a damaged one, a newer schema or a path that leads out."""
+    """Parse a manifest.
+
+    Raises:
+        UserError: It is damaged, of a newer schema, or lists a path outside the version's folder.
+    """
     try:
         value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, Mapping) or not isinstance(value.get("schema"), int):
-        raise UserError("this is not a manifest", where=where, remedy="saman models verify names all damage")
+        raise UserError("this is not a manifest", where=where, remedy="saman models verify lists all damage")
     if value["schema"] > SCHEMA:
-        problem = f"this manifest was written by a newer saman (schema {value['schema']}, known here up to {SCHEMA})"
-        raise UserError(problem, where=where, remedy="use that saman")
+        problem = f"a newer saman wrote this manifest (schema {value['schema']}; supported up to {SCHEMA})"
+        raise UserError(problem, where=where, remedy="update saman")
     plain = {("schema_" if key == "schema" else key): item for key, item in value.items()}
     try:
         manifest = Manifest.model_validate(plain)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise UserError(f"the manifest's {place} is missing or of another kind", where=where) from None
+        raise UserError(f"the manifest's {place} is missing or has the wrong type", where=where) from None
     for path in manifest.files:
-        safe_relative(path, where)
+        check_relative_path(path, where)
     return manifest
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of the version in ``folder``; raises ``UserError`` where it is missing or damaged."""
+    """Read the manifest of the version in ``folder``; raises ``UserError`` where it is missing or damaged."""
     file = folder / MANIFEST
     try:
         return parse(file.read_bytes(), str(file))
     except OSError as error:
         problem = f"the manifest cannot be read: {error.strerror}"
-        raise UserError(problem, where=str(file), remedy="saman models verify names all damage") from error
+        raise UserError(problem, where=str(file), remedy="saman models verify lists all damage") from error
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Digest and size of every file of a version but the manifest itself."""
+    """Digest and size of every file of a version, except manifest and signature."""
     found = {}
     for relative in disk.regular_files(folder):
         if relative.as_posix() not in UNCOVERED:
-            one = disk.digest(folder / relative)
-            found[relative.as_posix()] = FileRecord(sha256=one.sha256, bytes=one.bytes)
+            digest = disk.digest(folder / relative)
+            found[relative.as_posix()] = FileRecord(sha256=digest.sha256, bytes=digest.bytes)
     return found
 
 
@@ -130,7 +147,7 @@ _FINGERPRINT = {
 
 
 def fingerprint(saved_model: Path) -> dict[str, int | str]:
-    """The SavedModel's own fingerprint (``fingerprint.pb``); empty where TensorFlow wrote none."""
+    """Read the SavedModel's fingerprint (``fingerprint.pb``); empty where TensorFlow wrote none."""
     try:
         data = (saved_model / "fingerprint.pb").read_bytes()
         pairs = [(_FINGERPRINT[number], value) for number, value in protobuf.fields(data) if number in _FINGERPRINT]

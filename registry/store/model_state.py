@@ -1,21 +1,62 @@
-"""What the entries of a model's audit log add up to: its versions, labels and approvals. Pure."""
+"""The state of a model, derived from the entries of its audit log: versions, labels and approvals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any
 
 from saman.configs.errors import UserError, choices
-from saman.registry.store.audit_log import Entry
+from saman.registry.store import audit_log
+from saman.registry.store.audit_entry import Action, Entry
+from saman.registry.store.layout import ModelFolder, VersionSpec
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
-PUBLISHED, RETIRED, PRUNED, LOST = "published", "retired", "pruned", "lost"
+
+
+class VersionStatus(str, Enum):
+    """The life of a version after publication."""
+
+    PUBLISHED = "published"
+    RETIRED = "retired"
+    PRUNED = "pruned"
+    LOST = "lost"
+
+
+KEPT = (VersionStatus.PUBLISHED, VersionStatus.RETIRED)
+
+
+@dataclass(frozen=True)
+class Approval:
+    """An approval of a version: ``by`` approves, ``who`` entered it."""
+
+    by: str
+    time: float
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
+class FormatRecord:
+    """A conversion of a version to another format, as the log records it."""
+
+    version: int
+    format: str
+    manifest: str  # SHA-256 of the record beside the converted files
+    staging: str  # the folder under staging/ in which the files arrived
+    max_difference: float | None = None
+    accuracy: float | None = None
+    bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain values."""
+        return asdict(self)
 
 
 @dataclass
 class VersionState:
-    """What the log says of one version."""
+    """The log's record of one version."""
 
     number: int
     manifest: str  # SHA-256 of the manifest's file
@@ -23,20 +64,19 @@ class VersionState:
     time: float
     who: str
     run: str = ""
-    status: str = PUBLISHED
-    approvals: list[dict[str, Any]] = field(default_factory=list)
-    formats: dict[str, dict[str, Any]] = field(default_factory=dict)
+    status: VersionStatus = VersionStatus.PUBLISHED
+    approvals: list[Approval] = field(default_factory=list)
+    formats: dict[str, FormatRecord] = field(default_factory=dict)
 
 
 @dataclass
 class ModelState:
-    """What the log says of a model."""
+    """The log's record of a model."""
 
     name: str
     versions: dict[int, VersionState] = field(default_factory=dict)
     assigned: dict[str, int] = field(default_factory=dict)
     stable_history: list[int] = field(default_factory=list)
-    entries: int = 0
 
     @property
     def highest(self) -> int:
@@ -45,107 +85,136 @@ class ModelState:
 
     @property
     def labels(self) -> dict[str, int]:
-        """Labels and the versions they are on; ``previous`` is where a rollback would lead."""
+        """Labels and their versions; ``previous`` is the target of a rollback."""
         earlier = self.rollback_target()
         return dict(sorted({**self.assigned, **({PREVIOUS: earlier} if earlier else {})}.items()))
 
     def rollback_target(self) -> int | None:
-        """The newest version that was stable before this one and still can be."""
-        servable = [n for n in self.stable_history[:-1] if self.versions[n].status == PUBLISHED]
+        """The newest version that was stable before the current one and is still published."""
+        servable = [n for n in self.stable_history[:-1] if self.versions[n].status is VersionStatus.PUBLISHED]
         current = self.assigned.get(STABLE)
         return next((number for number in reversed(servable) if number != current), None)
 
     def labels_of(self, number: int) -> list[str]:
-        """The labels on a version."""
+        """The labels of a version."""
         return [label for label, version in self.labels.items() if version == number]
 
     def present(self) -> list[VersionState]:
-        """Versions whose files are kept, lowest number first."""
-        return [self.versions[n] for n in sorted(self.versions) if self.versions[n].status in (PUBLISHED, RETIRED)]
+        """Versions with files, lowest number first."""
+        return [self.versions[n] for n in sorted(self.versions) if self.versions[n].status in KEPT]
 
     def version(self, number: int) -> VersionState:
-        """A version whose files are kept; raises ``UserError`` that says what became of it otherwise."""
-        one = self.versions.get(number)
-        if one is None or one.status in (PRUNED, LOST):
-            what = f"was {one.status}" if one else "does not exist"
+        """The version ``number``; raises ``UserError`` where it does not exist or its files are gone."""
+        version = self.versions.get(number)
+        if version is None or version.status not in KEPT:
+            what = f"was {version.status.value}" if version else "does not exist"
             there = ", ".join(str(other.number) for other in self.present()) or "none"
             raise UserError(f"version {number} of {self.name} {what}", remedy=f"there are: {there}")
-        return one
+        return version
 
     def labelled(self, label: str) -> VersionState:
-        """The version that a label is on; raises ``UserError`` naming the labels in use."""
+        """The version with a label; raises ``UserError`` that lists the labels in use."""
         if label not in self.labels:
             held = choices(label, self.labels) if self.labels else "no version has a label yet; saman models promote"
             raise UserError(f"no version of {self.name} is labelled {label!r}", remedy=held)
         return self.version(self.labels[label])
 
     def newest(self) -> VersionState:
-        """The published version with the highest number; raises ``UserError`` where none is left."""
-        offered = [one for one in self.present() if one.status == PUBLISHED]
+        """The published version with the highest number; raises ``UserError`` where there is none."""
+        offered = [version for version in self.present() if version.status is VersionStatus.PUBLISHED]
         if not offered:
             raise UserError(f"{self.name} has no published version", remedy="saman models publish RUN")
         return offered[-1]
 
+    def find(self, spec: VersionSpec) -> VersionState:
+        """The version that a specification means; a name alone means the stable version, else the newest."""
+        if spec.number is not None:
+            return self.version(spec.number)
+        if spec.label is not None:
+            return self.labelled(spec.label)
+        return self.labelled(STABLE) if STABLE in self.assigned else self.newest()
 
-def fold(name: str, entries: Iterable[Entry]) -> ModelState:
-    """The state after all entries. Actions of a newer saman that change nothing here are passed over."""
+
+def read_model(folder: ModelFolder) -> ModelState:
+    """Read the state of a model from its log. Writes nothing.
+
+    Raises:
+        UserError: The log is damaged or of a newer schema.
+    """
+    return replay(folder.name, audit_log.read(folder.log))
+
+
+def replay(name: str, entries: Iterable[Entry]) -> ModelState:
+    """The state after all entries. Unknown actions of a newer saman are skipped."""
     state = ModelState(name)
     for entry in entries:
-        state.entries = entry.number
         step = _STEPS.get(entry.action)
         if step is not None:
-            step(state, entry, entry.facts)
+            step(state, entry)
     return state
 
 
-def _publish(state: ModelState, entry: Entry, facts: Mapping[str, Any]) -> None:
-    number = int(facts["version"])
-    state.versions[number] = VersionState(
-        number, str(facts["manifest"]), str(facts["staging"]), entry.time, entry.who, str(facts.get("run", ""))
+def _publish(state: ModelState, entry: Entry) -> None:
+    state.versions[entry.version] = VersionState(
+        number=entry.version,
+        manifest=str(entry.facts["manifest"]),
+        staging=str(entry.facts["staging"]),
+        time=entry.time,
+        who=entry.who,
+        run=entry.text("run"),
     )
 
 
-def _status(status: str) -> Any:
-    def step(state: ModelState, _entry: Entry, facts: Mapping[str, Any]) -> None:
-        state.versions[int(facts["version"])].status = status
+def _set_status(status: VersionStatus) -> Callable[[ModelState, Entry], None]:
+    def step(state: ModelState, entry: Entry) -> None:
+        state.versions[entry.version].status = status
 
     return step
 
 
-def _promote(state: ModelState, _entry: Entry, facts: Mapping[str, Any]) -> None:
-    label, number = str(facts["label"]), int(facts["to"])
+def _promote(state: ModelState, entry: Entry) -> None:
+    label, number = str(entry.facts["label"]), int(entry.facts["to"])
     state.assigned[label] = number
     if label == STABLE:
         state.stable_history = [*(n for n in state.stable_history if n != number), number]
 
 
-def _rollback(state: ModelState, _entry: Entry, facts: Mapping[str, Any]) -> None:
-    left, number = int(facts["from"]), int(facts["to"])
+def _rollback(state: ModelState, entry: Entry) -> None:
+    left, number = int(entry.facts["from"]), int(entry.facts["to"])
     state.assigned[STABLE] = number
     state.stable_history = [*(n for n in state.stable_history if n not in (left, number)), number]
 
 
-def _unlabel(state: ModelState, _entry: Entry, facts: Mapping[str, Any]) -> None:
-    state.assigned.pop(str(facts["label"]), None)
+def _unlabel(state: ModelState, entry: Entry) -> None:
+    state.assigned.pop(str(entry.facts["label"]), None)
 
 
-def _approve(state: ModelState, entry: Entry, facts: Mapping[str, Any]) -> None:
-    approval = {"by": facts["by"], "time": entry.time, "who": entry.who, "why": entry.why}
-    state.versions[int(facts["version"])].approvals.append(approval)
+def _approve(state: ModelState, entry: Entry) -> None:
+    approval = Approval(by=str(entry.facts["by"]), time=entry.time, who=entry.who, why=entry.why)
+    state.versions[entry.version].approvals.append(approval)
 
 
-def _export(state: ModelState, _entry: Entry, facts: Mapping[str, Any]) -> None:
-    state.versions[int(facts["version"])].formats[str(facts["format"])] = dict(facts)
+def _export(state: ModelState, entry: Entry) -> None:
+    facts = entry.facts
+    state.versions[entry.version].formats[str(facts["format"])] = FormatRecord(
+        version=entry.version,
+        format=str(facts["format"]),
+        manifest=entry.text("manifest"),
+        staging=entry.text("staging"),
+        max_difference=facts.get("max_difference"),
+        accuracy=facts.get("accuracy"),
+        bytes=facts.get("bytes"),
+    )
 
 
-_STEPS = {
-    "publish": _publish,
-    "lose": _status(LOST),
-    "promote": _promote,
-    "rollback": _rollback,
-    "unlabel": _unlabel,
-    "approve": _approve,
-    "retire": _status(RETIRED),
-    "prune": _status(PRUNED),
-    "export": _export,
+_STEPS: dict[str, Callable[[ModelState, Entry], None]] = {
+    Action.PUBLISH.value: _publish,
+    Action.LOSE.value: _set_status(VersionStatus.LOST),
+    Action.PROMOTE.value: _promote,
+    Action.ROLLBACK.value: _rollback,
+    Action.UNLABEL.value: _unlabel,
+    Action.APPROVE.value: _approve,
+    Action.RETIRE.value: _set_status(VersionStatus.RETIRED),
+    Action.PRUNE.value: _set_status(VersionStatus.PRUNED),
+    Action.EXPORT.value: _export,
 }

@@ -1,4 +1,4 @@
-"""Finds the policy that holds for a model."""
+"""Finds the policy of a model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from saman.registry.store.layout import ModelFolder
 FILE = "policy.yaml"
 
 
-def policy_of(folder: ModelFolder) -> Policy:
-    """The model's own policy, else that of the models folder, else one without gates.
+def read_policy(folder: ModelFolder) -> Policy:
+    """Read the model's own policy, else the policy of the models folder, else a policy without gates.
 
-    Raises one ``UserError`` that lists every mistake in the file.
+    Raises:
+        UserError: The file has mistakes; one error lists them all.
     """
     for file in (folder.path / FILE, folder.models_dir / FILE):
         if file.is_file():

@@ -1,4 +1,4 @@
-"""The protocol-buffer wire format and TFRecord framing, as far as the registry needs them without TensorFlow.
+"""The protocol-buffer wire format and TFRecord framing, reduced to the parts that the registry needs.
 
 Sources: protobuf.dev/programming-guides/encoding; tensorflow/core/lib/io/record_writer.h (framing, masked CRC-32C).
 """
@@ -12,7 +12,7 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def varint(value: int) -> bytes:
-    """A non-negative integer, or a negative one as its 64-bit two's complement."""
+    """An integer as a varint; a negative integer as its 64-bit two's complement."""
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 0x7F:
@@ -23,22 +23,22 @@ def varint(value: int) -> bytes:
 
 
 def integer(field: int, value: int) -> bytes:
-    """A field of an integer or enum type; 0 is the default and left out."""
+    """An integer or enum field; empty for 0, the default."""
     return varint(field << 3 | _VARINT) + varint(value) if value else b""
 
 
 def message(field: int, body: bytes) -> bytes:
-    """A field that holds a message or bytes."""
+    """A message or bytes field."""
     return varint(field << 3 | _BYTES) + varint(len(body)) + body
 
 
 def text(field: int, value: str) -> bytes:
-    """A field that holds text; the empty text is the default and left out."""
+    """A string field; empty for the empty string, the default."""
     return message(field, value.encode()) if value else b""
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and values of a message, in order; raises ``ValueError`` for bytes that are no message."""
+    """Yield field numbers and values of a message in order; raises ``ValueError`` for malformed bytes."""
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at)
@@ -52,7 +52,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (_FIXED64, _FIXED32):
             size = 8 if kind == _FIXED64 else 4
         else:
-            raise ValueError(f"wire type {kind} at byte {at} is not known")
+            raise ValueError(f"wire type {kind} at byte {at} is unknown")
         if at + size > len(data):
             raise ValueError(f"a field of {size} bytes at byte {at} is cut off")
         chunk = data[at : at + size]
@@ -100,13 +100,13 @@ def _masked(data: bytes) -> bytes:
 
 
 def record(data: bytes) -> bytes:
-    """One TFRecord: length, its masked CRC, the data, its masked CRC."""
+    """A TFRecord: length, its masked CRC, the data, its masked CRC."""
     length = len(data).to_bytes(8, "little")
     return length + _masked(length) + data + _masked(data)
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """The records of a TFRecord file; raises ``ValueError`` where one is damaged."""
+    """Yield the records of a TFRecord file; raises ``ValueError`` for a damaged record."""
     at = 0
     while at < len(data):
         length, check = data[at : at + 8], data[at + 8 : at + 12]

@@ -1,7 +1,7 @@
 """Signatures of versions: made with a private key, required by policy, checked with the public key.
 
-What is signed is the manifest, which holds the SHA-256 of every other file. The model-signing library (extra ``sign``)
-makes and checks the signature, in the format of sigstore bundles; keys are PEM files of elliptic curves.
+The signature covers the manifest, which holds the SHA-256 of every other file. The model-signing library (extra
+``sign``) makes and checks it as a sigstore bundle; keys are elliptic-curve PEM files.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ def _library() -> tuple[Any, Any]:
     try:
         from model_signing import signing, verifying
     except ImportError as error:
-        problem = f"signatures need a library that is not installed: {error.name}"
+        problem = f"signatures need a missing library: {error.name}"
         raise EnvironmentLack(problem, remedy="pip install 'saman[sign]'") from error
     return signing, verifying
 
 
 @contextmanager
-def _manifest_alone(version: Path) -> Iterator[Path]:
-    """A folder with nothing but the manifest, which is what the library signs."""
+def _manifest_only(version: Path) -> Iterator[Path]:
+    """A folder that holds only the manifest: the library signs whole folders."""
     with tempfile.TemporaryDirectory(prefix="saman-") as scratch:
         shutil.copyfile(version / MANIFEST, Path(scratch, "saman.json"))
         yield Path(scratch)
 
 
 def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
-    """Sign a version's manifest; returns the signature's file. Raises ``UserError`` for a key that cannot be read."""
+    """Sign a version's manifest; returns the signature's file. Raises ``UserError`` for an unusable key."""
     signing, _ = _library()
     version = folder.version(number)
     if not private_key.is_file():
         raise UserError("no such key file", where=str(private_key))
-    with _manifest_alone(version) as content, tempfile.TemporaryDirectory(prefix="saman-") as scratch:
+    with _manifest_only(version) as content, tempfile.TemporaryDirectory(prefix="saman-") as scratch:
         made = Path(scratch, "signature")
         try:
             signing.Config().use_elliptic_key_signer(private_key=private_key).sign(content, made)
@@ -56,21 +56,24 @@ def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
 
 
 def signature_problem(folder: ModelFolder, path: Path, policy: Policy) -> str:
-    """What is wrong with the signature of the version in ``path`` under the model's policy; empty if nothing is.
+    """Check the signature of the version in ``path`` under the model's policy.
 
-    Without a public key in the policy only the presence of a signature can be told.
+    Without a public key in the policy, only the presence of a signature is checked.
+
+    Returns:
+        The problem; empty for a valid signature, or where the policy requires none.
     """
     if not (path / SIGNATURE).is_file():
-        return "the policy asks for a signature, and there is none" if policy.signature == "required" else ""
+        return "the policy asks for a signature, but there is none" if policy.signature == "required" else ""
     if policy.public_key is None:
         return "the policy asks for signatures but names no public_key" if policy.signature == "required" else ""
     key = folder.models_dir / Path(policy.public_key).expanduser()
     if not key.is_file():
-        return f"the policy's public_key is not there: {key}"
+        return f"the policy's public_key does not exist: {key}"
     _, verifying = _library()
-    with _manifest_alone(path) as content:
+    with _manifest_only(path) as content:
         try:
             verifying.Config().use_elliptic_key_verifier(public_key=key).verify(content, path / SIGNATURE)
-        except Exception as error:  # the library raises what its parts raise; each means that it does not fit
-            return f"the signature does not fit the manifest and the policy's key ({type(error).__name__})"
+        except Exception as error:  # the library raises the errors of its parts; each means a mismatch
+            return f"the signature does not fit the manifest and the policy's public_key ({type(error).__name__})"
     return ""

@@ -17,7 +17,8 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.files import read_json, write_json
 from saman.configs.schemas.tracking import Tracking
-from saman.registry.tracking.run_history import RunHistory, draw_curves, tracked
+from saman.registry.tracking.curves import draw_curves
+from saman.registry.tracking.run_history import RunHistory, tracked
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import hold
@@ -49,8 +50,8 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
         raise UserError("nothing says where to show this run", where=str(run.path), remedy=remedy)
     # Two processes would both find the run missing there, and make it twice.
     with hold(run.tracking_lock, wait_seconds=None):
-        with contextlib.suppress(OSError, ImportError, ValueError):
-            draw_curves(run)
+        with contextlib.suppress(OSError):  # another user's run folder is not writable
+            draw_curves(tracked(run), run.curves)
         shown = tracked(run)
         return _delivered(run, shown, wanted)
 

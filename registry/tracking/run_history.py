@@ -125,26 +125,3 @@ def _files(run: RunFolder) -> Iterator[tuple[str, Path]]:
     for file in files:
         if file.is_file():
             yield run.relative(file), file
-
-
-def draw_curves(run: RunFolder) -> Path | None:
-    """Write ``figures/curves.svg`` with every metric by step; ``None`` where there is nothing to draw."""
-    points = [point for point in tracked(run).points if point.name not in ("learning_rate",)]
-    if not points:
-        return None
-    import altair as alt
-
-    rows = [{"step": point.step, "value": point.value, "metric": point.name} for point in points]
-    chart = (
-        alt.Chart({"values": rows})
-        .mark_line(point=len({row["step"] for row in rows}) < 30)
-        .encode(x="step:Q", y=alt.Y("value:Q").scale(zero=False), facet=alt.Facet("metric:N", columns=2))
-        .properties(width=280, height=160)
-        .resolve_scale(y="independent")
-    )
-    file = run.curves
-    file.parent.mkdir(exist_ok=True)
-    draft = file.with_name(".curves.svg")
-    chart.save(str(draft), format="svg")
-    draft.rename(file)
-    return file

@@ -15,9 +15,11 @@ from pathlib import Path
 from registry_kit import finished_run
 
 from saman.configs.errors import UserError
-from saman.registry.lifecycle.changes import promote, prune, retire, rollback, unlabel
+from saman.registry.lifecycle.promotion import promote, unlabel
+from saman.registry.lifecycle.pruning import prune, retire
 from saman.registry.lifecycle.publish import publish
-from saman.registry.listing import listing
+from saman.registry.lifecycle.rollback import rollback
+from saman.registry.listing import list_versions
 
 # What a request may rightly be answered with when others changed the state since it was made.
 _EXPECTED = ("does not exist", "was pruned", "is in use", "is retired", "was stable before", "is stable", "labelled")
@@ -53,7 +55,7 @@ def main(folder: Path, seed: int, seconds: float) -> None:
             elif action == "prune":
                 prune(models, name, keep=dice.randint(2, 5))
             else:
-                listing(models)
+                list_versions(models)
                 unlabel(models, name, "canary")
             did[action] += 1
         except UserError as error:

@@ -19,20 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from registry_kit import finished_run, published
+from registry_kit import finished_run, published, tree
 
 from saman.registry.evaluation import converter_process
-from saman.registry.formats.exports import export
+from saman.registry.formats.conversion import export
 from saman.registry.lifecycle import serving_config
-from saman.registry.lifecycle.changes import approve, promote, prune, retire, rollback
+from saman.registry.lifecycle.approval import approve
+from saman.registry.lifecycle.promotion import promote
+from saman.registry.lifecycle.pruning import prune, retire
 from saman.registry.lifecycle.publish import publish
-from saman.registry.lifecycle.reconcile import look_all
+from saman.registry.lifecycle.reconcile import reconcile_all
+from saman.registry.lifecycle.rollback import rollback
 from saman.registry.lifecycle.verify import verify
-from saman.registry.store.audit_log import read
-from saman.registry.store.layout import models
+from saman.registry.listing import list_versions
+from saman.registry.store.layout import list_models
 from saman.registry.store.manifest import file_records
 from saman.registry.store.manifest import read as read_manifest
-from saman.registry.store.model_state import fold
+from saman.registry.store.model_state import read_model
 
 _CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.chmod"}
 
@@ -74,7 +77,7 @@ def export_onnx(folder: Path) -> None:
         one = {"runtime": "pretended", "latency_milliseconds": 1.0}
         return {**one, "models": [one]}
 
-    converter_process.call = call
+    converter_process.run_converter = call
     export(folder / "models", "digits:2", "onnx")
 
 
@@ -135,10 +138,11 @@ def in_child(act: Callable[[], Any], kill_at: int | None, counted: Path) -> int:
 def semantic(folder: Path) -> Any:
     """What a person would call the state: versions and status, labels, approvals."""
     found = {}
-    for model in models(folder / "models"):
-        state = fold(model.name, read(model.log))
+    for model in list_models(folder / "models"):
+        state = read_model(model)
         versions = {
-            n: (one.status, [a["by"] for a in one.approvals], sorted(one.formats)) for n, one in state.versions.items()
+            n: (version.status, [approval.by for approval in version.approvals], sorted(version.formats))
+            for n, version in state.versions.items()
         }
         if versions:
             found[model.name] = (versions, state.labels)
@@ -156,12 +160,19 @@ def broken(folder: Path, old: Any, new: Any, configs: set[str | None], act: Call
     found = []
     if config_of(folder) not in configs:
         found.append("models.config is neither the old nor the new one")
-    for model in models(folder / "models"):
+    for model in list_models(folder / "models"):
         for number in model.visible():
             about = read_manifest(model.version(number))
             if about.version != number or about.files != file_records(model.version(number)):
                 found.append(f"version {number} is visible but not complete")
-    look_all(folder / "models")
+    before = tree(folder / "models")
+    list_versions(folder / "models")
+    reconcile_all(folder / "models", act=False)
+    if tree(folder / "models") != before:
+        found.append("reading wrote something")
+    reconcile_all(folder / "models")
+    if left := reconcile_all(folder / "models", act=False):
+        found.append(f"reconciling left {left}")
     if semantic(folder) not in (old, new):
         found.append(f"neither old nor new: {semantic(folder)}")
     if (folder / "models").exists() and (problems := verify(folder / "models")):

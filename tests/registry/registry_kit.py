@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from saman.configs.schemas.experiment import Experiment
-from saman.registry.lifecycle.publish import Version, publish
+from saman.registry.lifecycle.publish import PublishedVersion, publish
 from saman.runs.folder import RunFolder
 
 
@@ -80,7 +80,7 @@ def finished_run(
     return run
 
 
-def published(folder: Path, *, model: str = "digits", seed: int = 0, **facts: Any) -> Version:
+def published(folder: Path, *, model: str = "digits", seed: int = 0, **facts: Any) -> PublishedVersion:
     """The next version of a model in ``folder/models``."""
     return publish(finished_run(folder, model=model, seed=seed, **facts), folder / "models")
 

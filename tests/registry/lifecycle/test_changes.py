@@ -8,10 +8,14 @@ import pytest
 from registry_kit import published
 
 from saman.configs.errors import UserError
-from saman.registry.lifecycle.changes import approve, history, promote, prune, retire, rollback, unlabel
-from saman.registry.lifecycle.serving_config import FILE, current
-from saman.registry.listing import listing, resolve
+from saman.registry.lifecycle.approval import approve
+from saman.registry.lifecycle.promotion import promote, unlabel
+from saman.registry.lifecycle.pruning import prune, retire
+from saman.registry.lifecycle.rollback import rollback
+from saman.registry.lifecycle.serving_config import FILE, expected
+from saman.registry.listing import list_versions, read_history
 from saman.registry.store.layout import ModelFolder
+from saman.registry.versions import find_version
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def shelf(tmp_path: Path) -> Path:
 
 
 def _labels(models_dir: Path) -> dict[str, int]:
-    return resolve(models_dir, "digits:1")[1].labels
+    return find_version(models_dir, "digits:1").state.labels
 
 
 def test_promoting_moves_stable_and_remembers_what_was(shelf: Path) -> None:
@@ -93,7 +97,7 @@ def test_the_keep_policy_of_the_folder_holds(shelf: Path) -> None:
 def test_numbers_of_pruned_versions_are_never_used_again(shelf: Path) -> None:
     assert prune(shelf, "digits", keep=0) == [1, 2, 3, 4]
     assert published(shelf.parent, seed=9).number == 5
-    assert [row["version"] for row in listing(shelf)] == [5]
+    assert [row.version for row in list_versions(shelf)] == [5]
     with pytest.raises(UserError, match="version 2 of digits was pruned"):
         promote(shelf, "digits:2")
 
@@ -122,9 +126,9 @@ def test_labels_are_words_and_previous_follows(shelf: Path) -> None:
 def test_the_log_tells_who_when_why_from_which_to_which(shelf: Path) -> None:
     promote(shelf, "digits:1", why="first", who="ada@x")
     promote(shelf, "digits:3", why="better", who="bob@y")
-    last = history(shelf, "digits")[-1]
+    last = read_history(shelf, "digits")[-1]
     assert (last.who, last.why, last.action) == ("bob@y", "better", "promote")
-    assert (last.facts["from"], last.facts["to"], last.facts["label"]) == (1, 3, "stable")
+    assert (last.moved_from, last.moved_to, last.label) == (1, 3, "stable")
     assert last.time > 1_700_000_000
 
 
@@ -136,7 +140,7 @@ def test_approvals_are_recorded_once_and_by_those_who_may(shelf: Path) -> None:
         approve(shelf, "digits:1", " ")
     approve(shelf, "digits:1", "ada")
     assert approve(shelf, "digits:1", "ada").entry is None
-    assert listing(shelf)[0]["approved_by"] == ["ada"]
+    assert list_versions(shelf)[0].approved_by == ("ada",)
 
 
 def test_models_config_loads_labelled_versions_under_their_labels(shelf: Path) -> None:
@@ -149,4 +153,4 @@ def test_models_config_loads_labelled_versions_under_their_labels(shelf: Path) -
     for label, number in (("stable", 3), ("previous", 1), ("canary", 4)):
         assert f'version_labels {{ key: "{label}" value: {number} }}' in text
     assert f'base_path: "{shelf}/digits"' in text
-    assert 'base_path: "/srv/digits"' in current(shelf, Path("/srv"))
+    assert 'base_path: "/srv/digits"' in expected(shelf, Path("/srv"))

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from saman.registry.lifecycle.reconcile import look_all
-from saman.registry.lifecycle.serving_config import FILE, current
+from saman.registry.lifecycle.reconcile import reconcile_all
+from saman.registry.lifecycle.serving_config import FILE, expected
 from saman.registry.lifecycle.verify import verify
 from saman.registry.store import audit_log
-from saman.registry.store.layout import models
+from saman.registry.store.layout import list_models
 from saman.registry.store.manifest import file_records
-from saman.registry.store.model_state import PRUNED, fold
+from saman.registry.store.model_state import VersionStatus, replay
+from saman.registry.store.tampering import find_tampering
 
 _HERE = Path(__file__).parents[1]
 PROCESSES = 16
@@ -48,12 +49,12 @@ def _promises(folder: Path, reports: list[dict[str, Any]]) -> None:
     models_dir = folder / "models"
     told = {(name, number): run for report in reports for name, number, run in report["published"]}
     assert len(told) == sum(len(report["published"]) for report in reports)  # no number was given twice
-    for model in models(models_dir):
+    for model in list_models(models_dir):
         entries = audit_log.read(model.log)
-        assert audit_log.damage(model.log) == []
+        assert find_tampering(model.log) == []
         numbers = [entry.facts["version"] for entry in entries if entry.action == "publish"]
         assert numbers == list(range(1, len(numbers) + 1))  # none left out, none used again
-        state = fold(model.name, entries)
+        state = replay(model.name, entries)
         assert state.present() and set(model.visible()) == {one.number for one in state.present()}
         for one in state.present():
             about = json.loads((model.version(one.number) / "assets.extra/saman.json").read_text())
@@ -62,9 +63,9 @@ def _promises(folder: Path, reports: list[dict[str, Any]]) -> None:
         for (name, number), run in told.items():
             assert name != model.name or state.versions[number].run == run
         for label, number in state.labels.items():
-            assert state.versions[number].status != PRUNED, label
+            assert state.versions[number].status is not VersionStatus.PRUNED, label
         assert not list(model.trash.iterdir()) if model.trash.exists() else True
-    assert (models_dir / FILE).read_text() == current(models_dir)
+    assert (models_dir / FILE).read_text() == expected(models_dir)
     assert verify(models_dir) == []
 
 
@@ -79,7 +80,7 @@ def test_sixteen_processes_at_once_lose_and_mix_nothing(tmp_path: Path) -> None:
     did = sum((Counter(report["did"]) for report in reports), Counter())
     assert did["publish"] > PROCESSES and did["promote"] and did["prune"]
     _promises(tmp_path, reports)
-    for model in models(tmp_path / "models"):
+    for model in list_models(tmp_path / "models"):
         assert list(model.staging.iterdir()) == []
 
 
@@ -99,5 +100,5 @@ def test_processes_killed_in_the_crowd_leave_nothing_half_done(tmp_path: Path) -
         else:
             assert process.returncode == -signal.SIGKILL, errors
     assert [error for report in reports for error in report["errors"]] == []
-    look_all(tmp_path / "models")  # what the next command does
+    reconcile_all(tmp_path / "models")  # as the next change of each model does
     _promises(tmp_path, reports)

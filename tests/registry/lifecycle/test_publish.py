@@ -13,11 +13,17 @@ import pytest
 from registry_kit import finished_run, is_root, published, tree
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.registry.lifecycle.changes import promote
-from saman.registry.lifecycle.publish import PublishRefused, publish
-from saman.registry.listing import details, details_view, listing, listing_table
+from saman.registry.evaluation.gates import PublishRefusal
+from saman.registry.lifecycle.damage import DamageKind
+from saman.registry.lifecycle.promotion import promote
+from saman.registry.lifecycle.publish import publish
+from saman.registry.lifecycle.reconcile import StepKind, reconcile_all
+from saman.registry.lifecycle.verify import verify
+from saman.registry.listing import describe_version, list_versions
 from saman.registry.store import protobuf
 from saman.registry.store.layout import ModelFolder, parse_spec
+from saman.registry.tables import details_view, listing_table
+from saman.registry.versions import find_version
 
 
 def test_a_run_becomes_version_1_in_the_layout_that_tensorflow_serving_reads(tmp_path: Path) -> None:
@@ -62,7 +68,7 @@ def test_publishing_the_same_run_again_gives_the_same_version(tmp_path: Path) ->
     first = publish(run, tmp_path / "models")
     again = publish(run, tmp_path / "models")
     assert (again.number, again.new) == (first.number, False)
-    assert len(listing(tmp_path / "models")) == 1
+    assert len(list_versions(tmp_path / "models")) == 1
 
 
 def test_a_run_exported_anew_becomes_a_new_version(tmp_path: Path) -> None:
@@ -88,7 +94,7 @@ def test_a_number_that_somebody_took_by_hand_is_not_used(tmp_path: Path) -> None
 
 def test_publish_if_decides(tmp_path: Path) -> None:
     run = finished_run(tmp_path, accuracy=0.5, condition={"metric": "val_accuracy", "at_least": 0.9})
-    with pytest.raises(PublishRefused, match=r"val_accuracy is 0\.5, but must be at least 0\.9"):
+    with pytest.raises(PublishRefusal, match=r"val_accuracy is 0\.5, but must be at least 0\.9"):
         publish(run, tmp_path / "models")
     assert not (tmp_path / "models").exists()
     assert run.events()[-1].kind == "not_published"
@@ -148,18 +154,18 @@ def test_a_model_without_a_serving_signature_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_exported_nothing_is_told_so(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     shutil.rmtree(run.export)
-    with pytest.raises(UserError, match="exported nothing"):
+    with pytest.raises(UserError, match="has no export"):
         publish(run, tmp_path / "models")
 
 
 def test_a_version_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
     published(tmp_path)
     with pytest.raises(UserError, match="version 9 of digits does not exist.*there are: 1"):
-        details(tmp_path / "models", "digits:9")
+        describe_version(tmp_path / "models", "digits:9")
     with pytest.raises(UserError, match="no version of digits is labelled 'stable'"):
-        details(tmp_path / "models", "digits:stable")
+        describe_version(tmp_path / "models", "digits:stable")
     with pytest.raises(UserError, match="did you mean 'digits'"):
-        details(tmp_path / "models", "digit")
+        describe_version(tmp_path / "models", "digit")
 
 
 def test_a_manifest_of_a_newer_schema_is_not_guessed_at(tmp_path: Path) -> None:
@@ -167,8 +173,8 @@ def test_a_manifest_of_a_newer_schema_is_not_guessed_at(tmp_path: Path) -> None:
     file = version.path / "assets.extra/saman.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 99}))
     with pytest.raises(UserError, match="newer saman"):
-        details(tmp_path / "models", "digits:1")
-    assert "newer saman" in listing(tmp_path / "models")[0]["problem"]
+        describe_version(tmp_path / "models", "digits:1")
+    assert "newer saman" in list_versions(tmp_path / "models")[0].problem
 
 
 def test_a_manifest_may_not_name_files_outside_its_version(tmp_path: Path) -> None:
@@ -177,7 +183,7 @@ def test_a_manifest_may_not_name_files_outside_its_version(tmp_path: Path) -> No
     about = json.loads(file.read_text())
     about["files"]["../../secret"] = {"sha256": "0", "bytes": 1}
     file.write_text(json.dumps(about))
-    with pytest.raises(UserError, match="lead out"):
+    with pytest.raises(UserError, match="leads out"):
         _ = version.manifest
 
 
@@ -194,7 +200,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
         before = tree(disk / "digits" / "1")
         with pytest.raises(EnvironmentLack, match="No space left"):
             publish(run, disk)
-        assert [row["version"] for row in listing(disk)] == [1]
+        assert [row.version for row in list_versions(disk)] == [1]
         assert tree(disk / "digits" / "1") == before
         assert list((disk / "digits" / ".saman" / "staging").iterdir()) == []
         assert (run.export / "saved_model" / "saved_model.pb").is_file()
@@ -227,8 +233,8 @@ def test_list_and_show_print(tmp_path: Path) -> None:
 
     published(tmp_path)
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(listing_table(listing(tmp_path / "models")))
-    console.print(details_view(details(tmp_path / "models", "digits")))
+    console.print(listing_table(list_versions(tmp_path / "models")))
+    console.print(details_view(describe_version(tmp_path / "models", "digits")))
     text = console.export_text()
     assert "val_accuracy 0.95" in text and "float32" in text and "saved_model.pb" in text
 
@@ -250,23 +256,66 @@ def test_the_crc_is_the_one_of_the_standard() -> None:
     assert protobuf.crc32c(b"123456789") == 0xE3069283  # the check value of CRC-32C
 
 
-def test_what_fails_after_a_number_was_given_is_finished_by_the_next_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The log names the version, so its files may not be thrown away with what else was staged."""
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models folder whose log names version 1, but whose publisher failed before the rename."""
     from saman.registry.lifecycle import reconcile
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    run = finished_run(tmp_path)
     with monkeypatch.context() as failing:
-        failing.setattr(reconcile, "bring_in", full)
+        failing.setattr(reconcile, "make_visible", full)
         with pytest.raises(EnvironmentLack):
-            publish(run, tmp_path / "models")
-    [row] = listing(tmp_path / "models")
-    assert row["version"] == 1 and "problem" not in row
-    assert publish(run, tmp_path / "models").number == 1
+            publish(finished_run(tmp_path), tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_an_interrupted_arrival_is_completed_by_the_next_change(interrupted: Path) -> None:
+    """The log names the version, so its staged files are not swept."""
+    promote(interrupted, "digits:1", "canary")
+    [row] = list_versions(interrupted)
+    assert row.version == 1 and row.pending is None and not row.problem
+    assert ModelFolder(interrupted, "digits").visible() == [1] and verify(interrupted) == []
+
+
+def test_reads_show_an_interrupted_arrival_and_write_nothing(interrupted: Path) -> None:
+    from saman.registry.lifecycle import serving_config
+    from saman.registry.model_card import render_card
+
+    before = tree(interrupted)
+    [row] = list_versions(interrupted)
+    assert row.pending is StepKind.VERSION_ARRIVAL and row.metrics == {
+        "val_accuracy": 0.95,
+        "val_loss": pytest.approx(0.05),
+    }
+    assert row.to_json()["pending"] == "version arrival"
+    assert describe_version(interrupted, "digits").row.pending is StepKind.VERSION_ARRIVAL
+    assert "arrival was interrupted" in render_card(interrupted, "digits")
+    assert DamageKind.INTERRUPTED_ARRIVAL in {damage.kind for damage in verify(interrupted)}
+    serving_config.expected(interrupted)
+    with pytest.raises(UserError, match="saman models reconcile"):
+        find_version(interrupted, "digits").require_visible()
+    assert tree(interrupted) == before
+
+
+def test_reconciling_lists_its_steps_and_completes_them_once(interrupted: Path) -> None:
+    before = tree(interrupted)
+    wanted = [StepKind.VERSION_ARRIVAL, StepKind.SERVING_CONFIG]
+    assert [step.kind for step in reconcile_all(interrupted, act=False)] == wanted
+    assert tree(interrupted) == before
+    assert [step.kind for step in reconcile_all(interrupted)] == wanted
+    assert reconcile_all(interrupted) == [] and verify(interrupted) == []
+
+
+def test_a_models_folder_can_be_read_without_write_access(tmp_path: Path) -> None:
+    published(tmp_path)
+    (tmp_path / "models" / "models.config").unlink()
+    before = tree(tmp_path / "models")
+    list_versions(tmp_path / "models")
+    describe_version(tmp_path / "models", "digits")
+    assert [damage.kind for damage in verify(tmp_path / "models")] == [DamageKind.SERVING_CONFIG]
+    assert tree(tmp_path / "models") == before
 
 
 @pytest.mark.tensorflow

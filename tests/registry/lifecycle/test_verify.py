@@ -11,10 +11,11 @@ import pytest
 from registry_kit import published
 
 from saman.configs.errors import UserError
-from saman.registry.lifecycle.changes import promote, prune, retire
+from saman.registry.lifecycle.promotion import promote
+from saman.registry.lifecycle.pruning import prune, retire
 from saman.registry.lifecycle.serving_config import FILE
 from saman.registry.lifecycle.verify import verify
-from saman.registry.store.audit_log import damage
+from saman.registry.store.tampering import find_tampering
 
 FILES = (
     "saved_model.pb",
@@ -185,21 +186,21 @@ def test_every_edited_field_of_every_entry_is_noticed(log_folder: Path) -> None:
         text = file.read_text()
         for key, value in json.loads(text).items():
             _edit(file, **{key: value + 1 if isinstance(value, (int, float)) else "x"})
-            assert damage(log_folder), f"{file.name}: {key}"
+            assert find_tampering(log_folder), f"{file.name}: {key}"
         file.write_text(text)
-        assert damage(log_folder) == []
+        assert find_tampering(log_folder) == []
 
 
 def test_an_entry_edited_together_with_its_digest_is_noticed(log_folder: Path) -> None:
-    from saman.registry.store.audit_log import parse
+    from saman.registry.store.audit_entry import parse_entry
 
     for file in sorted(log_folder.iterdir()):
         text = file.read_text()
         _edit(file, who="mallory@x")
-        entry, _ = parse(file.read_bytes(), 1)
+        entry, _ = parse_entry(file.read_bytes(), 1)
         assert entry is not None
         _edit(file, digest=entry.digest())
-        assert damage(log_folder), file.name
+        assert find_tampering(log_folder), file.name
         file.write_text(text)
 
 
@@ -208,14 +209,14 @@ def test_removed_and_exchanged_entries_are_noticed(log_folder: Path) -> None:
     for file in files:
         text = file.read_text()
         file.unlink()
-        assert damage(log_folder), file.name
+        assert find_tampering(log_folder), file.name
         file.write_text("{torn")
-        assert damage(log_folder), file.name
+        assert find_tampering(log_folder), file.name
         file.write_text(text)
     first, second = files[2].read_text(), files[3].read_text()
     files[2].write_text(second)
     files[3].write_text(first)
-    assert damage(log_folder)
+    assert find_tampering(log_folder)
 
 
 def test_a_shortened_log_is_noticed_and_nothing_is_built_on_it(

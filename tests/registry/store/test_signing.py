@@ -10,8 +10,10 @@ import pytest
 from registry_kit import published
 
 from saman.configs.errors import UserError
-from saman.registry.lifecycle.changes import history, promote, sign
+from saman.registry.lifecycle.approval import sign
+from saman.registry.lifecycle.promotion import promote
 from saman.registry.lifecycle.verify import verify
+from saman.registry.listing import read_history
 
 pytestmark = pytest.mark.usefixtures("foreign")
 
@@ -42,7 +44,7 @@ def test_a_signed_version_is_taken_and_the_log_tells_who_signed(models: Path) ->
     sign(models, "digits:1", models.parent / "ours.pem", who="ada@x")
     assert verify(models) == []
     promote(models, "digits:1")
-    signed = history(models, "digits")[-2]
+    signed = read_history(models, "digits")[-2]
     assert (signed.action, signed.who) == ("sign", "ada@x")
 
 

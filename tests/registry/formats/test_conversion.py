@@ -12,12 +12,13 @@ import pytest
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.registry.evaluation import converter_process
-from saman.registry.formats.exports import FORMATS, ConversionRefused, export, export_all, parity_table
-from saman.registry.lifecycle.changes import prune
+from saman.registry.formats.conversion import FORMATS, export, export_all
+from saman.registry.formats.parity import ConversionRefusal, parity_table
+from saman.registry.lifecycle.pruning import prune
 from saman.registry.lifecycle.publish import publish
 from saman.registry.lifecycle.verify import verify
-from saman.registry.listing import listing
-from saman.registry.model_card import card
+from saman.registry.listing import list_versions
+from saman.registry.model_card import render_card
 from saman.runs.folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -63,23 +64,23 @@ def test_a_converted_model_answers_as_its_version(models: Path, exported: dict[s
     assert parity.bytes <= part * parity.version_bytes
     assert parity.latency_milliseconds is not None and parity.latency_milliseconds > 0
     assert path == models / "images" / "formats" / "1" / name
-    assert name in listing(models)[0]["formats"]
+    assert name in list_versions(models)[0].formats
 
 
 def test_formats_are_verified_and_shown(models: Path, exported: dict[str, Any]) -> None:
     from rich.console import Console
 
     assert verify(models) == []
-    page = card(models, "images:1")
+    page = render_card(models, "images:1")
     assert all(name in page for name in exported)
     Console(width=150).print(parity_table([parity for _, parity in exported.values()]))
 
 
 def test_the_keras_file_takes_raw_inputs_where_the_model_does(models: Path) -> None:
     # This model divides in its serving signature only: given raw inputs, the Keras file answers differently ...
-    with pytest.raises(ConversionRefused):
+    with pytest.raises(ConversionRefusal):
         export(models, "images:1", "keras", tolerance=0.0)
-    assert "keras" not in listing(models)[0]["formats"]
+    assert "keras" not in list_versions(models)[0].formats
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, answers: Callable[[Any], Any]) -> None:
@@ -98,7 +99,7 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, answers: Callable[[Any], Any]) -> 
         one = {"runtime": "pretended", "latency_milliseconds": 1.0}
         return {**one, "models": [one]}
 
-    monkeypatch.setattr(converter_process, "call", call)
+    monkeypatch.setattr(converter_process, "run_converter", call)
 
 
 def _shifted(right: Any) -> Any:
@@ -111,7 +112,7 @@ def _shifted(right: Any) -> Any:
 @pytest.mark.parametrize(
     ("answers", "problem"),
     [
-        (_shifted, "accuracy 0.98 where the version has 1"),
+        (_shifted, "accuracy 0.98, the version has 1"),
         (lambda right: np.full_like(right, np.nan), "not finite"),
         (lambda right: right[:, :5], "shape"),
     ],
@@ -119,11 +120,11 @@ def _shifted(right: Any) -> Any:
 def test_a_conversion_that_answers_differently_is_refused(
     models: Path, monkeypatch: pytest.MonkeyPatch, answers: Any, problem: str
 ) -> None:
-    before = verify(models), listing(models)
+    before = verify(models), list_versions(models)
     _pretend(monkeypatch, answers)
-    with pytest.raises(ConversionRefused, match=problem):
+    with pytest.raises(ConversionRefusal, match=problem):
         export(models, "images:1", "saved_model")
-    assert (verify(models), listing(models)) == before
+    assert (verify(models), list_versions(models)) == before
     assert list((models / "images" / ".saman" / "staging").iterdir()) == []
 
 
@@ -159,7 +160,7 @@ def test_what_is_missing_is_said_before_anything_is_done(
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    with pytest.raises(EnvironmentLack, match="the environment for litert cannot be made"):
+    with pytest.raises(EnvironmentLack, match="the packages for litert cannot be installed"):
         export(models, "images:1", "tflite-float32")
     assert not list((tmp_path / "converters").iterdir())
 

@@ -1,0 +1,43 @@
+"""Answers of versions to their stored validation sample, computed by a converter process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saman.registry.evaluation import converter_process
+
+
+@dataclass(frozen=True)
+class SampleAnswers:
+    """A model's answers, examples first, and the median latency of a single example."""
+
+    values: np.ndarray[Any, Any]
+    latency_milliseconds: float | None
+
+
+def answer_sample(versions: Sequence[Path], validation: Path) -> list[SampleAnswers]:
+    """Answer a stored sample with every version, through its serving signature.
+
+    Args:
+        versions: Folders of versions.
+        validation: The sample (``validation.npz``).
+
+    Raises:
+        UserError: A model cannot answer.
+        EnvironmentLack: TensorFlow is missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="saman-") as scratch:
+        outputs = [Path(scratch, f"{index}.npy") for index in range(len(versions))]
+        pairs: list[str] = []
+        for version, output in zip(versions, outputs, strict=True):
+            pairs += ["--model", str(version), "--output", str(output)]
+        report = converter_process.run_converter(["predict", *pairs, "--inputs", str(validation)])
+        latencies = [model["latency_milliseconds"] for model in report["models"]]
+        values = [np.load(file, allow_pickle=False) for file in outputs]
+    return [SampleAnswers(*pair) for pair in zip(values, latencies, strict=True)]

@@ -1,0 +1,92 @@
+"""Puts a version together in ``staging/``: links the exported files into TensorFlow Serving's layout, adds warm-up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saman.registry.lifecycle.reconcile import awaited
+from saman.registry.lifecycle.run_export import inputs_of, run_record
+from saman.registry.lifecycle.warmup import warmup_file
+from saman.registry.store import disk, manifest
+from saman.registry.store.layout import KERAS_FILE, VALIDATION, WARMUP, ModelFolder
+from saman.registry.store.manifest import Manifest
+from saman.registry.store.model_state import read_model
+from saman.runs.folder import RunFolder
+
+_WARMUP_EXAMPLES = 8
+_STALE_SECONDS = 7 * 86400.0
+_EXTRA_FILES = {"model.keras": KERAS_FILE, "validation.npz": VALIDATION}
+_MANIFEST_KEYS = ("signature", "metrics", "data", "statistics", "versions")
+
+
+def stage_version(
+    run: RunFolder, folder: ModelFolder, staged: Path, exported: Mapping[str, Any], *, why: str, who: str
+) -> Manifest:
+    """Fill ``staged`` with the files of a version; returns its manifest, still without a number."""
+    saved_model = run.export / "saved_model"
+    places = {path.as_posix(): saved_model / path for path in disk.regular_files(saved_model)}
+    places |= {to: run.export / name for name, to in _EXTRA_FILES.items() if (run.export / name).is_file()}
+    for relative, source in places.items():
+        target = staged / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        disk.take(source, target)
+    (staged / "assets.extra").mkdir(exist_ok=True)
+    warmup = _warmup_requests(folder.name, exported, staged)
+    if warmup:
+        (staged / WARMUP).write_bytes(warmup)
+        disk.sync(staged / WARMUP)
+    return Manifest(
+        model=folder.name,
+        version=0,
+        published_at=round(time.time(), 3),
+        published_by=who,
+        why=why,
+        files=manifest.file_records(staged),
+        fingerprint=manifest.fingerprint(staged),
+        run=run_record(run),
+        **_manifest_fields(exported),
+    )
+
+
+def _manifest_fields(exported: Mapping[str, Any]) -> dict[str, Any]:
+    known = {name: exported[name] for name in _MANIFEST_KEYS if exported.get(name) is not None}
+    numbers = {name: value for name, value in known.pop("metrics", {}).items() if isinstance(value, (int, float))}
+    rest = {name: value for name, value in exported.items() if name not in _MANIFEST_KEYS}
+    return {**known, "metrics": numbers, "export": rest}
+
+
+def _warmup_requests(model: str, exported: Mapping[str, Any], staged: Path) -> bytes:
+    """Requests of real examples; empty for a model with several inputs or without a stored sample."""
+    inputs = inputs_of(exported)
+    if len(inputs) != 1 or not (staged / VALIDATION).is_file():
+        return b""
+    [(name, tensor)] = inputs.items()
+    try:
+        with np.load(staged / VALIDATION, allow_pickle=False) as stored:
+            sample = stored[name][:_WARMUP_EXAMPLES].astype(tensor["dtype"], copy=False)
+        return warmup_file(model, exported["signature"].get("name", "serving_default"), name, sample)
+    except (KeyError, TypeError, ValueError):
+        return b""
+
+
+def clear_export(run: RunFolder) -> None:
+    """Remove the published files from ``export/``; ``export.json`` stays as the run's record."""
+    with contextlib.suppress(OSError):  # another user's run keeps its files
+        disk.remove_tree(run.export / "saved_model")
+        for name in _EXTRA_FILES:
+            (run.export / name).unlink(missing_ok=True)
+
+
+def sweep_staging(folder: ModelFolder) -> None:
+    """Remove week-old staged folders that the log does not name: their publishers were killed."""
+    known = awaited(read_model(folder))
+    for left in folder.staging.iterdir():
+        with contextlib.suppress(OSError):
+            if left.name not in known and time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                disk.remove_tree(left)
