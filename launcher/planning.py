@@ -15,7 +15,8 @@ from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, this_node
 from saman.launcher.node.mpi import find_mpi
 from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
-from saman.launcher.plan.placement import Placement, place
+from saman.launcher.plan.place import place
+from saman.launcher.plan.placement import Placement
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from saman.launcher.doctor import Diagnosis
+    from saman.launcher.doctor.diagnosis import Diagnosis
 
 MARKS = {"ok": ("✓", "green"), "missing": ("–", "dim"), "broken": ("✗", "red")}
 
@@ -22,17 +22,20 @@ def doctor(
 ) -> None:
     """Say what is installed here and what is missing. Ends with 0 if `saman run` can train here, else with 3."""
     import json
+    from dataclasses import asdict
 
     from rich.console import Console
 
     from saman.configs.errors import ExitCode
-    from saman.launcher.doctor import as_plain, can_train, examine
+    from saman.launcher.doctor.diagnosis import can_train
+    from saman.launcher.doctor.examination import examine
 
     console = Console()
     with Console(stderr=True).status("importing TensorFlow"):
         findings = examine(runs_dir, models_dir)
     if as_json:
-        typer.echo(json.dumps(as_plain(findings), indent=2, ensure_ascii=False))
+        plain = {"can_train": can_train(findings), "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
     elif console.is_terminal:
         console.print(table(findings))
         console.print(verdict(findings), style="bold green" if can_train(findings) else "bold red", highlight=False)

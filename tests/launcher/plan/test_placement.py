@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.schemas.experiment import Resources
 from saman.launcher.node.machine import Node
-from saman.launcher.plan.placement import Placement, place
+from saman.launcher.plan.place import place
+from saman.launcher.plan.placement import Placement
 
 GIB = 2**30
 
@@ -59,7 +60,9 @@ def test_auto_cores_are_the_allowed_ones_divided_by_the_ranks_of_a_node() -> Non
     plan = _place(_nodes(1, cores=8), ranks_per_node=3)
     assert plan.cores_per_rank == 2
     assert [process.cores for process in plan.processes] == [(0, 1), (2, 3), (4, 5)]
-    assert plan.notes == ("auto: 8 cores ÷ 3 ranks per node = 2 per rank, 2 left idle so that every rank has as many",)
+    assert plan.notes == (
+        "auto: 8 cores ÷ 3 ranks per node = 2 per rank; 2 idle, because every rank gets the same number",
+    )
 
 
 def test_more_ranks_than_cores_share_them_in_turn_and_it_is_said() -> None:
@@ -95,16 +98,16 @@ def test_everything_that_a_node_lacks_is_said_with_numbers_at_once() -> None:
     with pytest.raises(EnvironmentLack) as caught:
         _place(_nodes(1, gpus=3, memory=8 * GIB), ranks_per_node=2, gpus_per_rank=2, memory_per_rank="6G")
     text = str(caught.value)
-    assert "2 ranks × 2 = 4 GPUs are asked for on n0, which has 3" in text
+    assert "2 ranks × 2 = 4 GPUs requested on n0, which has 3" in text
     assert "-np 1" in text
-    assert "2 ranks × 6G of memory are asked for on n0, which has 8.0G" in text
+    assert "2 ranks × 6G of memory requested on n0, which has 8.0G" in text
 
 
 def test_more_nodes_than_there_are_is_refused() -> None:
-    with pytest.raises(EnvironmentLack, match="4 nodes are asked for, 2 are here"):
+    with pytest.raises(EnvironmentLack, match="4 nodes requested, 2 are available"):
         place(Resources(nodes=4), 1, _nodes(2))
 
 
 def test_ranks_that_do_not_divide_into_processes_are_refused() -> None:
-    with pytest.raises(UserError, match="3 ranks per node cannot be put into processes of 2 devices"):
+    with pytest.raises(UserError, match="3 ranks per node do not divide into processes of 2 devices"):
         _place(_nodes(1), devices=2, ranks_per_node=3)

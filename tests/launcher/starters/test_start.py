@@ -18,7 +18,8 @@ from saman.configs.schemas.experiment import Experiment, Resources
 from saman.launcher.node.horovod_build import HorovodBuild, horovod_build, read_build
 from saman.launcher.node.machine import Node
 from saman.launcher.node.mpi import Flavour, MpiInstallation, find_mpi, parse_version
-from saman.launcher.plan.placement import Placement, place
+from saman.launcher.plan.place import place
+from saman.launcher.plan.placement import Placement
 from saman.launcher.planning import Options, gather_facts, make_plan
 from saman.launcher.programs import script_path
 from saman.launcher.starters.choose import make_start

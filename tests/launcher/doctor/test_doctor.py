@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from saman.launcher import doctor
+from saman.launcher.doctor.diagnosis import Diagnosis, can_train
+from saman.launcher.doctor.hardware import check_folder, check_gpus
+from saman.launcher.doctor.inventory import Inventory, LibraryFacts
+from saman.launcher.doctor.software import SLURM_COMMANDS, check_libraries, check_mpi, check_slurm
 from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import Flavour, MpiInstallation
 
@@ -28,17 +31,17 @@ WHOLE: dict[str, dict[str, Any]] = {
 }
 
 
-def by_name(findings: list[doctor.Diagnosis]) -> dict[str, doctor.Diagnosis]:
+def by_name(findings: list[Diagnosis]) -> dict[str, Diagnosis]:
     return {finding.name: finding for finding in findings}
 
 
 def test_what_is_installed_is_told_with_its_versions() -> None:
-    found = by_name(doctor.libraries(WHOLE))
+    found = by_name(check_libraries(Inventory.from_json(WHOLE)))
     assert all(finding.state == "ok" for finding in found.values())
     assert found["TensorFlow"].found == "2.21.0 for CPUs, tested"
     assert found["Keras"].found == "3.15.1; tf_keras 2.21.0 for --legacy-keras"
     assert found["Horovod"].found == "0.28.1; frameworks tensorflow; controllers MPI, Gloo; operations MPI, Gloo"
-    assert doctor.can_train(list(found.values()))
+    assert can_train(list(found.values()))
 
 
 @pytest.mark.parametrize("part", ["tensorflow", "keras", "horovod"])
@@ -46,66 +49,67 @@ def test_what_is_installed_is_told_with_its_versions() -> None:
     ("facts", "state"), [({"missing": True}, "missing"), ({"error": "libx.so: not found"}, "broken")]
 )
 def test_without_what_ranks_need_nothing_can_train(part: str, facts: dict[str, Any], state: str) -> None:
-    found = by_name(doctor.libraries({**WHOLE, part: facts}))
+    found = by_name(check_libraries(Inventory.from_json({**WHOLE, part: facts})))
     name = {"tensorflow": "TensorFlow", "keras": "Keras", "horovod": "Horovod"}[part]
     assert found[name].state == state
     assert "set" in found[name].remedy
     assert found[name].blocks
-    assert not doctor.can_train(list(found.values()))
+    assert not can_train(list(found.values()))
 
 
 @pytest.mark.parametrize("part", ["mpi4py", "scikit-learn"])
 def test_what_ranks_can_do_without_does_not_block(part: str) -> None:
-    assert doctor.can_train(doctor.libraries({**WHOLE, part: {"missing": True}}))
+    assert can_train(check_libraries(Inventory.from_json({**WHOLE, part: {"missing": True}})))
 
 
 def test_a_processor_that_tensorflow_cannot_run_on_is_named() -> None:
-    found = by_name(doctor.libraries({"tensorflow": {"error": "importing it ended with SIGILL"}}))
+    found = by_name(check_libraries(Inventory.from_json({"tensorflow": {"error": "importing it ended with SIGILL"}})))
     assert "AVX" in found["TensorFlow"].remedy
     assert found["Horovod"].state == "missing"
 
 
 def test_an_mpi_that_horovod_was_not_built_with_is_told() -> None:
     mpi = MpiInstallation(Flavour.OPEN_MPI, (4, 1, 8), "/opt/bin/mpirun")
-    assert doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("openmpi", True)).state == "ok"
-    assert "4.1.8" in doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("openmpi", True)).found
-    other = doctor.mpi_finding(mpi, HOROVOD, HorovodBuild("mpich", True))
+    horovod = LibraryFacts.from_json(HOROVOD)
+    assert check_mpi(mpi, horovod, HorovodBuild("openmpi", True)).state == "ok"
+    assert "4.1.8" in check_mpi(mpi, horovod, HorovodBuild("openmpi", True)).found
+    other = check_mpi(mpi, horovod, HorovodBuild("mpich", True))
     assert "built with mpich" in other.remedy
-    without = {**HOROVOD, "controllers": ["Gloo"], "operations": ["Gloo"]}
-    assert doctor.mpi_finding(mpi, without, None).state == "broken"
-    assert not doctor.mpi_finding(None, HOROVOD, None).blocks
+    without = LibraryFacts.from_json({**HOROVOD, "controllers": ["Gloo"], "operations": ["Gloo"]})
+    assert check_mpi(mpi, without, None).state == "broken"
+    assert not check_mpi(None, horovod, None).blocks
 
 
 def test_slurm_is_looked_for_command_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.slurm().state == "missing"
-    for name in doctor.SLURM_COMMANDS:
+    assert check_slurm().state == "missing"
+    for name in SLURM_COMMANDS:
         (tmp_path / name).write_text("#!/bin/sh\necho slurm 23.11.4\n")
         (tmp_path / name).chmod(0o755)
-    assert doctor.slurm() == doctor.Diagnosis("Slurm", "ok", f"slurm 23.11.4: {', '.join(doctor.SLURM_COMMANDS)}")
+    assert check_slurm() == Diagnosis("Slurm", "ok", f"slurm 23.11.4: {', '.join(SLURM_COMMANDS)}")
     (tmp_path / "scancel").unlink()
-    assert doctor.slurm().found == "without scancel"
+    assert check_slurm().found == "without scancel"
     (tmp_path / "scancel").symlink_to(tmp_path / "squeue")
     (tmp_path / "sinfo").write_text("#!/bin/sh\nexit 1\n")
-    assert "no cluster" in doctor.slurm().found
+    assert "no cluster" in check_slurm().found
 
 
 def test_gpus_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert doctor.gpus(WHOLE).state == "missing"
+    assert check_gpus(Inventory.from_json(WHOLE)).state == "missing"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert doctor.gpus(WHOLE).state == "broken"
+    assert check_gpus(Inventory.from_json(WHOLE)).state == "broken"
     usable = {**WHOLE, "tensorflow": {**WHOLE["tensorflow"], "gpus": ["/gpu:0", "/gpu:1"]}}
-    assert "NCCL" in doctor.gpus(usable).found
+    assert "NCCL" in check_gpus(Inventory.from_json(usable)).found
     with_nccl = {**usable, "horovod": {**HOROVOD, "operations": ["NCCL", "MPI"]}}
-    assert doctor.gpus(with_nccl).state == "ok"
+    assert check_gpus(Inventory.from_json(with_nccl)).state == "ok"
 
 
 def test_a_folder_that_cannot_be_written_says_which_option_moves_it(tmp_path: Path) -> None:
-    assert doctor.writable("runs", tmp_path / "new" / "runs", needed=True, option="--runs-dir").state == "ok"
+    assert check_folder("runs", tmp_path / "new" / "runs", needed=True, option="--runs-dir").state == "ok"
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
-    found = doctor.writable("runs", tmp_path / "file" / "runs", needed=True, option="--runs-dir")
+    found = check_folder("runs", tmp_path / "file" / "runs", needed=True, option="--runs-dir")
     assert found.blocks
     assert "--runs-dir" in found.remedy
 
