@@ -68,3 +68,14 @@ def told(run: RunFolder) -> str:
     files = [run.path / "slurm/job.out", run.events_file, *sorted(run.path.glob("attempts/*/starter.log"))]
     files += sorted(run.path.glob("attempts/*/ranks/*.log"))
     return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-4000:]}" for file in files if file.exists())
+
+
+def happened(run: RunFolder, wanted: Sequence[tuple[str, int | None]]) -> bool:
+    """Whether the run has all of these events, by kind and attempt, each as often as it is listed."""
+    found = [(event.kind, event.attempt) for event in run.events()]
+    return all(found.count(each) >= wanted.count(each) for each in wanted)
+
+
+def nodes_lost(run: RunFolder) -> int:
+    """How many node failures the run has recorded."""
+    return sum(event.kind == "node_failed" for event in run.events())
