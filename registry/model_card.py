@@ -13,6 +13,7 @@ from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import STABLE, VersionState
 from saman.registry.store.policies import read_policy
 from saman.registry.versions import ModelVersion, find_version
+from saman.runs.records.export import Normalization
 
 
 def render_card(models_dir: Path, spec: str) -> str:
@@ -66,9 +67,8 @@ def _use(about: Manifest) -> str:
         for side in ("inputs", "outputs")
         for name, tensor in (about.signature.get(side) or {}).items()
     ]
-    note = about.export.get("normalization")
     signature = f"Signature: `{about.signature.get('name', 'serving_default')}`."
-    normalization = f" Normalisation: {note}." if note else ""
+    normalization = f" Normalisation: {Normalization.of(about.export.get('normalization')).sentence}."
     return f"## Use\n\n{signature}{normalization}\n\n" + _table(["", "name", "dtype", "shape"], rows)
 
 

@@ -32,6 +32,7 @@ from saman.registry.store import audit_log, disk, manifest
 from saman.registry.store.audit_entry import Action, Decision, Entry
 from saman.registry.store.layout import VALIDATION, ModelFolder, find_model, parse_spec
 from saman.registry.store.model_state import read_model, replay
+from saman.runs.records.export import ExportRecord, Normalization
 
 FORMATS: dict[str, ConverterPackages | None] = {
     "saved_model": None,
@@ -175,11 +176,10 @@ def _convert(request: ConversionRequest, staged: Path) -> Parity:
 
 def _recorded_difference(version: Path) -> float | None:
     """The Keras file's difference as the trainer measured it; ``None`` where the file takes raw inputs."""
-    about = manifest.read(version).export
-    differences = about.get("max_difference")
-    if str(about.get("normalization", "none")) == "none" or not isinstance(differences, dict):
+    exported = ExportRecord.from_json(manifest.read(version).export)
+    if exported.normalization is Normalization.NONE or "keras" not in exported.max_difference:
         return None
-    return float(differences["keras"])
+    return float(exported.max_difference["keras"])
 
 
 def _recorded_parity(request: ConversionRequest, model: ConvertedModel, difference: float) -> Parity:

@@ -10,10 +10,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.files import read_json, write_json
@@ -28,6 +26,7 @@ from saman.registry.store.layout import MANIFEST, ModelFolder, model_folder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import ModelState, VersionState, read_model, replay
 from saman.runs.folder import RunFolder
+from saman.runs.records.export import ExportRecord
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def publish(
     run = run if isinstance(run, RunFolder) else RunFolder.open(run)
     folder = model_folder(models_dir, model_name(run) if model is None else model)
     before = _find_publication(run, folder)
-    if not (run.export / "saved_model").is_dir() and before is not None:
+    if not run.exported.saved_model.is_dir() and before is not None:
         return before
     exported = read_export(run)
     try:
@@ -78,9 +77,7 @@ def publish(
         raise
 
 
-def _publish(
-    run: RunFolder, folder: ModelFolder, exported: Mapping[str, Any], *, why: str, who: str
-) -> PublishedVersion:
+def _publish(run: RunFolder, folder: ModelFolder, exported: ExportRecord, *, why: str, who: str) -> PublishedVersion:
     folder.staging.mkdir(parents=True, exist_ok=True)
     folder.log.mkdir(exist_ok=True)
     reconcile(folder, audit_log.read(folder.log))

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saman.registry.lifecycle.reconcile import awaited
-from saman.registry.lifecycle.run_export import inputs_of, run_record
+from saman.registry.lifecycle.run_export import run_record
 from saman.registry.lifecycle.warmup import warmup_file
 from saman.registry.store import disk, manifest
 from saman.registry.store.layout import KERAS_FILE, VALIDATION, WARMUP, ModelFolder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import read_model
 from saman.runs.folder import RunFolder
+from saman.runs.paths import ExportPaths
+from saman.runs.records.export import ExportRecord
 
 _WARMUP_EXAMPLES = 8
 _STALE_SECONDS = 7 * 86400.0
-_EXTRA_FILES = {"model.keras": KERAS_FILE, "validation.npz": VALIDATION}
 _MANIFEST_KEYS = ("signature", "metrics", "data", "statistics", "versions")
 
 
 def stage_version(
-    run: RunFolder, folder: ModelFolder, staged: Path, exported: Mapping[str, Any], *, why: str, who: str
+    run: RunFolder, folder: ModelFolder, staged: Path, exported: ExportRecord, *, why: str, who: str
 ) -> Manifest:
     """Fill ``staged`` with the files of a version; returns its manifest, still without a number."""
-    saved_model = run.export / "saved_model"
+    saved_model = run.exported.saved_model
     places = {path.as_posix(): saved_model / path for path in disk.regular_files(saved_model)}
-    places |= {to: run.export / name for name, to in _EXTRA_FILES.items() if (run.export / name).is_file()}
+    places |= {place: file for place, file in _extra_files(run.exported).items() if file.is_file()}
     for relative, source in places.items():
         target = staged / relative
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,23 +54,28 @@ def stage_version(
     )
 
 
-def _manifest_fields(exported: Mapping[str, Any]) -> dict[str, Any]:
-    known = {name: exported[name] for name in _MANIFEST_KEYS if exported.get(name) is not None}
-    numbers = {name: value for name, value in known.pop("metrics", {}).items() if isinstance(value, (int, float))}
-    rest = {name: value for name, value in exported.items() if name not in _MANIFEST_KEYS}
-    return {**known, "metrics": numbers, "export": rest}
+def _extra_files(export: ExportPaths) -> dict[str, Path]:
+    """Exported files beside the SavedModel, by their places in a version."""
+    return {KERAS_FILE: export.keras_file, VALIDATION: export.validation}
 
 
-def _warmup_requests(model: str, exported: Mapping[str, Any], staged: Path) -> bytes:
+def _manifest_fields(exported: ExportRecord) -> dict[str, Any]:
+    """Fields of the export record by their names in the manifest; the rest of the record under ``export``."""
+    plain = exported.to_json()
+    known = {name: plain.pop(name) for name in _MANIFEST_KEYS if name in plain}
+    return {**known, "export": plain}
+
+
+def _warmup_requests(model: str, exported: ExportRecord, staged: Path) -> bytes:
     """Requests of real examples; empty for a model with several inputs or without a stored sample."""
-    inputs = inputs_of(exported)
+    inputs = exported.signature.inputs
     if len(inputs) != 1 or not (staged / VALIDATION).is_file():
         return b""
     [(name, tensor)] = inputs.items()
     try:
         with np.load(staged / VALIDATION, allow_pickle=False) as stored:
             sample = stored[name][:_WARMUP_EXAMPLES].astype(tensor["dtype"], copy=False)
-        return warmup_file(model, exported["signature"].get("name", "serving_default"), name, sample)
+        return warmup_file(model, exported.signature.name, name, sample)
     except (KeyError, TypeError, ValueError):
         return b""
 
@@ -78,9 +83,9 @@ def _warmup_requests(model: str, exported: Mapping[str, Any], staged: Path) -> b
 def clear_export(run: RunFolder) -> None:
     """Remove the published files from ``export/``; ``export.json`` stays as the run's record."""
     with contextlib.suppress(OSError):  # another user's run keeps its files
-        disk.remove_tree(run.export / "saved_model")
-        for name in _EXTRA_FILES:
-            (run.export / name).unlink(missing_ok=True)
+        disk.remove_tree(run.exported.saved_model)
+        for file in _extra_files(run.exported).values():
+            file.unlink(missing_ok=True)
 
 
 def sweep_staging(folder: ModelFolder) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from saman.configs.errors import UserError
 from saman.registry.store import disk, protobuf
 from saman.registry.store.layout import MANIFEST, SIGNATURE, check_relative_path
+from saman.runs.records.provenance import Provenance
 
 SCHEMA = 1
 UNCOVERED = frozenset({MANIFEST, SIGNATURE})  # files without a digest in the manifest
@@ -47,15 +48,14 @@ class RunRecord(_ManifestPart):
     @property
     def commit(self) -> str:
         """The git commit of the code; empty where it is unknown."""
-        git = self.provenance.get("git")
-        found = git.get("commit") if isinstance(git, dict) else None
-        return str(self.provenance.get("git_commit") or found or "")
+        git = Provenance.from_json(self.provenance).git
+        return git.commit if git else ""
 
     @property
     def has_uncommitted_changes(self) -> bool:
         """Whether the code differed from the commit."""
-        git = self.provenance.get("git")
-        return isinstance(git, dict) and bool(git.get("diff"))
+        git = Provenance.from_json(self.provenance).git
+        return git is not None and git.dirty
 
 
 class Manifest(_ManifestPart):

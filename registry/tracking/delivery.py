@@ -18,7 +18,7 @@ from saman.configs.errors import UserError
 from saman.configs.files import read_json, write_json
 from saman.configs.schemas.tracking import Tracking
 from saman.registry.tracking.curves import draw_curves
-from saman.registry.tracking.run_history import RunHistory, tracked
+from saman.registry.tracking.run_history import RunHistory, read_history
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import hold
@@ -51,8 +51,8 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
     # Two processes would both find the run missing there, and make it twice.
     with hold(run.tracking_lock, wait_seconds=None):
         with contextlib.suppress(OSError):  # another user's run folder is not writable
-            draw_curves(tracked(run), run.curves)
-        shown = tracked(run)
+            draw_curves(read_history(run), run.curves)
+        shown = read_history(run)
         return _delivered(run, shown, wanted)
 
 
@@ -114,7 +114,7 @@ def _is_delivered(run: RunFolder) -> bool:
     state = read_json(run.tracking_file)
     if not isinstance(state, dict):
         return False
-    content = _content(tracked(run))
+    content = _content(read_history(run))
     entries = [state[place] for place in ("mlflow", "tensorboard") if place in state]
     return bool(entries) and all(one.get("delivered") and one.get("content") == content for one in entries)
 

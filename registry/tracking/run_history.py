@@ -1,4 +1,4 @@
-"""What there is to show of a run elsewhere: parameters, metrics by step, tags, files; read from its folder alone."""
+"""The history of a run for trackers: parameters, metrics by step, tags and files, read from its folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from saman.runs.events import Event, State
 from saman.runs.folder import RunFolder
+from saman.runs.records.provenance import Provenance
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import read_windows
 
@@ -19,7 +20,7 @@ _FIGURES = (".svg", ".png", ".html")
 
 @dataclass(frozen=True)
 class MetricPoint:
-    """A value of a metric at a step; ``time`` in Unix seconds."""
+    """The value of a metric at a step; ``time`` is in Unix seconds."""
 
     name: str
     step: int
@@ -29,7 +30,7 @@ class MetricPoint:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """A run as trackers show it. Times are Unix seconds; ``files`` are what is copied, by its name there."""
+    """A run as trackers show it. Times are Unix seconds; ``files`` are copied under their names."""
 
     run_id: str
     experiment: str
@@ -43,15 +44,15 @@ class RunHistory:
     versions: tuple[tuple[str, int], ...]
 
 
-def tracked(run: RunFolder) -> RunHistory:
-    """Everything a finished or a running run can show now."""
+def read_history(run: RunFolder) -> RunHistory:
+    """Read the history of a run, also while it runs."""
     events = run.events()
     spec = run.spec()
     state = run.state
     versions = tuple(
-        (str(one.facts["model"]), int(one.facts["version"]))
-        for one in events
-        if one.kind == "published" and "model" in one.facts and "version" in one.facts
+        (str(event.facts["model"]), int(event.facts["version"]))
+        for event in events
+        if event.kind == "published" and "model" in event.facts and "version" in event.facts
     )
     return RunHistory(
         run_id=run.id,
@@ -59,7 +60,7 @@ def tracked(run: RunFolder) -> RunHistory:
         state=state,
         started=events[0].time if events else 0.0,
         ended=events[-1].time if events and state.ended else None,
-        parameters=dict(flattened(spec.resolved())),
+        parameters=dict(flatten(spec.resolved())),
         points=tuple(_points(run, events)),
         tags=_tags(run, versions),
         files=dict(_files(run)),
@@ -67,11 +68,15 @@ def tracked(run: RunFolder) -> RunHistory:
     )
 
 
-def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """``key.path`` and text of every leaf that is set."""
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield ``key.path`` and text of every value, except missing values.
+
+    >>> dict(flatten({"train": {"seed": 0, "steps": None}, "name": "tiny"}))
+    {'train.seed': '0', 'name': 'tiny'}
+    """
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from flattened(item, f"{path}.{key}" if path else str(key))
+            yield from flatten(item, f"{path}.{key}" if path else str(key))
     elif value is not None and value != {}:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
@@ -84,9 +89,8 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
         for name, value in (metrics or {}).items():
             if isinstance(value, (int, float)) and math.isfinite(value):
                 step = int(event.facts.get("step", 0))
-                newest[name, step] = MetricPoint(
-                    name, step, event.time, float(value)
-                )  # of a resumed run, the last counts
+                # A resumed run may repeat a step: the last value counts.
+                newest[name, step] = MetricPoint(name, step, event.time, float(value))
     windows = read_windows(run, 0)[0]
     for window in windows:
         found = {"train_loss": window.loss, "learning_rate": window.learning_rate}
@@ -104,15 +108,11 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
 def _tags(run: RunFolder, versions: tuple[tuple[str, int], ...]) -> dict[str, str]:
     tags = {"saman.run": run.id, "saman.folder": str(run.path), "saman.state": run.state.value}
     attempts = run.attempts()
-    provenance = (
-        json.loads(attempts[-1].provenance.read_text()) if attempts and attempts[-1].provenance.is_file() else {}
-    )
-    git = provenance.get("git") or {}
-    if isinstance(git, dict) and git.get("commit"):
-        tags["mlflow.source.git.commit"] = str(git["commit"])
-    host = provenance.get("host") or {}
-    if isinstance(host, dict) and host.get("name"):
-        tags["saman.host"] = str(host["name"])
+    provenance = Provenance.read(attempts[-1].provenance) if attempts else None
+    if provenance and provenance.git:
+        tags["mlflow.source.git.commit"] = provenance.git.commit
+    if provenance and provenance.host and provenance.host.name:
+        tags["saman.host"] = provenance.host.name
     if versions:
         tags["saman.versions"] = ", ".join(f"{name}:{number}" for name, number in versions)
     return tags

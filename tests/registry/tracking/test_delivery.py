@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from registry_kit import experiment, fake_export
@@ -20,8 +21,9 @@ from saman.configs.schemas.tracking import Tracking
 from saman.registry.lifecycle.publish import publish
 from saman.registry.store import protobuf
 from saman.registry.tracking import tensorboard
+from saman.registry.tracking.curves import draw_curves
 from saman.registry.tracking.delivery import track, track_if_asked, track_waiting, waiting
-from saman.registry.tracking.run_history import tracked
+from saman.registry.tracking.run_history import read_history
 from saman.runs.folder import RunFolder
 from saman.runs.records.summary import Summary
 from saman.runs.telemetry.window import Window
@@ -50,7 +52,7 @@ def trained(folder: Path, **tracking: Any) -> RunFolder:
 def test_what_is_shown_comes_from_the_run_folder(tmp_path: Path) -> None:
     run = trained(tmp_path)
     publish(run, tmp_path / "models")
-    shown = tracked(run)
+    shown = read_history(run)
     assert shown.parameters["train.optimizer.name"] == "sgd" and shown.parameters["train.global_batch_size"] == "8"
     values = {(point.name, point.step): point.value for point in shown.points}
     assert values["val_accuracy", 30] == 0.95 and values["train_loss", 20] == 0.5
@@ -61,9 +63,9 @@ def test_what_is_shown_comes_from_the_run_folder(tmp_path: Path) -> None:
 
 def test_event_files_are_tensorboards(tmp_path: Path) -> None:
     run = trained(tmp_path)
-    file = tensorboard.write(tracked(run), tmp_path / "boards")
-    assert len(list(protobuf.records(file.read_bytes()))) == 2 + len(tracked(run).points)
-    assert tensorboard.write(tracked(run), tmp_path / "boards") == file  # replaced, not doubled
+    file = tensorboard.write(read_history(run), tmp_path / "boards")
+    assert len(list(protobuf.records(file.read_bytes()))) == 2 + len(read_history(run).points)
+    assert tensorboard.write(read_history(run), tmp_path / "boards") == file  # replaced, not doubled
     assert len(list(file.parent.iterdir())) == 1
 
 
@@ -72,16 +74,16 @@ def test_tensorflow_reads_the_event_files(tmp_path: Path) -> None:
     import tensorflow as tf
 
     run = trained(tmp_path)
-    file = tensorboard.write(tracked(run), tmp_path / "boards")
+    file = tensorboard.write(read_history(run), tmp_path / "boards")
     events = list(tf.compat.v1.train.summary_iterator(str(file)))
     assert events[0].file_version == "brain.Event:2"
     text = events[1].summary.value[0]
     assert text.metadata.plugin_data.plugin_name == "text" and b"train.seed" in text.tensor.string_val[0]
     scalars = {(value.tag, event.step): value.simple_value for event in events[2:] for value in event.summary.value}
-    expected = {(point.name, point.step): point.value for point in tracked(run).points}
+    expected = {(point.name, point.step): point.value for point in read_history(run).points}
     assert scalars.keys() == expected.keys()
     assert all(scalars[key] == pytest.approx(value) for key, value in expected.items())
-    assert events[2].wall_time == pytest.approx(tracked(run).points[0].time, abs=5)
+    assert events[2].wall_time == pytest.approx(read_history(run).points[0].time, abs=5)
 
 
 # ---- MLflow ----------------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
     client = MlflowClient(tracking_uri=uri)
     [made] = client.search_experiments(filter_string="name = 'tiny'")
     [found] = client.search_runs([made.experiment_id])
-    shown = tracked(run)
+    shown = read_history(run)
     assert found.info.status == "FINISHED" and found.data.tags["saman.run"] == run.id
     assert found.data.params == dict(shown.parameters)
     for name in {point.name for point in shown.points}:
@@ -196,6 +198,26 @@ def test_tensorboard_is_written_when_asked(tmp_path: Path) -> None:
     assert not delivery.problem and Path(delivery.places[0]).is_file()
     assert waiting(tmp_path / "runs") == []
     assert (run.path / "figures" / "curves.svg").read_text().startswith("<svg")
+
+
+def test_curves_are_drawn_with_a_panel_and_a_line_for_every_metric(tmp_path: Path) -> None:
+    """With the packages that setup.cfg declares: without altair."""
+    run = trained(tmp_path)
+    file = draw_curves(read_history(run), run.curves)
+    assert file == run.curves
+    drawing = ElementTree.parse(run.curves).getroot()
+    assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = {element.text for element in drawing.iter() if element.text}
+    metrics = {"val_accuracy", "train_loss", "samples_per_second"}
+    assert metrics <= texts and "learning_rate" not in texts
+    lines = [element for element in drawing.iter() if element.get("aria-roledescription") == "line mark"]
+    assert len(lines) == len(metrics)
+    assert all(line.get("d", "").count("L") == 2 for line in lines)  # three steps each
+
+
+def test_a_run_without_metrics_has_no_curves(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "runs", experiment())
+    assert draw_curves(read_history(run), run.curves) is None and not run.curves.exists()
 
 
 def test_a_tracking_that_leads_nowhere_is_refused() -> None:
