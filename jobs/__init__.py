@@ -1,1 +1,1 @@
-"""Status, logs, wait, cancel and resume of any run, local or on Slurm."""
+"""Any run, on this machine or on Slurm: submit, status, logs, wait, cancel, resume, publish."""

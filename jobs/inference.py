@@ -20,7 +20,9 @@ from saman.registry.store import disk
 from saman.registry.versions import find_version
 
 if TYPE_CHECKING:
+    from saman.configs.schemas.cluster import Cluster
     from saman.launcher.supervision.outcome import Outcome
+    from saman.slurm.submission.submit import Submission
 
 BATCH_ROWS, CHUNK_BATCHES = 256, 16
 Progress = Callable[[int, int], None]
@@ -158,6 +160,21 @@ def run(
     result = read_result(request.output)
     shutil.rmtree(request.job, ignore_errors=True)
     return result
+
+
+def submit(request: InferenceRequest, cluster: Cluster, runs_dir: Path, ranks: int = 1, nodes: int = 1) -> Submission:
+    """Predict in a job on ``cluster``, on ``ranks`` ranks spread evenly over ``nodes``.
+
+    Raises:
+        UserError: the ranks cannot be spread evenly, or the job does not fit the cluster.
+    """
+    from saman.slurm.submission import planning
+    from saman.slurm.submission import submit as slurm
+
+    if ranks % nodes:
+        raise UserError(f"{ranks} ranks cannot be spread evenly over {nodes} nodes", where="-np")
+    spec = script(request, {"nodes": nodes, "ranks_per_node": ranks // nodes})
+    return slurm.submit(planning.plan(spec, cluster, runs_dir, None))
 
 
 def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:

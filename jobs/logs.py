@@ -1,4 +1,4 @@
-"""What ranks and the job script printed, attempt after attempt, also while it is being printed."""
+"""Logs of ranks and of the job script, attempt after attempt, also while they grow."""
 
 from __future__ import annotations
 
@@ -7,21 +7,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.jobs.status import RunStatus, look
+from saman.jobs.status import RunStatus, read_status
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
 
 POLL_SECONDS = 0.5
-LOOK_SECONDS = 5.0  # between questions to Slurm whether the run has ended
+LOOK_SECONDS = 5.0  # between two readings of the run's status
 
 
-def pieces(
-    run: RunFolder, *, rank: int = 0, job: bool = False, attempt: int | None = None, follow: bool = False,
+def read_logs(
+    run: RunFolder,
+    *,
+    rank: int = 0,
+    job: bool = False,
+    attempt: int | None = None,
+    follow: bool = False,
     tell: Callable[[RunStatus], None] | None = None,
-) -> Iterator[str]:  # fmt: skip
-    """The text of the log in pieces; with ``follow`` until the run has ended, telling now and then where it stands.
+) -> Iterator[str]:
+    """Read a log in pieces.
 
-    Raises ``UserError`` where there is none.
+    Args:
+        run: the run.
+        rank: the rank, by the log of its process.
+        job: read the job script's log instead.
+        attempt: the attempt; by default all, in their order.
+        follow: continue until the run has ended.
+        tell: with ``follow``, called with the run's status every few seconds.
+
+    Raises:
+        UserError: there is no such log.
     """
     followed: dict[Path, Follower] = {}
     looked = 0.0
@@ -29,7 +43,7 @@ def pieces(
         over = False
         if follow and time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
-            (status,) = look([run])
+            (status,) = read_status([run])
             over = status.over
             if tell is not None:
                 tell(status)
@@ -39,26 +53,26 @@ def pieces(
             break
         time.sleep(POLL_SECONDS)
     if not any(file.exists() for file in followed):
-        raise _nothing(run, rank, job)
+        raise _missing(run, rank, job)
 
 
 def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Path]:
     if job:
         return [run.slurm.log]
     attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
-    return [one.log(_process(one.ranks(), rank)) for one in attempts]
+    return [each.log(_process(each.ranks(), rank)) for each in attempts]
 
 
 def _process(first_ranks: list[int], rank: int) -> int:
-    """The first rank of the process in which ``rank`` is; logs are named by it."""
+    """The first rank of the process that holds ``rank``; logs are named by it."""
     return max((first for first in first_ranks if first <= rank), default=rank)
 
 
-def _nothing(run: RunFolder, rank: int, job: bool) -> UserError:
+def _missing(run: RunFolder, rank: int, job: bool) -> UserError:
     attempts = run.attempts()
     known = attempts[-1].ranks() if attempts else []
     if job:
         return UserError("the job has printed nothing yet, or this run has no job", where=str(run.path))
     if not known:
-        return UserError("no rank has printed anything yet", where=str(run.path), remedy="saman status tells why")
+        return UserError("no rank has printed anything yet", where=str(run.path), remedy="saman status shows why")
     return UserError(f"no log of rank {rank}", where=str(run.path), remedy=f"processes begin at ranks {known}")

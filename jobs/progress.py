@@ -1,4 +1,4 @@
-"""How far a run is: the newest attempt's heartbeats and telemetry, read without disturbing it."""
+"""Progress of a run by the heartbeats and telemetry of its newest attempt."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs.folder import RunFolder
 
-SILENT_SECONDS = 90.0  # a run that shows no sign of life for so long, and has no job, is gone
-
-
-_WORDS = {"start": "starting", "script": "its program runs"}
+SILENT_SECONDS = 90.0  # without a sign of life for so long, and without a job, a run has vanished
+_WORDS = {"start": "starting", "script": "program running"}
 
 
 @dataclass(frozen=True)
 class AttemptProgress:
-    """How far the newest attempt is, by its heartbeats and telemetry."""
+    """Progress of the newest attempt."""
 
     phase: str
     epoch: int
@@ -28,7 +26,7 @@ class AttemptProgress:
     silent_seconds: float
 
     def sentence(self) -> str:
-        """For people: where it is, how fast, how much longer."""
+        """Phase or step, throughput and remaining time, for people."""
         parts = [_WORDS.get(self.phase, self.phase)]
         if self.step or self.phase == "train":
             of = f" of {self.total_steps}" if self.total_steps else ""
@@ -45,7 +43,7 @@ class AttemptProgress:
 
 
 def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
-    """How far the newest attempt is; ``None`` before any rank has shown a sign of life."""
+    """Read the progress of the newest attempt at Unix time ``now``; ``None`` before the first heartbeat."""
     attempts = run.attempts()
     value = read_json(attempts[-1].placement) if attempts else None
     if not isinstance(value, dict):
@@ -57,12 +55,18 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
     seen = watch.progress(beats)
     silent = now - max(beat.alive for beat in beats.values())
     return AttemptProgress(
-        seen.phase, seen.epoch, seen.step, seen.total_steps, seen.samples_per_second, seen.remaining_seconds, silent
+        phase=seen.phase,
+        epoch=seen.epoch,
+        step=seen.step,
+        total_steps=seen.total_steps,
+        samples_per_second=seen.samples_per_second,
+        seconds_left=seen.remaining_seconds,
+        silent_seconds=silent,
     )
 
 
 def ago(seconds: float) -> str:
-    """A duration for people."""
+    """A duration for people: ``2 h 5 min``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

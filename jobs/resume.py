@@ -1,31 +1,104 @@
-"""Continuing runs that were Slurm's, by a new job in the same run folder."""
+"""Continue runs from their newest checkpoint: on this machine, or by a new Slurm job."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.jobs.status import look
+from saman.jobs.publishing import FinishedRun, finish_run
+from saman.jobs.reconcile import reconcile
+from saman.jobs.status import RunState
+from saman.launcher.local import resume_locally
+from saman.launcher.planning import Options
+from saman.launcher.supervision.views import View
 from saman.runs.folder import RunFolder
-from saman.slurm.submission.run_jobs import last_queued
+from saman.slurm.submission.run_jobs import last_queued, record_taken_here
 from saman.slurm.submission.submit import Submission, resubmit
 
 
+@dataclass(frozen=True)
+class ResumeRequest:
+    """How to continue. ``here``: on this machine, even a run from Slurm; ``ranks``: another number of ranks, here."""
+
+    here: bool = False
+    ranks: int | None = None
+    partition: str | None = None
+    exclude: tuple[str, ...] = ()
+    runs_dir: Path = Path("runs")
+    models_dir: Path = Path("models")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that continues: finished here, submitted again, or skipped for a reason. Exactly one of them is set."""
+
+    run: RunFolder
+    finished: FinishedRun | None = None
+    submission: Submission | None = None
+    skipped: str | None = None
+
+
+def resume_runs(
+    runs: Sequence[RunFolder],
+    request: ResumeRequest = ResumeRequest(),
+    view: Callable[[RunFolder], AbstractContextManager[View | None]] = lambda run: nullcontext(None),
+) -> Iterator[Resumed]:
+    """Continue each run in its own folder, those from Slurm by a new job.
+
+    Args:
+        runs: the runs. Of several, those that cannot be continued are skipped; a single one is refused.
+        request: where and how.
+        view: shows a run that continues here.
+
+    Raises:
+        UserError: a run cannot be continued like this.
+        EnvironmentLack: the machine lacks something, or Slurm does not answer.
+    """
+    problems = list(zip(runs, _obstacles(runs), strict=True))
+    yield from (Resumed(run, skipped=error.problem) for run, error in problems if error is not None)
+    for run in (run for run, error in problems if error is None):
+        if is_slurms(run) and not request.here:
+            yield Resumed(run, submission=_resubmitted(run, request))
+        else:
+            with view(run) as shown:
+                finished = resume_here(run, request, shown)
+            yield Resumed(run, finished=finished)
+
+
+def resume_here(run: RunFolder, request: ResumeRequest, view: View | None = None) -> FinishedRun:
+    """Continue a run on this machine, also one from Slurm, and publish it where its experiment asks."""
+    if is_slurms(run):
+        record_taken_here(run)
+    outcome = resume_locally(run, Options(runs_dir=request.runs_dir), view, request.ranks)
+    return finish_run(outcome, request.models_dir)
+
+
+def _resubmitted(run: RunFolder, request: ResumeRequest) -> Submission:
+    if request.ranks is not None:
+        raise UserError("-np is for runs on this machine", where=run.id, remedy="add --here, or leave -np out")
+    return resubmit(run, request.partition, request.exclude)
+
+
 def is_slurms(run: RunFolder) -> bool:
-    """Whether the newest start of the run was a Slurm job's."""
+    """Whether a Slurm job started the run last."""
     return run.slurm.cluster.is_file() and last_queued(run.events()) is not None
 
 
-def check_resumable(run: RunFolder) -> None:
-    """Raise ``UserError`` for a run that has completed, or that goes on anyway."""
-    (status,) = look([run])
-    if status.state == "completed":
-        raise UserError("this run has completed", where=str(run.path), remedy="saman run or submit starts a new one")
-    if status.state in ("running", "queued"):
-        problem = f"this run is {status.state}: {status.detail}"
-        raise UserError(problem, where=str(run.path), remedy="saman cancel ends it")
-
-
-def resume_there(run: RunFolder, partition: str | None = None, exclude: Sequence[str] = ()) -> Submission:
-    """Submit the run again, on the cluster that it was made for; attempts are counted anew."""
-    return resubmit(run, partition, exclude)
+def _obstacles(runs: Sequence[RunFolder]) -> Iterable[UserError | None]:
+    """Why each run cannot be continued; raised if there is only one run."""
+    found: list[UserError | None] = []
+    for run, status in zip(runs, reconcile(runs), strict=True):
+        error = None
+        if status.state is RunState.COMPLETED:
+            remedy = "saman run or submit starts a new one"
+            error = UserError("this run has completed", where=str(run.path), remedy=remedy)
+        elif status.state in (RunState.RUNNING, RunState.QUEUED):
+            problem = f"this run is {status.state}: {status.detail}"
+            error = UserError(problem, where=str(run.path), remedy="saman cancel ends it")
+        if error is not None and len(runs) == 1:
+            raise error
+        found.append(error)
+    return found

@@ -51,7 +51,7 @@ def study_runs(folder: Path) -> list[RunFolder]:
     planned = written.get("runs", []) if isinstance(written, dict) else []
     repeats = Counter(str(one.get("digest")) for one in planned)
     alike: dict[str, list[RunFolder]] = defaultdict(list)
-    for run in reversed([one for one in find_runs(folder.parent) if one.path.parent.name == folder.name]):
+    for run in reversed([one for one in find_runs(folder.parent) if one.experiment_name == folder.name]):
         alike["" if run.is_script else run.experiment().digest()].append(run)
     kept: list[RunFolder] = []
     for digest, count in repeats.items():

@@ -1,36 +1,58 @@
-"""Where runs stand: what their folders say, with what Slurm says of their jobs. Also for runs without a job."""
+"""The status of runs: their folders' records, combined with Slurm's view of their jobs. Reading changes nothing."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from typing import Any
 
-from saman.configs.errors import EnvironmentLack, ExitCode
+from saman.configs.errors import ExitCode
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, ago, read_progress
-from saman.runs.events import Event, State, state_of
+from saman.jobs.slurm_view import SlurmView, ask_slurm
+from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import RunFolder
-from saman.slurm.site import client
 from saman.slurm.site.job_states import JobState
 from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
 
-SETTLING_SECONDS = 20.0  # a job's last events may reach this machine's view of the file system so much later
-NEVER_BEGAN_SECONDS = 3.0  # the same for a run that has left no sign of a start
-_VANISHED = "vanished"
-_USUAL = {"completed": ExitCode.DONE, "failed": ExitCode.RUN_FAILED, "cancelled": ExitCode.INTERRUPTED}
+LATE_EVENT_SECONDS = 20.0  # how late a job's last events may reach this machine's view of the file system
+NEVER_BEGAN_SECONDS = 3.0  # the same for a run without any sign of a start
+
+
+class RunState(str, Enum):
+    """The state of a run for its user: that of the folder, or vanished."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    VANISHED = "vanished"  # recorded as running, but without a job, a process or a sign of life
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_AT_REST = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.PREEMPTED, RunState.VANISHED})
+_USUAL_EXIT = {
+    RunState.COMPLETED: ExitCode.DONE,
+    RunState.FAILED: ExitCode.RUN_FAILED,
+    RunState.CANCELLED: ExitCode.INTERRUPTED,
+}
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where one run stands. ``state`` is that of the folder, or ``vanished``; ``detail`` a sentence for people."""
+    """The status of a run. ``detail`` is a sentence for people; ``run`` is the path of its folder."""
 
     run: str
     id: str
     name: str
-    state: str
+    state: RunState
     detail: str
     attempt: int
     job: str | None = None
@@ -43,72 +65,38 @@ class RunStatus:
     @property
     def over(self) -> bool:
         """Whether waiting longer changes nothing."""
-        return self.state in ("completed", "failed", "cancelled", "preempted", _VANISHED)
+        return self.state in _AT_REST
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run completed, and was published if its experiment asks for that."""
+        return self.state is RunState.COMPLETED and not self.exit_code
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {**asdict(self), "state": self.state.value}
 
 
-@dataclass(frozen=True)
-class SlurmView:
-    """What Slurm says of all jobs asked for. ``reachable`` is false where it cannot be asked from here."""
+def read_status(runs: Sequence[RunFolder]) -> list[RunStatus]:
+    """Read the status of each run, with one question to each of squeue and sacct for all of them.
 
-    queued: Mapping[str, client.QueuedJob]
-    recorded: Mapping[str, client.RecordedJob] | None
-    reachable: bool
-
-    def state(self, job: str) -> JobState:
-        """The controller's word counts, then accounting's; accounting may lag behind the end of a job."""
-        if job in self.queued:
-            return self.queued[job].state
-        if self.recorded and job in self.recorded:
-            state = self.recorded[job].state
-            # Not in the controller any more, and not yet closed in accounting.
-            return JobState.ENDING if not state.ended else state
-        return JobState.UNKNOWN
-
-
-def look(runs: Sequence[RunFolder], settle: bool = True) -> list[RunStatus]:
-    """Where each run stands, with one question to each of squeue and sacct for all of them.
-
-    With ``settle``, an end that Slurm alone knows of is written into the run folder, so that others see it too.
+    Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm.
     """
     events = [run.events() for run in runs]
-    open_ended = [one for one in events if state_of(one) not in (State.COMPLETED, State.CANCELLED)]
-    jobs = {job for one in open_ended for job in jobs_of(one)}
-    view = slurm_view(jobs)
+    unfinished = [some for some in events if state_of(some) not in (State.COMPLETED, State.CANCELLED)]
+    view = ask_slurm(job for some in unfinished for job in jobs_of(some))
     now = time.time()
-    found = []
-    for run, one in zip(runs, events, strict=True):
-        status = status_of(run, one, view, now)
-        if settle:
-            _settle(run, one, status)
-        found.append(status)
-    return found
-
-
-def slurm_view(jobs: Iterable[str]) -> SlurmView:
-    """Ask Slurm for these jobs; accounting only for those that have ended or that the controller no longer knows."""
-    wanted = set(jobs)
-    if not wanted or not client.available("squeue"):
-        return SlurmView({}, None, reachable=False)
-    try:
-        queued = client.queue()
-    except EnvironmentLack:
-        return SlurmView({}, client.accounting(wanted), reachable=False)
-    over = {job for job in wanted if job not in queued or queued[job].state.ended}
-    return SlurmView(queued, client.accounting(over) if over else None, reachable=True)
+    return [status_of(run, some, view, now) for run, some in zip(runs, events, strict=True)]
 
 
 def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> RunStatus:
-    """Where a run stands by its folder and by ``view``."""
+    """The status of a run by its folder and by ``view``, at Unix time ``now``."""
     state = state_of(events)
     queued = last_queued(events)
     attempts = run.attempts()
     progress = read_progress(run, now) if state is State.RUNNING else None
     base = RunStatus(
-        run=str(run.path), id=run.id, name=run.experiment_name, state=state.value, detail="",
+        run=str(run.path), id=run.id, name=run.experiment_name, state=RunState(state.value), detail="",
         attempt=attempts[-1].number if attempts else 0,
         job=str(queued.facts["job"]) if queued else None,
         cluster=str(queued.facts.get("cluster")) if queued else None,
@@ -119,14 +107,15 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         return _local(base, state, progress)
     job, jobs = str(queued.facts["job"]), jobs_of(events)
     slurm = view.state(job)
-    alive = next((one for one in jobs if view.state(one) in (JobState.PENDING, JobState.RUNNING)), None)
+    alive = next((other for other in jobs if view.state(other) in (JobState.PENDING, JobState.RUNNING)), None)
     if alive is not None and alive != job:
         job, slurm = alive, view.state(alive)
-    return _with_job(base, state, progress, job, slurm, view, now - (events[-1].time if events else now))
+    quiet = now - (events[-1].time if events else now)
+    return _with_job(replace(base, job=job), state, progress, slurm, view, quiet)
 
 
 def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> bool:
-    """Whether the job still lives after its ranks failed: it may find that a node is gone, and go on."""
+    """Whether the job is alive after its ranks failed: it may find that a node is gone, and continue."""
     queued = last_queued(events)
     end = next((event for event in reversed(events) if event.kind == state.value), None)
     by_supervisor = state is State.FAILED and end is not None and end.who == "supervisor"
@@ -136,68 +125,68 @@ def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> b
 
 
 def _with_job(
-    base: RunStatus,
-    state: State,
-    progress: AttemptProgress | None,
-    job: str,
-    slurm: JobState,
-    view: SlurmView,
-    quiet: float,
+    base: RunStatus, state: State, progress: AttemptProgress | None, slurm: JobState, view: SlurmView, quiet: float
 ) -> RunStatus:
-    entry = view.queued.get(job)
-    base = replace(base, job=job)
+    job = str(base.job)
     if slurm is JobState.PENDING:
-        why = pending_reason(entry.reason).text if entry else "waits"
-        again = "" if base.attempt == 0 else f"will go on with attempt {base.attempt + 1}; "
-        start = entry.start if entry else None
-        detail = f"{again}job {job} {why}" + (f"; expected to start {_clock(start)}" if start else "")
-        return replace(base, state="queued", detail=detail, expected_start=start)
+        return _pending(base, view)
     if slurm is JobState.RUNNING:
         if state is State.FAILED:
-            return replace(base, state="running", detail=f"job {job} finds out why its ranks ended")
+            return replace(base, state=RunState.RUNNING, detail=f"job {job}: diagnosing rank failure")
         if state is State.RUNNING and progress is not None:
             return replace(base, detail=progress.sentence(), progress=progress)
-        return replace(base, state="running", detail=f"job {job} is starting")
-    settling = NEVER_BEGAN_SECONDS if slurm is JobState.CANCELLED and state is State.QUEUED else SETTLING_SECONDS
-    if slurm is JobState.ENDING or (slurm.ended and quiet < settling):
-        return replace(base, state="running", detail=f"job {job} is ending", progress=progress)
+        return replace(base, state=RunState.RUNNING, detail=f"job {job} is starting")
+    cancelled_early = slurm is JobState.CANCELLED and state is State.QUEUED
+    late = NEVER_BEGAN_SECONDS if cancelled_early else LATE_EVENT_SECONDS
+    if slurm is JobState.ENDING or (slurm.ended and quiet < late):
+        return replace(base, state=RunState.RUNNING, detail=f"job {job} is ending", progress=progress)
     if slurm.ended:
-        return replace(base, **_slurm_end(base, state, job, slurm, view))
-    return _unknown(base, progress, job, view, quiet)
+        return _ended_by_slurm(base, state, slurm, view)
+    return _unknown(base, progress, view, quiet)
 
 
-def _slurm_end(base: RunStatus, state: State, job: str, slurm: JobState, view: SlurmView) -> dict[str, Any]:
-    """The end of a job that left no end in its run folder."""
+def _pending(base: RunStatus, view: SlurmView) -> RunStatus:
+    entry = view.queued.get(str(base.job))
+    why = pending_reason(entry.reason).text if entry else "waits"
+    again = "" if base.attempt == 0 else f"will continue with attempt {base.attempt + 1}; "
+    start = entry.start if entry else None
+    detail = f"{again}job {base.job} {why}" + (f"; expected to start {_clock(start)}" if start else "")
+    return replace(base, state=RunState.QUEUED, detail=detail, expected_start=start)
+
+
+def _ended_by_slurm(base: RunStatus, state: State, slurm: JobState, view: SlurmView) -> RunStatus:
+    """The end of a job that recorded no end in its run folder."""
+    job = str(base.job)
     recorded = view.recorded.get(job) if view.recorded else None
-    code = recorded.code if recorded else None
-    log = "slurm/job.out in the run folder has its last words"
+    log = "see slurm/job.out in the run folder"
     resume = f"`saman resume {base.id}` continues from the newest checkpoint"
-    began = "before training began" if state is State.QUEUED else "before the run could say how it ended"
-    texts = {
-        JobState.CANCELLED: ("cancelled", f"job {job} was cancelled; {resume}"),
-        JobState.TIMEOUT: ("failed", f"job {job} reached its time limit before a checkpoint was done; {resume}"),
-        JobState.NODE_FAIL: ("failed", f"job {job} lost a node and was not requeued; {resume}"),
-        JobState.PREEMPTED: ("failed", f"job {job} was preempted and not requeued; {resume}"),
-        JobState.FAILED: ("failed", f"job {job} failed {began}; {log}"),
-        JobState.COMPLETED: ("failed", f"job {job} ended {began}; {log}"),
+    began = "before training began" if state is State.QUEUED else "before the run recorded its end"
+    ends = {
+        JobState.CANCELLED: (RunState.CANCELLED, f"job {job} was cancelled; {resume}"),
+        JobState.TIMEOUT: (RunState.FAILED, f"job {job} reached its time limit before a checkpoint was done; {resume}"),
+        JobState.NODE_FAIL: (RunState.FAILED, f"job {job} lost a node and was not requeued; {resume}"),
+        JobState.PREEMPTED: (RunState.FAILED, f"job {job} was preempted and not requeued; {resume}"),
+        JobState.FAILED: (RunState.FAILED, f"job {job} failed {began}; {log}"),
+        JobState.COMPLETED: (RunState.FAILED, f"job {job} ended {began}; {log}"),
     }
-    name, detail = texts[slurm]
     if state is State.PREEMPTED and slurm in (JobState.FAILED, JobState.COMPLETED):
-        # It exited as it should after its checkpoint, and nothing took it up again.
-        return {"state": "preempted", "detail": f"stopped at a checkpoint and was not requeued; {resume}"}
-    return {"state": name, "detail": detail, "exit_code": code}
+        # It exited as it should after its checkpoint, and no job continued it.
+        detail = f"stopped at a checkpoint and was not requeued; {resume}"
+        return replace(base, state=RunState.PREEMPTED, detail=detail)
+    end, detail = ends[slurm]
+    return replace(base, state=end, detail=detail, exit_code=recorded.code if recorded else None)
 
 
-def _unknown(base: RunStatus, progress: AttemptProgress | None, job: str, view: SlurmView, quiet: float) -> RunStatus:
+def _unknown(base: RunStatus, progress: AttemptProgress | None, view: SlurmView, quiet: float) -> RunStatus:
     if progress is not None and progress.silent_seconds < SILENT_SECONDS:
         why = "" if view.reachable else " (Slurm cannot be asked from here)"
         return replace(base, detail=progress.sentence() + why, progress=progress)
     if not view.reachable:
-        return replace(base, detail=f"job {job}: Slurm cannot be asked from here; this is what the run folder says")
+        return replace(base, detail=f"job {base.job}: Slurm cannot be asked from here; state by the run folder")
     if quiet < SILENT_SECONDS:
-        return replace(base, detail=f"job {job} is not listed by Slurm yet, or no longer", progress=progress)
-    detail = f"Slurm no longer knows job {job}; the run was last heard of {ago(quiet)} ago; `saman resume {base.id}`"
-    return replace(base, state=_VANISHED, detail=detail, progress=progress)
+        return replace(base, detail=f"job {base.job} is not listed by Slurm (not yet, or no longer)", progress=progress)
+    detail = f"Slurm no longer knows job {base.job}; last event {ago(quiet)} ago; `saman resume {base.id}` continues"
+    return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
 
 
 def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> RunStatus:
@@ -205,7 +194,7 @@ def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> R
         if progress.silent_seconds < SILENT_SECONDS:
             return replace(base, detail=progress.sentence(), progress=progress)
         detail = f"no sign of life for {ago(progress.silent_seconds)}; `saman resume {base.id}` continues"
-        return replace(base, state=_VANISHED, detail=detail, progress=progress)
+        return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
     if state is State.PREEMPTED:
         return replace(base, detail=f"stopped at a checkpoint; `saman resume {base.id}` continues")
     return replace(base, detail="has not begun" if state is State.CREATED else "")
@@ -213,26 +202,31 @@ def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> R
 
 def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatus:
     summary = run.summary()
-    end = next(event for event in reversed(events) if event.kind == base.state)
+    end = next(event for event in reversed(events) if event.kind == base.state.value)
     ranks = end.facts.get("ranks")
     rank = ranks[0] if isinstance(ranks, list) and ranks else None
     words = [str(end.facts[key]) for key in ("message", "reason") if end.facts.get(key)]
-    if base.state == "completed":
+    code = end.facts.get("exit_code", summary.exit_code if summary else None)
+    if base.state is RunState.COMPLETED:
         metrics = summary.metrics if summary else {}
         words = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float))]
-    code = end.facts.get("exit_code", summary.exit_code if summary else None)
+        if (failure := publish_failure(events)) is not None:
+            words.append(f"publishing failed: {failure.facts.get('reason')}")
+            words.append(f"`saman models publish {base.id}` tries again")
+            code = int(ExitCode.RUN_FAILED)
     if code is None:
-        code = int(_USUAL[base.state])
+        code = int(_USUAL_EXIT[base.state])
     return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=rank)
 
 
-def _settle(run: RunFolder, events: Sequence[Event], status: RunStatus) -> None:
-    """Write an end that only Slurm knows of."""
-    ended = status.state in ("failed", "cancelled")
-    if ended and not state_of(events).ended:
-        with contextlib.suppress(OSError):
-            code = {} if status.exit_code is None else {"exit_code": status.exit_code}
-            run.append(status.state, "slurm", reason=status.detail, job=status.job, **code)
+def publish_failure(events: Sequence[Event]) -> Event | None:
+    """The event of a failed publication that no later publication or attempt has replaced."""
+    for event in reversed(events):
+        if event.kind == EventKind.PUBLISH_FAILED:
+            return event
+        if event.kind in (EventKind.PUBLISHED, EventKind.NOT_PUBLISHED, EventKind.ATTEMPT_STARTED):
+            return None
+    return None
 
 
 def _clock(moment: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,12 +52,34 @@ def resume_locally(run: RunFolder, options: Options, view: View | None = None, r
     return make_attempt(run, AttemptRequest(spec, directory, run.code_path, options), view)
 
 
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run folder that is ready to be started by hand."""
+
+    run: RunFolder
+    processes: int
+
+    def command(self, path: str) -> str:
+        """The command that starts the ranks, with the run folder written as ``path``."""
+        return f"horovodrun -np {self.processes} python -m saman.trainers.worker {shlex.quote(path)}"
+
+
+def prepare_by_hand(loaded: LoadedExperiment, options: Options) -> PreparedRun:
+    """Create the run folder of an experiment without starting it. Raises as ``run_locally``."""
+    plan = make_plan(loaded.experiment, Path.cwd(), loaded.code_path, options)
+    run = _new_folder(AttemptRequest(loaded.experiment, Path.cwd(), loaded.code_path, options))
+    return PreparedRun(run, len(plan.placement.processes))
+
+
+def _new_folder(request: AttemptRequest) -> RunFolder:
+    folders = [str(folder) for folder in request.code_path]
+    return RunFolder.create(request.options.runs_dir, request.spec, code_path=folders, directory=str(request.directory))
+
+
 def _run_new(request: AttemptRequest, view: View | None) -> Outcome:
     spec, directory, options = request.spec, request.directory, request.options
     plan = make_plan(spec, directory, request.code_path, options)  # refuses before a folder is made
-    folders = [str(folder) for folder in request.code_path]
-    run = RunFolder.create(options.runs_dir, spec, code_path=folders, directory=str(directory))
-    return make_attempt(run, replace(request, options=replace(options, facts=plan.facts)), view)
+    return make_attempt(_new_folder(request), replace(request, options=replace(options, facts=plan.facts)), view)
 
 
 def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:

@@ -1,4 +1,4 @@
-"""``saman infer``: a model's answers to files of any size, on many ranks."""
+"""``saman infer``: a model's predictions for files of any size, on many ranks."""
 
 from __future__ import annotations
 
@@ -8,30 +8,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
+
 if TYPE_CHECKING:
     from saman.jobs.inference import InferenceRequest
 
 
 def infer(
     model: Annotated[
-        str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; NAME alone is stable, else the newest.")
+        str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; NAME alone means stable, else the newest.")
     ],
-    inputs: Annotated[list[Path], typer.Option("--input", "-i", help=".npy, .npz, .parquet, IDX, a folder of images.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A Parquet file.")],
-    ranks: Annotated[int, typer.Option("-np", metavar="N", help="Number of ranks, of one thread each.")] = 1,
-    batch: Annotated[int, typer.Option("--batch", help="Rows given to the model at once.")] = 256,
-    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="Submit it to Slurm instead.")] = None,
-    nodes: Annotated[int, typer.Option("--nodes", "-N", help="With --cluster: over how many nodes.")] = 1,
+    inputs: Annotated[
+        list[Path],
+        typer.Option("--input", "-i", help=".npy, .npz, .parquet, IDX, or a folder of images."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    ranks: Annotated[int, typer.Option("-np", metavar="N", help="Number of ranks, each with one thread.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", help="Rows per call of the model.")] = 256,
+    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="Submit to this cluster instead.")] = None,
+    nodes: Annotated[int, typer.Option("--nodes", "-N", help="With --cluster: number of nodes.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an interrupted job has done.")] = False,
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the results of an interrupted job.")] = False,
+    runs_dir: RunsDir = RUNS,
+    models_dir: ModelsDir = MODELS,
+    as_json: Json = False,
 ) -> None:
-    """Answer every row of the inputs, in order. The same command goes on with an interrupted job.
+    """Predict every row of the inputs, in order. The same command continues an interrupted job.
 
     The output has the columns row, source, position, prediction, outputs and error; a bad row keeps its place and has
     an error. The result is the same for any number of ranks.
+
+    Examples:
+
+        saman infer digits -i images.npy -o predictions.parquet
+
+        saman infer digits:stable -i images/ -o predictions.parquet -np 4
     """
     from saman.jobs.inference import prepare, run
 
@@ -43,10 +54,10 @@ def infer(
         result = run(request, runs_dir, ranks, progress=progress)
     facts = {"model": request.model, "version": request.version, "output": str(result.output)}
     if as_json:
-        bad = [dict(zip(("row", "source", "position", "error"), one, strict=True)) for one in result.first_bad]
+        bad = [dict(zip(("row", "source", "position", "error"), bad_row, strict=True)) for bad_row in result.first_bad]
         typer.echo(json.dumps({**facts, "rows": result.rows, "bad_rows": result.bad, "first_bad": bad}, indent=2))
         return
-    typer.echo(f"{result.rows} rows answered by {request.model} version {request.version}: {result.output}")
+    typer.echo(f"{result.rows} rows predicted by {request.model} version {request.version}: {result.output}")
     if result.bad:
         typer.echo(f"{result.bad} of them are bad:")
         for row, source, position, why in result.first_bad:
@@ -71,17 +82,10 @@ def _bar(quiet: bool) -> Any:
 
 
 def _submit(request: InferenceRequest, cluster: str, ranks: int, nodes: int, runs_dir: Path, as_json: bool) -> None:
-    from saman.configs.errors import UserError
     from saman.configs.loading.clusters import load_cluster
-    from saman.jobs.inference import script
-    from saman.slurm.submission import planning
-    from saman.slurm.submission import submit as slurm
+    from saman.jobs.inference import submit
 
-    if ranks % nodes:
-        raise UserError(f"{ranks} ranks cannot be spread evenly over {nodes} nodes", where="-np")
-    spec = script(request, {"nodes": nodes, "ranks_per_node": ranks // nodes})
-    plan = planning.plan(spec, load_cluster(cluster, ()), runs_dir, None)
-    done = slurm.submit(plan)
+    done = submit(request, load_cluster(cluster), runs_dir, ranks, nodes)
     if as_json:
         typer.echo(json.dumps({"job": done.job, "run": str(done.run.path), "output": str(request.output)}, indent=2))
         return

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from saman.cli.options import RUNS, Json, RunsDir
 
 
 def track(
@@ -16,8 +17,8 @@ def track(
     ] = None,
     tensorboard: Annotated[str | None, typer.Option("--tensorboard", help="Folder for event files.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on while the run does.")] = False,
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Copy parameters, metrics, figures and published versions of runs to MLflow or TensorBoard. Can be repeated."""
     from saman.configs.errors import UserError

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from saman.cli.options import MODELS, RUNS, ModelsDir, RunsDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def demo(
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
+    runs_dir: RunsDir = RUNS,
+    models_dir: ModelsDir = MODELS,
 ) -> None:
     """Train one experiment file with Horovod and with tf.distribute on 2 ranks, compare, and publish the first.
 
@@ -28,17 +30,20 @@ def demo(
     """
     from rich.console import Console
 
-    from saman.cli.runs.run import publish_if_asked, tell
+    from saman.cli.runs.outcome import print_finished
+    from saman.jobs.publishing import FinishedRun, Publication, PublicationState, publish_if_asked
     from saman.runs.comparison import compare
 
     console = Console()
     outcomes = []
     for strategy in ("horovod", "multi_worker"):
         outcome = _train(console, strategy, runs_dir)
-        published = publish_if_asked(outcome, models_dir) if strategy == "horovod" else {}
-        tell(console, outcome, published)
-        if outcome.exit_code:
-            raise typer.Exit(int(outcome.exit_code))
+        wanted = strategy == "horovod"
+        published = publish_if_asked(outcome.run, models_dir) if wanted else Publication(PublicationState.NOT_ASKED)
+        finished = FinishedRun(outcome, published)
+        print_finished(console, finished)
+        if finished.exit_code:
+            raise typer.Exit(finished.exit_code)
         outcomes.append(outcome)
     comparison = compare([outcome.run for outcome in outcomes])
     console.print()

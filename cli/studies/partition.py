@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saman.cli.runs.run import Json, Ranks, Words
+from saman.cli.options import Json, Ranks, Words
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from saman.cli.options import RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,8 +40,8 @@ def predict(
     ] = 1000,
     checkpoint_seconds: Annotated[float, typer.Option("--checkpoint-seconds", min=0, help="Pause of each.")] = 30.0,
     restart_seconds: Annotated[float, typer.Option("--restart-seconds", min=0, help="After a failure.")] = 300.0,
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Predict throughput, efficiency and cost at rank counts that were not run.
 

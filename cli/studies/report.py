@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from saman.cli.options import RUNS, Json, RunsDir
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,8 +34,8 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the report.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: before, after.")] = False,
     papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Figures also as SVG, PNG and PDF.")] = True,
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Report how a study's runs, or any runs, scale; ends with 1 where something about them is wrong.
 

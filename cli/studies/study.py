@@ -1,33 +1,38 @@
-"""``saman study``: every run of a scaling study, here one after another, or on a cluster as job arrays."""
+"""``saman study``: all runs of a scaling study, on this machine in turn, or on a cluster as job arrays."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from saman.cli.options import RUNS, Json, Partition, RunsDir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from saman.configs.schemas.cluster import Cluster
+    from saman.launcher.supervision.outcome import Outcome
     from saman.scaling.study.execution import PlannedRunStatus
     from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or the path of a YAML file.")],
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study or a YAML file.")],
     cluster: Annotated[
-        str | None, typer.Option("--cluster", "-c", help="Submit there instead of running here.")
+        str | None, typer.Option("--cluster", "-c", help="Submit to this cluster instead of running here.")
     ] = None,
-    partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the cheapest that fits.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, their cost and what is done.")] = False,
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    partition: Partition = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs with cost and state; start nothing.")
+    ] = False,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
 ) -> None:
-    """Run a scaling study: what is missing or failed, nothing that is done.
+    """Run a scaling study: all runs that are missing or failed.
 
     Examples:
 
@@ -37,47 +42,24 @@ def study(
     """
     from rich.console import Console
 
+    from saman.configs.loading.clusters import load_cluster
     from saman.configs.loading.studies import load_study
-    from saman.scaling.study.plan import make_plan
+    from saman.jobs.reconcile import reconcile
+    from saman.scaling.study.execution import unfinished_runs
+    from saman.scaling.study.plan import cores_of_nodes, make_plan
 
-    site = _cluster(cluster)
+    site = None if cluster is None else load_cluster(cluster)
     loaded, file = load_study(name)
-    plan = make_plan(loaded, file, _cores(site, partition))
+    plan = make_plan(loaded, file, cores_of_nodes(site, partition))
     console = Console(stderr=as_json)
     if site is not None:
-        _settle(plan, runs_dir)
+        reconcile(unfinished_runs(plan, runs_dir))
     if dry_run:
         _show(console, plan, runs_dir, as_json)
     elif site is not None:
         _submit(plan, site, partition, runs_dir, as_json)
     else:
         _run(console, plan, runs_dir, as_json)
-
-
-def _cluster(name: str | None) -> Cluster | None:
-    if name is None:
-        return None
-    from saman.configs.loading.clusters import load_cluster
-
-    return load_cluster(name)
-
-
-def _cores(site: Cluster | None, partition: str | None) -> int:
-    """Cores of the nodes on which all runs must fit: of the partition that is named, else of the smallest."""
-    if site is None:
-        from saman.launcher.node.machine import this_node
-
-        return this_node().cores
-    named = [one for one in site.partitions if partition in (None, one.name)]
-    return min(one.cores_per_node for one in named or site.partitions)
-
-
-def _settle(plan: StudyPlan, runs_dir: Path) -> None:
-    """Write ends that only Slurm knows of into the run folders, so that such runs are not waited for."""
-    from saman.jobs.status import look
-    from saman.runs.find import find_runs
-
-    look([run for run in find_runs(runs_dir) if run.experiment_name == plan.study.name and not run.state.ended])
 
 
 def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
@@ -121,31 +103,36 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
 
 
 def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
-    from saman.cli.runs.view import RunView, number
-    from saman.configs.errors import ExitCode
-    from saman.scaling.study.execution import run_missing, standings
+    from saman.cli.runs.view import RunView
+    from saman.scaling.study.execution import run_missing, standings, study_exit_code
 
     if not as_json:
-        _print_plan_notes(console, plan, len([one for one in standings(plan, runs_dir) if one.wanted]))
-    done: list[dict[str, Any]] = []
-    worst = 0
-    view = RunView(console, plan.study.name, quiet=True)
-    with view:
+        _print_plan_notes(console, plan, len([status for status in standings(plan, runs_dir) if status.wanted]))
+    done: list[tuple[PlannedRun, Outcome]] = []
+    with RunView(console, plan.study.name, quiet=True) as view:
         for planned, outcome in run_missing(plan, runs_dir, lambda _: view):
-            summary = outcome.run.summary()
-            speed = summary.samples_per_second if summary else None
-            told = ", ".join(f"{key} {value}" for key, value in planned.settings.items())
-            done.append({"key": planned.key, "run": str(outcome.run.path), "state": outcome.state.value})
+            done.append((planned, outcome))
             if not as_json:
-                rate = f"{number(speed)} samples/s" if speed else outcome.message
-                mark = "[green]✓[/]" if outcome.exit_code == 0 else "[red]✗[/]"
-                console.print(f"{mark} {told}, repeat {planned.repeat}: {rate}, {outcome.seconds:.0f} s")
-            if outcome.exit_code:
-                worst = int(outcome.exit_code) if outcome.exit_code == ExitCode.INTERRUPTED else worst or 1
+                _print_outcome(console, planned, outcome)
     if as_json:
-        typer.echo(json.dumps({"runs": done}, indent=2))
-    if worst:
-        raise typer.Exit(worst)
+        runs = [
+            {"key": planned.key, "run": str(outcome.run.path), "state": outcome.state.value}
+            for planned, outcome in done
+        ]
+        typer.echo(json.dumps({"runs": runs}, indent=2))
+    if code := study_exit_code([outcome for _, outcome in done]):
+        raise typer.Exit(code)
+
+
+def _print_outcome(console: Console, planned: PlannedRun, outcome: Outcome) -> None:
+    from saman.cli.runs.view import number
+
+    summary = outcome.run.summary()
+    speed = summary.samples_per_second if summary else None
+    settings = ", ".join(f"{key} {value}" for key, value in planned.settings.items())
+    rate = f"{number(speed)} samples/s" if speed else outcome.message
+    mark = "[green]✓[/]" if outcome.exit_code == 0 else "[red]✗[/]"
+    console.print(f"{mark} {settings}, repeat {planned.repeat}: {rate}, {outcome.seconds:.0f} s")
 
 
 def _print_plan_notes(console: Console, plan: StudyPlan, wanted: int) -> None:
@@ -155,30 +142,25 @@ def _print_plan_notes(console: Console, plan: StudyPlan, wanted: int) -> None:
 
 
 def _submit(plan: StudyPlan, site: Cluster, partition: str | None, runs_dir: Path, as_json: bool) -> None:
+    from saman.jobs.submission import SubmissionOptions, Submitted, submit_experiments
     from saman.scaling.study.execution import submit_missing
-    from saman.slurm.submission import planning
-    from saman.slurm.submission import submit as slurm
-    from saman.slurm.submission.code_copy import code_copy
 
-    submitted: list[Any] = []
-    said: list[str] = []
+    options = SubmissionOptions(runs_dir=runs_dir, partition=partition)
+    taken: list[Submitted] = []
 
     def send(wanted: Sequence[PlannedRun]) -> None:
-        planned = [planning.plan(one.loaded.experiment, site, runs_dir, partition) for one in wanted]
-        for name in {one.choice.partition.name for one in planned}:
-            said.extend(planning.check_limits(*[one for one in planned if one.choice.partition.name == name]))
-        code_path = wanted[0].loaded.code_path
-        copy = code_copy(wanted[0].loaded.experiment, code_path, runs_dir)
-        make = lambda one: slurm.create_run(one, code_path, copy)  # noqa: E731
-        submitted.extend(slurm.submit_many(planned, make, plan.study.concurrency))
+        loaded = [planned.loaded for planned in wanted]
+        taken.append(submit_experiments(loaded, site, options, plan.study.concurrency))
 
     submit_missing(plan, runs_dir, send)
+    submissions = [submission for submitted in taken for submission in submitted.submissions]
     if as_json:
-        runs = [{"run": str(one.run.path), "job": one.job} for one in submitted]
+        runs = [{"run": str(submission.run.path), "job": submission.job} for submission in submissions]
         typer.echo(json.dumps({"runs": runs}, indent=2))
         return
-    for sentence in said:
-        typer.echo(sentence)
-    for one in submitted:
-        typer.echo(f"job {one.job}: {one.run.path}")
-    typer.echo(f"{len(submitted)} runs submitted; saman status shows how they are, saman report what they say")
+    for submitted in taken:
+        for note in submitted.notes:
+            typer.echo(note)
+    for submission in submissions:
+        typer.echo(f"job {submission.job}: {submission.run.path}")
+    typer.echo(f"{len(submissions)} runs submitted; saman status shows their state, saman report their results")

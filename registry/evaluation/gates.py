@@ -22,7 +22,14 @@ from saman.registry.store.signing import signature_problem
 
 
 class PublishRefusal(UserError):  # noqa: N818  (a decision, not a fault)
-    """A condition or a gate refuses to publish or promote a version; the run itself is fine."""
+    """A condition or a gate refuses to publish or promote a version; the run itself is fine.
+
+    ``reason`` is the decision without the words "not published".
+    """
+
+    def __init__(self, problem: str, *, reason: str | None = None, **parts: Any) -> None:
+        super().__init__(problem, **parts)
+        self.reason = reason or problem
 
 
 class Gate(str, Enum):
@@ -100,13 +107,16 @@ def check_at_promotion(folder: ModelFolder, number: int, label: str) -> list[Gat
 
 def _require_passed(results: Sequence[GateResult], refusal: str) -> None:
     against = [
-        PublishRefusal(f"{refusal}: {result.text}", where=f"gate {result.gate.value}")
+        PublishRefusal(f"{refusal}: {result.text}", reason=result.text, where=f"gate {result.gate.value}")
         for result in results
         if result.outcome is not GateOutcome.PASSED
     ]
     if against:
         first = against[0]
-        raise PublishRefusal(first.problem, where=first.where, remedy="see policy.yaml", others=against[1:])
+        reason = "; ".join(refusal.reason for refusal in against)
+        raise PublishRefusal(
+            first.problem, reason=reason, where=first.where, remedy="see policy.yaml", others=against[1:]
+        )
 
 
 def _measure(

@@ -66,8 +66,9 @@ def check_condition(run: RunFolder, exported: ExportRecord) -> None:
     if met:
         return
     measured = "unknown" if value is None else f"{value:.4g}"
-    problem = f"not published: {condition.metric} is {measured}, but must be {bound}"
-    raise PublishRefusal(problem, where=str(run.path), remedy="see publish.if of the experiment")
+    reason = f"{condition.metric} is {measured}, but must be {bound}"
+    remedy = "see publish.if of the experiment"
+    raise PublishRefusal(f"not published: {reason}", reason=reason, where=str(run.path), remedy=remedy)
 
 
 def run_record(run: RunFolder) -> RunRecord:

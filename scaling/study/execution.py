@@ -79,6 +79,19 @@ def _stands(run: RunFolder) -> str:
     return "waiting" if state is State.RUNNING and running(run) else "failed"
 
 
+def unfinished_runs(plan: StudyPlan, runs_dir: Path) -> list[RunFolder]:
+    """Runs of the study without a recorded end, oldest first."""
+    found = (run for run in find_runs(runs_dir) if run.experiment_name == plan.study.name)
+    return [run for run in found if not run.state.ended]
+
+
+def study_exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
+    """Exit status of a study: interrupted, failed if any run failed, else done."""
+    if any(outcome.exit_code == ExitCode.INTERRUPTED for outcome in outcomes):
+        return ExitCode.INTERRUPTED
+    return ExitCode.RUN_FAILED if any(outcome.exit_code for outcome in outcomes) else ExitCode.DONE
+
+
 def _node_hours(run: RunFolder, experiment: Experiment) -> float:
     summary = run.summary()
     return experiment.resources.nodes * (summary.seconds or 0.0) / 3600 if summary else 0.0

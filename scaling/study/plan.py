@@ -12,7 +12,9 @@ from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment, load_experiment
 from saman.configs.loading.studies import base_experiment
 from saman.configs.names import seconds
+from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.study import RANKS, STAGES, Study
+from saman.launcher.node.machine import this_node
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,19 @@ def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
     if len({run.key for run in runs}) < len(runs):
         raise UserError("two combinations of the axes are the same experiment", where=f"{file}: axes")
     return StudyPlan(study, file, tuple(in_random_order(runs, study.order_seed)), tuple(impossible), cores, (note,))
+
+
+def cores_of_nodes(cluster: Cluster | None, partition: str | None = None) -> int:
+    """Cores of the nodes that all runs of a study must fit.
+
+    Args:
+        cluster: the cluster; ``None`` means this machine.
+        partition: its partition; by default the one with the smallest nodes counts.
+    """
+    if cluster is None:
+        return this_node().cores
+    named = [each.cores_per_node for each in cluster.partitions if partition in (None, each.name)]
+    return min(named or [each.cores_per_node for each in cluster.partitions])
 
 
 def in_random_order(runs: Sequence[PlannedRun], seed: int) -> list[PlannedRun]:

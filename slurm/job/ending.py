@@ -1,4 +1,4 @@
-"""After an attempt: whether the run is done, was cancelled, has lost a node, or wants to go on in another start."""
+"""The end of an attempt in a Slurm job: completed, cancelled, out of time, or to be continued by another start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs import variables
-from saman.runs.events import TRANSITIONS, State
+from saman.runs.events import TRANSITIONS, EventKind, State
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
 from saman.slurm.job import decisions
@@ -25,12 +25,13 @@ from saman.slurm.job.node_failures import WHO, record_dead, record_gone
 from saman.slurm.site import client
 
 JOB_LOG_BYTES = 65536  # of the job's log that are searched for Slurm's reason
+PUBLISHER = "saman.jobs.publishing"  # a module of a room above: started, not imported
 CAUSE_SECONDS = 4.0  # accounting needs a second or two to say why a job is ended
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What is decided and recorded when the ranks have ended. ``asked`` are the signals that reached the job."""
+    """Decides how a job ends once its ranks have ended. ``asked`` are the signals that reached the job."""
 
     run: RunFolder
     here: Allocation
@@ -39,13 +40,12 @@ class Ending:
     say: Callable[[str], None]
 
     def code(self, outcome: Outcome) -> int:
-        """The exit code, after asking Slurm whether somebody cancelled the job, and whether a node is gone."""
+        """Decide the exit status of the job: ask Slurm whether it was cancelled or lost a node, and record the end."""
         self.say(outcome.message)
         if outcome.state is State.FAILED and not outcome.failure:
             print("\n".join(outcome.starter_lines), flush=True)
         if outcome.state is State.COMPLETED:
-            self._publish()
-            return ExitCode.DONE
+            return self._publish()
         if self._cancelled_by_user():
             return self._cancel(outcome)
         if signal.SIGTERM in self.asked:
@@ -66,55 +66,65 @@ class Ending:
         return self._again(outcome, f"lost {', '.join(gone)}" if gone else why.value)
 
     def _reason(self) -> str:
-        return signal.Signals(self.asked[0]).name if self.asked else "asked for through control/stop"
+        return signal.Signals(self.asked[0]).name if self.asked else "requested by control/stop"
 
-    def _publish(self) -> None:
-        """Let other commands publish and show the run where its experiment asks: this room does not know theirs."""
+    def _publish(self) -> int:
+        """Publish and show the run where its experiment asks, in a process: this room does not know how.
+
+        Returns 1 if publishing failed. A version that ``publish.if`` or a gate decides against is no failure.
+        """
         spec = self.run.spec()
-        if not isinstance(spec, Experiment):
-            return
-        created = next((event.facts for event in self.run.events() if event.kind == "created"), {})
+        if not isinstance(spec, Experiment) or (spec.publish is None and spec.tracking is None):
+            return ExitCode.DONE
+        events = self.run.events()
+        created = next((event.facts for event in events if event.kind == EventKind.CREATED), {})
         models = str(created.get("models_dir") or self.run.runs_dir.parent / "models")
-        wanted = []
-        if spec.publish is not None:
-            wanted.append(["models", "publish", str(self.run.path), "--models-dir", models])
-        if spec.tracking is not None:
-            wanted.append(["track", str(self.run.path)])
-        for words in wanted:
-            subprocess.run([sys.executable, "-m", "saman", *words], stdin=subprocess.DEVNULL, check=False)
+        command = [sys.executable, "-m", PUBLISHER, str(self.run.path), models]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        if code == 0:
+            return ExitCode.DONE
+        if not any(event.kind == EventKind.PUBLISH_FAILED for event in self.run.events()[len(events) :]):
+            reason = f"the publishing process ended with exit status {code}"
+            self.run.append(EventKind.PUBLISH_FAILED, WHO, reason=reason, exit_code=code)
+        self.say("publishing failed; the model is in the run folder, saman models publish tries again")
+        return ExitCode.RUN_FAILED
 
     def _cancelled_by_user(self) -> bool:
-        """Whether somebody asked for it since the run was last waiting to start."""
+        """Whether the user cancelled the run since it last waited to start."""
         events = self.run.events()
-        started = max((index for index, event in enumerate(events) if event.kind == "attempt_started"), default=0)
+        started = max(
+            (index for index, event in enumerate(events) if event.kind == EventKind.ATTEMPT_STARTED), default=0
+        )
         waited = max((index for index, event in enumerate(events[:started]) if event.kind in TRANSITIONS), default=0)
-        asked = [event for event in events[waited:] if event.kind == "stop_requested" and event.who == "user"]
+        asked = [event for event in events[waited:] if event.kind == EventKind.STOP_REQUESTED and event.who == "user"]
         return any(event.facts.get("reason") == "cancel" for event in asked)
 
     def _cancel(self, outcome: Outcome) -> int:
         if outcome.state is not State.CANCELLED:
             done = "with a checkpoint" if outcome.state is State.PREEMPTED else "before a checkpoint was done"
-            self.run.append("cancelled", WHO, outcome.attempt, reason=f"job {self.here.job} was cancelled, {done}")
+            self.run.append(
+                EventKind.CANCELLED, WHO, outcome.attempt, reason=f"job {self.here.job} was cancelled, {done}"
+            )
         return ExitCode.INTERRUPTED
 
     def _out_of_time(self) -> int:
-        """Going on by itself would meet the same limit again without having come further."""
+        """Fail: another start would reach the same limit from the same checkpoint."""
         reached = f"job {self.here.job} reached its time limit before a checkpoint was done"
         return self._fail(f"{reached}; saman resume {self.run.id}")
 
     def _again(self, outcome: Outcome, reason: str) -> int:
-        """Go on in another start, if one is left."""
+        """Continue in another start, if one is left."""
         attempts = len(self.run.attempts())
         decision = decisions.decide_start(self.run.events(), attempts, self.attempts_allowed, ())
         if outcome.state is not State.PREEMPTED or decision.begin is Begin.NOT_NEEDED:
-            self.run.append("preempted", WHO, outcome.attempt, reason=reason)
+            self.run.append(EventKind.PREEMPTED, WHO, outcome.attempt, reason=reason)
             decision = decisions.decide_start(self.run.events(), attempts, self.attempts_allowed, ())
         if decision.begin is Begin.USED_UP:
             return self._fail(f"{decision.reason}; saman resume {self.run.id} continues from the newest checkpoint")
         return ExitCode.REQUEUE
 
     def _fail(self, message: str) -> int:
-        self.run.append("failed", WHO, message=message, exit_code=int(ExitCode.RUN_FAILED))
+        self.run.append(EventKind.FAILED, WHO, message=message, exit_code=int(ExitCode.RUN_FAILED))
         self.say(message)
         return ExitCode.RUN_FAILED
 

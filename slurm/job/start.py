@@ -1,6 +1,7 @@
-"""``python -m saman.slurm.job RUN``: one start of a run inside its Slurm job, from whether to begin to the exit code.
+"""``python -m saman.slurm.job RUN``: a start of a run inside its Slurm job.
 
-Exit codes: 0 done (or not needed), 1 failed, 2 and 3 never began, 130 cancelled, 85 wants to be requeued.
+Exit statuses: 0 done (or not needed), 1 the run or its publication failed, 2 and 3 not started, 130 cancelled,
+85 to be requeued.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
 
 @dataclass
 class _Asked:
-    """The signals that reached this process; handlers only note them."""
+    """Signals that reached this process; handlers only note them."""
 
     signals: list[int] = field(default_factory=list)
 
     def note(self, number: int, _: FrameType | None) -> None:
-        """Remember a signal."""
+        """Note a signal."""
         self.signals.append(number)
 
     def listen(self) -> None:
-        """From now on note instead of dying."""
+        """Note signals from now on, instead of ending."""
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self.note)
 
 
 def main(arguments: list[str]) -> int:
-    """Run one start; returns the exit code of the job."""
+    """Start the run in this job, and see it through; returns the exit status of the job."""
     if len(arguments) != 1:
         print("usage: python -m saman.slurm.job RUN", file=sys.stderr)
         return ExitCode.BAD_REQUEST
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 
 class _Start:
-    """One start of a run."""
+    """A start of a run."""
 
     def __init__(self, run: RunFolder, asked: _Asked) -> None:
         self.run, self.asked = run, asked
@@ -80,11 +81,11 @@ class _Start:
         self.error: BaseException | None = None
 
     def whole(self) -> int:
-        """Decide, begin, see it through, decide again."""
+        """Decide whether to begin, supervise the attempt, decide how the job ends."""
         self._know_the_job()
         allowed = self.cluster.requeue.attempts
         if not self.run.state.ended and (taken_out := self._was_taken_out()):
-            self.run.append("cancelled", WHO, reason=taken_out)
+            self.run.append(EventKind.CANCELLED, WHO, reason=taken_out)
         if decisions.was_lost(self.run.events()):
             account_for_loss(self.run)
         decision = decisions.decide_start(self.run.events(), len(self.run.attempts()), allowed, self.here.nodes)
@@ -92,7 +93,7 @@ class _Start:
             _say(f"not needed: {decision.reason}")
             return ExitCode.DONE
         if decision.begin is Begin.USED_UP:
-            self.run.append("failed", WHO, message=decision.reason, exit_code=int(ExitCode.RUN_FAILED))
+            self.run.append(EventKind.FAILED, WHO, message=decision.reason, exit_code=int(ExitCode.RUN_FAILED))
             return ExitCode.RUN_FAILED
         if decision.begin is Begin.ELSEWHERE:
             return self._elsewhere(decision)
@@ -105,7 +106,7 @@ class _Start:
     # ---- whether to begin --------------------------------------------------------------------------------
 
     def _know_the_job(self) -> None:
-        """Wait for the submitter's record of this job; a script submitted by hand makes its own."""
+        """Wait for the submitter's record of this job; record it here if the script was submitted by hand."""
         deadline = time.monotonic() + QUEUED_SECONDS
         while not {self.here.job, self.here.raw_job} & set(jobs_of(self.run.events())):
             if time.monotonic() > deadline or self.here.restarts:
@@ -114,24 +115,24 @@ class _Start:
             time.sleep(0.1)
 
     def _was_taken_out(self) -> str | None:
-        """Why a follow-up is not needed: the job before it never began, so somebody took that out of the queue."""
+        """Why a follow-up is not needed: the job before it was removed from the queue before it began."""
         before = forerunner(self.run.events(), self.here.job)
         begun = self.run.slurm.begun
         if before is None or (begun.is_file() and before in begun.read_text().split()):
             return None
-        return f"job {before} was taken out of the queue before it began"
+        return f"job {before} was removed from the queue before it began"
 
     def _elsewhere(self, decision: decisions.Decision) -> int:
-        """Ask to be put on other nodes: the job script requeues, and excludes what stands in ``slurm/exclude``."""
+        """Ask for other nodes: the job script requeues the job without the nodes in ``slurm/exclude``."""
         write_whole(self.run.slurm.exclude, ",".join(decision.avoid))
-        self.run.append("preempted", WHO, reason=decision.reason)
+        self.run.append(EventKind.PREEMPTED, WHO, reason=decision.reason)
         _say(decision.reason)
         return ExitCode.REQUEUE
 
     # ---- the attempt -------------------------------------------------------------------------------------
 
     def _attempt_in_a_thread(self) -> None:
-        """Supervise in a thread, so that signals reach this one, which asks for a stop instead of ending the ranks."""
+        """Supervise in a thread; this one receives the signals, and asks the ranks for a checkpoint."""
         thread = threading.Thread(target=self._attempt_noting_errors, name="supervisor")
         thread.start()
         stop_seen = self.run.stop_request.exists()
@@ -145,7 +146,7 @@ class _Start:
                     self.run.request_stop(self._reason(), WHO)
 
     def _reason(self) -> str:
-        return signal.Signals(self.asked.signals[0]).name if self.asked.signals else "asked for before the start"
+        return signal.Signals(self.asked.signals[0]).name if self.asked.signals else "requested before the start"
 
     def _attempt_noting_errors(self) -> None:
         try:

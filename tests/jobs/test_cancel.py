@@ -73,7 +73,7 @@ def test_a_run_that_nobody_is_at_work_on_any_more_is_cancelled(tmp_path: Path) -
 
     run = RunFolder.create(tmp_path / "runs", load_experiment("quickstart", []).experiment)
     run.append("attempt_started", "supervisor", 1, pid=os.getpid(), host=socket.gethostname())
-    assert list(cancel_runs([run])) == [f"{run.id} is cancelled; nobody was at work on it any more"]
+    assert list(cancel_runs([run])) == [f"{run.id} is cancelled; its processes had all exited"]
     assert run.state.value == "cancelled"
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
-from saman.jobs.status import RunStatus, SlurmView, status_of
+from saman.jobs.slurm_view import SlurmView
+from saman.jobs.status import RunStatus, status_of
 from saman.runs.folder import RunFolder
 from saman.slurm.site.client import RecordedJob
 from saman.slurm.site.job_states import JobState

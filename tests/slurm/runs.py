@@ -12,7 +12,8 @@ from saman.configs.loading.clusters import load_cluster
 from saman.configs.problems import validated
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.script import Script
-from saman.jobs.status import RunStatus, look
+from saman.jobs.reconcile import reconcile
+from saman.jobs.status import RunStatus
 from saman.runs.folder import RunFolder
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
@@ -44,7 +45,7 @@ def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slur
 
 def standing(run: RunFolder) -> RunStatus:
     """Where the run stands."""
-    return look([run])[0]
+    return reconcile([run])[0]
 
 
 def wait_for(run: RunFolder, *states: str, seconds: float = 120) -> RunStatus:
@@ -52,7 +53,7 @@ def wait_for(run: RunFolder, *states: str, seconds: float = 120) -> RunStatus:
     found: list[RunStatus] = []
 
     def there() -> bool:
-        found[:] = look([run])
+        found[:] = reconcile([run])
         return found[0].state in states if states else found[0].over
 
     try:

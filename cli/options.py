@@ -1,0 +1,26 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUNS, MODELS = Path("runs"), Path("models")
+
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")]
+ModelsDir = Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...", help="A shipped experiment or a YAML file, then changes."),
+]
+ClusterName = Annotated[
+    str, typer.Option("--cluster", "-c", help="Cluster file: a shipped name, your own name, or a path.")
+]
+Partition = Annotated[str | None, typer.Option("--partition", "-p", help="Default: the cheapest partition that fits.")]
+Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")]
+Ranks = Annotated[int | None, typer.Option("-np", metavar="N", help="Number of ranks, as in horovodrun.")]
+TotalRanks = Annotated[int | None, typer.Option("-np", "--np", help="Total number of ranks, over all nodes.")]
+LegacyKeras = Annotated[bool, typer.Option("--legacy-keras", help="For a program that needs Keras 2.")]

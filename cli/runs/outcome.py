@@ -1,0 +1,82 @@
+"""Prints how a run on this machine ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from saman.configs.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saman.jobs.publishing import FinishedRun
+    from saman.launcher.supervision.outcome import Outcome
+
+LAST_LINES = 12
+
+
+def end_with(console: Console, finished: FinishedRun, as_json: bool = False) -> None:
+    """Print how the run ended; end the command with the run's exit status, unless that is 0."""
+    for problem in finished.waiting:
+        console.print(f"  tracking waits, nothing is lost: {problem}", style="yellow", markup=False)
+    if as_json:
+        typer.echo(json.dumps(finished.to_json(), indent=2))
+    else:
+        print_finished(console, finished)
+    if finished.exit_code:
+        raise typer.Exit(finished.exit_code)
+
+
+def print_finished(console: Console, finished: FinishedRun) -> None:
+    """Print how a run ended, what was published, and its folder."""
+    from rich.text import Text
+
+    from saman.cli.runs.view import number, seconds
+    from saman.jobs.publishing import PublicationState, describe_publication
+
+    outcome, publication = finished.outcome, finished.publication
+    good = outcome.exit_code == ExitCode.DONE
+    paused = outcome.exit_code == ExitCode.REQUEUE
+    mark, style = ("✓ ", "bold green") if good else ("– ", "bold yellow") if paused else ("✗ ", "bold red")
+    console.print(Text(mark, style=style) + Text(outcome.message), soft_wrap=True)
+    if not good and not paused:
+        _print_failure(console, outcome)
+    summary = outcome.run.summary()
+    rate = summary.samples_per_second if summary else None
+    figures = [seconds(outcome.seconds), *([f"{number(rate)} samples/s"] if rate else [])]
+    figures += [f"{name} {value:.4g}" for name, value in (summary.metrics if summary else {}).items()]
+    if good:
+        console.print(Text("  " + "  ".join(figures)), soft_wrap=True)
+    if (sentence := describe_publication(publication)) is not None:
+        colours = {PublicationState.REFUSED: "yellow", PublicationState.FAILED: "red"}
+        console.print(Text(f"  {sentence}", style=colours.get(publication.state, "")), soft_wrap=True)
+    console.print(Text(f"  {shown_path(outcome.run.path)}", style="dim"), soft_wrap=True)
+
+
+def _print_failure(console: Console, outcome: Outcome) -> None:
+    """Print the last lines of each first failing rank; those of the start method, if no rank failed by itself."""
+    from rich.text import Text
+
+    from saman.cli.runs.view import CHATTER
+
+    failed = outcome.failure.first if outcome.failure else ()
+    for rank in failed:
+        if rank.message:
+            console.print(Text(f"  rank {rank.rank}: {rank.message}", style="red"), soft_wrap=True)
+        lines = [line for line in rank.last_lines if not CHATTER.match(line)][-LAST_LINES:]
+        for line in lines if rank.rank else ():  # the chief's lines were shown as they came
+            console.print(Text(f"  [{rank.rank}] {line}", style="dim"), soft_wrap=True)
+    for line in () if failed else outcome.starter_lines:
+        console.print(Text("  " + line, style="dim"), soft_wrap=True)
+
+
+def shown_path(path: Path) -> str:
+    """A path, relative to the current folder if it is below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,90 @@
+"""Run the check of nodes, here or on a cluster, and judge what it measured."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.schemas.cluster import Cluster
+from saman.jobs.reconcile import wait_for_runs
+from saman.launcher.local import run_script
+from saman.launcher.planning import Options
+from saman.runs.events import State
+from saman.runs.folder import RunFolder
+from saman.slurm import preflight as measured
+from saman.slurm.preflight import NodeOutlier
+from saman.slurm.submission import planning
+from saman.slurm.submission import submit as slurm
+from saman.slurm.submission.job_script import python_of
+
+
+@dataclass(frozen=True)
+class PreflightReport:
+    """Measurements of each node by name, outliers, and the run that measured."""
+
+    run: RunFolder
+    nodes: Mapping[str, Mapping[str, float]]
+    outliers: tuple[NodeOutlier, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether the check itself completed and measured something."""
+        return bool(self.nodes) and self.run.state is State.COMPLETED
+
+    @property
+    def option(self) -> str | None:
+        """The option of ``saman submit`` that leaves the outliers out."""
+        return measured.option(self.outliers)
+
+
+def preflight_cluster(
+    cluster: Cluster,
+    nodes: int,
+    ranks_per_node: int,
+    runs_dir: Path,
+    *,
+    partition: str | None = None,
+    timeout_seconds: float = 3600.0,
+    started: Callable[[RunFolder], None] = lambda run: None,
+) -> PreflightReport:
+    """Measure nodes of a cluster in a short job, and wait for it.
+
+    Args:
+        cluster: where to.
+        nodes: how many nodes.
+        ranks_per_node: ranks on each.
+        runs_dir: folder of the runs, shared with the nodes.
+        partition: the partition; by default the cheapest that fits.
+        timeout_seconds: how long to wait for the job.
+        started: called with the run once Slurm has taken it.
+
+    Raises:
+        UserError: the job does not fit the cluster, or Slurm refuses it.
+    """
+    folder = _results_folder(runs_dir)
+    python = cluster.container.python if cluster.container else python_of(cluster)
+    program = measured.program(folder, python, nodes, ranks_per_node)
+    run = slurm.submit(planning.plan(program, cluster, runs_dir, partition)).run
+    started(run)
+    wait_for_runs([run], timeout_seconds, every_seconds=1.0)
+    return _report(run, folder)
+
+
+def preflight_here(ranks: int, runs_dir: Path) -> PreflightReport:
+    """Measure this machine with ``ranks`` ranks."""
+    folder = _results_folder(runs_dir)
+    run = run_script(measured.program(folder, sys.executable, 1, ranks), Options(runs_dir=runs_dir)).run
+    return _report(run, folder)
+
+
+def _results_folder(runs_dir: Path) -> Path:
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=".preflight-", dir=runs_dir.absolute()))
+
+
+def _report(run: RunFolder, folder: Path) -> PreflightReport:
+    nodes = measured.by_node(measured.read(folder))
+    return PreflightReport(run, nodes, tuple(measured.odd_ones(nodes)))

@@ -1,0 +1,120 @@
+"""Submit runs to a cluster: check them against its limits, copy the code, hand the jobs to Slurm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.loading.experiments import LoadedExperiment
+from saman.configs.schemas.cluster import Cluster
+from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.script import Script
+from saman.runs.folder import RunFolder
+from saman.slurm.submission import planning
+from saman.slurm.submission import submit as slurm
+from saman.slurm.submission.code_copy import code_copy
+from saman.slurm.submission.planning import SubmissionPlan
+from saman.slurm.submission.submit import Submission
+
+
+@dataclass(frozen=True)
+class SubmissionOptions:
+    """Choices of the user beside what to run and where.
+
+    ``code`` lists what to copy of the user's code; by default everything that git tracks. ``copy_code`` false uses the
+    code in place.
+    """
+
+    runs_dir: Path = Path("runs")
+    models_dir: Path = Path("models")
+    partition: str | None = None
+    exclude: tuple[str, ...] = ()
+    code: tuple[Path, ...] = ()
+    copy_code: bool = True
+    ignore_limits: bool = False
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Runs that Slurm has taken, and what their users should know."""
+
+    submissions: tuple[Submission, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckedPlan:
+    """A submission plan held against the user's limits. ``notes`` explain the choices, ``warnings`` the limits."""
+
+    plan: SubmissionPlan
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything that the user should know, choices first."""
+        return (*self.plan.notes, *self.warnings)
+
+
+def plan_submission(spec: Experiment | Script, cluster: Cluster, options: SubmissionOptions) -> SubmissionPlan:
+    """Choose the partition and render the job script; nothing is written, Slurm is not asked.
+
+    Raises:
+        UserError: the run does not fit the cluster; names every obstacle.
+    """
+    return planning.plan(spec, cluster, options.runs_dir, options.partition)
+
+
+def check_plan(plan: SubmissionPlan, options: SubmissionOptions) -> CheckedPlan:
+    """Hold the plan against the user's limits, unless they are to be ignored.
+
+    Raises:
+        UserError: a limit forbids the job.
+    """
+    return CheckedPlan(plan, () if options.ignore_limits else tuple(planning.check_limits(plan)))
+
+
+def submit_run(
+    spec: Experiment | Script, cluster: Cluster, code_path: Sequence[Path], options: SubmissionOptions
+) -> Submitted:
+    """Submit a run.
+
+    Args:
+        spec: the experiment, or a program.
+        cluster: where to.
+        code_path: folders of the user's code.
+        options: everything else.
+
+    Raises:
+        UserError: the run does not fit the cluster, a limit forbids it, or Slurm refuses it.
+        EnvironmentLack: Slurm does not answer, or the run folder cannot be written.
+    """
+    return submit_plan(check_plan(plan_submission(spec, cluster, options), options), code_path, options)
+
+
+def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: SubmissionOptions) -> Submitted:
+    """Submit a checked plan. Raises as ``submit_run``."""
+    plan = checked.plan
+    copy = code_copy(plan.spec, code_path, options.runs_dir, options.code) if options.copy_code else None
+    done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
+    return Submitted((done,), checked.notes)
+
+
+def submit_experiments(
+    loaded: Sequence[LoadedExperiment], cluster: Cluster, options: SubmissionOptions, concurrency: int | None = None
+) -> Submitted:
+    """Submit many experiments as job arrays, ``concurrency`` at a time. They share a copy of the first one's code.
+
+    Raises as ``submit_run``.
+    """
+    plans = [plan_submission(each.experiment, cluster, options) for each in loaded]
+    warnings: list[str] = []
+    for name in {plan.choice.partition.name for plan in plans}:
+        warnings += planning.check_limits(*[plan for plan in plans if plan.choice.partition.name == name])
+    first = loaded[0]
+    copy = code_copy(first.experiment, first.code_path, options.runs_dir)
+
+    def create(plan: SubmissionPlan) -> RunFolder:
+        return slurm.create_run(plan, first.code_path, copy, options.models_dir)
+
+    return Submitted(tuple(slurm.submit_many(plans, create, concurrency)), tuple(warnings))

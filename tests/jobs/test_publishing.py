@@ -1,0 +1,104 @@
+"""Publishing after a run: a refusal is a decision, a failure is recorded, shown, and ends the job with 1."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saman.configs.errors import ExitCode
+from saman.configs.loading.experiments import load_experiment
+from saman.jobs.publishing import PublicationState, main, publish_if_asked
+from saman.jobs.reconcile import wait_for_runs
+from saman.jobs.status import RunState, read_status
+from saman.launcher.supervision.outcome import Outcome
+from saman.registry.evaluation.gates import PublishRefusal
+from saman.registry.lifecycle import publish as registry
+from saman.runs.events import State
+from saman.runs.folder import RunFolder
+from saman.slurm.job import ending
+from saman.slurm.job.allocation import Allocation
+from saman.slurm.job.ending import Ending
+
+HERE = Allocation("7", "7", ("n1",), (2,), 0, 0)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A completed run that asks to be published, without an export."""
+    made = RunFolder.create(
+        tmp_path / "runs", load_experiment("quickstart").experiment, models_dir=str(tmp_path / "models")
+    )
+    made.append("attempt_started", "supervisor", 1)
+    made.append("completed", "supervisor", 1)
+    return made
+
+
+def _exit_code(run: RunFolder) -> int:
+    outcome = Outcome(run, 1, State.COMPLETED, 0, 1.0, "completed")
+    return Ending(run, HERE, 3, (), lambda text: None).code(outcome)
+
+
+def test_a_publication_that_fails_is_recorded_and_shown_by_status(run: RunFolder, tmp_path: Path) -> None:
+    publication = publish_if_asked(run, tmp_path / "models")
+    assert publication.state is PublicationState.FAILED and publication.exit_code != ExitCode.DONE
+    event = run.events()[-1]
+    assert event.kind == "publish_failed" and event.facts["reason"] == publication.reason
+    (status,) = read_status([run])
+    assert status.state is RunState.COMPLETED and status.exit_code == 1 and not status.succeeded
+    assert publication.reason in status.detail and "saman models publish" in status.detail
+    assert run.state is State.COMPLETED
+    run.append("published", "registry", model="digits", version=1)
+    assert read_status([run])[0].succeeded
+
+
+def test_a_refusal_by_publish_if_is_no_failure(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PublishRefusal("not published: accuracy is 0.5", reason="accuracy is 0.5")
+
+    monkeypatch.setattr(registry, "publish", refuse)
+    publication = publish_if_asked(run, tmp_path / "models")
+    assert publication.state is PublicationState.REFUSED
+    assert publication.to_json() == {"not_published": "accuracy is 0.5"}
+    assert main([str(run.path), str(tmp_path / "models")]) == 0
+    assert "not published: accuracy is 0.5" in capsys.readouterr().out
+    assert read_status([run])[0].succeeded
+
+
+def test_a_job_whose_publication_fails_ends_with_1(run: RunFolder) -> None:
+    assert _exit_code(run) == ExitCode.RUN_FAILED
+    assert [event.kind for event in run.events()].count("publish_failed") == 1
+    assert wait_for_runs([run])[0].exit_code == ExitCode.RUN_FAILED
+
+
+def test_a_publisher_that_is_killed_leaves_an_event_all_the_same(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, -9)
+
+    monkeypatch.setattr(ending.subprocess, "run", killed)
+    assert _exit_code(run) == ExitCode.RUN_FAILED
+    assert run.events()[-1].kind == "publish_failed" and "-9" in run.events()[-1].facts["reason"]
+
+
+def test_a_run_that_asks_for_nothing_ends_with_0(tmp_path: Path) -> None:
+    made = RunFolder.create(tmp_path / "runs", load_experiment("quickstart", ["publish=null"]).experiment)
+    made.append("completed", "supervisor", 1)
+    assert _exit_code(made) == ExitCode.DONE
+    assert publish_if_asked(made, tmp_path / "models").to_json() == {}
+
+
+def test_saman_status_and_wait_show_the_failed_publication(run: RunFolder, tmp_path: Path) -> None:
+    publish_if_asked(run, tmp_path / "models")
+    command = [sys.executable, "-m", "saman"]
+    shown = subprocess.run([*command, "status", "last", "--json"], cwd=tmp_path, capture_output=True, text=True)
+    (status,) = json.loads(shown.stdout)
+    assert status["state"] == "completed" and status["exit_code"] == 1 and "publishing failed" in status["detail"]
+    waited = subprocess.run([*command, "wait", "last"], cwd=tmp_path, capture_output=True, text=True)
+    assert waited.returncode == 1
