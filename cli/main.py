@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -41,6 +42,7 @@ COMMANDS = {
 }
 # Commands that take somebody's own program after "--".
 TAKES_PROGRAM = ("run", "submit")
+VERBOSE = ("-v", "--verbose")
 
 _EPILOG = (
     "Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 3 the environment lacks something, "
@@ -63,7 +65,7 @@ def make_app(names: Iterable[str] = COMMANDS, listed: bool = False) -> typer.Typ
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_version)
+    app.callback()(_global_options)
     for name in names:
         module, attribute = COMMANDS[name]
         command = getattr(import_module(module), attribute)
@@ -78,6 +80,7 @@ def make_app(names: Iterable[str] = COMMANDS, listed: bool = False) -> typer.Typ
 
 def app_for(arguments: list[str]) -> typer.Typer:
     """The part of the command line that ``arguments`` need."""
+    arguments = [word for word in arguments if word not in VERBOSE]
     if variables.COMPLETE in os.environ:  # a shell completes a line that is not among the arguments
         return make_app()
     if arguments and arguments[0] in COMMANDS:
@@ -97,18 +100,48 @@ def _say_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_log(wanted: bool) -> None:
+    if wanted:
+        from saman.runs.log import show_log
+
+        show_log()
+
+
 # Eager: without it click asks for a command before it looks at the option.
-def _version(
+def _global_options(
     version: bool = typer.Option(
         False, "--version", help="Print the version and end.", callback=_say_version, is_eager=True
+    ),
+    verbose: bool = typer.Option(
+        False,
+        *VERBOSE,
+        help="Log to standard error, external commands included. Also after the command's name.",
+        callback=_show_log,
+        is_eager=True,
+        expose_value=False,
     ),
 ) -> None:
     pass
 
 
+def _with_verbose(app: typer.Typer) -> Any:
+    """Build the command line; every command takes ``-v`` too, by the option of the top."""
+    from typer.main import get_command
+
+    top: Any = get_command(app)
+    option = next(parameter for parameter in top.params if VERBOSE[0] in parameter.opts)
+    pending = list(top.commands.values())
+    while pending:
+        command = pending.pop()
+        command.params.append(option)
+        pending += getattr(command, "commands", {}).values()
+    return top
+
+
 def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
     """saman's own arguments, and the program after ``--`` where the command takes one."""
-    if "--" in arguments and arguments[0] in TAKES_PROGRAM:
+    command = next((word for word in arguments if word not in VERBOSE), None)
+    if "--" in arguments and command in TAKES_PROGRAM:
         at = arguments.index("--")
         return arguments[:at], arguments[at + 1 :]
     return arguments, None
@@ -118,7 +151,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with saman's exit code."""
     own, program = split_program(sys.argv[1:] if arguments is None else arguments)
     try:
-        app_for(own)(own, obj=program, prog_name="saman")
+        if variables.LOG in os.environ:
+            from saman.runs.log import show_log_if_asked
+
+            show_log_if_asked()
+        _with_verbose(app_for(own))(own, obj=program, prog_name="saman")
     except UserError as error:
         say_error(error)
         sys.exit(error.exit_code)

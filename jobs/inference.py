@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from saman.configs.files import read_json, write_json
 from saman.configs.schemas.script import Script
 from saman.registry.store import disk
 from saman.registry.versions import find_version
+from saman.runs.commands import run_command
 
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
@@ -117,7 +117,7 @@ def _begin(job: Path, asked: dict[str, Any], output: Path, *, overwrite: bool, r
 def _look(job: Path) -> None:
     """Have the input's rows counted by the code that will read them."""
     command = [sys.executable, "-m", "saman.trainers.infer", "plan", str(job)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_command(command)
     if done.returncode == 0:
         return
     last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]

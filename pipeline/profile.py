@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.chain import Chain, Layer, Link
 from saman.runs import variables
 from saman.runs.caches import cache_folder
+from saman.runs.commands import run_command
 
 SCHEMA = 1
 # Of a rank that profiles: inherited values would make the measuring process a rank.
@@ -140,7 +140,7 @@ def _measure(experiment: Experiment, code_path: list[Path], threads: int, file: 
         OMP_NUM_THREADS=str(threads),
     )
     command = [sys.executable, "-m", "saman.trainers.profile", str(request), str(file)]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    done = run_command(command, environment=environment)
     request.unlink(missing_ok=True)
     if done.returncode == 0:
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs import variables
+from saman.runs.commands import run_command
 
 # command -> the Debian/Ubuntu package that brings it
 _PACKAGES = {
@@ -103,4 +104,4 @@ def _run(arguments: list[str], root: Path | None) -> subprocess.CompletedProcess
         environment[variables.MINICLUSTER_ROOT] = str(root)
     with resources.as_file(resources.files("saman.slurm") / "minicluster.sh") as script:
         command = ["bash", str(script), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        return run_command(command, environment=environment, timeout_seconds=300)

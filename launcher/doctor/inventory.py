@@ -56,7 +56,7 @@ def take_inventory() -> Inventory:
     """Import the libraries in another process and read what it prints."""
     command = [sys.executable, "-m", "saman.trainers.inventory"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INVENTORY_SECONDS, check=False)
+        done = run_command(command, timeout_seconds=INVENTORY_SECONDS)
     except subprocess.TimeoutExpired:
         return _broken(f"importing it took more than {INVENTORY_SECONDS} s")
     if done.returncode < 0:

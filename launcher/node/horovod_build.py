@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from saman.runs.commands import COMMAND_ERRORS, run_command
 
 _SONAMES = {"openmpi": b"libmpi.so.40\0", "mpich": b"libmpi.so.12\0"}
 _OTHER_MPICH = (b"libmpich.so.12\0", b"libmpi_abi.so.0\0")
@@ -37,10 +38,8 @@ def module_origin(name: str, python: str | None = None) -> str | None:
         spec = find_spec(name)
         return spec.origin if spec else None
     try:
-        found = subprocess.run(
-            [python, "-c", _FIND.format(name=name)], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        found = run_command([python, "-c", _FIND.format(name=name)], timeout_seconds=60)
+    except COMMAND_ERRORS:
         return None
     return found.stdout.strip() or None
 

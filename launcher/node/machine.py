@@ -8,11 +8,11 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.ranks.identity import node_name
 
 _CPU = Path("/sys/devices/system/cpu")
@@ -140,8 +140,8 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        found = run_command(["nvidia-smi", "-L"], timeout_seconds=20)
+    except COMMAND_ERRORS:
         return []
     lines = [line for line in found.stdout.splitlines() if line.startswith("GPU ")]
     return [str(index) for index in range(len(lines))] if found.returncode == 0 else []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from saman.runs.commands import COMMAND_ERRORS, run_command
 
 
 class Flavour(str, Enum):
@@ -70,15 +71,8 @@ def find_mpi(
     # Intel's mpirun is a script that looks for mpiexec.hydra on PATH.
     path = os.pathsep.join([str(Path(mpirun).parent), environ.get("PATH", os.defpath)])
     try:
-        said = subprocess.run(
-            [mpirun, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "PATH": path},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        said = run_command([mpirun, "--version"], timeout_seconds=30, environment={**os.environ, "PATH": path})
+    except COMMAND_ERRORS:
         return None
     found = parse_version(said.stdout + said.stderr)
     return MpiInstallation(*found, mpirun) if found else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
+from saman.runs.commands import CommandLog
 from saman.runs.growing_files import text_from
 
 TAIL_LINES = 15
@@ -99,6 +100,7 @@ def run(
             cwd=cwd,
             start_new_session=True,
         )
+        logged = CommandLog(command, process.pid)
         try:
             while True:
                 try:
@@ -109,6 +111,8 @@ def run(
         except BaseException:
             end_family(process)
             raise
+        finally:
+            logged.end(process.returncode)
     if code != 0:
         progress.end("failed")
         raise _failure(progress.title, code, log, begin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sysconfig
 import tarfile
 import tempfile
@@ -19,6 +18,7 @@ from saman.launcher.setup.packages import locked_version
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, SetupRequest
 from saman.runs import caches
+from saman.runs.commands import COMMAND_ERRORS, run_command
 
 SDIST = f"horovod-{HOROVOD_VERSION}.tar.gz"
 # Raise it when the way of building changes, so that wheels built before are not taken for the new ones.
@@ -59,9 +59,9 @@ def mpi_text(request: SetupRequest) -> str:
 
 def _first_line(command: list[str], program: str | None) -> str:
     try:
-        done = subprocess.run(command, executable=program, capture_output=True, text=True, timeout=30)
+        done = run_command(command, program=program, timeout_seconds=30)
         lines = done.stdout.strip().splitlines()
-    except (OSError, subprocess.TimeoutExpired):
+    except COMMAND_ERRORS:
         return "none"
     return lines[0] if lines else "none"
 

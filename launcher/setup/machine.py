@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from saman.launcher.setup import pythons
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import SetupRequest, SoftwareStack
 from saman.runs import variables
+from saman.runs.commands import COMMAND_ERRORS, run_command
 
 GIB = 2**30
 # Measured on x86-64 with TensorFlow 2.21 (2.3 GiB) and rounded up; CUDA's wheels add about 5 GiB.
@@ -84,9 +84,10 @@ def compiler_version() -> str | None:
     """``gcc-12`` or ``clang-16``; None where there is no working compiler."""
     try:
         command = [*compiler().split(), "--version"]
-        text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+        done = run_command(command, timeout_seconds=30)
+    except COMMAND_ERRORS:
         return None
+    text = done.stdout if done.returncode == 0 else ""
     # "g++ (Debian 12.2.0-14) 12.2.0": the last version of the first line; "Debian clang version 16.0.6"
     first = text.splitlines()[0] if text else ""
     numbers = re.findall(r"(\d+)\.\d+(?:\.\d+)?", re.sub(r"\([^)]*\)", "", first))

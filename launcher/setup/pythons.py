@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from saman.launcher.setup.stacks import SoftwareStack
+from saman.runs.commands import COMMAND_ERRORS, run_command
 
 # Run by the candidate itself; a venv's Python answers for the one it was made from.
 _PROBE = """
@@ -57,9 +57,9 @@ class Python:
 def probe(command: str) -> Python | None:
     """What ``command`` is, or None where it cannot be started."""
     try:
-        done = subprocess.run([command, "-c", _PROBE], capture_output=True, text=True, timeout=30)
+        done = run_command([command, "-c", _PROBE], timeout_seconds=30)
         facts = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+    except (ValueError, *COMMAND_ERRORS):
         return None
     return Python(**{**facts, "version": tuple(facts["version"])})
 

@@ -12,6 +12,7 @@ from typing import IO
 
 from saman.configs.errors import ExitCode
 from saman.launcher.starters.start import Command, Start
+from saman.runs.commands import CommandLog
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks import processes
 
@@ -30,6 +31,7 @@ class StartProcesses:
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
         self.lost: dict[int, int] = {}  # index -> signal that ended it before the supervisor stopped anything
         self._readers: list[threading.Thread] = []
+        self._logs: list[tuple[subprocess.Popen[bytes], CommandLog]] = []
 
     def launch(self) -> None:
         """Start the companions, then the processes of the start method."""
@@ -52,6 +54,7 @@ class StartProcesses:
             start_new_session=True,  # Ctrl-C in the terminal reaches saman alone
             preexec_fn=prepare,
         )
+        self._logs.append((process, CommandLog(command.argv, process.pid)))
         assert process.stdout is not None
         reader = threading.Thread(target=self._keep_output, args=(process.stdout,), daemon=True)
         reader.start()
@@ -69,7 +72,9 @@ class StartProcesses:
     @property
     def running(self) -> bool:
         """Whether a process of the start method still runs."""
-        return None in [process.poll() for process in self.ranks]
+        statuses = [process.poll() for process in self.ranks]
+        self._log_ends()
+        return None in statuses
 
     @property
     def exit_statuses(self) -> list[int | None]:
@@ -104,6 +109,11 @@ class StartProcesses:
                 process.wait(timeout=1.0)
         for reader in self._readers:
             reader.join(timeout=0.5)
+        self._log_ends()
+
+    def _log_ends(self) -> None:
+        for process, log in self._logs:
+            log.end(process.returncode)
 
     def _remaining(self) -> dict[int, processes.ProcessInfo]:
         for process in [*self.ranks, *self.companions]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack
 from saman.registry.store import disk
 from saman.runs.caches import cache_folder, only_one
+from saman.runs.commands import run_command
 
 Say = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def _install(wanted: ConverterPackages, folder: Path) -> None:
 
 
 def _run(command: Sequence[str], wanted: ConverterPackages) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_command(command)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "ERR" in line.upper()] or done.stderr.splitlines()
         reason = (lines or ["no reason given"])[-1].strip()

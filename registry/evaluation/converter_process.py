@@ -14,6 +14,7 @@ from typing import Any
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.registry.evaluation.converter_packages import ConverterPackages, Say, install_packages, silent
 from saman.runs import variables
+from saman.runs.commands import run_command
 
 
 def run_converter(
@@ -37,7 +38,7 @@ def run_converter(
     with tempfile.TemporaryDirectory(prefix="saman-") as scratch:
         report = Path(scratch, "report.json")
         command = [sys.executable, "-m", "saman.trainers.convert", *arguments, "--report", str(report)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = run_command(command, environment=environment)
         found = json.loads(report.read_text()) if report.is_file() else {}
     if found.get("ok"):
         return {key: value for key, value in found.items() if key != "ok"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.node.machine import Node, allowed_cores
+from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.slurm.site.hostlist import expand
 
 PROBE_SECONDS = 20.0
@@ -70,6 +70,6 @@ def answers(node: str) -> bool:
     command = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--cpus-per-task=1", "--mem=0", f"--nodelist={node}",
                "--mpi=none", "--quiet", "true"]  # fmt: skip
     try:
-        return subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
-    except (subprocess.TimeoutExpired, OSError):
+        return run_command(command, timeout_seconds=PROBE_SECONDS).returncode == 0
+    except COMMAND_ERRORS:
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs import variables
+from saman.runs.commands import run_command
 from saman.runs.events import TRANSITIONS, EventKind, State
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
@@ -80,7 +80,7 @@ class Ending:
         created = next((event.facts for event in events if event.kind == EventKind.CREATED), {})
         models = str(created.get("models_dir") or self.run.runs_dir.parent / "models")
         command = [sys.executable, "-m", PUBLISHER, str(self.run.path), models]
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        code = run_command(command, captured=False).returncode
         if code == 0:
             return ExitCode.DONE
         if not any(event.kind == EventKind.PUBLISH_FAILED for event in self.run.events()[len(events) :]):

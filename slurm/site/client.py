@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from saman.configs.errors import EnvironmentLack
+from saman.runs.commands import run_command
 from saman.slurm.site.job_states import JobState, job_state
 
 # What a Slurm command still needs when everything that a surrounding job set is taken away.
@@ -91,10 +92,7 @@ def ask(command: Sequence[str], timeout_seconds: float = 60, text: str | None = 
     """Run a Slurm command; raises ``EnvironmentLack`` where it is missing or Slurm does not answer in time."""
     environment = clean_environment(os.environ)
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace", input=text,
-            stdin=subprocess.DEVNULL if text is None else None, timeout=timeout_seconds, check=False,
-        )  # fmt: skip
+        done = run_command(command, environment=environment, timeout_seconds=timeout_seconds, text=text)
     except FileNotFoundError:
         raise EnvironmentLack(
             f"the command {command[0]} is not here", remedy="use a login node of the cluster, or `saman minicluster up`"

@@ -7,7 +7,6 @@ ignore; elsewhere the source files below the folder; or just what the user lists
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from saman.configs.files import explained
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.paths import code_diff, new_code_folder
 
 LARGEST_BYTES = 200 << 20
@@ -107,11 +107,8 @@ def repository(folder: Path) -> Path | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="surrogateescape",
-            check=False, timeout=120,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
+        done = run_command(["git", "-C", str(folder), *arguments], timeout_seconds=120, errors="surrogateescape")
+    except COMMAND_ERRORS:
         return None
     return done.stdout if done.returncode == 0 else None
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from saman.runs.commands import run_command
 from saman.trainers.convert import sample
 from saman.trainers.convert.predict import SIGNATURE, serving
 
@@ -114,7 +114,7 @@ def _onnx(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
 def _tfjs(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
     """TensorFlow.js' own converter, in a process of its own because it wants other libraries replaced."""
     command = [sys.executable, "-m", "saman.trainers.convert.tfjs", str(model), str(output)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_command(command)
     if done.returncode == 3:
         raise ModuleNotFoundError(done.stderr.strip(), name=done.stderr.strip().splitlines()[-1])
     if done.returncode:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from saman.runs import variables
+from saman.runs.commands import run_command
 from saman.trainers.convert import sample
 
 # Where the npm package @tensorflow/tfjs is installed; its folder holds node_modules.
@@ -94,7 +94,7 @@ def _tfjs(model: Path, output: Path, values: sample.Array, latency_runs: int) ->
             "latencyRuns": latency_runs,
             "packages": os.environ.get(NODE_FOLDER, "."),
         }
-        done = subprocess.run(["node", str(script), json.dumps(request)], capture_output=True, text=True)
+        done = run_command(["node", str(script), json.dumps(request)])
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["Node gave no reason"])[-1])
         report = json.loads(done.stdout.strip().splitlines()[-1])
