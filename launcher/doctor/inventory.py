@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from saman.runs.commands import run_command
+
 INVENTORY_SECONDS = 180  # importing TensorFlow from a cold network file system
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import MpiInstallation
 from saman.launcher.setup.stacks import COMPAT, CURRENT
 from saman.launcher.setup.steps import source_tree
+from saman.runs.commands import COMMAND_ERRORS, run_command
 
 SLURM_COMMANDS = ("sbatch", "srun", "squeue", "sacct", "sinfo", "scontrol", "scancel")
 
@@ -93,8 +93,8 @@ def check_slurm() -> Diagnosis:
         remedy = "saman submit, status and cancel need all of them"
         return Diagnosis("Slurm", "broken", f"without {', '.join(missing)}", remedy)
     try:
-        done = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = run_command(["sinfo", "--version"], timeout_seconds=20)
+    except COMMAND_ERRORS:
         remedy = "check that SLURM_CONF names a cluster that is up"
         return Diagnosis("Slurm", "broken", "sinfo does not answer", remedy)
     if done.returncode != 0:
