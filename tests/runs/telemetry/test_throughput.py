@@ -14,7 +14,7 @@ from saman.configs.files import append_line
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.supervision.progress import AttemptWatch
-from saman.registry.tracking.run_history import tracked
+from saman.registry.tracking.run_history import read_history
 from saman.runs.comparison import compare
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.throughput import summary, throughput
@@ -51,7 +51,7 @@ def test_a_stall_shows_in_the_summary(stalled: RunFolder) -> None:
 
 
 def test_a_stall_shows_in_tracking(stalled: RunFolder) -> None:
-    points = {(point.name, point.step): point.value for point in tracked(stalled).points}
+    points = {(point.name, point.step): point.value for point in read_history(stalled).points}
     assert points["sustained_samples_per_second", 410] == pytest.approx(SUSTAINED)
     assert points["samples_per_second", 20] == 1000 and points["samples_per_second", 30] == 250
     assert ("samples_per_second", 10) not in points  # a graph was traced
