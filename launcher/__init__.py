@@ -1,1 +1,1 @@
-"""Placement, start commands, the run folder, provenance and supervised local runs."""
+"""Placement, start methods, rank wrapper, supervision, provenance and set-up of the environment."""

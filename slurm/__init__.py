@@ -1,1 +1,1 @@
-"""Slurm jobs: the script, the client, the life of a job, and the one-machine minicluster."""
+"""Slurm: the site, submission, what runs inside a job, preflight, and a minicluster on one machine."""

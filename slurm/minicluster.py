@@ -1,4 +1,4 @@
-"""A real Slurm of several nodes on this one machine: finds what is missing, then lets ``minicluster.sh`` work."""
+"""Runs a real Slurm of several nodes on this machine, through ``minicluster.sh``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs import variables
 from saman.runs.commands import run_command
 
-# command -> the Debian/Ubuntu package that brings it
+# command -> its Debian/Ubuntu package
 _PACKAGES = {
     "munged": "munge",
     "slurmctld": "slurm-wlm",
@@ -28,7 +28,7 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 
 
 def missing_packages() -> list[str]:
-    """The Debian/Ubuntu packages that a minicluster needs and this machine lacks."""
+    """The Debian/Ubuntu packages that a minicluster needs and that are not installed."""
     missing = {package for command, package in _PACKAGES.items() if shutil.which(command, path=_PATH) is None}
     # Slurm's mpi/pmix opens libpmix.so by this very name, which only the -dev package has.
     if not any(Path("/usr/lib").glob("*/pmix*/lib/libpmix.so")):
@@ -37,19 +37,19 @@ def missing_packages() -> list[str]:
 
 
 def require_packages() -> None:
-    """Raises ``EnvironmentLack`` with the one command that installs what is missing."""
+    """Raise ``EnvironmentLack``, with the command that installs them, if packages are missing."""
     missing = missing_packages()
     if missing:
         raise EnvironmentLack(
-            f"a minicluster needs {', '.join(missing)}, which this machine lacks",
+            f"missing packages for a minicluster: {', '.join(missing)}",
             remedy=f"apt-get install -y --no-install-recommends {' '.join(missing)}",
         )
 
 
 def up(nodes: int, root: Path | None = None) -> str:
-    """Start the cluster, or what of it does not run; returns the line that says so."""
+    """Start the cluster, or the part of it that is down; returns a line for people."""
     if not 1 <= nodes <= 64:
-        raise UserError(f"{nodes} nodes are not possible", where="minicluster up", remedy="1 to 64")
+        raise UserError(f"{nodes} nodes are out of range", where="minicluster up", remedy="1 to 64")
     require_packages()
     return _call(["up", str(nodes)], root)
 
@@ -66,7 +66,7 @@ def status(root: Path | None = None) -> tuple[bool, str]:
 
 
 def crash(node: str, root: Path | None = None) -> None:
-    """Let a node die at once: its daemon, its steps and its job processes."""
+    """Kill a node at once: its daemon, its job steps and its job processes."""
     _call(["crash", node], root)
 
 
@@ -76,7 +76,7 @@ def start(node: str, root: Path | None = None) -> None:
 
 
 def environment(root: Path | None = None) -> dict[str, str]:
-    """The variables that let this user's Slurm commands find the cluster; empty where it is not up."""
+    """The variables by which Slurm's commands find the cluster; empty if it is down."""
     found: dict[str, str] = {}
     for word in shlex.split(env_lines(root), comments=True):
         name, equals, value = word.partition("=")
@@ -86,7 +86,7 @@ def environment(root: Path | None = None) -> dict[str, str]:
 
 
 def env_lines(root: Path | None = None) -> str:
-    """Shell lines to ``eval``: where the cluster is."""
+    """Shell lines to ``eval`` that set those variables."""
     return _call(["env"], root)
 
 

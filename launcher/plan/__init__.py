@@ -1,1 +1,1 @@
-"""Placement of ranks on nodes and cores, and the environment they start with."""
+"""The placement of ranks on nodes and cores, and the environment that they start with."""

@@ -1,1 +1,1 @@
-"""Start methods: one small file each, all of one shape, and the choice between them."""
+"""Start methods, one per file, and the choice between them."""

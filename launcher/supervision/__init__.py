@@ -1,1 +1,1 @@
-"""Follows the ranks of one attempt, names what failed, and leaves no process behind."""
+"""Supervises the ranks of an attempt, names the first failing rank, leaves no process behind."""

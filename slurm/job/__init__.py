@@ -1,1 +1,1 @@
-"""What runs inside a Slurm job: the allocation, the attempt, and what follows it."""
+"""What runs inside a Slurm job: the allocation, the attempt, and the decision after it."""

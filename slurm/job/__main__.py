@@ -1,4 +1,4 @@
-"""``python -m saman.slurm.job RUN``: one start of a run inside its Slurm job."""
+"""``python -m saman.slurm.job RUN``: an attempt of a run inside its Slurm job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allocation that this process runs in: its nodes, what each offers, and whether one of them still answers."""
+"""The Slurm allocation of this process: its nodes, what each offers, and whether a node still responds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Allocation:
-    """A Slurm job from the inside. ``job`` is the id that people use, ``ARRAY_INDEX`` for a task of an array."""
+    """The resources of this Slurm job. ``job`` is the id for people, ``ARRAY_INDEX`` for a task of an array."""
 
     job: str
     raw_job: str
@@ -26,12 +26,12 @@ class Allocation:
     restarts: int
 
     def offers(self, allowed_here: int | None = None) -> tuple[Node, ...]:
-        """What each node offers. Cores are pinned only where Slurm gave us just these, or all of the node's."""
+        """What each node offers. Ranks are pinned only if the usable cores are exactly the allocated ones."""
         allowed = len(allowed_cores()) if allowed_here is None else allowed_here
         pinnable = allowed == self.cores[0]
         notes: tuple[str, ...] = ()
         if not pinnable:
-            notes = (f"Slurm gave {self.cores[0]} cores, {allowed} may be used: ranks are not pinned to single ones",)
+            notes = (f"Slurm allocated {self.cores[0]} cores, but {allowed} are usable: ranks are not pinned",)
         return tuple(
             Node(name, cores, self.gpus, None, pinnable, notes if index == 0 else ())
             for index, (name, cores) in enumerate(zip(self.nodes, self.cores, strict=True))
@@ -39,11 +39,11 @@ class Allocation:
 
 
 def allocation(environ: Mapping[str, str], gpus_per_node: int) -> Allocation:
-    """The allocation by its variables; raises ``EnvironmentLack`` outside of one."""
+    """Read the allocation from Slurm's variables; raises ``EnvironmentLack`` outside a job."""
     nodes = expand(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", ""))
     number = environ.get("SLURM_JOB_ID", "")
     if not nodes or not number:
-        raise EnvironmentLack("this is not inside a Slurm job", remedy="saman submit, or sbatch with the job's script")
+        raise EnvironmentLack("not inside a Slurm job", remedy="use saman submit, or sbatch with the job script")
     array, index = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     return Allocation(
         job=f"{array}_{index}" if array and index else number,
@@ -56,7 +56,7 @@ def allocation(environ: Mapping[str, str], gpus_per_node: int) -> Allocation:
 
 
 def cpus_per_node(text: str, nodes: int) -> tuple[int, ...]:
-    """Cores of each node in Slurm's ``4(x2),8``; 1 where Slurm does not say."""
+    """The cores of each node in Slurm's ``4(x2),8``; 1 if Slurm does not set the variable."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
@@ -66,7 +66,7 @@ def cpus_per_node(text: str, nodes: int) -> tuple[int, ...]:
 
 
 def answers(node: str) -> bool:
-    """Whether a step can be started on a node of this allocation within ``PROBE_SECONDS``."""
+    """Whether a job step starts on a node of this allocation within ``PROBE_SECONDS``."""
     command = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--cpus-per-task=1", "--mem=0", f"--nodelist={node}",
                "--mpi=none", "--quiet", "true"]  # fmt: skip
     try:

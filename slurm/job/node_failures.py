@@ -1,4 +1,4 @@
-"""Nodes that a run lost: those of a start that ended without a word, and those on which no step starts any more."""
+"""Records node failures: nodes of an attempt that left no record of its end, and nodes that start no more job steps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ WHO = "job"
 
 
 def account_for_loss(run: RunFolder) -> None:
-    """Record which nodes of the last start died, and that it did not end by itself."""
+    """Record the failed nodes of the last attempt, and that it was interrupted."""
     attempt = run.attempts()[-1]
     record_gone(run, attempt)
-    run.append("preempted", WHO, attempt.number, reason="the last start was lost without a word")
+    run.append("preempted", WHO, attempt.number, reason="the last attempt left no record of its end")
 
 
 def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
-    """Record, and return, the nodes of a start that died, by Slurm or by their last signs of life."""
+    """Record and return the failed nodes of an attempt, by Slurm or by their last signs of life."""
     placement = _placement(attempt)
     nodes = placement.nodes if placement else ()
     begun = attempt.placement.stat().st_mtime if attempt.placement.exists() else 0.0
@@ -39,7 +39,7 @@ def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
 
 
 def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
-    """Record, and return, nodes whose ranks vanished and on which no step starts any more."""
+    """Record and return the nodes whose ranks left no record of their end and that start no more job steps."""
     attempt = run.attempt(outcome.attempt)
     placement = _placement(attempt)
     if placement is None or (

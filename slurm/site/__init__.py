@@ -1,1 +1,1 @@
-"""What Slurm and the site say: commands, limits, job states, host lists."""
+"""Slurm at a site: commands, limits, job states, pending reasons, host lists."""

@@ -1,7 +1,7 @@
-"""Slurm's commands: the one place that calls them, with a clean environment, and reads what they print.
+"""Calls Slurm's commands in a clean environment and reads what they print.
 
-Their text formats with named columns are the same from Slurm 17 to today; ``--json`` differs between releases, is
-missing from scontrol, and its squeue ignores ``-j`` (22.05), so it is not used.
+The text formats with named columns have not changed since Slurm 17. ``--json`` differs between releases, scontrol does
+not have it, and with it squeue ignores ``-j`` (22.05), so it is not used.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from saman.configs.errors import EnvironmentLack
 from saman.runs.commands import run_command
 from saman.slurm.site.job_states import JobState, job_state
 
-# What a Slurm command still needs when everything that a surrounding job set is taken away.
+# What a Slurm command needs even when the variables of a surrounding job are removed.
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER"})
 _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SALLOC_", "PMI_", "PMIX_")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """The exit status and output of a command."""
 
     code: int
     out: str
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job as the controller knows it. ``start`` is expected while it is pending (Unix seconds)."""
+    """A job in the controller. ``start`` is the expected start while it is pending (Unix seconds)."""
 
     id: str
     state: JobState
@@ -54,7 +54,7 @@ class QueuedJob:
 
 @dataclass(frozen=True)
 class RecordedJob:
-    """A job as accounting knows it; ``code`` and ``signal`` are those of its batch script."""
+    """A job in accounting; ``code`` and ``signal`` are those of its batch script."""
 
     id: str
     state: JobState
@@ -65,18 +65,18 @@ class RecordedJob:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` without what a surrounding Slurm job, or a person's defaults, would impose on a new one."""
+    """``environment`` without the variables of a surrounding Slurm job and the user's defaults for new jobs."""
     return {name: value for name, value in environment.items() if name in _KEPT or not name.startswith(_FOREIGN)}
 
 
 def ignored_defaults(environment: Mapping[str, str]) -> list[str]:
-    """The person's own ``SBATCH_*`` defaults, which a cluster file replaces."""
+    """The user's own ``SBATCH_*`` defaults, which the cluster file replaces."""
     inside = "SLURM_JOB_ID" in environment
     return sorted(name for name in environment if name.startswith("SBATCH_") and not inside)
 
 
 def user_name() -> str:
-    """Who is asking, by the user database; the number where it has no name."""
+    """The user's name; the numeric id if the user database has no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -89,31 +89,31 @@ def available(command: str = "sbatch") -> bool:
 
 
 def ask(command: Sequence[str], timeout_seconds: float = 60, text: str | None = None) -> Answer:
-    """Run a Slurm command; raises ``EnvironmentLack`` where it is missing or Slurm does not answer in time."""
+    """Run a Slurm command; raises ``EnvironmentLack`` if it is missing or does not finish in time."""
     environment = clean_environment(os.environ)
     try:
         done = run_command(command, environment=environment, timeout_seconds=timeout_seconds, text=text)
     except FileNotFoundError:
         raise EnvironmentLack(
-            f"the command {command[0]} is not here", remedy="use a login node of the cluster, or `saman minicluster up`"
+            f"command not found: {command[0]}", remedy="use a login node of the cluster, or `saman minicluster up`"
         ) from None
     except subprocess.TimeoutExpired:
-        raise EnvironmentLack(f"{command[0]} gave no answer within {timeout_seconds:.0f} s") from None
+        raise EnvironmentLack(f"{command[0]} did not answer within {timeout_seconds:.0f} s") from None
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def submit(arguments: Sequence[str]) -> Answer:
-    """``sbatch --parsable`` with these arguments; the answer's first line is the job id."""
+    """Submit with ``sbatch --parsable``; the last line of the answer is the job id."""
     return ask(["sbatch", "--parsable", *arguments])
 
 
 def job_id(answer: Answer) -> str:
-    """The id in the answer of ``submit``, without a cluster's name behind it."""
+    """The job id in the answer of ``submit``, without the cluster's name."""
     return answer.out.strip().splitlines()[-1].split(";")[0]
 
 
 def would_start(arguments: Sequence[str]) -> Answer:
-    """``sbatch --test-only``: whether and when Slurm would start the job (on standard error)."""
+    """Ask with ``sbatch --test-only`` when Slurm would start the job; it answers on standard error."""
     return ask(["sbatch", "--test-only", *arguments])
 
 
@@ -121,14 +121,14 @@ _QUEUE = "%i|%T|%S|%e|%N|%P|%r|%j"
 
 
 def queue(user: str | None = None) -> dict[str, QueuedJob]:
-    """Every job of the user that the controller still knows, tasks of arrays each on their own.
+    """Every job of the user in the controller; each task of an array is a job.
 
-    Raises ``EnvironmentLack`` where the controller does not answer.
+    Raises ``EnvironmentLack`` if the controller does not answer.
     """
     who = ["-u", user or str(os.getuid())]
     answer = ask(["squeue", "-h", "-r", "-t", "all", *who, "-o", _QUEUE])
     if answer.code != 0:
-        raise EnvironmentLack(f"squeue failed: {_last(answer.err)}", remedy="`sinfo` tells when Slurm is back")
+        raise EnvironmentLack(f"squeue failed: {_last(answer.err)}", remedy="`sinfo` shows when Slurm is back")
     return {job.id: job for line in answer.lines if (job := _queued(line)) is not None}
 
 
@@ -137,11 +137,20 @@ def _queued(line: str) -> QueuedJob | None:
     if len(fields) != 8:
         return None
     number, state, start, end, nodes, partition, why, name = fields
-    return QueuedJob(number, job_state(state), why, moment(start), moment(end), nodes, partition, name)
+    return QueuedJob(
+        id=number,
+        state=job_state(state),
+        reason=why,
+        start=moment(start),
+        end=moment(end),
+        nodes=nodes,
+        partition=partition,
+        name=name,
+    )
 
 
 def accounting(ids: Iterable[str]) -> dict[str, RecordedJob] | None:
-    """What accounting has of these jobs; ``None`` where it is switched off or does not answer."""
+    """The accounting records of these jobs; ``None`` if accounting is off or does not answer."""
     wanted = sorted(set(ids))
     if not wanted:
         return {}
@@ -165,7 +174,7 @@ def _recorded(line: str) -> RecordedJob | None:
 
 
 def show_job(number: str) -> dict[str, str]:
-    """``scontrol show job`` as fields; empty where the controller does not know it or cannot be asked."""
+    """The fields of ``scontrol show job``; empty if the controller does not know the job or does not answer."""
     try:
         answer = ask(["scontrol", "-o", "show", "job", number], timeout_seconds=20)
     except EnvironmentLack:
@@ -174,18 +183,18 @@ def show_job(number: str) -> dict[str, str]:
 
 
 def fields_of(line: str) -> dict[str, str]:
-    """``Name=value`` pairs of one line of ``scontrol -o``; values may hold blanks, names may not."""
+    """``Name=value`` pairs of one line of ``scontrol -o``; values may contain blanks, names may not."""
     found = re.split(r"(?:^|\s)([A-Za-z][\w/:]*)=", line)
     return {name: value.strip() for name, value in zip(found[1::2], found[2::2], strict=True)}
 
 
 def cancel(ids: Iterable[str]) -> Answer:
-    """``scancel``: ends the jobs in this order, SIGTERM first."""
+    """Cancel the jobs in this order; their processes get SIGTERM first."""
     return ask(["scancel", *dict.fromkeys(ids)])
 
 
 def last_error(answer: Answer) -> str:
-    """The last line that a refused command said."""
+    """The last line that a failed command printed."""
     return _last(answer.err or answer.out)
 
 

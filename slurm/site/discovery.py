@@ -1,4 +1,4 @@
-"""A first cluster file from what Slurm says on a login node: ``saman clusters init``."""
+"""Writes a first cluster file from what Slurm reports on a login node: ``saman clusters init``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saman.slurm.site.user_limits import UserLimits, read_user_limits
 
 @dataclass(frozen=True)
 class Site:
-    """What was found out. ``unknown`` are sentences on what Slurm does not tell."""
+    """A site as Slurm describes it. ``unknown`` lists what Slurm does not report."""
 
     name: str
     partitions: tuple[dict[str, object], ...]
@@ -26,7 +26,7 @@ class Site:
 
 
 def ask_site() -> Site:
-    """Ask sinfo, scontrol, sacctmgr and srun. Raises ``EnvironmentLack`` where Slurm does not answer."""
+    """Ask sinfo, scontrol, sacctmgr and srun; raises ``EnvironmentLack`` if Slurm does not answer."""
     nodes = client.ask(["sinfo", "-h", "-e", "-o", "%R|%c|%m|%D|%G"])
     if nodes.code != 0:
         raise EnvironmentLack(f"sinfo failed: {client.last_error(nodes)}", remedy="use a login node of the cluster")
@@ -44,26 +44,34 @@ def describe(
     standing: UserLimits,
     mpi: client.Answer,
 ) -> Site:
-    """The site by the commands' answers. Pure."""
+    """Describe a site from the commands' answers. Pure.
+
+    Args:
+        name: the cluster's name.
+        nodes: lines of ``sinfo -o "%R|%c|%m|%D|%G"``.
+        shown: fields of ``scontrol show partition``, per partition.
+        standing: the user's account, QOS and limits.
+        mpi: the answer of ``srun --mpi=list``.
+    """
     kinds: dict[str, list[list[str]]] = {}
     for line in nodes:
         partition, *rest = line.split("|")
         if len(rest) == 4:
             kinds.setdefault(partition, []).append(rest)
     limits = {fields.get("PartitionName", ""): fields for fields in shown}
-    partitions = tuple(_partition(one, kinds[one], limits.get(one, {})) for one in kinds)
+    partitions = tuple(_partition(partition, kinds[partition], limits.get(partition, {})) for partition in kinds)
     known = re.findall(r"\b(pmix_v\d|pmix|pmi2|cray_shasta|none)\b", mpi.out + mpi.err)
-    pmi = next((one for one in ("pmix", "pmi2", "cray_shasta") if one in known), "none")
-    unknown = ["costs per node-hour: all are 1.0", "the network interface, and whether compute nodes have scontrol"]
+    pmi = next((flavour for flavour in ("pmix", "pmi2", "cray_shasta") if flavour in known), "none")
+    unknown = ["cost per node-hour (1.0 everywhere)", "the network interface, and whether compute nodes have scontrol"]
     if pmi != "pmix":
-        unknown.append(f"how MPI is started: srun here knows no PMIx (it knows {', '.join(known) or 'nothing'})")
+        unknown.append(f"how to start MPI: srun has no PMIx here (it has {', '.join(known) or 'nothing'})")
     if not standing.known:
-        unknown.append("limits: accounting is off, or closed to users")
+        unknown.append("limits (accounting is off, or closed to users)")
     return Site(name.lower(), partitions, standing.account, next(iter(standing.qos), None), pmi, tuple(unknown))
 
 
 def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, str]) -> dict[str, object]:
-    """One partition; where its nodes differ, the least that any of them has."""
+    """The entry of a partition; if its nodes differ, with the smallest value of each resource."""
     cores = min(_number(kind[0]) for kind in kinds)
     megabytes = min(_number(kind[1]) for kind in kinds)
     count = sum(_number(kind[2]) for kind in kinds)
@@ -87,7 +95,7 @@ def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, s
 
 
 def _gpus(gres: str) -> tuple[int, str | None]:
-    """Number and type of GPUs in ``gpu:a100:4(S:0-1),…``; of several types, those of the first."""
+    """Number and type of GPUs in ``gpu:a100:4(S:0-1),…``; of several types, the first."""
     for part in gres.split(","):
         match = re.match(r"gpu(?::([A-Za-z0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*))?:(\d+)", part)
         if match is not None:
@@ -109,15 +117,15 @@ def _number(text: str) -> int:
 
 
 def cluster_yaml(site: Site) -> str:
-    """The cluster file, with comments on what to check."""
-    typed = any("gpu_type" in one for one in site.partitions)
-    gpu = any("gpus_per_node" in one for one in site.partitions)
+    """The text of the cluster file, with comments on what to check."""
+    typed = any("gpu_type" in partition for partition in site.partitions)
+    gpu = any("gpus_per_node" in partition for partition in site.partitions)
     lines = [
-        "# Written by `saman clusters init` from what Slurm says here. Not known, so look at it:",
+        "# Written by `saman clusters init` from what Slurm reports here. Slurm does not report these, so check them:",
         *(f"# - {what}" for what in site.unknown),
         "# `saman clusters show NAME` of a shipped example explains every key.",
         yaml12.dump({"name": site.name, "account": site.account, "qos": None}).rstrip()
-        + (f"  # Slurm takes {site.qos}" if site.qos else ""),
+        + (f"  # Slurm uses {site.qos}" if site.qos else ""),
         yaml12.dump({"partitions": list(site.partitions)}).rstrip(),
     ]
     if gpu:

@@ -1,4 +1,4 @@
-"""Slurm's host lists: ``r[1-2]n[01-02],login`` to the names it stands for, in Slurm's order, without Slurm."""
+"""Expands Slurm's host lists, such as ``r[1-2]n[01-02],login``, in Slurm's order, without Slurm."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
 def expand(text: str) -> list[str]:
-    """The host names of a list, in order; an empty text is an empty list.
+    """The host names of a host list, in order; an empty text is an empty list.
 
-    Several brackets vary like the digits of a number, the last one fastest; a first number with leading zeros sets
-    the width (``[08-11]`` is 08 09 10 11). Raises ``UserError`` for what Slurm would not write.
+    With several brackets the last one varies fastest. Leading zeros of a range's first number set the width:
+    ``[08-11]`` is 08 09 10 11. Raises ``UserError`` for a text that Slurm would not write.
     """
     names = list(itertools.islice((name for part in _parts(text) for name in _names(part, text)), LARGEST + 1))
     if len(names) > LARGEST:
-        raise _wrong(text, f"names more than {LARGEST} hosts")
+        raise _wrong(text, f"has more than {LARGEST} hosts")
     return names
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The comma-separated parts, where a comma inside brackets separates nothing."""
+    """The parts between commas outside brackets."""
     depth, start = 0, 0
     for index, character in enumerate(text):
         depth += (character == "[") - (character == "]")
         if depth not in (0, 1):
-            raise _wrong(text, "has brackets that do not pair")
+            raise _wrong(text, "has unbalanced brackets")
         if character == "," and depth == 0:
             yield text[start:index]
             start = index + 1
     if depth:
-        raise _wrong(text, "has a bracket that is not closed")
+        raise _wrong(text, "has an unclosed bracket")
     if text:
         yield text[start:]
 
 
 def _names(part: str, text: str) -> Iterator[str]:
     if not part or any(character.isspace() for character in part):
-        raise _wrong(text, f"holds {part!r}, which is not a host")
+        raise _wrong(text, f"contains {part!r}, which is not a host name")
     choices = [_numbers(inside, text) if plain == "" else [plain] for inside, plain in _PIECE.findall(part)]
     for pieces in itertools.product(*choices):
         yield "".join(pieces)
@@ -55,10 +55,10 @@ def _numbers(inside: str, text: str) -> list[str]:
     for item in inside.split(","):
         match = _RANGE.fullmatch(item)
         if match is None:
-            raise _wrong(text, f"holds [{inside}], which is not a list of numbers and ranges")
+            raise _wrong(text, f"contains [{inside}], which is not a list of numbers and ranges")
         first, last = match[1], match[2] or match[1]
         if int(last) < int(first) or int(last) - int(first) >= LARGEST or len(numbers) > LARGEST:
-            raise _wrong(text, f"holds the range {item}, which runs backwards or is longer than {LARGEST}")
+            raise _wrong(text, f"contains the range {item}, which runs backwards or is longer than {LARGEST}")
         numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return numbers
 

@@ -1,7 +1,7 @@
-"""A copy of the user's code as it is at submit, so that editing while the job waits changes nothing.
+"""Copies the user's code at submission, so that edits while the job waits have no effect on it.
 
-In a git repository: every tracked file as it stands (the commit plus the diff) and new files that git does not
-ignore; elsewhere the source files below the folder; or just what the user lists.
+In a git repository the copy has every tracked file with its uncommitted changes, and the untracked files that git does
+not ignore. Elsewhere it has the source files below the folder. With ``--code`` it has the listed files only.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ LARGEST_BYTES = 200 << 20
 MOST_FILES = 20_000
 _SOURCES = frozenset({".py", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".txt", ".sh", ".csv"})
 _SKIPPED = frozenset({"__pycache__", "node_modules", "runs", "models", "venv", "env", "site-packages"})
-_REMEDY = "name what the job needs with --code PATH (several times if need be), or --no-snapshot to use it in place"
+_REMEDY = "list the files to copy with --code PATH (repeatable), or run the code in place with --no-snapshot"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where each original folder is found in the copy, and what the copy was taken from."""
+    """A copy of code: the place of each original folder in it, and the git state of the originals."""
 
     folder: Path
     moved: dict[Path, Path]
     origin: dict[str, Any]
 
     def of(self, path: Path) -> Path:
-        """Where the copy of a folder is; the folder itself where it was not copied."""
+        """The copy of a folder; the folder itself if it was not copied."""
         return self.moved.get(path.resolve(), path)
 
 
 def code_copy(
     spec: Experiment | Script, code_path: Sequence[Path], runs_dir: Path, listed: Sequence[Path] = ()
 ) -> Snapshot | None:
-    """A copy of the code that the run uses, below ``runs_dir/.code``; ``None`` where it uses none of the user's."""
+    """Copy the user's code that the run uses to ``runs_dir/.code``; ``None`` if it uses none."""
     if isinstance(spec, Script):
         folders: Sequence[Path] = [Path(spec.directory)]
     else:
@@ -55,14 +55,14 @@ def code_copy(
     with explained(into, "the copy of your code"):
         into.mkdir(parents=True)
         try:
-            return take(folders, into, listed)
+            return copy_code(folders, into, listed)
         except BaseException:
             shutil.rmtree(into, ignore_errors=True)
             raise
 
 
 def relocated(spec: Experiment | Script, code: Snapshot | None) -> Experiment | Script:
-    """``spec`` as it runs from the copy; a program's arguments that name copied files are named there too."""
+    """``spec`` changed to run from the copy; arguments of a program that name copied files name the copies."""
     if code is None or not isinstance(spec, Script):
         return spec
     old, new = Path(spec.directory).resolve(), code.of(Path(spec.directory))
@@ -77,10 +77,10 @@ def _moved(argument: str, old: Path, new: Path) -> str:
     return argument
 
 
-def take(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:
-    """Copy the code of ``folders`` below ``into``, or of ``listed`` files and folders alone.
+def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:
+    """Copy the code of ``folders``, or only the ``listed`` files and folders, to ``into``.
 
-    Raises ``UserError`` where it is too large to be code.
+    Raises ``UserError`` if it is too large to be code.
     """
     moved: dict[Path, Path] = {}
     origin: dict[str, Any] = {"folders": [str(folder) for folder in folders]}
@@ -100,7 +100,7 @@ def take(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Sn
 
 
 def repository(folder: Path) -> Path | None:
-    """The top of the git repository around ``folder``; ``None`` where there is none or no git."""
+    """The root of the git repository around ``folder``; ``None`` without a repository or without git."""
     said = _git(folder, "rev-parse", "--show-toplevel")
     return Path(said.strip()).resolve() if said and said.strip() else None
 
@@ -114,7 +114,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _git_facts(root: Path, into: Path) -> dict[str, Any]:
-    """The commit, and the diff on it as a file beside the copy."""
+    """The commit; uncommitted changes go into a diff beside the copy."""
     diff = _git(root, "diff", "--binary", "HEAD") or ""
     if diff:
         code_diff(into).write_text(diff, encoding="utf-8", errors="surrogateescape")
@@ -130,7 +130,7 @@ def _tracked(root: Path) -> Iterator[Path]:
 
 def _sources(root: Path) -> Iterator[Path]:
     if root in (Path.home().resolve(), Path("/")):
-        raise UserError(f"{root} is not a folder of code", where="snapshot", remedy=_REMEDY)
+        raise UserError(f"refusing to copy all of {root}", where="snapshot", remedy=_REMEDY)
     folders = [root]
     while folders:
         for path in sorted(folders.pop().iterdir()):
@@ -147,8 +147,8 @@ def _listed(root: Path, listed: Sequence[Path]) -> Iterator[Path]:
         if not path.exists():
             raise UserError("no such file or folder", where=f"--code {entry}")
         if root != path and root not in path.parents:
-            raise UserError(f"lies outside {root}", where=f"--code {entry}", remedy="run saman from a folder above it")
-        yield from (one for one in sorted(path.rglob("*")) if one.is_file()) if path.is_dir() else iter([path])
+            raise UserError(f"outside {root}", where=f"--code {entry}", remedy="run saman from a folder above it")
+        yield from (file for file in sorted(path.rglob("*")) if file.is_file()) if path.is_dir() else iter([path])
 
 
 def _copy(root: Path, files: Sequence[Path], into: Path) -> None:

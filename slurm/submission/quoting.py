@@ -26,7 +26,7 @@ def option(text: str) -> ShellText:
 
 
 def path_option(name: str, path: Path, pattern: str = "") -> ShellText:
-    """``--name="path"`` as sbatch reads it: ``%`` doubled, quotes and backslashes escaped, then a file name pattern."""
+    """``--name="path"`` for sbatch: ``%`` doubled, quotes escaped, followed by a file name pattern."""
     text = str(path)
     bad = [character for character in text if ord(character) < 32 or ord(character) == 127]
     if bad or "\\" in text:

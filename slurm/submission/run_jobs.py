@@ -1,4 +1,4 @@
-"""Which Slurm jobs a run has, by its events: the newest that was submitted, and those that wait to go on with it."""
+"""The Slurm jobs of a run, by its events: the newest job, and the follow-up jobs that would continue the run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from saman.runs.folder import RunFolder
 
 
 def record_queued(run: RunFolder, job: str, cluster: str, who: str, **facts: Any) -> None:
-    """The event by which every other command finds the job."""
+    """Record a submitted job, so that every other command finds it."""
     run.append("queued", who, job=job, cluster=cluster, log="slurm/job.out", **facts)
 
 
 def record_follow_ups(run: RunFolder, jobs: Sequence[str]) -> None:
-    """The jobs that go on with the run where the one before was cut short."""
+    """Record the jobs that continue the run if the job before them is interrupted."""
     run.append("follow_ups", "submitter", jobs=list(jobs))
 
 
 def last_queued(events: Sequence[Event]) -> Event | None:
-    """The newest event that names a Slurm job; ``None`` where the run has been taken away from Slurm since."""
+    """The newest event of a submitted job; ``None`` if the run has continued on this machine since."""
     for event in reversed(events):
         if event.kind == "taken_here":
             return None
@@ -30,18 +30,18 @@ def last_queued(events: Sequence[Event]) -> Event | None:
 
 
 def record_taken_here(run: RunFolder) -> None:
-    """From now on the run is this machine's; its jobs are of the past."""
+    """Record that the run continues on this machine instead of in its jobs."""
     run.append("taken_here", "user")
 
 
 def forerunner(events: Sequence[Event], job: str) -> str | None:
-    """The job after which ``job`` waits to go on with the run; ``None`` where it is no follow-up."""
+    """The job that the follow-up ``job`` depends on; ``None`` if ``job`` is not a follow-up."""
     jobs = jobs_of(events)
     return jobs[jobs.index(job) - 1] if job in jobs[1:] else None
 
 
 def jobs_of(events: Sequence[Event]) -> list[str]:
-    """The newest job of a run and those that wait to follow it, in the order in which they would start."""
+    """The newest job of a run and its follow-ups, in the order in which they would start."""
     found: list[str] = []
     for event in events:
         if event.kind == "queued" and "job" in event.facts:

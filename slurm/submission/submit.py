@@ -1,4 +1,4 @@
-"""Submitting: make the run folder of a plan, hand its job to Slurm, record the id. Many runs go as job arrays."""
+"""Submits runs: create the run folder, submit the job, record its id. Many runs become job arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from saman.slurm.submission.run_jobs import jobs_of, last_queued, record_follow_
 
 @dataclass(frozen=True)
 class Submission:
-    """A run that Slurm has taken."""
+    """A submitted run: its job, and the follow-up jobs that continue it."""
 
     run: RunFolder
     job: str
@@ -34,7 +34,14 @@ class Submission:
 def create_run(
     plan: SubmissionPlan, code_path: Sequence[Path], code: Snapshot | None, models_dir: Path = Path("models")
 ) -> RunFolder:
-    """The run folder with the cluster's file in it, which the job reads; it publishes to ``models_dir``."""
+    """Create the run folder of a plan, with the cluster file that the job reads.
+
+    Args:
+        plan: the checked submission.
+        code_path: folders of the user's code.
+        code: the copy of that code, if there is one.
+        models_dir: where the run publishes its model.
+    """
     moved = [str(code.of(path) if code else path) for path in code_path]
     facts = {"snapshot": code.origin} if code else {}
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
@@ -51,7 +58,7 @@ def submit(
     models_dir: Path = Path("models"),
     exclude: Sequence[str] = (),
 ) -> Submission:
-    """Make the run folder, submit the job, record its id. Leaves nothing behind where Slurm refuses."""
+    """Create the run folder, submit the job, record its id; leaves nothing behind if Slurm refuses the job."""
     run = create_run(plan, code_path, code, models_dir)
     try:
         return _send(plan, run, exclude)
@@ -64,7 +71,7 @@ def submit(
 
 
 def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str] = ()) -> Submission:
-    """Submit an existing run again, on the cluster that it was made for."""
+    """Submit an existing run again, to the cluster of its first submission."""
     cluster = cluster_of(run)
     last = last_queued(run.events())
     named = partition or (str(last.facts["partition"]) if last and "partition" in last.facts else None)
@@ -102,10 +109,11 @@ def _record(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
 
 
 def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequence[str] = ()) -> tuple[str, ...]:
-    """Jobs of one run that start one after the other while those before ended badly, and go away when one ends well.
+    """Submit the follow-up jobs of a run: each starts if all jobs before it failed, and is removed if one succeeds.
 
-    Each waits for *all* before it: were one waiting for its predecessor alone, it would start once that one is removed.
-    A task of an array has its own too: Slurm knows no array whose tasks start where their counterparts failed.
+    A follow-up depends on *all* jobs before it: with a dependency on its predecessor alone it would start as soon as
+    Slurm removes that one. Each task of an array has its own follow-ups, because Slurm has no dependency between the
+    tasks of two arrays for failures.
     """
     if plan.cluster.requeue.by != "follow-up":
         return ()
@@ -128,14 +136,14 @@ def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequen
 def submit_many(
     plans: Sequence[SubmissionPlan], make_run: Callable[[SubmissionPlan], RunFolder], concurrency: int | None = None
 ) -> list[Submission]:
-    """Many runs as job arrays, one per distinct request, of which ``concurrency`` run at a time.
+    """Submit many runs as job arrays, one array per distinct request; ``concurrency`` tasks of an array run at a time.
 
-    Each run has its own folder and state; task ``i`` of an array is the run's job ``ARRAY_i``.
+    Each run has its own folder and state; its job is ``ARRAY_i`` for task ``i`` of the array.
     """
     groups: dict[tuple[object, ...], list[SubmissionPlan]] = {}
-    for one in plans:
-        key = (one.cluster, one.choice.partition.name, one.choice.request, one.spec.name, one.runs_dir)
-        groups.setdefault(tuple(map(repr, key)), []).append(one)
+    for each in plans:
+        key = (each.cluster, each.choice.partition.name, each.choice.request, each.spec.name, each.runs_dir)
+        groups.setdefault(tuple(map(repr, key)), []).append(each)
     done: list[Submission] = []
     for group in groups.values():
         try:
@@ -143,7 +151,7 @@ def submit_many(
         except UserError as error:
             if not done:
                 raise
-            taken = f"the {len(done)} runs before it are submitted; the same command submits the rest later"
+            taken = f"{len(done)} runs are submitted; repeat the command later to submit the rest"
             raise type(error)(error.problem, where=error.where, remedy=taken, others=error.others) from None
     return done
 
@@ -155,7 +163,7 @@ def _array(
     folder = new_array_folder(first.runs_dir)
     with explained(folder, "the array's folder"):
         folder.mkdir(parents=True)
-    runs = [make_run(one) for one in group]
+    runs = [make_run(each) for each in group]
     script = array_script(folder)
     text = render(first.job([run.path for run in runs], script, array=True, concurrency=concurrency))
     for path in (script, *(run.slurm.script for run in runs)):
@@ -167,13 +175,13 @@ def _array(
         raise refusal_error(first, answer)
     array = client.job_id(answer)
     jobs = [f"{array}_{index}" for index in range(len(runs))]
-    for one, run, job in zip(group, runs, jobs, strict=True):
-        _record(one, run, job)
+    for each, run, job in zip(group, runs, jobs, strict=True):
+        _record(each, run, job)
     try:
-        waiting = [_follow_ups(one, run, job) for one, run, job in zip(group, runs, jobs, strict=True)]
+        waiting = [_follow_ups(each, run, job) for each, run, job in zip(group, runs, jobs, strict=True)]
     except UserError as error:
         client.cancel([array, *(job for run in runs for job in jobs_of(run.events())[1:])])
         for run in runs:
             run.append("cancelled", "submitter", reason=error.problem)
         raise
-    return [Submission(*one) for one in zip(runs, jobs, waiting, strict=True)]
+    return [Submission(*each) for each in zip(runs, jobs, waiting, strict=True)]
