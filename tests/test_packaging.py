@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("cli", "configs", "jobs", "launcher", "pipeline", "registry", "runs", "scaling", "slurm", "trainers")
+ROOMS = ("api", "cli", "configs", "jobs", "launcher", "pipeline", "registry", "runs", "scaling", "slurm", "trainers")
 # Inputs of `make lock`, of no use without the source tree.
 LEFT_OUT = {".in", ".txt", ".md"}
 

@@ -1,7 +1,61 @@
 """saman trains Keras models on many ranks, reports honestly how they scale, and publishes the result.
 
+The Python face of the command line, for notebooks and scripts:
+
+    import saman
+
+    experiment = saman.load_experiment("fashion.yaml", train__epochs=2)
+    run = saman.run(experiment, ranks=2)
+    run.metrics, run.telemetry(), run.logs(rank=1)
+
+    study = saman.study("fashion-scaling.yaml")
+    study.report()
+
+A mistake raises ``saman.UserError``, which says what is wrong, where, and what to do. The functions are loaded when they
+are first used: importing saman imports nothing heavy.
+
 The rooms of the project lie at the top level of the repository; this package holds links to them, so that
 they are imported as ``saman.<room>`` and never collide with a user's own ``configs`` or ``trainers``.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saman.api.experiments import load_experiment, run, submit
+    from saman.api.models import ModelVersions, models
+    from saman.api.reports import Report, report
+    from saman.api.runs import Run, RunFailed, open_run
+    from saman.api.studies import StudyRuns, study
+    from saman.configs.errors import EnvironmentLack, UserError
+
 __version__ = "0.1.0"
+__all__ = [
+    "EnvironmentLack", "ModelVersions", "Report", "Run", "RunFailed", "StudyRuns", "UserError",
+    "load_experiment", "models", "open_run", "report", "run", "study", "submit",
+]  # fmt: skip
+
+_MODULES = {
+    "experiments": ("load_experiment", "run", "submit"),
+    "models": ("ModelVersions", "models"),
+    "reports": ("Report", "report"),
+    "runs": ("Run", "RunFailed", "open_run"),
+    "studies": ("StudyRuns", "study"),
+}
+_HOMES = {name: f"saman.api.{module}" for module, names in _MODULES.items() for name in names}
+_HOMES |= dict.fromkeys(("EnvironmentLack", "UserError"), "saman.configs.errors")
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'saman' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,176 @@
+"""Load, run and submit experiments from Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saman.api.runs import Run, finished
+from saman.configs.errors import UserError
+from saman.configs.loading.experiments import LoadedExperiment
+
+if TYPE_CHECKING:
+    from saman.launcher.supervision.supervisor import View
+
+
+def load_experiment(path: str | PathLike[str], *, ranks: int | None = None, **overrides: Any) -> LoadedExperiment:
+    """Load and check an experiment file.
+
+    Args:
+        path: A YAML file, or the name of a shipped experiment.
+        ranks: Number of ranks, spread evenly over the experiment's nodes; the same as ``-np``.
+        **overrides: Changed keys. Two underscores stand for the dot of a key path: ``train__epochs=2`` is the command
+            line's ``train.epochs=2``. A dictionary of key paths works too: ``**{"train.epochs": 2}``.
+
+    Returns:
+        The checked experiment (``.experiment``), its file, and the folders of the user's code.
+
+    Raises:
+        UserError: The file has mistakes; the error lists every one with its key and what would be right.
+
+    Example:
+        >>> import saman
+        >>> loaded = saman.load_experiment("quickstart", ranks=2, train__epochs=1, train__optimizer__name="adam")
+        >>> loaded.experiment.train.epochs
+        1
+        >>> saman.load_experiment("quickstart", train__epoch=1)
+        Traceback (most recent call last):
+        saman.configs.errors.UserError: ...train.epoch: unknown key (did you mean 'epochs'? valid: ...
+    """
+    from saman.configs.loading.experiments import load_experiment as load
+
+    return load(str(path), override_texts(overrides), ranks)
+
+
+def run(
+    experiment: LoadedExperiment | str | PathLike[str],
+    *,
+    ranks: int | None = None,
+    runs_dir: str | PathLike[str] = "runs",
+    models_dir: str | PathLike[str] = "models",
+    quiet: bool = False,
+) -> Run:
+    """Train an experiment on this machine and return when it has ended.
+
+    Does what ``saman run`` does, publishing included.
+
+    Args:
+        experiment: What ``load_experiment`` returned, or the name or path of an experiment file.
+        ranks: Number of ranks; default: what the experiment says.
+        runs_dir: The folder of the runs.
+        models_dir: Where the model is published, if the experiment says so.
+        quiet: Do not print a line for each epoch on standard error.
+
+    Returns:
+        The completed run; ``preempted`` if it stopped at a checkpoint on request.
+
+    Raises:
+        UserError: The experiment cannot run as it is written; nothing was started.
+        EnvironmentLack: The machine lacks something; nothing was started.
+        RunFailed: A rank failed; the error's ``run`` has the logs.
+        KeyboardInterrupt: The run was interrupted; all its ranks have ended.
+
+    Example:
+        >>> import saman
+        >>> experiment = saman.load_experiment("quickstart", train__epochs=1, publish=None)
+        >>> run = saman.run(experiment, ranks=2, quiet=True)
+        >>> run.state
+        'completed'
+    """
+    from saman.launcher.local import Options, run_locally
+
+    loaded = loaded_experiment(experiment, ranks)
+    outcome = run_locally(loaded, Options(runs_dir=Path(runs_dir)), view(loaded.experiment.name, quiet))
+    return finished(outcome, Path(models_dir))
+
+
+def submit(
+    experiment: LoadedExperiment | str | PathLike[str],
+    *,
+    cluster: str | PathLike[str],
+    ranks: int | None = None,
+    partition: str | None = None,
+    runs_dir: str | PathLike[str] = "runs",
+    models_dir: str | PathLike[str] = "models",
+) -> Run:
+    """Submit an experiment to Slurm and return at once.
+
+    Args:
+        experiment: What ``load_experiment`` returned, or the name or path of an experiment file.
+        cluster: A cluster file: the name of a shipped one or of yours, or a path.
+        ranks: Number of ranks; default: what the experiment says.
+        partition: Default: the cheapest partition that fits.
+        runs_dir: The folder of the runs; every node must see it.
+        models_dir: Where the job publishes the model, if the experiment says so.
+
+    Returns:
+        The queued run; ``run.wait()`` returns when it has ended.
+
+    Raises:
+        UserError: The experiment does not fit the cluster or a quota, or Slurm refuses the job.
+        EnvironmentLack: Slurm does not answer.
+
+    Example:
+        >>> import saman
+        >>> run = saman.submit("quickstart", cluster="minicluster", ranks=2)
+        >>> run.wait().state
+        'completed'
+    """
+    from saman.configs.loading.clusters import load_cluster
+    from saman.slurm.submission import planning
+    from saman.slurm.submission import submit as slurm
+    from saman.slurm.submission.code_copy import code_copy
+
+    loaded = loaded_experiment(experiment, ranks)
+    plan = planning.plan(loaded.experiment, load_cluster(str(cluster)), Path(runs_dir), partition)
+    planning.check_limits(plan)
+    code = code_copy(loaded.experiment, loaded.code_path, Path(runs_dir))
+    return Run(slurm.submit(plan, loaded.code_path, code, Path(models_dir)).run)
+
+
+def loaded_experiment(experiment: LoadedExperiment | str | PathLike[str], ranks: int | None) -> LoadedExperiment:
+    """Load an experiment that is named, and set its number of ranks."""
+    if not isinstance(experiment, LoadedExperiment):
+        return load_experiment(experiment, ranks=ranks)
+    if ranks is None:
+        return experiment
+    from saman.configs.loading.experiments import with_ranks
+    from saman.configs.problems import validated
+
+    values = with_ranks(experiment.experiment.resolved(), ranks)
+    return replace(experiment, experiment=validated(type(experiment.experiment), values, str(experiment.file)))
+
+
+def override_texts(overrides: Mapping[str, Any]) -> list[str]:
+    """The overrides as ``key.path=value``, as on the command line."""
+    return list(_texts(overrides.items()))
+
+
+def _texts(overrides: Iterable[tuple[str, Any]]) -> Iterable[str]:
+    for name, value in overrides:
+        key = name.replace("__", ".")
+        try:
+            yield f"{key}={json.dumps(value, default=_plain)}"
+        except (TypeError, ValueError):
+            problem = f"a {type(value).__name__} cannot be a value of an experiment"
+            raise UserError(problem, where=key, remedy="a number, text, list or dictionary") from None
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's, a path as text."""
+    if isinstance(value, PathLike):
+        return str(value)
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise TypeError
+
+
+def view(title: str, quiet: bool) -> View | None:
+    """What shows how far a run is."""
+    from saman.api.progress import PrintedProgress
+
+    return None if quiet else PrintedProgress(title)

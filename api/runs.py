@@ -1,0 +1,303 @@
+"""A run in Python: its state, metrics, telemetry and logs; cancel, wait and resume."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saman.api import html
+from saman.configs.errors import ExitCode, UserError
+from saman.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from saman.jobs.status import RunStatus
+    from saman.launcher.supervision.supervisor import Outcome
+
+POLL_SECONDS = 2.0
+
+
+class RunFailed(UserError):  # noqa: N818  (what happened, as with the other refusals)
+    """The request was right, but the run failed.
+
+    Attributes:
+        run: The run, for its logs and telemetry.
+    """
+
+    exit_code = ExitCode.RUN_FAILED
+
+    def __init__(self, problem: str, run: Run) -> None:
+        super().__init__(problem, where=str(run.path), remedy="run.logs(rank) shows what a rank printed")
+        self.run = run
+
+
+class Run:
+    """A run of an experiment or program, on this machine or on Slurm.
+
+    ``saman.run``, ``saman.submit`` and ``saman.open_run`` return it. Properties read the run folder each time, so that
+    a run still in progress shows its present values. The last value of a notebook cell is shown as a table.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"<saman.Run {self.name}/{self.id}: {self._folder.state.value}>"
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self._folder.path
+
+    @property
+    def id(self) -> str:
+        """The run's id: unique, and sorted by time."""
+        return self._folder.id
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.path.parent.name
+
+    @property
+    def status(self) -> RunStatus:
+        """State, details, job and progress: a row of ``saman status``. Asks Slurm where the run is Slurm's."""
+        from saman.jobs.status import look
+
+        return look([self._folder])[0]
+
+    @property
+    def state(self) -> str:
+        """``created``, ``queued``, ``running``, ``completed``, ``failed``, ``cancelled``, ``preempted`` or ``vanished``.
+
+        ``preempted``: stopped at a checkpoint. ``vanished``: recorded as running, but its processes are gone.
+        """
+        return self.status.state
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Final metrics; of a run in progress, those of its newest epoch. Empty before the first epoch."""
+        final = (self._folder.summary() or {}).get("metrics")
+        if final:
+            return dict(final)
+        epochs = [event.facts for event in self._folder.events() if event.kind == "epoch"]
+        return dict(epochs[-1].get("metrics", {})) if epochs else {}
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """Throughput of all ranks; ``None`` before the run ended, and for a program that saman did not write."""
+        rate = (self._folder.summary() or {}).get("samples_per_second")
+        return None if rate is None else float(rate)
+
+    @property
+    def published(self) -> str | None:
+        """The model version that the run became, as ``NAME:VERSION``; ``None`` where it became none."""
+        facts = [event.facts for event in self._folder.events() if event.kind == "published"]
+        return f"{facts[-1]['model']}:{facts[-1]['version']}" if facts else None
+
+    def telemetry(self) -> pl.DataFrame:
+        """Return measurements of all ranks together, a row for each window of optimiser steps.
+
+        Windows in which a graph was traced, repeated windows and damaged lines are excluded;
+        ``excluded_windows`` counts them.
+
+        Returns:
+            A polars frame with the columns ``last_step``, ``steps``, ``samples``, ``seconds``, ``samples_per_second``,
+            ``input_wait_seconds_per_step``, ``exchange_seconds_per_step`` (null where it was not measured), ``loss``
+            and ``ended_at_utc``. Empty before the first window.
+
+        Example:
+            >>> import saman
+            >>> saman.open_run("last").telemetry().columns[:5]
+            ['last_step', 'steps', 'samples', 'seconds', 'samples_per_second']
+        """
+        import polars as pl
+
+        from saman.runs.telemetry.reader import read_telemetry
+
+        found = read_telemetry(self.path)
+        return pl.DataFrame(
+            {
+                "last_step": pl.Series(found.last_step, dtype=pl.Int64),
+                "steps": pl.Series(found.steps, dtype=pl.Int64),
+                "samples": pl.Series(found.samples, dtype=pl.Int64),
+                "seconds": found.seconds,
+                "samples_per_second": found.rate,
+                "input_wait_seconds_per_step": found.input_wait_per_step,
+                "exchange_seconds_per_step": pl.Series(found.exchange_per_step, dtype=pl.Float64)
+                if found.exchange_per_step is not None
+                else pl.Series([None] * len(found.steps), dtype=pl.Float64),
+                "loss": pl.Series(found.loss, dtype=pl.Float64).fill_nan(None),
+                "ended_at_utc": pl.from_epoch(pl.Series((found.time * 1e6).astype(int)), "us").dt.replace_time_zone("UTC"),
+            }
+        )
+
+    def excluded_windows(self) -> dict[str, int]:
+        """Return how many lines and windows ``telemetry`` leaves out, by reason."""
+        from dataclasses import asdict
+
+        from saman.runs.telemetry.reader import read_telemetry
+
+        return asdict(read_telemetry(self.path).left_out)
+
+    def logs(self, rank: int = 0) -> str:
+        """Return everything that a rank printed, of all attempts in turn.
+
+        Raises:
+            UserError: The rank has printed nothing.
+
+        Example:
+            >>> import saman
+            >>> text = saman.open_run("last").logs(rank=1)
+        """
+        from saman.jobs.logs import pieces
+
+        return "".join(pieces(self._folder, rank=rank))
+
+    def wait(self, timeout_seconds: float | None = None) -> Run:
+        """Wait until the run has ended, or until the timeout.
+
+        Returns:
+            The run itself; ``state`` says how it ended.
+
+        Example:
+            >>> import saman
+            >>> saman.open_run("last").wait(timeout_seconds=60).state
+            'completed'
+        """
+        end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not self.status.over and (end is None or time.monotonic() < end):
+            time.sleep(POLL_SECONDS if end is None else max(0.0, min(POLL_SECONDS, end - time.monotonic())))
+        return self
+
+    def cancel(self) -> str:
+        """End the run, with its Slurm job if it has one.
+
+        Returns:
+            A sentence that says what was done.
+
+        Raises:
+            EnvironmentLack: Slurm does not answer.
+
+        Example:
+            >>> import saman
+            >>> "completed" in saman.open_run("last").cancel()  # too late, and says so
+            True
+        """
+        from saman.jobs.cancel import cancel_runs
+
+        return next(iter(cancel_runs([self._folder])))
+
+    def resume(
+        self, ranks: int | None = None, *, here: bool = False, models_dir: str | PathLike[str] = "models"
+    ) -> Run:
+        """Continue from the newest checkpoint, in the same run folder.
+
+        A run of this machine is continued here and now. A run of Slurm is submitted again, unless ``here``.
+
+        Args:
+            ranks: Another number of ranks; only on this machine.
+            here: Continue on this machine even a run of Slurm.
+            models_dir: Where the model is published, if the experiment says so.
+
+        Returns:
+            The run itself.
+
+        Raises:
+            UserError: The run has completed, or is still running or queued.
+            RunFailed: It failed again.
+
+        Example:
+            >>> import saman
+            >>> saman.open_run("last").resume()
+            Traceback (most recent call last):
+            saman.configs.errors.UserError: ...: this run has completed (saman run or submit starts a new one)
+        """
+        from saman.jobs.resume import check_resumable, is_slurms, resume_there
+        from saman.launcher.local import Options, resume_locally
+        from saman.slurm.submission.run_jobs import record_taken_here
+
+        check_resumable(self._folder)
+        if is_slurms(self._folder) and not here:
+            if ranks is not None:
+                raise UserError("ranks is for runs on this machine", where=self.id, remedy="here=True, or no ranks")
+            resume_there(self._folder)
+            return self
+        if is_slurms(self._folder):
+            record_taken_here(self._folder)
+        return finished(resume_locally(self._folder, Options(), ranks=ranks), Path(models_dir))
+
+    def _repr_html_(self) -> str:
+        status = self.status
+        rate = self.samples_per_second
+        exited = status.exit_code if status.exit_code else None
+        return html.title(f"{self.name}/{self.id}", status.state) + html.pairs(
+            [
+                ("detail", status.detail),
+                ("exit status", exited),
+                ("first failing rank", status.first_failing_rank),
+                ("Slurm job", status.job),
+                ("attempt", status.attempt or None),
+                ("throughput", None if rate is None else f"{rate:,.0f} samples/s"),
+                *((name, f"{value:.4g}") for name, value in self.metrics.items()),
+                ("published as", self.published),
+                ("folder", self.path),
+            ]
+        )
+
+
+def open_run(path: str | PathLike[str], *, runs_dir: str | PathLike[str] = "runs") -> Run:
+    """Open a run that exists already.
+
+    Args:
+        path: The run folder; or a run id, an experiment's name (its newest run), or ``last``.
+        runs_dir: The folder of the runs, for everything but a path.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: There is no such run, or several.
+
+    Example:
+        >>> import saman
+        >>> run = saman.open_run("last")
+        >>> run.state
+        'completed'
+        >>> sorted(run.metrics)
+        ['accuracy', 'loss', 'val_accuracy', 'val_loss']
+    """
+    from saman.runs.find import find_run
+
+    return Run(find_run(str(path), Path(runs_dir)))
+
+
+def finished(outcome: Outcome, models_dir: Path) -> Run:
+    """Publish where the experiment says so, and return the run.
+
+    Raises:
+        RunFailed: The run failed.
+        KeyboardInterrupt: It was interrupted; all its ranks have ended.
+    """
+    run = Run(outcome.run)
+    if outcome.exit_code == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt(outcome.message)
+    if outcome.exit_code not in (ExitCode.DONE, ExitCode.REQUEUE):
+        raise RunFailed(outcome.message, run)
+    _publish(outcome, models_dir)
+    return run
+
+
+def _publish(outcome: Outcome, models_dir: Path) -> None:
+    run = outcome.run
+    if outcome.exit_code != ExitCode.DONE or run.is_script or run.experiment().publish is None:
+        return
+    from saman.registry.evaluation.gates import PublishRefused
+    from saman.registry.lifecycle.publish import publish
+
+    with contextlib.suppress(PublishRefused):  # recorded in the run's events
+        publish(run, models_dir)

@@ -1,0 +1,162 @@
+"""Scaling studies in Python."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saman.api import html
+from saman.api.experiments import view
+from saman.api.reports import Report, report
+from saman.api.runs import Run
+from saman.configs.errors import ExitCode
+
+if TYPE_CHECKING:
+    from saman.configs.schemas.cluster import Cluster
+    from saman.scaling.study.execution import PlannedRunStatus
+    from saman.scaling.study.plan import PlannedRun, StudyPlan
+
+
+class StudyRuns:
+    """The planned runs of a study and what there is of each. A notebook shows them as a table."""
+
+    def __init__(self, plan: StudyPlan, runs_dir: Path) -> None:
+        self.plan = plan
+        self._runs_dir = runs_dir
+
+    def __repr__(self) -> str:
+        return f"<saman.StudyRuns {self.name}: {self._counted(self.planned)}>"
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.plan.study.name
+
+    @property
+    def planned(self) -> Sequence[PlannedRunStatus]:
+        """Every planned run: its settings, its repeat, whether it is done, and its run folder."""
+        from saman.scaling.study.execution import standings
+
+        return standings(self.plan, self._runs_dir)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that exist, in the order of the plan."""
+        return [Run(planned.run) for planned in self.planned if planned.run is not None]
+
+    def report(self) -> Report:
+        """Report how the study's runs scale.
+
+        Returns:
+            The same as ``saman.report(study)``.
+
+        Raises:
+            UserError: The study has no runs yet.
+
+        Example:
+            >>> import saman
+            >>> saman.study("study.yaml", dry_run=True).report().title
+            'small'
+        """
+        return report(self._runs_dir / self.name, runs_dir=self._runs_dir)
+
+    @staticmethod
+    def _counted(planned: Sequence[PlannedRunStatus]) -> str:
+        return ", ".join(f"{count} {stands}" for stands, count in Counter(run.stands for run in planned).items())
+
+    def _repr_html_(self) -> str:
+        found = self.planned
+        axes = list(self.plan.study.axes)
+        rows = (
+            (*(run.planned.settings[axis] for axis in axes), run.planned.repeat, run.stands, run.run and run.run.id)
+            for run in found
+        )
+        return html.title(f"{self.name}: {self._counted(found)}") + html.table((*axes, "repeat", "state", "run"), rows)
+
+
+def study(
+    name: str | PathLike[str],
+    *,
+    cluster: str | PathLike[str] | None = None,
+    partition: str | None = None,
+    runs_dir: str | PathLike[str] = "runs",
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> StudyRuns:
+    """Run what is missing of a scaling study: here, one run after another, or on a cluster as job arrays.
+
+    Args:
+        name: A study file, or the name of a shipped study.
+        cluster: Submit there and return at once; default: run here and return when all have ended.
+        partition: Default: the cheapest partition that fits.
+        runs_dir: The folder of the runs.
+        dry_run: Only look at what is planned and done.
+        quiet: Do not print a line for each epoch on standard error.
+
+    Returns:
+        The planned runs; ``.planned`` says which are done and which failed, ``.report()`` how they scale.
+
+    Raises:
+        UserError: The study has mistakes, is being run already, or may exceed its cap on node-hours.
+        KeyboardInterrupt: A run was interrupted; the same call continues with the rest.
+
+    Example:
+        >>> import saman
+        >>> study = saman.study("study.yaml", quiet=True)
+        >>> study
+        <saman.StudyRuns small: 4 done>
+        >>> study.report().tables["points"]["ranks"].to_list()
+        [1, 2]
+    """
+    from saman.configs.loading.clusters import load_cluster
+    from saman.configs.loading.studies import load_study
+    from saman.scaling.study.plan import make_plan
+
+    site = None if cluster is None else load_cluster(str(cluster))
+    loaded, file = load_study(str(name))
+    found = StudyRuns(make_plan(loaded, file, _cores(site, partition)), Path(runs_dir))
+    if dry_run:
+        return found
+    if site is None:
+        _run_here(found.plan, Path(runs_dir), quiet)
+    else:
+        _submit(found.plan, site, partition, Path(runs_dir))
+    return found
+
+
+def _cores(site: Cluster | None, partition: str | None) -> int:
+    """Cores of the nodes on which every run must fit: of the named partition, else of the smallest."""
+    if site is None:
+        from saman.launcher.node.machine import this_node
+
+        return this_node().cores
+    named = [found for found in site.partitions if partition in (None, found.name)]
+    return min(found.cores_per_node for found in named or site.partitions)
+
+
+def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
+    from saman.scaling.study.execution import run_missing
+
+    for _, outcome in run_missing(plan, runs_dir, lambda planned: view(planned.loaded.experiment.name, quiet)):
+        if outcome.exit_code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt(outcome.message)
+
+
+def _submit(plan: StudyPlan, site: Cluster, partition: str | None, runs_dir: Path) -> None:
+    from saman.scaling.study.execution import submit_missing
+    from saman.slurm.submission import planning
+    from saman.slurm.submission import submit as slurm
+    from saman.slurm.submission.code_copy import code_copy
+
+    def send(wanted: Sequence[PlannedRun]) -> None:
+        planned = [planning.plan(run.loaded.experiment, site, runs_dir, partition) for run in wanted]
+        for name in {each.choice.partition.name for each in planned}:
+            planning.check_limits(*[each for each in planned if each.choice.partition.name == name])
+        code_path = wanted[0].loaded.code_path
+        copy = code_copy(wanted[0].loaded.experiment, code_path, runs_dir)
+        slurm.submit_many(planned, lambda each: slurm.create_run(each, code_path, copy), plan.study.concurrency)
+
+    submit_missing(plan, runs_dir, send)
