@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from saman.api.progress import progress_view
 from saman.api.runs import Run, finished
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment
-
-if TYPE_CHECKING:
-    from saman.launcher.supervision.supervisor import View
 
 
 def load_experiment(path: str | PathLike[str], *, ranks: int | None = None, **overrides: Any) -> LoadedExperiment:
@@ -34,7 +32,7 @@ def load_experiment(path: str | PathLike[str], *, ranks: int | None = None, **ov
 
     Example:
         >>> import saman
-        >>> loaded = saman.load_experiment("quickstart", ranks=2, train__epochs=1, train__optimizer__name="adam")
+        >>> loaded = saman.load_experiment("quickstart", ranks=2, train__epochs=1, publish=None)
         >>> loaded.experiment.train.epochs
         1
         >>> saman.load_experiment("quickstart", train__epoch=1)
@@ -84,7 +82,7 @@ def run(
     from saman.launcher.local import Options, run_locally
 
     loaded = loaded_experiment(experiment, ranks)
-    outcome = run_locally(loaded, Options(runs_dir=Path(runs_dir)), view(loaded.experiment.name, quiet))
+    outcome = run_locally(loaded, Options(runs_dir=Path(runs_dir)), progress_view(loaded.experiment.name, quiet))
     return finished(outcome, Path(models_dir))
 
 
@@ -116,7 +114,7 @@ def submit(
 
     Example:
         >>> import saman
-        >>> run = saman.submit("quickstart", cluster="minicluster", ranks=2)
+        >>> run = saman.submit("my.yaml", cluster="minicluster", ranks=2)
         >>> run.wait().state
         'completed'
     """
@@ -167,10 +165,3 @@ def _plain(value: Any) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     raise TypeError
-
-
-def view(title: str, quiet: bool) -> View | None:
-    """What shows how far a run is."""
-    from saman.api.progress import PrintedProgress
-
-    return None if quiet else PrintedProgress(title)

@@ -29,3 +29,8 @@ class PrintedProgress:
     def say(self, text: str) -> None:
         """Print a notice."""
         print(f"{self.title}: {text}", file=sys.stderr)
+
+
+def progress_view(title: str, quiet: bool) -> PrintedProgress | None:
+    """The view of a run; ``None`` where nothing is to be printed."""
+    return None if quiet else PrintedProgress(title)

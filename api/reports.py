@@ -14,7 +14,7 @@ from saman.api.runs import Run
 if TYPE_CHECKING:
     import polars as pl
 
-    from saman.scaling.analysis.curves import Finding
+    from saman.scaling.analysis.findings import Finding
     from saman.scaling.report.writer import Page
 
 _SHOWN = ("Points", "Differences between series", "Differences")

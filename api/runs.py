@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.api import html
+from saman.api.progress import progress_view
 from saman.configs.errors import ExitCode, UserError
 from saman.runs.folder import RunFolder
 
@@ -72,7 +73,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``created``, ``queued``, ``running``, ``completed``, ``failed``, ``cancelled``, ``preempted`` or ``vanished``.
+        """``created``, ``queued``, ``running``, ``completed``, ``failed``, ``cancelled``, or one of two more.
 
         ``preempted``: stopped at a checkpoint. ``vanished``: recorded as running, but its processes are gone.
         """
@@ -120,24 +121,31 @@ class Run:
         from saman.runs.telemetry.reader import read_telemetry
 
         found = read_telemetry(self.path)
+        exchange = found.exchange_per_step
+        ended = pl.Series((found.time * 1e6).astype("int64"))
         return pl.DataFrame(
             {
-                "last_step": pl.Series(found.last_step, dtype=pl.Int64),
-                "steps": pl.Series(found.steps, dtype=pl.Int64),
-                "samples": pl.Series(found.samples, dtype=pl.Int64),
+                "last_step": pl.Series(found.last_step).cast(pl.Int64),
+                "steps": pl.Series(found.steps).cast(pl.Int64),
+                "samples": pl.Series(found.samples).cast(pl.Int64),
                 "seconds": found.seconds,
                 "samples_per_second": found.rate,
                 "input_wait_seconds_per_step": found.input_wait_per_step,
-                "exchange_seconds_per_step": pl.Series(found.exchange_per_step, dtype=pl.Float64)
-                if found.exchange_per_step is not None
-                else pl.Series([None] * len(found.steps), dtype=pl.Float64),
-                "loss": pl.Series(found.loss, dtype=pl.Float64).fill_nan(None),
-                "ended_at_utc": pl.from_epoch(pl.Series((found.time * 1e6).astype(int)), "us").dt.replace_time_zone("UTC"),
-            }
+                "exchange_seconds_per_step": [None] * len(found.steps) if exchange is None else exchange,
+                "loss": pl.Series(found.loss).fill_nan(None),
+                "ended_at_utc": pl.from_epoch(ended, "us").dt.replace_time_zone("UTC"),
+            },
+            schema_overrides={"exchange_seconds_per_step": pl.Float64},
         )
 
     def excluded_windows(self) -> dict[str, int]:
-        """Return how many lines and windows ``telemetry`` leaves out, by reason."""
+        """Return how many lines and windows ``telemetry`` leaves out, by reason.
+
+        Example:
+            >>> import saman
+            >>> saman.open_run("last").excluded_windows()["torn"]
+            0
+        """
         from dataclasses import asdict
 
         from saman.runs.telemetry.reader import read_telemetry
@@ -193,7 +201,12 @@ class Run:
         return next(iter(cancel_runs([self._folder])))
 
     def resume(
-        self, ranks: int | None = None, *, here: bool = False, models_dir: str | PathLike[str] = "models"
+        self,
+        ranks: int | None = None,
+        *,
+        here: bool = False,
+        models_dir: str | PathLike[str] = "models",
+        quiet: bool = False,
     ) -> Run:
         """Continue from the newest checkpoint, in the same run folder.
 
@@ -203,6 +216,7 @@ class Run:
             ranks: Another number of ranks; only on this machine.
             here: Continue on this machine even a run of Slurm.
             models_dir: Where the model is published, if the experiment says so.
+            quiet: Do not print a line for each epoch on standard error.
 
         Returns:
             The run itself.
@@ -229,7 +243,9 @@ class Run:
             return self
         if is_slurms(self._folder):
             record_taken_here(self._folder)
-        return finished(resume_locally(self._folder, Options(), ranks=ranks), Path(models_dir))
+        outcome = resume_locally(self._folder, Options(), progress_view(self.name, quiet), ranks)
+        finished(outcome, Path(models_dir))
+        return self
 
     def _repr_html_(self) -> str:
         status = self.status

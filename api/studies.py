@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.api import html
-from saman.api.experiments import view
+from saman.api.progress import progress_view
 from saman.api.reports import Report, report
 from saman.api.runs import Run
 from saman.configs.errors import ExitCode
@@ -140,7 +140,7 @@ def _cores(site: Cluster | None, partition: str | None) -> int:
 def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
     from saman.scaling.study.execution import run_missing
 
-    for _, outcome in run_missing(plan, runs_dir, lambda planned: view(planned.loaded.experiment.name, quiet)):
+    for _, outcome in run_missing(plan, runs_dir, lambda planned: progress_view(planned.loaded.experiment.name, quiet)):
         if outcome.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt(outcome.message)
 
