@@ -79,7 +79,8 @@ def run(
         >>> run.state
         'completed'
     """
-    from saman.launcher.local import Options, run_locally
+    from saman.launcher.local import run_locally
+    from saman.launcher.planning import Options
 
     loaded = loaded_experiment(experiment, ranks)
     outcome = run_locally(loaded, Options(runs_dir=Path(runs_dir)), progress_view(loaded.experiment.name, quiet))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from saman.jobs.status import RunStatus
-    from saman.launcher.supervision.supervisor import Outcome
+    from saman.launcher.supervision.outcome import Outcome
 
 POLL_SECONDS = 2.0
 
@@ -129,7 +129,7 @@ class Run:
                 "steps": pl.Series(found.steps).cast(pl.Int64),
                 "samples": pl.Series(found.samples).cast(pl.Int64),
                 "seconds": found.seconds,
-                "samples_per_second": found.rate,
+                "samples_per_second": found.samples / found.seconds,
                 "input_wait_seconds_per_step": found.input_wait_per_step,
                 "exchange_seconds_per_step": [None] * len(found.steps) if exchange is None else exchange,
                 "loss": pl.Series(found.loss).fill_nan(None),
@@ -232,7 +232,8 @@ class Run:
             saman.configs.errors.UserError: ...: this run has completed (saman run or submit starts a new one)
         """
         from saman.jobs.resume import check_resumable, is_slurms, resume_there
-        from saman.launcher.local import Options, resume_locally
+        from saman.launcher.local import resume_locally
+        from saman.launcher.planning import Options
         from saman.slurm.submission.run_jobs import record_taken_here
 
         check_resumable(self._folder)
