@@ -5,45 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 from saman.api import html
 
+if TYPE_CHECKING:
+    from saman.registry.listing import VersionRow
 
-class ModelVersions(Sequence[Mapping[str, Any]]):
-    """Versions of models, each a mapping as in ``saman models list --json``. A notebook shows them as a table."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], models_dir: Path) -> None:
+class ModelVersions(Sequence["VersionRow"]):
+    """Versions of models, as in ``saman models list``. A notebook shows them as a table."""
+
+    def __init__(self, rows: Sequence[VersionRow], models_dir: Path) -> None:
         self._rows = tuple(rows)
         self._models_dir = models_dir
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> VersionRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[VersionRow, ...]: ...
+    def __getitem__(self, index: int | slice) -> VersionRow | tuple[VersionRow, ...]:
         return self._rows[index]
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+    def __iter__(self) -> Iterator[VersionRow]:
         return iter(self._rows)
 
     def __repr__(self) -> str:
-        names = ", ".join(f"{row['model']}:{row['version']}" for row in self)
+        names = ", ".join(f"{row.model}:{row.version}" for row in self)
         return f"<saman.ModelVersions {names or 'none'} in {self._models_dir}>"
 
     def _repr_html_(self) -> str:
-        from saman.configs.names import when
-
         if not self:
-            return html.paragraph(f"no model is in {self._models_dir}")
-        headings = ("model", "version", "labels", "metrics", "published", "by", "path")
-        return html.table(
-            headings,
-            (
-                (row["model"], row["version"], ", ".join(row["labels"]), row.get("problem") or _figures(row["metrics"]),
-                 when(row["published_at"]), row["published_by"], row["path"])
-                for row in self
-            ),
-        )  # fmt: skip
+            return html.paragraph(f"{self._models_dir} has no model")
+        return html.table(("model", "version", "labels", "metrics", "published", "by", "path"), map(_cells, self))
+
+
+def _cells(row: VersionRow) -> tuple[object, ...]:
+    from saman.configs.names import when
+
+    metrics = row.problem or _figures(row.metrics or {})
+    published = when(row.published_at)
+    return row.model, row.version, ", ".join(row.labels), metrics, published, row.published_by, row.path
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
@@ -58,17 +63,17 @@ def models(name: str | None = None, *, models_dir: str | PathLike[str] = "models
         models_dir: The folder of the models.
 
     Returns:
-        The versions, oldest first; ``version["path"]`` is the folder of the SavedModel.
+        The versions by model and number; ``version.path`` is the folder of the SavedModel.
 
     Raises:
         UserError: The models folder is damaged.
 
     Example:
         >>> import saman
-        >>> [version["version"] for version in saman.models("digits")]
+        >>> [version.version for version in saman.models("digits")]
         [1]
     """
-    from saman.registry.listing import listing
+    from saman.registry.listing import list_versions
 
-    rows = listing(Path(models_dir))
-    return ModelVersions([row for row in rows if name in (None, row["model"])], Path(models_dir))
+    rows = list_versions(Path(models_dir))
+    return ModelVersions([row for row in rows if name in (None, row.model)], Path(models_dir))

@@ -82,17 +82,17 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """Final metrics; of a run in progress, those of its newest epoch. Empty before the first epoch."""
-        final = (self._folder.summary() or {}).get("metrics")
-        if final:
-            return dict(final)
+        summary = self._folder.summary()
+        if summary is not None and summary.metrics:
+            return dict(summary.metrics)
         epochs = [event.facts for event in self._folder.events() if event.kind == "epoch"]
         return dict(epochs[-1].get("metrics", {})) if epochs else {}
 
     @property
     def samples_per_second(self) -> float | None:
         """Throughput of all ranks; ``None`` before the run ended, and for a program that saman did not write."""
-        rate = (self._folder.summary() or {}).get("samples_per_second")
-        return None if rate is None else float(rate)
+        summary = self._folder.summary()
+        return None if summary is None else summary.samples_per_second
 
     @property
     def published(self) -> str | None:
@@ -313,8 +313,8 @@ def _publish(outcome: Outcome, models_dir: Path) -> None:
     run = outcome.run
     if outcome.exit_code != ExitCode.DONE or run.is_script or run.experiment().publish is None:
         return
-    from saman.registry.evaluation.gates import PublishRefused
+    from saman.registry.evaluation.gates import PublishRefusal
     from saman.registry.lifecycle.publish import publish
 
-    with contextlib.suppress(PublishRefused):  # recorded in the run's events
+    with contextlib.suppress(PublishRefusal):  # recorded in the run's events
         publish(run, models_dir)

@@ -57,7 +57,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         experiment = saman.load_experiment(
             "quickstart", train__epochs=2, train__telemetry_window_steps=5, publish__if=None, launch__with="processes"
         )
-        saman.run(experiment, ranks=2)
+        trained = saman.run(experiment, ranks=2)
+        (folder / "first").write_text(trained.id)
     finally:
         os.chdir(before)
     return folder
@@ -176,7 +177,7 @@ def test_a_mistake_raises_and_starts_nothing(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.ranks
 def test_a_run_gives_its_state_metrics_telemetry_and_logs(here: Path) -> None:
-    run = saman.open_run("quickstart")
+    run = saman.open_run((here / "first").read_text())
     assert run.state == "completed"
     assert run.path.parent == here / "runs" / "quickstart"
     assert 0 < run.metrics["val_accuracy"] <= 1
@@ -276,13 +277,16 @@ def test_hostile_text_in_a_run_is_escaped(tmp_path: Path) -> None:
 
 
 def test_hostile_text_in_listings_and_reports_is_escaped(tmp_path: Path) -> None:
+    from saman.registry.listing import VersionRow
     from saman.scaling.analysis.findings import Finding
     from saman.scaling.report.writer import Column, Page, Table
 
     table = Table("Points", HOSTILE, (Column(HOSTILE),), ((HOSTILE,),))
     page = Page(HOSTILE, HOSTILE, (HOSTILE,), (Finding(HOSTILE, HOSTILE),), (), (table,), {}, HOSTILE, {})
-    row = {"model": HOSTILE, "version": 1, "labels": [HOSTILE], "problem": HOSTILE, "published_at": time.time(),
-           "published_by": HOSTILE, "path": HOSTILE}  # fmt: skip
+    row = VersionRow(
+        model=HOSTILE, version=1, labels=(HOSTILE,), status=HOSTILE, published_at=time.time(), published_by=HOSTILE,
+        run=HOSTILE, approved_by=(), formats=(), path=Path(HOSTILE), metrics={HOSTILE: 1.0}, bytes=1,
+    )  # fmt: skip
     for value in (saman.Report(page), saman.ModelVersions([row], tmp_path), saman.ModelVersions([], Path(HOSTILE))):
         shown = value._repr_html_()
         assert "&lt;script&gt;" in shown
