@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.api.progress import progress_view
-from saman.api.runs import Run, finished
+from saman.api.runs import Run, check_end
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment
 
@@ -69,7 +69,7 @@ def run(
     Raises:
         UserError: The experiment cannot run as it is written; nothing was started.
         EnvironmentLack: The machine lacks something; nothing was started.
-        RunFailed: A rank failed; the error's ``run`` has the logs.
+        RunFailed: A rank failed, or publishing did; the error's ``run`` has the logs.
         KeyboardInterrupt: The run was interrupted; all its ranks have ended.
 
     Example:
@@ -79,12 +79,13 @@ def run(
         >>> run.state
         'completed'
     """
+    from saman.jobs.publishing import finish_run
     from saman.launcher.local import run_locally
     from saman.launcher.planning import Options
 
     loaded = loaded_experiment(experiment, ranks)
     outcome = run_locally(loaded, Options(runs_dir=Path(runs_dir)), progress_view(loaded.experiment.name, quiet))
-    return finished(outcome, Path(models_dir))
+    return check_end(finish_run(outcome, Path(models_dir)))
 
 
 def submit(
@@ -120,15 +121,12 @@ def submit(
         'completed'
     """
     from saman.configs.loading.clusters import load_cluster
-    from saman.slurm.submission import planning
-    from saman.slurm.submission import submit as slurm
-    from saman.slurm.submission.code_copy import code_copy
+    from saman.jobs.submission import SubmissionOptions, submit_run
 
     loaded = loaded_experiment(experiment, ranks)
-    plan = planning.plan(loaded.experiment, load_cluster(str(cluster)), Path(runs_dir), partition)
-    planning.check_limits(plan)
-    code = code_copy(loaded.experiment, loaded.code_path, Path(runs_dir))
-    return Run(slurm.submit(plan, loaded.code_path, code, Path(models_dir)).run)
+    options = SubmissionOptions(runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition)
+    submitted = submit_run(loaded.experiment, load_cluster(str(cluster)), loaded.code_path, options)
+    return Run(submitted.submissions[0].run)
 
 
 def loaded_experiment(experiment: LoadedExperiment | str | PathLike[str], ranks: int | None) -> LoadedExperiment:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING
 from saman.api import html
 from saman.api.progress import progress_view
 from saman.configs.errors import ExitCode, UserError
+from saman.runs.events import EventKind
 from saman.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from saman.jobs.publishing import FinishedRun
     from saman.jobs.status import RunStatus
-    from saman.launcher.supervision.outcome import Outcome
 
 POLL_SECONDS = 2.0
 
@@ -67,9 +67,9 @@ class Run:
     @property
     def status(self) -> RunStatus:
         """State, details, job and progress: a row of ``saman status``. Asks Slurm where the run is Slurm's."""
-        from saman.jobs.status import look
+        from saman.jobs.status import read_status
 
-        return look([self._folder])[0]
+        return read_status([self._folder])[0]
 
     @property
     def state(self) -> str:
@@ -77,7 +77,7 @@ class Run:
 
         ``preempted``: stopped at a checkpoint. ``vanished``: recorded as running, but its processes are gone.
         """
-        return self.status.state
+        return self.status.state.value
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -85,7 +85,7 @@ class Run:
         summary = self._folder.summary()
         if summary is not None and summary.metrics:
             return dict(summary.metrics)
-        epochs = [event.facts for event in self._folder.events() if event.kind == "epoch"]
+        epochs = [event.facts for event in self._folder.events() if event.kind == EventKind.EPOCH]
         return dict(epochs[-1].get("metrics", {})) if epochs else {}
 
     @property
@@ -97,7 +97,7 @@ class Run:
     @property
     def published(self) -> str | None:
         """The model version that the run became, as ``NAME:VERSION``; ``None`` where it became none."""
-        facts = [event.facts for event in self._folder.events() if event.kind == "published"]
+        facts = [event.facts for event in self._folder.events() if event.kind == EventKind.PUBLISHED]
         return f"{facts[-1]['model']}:{facts[-1]['version']}" if facts else None
 
     def telemetry(self) -> pl.DataFrame:
@@ -162,9 +162,9 @@ class Run:
             >>> import saman
             >>> text = saman.open_run("last").logs(rank=1)
         """
-        from saman.jobs.logs import pieces
+        from saman.jobs.logs import read_logs
 
-        return "".join(pieces(self._folder, rank=rank))
+        return "".join(read_logs(self._folder, rank=rank))
 
     def wait(self, timeout_seconds: float | None = None) -> Run:
         """Wait until the run has ended, or until the timeout.
@@ -177,9 +177,9 @@ class Run:
             >>> saman.open_run("last").wait(timeout_seconds=60).state
             'completed'
         """
-        end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while not self.status.over and (end is None or time.monotonic() < end):
-            time.sleep(POLL_SECONDS if end is None else max(0.0, min(POLL_SECONDS, end - time.monotonic())))
+        from saman.jobs.reconcile import wait_for_runs
+
+        wait_for_runs([self._folder], timeout_seconds, POLL_SECONDS)
         return self
 
     def cancel(self) -> str:
@@ -223,7 +223,7 @@ class Run:
 
         Raises:
             UserError: The run has completed, or is still running or queued.
-            RunFailed: It failed again.
+            RunFailed: It failed again, or its model could not be published.
 
         Example:
             >>> import saman
@@ -231,21 +231,13 @@ class Run:
             Traceback (most recent call last):
             saman.configs.errors.UserError: ...: this run has completed (saman run or submit starts a new one)
         """
-        from saman.jobs.resume import check_resumable, is_slurms, resume_there
-        from saman.launcher.local import resume_locally
-        from saman.launcher.planning import Options
-        from saman.slurm.submission.run_jobs import record_taken_here
+        from saman.jobs.resume import ResumeRequest, resume_runs
 
-        check_resumable(self._folder)
-        if is_slurms(self._folder) and not here:
-            if ranks is not None:
-                raise UserError("ranks is for runs on this machine", where=self.id, remedy="here=True, or no ranks")
-            resume_there(self._folder)
-            return self
-        if is_slurms(self._folder):
-            record_taken_here(self._folder)
-        outcome = resume_locally(self._folder, Options(), progress_view(self.name, quiet), ranks)
-        finished(outcome, Path(models_dir))
+        request = ResumeRequest(here=here, ranks=ranks, models_dir=Path(models_dir))
+        view = progress_view(self.name, quiet)
+        for resumed in resume_runs([self._folder], request, lambda _: nullcontext(view)):
+            if resumed.finished is not None:
+                check_end(resumed.finished)
         return self
 
     def _repr_html_(self) -> str:
@@ -293,28 +285,20 @@ def open_run(path: str | PathLike[str], *, runs_dir: str | PathLike[str] = "runs
     return Run(find_run(str(path), Path(runs_dir)))
 
 
-def finished(outcome: Outcome, models_dir: Path) -> Run:
-    """Publish where the experiment says so, and return the run.
+def check_end(finished: FinishedRun) -> Run:
+    """Return a run that has ended well.
 
     Raises:
-        RunFailed: The run failed.
+        RunFailed: The run failed, or its model could not be published.
         KeyboardInterrupt: It was interrupted; all its ranks have ended.
     """
-    run = Run(outcome.run)
+    from saman.jobs.publishing import PublicationState, describe_publication
+
+    outcome, run = finished.outcome, Run(finished.outcome.run)
     if outcome.exit_code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt(outcome.message)
     if outcome.exit_code not in (ExitCode.DONE, ExitCode.REQUEUE):
         raise RunFailed(outcome.message, run)
-    _publish(outcome, models_dir)
+    if finished.publication.state is PublicationState.FAILED:
+        raise RunFailed(str(describe_publication(finished.publication)), run)
     return run
-
-
-def _publish(outcome: Outcome, models_dir: Path) -> None:
-    run = outcome.run
-    if outcome.exit_code != ExitCode.DONE or run.is_script or run.experiment().publish is None:
-        return
-    from saman.registry.evaluation.gates import PublishRefusal
-    from saman.registry.lifecycle.publish import publish
-
-    with contextlib.suppress(PublishRefusal):  # recorded in the run's events
-        publish(run, models_dir)

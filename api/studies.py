@@ -113,11 +113,15 @@ def study(
     """
     from saman.configs.loading.clusters import load_cluster
     from saman.configs.loading.studies import load_study
-    from saman.scaling.study.plan import make_plan
+    from saman.jobs.reconcile import reconcile
+    from saman.scaling.study.execution import unfinished_runs
+    from saman.scaling.study.plan import cores_of_nodes, make_plan
 
     site = None if cluster is None else load_cluster(str(cluster))
     loaded, file = load_study(str(name))
-    found = StudyRuns(make_plan(loaded, file, _cores(site, partition)), Path(runs_dir))
+    found = StudyRuns(make_plan(loaded, file, cores_of_nodes(site, partition)), Path(runs_dir))
+    if site is not None:
+        reconcile(unfinished_runs(found.plan, Path(runs_dir)))
     if dry_run:
         return found
     if site is None:
@@ -125,16 +129,6 @@ def study(
     else:
         _submit(found.plan, site, partition, Path(runs_dir))
     return found
-
-
-def _cores(site: Cluster | None, partition: str | None) -> int:
-    """Cores of the nodes on which every run must fit: of the named partition, else of the smallest."""
-    if site is None:
-        from saman.launcher.node.machine import this_node
-
-        return this_node().cores
-    named = [found for found in site.partitions if partition in (None, found.name)]
-    return min(found.cores_per_node for found in named or site.partitions)
 
 
 def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
@@ -146,17 +140,12 @@ def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
 
 
 def _submit(plan: StudyPlan, site: Cluster, partition: str | None, runs_dir: Path) -> None:
+    from saman.jobs.submission import SubmissionOptions, submit_experiments
     from saman.scaling.study.execution import submit_missing
-    from saman.slurm.submission import planning
-    from saman.slurm.submission import submit as slurm
-    from saman.slurm.submission.code_copy import code_copy
+
+    options = SubmissionOptions(runs_dir=runs_dir, partition=partition)
 
     def send(wanted: Sequence[PlannedRun]) -> None:
-        planned = [planning.plan(run.loaded.experiment, site, runs_dir, partition) for run in wanted]
-        for name in {each.choice.partition.name for each in planned}:
-            planning.check_limits(*[each for each in planned if each.choice.partition.name == name])
-        code_path = wanted[0].loaded.code_path
-        copy = code_copy(wanted[0].loaded.experiment, code_path, runs_dir)
-        slurm.submit_many(planned, lambda each: slurm.create_run(each, code_path, copy), plan.study.concurrency)
+        submit_experiments([planned.loaded for planned in wanted], site, options, plan.study.concurrency)
 
     submit_missing(plan, runs_dir, send)
