@@ -1,4 +1,4 @@
-"""The user's cache folder, and locks in it that all processes of the user share."""
+"""The user's cache folder, and locks in it between all processes of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saman.runs.locks import hold
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """``SAMAN_CACHE_DIR``, else ``saman`` in the user's cache folder."""
+    """Return ``SAMAN_CACHE_DIR``, or ``saman`` in the user's cache folder."""
     if environment.get(variables.CACHE_DIR):
         return Path(environment[variables.CACHE_DIR]).expanduser().absolute()
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"

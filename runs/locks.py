@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import socket
@@ -26,6 +27,7 @@ from pathlib import Path
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: to the end), process
 _LONGEST_PAUSE = 0.5
+_log = logging.getLogger(__name__)
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in a folder that others write to may lead anywhere
 
 
@@ -89,8 +91,10 @@ def acquire(
     try:
         if not _try(descriptor, shared):
             if wait_seconds is None or wait_seconds > 0:
+                holder = _holder(descriptor)
+                _log.debug("waiting for %s, held by %s", path, holder)
                 if waiting is not None:
-                    waiting(_holder(descriptor))
+                    waiting(holder)
                 _wait(path, descriptor, shared, wait_seconds)
             else:
                 raise LockHeldError(path, _holder(descriptor))

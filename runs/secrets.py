@@ -27,12 +27,12 @@ _ASSIGNED = re.compile(r"^(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.+)$", re.DO
 
 
 def public_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment, sorted, where every value that may be a secret is replaced."""
+    """Sort the environment and replace every value that may be a secret."""
     return {name: HIDDEN if is_secret(name) else text_without_secrets(value) for name, value in sorted(environ.items())}
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable's name says that its value is nobody's business."""
+    """Whether the name of a variable or option marks its value as a secret."""
     if name in _HARMLESS:
         return False
     words = re.split(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])", name)
@@ -40,7 +40,7 @@ def is_secret(name: str) -> bool:
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:
-    """A command line in which values of options such as ``--api-key`` and credentials in URLs are replaced."""
+    """Replace the values of options such as ``--api-key``, and credentials in URLs, in a command line."""
     cleaned: list[str] = []
     hide_next = False
     for argument in argv:
@@ -56,13 +56,13 @@ def without_secrets(argv: Sequence[str]) -> list[str]:
 
 
 def text_without_secrets(text: str) -> str:
-    """Return a text in which credentials in URLs and well-known forms of tokens are replaced."""
+    """Replace credentials in URLs and well-known forms of tokens in a text."""
     text = _URL.sub(rf"\g<scheme>{HIDDEN}@", text)
     return _LOOKS_SECRET.sub(HIDDEN, text).encode(errors="replace").decode()
 
 
 def code_without_secrets(line: str) -> str:
-    """A line of source in which text assigned to a name such as ``password`` is replaced."""
+    """Replace text that a line of source assigns to a name such as ``password``."""
     return text_without_secrets(
         _QUOTED.sub(lambda found: f"{found[1]}{found[3]}{HIDDEN}{found[3]}" if is_secret(found[2]) else found[0], line)
     )

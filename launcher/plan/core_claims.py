@@ -1,6 +1,6 @@
-"""Which cores other runs on this machine hold: a lock per core, so that a run takes free ones, or says that it shares.
+"""Keeps runs on one machine apart: a lock per core. A run takes free cores, or reports that it shares some.
 
-The locks are advice among runs of saman. They end with the process that holds them; nothing is left to clean up.
+The locks bind only runs of saman. They end with the process that holds them; there is nothing to clean up.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from saman.runs import locks
 
 @dataclass(frozen=True)
 class CoreClaim:
-    """The cores that the ranks should keep to (none: as planned, from the first on), and what to say about it."""
+    """The cores to which the ranks are restricted, and a note for the user. An empty tuple keeps the planned cores."""
 
     cores: tuple[int, ...] = ()
     note: str | None = None
 
 
 def choose(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClaim:
-    """The claim of a run that pins ``wanted`` of the ``allowed`` cores, of which only ``free`` are held by nobody."""
+    """Choose cores for a run that pins ``wanted`` of the ``allowed`` cores; other runs hold those not ``free``."""
     taken = len(allowed) - len(free)
     if not taken or not wanted:
         return CoreClaim()
@@ -40,14 +40,14 @@ def choose(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClai
 
 @contextlib.contextmanager
 def claimed(placement: Placement, folder: Path | None = None) -> Iterator[CoreClaim]:
-    """Hold the cores that a run on this machine pins, free ones where there are enough, until it has ended."""
+    """Hold the cores that a run on this machine pins until it ends; free cores if there are enough."""
     wanted = len({core for process in placement.processes for core in process.cores})
     folder, held = folder or Path(tempfile.gettempdir()) / "saman-core-locks", dict[int, locks.HeldLock]()
     try:
         allowed = allowed_cores()
         try:
             claim = _claim(folder, allowed, wanted, held)
-        except OSError:  # the folder is not to be used: nobody knows of anybody
+        except OSError:  # the folder cannot be used: no run knows the others
             claim = CoreClaim()
         yield claim
     finally:
@@ -56,7 +56,7 @@ def claimed(placement: Placement, folder: Path | None = None) -> Iterator[CoreCl
 
 
 def _claim(folder: Path, allowed: Sequence[int], wanted: int, held: dict[int, locks.HeldLock]) -> CoreClaim:
-    """Lock what is free, choose, and let go what is not wanted; one run at a time."""
+    """Lock the free cores, choose among them, release the others; one run at a time."""
     if not folder.is_dir():
         folder.mkdir(exist_ok=True)
         folder.chmod(0o1777)  # for every user's runs, like the folder above it

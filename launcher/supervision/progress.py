@@ -1,4 +1,4 @@
-"""How far a run is, from its heartbeats, its telemetry and its events."""
+"""The progress of a run, from its heartbeats, its telemetry and its events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_BEATS = 256  # heartbeats read per look; of larger runs these are spread ov
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands; ``None`` for what is not known (yet). ``behind`` is the rank with the fewest steps.
+    """The progress of a run; unknown values are ``None``. ``behind`` is the rank with the fewest steps.
 
     ``samples_per_second`` is sustained throughput over the newest windows.
     """
@@ -39,7 +39,7 @@ class TrainingProgress:
 
 
 class AttemptWatch:
-    """Reads the signs of life of one attempt, again and again."""
+    """Reads the heartbeats and the telemetry of one attempt repeatedly."""
 
     def __init__(self, attempt: Attempt, placement: Placement) -> None:
         self.attempt, self.placement = attempt, placement
@@ -61,7 +61,7 @@ class AttemptWatch:
             self._metrics = metrics
 
     def progress(self, beats: Mapping[int, Beat]) -> TrainingProgress:
-        """What the beats and the chief's newest telemetry say together."""
+        """Combine the heartbeats with the chief's newest telemetry."""
         for line in self._telemetry.lines():
             try:
                 window = Window.from_json(json.loads(line))

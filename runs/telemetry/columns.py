@@ -1,4 +1,4 @@
-"""Reads the lines of telemetry of a run's processes into columns; what cannot be read is counted."""
+"""Reads the telemetry of a run's processes into columns and counts the lines that cannot be read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saman.runs.paths import RunPaths
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
 
-# The measures of configs.records.Window that a report looks at.
+# The measures of runs.telemetry.window.Window that readers use.
 _COLUMNS = {
     "schema": pl.Float64,
     "rank": pl.Float64,
@@ -41,17 +41,21 @@ _COLUMNS = {
 
 
 def count(columns: Columns) -> int:
-    """How many rows there are."""
+    """Return the number of rows."""
     return len(columns["step"])
 
 
 def where(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
-    """The rows that ``mask`` names."""
+    """Return the rows where ``mask`` is true."""
     return columns if mask.all() else {name: values[mask] for name, values in columns.items()}
 
 
 def read_columns(run: Path) -> tuple[Columns, int, int]:
-    """Every record of every attempt, oldest attempt first; torn and foreign lines are counted. Missing is NaN."""
+    """Read every record of every attempt, oldest attempt first; missing values are NaN.
+
+    Returns:
+        The columns, the number of torn lines, and the number of records of another schema version.
+    """
     parts: list[Columns] = []
     torn = foreign = 0
     for attempt, path in _files(RunPaths(run)):
@@ -67,12 +71,12 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
 
 
 def _files(run: RunPaths) -> list[tuple[int, Path]]:
-    """Attempt and file of every process, oldest attempt first."""
+    """List the attempt and the file of every process, oldest attempt first."""
     return [(attempt.number, file) for attempt in run.attempts() for file in attempt.telemetry_files()]
 
 
 def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:
-    """The records of a file; its torn lines are dropped and counted."""
+    """Parse the records of a file; drop and count its torn lines."""
     if not data.strip():
         return pl.DataFrame(schema=_COLUMNS), 0
     try:

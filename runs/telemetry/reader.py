@@ -1,4 +1,4 @@
-"""Reads the telemetry of one run quickly: windows of all processes joined step by step, and what had to be left out."""
+"""Reads the telemetry of one run: the windows of all processes, joined by step, and counts of excluded windows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
 @dataclass(frozen=True)
 class ExcludedWindows:
-    """Lines and windows that do not count, by reason."""
+    """Numbers of lines and windows that do not count, by reason."""
 
     torn: int = 0
     foreign_schema: int = 0
@@ -30,7 +30,10 @@ class ExcludedWindows:
 
 @dataclass(frozen=True)
 class ProcessTimes:
-    """One process over a run: per rank of it, medians over its windows in seconds per step."""
+    """One process over a run: medians over its windows, in seconds per step.
+
+    ``own_seconds`` excludes waiting for other processes. ``variation`` is the coefficient of variation.
+    """
 
     rank: int
     seconds: float
@@ -46,9 +49,9 @@ class ProcessTimes:
 class StageWindows:
     """One process that holds one stage of a pipeline: per window of the run, in seconds per step.
 
-    All stages end a step together. ``exchange`` is what the last of them needs after its passes; what another stage's
-    exchange takes longer is waiting for the others. ``waiting`` is that and waiting for neighbours: the bubble.
-    ``memory_bytes`` is the most that was held over the start, where the system told.
+    All stages end a step together. ``exchange`` is the shortest exchange of all stages; the rest of a stage's exchange
+    is waiting. ``waiting`` (the bubble) includes it and waiting for neighbours. ``memory_bytes`` is the peak above the
+    start of the process, where the system reports it.
     """
 
     rank: int
@@ -62,18 +65,21 @@ class StageWindows:
 
     @property
     def busy(self) -> Array:
-        """Everything else: both passes of all micro-batches, and the optimiser's update."""
+        """The remaining time: both passes of all micro-batches, and the optimiser's update."""
         return np.maximum(self.seconds - self.input_wait - self.waiting - self.transfer - self.exchange, 0.0)
 
     def after(self, dropped: int) -> StageWindows:
-        """Without so many windows at the start."""
+        """Drop the first ``dropped`` windows."""
         series = ("seconds", "input_wait", "waiting", "transfer", "exchange")
         return replace(self, **{name: getattr(self, name)[dropped:] for name in series})
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """Windows of a run in the order of steps, summed over its processes; times in seconds, per step where said."""
+    """Windows of a run in the order of steps: samples of all processes, seconds of the slowest one.
+
+    Times are in seconds; names that end in ``_per_step`` are divided by the optimiser steps of the window.
+    """
 
     steps: Array
     last_step: Array
@@ -88,7 +94,7 @@ class Telemetry:
     left_out: ExcludedWindows
 
     def throughput(self, dropped: int = 0) -> Throughput | None:
-        """Throughput without the first ``dropped`` windows; ``None`` where no window is left."""
+        """Compute the throughput without the first ``dropped`` windows; ``None`` if no window is left."""
         return throughput(self.samples[dropped:].tolist(), self.seconds[dropped:].tolist())
 
     @property
@@ -98,10 +104,14 @@ class Telemetry:
 
 
 def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
-    """The telemetry of the run folder ``run``; ``size`` is how many ranks a whole window has.
+    """Read the telemetry of a run.
 
-    Torn lines, lines of another schema, values that are not finite and positive, windows repeated by a later attempt,
-    windows that lack a process, and windows in which a graph was traced are left out and counted.
+    Excluded and counted are torn lines, lines of another schema version, values that are not finite and positive,
+    windows that a later attempt repeated, windows that lack a process, and windows in which a graph was traced.
+
+    Args:
+        run: The run folder.
+        size: The number of ranks of a complete window; the largest size in the telemetry if it is ``None``.
     """
     found, torn, foreign = read_columns(run)
     whole = where(found, _is_whole(found))
@@ -118,7 +128,7 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
 
 
 def _is_whole(found: Columns) -> NDArray[np.bool_]:
-    """Which lines have every measure that counts, finite and positive."""
+    """Mark the lines whose needed measures are finite and positive."""
     mask = np.isfinite(np.array([found[name] for name in _NEEDED])).all(axis=0)
     positive = (found["seconds"] > 0) & (found["samples"] >= 0) & (found["steps"] > 0) & (found["ranks_here"] > 0)
     return np.asarray(mask & positive)
@@ -136,9 +146,10 @@ def _without_repeats(found: Columns) -> Columns:
 
 
 def _joined(found: Columns) -> tuple[Columns, Array]:
-    """One row per window: samples of all processes together, the longest seconds, means of what each waited.
+    """Join the processes: one row per window with the sum of samples, the longest seconds and mean waiting times.
 
-    Also how many ranks each window was measured on.
+    Returns:
+        The windows, and the number of ranks that each was measured on.
     """
     steps, place, processes = np.unique(found["step"], return_inverse=True, return_counts=True)
 
@@ -193,7 +204,7 @@ def _telemetry(windows: Columns, steady: Columns, left_out: ExcludedWindows) -> 
 
 
 def _process(found: Columns, rank: float) -> ProcessTimes:
-    """One process by itself. Own time is what it spends on its own work: without waiting for others."""
+    """Summarise one process. Own time excludes waiting for other processes."""
     mine = where(found, found["rank"] == rank)
     steps = mine["steps"]
     seconds = mine["seconds"] / steps
@@ -214,7 +225,7 @@ def _process(found: Columns, rank: float) -> ProcessTimes:
 
 
 def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
-    """The processes of a pipeline over the windows that count; none for other runs or stages that share a process."""
+    """Describe the stages of a pipeline over the windows that count; none if stages share a process."""
     staged = where(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
     for rank in np.unique(staged["rank"]):
         mine = where(staged, staged["rank"] == rank)
@@ -244,6 +255,6 @@ def _median(values: Array) -> float | None:
 
 
 def variation(values: Sequence[float] | Array) -> float | None:
-    """Coefficient of variation: sample standard deviation ÷ mean; none below two values."""
+    """Compute the coefficient of variation: sample standard deviation ÷ mean; ``None`` below two values."""
     x = np.asarray(values, float)
     return float(x.std(ddof=1) / x.mean()) if len(x) > 1 and x.mean() != 0 else None

@@ -18,13 +18,12 @@ SCHEMA = 1
 class Window:
     """What one process measured over a window of optimiser steps: one line of ``telemetry/<process>.jsonl``.
 
-    ``step`` is the last step of the window (1 is the first of the run) and ``steps`` how many it holds. ``samples``
-    are the examples of the ranks in this process. ``seconds`` is wall time and includes ``input_wait_seconds`` and
-    ``exchange_seconds`` (communication that is not hidden; ``None`` where it was not measured). ``compiled`` marks a
-    window in which a graph was traced. ``memory_bytes`` is the most that the process has held so far,
-    ``memory_start_bytes`` what it held before its model was built. ``loss`` is the mean over the window's global
-    batches, from the chief alone. ``stage`` of ``stages`` is what a process of a pipeline holds; the first counts its
-    replica's samples.
+    ``step`` is the last step of the window (the first step of a run is 1), ``steps`` their number. ``samples`` are
+    the examples of the ranks in this process. ``seconds`` is wall time; it includes ``input_wait_seconds`` and
+    ``exchange_seconds`` (exposed communication; ``None`` if it was not measured). ``compiled`` marks a window in which
+    a graph was traced. ``memory_bytes`` is the peak memory of the process so far, ``memory_start_bytes`` its memory
+    before the model was built. ``loss`` is the mean over the global batches of the window; only the chief writes it. A
+    process of a pipeline holds ``stage`` of ``stages``; stage 0 counts the samples of its replica.
     """
 
     rank: int
@@ -49,12 +48,12 @@ class Window:
     time: float = field(default_factory=time.time)
 
     def to_json(self) -> dict[str, Any]:
-        """One line of telemetry; what was not measured is left out."""
+        """Return the line of telemetry, without values that were not measured."""
         return {"schema": SCHEMA, **{key: value for key, value in asdict(self).items() if value is not None}}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Window | None:
-        """The window of a line; ``None`` where the line is of another schema or lacks a measure."""
+        """Return the window of a line; ``None`` if the line has another schema version or lacks a measure."""
         if line.get("schema") != SCHEMA:
             return None
         known = {item.name for item in fields(cls)}

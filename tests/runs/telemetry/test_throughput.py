@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
 import json
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from synthetic import Made, write_run
 
+import saman.runs.telemetry.throughput
+import saman.runs.telemetry.window
 from saman.configs.files import append_line
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.plan.placement import Placement, Process
@@ -100,6 +104,21 @@ def test_throughput_does_not_depend_on_how_windows_are_cut(windows: list[tuple[i
     assert whole is not None and parts is not None
     assert parts.sustained == pytest.approx(whole.sustained)
     assert parts.p5 <= parts.median <= parts.p95
+
+
+def test_the_examples_in_the_documentation_hold() -> None:
+    for module in (saman.runs.telemetry.throughput, saman.runs.telemetry.window):
+        found = doctest.testmod(module)
+        assert found.attempted > 0 and found.failed == 0, module
+
+
+def test_no_other_module_divides_samples_by_seconds() -> None:
+    root = Path(__file__).resolve().parents[3]
+    rooms = [path.resolve() for path in (root / "src" / "saman").iterdir() if path.is_symlink()]
+    for file in (file for room in rooms for file in room.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "seconds" in ast.unparse(node.right):
+                assert "samples" not in ast.unparse(node.left) or file.name == "throughput.py", file
 
 
 def test_no_window_is_no_throughput() -> None:
