@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
-from saman.configs.errors import ExitCode
+from saman.configs.errors import ExitCode, UserError
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, ago, read_progress
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.runs.events import Event, EventKind, State, state_of
@@ -83,10 +84,16 @@ def read_status(runs: Sequence[RunFolder]) -> list[RunStatus]:
     Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm.
     """
     events = [run.events() for run in runs]
-    unfinished = [some for some in events if state_of(some) not in (State.COMPLETED, State.CANCELLED)]
+    unfinished = [some for run, some in zip(runs, events, strict=True) if _may_have_a_job(run, some)]
     view = ask_slurm(job for some in unfinished for job in jobs_of(some))
     now = time.time()
     return [status_of(run, some, view, now) for run, some in zip(runs, events, strict=True)]
+
+
+def _may_have_a_job(run: RunFolder, events: Sequence[Event]) -> bool:
+    """Whether a job of the run may still be in Slurm's hands."""
+    state = state_of(events)
+    return publication_pending(run, events) if state is State.COMPLETED else state is not State.CANCELLED
 
 
 def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> RunStatus:
@@ -101,6 +108,10 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         job=str(queued.facts["job"]) if queued else None,
         cluster=str(queued.facts.get("cluster")) if queued else None,
     )  # fmt: skip
+    if state is State.COMPLETED and publication_pending(run, events):
+        busy = [job for job in jobs_of(events) if view.state(job) in (JobState.RUNNING, JobState.ENDING)]
+        if busy:
+            return replace(base, state=RunState.RUNNING, job=busy[0], detail=f"job {busy[0]}: publishing")
     if state.ended and not _still_deciding(state, events, view):
         return _ended(base, run, events)
     if queued is None:
@@ -210,8 +221,9 @@ def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatu
     if base.state is RunState.COMPLETED:
         metrics = summary.metrics if summary else {}
         words = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float))]
-        if (failure := publish_failure(events)) is not None:
-            words.append(f"publishing failed: {failure.facts.get('reason')}")
+        published = last_publication(events)
+        if published is not None and published.kind == EventKind.PUBLISH_FAILED:
+            words.append(f"publishing failed: {published.facts.get('reason')}")
             words.append(f"`saman models publish {base.id}` tries again")
             code = int(ExitCode.RUN_FAILED)
     if code is None:
@@ -219,14 +231,26 @@ def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatu
     return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=rank)
 
 
-def publish_failure(events: Sequence[Event]) -> Event | None:
-    """The event of a failed publication that no later publication or attempt has replaced."""
+_PUBLICATIONS = (EventKind.PUBLISHED, EventKind.NOT_PUBLISHED, EventKind.PUBLISH_FAILED)
+
+
+def last_publication(events: Sequence[Event]) -> Event | None:
+    """The event of the newest publication, refusal or failure since the last attempt began."""
     for event in reversed(events):
-        if event.kind == EventKind.PUBLISH_FAILED:
+        if event.kind in _PUBLICATIONS:
             return event
-        if event.kind in (EventKind.PUBLISHED, EventKind.NOT_PUBLISHED, EventKind.ATTEMPT_STARTED):
+        if event.kind == EventKind.ATTEMPT_STARTED:
             return None
     return None
+
+
+def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
+    """Whether the run's job has still to publish: the experiment asks for it, and no result is recorded."""
+    if last_queued(events) is None or last_publication(events) is not None or run.is_script:
+        return False
+    with contextlib.suppress(UserError):
+        return run.experiment().publish is not None
+    return False
 
 
 def _clock(moment: float) -> str:

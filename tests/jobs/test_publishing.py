@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from saman.configs.errors import ExitCode
 from saman.configs.loading.experiments import load_experiment
+from saman.jobs import status
 from saman.jobs.publishing import PublicationState, main, publish_if_asked
 from saman.jobs.reconcile import wait_for_runs
+from saman.jobs.slurm_view import SlurmView
 from saman.jobs.status import RunState, read_status
 from saman.launcher.supervision.outcome import Outcome
 from saman.registry.evaluation.gates import PublishRefusal
@@ -22,6 +25,9 @@ from saman.runs.folder import RunFolder
 from saman.slurm.job import ending
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.ending import Ending
+from saman.slurm.site.client import RecordedJob
+from saman.slurm.site.job_states import JobState
+from saman.slurm.submission.run_jobs import record_queued
 
 HERE = Allocation("7", "7", ("n1",), (2,), 0, 0)
 
@@ -47,9 +53,9 @@ def test_a_publication_that_fails_is_recorded_and_shown_by_status(run: RunFolder
     assert publication.state is PublicationState.FAILED and publication.exit_code != ExitCode.DONE
     event = run.events()[-1]
     assert event.kind == "publish_failed" and event.facts["reason"] == publication.reason
-    (status,) = read_status([run])
-    assert status.state is RunState.COMPLETED and status.exit_code == 1 and not status.succeeded
-    assert publication.reason in status.detail and "saman models publish" in status.detail
+    (found,) = read_status([run])
+    assert found.state is RunState.COMPLETED and found.exit_code == 1 and not found.succeeded
+    assert publication.reason in found.detail and "saman models publish" in found.detail
     assert run.state is State.COMPLETED
     run.append("published", "registry", model="digits", version=1)
     assert read_status([run])[0].succeeded
@@ -94,11 +100,33 @@ def test_a_run_that_asks_for_nothing_ends_with_0(tmp_path: Path) -> None:
     assert publish_if_asked(made, tmp_path / "models").to_json() == {}
 
 
+def test_a_job_that_publishes_is_waited_for(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_queued(run, "7", "site", "submitter")
+    run.append("completed", "supervisor", 1)
+    asked: list[set[str]] = []
+
+    def view(state: JobState) -> Callable[[Iterable[str]], SlurmView]:
+        def ask(jobs: Iterable[str]) -> SlurmView:
+            asked.append(set(jobs))
+            return SlurmView({}, {"7": RecordedJob("7", state, 0, 0, None, "n1")}, reachable=True)
+
+        return ask
+
+    monkeypatch.setattr(status, "ask_slurm", view(JobState.RUNNING))
+    (publishing,) = read_status([run])
+    assert (publishing.state, publishing.detail) == (RunState.RUNNING, "job 7: publishing")
+    monkeypatch.setattr(status, "ask_slurm", view(JobState.COMPLETED))
+    assert read_status([run])[0].state is RunState.COMPLETED
+    run.append("published", "registry", model="digits", version=1)
+    assert read_status([run])[0].state is RunState.COMPLETED
+    assert asked == [{"7"}, {"7"}, set()]
+
+
 def test_saman_status_and_wait_show_the_failed_publication(run: RunFolder, tmp_path: Path) -> None:
     publish_if_asked(run, tmp_path / "models")
     command = [sys.executable, "-m", "saman"]
     shown = subprocess.run([*command, "status", "last", "--json"], cwd=tmp_path, capture_output=True, text=True)
-    (status,) = json.loads(shown.stdout)
-    assert status["state"] == "completed" and status["exit_code"] == 1 and "publishing failed" in status["detail"]
+    (found,) = json.loads(shown.stdout)
+    assert found["state"] == "completed" and found["exit_code"] == 1 and "publishing failed" in found["detail"]
     waited = subprocess.run([*command, "wait", "last"], cwd=tmp_path, capture_output=True, text=True)
     assert waited.returncode == 1

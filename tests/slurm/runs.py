@@ -40,7 +40,7 @@ def bash(name: str, text: str, directory: Path, **resources: Any) -> Script:
 def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slurm.Submission:
     """Submit to the partition ``main`` unless another is named."""
     plan = planning.plan(spec, cluster, shared / "runs", options.pop("partition", "main"), {})
-    return slurm.submit(plan, models_dir=shared / "models", **options)
+    return slurm.submit(plan, models_dir=options.pop("models_dir", shared / "models"), **options)
 
 
 def standing(run: RunFolder) -> RunStatus:

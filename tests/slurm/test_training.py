@@ -80,6 +80,28 @@ def test_horovod_over_mpi_by_srun_trains_on_four_nodes_and_publishes(
     until(lambda: (minicluster.shared / "models/digits/1").is_dir(), 20)
 
 
+def test_a_job_whose_publication_fails_ends_with_1_and_status_shows_why(minicluster: Minicluster) -> None:
+    models = minicluster.shared / "not-a-folder"
+    models.write_text("a file, where the models should be")
+    spec = experiment("unpublished", 1, 1, "single")
+    done = submitted(spec, site(), minicluster.shared, models_dir=models)
+    status = wait_for(done.run, seconds=180)
+    assert (status.state, status.exit_code) == ("completed", 1), told(done.run)
+    assert "publishing failed" in status.detail and str(models) in status.detail
+    until(lambda: client.show_job(done.job).get("ExitCode") == "1:0", 30)
+    assert [event.kind for event in done.run.events()].count("publish_failed") == 1
+
+
+def test_a_version_that_publish_if_refuses_is_no_failure_of_the_job(minicluster: Minicluster) -> None:
+    values = experiment("refused", 1, 1, "single").resolved()
+    values["publish"] = {"model": "digits", "if": {"metric": "val_accuracy", "at_least": 1.01}}
+    done = submitted(validated(Experiment, values, "test"), site(), minicluster.shared)
+    status = wait_for(done.run, seconds=180)
+    assert (status.state, status.exit_code) == ("completed", 0), told(done.run)
+    assert any(event.kind == "not_published" for event in done.run.events())
+    until(lambda: client.show_job(done.job).get("ExitCode") == "0:0", 30)
+
+
 @pytest.mark.parametrize(
     ("name", "nodes", "ranks_per_node", "strategy", "mpi", "says"),
     [
