@@ -1,4 +1,4 @@
-"""The command ``saman``: wires the commands together and turns errors into sentences and exit codes.
+"""The command ``saman``: finds the command, and turns errors into messages and exit statuses.
 
 The command modules import their rooms inside their functions, so that ``saman --help`` loads nothing but typer.
 """
@@ -40,24 +40,24 @@ COMMANDS = {
     "setup": ("saman.cli.sites.setup", "setup"),
     "demo": ("saman.cli.runs.demo", "demo"),
 }
-# Commands that take somebody's own program after "--".
+# Commands that take a program after "--".
 TAKES_PROGRAM = ("run", "submit")
 VERBOSE = ("-v", "--verbose")
 
 _EPILOG = (
-    "Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 3 the environment lacks something, "
-    "130 interrupted, 85 checkpointed and wants to be requeued."
+    "Exit status: 0 done, 1 the run failed, 2 wrong request, 3 something is missing on this machine, "
+    "130 interrupted, 85 checkpointed, to be requeued."
 )
 
 
 def make_app(names: Iterable[str] = COMMANDS, listed: bool = False) -> typer.Typer:
     """The command line with every command, or those of ``names``.
 
-    ``listed``: only to list them. Reading the options of all commands takes as long as importing typer.
+    ``listed`` leaves out their options: reading those of all commands takes as long as importing typer.
     """
     app = typer.Typer(
         name="saman",
-        help="Train Keras models on many ranks, see honestly how they scale, publish the result.",
+        help="Train Keras models on many ranks, measure how they scale, publish the result.",
         epilog=_EPILOG,
         no_args_is_help=True,
         rich_markup_mode="markdown",
@@ -89,7 +89,7 @@ def app_for(arguments: list[str]) -> typer.Typer:
 
 
 def _nothing() -> None:
-    """Stands for a command that is only listed."""
+    """Body of a command that is only listed."""
 
 
 def _say_version(wanted: bool) -> None:
@@ -109,9 +109,7 @@ def _show_log(wanted: bool) -> None:
 
 # Eager: without it click asks for a command before it looks at the option.
 def _global_options(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version and end.", callback=_say_version, is_eager=True
-    ),
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_say_version, is_eager=True),
     verbose: bool = typer.Option(
         False,
         *VERBOSE,
@@ -148,7 +146,7 @@ def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and end the process with saman's exit code."""
+    """Run the command line; end the process with saman's exit status."""
     own, program = split_program(sys.argv[1:] if arguments is None else arguments)
     try:
         if variables.LOG in os.environ:
@@ -167,9 +165,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def say_error(error: UserError) -> None:
-    """Print every mistake of ``error`` on standard error, each with what would be right below it."""
-    for one in (error, *error.others):
+    """Print every problem of ``error`` on standard error, each with its remedy."""
+    for problem in (error, *error.others):
         typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        typer.echo(f"{one.where}: {one.problem}" if one.where else one.problem, err=True)
-        if one.remedy:
-            typer.secho(f"       {one.remedy}", dim=True, err=True)
+        typer.echo(f"{problem.where}: {problem.problem}" if problem.where else problem.problem, err=True)
+        if problem.remedy:
+            typer.secho(f"       {problem.remedy}", dim=True, err=True)

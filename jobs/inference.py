@@ -1,4 +1,4 @@
-"""Batch inference: answers of a version to any number of rows, over many ranks, resumable, in one Parquet file."""
+"""Batch inference: predictions of a version for any number of rows, on many ranks, resumable, in a Parquet file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """What is asked: a version, inputs and an output; ``job`` is the folder that ranks share, beside the output."""
+    """A version, inputs and an output. ``job`` is the folder that ranks share, beside the output."""
 
     model: str
     version: int
@@ -41,7 +41,7 @@ class InferenceRequest:
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """What came of it. ``first_bad`` are the first bad rows: position, source, position in it, reason."""
+    """The result. ``first_bad`` are the first bad rows: row, source, position in the source, reason."""
 
     output: Path
     rows: int
@@ -59,7 +59,7 @@ def prepare(
     overwrite: bool = False,
     restart: bool = False,
 ) -> InferenceRequest:
-    """Check the request, look at the inputs, and write the job that ranks read; an interrupted one is taken up again.
+    """Check the request and its inputs, and write the job that ranks read; continues an interrupted job.
 
     Raises ``UserError`` for inputs that are missing or do not fit the model, and for a folder of another job.
     """
@@ -68,15 +68,15 @@ def prepare(
     about = version.read_manifest()
     named = about.signature.get("inputs") or {}
     if len(named) != 1:
-        problem = f"the model takes {len(named)} inputs; batch inference is for models of one"
+        problem = f"the model has {len(named)} inputs; batch inference needs exactly 1"
         raise UserError(problem, where=f"{version.folder.name} version {version.number}")
     [(name, takes)] = named.items()
     if output.suffix not in (".parquet", ".pq"):
-        raise UserError("the output is a Parquet file", where=str(output), remedy="a name that ends with .parquet")
+        raise UserError("the output must be a Parquet file", where=str(output), remedy="end its name with .parquet")
     if not inputs:
         raise UserError("no input is named", where="--input", remedy="a file or a folder of images")
     if batch < 1:
-        raise UserError(f"a batch of {batch} rows is none", remedy="--batch 1 or more")
+        raise UserError(f"a batch needs at least 1 row, not {batch}", remedy="--batch 1 or more")
     missing = [UserError("no such file or folder", where=str(path)) for path in inputs if not path.exists()]
     if missing:
         raise UserError(missing[0].problem, where=missing[0].where, others=missing[1:])
@@ -105,22 +105,22 @@ def _begin(job: Path, asked: dict[str, Any], output: Path, *, overwrite: bool, r
         earlier = read_json(job / "job.json")
         if isinstance(earlier, dict) and earlier != asked:
             changed = ", ".join(sorted(key for key in asked if earlier.get(key) != asked[key]))
-            problem = f"an unfinished job with another {changed} is in the way"
-            raise UserError(problem, where=str(job), remedy="--restart throws it away")
+            problem = f"an unfinished job with a different {changed} exists"
+            raise UserError(problem, where=str(job), remedy="--restart discards it")
         if output.exists() and not overwrite:
-            raise UserError("this file is there already", where=str(output), remedy="--overwrite, or another name")
+            raise UserError("the file exists", where=str(output), remedy="--overwrite, or another name")
         job.mkdir(parents=True, exist_ok=True)
         disk.remove_tree(job / "joining")  # of a process that was killed
         write_json(job / "job.json", asked)
 
 
 def _look(job: Path) -> None:
-    """Have the input's rows counted by the code that will read them."""
+    """Count the rows of the inputs, by the code that will read them."""
     command = [sys.executable, "-m", "saman.trainers.infer", "plan", str(job)]
     done = run_command(command)
     if done.returncode == 0:
         return
-    last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     try:
         problem = str(json.loads(last)["problem"])
     except (ValueError, KeyError, TypeError):
@@ -128,11 +128,11 @@ def _look(job: Path) -> None:
     if not any((job / "parts").glob("*.parquet")):
         disk.remove_tree(job)
         raise UserError(problem, where="--input")
-    raise UserError(problem, where="--input", remedy="--restart begins again")
+    raise UserError(problem, where="--input", remedy="--restart starts again")
 
 
 def script(request: InferenceRequest, resources: Any) -> Script:
-    """The program that the launcher, here or through Slurm, starts on every rank."""
+    """The program of every rank, for this machine or Slurm."""
     from saman.configs.problems import validated
 
     values = {
@@ -147,12 +147,16 @@ def script(request: InferenceRequest, resources: Any) -> Script:
 def run(
     request: InferenceRequest, runs_dir: Path, ranks: int = 1, *, progress: Progress | None = None
 ) -> InferenceResult:
-    """Answer here, now, on ``ranks`` ranks. Raises ``UserError`` where a rank fails; asked again, the job goes on."""
+    """Predict on this machine, on ``ranks`` ranks.
+
+    Raises:
+        RanksFailed: a rank failed; the same call continues the job.
+    """
     from saman.launcher.local import run_script
     from saman.launcher.planning import Options
 
     if ranks < 1:
-        raise UserError(f"{ranks} ranks cannot answer", where="-np", remedy="1 or more")
+        raise UserError(f"{ranks} ranks cannot predict", where="-np", remedy="1 or more")
     spec = script(request, {"nodes": 1, "ranks_per_node": ranks})
     with _watched(request.job, progress):
         outcome = run_script(spec, Options(runs_dir=runs_dir))
@@ -181,20 +185,20 @@ def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:
     if outcome.exit_code == 0 and request.output.is_file() and not (request.job / "parts").is_dir():
         return
     if outcome.exit_code == 0:
-        problem = "every rank ended, but the parts were not joined"
+        problem = "every rank completed, but the parts were not joined"
     else:
         problem = outcome.message
-    raise RanksFailed(problem, where=str(outcome.run.path), remedy="the same command goes on with what is missing")
+    raise RanksFailed(problem, where=str(outcome.run.path), remedy="the same command continues the job")
 
 
 class RanksFailed(UserError):  # noqa: N818  (as the other refusals are called)
-    """The request was right, but a rank failed."""
+    """A rank of a valid request failed."""
 
     exit_code = ExitCode.RUN_FAILED
 
 
 def totals(job: Path) -> tuple[int, int]:
-    """Chunks that are done, and all of them."""
+    """Number of completed chunks, and of all chunks."""
     asked, found = read_json(job / "job.json"), read_json(job / "plan.json")
     if not isinstance(asked, dict) or not isinstance(found, dict):
         return 0, 1
@@ -205,7 +209,7 @@ def totals(job: Path) -> tuple[int, int]:
 
 @contextmanager
 def _watched(job: Path, progress: Progress | None) -> Iterator[None]:
-    """Tell about twice a second how many chunks are done."""
+    """Report the number of completed chunks twice a second."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -223,7 +227,7 @@ def _watched(job: Path, progress: Progress | None) -> Iterator[None]:
 
 
 def read_result(output: Path, most: int = 10) -> InferenceResult:
-    """Count the rows of a result and name the first bad ones."""
+    """Count the rows of a result, and read the first bad ones."""
     import polars as pl
 
     frame = pl.scan_parquet(output)

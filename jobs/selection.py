@@ -1,4 +1,4 @@
-"""Which runs a person means: a folder, an id, an experiment's newest, the last, or all of a study."""
+"""Finds runs by name: a folder, an id, an experiment's newest run, the last run, or all runs of a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list[RunFolder]:
-    """The runs that ``texts`` name, each once; without any, the ``newest``. Raises ``UserError``."""
+    """Find the runs that ``texts`` name, each once; without texts, the ``newest`` ones.
+
+    Raises:
+        UserError: a text names no run, or several.
+    """
     from saman.runs.find import find_run, find_runs
 
     if not texts:
@@ -25,7 +29,7 @@ def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list
 
 
 def study_folder(text: str, runs_dir: Path) -> Path | None:
-    """The folder of the study that ``text`` names by its name, its file or its folder; ``None`` where it is none."""
+    """Find the folder of a study by its name, file or folder; ``None`` if ``text`` names no study."""
     path = Path(text)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         from saman.configs.loading.studies import load_study

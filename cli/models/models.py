@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
+
 app = typer.Typer(no_args_is_help=True, help="Numbered model versions: publish, verify, promote, roll back, export.")
 
-ModelsDir = Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the audit log.")]
-MODELS_DIR = Path("models")
 
 
 def _print_json(value: Any) -> None:
@@ -21,8 +20,13 @@ def _print_json(value: Any) -> None:
 
 
 @app.command("list")
-def list_models(models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """List every model with its versions and labels."""
+def list_models(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """List every model with its versions and labels.
+
+    Example:
+
+        saman models list
+    """
     from saman.registry.listing import list_versions
     from saman.registry.tables import listing_table
 
@@ -41,10 +45,15 @@ def list_models(models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> No
 @app.command()
 def show(
     model: Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL.")],
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Show a version: status, training, metrics, files and publisher."""
+    """Show a version: status, training, metrics, files and publisher.
+
+    Example:
+
+        saman models show digits:stable
+    """
     from saman.registry.listing import describe_version
     from saman.registry.tables import details_view
 
@@ -62,11 +71,18 @@ def publish(
     run: Annotated[str, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")],
     model: Annotated[str | None, typer.Option("--model", help="Default: publish.model of the experiment.")] = None,
     why: Why = "",
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
-    models_dir: ModelsDir = MODELS_DIR,
+    runs_dir: RunsDir = RUNS,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Publish a finished run's export as the next version of its model."""
+    """Publish a finished run's export as the next version of its model.
+
+    Examples:
+
+        saman models publish last
+
+        saman models publish last --model digits --why "more data"
+    """
     from saman.registry.lifecycle.publish import publish as publish_run
     from saman.runs.find import find_run
 
@@ -85,10 +101,17 @@ Name = Annotated[str, typer.Argument(help="The model's name.")]
 @app.command()
 def verify(
     model: Annotated[str | None, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; default: all models.")] = None,
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Find files that differ from the published ones, and edits of audit logs; exit status 1 if there are any."""
+    """Find files that differ from the published ones, and edits of audit logs; exit status 1 if there are any.
+
+    Examples:
+
+        saman models verify
+
+        saman models verify digits:3
+    """
     from dataclasses import asdict
 
     from saman.registry.lifecycle.verify import verify as find_damage
@@ -109,10 +132,15 @@ def verify(
 @app.command()
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the steps.")] = False,
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Complete interrupted changes of all models, and rewrite models.config."""
+    """Complete interrupted changes of all models, and rewrite models.config.
+
+    Example:
+
+        saman models reconcile --dry-run
+    """
     from saman.registry.lifecycle.reconcile import reconcile_all
 
     steps = reconcile_all(models_dir, act=not dry_run)
@@ -137,10 +165,17 @@ def promote(
     model: Spec,
     label: Annotated[str, typer.Option("--to", help="The label: stable, canary or a label of your own.")] = "stable",
     why: Why = "",
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Put a label on a version, which must pass the gates to become stable."""
+    """Put a label on a version, which must pass the gates to become stable.
+
+    Examples:
+
+        saman models promote digits:3
+
+        saman models promote digits:3 --to canary --why "trial"
+    """
     from saman.registry.lifecycle import promotion
 
     change = promotion.promote(models_dir, model, label, why=why)
@@ -151,8 +186,13 @@ def promote(
 
 
 @app.command()
-def rollback(model: Name, why: Why = "", models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """Make the previous stable version stable again."""
+def rollback(model: Name, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """Make the previous stable version stable again.
+
+    Example:
+
+        saman models rollback digits --why "more errors"
+    """
     from saman.registry.lifecycle.rollback import rollback as roll_back
 
     change = roll_back(models_dir, model, why=why)
@@ -166,10 +206,15 @@ def unlabel(
     model: Name,
     label: Annotated[str, typer.Argument(help="The label to take away.")],
     why: Why = "",
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Take a label away."""
+    """Take a label away.
+
+    Example:
+
+        saman models unlabel digits canary
+    """
     from saman.registry.lifecycle import promotion
 
     change = promotion.unlabel(models_dir, model, label, why=why)
@@ -181,10 +226,15 @@ def approve(
     model: Spec,
     by: Annotated[str, typer.Option("--by", help="The approver's name.")],
     why: Why = "",
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Record an approval of a version; a policy may require approvals for stable."""
+    """Record an approval of a version; a policy may require approvals for stable.
+
+    Example:
+
+        saman models approve digits:3 --by Ada
+    """
     from saman.registry.lifecycle import approval
 
     change = approval.approve(models_dir, model, by, why=why)
@@ -192,8 +242,13 @@ def approve(
 
 
 @app.command()
-def retire(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """Stop offering a version; its files stay."""
+def retire(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """Stop offering a version; its files stay.
+
+    Example:
+
+        saman models retire digits:1
+    """
     from saman.registry.lifecycle import pruning
 
     _say(pruning.retire(models_dir, model, why=why), f"{model} is retired", f"{model} was retired before", as_json)
@@ -207,10 +262,15 @@ def prune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the versions.")] = False,
     why: Why = "",
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Remove a version, or all versions outside the keep policy; never a labelled version."""
+    """Remove a version, or all versions outside the keep policy; never a labelled version.
+
+    Example:
+
+        saman models prune digits --keep 3 --dry-run
+    """
     from saman.registry.lifecycle import pruning
 
     gone = pruning.prune(models_dir, model, keep, why=why, act=not dry_run)
@@ -222,8 +282,13 @@ def prune(
 
 
 @app.command("log")
-def show_log(model: Name, models_dir: ModelsDir = MODELS_DIR, as_json: Json = False) -> None:
-    """Show every change of a model: time, author, change and reason."""
+def show_log(model: Name, models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """Show every change of a model: time, author, change and reason.
+
+    Example:
+
+        saman models log digits
+    """
     from saman.registry.listing import read_history
     from saman.registry.tables import log_table
 
@@ -239,9 +304,14 @@ def show_log(model: Name, models_dir: ModelsDir = MODELS_DIR, as_json: Json = Fa
 @app.command()
 def config(
     base_path: Annotated[Path | None, typer.Option("--base-path", help="The models folder on the server.")] = None,
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
 ) -> None:
-    """Print models.config for TensorFlow Serving."""
+    """Print models.config for TensorFlow Serving.
+
+    Example:
+
+        saman models config --base-path /models
+    """
     from saman.registry.lifecycle import serving_config
 
     typer.echo(serving_config.expected(models_dir, base_path), nl=False)
@@ -253,10 +323,15 @@ def export(
     formats: Annotated[list[str], typer.Argument(help="saved_model, keras, tflite-float32, …, onnx, tfjs, or all.")],
     tolerance: Annotated[float, typer.Option("--tolerance", help="Largest change of the accuracy.")] = 0.01,
     why: Why = "",
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Convert a version to other formats; each result is checked in its own runtime."""
+    """Convert a version to other formats; each result is checked in its own runtime.
+
+    Example:
+
+        saman models export digits:stable onnx
+    """
     from saman.configs.errors import UserError
     from saman.registry.formats.conversion import FORMATS, export_all
     from saman.registry.formats.parity import parity_table
@@ -290,9 +365,14 @@ def sign(
     model: Spec,
     key: Annotated[Path, typer.Option("--key", help="Private key (elliptic curve, PEM).")],
     why: Why = "",
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
 ) -> None:
-    """Sign a version's manifest; a policy may require a signature for stable."""
+    """Sign a version's manifest; a policy may require a signature for stable.
+
+    Example:
+
+        saman models sign digits:3 --key key.pem
+    """
     from saman.registry.lifecycle.approval import sign as sign_version
 
     change = sign_version(models_dir, model, key, why=why)
@@ -304,9 +384,14 @@ def sign(
 def card(
     model: Spec,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: standard output.")] = None,
-    models_dir: ModelsDir = MODELS_DIR,
+    models_dir: ModelsDir = MODELS,
 ) -> None:
-    """Write a version's model card (Markdown)."""
+    """Write a version's model card (Markdown).
+
+    Example:
+
+        saman models card digits:stable -o card.md
+    """
     from saman.configs.files import write_whole
     from saman.registry.model_card import render_card
 

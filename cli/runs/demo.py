@@ -1,4 +1,4 @@
-"""``saman demo``: the whole product once, on real data that needs no network."""
+"""``saman demo``: trains, compares and publishes on shipped data; needs no network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def demo(
 
 
 def _report(runs: list[Path]) -> Path:
-    """The page about the two runs; a single run of each has no intervals, and the page says so."""
+    """Write the report of the two runs."""
     from saman.scaling.analysis.analysis import analyse
     from saman.scaling.analysis.results import read_runs
     from saman.scaling.report.pages import study_page

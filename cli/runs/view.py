@@ -1,4 +1,4 @@
-"""What a person watches while a run goes on: a live line on a terminal, plain lines elsewhere."""
+"""Shows a run while it goes on: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from saman.launcher.supervision.progress import TrainingProgress
 
-# TensorFlow says this at every start, whatever its log level; the rank's log has it all the same.
+# TensorFlow prints this at every start, whatever its log level; the rank's log keeps it.
 CHATTER = re.compile(
     r"^(WARNING: All log messages before absl::InitializeLog|[I]\d{4} [\d:.]+ +\d+ |To enable the following)"
 )
@@ -21,7 +21,7 @@ METRICS = ("accuracy", "val_loss", "val_accuracy")
 
 
 class RunView:
-    """A ``launcher.supervise.View``; a context manager that owns the live line while it is open."""
+    """A ``View`` of a supervised run; a context manager that owns the live line while it is open."""
 
     def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
         self.console, self.title, self.quiet = console, title, quiet
@@ -58,19 +58,19 @@ class RunView:
             self.console.print(Text(f"{self.title}: {told}"), soft_wrap=True)
 
     def line(self, rank: int, text: str) -> None:
-        """A line that a rank printed, marked unless it is the chief's; TensorFlow's chatter is left out."""
+        """Print a line of a rank, marked unless it is rank 0; leave out TensorFlow's chatter."""
         if not self.quiet and not CHATTER.match(text):
             mark = Text(f"[{rank}] ", style="dim") if rank else Text("")
             self.console.print(mark + Text.from_ansi(text), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Something a person should know now."""
+        """Print a note."""
         if not self.quiet:
             self.console.print(Text("  " + text, style="dim"), soft_wrap=True)
 
 
 def describe(progress: TrainingProgress) -> str:
-    """One line on how far a run is: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
+    """The progress of a run in a line: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
     parts = []
     if progress.phase != "train":
         parts.append(progress.phase)
@@ -106,5 +106,5 @@ def seconds(value: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """A cell of a table: a dash for what is not known."""
+    """A cell of a table; a dash if the value is unknown."""
     return "–" if value is None else str(value)

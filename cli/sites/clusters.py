@@ -1,4 +1,4 @@
-"""``saman clusters``: the files that describe sites."""
+"""``saman clusters``: cluster files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Cluster files: list, show, check, write a first one.")
+app = typer.Typer(no_args_is_help=True, help="Cluster files: list, show, check, create.")
 
 
 @app.command("list")
 def list_clusters() -> None:
-    """List the cluster files that are shipped and those in your own folder."""
+    """List the shipped cluster files and your own.
+
+    Example:
+
+        saman clusters list
+    """
     from saman.configs.loading.clusters import user_clusters
     from saman.configs.loading.files import shipped
 
@@ -23,16 +28,26 @@ def list_clusters() -> None:
 
 
 @app.command()
-def show(cluster: Annotated[str, typer.Argument(help="A name or a path.")]) -> None:
-    """Print a cluster file with its comments; shipped ones are annotated examples."""
+def show(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
+    """Print a cluster file with its comments; shipped files are annotated examples.
+
+    Example:
+
+        saman clusters show minicluster
+    """
     from saman.configs.loading.clusters import cluster_file
 
     typer.echo(cluster_file(cluster).read_text(encoding="utf-8"), nl=False)
 
 
 @app.command()
-def check(cluster: Annotated[str, typer.Argument(help="A name or a path.")]) -> None:
-    """Check a cluster file; every mistake is named with its key."""
+def check(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
+    """Check a cluster file; every problem is named with its key.
+
+    Example:
+
+        saman clusters check mysite.yaml
+    """
     from saman.configs.loading.clusters import load_cluster
 
     found = load_cluster(cluster)
@@ -44,9 +59,16 @@ def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: your folder of cluster files.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a first cluster file from what Slurm says on this login node."""
+    """Write a cluster file from Slurm's answers on this login node.
+
+    Examples:
+
+        saman clusters init
+
+        saman clusters init -o mysite.yaml
+    """
     from saman.configs.errors import UserError
     from saman.configs.files import write_whole
     from saman.configs.loading.clusters import load_cluster, user_clusters
@@ -55,10 +77,10 @@ def init(
     site = ask_site()
     file = output or user_clusters() / f"{site.name}.yaml"
     if file.exists() and not force:
-        raise UserError("is there already", where=str(file), remedy="--force writes over it; -o names another")
+        raise UserError("the file exists", where=str(file), remedy="--force overwrites it, -o names another file")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, cluster_yaml(site))
     load_cluster(str(file))
-    typer.echo(f"{file}: partitions {', '.join(str(one['name']) for one in site.partitions)}")
+    typer.echo(f"{file}: partitions {', '.join(str(partition['name']) for partition in site.partitions)}")
     for sentence in site.unknown:
-        typer.echo(f"look at: {sentence}")
+        typer.echo(f"check by hand: {sentence}")

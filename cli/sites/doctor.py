@@ -1,4 +1,4 @@
-"""``saman doctor``: what is installed here, what is missing, what to do."""
+"""``saman doctor``: installed software, missing software, and remedies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ def doctor(
     models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what is installed here and what is missing. Ends with 0 if `saman run` can train here, else with 3."""
+    """Show installed and missing software, with remedies. Exit status 0 if `saman run` can train here, else 3.
+
+    Examples:
+
+        saman doctor
+
+        saman doctor --json
+    """
     import json
     from dataclasses import asdict
 
@@ -46,7 +53,7 @@ def doctor(
 
 
 def verdict(findings: list[Diagnosis]) -> str:
-    """The sentence at the end."""
+    """The conclusion, as a sentence."""
     blocking = [finding.name for finding in findings if finding.blocks]
     if not blocking:
         return "saman run can train here."
@@ -62,7 +69,7 @@ def lines(findings: list[Diagnosis]) -> list[str]:
 
 
 def table(findings: list[Diagnosis]) -> Table:
-    """The findings for a terminal; what has to be done stands below what was found."""
+    """The findings as a table for a terminal, each with its remedy below."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""``saman minicluster``: a real Slurm of several nodes on this machine."""
+"""``saman minicluster``: a real Slurm cluster of several nodes on this machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="A real Slurm of several nodes on this machine, to try everything.")
+app = typer.Typer(no_args_is_help=True, help="A real Slurm cluster of several nodes on this machine, for trials.")
 
 
 @app.command()
-def up(nodes: Annotated[int, typer.Argument(help="How many nodes.")] = 4) -> None:
-    """Start the cluster, or what of it does not run."""
+def up(nodes: Annotated[int, typer.Argument(help="Number of nodes.")] = 4) -> None:
+    """Start the cluster, or the parts of it that are down.
+
+    Example:
+
+        saman minicluster up 4
+    """
     from saman.slurm import minicluster
 
     typer.echo(minicluster.up(nodes))
@@ -20,7 +25,12 @@ def up(nodes: Annotated[int, typer.Argument(help="How many nodes.")] = 4) -> Non
 
 @app.command()
 def status() -> None:
-    """Show daemons and nodes; exit code 1 unless all is healthy."""
+    """Show daemons and nodes; exit status 1 unless all are healthy.
+
+    Example:
+
+        saman minicluster status
+    """
     from saman.configs.errors import ExitCode
     from saman.slurm import minicluster
 
@@ -32,7 +42,12 @@ def status() -> None:
 
 @app.command()
 def down() -> None:
-    """Cancel every job and stop the cluster."""
+    """Cancel every job and stop the cluster.
+
+    Example:
+
+        saman minicluster down
+    """
     from saman.slurm import minicluster
 
     typer.echo(minicluster.down())
@@ -40,7 +55,12 @@ def down() -> None:
 
 @app.command()
 def env() -> None:
-    """Print the lines that let a shell use the cluster."""
+    """Print the environment of the cluster as shell commands.
+
+    Example:
+
+        eval "$(saman minicluster env)"
+    """
     from saman.slurm import minicluster
 
     typer.echo(minicluster.env_lines())
@@ -48,15 +68,25 @@ def env() -> None:
 
 @app.command()
 def crash(node: Annotated[str, typer.Argument(help="A node, such as node2.")]) -> None:
-    """Let a node die at once, as if its power had failed."""
+    """Crash a node, as a power failure does.
+
+    Example:
+
+        saman minicluster crash node2
+    """
     from saman.slurm import minicluster
 
     minicluster.crash(node)
 
 
 @app.command()
-def start(node: Annotated[str, typer.Argument(help="A node that died.")]) -> None:
-    """Bring a node back."""
+def start(node: Annotated[str, typer.Argument(help="A crashed node.")]) -> None:
+    """Restart a crashed node.
+
+    Example:
+
+        saman minicluster start node2
+    """
     from saman.slurm import minicluster
 
     minicluster.start(node)

@@ -1,4 +1,4 @@
-"""``saman setup``: builds the training environment; the same code that ``make`` starts before anything is installed."""
+"""``saman setup``: builds the training environment, by the code that ``make`` runs before anything is installed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ import typer
 
 def setup(
     venv: Annotated[
-        Path | None, typer.Option("--venv", help="Where (default: .venv, or .venv-compat with --compat).")
+        Path | None, typer.Option("--venv", help="Folder; default: .venv, or .venv-compat with --compat.")
     ] = None,
-    python: Annotated[str | None, typer.Option("--python", help="The Python to use (default: one that fits).")] = None,
+    python: Annotated[str | None, typer.Option("--python", help="Python interpreter; default: a suitable one.")] = None,
     tensorflow: Annotated[
-        str | None, typer.Option("--tensorflow", help="Which tested set: 2.21 (default) or 2.15.")
+        str | None, typer.Option("--tensorflow", help="TensorFlow version: 2.21 (default) or 2.15.")
     ] = None,
-    compat: Annotated[bool, typer.Option("--compat", help="The same as --tensorflow 2.15.")] = False,
+    compat: Annotated[bool, typer.Option("--compat", help="Short for --tensorflow 2.15.")] = False,
     mpi: Annotated[
         str | None,
-        typer.Option("--mpi", help="wheel (needs no root) or system (the MPI on PATH); default: as before, or wheel."),
+        typer.Option("--mpi", help="wheel (needs no root) or system (MPI on PATH). Default: as before, else wheel."),
     ] = None,
     gpu: Annotated[
         bool | None,
-        typer.Option("--gpu/--no-gpu", help="Horovod with NCCL, as upstream documents it; not tested by this project."),
+        typer.Option("--gpu/--no-gpu", help="Build Horovod with NCCL; not tested by this project."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print each step and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps; change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Build the environment that trains: TensorFlow, Horovod from its source, MPI from a wheel. Needs no root."""
+    """Build the training environment: TensorFlow, Horovod from source, MPI from a wheel. Needs no root.
+
+    Examples:
+
+        saman setup --dry-run
+
+        saman setup --venv ~/saman-env --mpi system
+    """
     from saman.launcher.setup.command import make_request, perform
 
     request = make_request(venv=venv, python=python, tensorflow=tensorflow, compat=compat, mpi=mpi, gpu=gpu)

@@ -1,4 +1,4 @@
-"""``saman partition``: how a model would be split into stages, and what that would give, without training."""
+"""``saman partition``: the split of a model into pipeline stages, without training."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def partition(
     again: Annotated[bool, typer.Option("--again", help="Measure the layers again.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say how an experiment's model would be split into stages: times, bubble, memory and speed-up to expect.
+    """Show the split of an experiment's model into stages, with the expected times, bubble, memory and speed-up.
 
-    The layers are measured once, in a process of its own, and the measurement is kept.
+    Layers are measured once, in their own process; the measurement is kept.
 
     Examples:
 
@@ -49,7 +49,7 @@ def partition(
 
 
 def _loaded(words: list[str], stages: int | None, ranks: int | None) -> tuple[Experiment, tuple[Path, ...]]:
-    """The experiment as a pipeline; without ``-np`` with one replica, unless it is a pipeline already."""
+    """Load the experiment as a pipeline, with 1 replica unless ``-np`` or the experiment gives more."""
     from saman.configs import yaml12
     from saman.configs.errors import UserError
     from saman.configs.loading.experiments import load_experiment
@@ -71,7 +71,7 @@ def _loaded(words: list[str], stages: int | None, ranks: int | None) -> tuple[Ex
 
 
 def _threads(experiment: Experiment) -> int:
-    """What a rank will compute with."""
+    """Threads of a rank."""
     from saman.launcher.node.machine import allowed_cores
 
     asked = experiment.resources.cpus_per_rank
@@ -79,7 +79,7 @@ def _threads(experiment: Experiment) -> int:
 
 
 def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> list[str]:
-    """The split as a table, and what it gives in sentences."""
+    """The split as a table, and its expected performance in sentences."""
     from saman.pipeline.partition import size
 
     prediction, layers = found.prediction, profile.chain.layers
@@ -90,7 +90,7 @@ def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> lis
                 str(number),
                 str(stage.end - stage.begin),
                 layers[stage.begin].name,
-                *(_time(one) for one in (stage.forward_seconds, stage.backward_seconds, stage.transfer_seconds)),
+                *(_time(each) for each in (stage.forward_seconds, stage.backward_seconds, stage.transfer_seconds)),
                 f"{stage.bubble_share:.0%}",
                 size(stage.memory_bytes),
             )
@@ -106,13 +106,13 @@ def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> lis
         f"times are for a micro-batch of {profile.examples} examples, of {prediction.micro_batches} in {order} order",
         f"a step takes {_time(prediction.step_seconds)}; the stages wait {prediction.bubble_share:.0%} of it",
         f"speed-up over one process, same micro-batches: {prediction.speedup:.2f} (bound {prediction.bound:.2f})",
-        f"most memory on a stage: {size(most)}{limit}, over what TensorFlow itself takes",
+        f"largest memory of a stage: {size(most)}{limit}, beside TensorFlow's own",
         f"cuts: [{', '.join(found.names)}]",
     ]
 
 
 def as_plain(experiment: Experiment, profile: Profile, found: PipelineSplit) -> dict[str, Any]:
-    """The same for programs."""
+    """The split as plain values."""
     prediction = found.prediction
     return {
         "cuts": list(found.names),

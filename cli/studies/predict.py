@@ -1,4 +1,4 @@
-"""``saman predict``: what a larger machine would give, with intervals; by laws, by stages, by simulation."""
+"""``saman predict``: throughput at rank counts that were not run; by laws, by pipeline stages, by simulation."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ _WEEK = 7 * 86400.0
 
 def predict(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
-    ranks: Annotated[str, typer.Option("--ranks", help="Rank counts, separated by commas: 64,256,1024.")],
+    ranks: Annotated[str, typer.Option("--ranks", help="Rank counts, as 64,256,1024.")],
     micro_batches: Annotated[
-        str | None, typer.Option("--micro-batches", help="Pipelines: per replica, separated by commas.")
+        str | None, typer.Option("--micro-batches", help="Pipelines: micro-batches per replica, as 8,32.")
     ] = None,
     stages: Annotated[
-        str | None, typer.Option("--stages", help="Pipelines: also numbers not run, where the layers were profiled.")
+        str | None,
+        typer.Option("--stages", help="Pipelines: numbers of stages; new ones need profiled layers."),
     ] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="Also simulate, calibrated from the runs.")] = False,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Simulate too, calibrated by the runs.")] = False,
     mtbf_hours: Annotated[
-        float | None, typer.Option("--node-mtbf-hours", min=0.001, help="Simulate failures: hours between a node's.")
+        float | None,
+        typer.Option("--node-mtbf-hours", min=0.001, help="Simulate failures: a node's mean hours between them."),
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
     ] = 1000,
     checkpoint_seconds: Annotated[float, typer.Option("--checkpoint-seconds", min=0, help="Pause of each.")] = 30.0,
-    restart_seconds: Annotated[float, typer.Option("--restart-seconds", min=0, help="After a failure.")] = 300.0,
+    restart_seconds: Annotated[float, typer.Option("--restart-seconds", min=0, help="Pause after a failure.")] = 300.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -66,9 +68,9 @@ def predict(
     pipelines = _pipelines(analysis, asked, micro_batches, stages)
     if not rows and not pipelines.predictions:
         raise UserError(
-            "; ".join(("not enough data for a prediction", *pipelines.left_out)),
+            "; ".join(("too few runs for a prediction", *pipelines.left_out)),
             where=source.title,
-            remedy="runs that count at three rank counts or more, or runs of a pipeline",
+            remedy="run three rank counts or more, or a pipeline",
         )
     simulated = [one for curve in analysis.drawn if simulate and (one := simulate_curve(curve, asked))]
     pauses = None
@@ -85,7 +87,7 @@ def predict(
     for one in simulated:
         _show_simulation(console, one, pauses)
     if simulate and not simulated:
-        console.print("no simulation: it needs runs on one rank and on two counts more")
+        console.print("no simulation: it needs runs on 1 rank and on two other counts")
 
 
 def _facts(
@@ -123,7 +125,7 @@ def _pipelines(analysis: Analysis, ranks: list[int], micro_batches: str | None, 
     numbers = _counts(stages, "--stages", "numbers of stages") if stages else None
     option = "--micro-batches" if passes else "--stages"
     if (passes or numbers) and not any(point.stages for curve in analysis.drawn for point in curve.points):
-        raise UserError("none of the runs that count is a pipeline", where=option, remedy="leave it out")
+        raise UserError("no completed run is a pipeline", where=option, remedy="leave the option out")
     return forecast(analysis.drawn, ranks, passes, numbers, profiled_shares)
 
 
@@ -170,13 +172,17 @@ def _show_pipelines(console: Console, found: PipelineForecast) -> None:
     bases = dict.fromkeys(f"speed-up against {one.base}" for one in found.predictions if one.base)
     for text in (*bases, *found.assumes, found.intervals):
         console.print(text, style="dim", markup=False)
-    cautions = [f"! {one.ranks} ranks, {one.micro_batches} micro-batches: {one.caution}" for one in found.predictions]
-    for text in (*dict.fromkeys(text for text in cautions if not text.endswith("None")), *found.left_out):
+    cautions = dict.fromkeys(
+        f"! {each.ranks} ranks, {each.micro_batches} micro-batches: {each.caution}"
+        for each in found.predictions
+        if each.caution is not None
+    )
+    for text in (*cautions, *found.left_out):
         console.print(text, style="yellow", markup=False)
 
 
 def _survived(pauses: Interruptions, made: SimulationResult) -> GoodputEstimate:
-    """A long run of this point: steps of a week, so that failures have time to come."""
+    """Simulate a week of steps at this point, long enough for failures to happen."""
     from saman.scaling.simulation.interruptions import survive
 
     return survive(pauses, made.step_seconds, made.nodes, max(1, int(_WEEK / made.step_seconds)))

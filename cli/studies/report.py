@@ -1,4 +1,4 @@
-"""``saman report``: tables, figures and one page about a study or about runs; or two studies compared."""
+"""``saman report``: tables, figures and a page on a study or on runs, or on the comparison of two studies."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_pr
 def report(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the report.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: before, after.")] = False,
-    papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Figures also as SVG, PNG and PDF.")] = True,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: the first is the baseline.")] = False,
+    papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Write figures as SVG, PNG and PDF too.")] = True,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Report how a study's runs, or any runs, scale; ends with 1 where something about them is wrong.
+    """Report how runs scale. Exit status 1 if runs are missing, failed or doubtful.
 
     Examples:
 
@@ -95,7 +95,7 @@ def _file_name(title: str) -> str:
 
 
 def show(console: Console, page: Page, file: Path) -> None:
-    """The opening, the findings and the first tables on the terminal, and where the page is."""
+    """Print the summary, the findings, the main tables, and the path of the page."""
     from rich.table import Table
     from rich.text import Text
 
