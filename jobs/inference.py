@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import read_json, write_json
 from saman.configs.schemas.script import Script
 from saman.registry.store import disk
 from saman.registry.versions import find_version
 from saman.runs.commands import run_command
+from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
 
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
@@ -80,38 +80,38 @@ def prepare(
     missing = [UserError("no such file or folder", where=str(path)) for path in inputs if not path.exists()]
     if missing:
         raise UserError(missing[0].problem, where=missing[0].where, others=missing[1:])
-    asked = {
-        "schema": 1,
-        "model": str(path),
-        "manifest": version.record.manifest,
-        "inputs": [str(path.absolute()) for path in inputs],
-        "output": str(output.absolute()),
-        "input_name": name,
-        "dtype": takes["dtype"],
-        "shape": takes["shape"][1:],
-        "batch": batch,
-        "chunk": batch * CHUNK_BATCHES,
-    }
-    job = output.absolute().with_name(f".{output.name}.saman")
+    asked = InferenceRequestRecord(
+        model=str(path),
+        manifest=version.record.manifest,
+        inputs=tuple(str(path.absolute()) for path in inputs),
+        output=str(output.absolute()),
+        input_name=name,
+        dtype=takes["dtype"],
+        shape=tuple(takes["shape"][1:]),
+        batch=batch,
+        chunk=batch * CHUNK_BATCHES,
+    )
+    job = InferencePaths.beside(output).path
     _begin(job, asked, output, overwrite=overwrite, restart=restart)
     _look(job)
     return InferenceRequest(version.folder.name, version.number, job, tuple(inputs), output.absolute())
 
 
-def _begin(job: Path, asked: dict[str, Any], output: Path, *, overwrite: bool, restart: bool) -> None:
+def _begin(job: Path, asked: InferenceRequestRecord, output: Path, *, overwrite: bool, restart: bool) -> None:
     with disk.explained(job, "the job"):
         if restart:
             disk.remove_tree(job)
-        earlier = read_json(job / "job.json")
-        if isinstance(earlier, dict) and earlier != asked:
-            changed = ", ".join(sorted(key for key in asked if earlier.get(key) != asked[key]))
+        paths = InferencePaths(job)
+        earlier = InferenceRequestRecord.read(paths.request)
+        if earlier is not None and earlier != asked:
+            changed = ", ".join(earlier.differences(asked))
             problem = f"an unfinished job with a different {changed} exists"
             raise UserError(problem, where=str(job), remedy="--restart discards it")
         if output.exists() and not overwrite:
             raise UserError("the file exists", where=str(output), remedy="--overwrite, or another name")
         job.mkdir(parents=True, exist_ok=True)
-        disk.remove_tree(job / "joining")  # of a process that was killed
-        write_json(job / "job.json", asked)
+        disk.remove_tree(paths.joining)  # of a process that was killed
+        asked.write(paths.request)
 
 
 def _look(job: Path) -> None:
@@ -125,7 +125,7 @@ def _look(job: Path) -> None:
         problem = str(json.loads(last)["problem"])
     except (ValueError, KeyError, TypeError):
         problem = last
-    if not any((job / "parts").glob("*.parquet")):
+    if not InferencePaths(job).part_count():
         disk.remove_tree(job)
         raise UserError(problem, where="--input")
     raise UserError(problem, where="--input", remedy="--restart starts again")
@@ -182,7 +182,7 @@ def submit(request: InferenceRequest, cluster: Cluster, runs_dir: Path, ranks: i
 
 
 def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:
-    if outcome.exit_code == 0 and request.output.is_file() and not (request.job / "parts").is_dir():
+    if outcome.exit_code == 0 and request.output.is_file() and not InferencePaths(request.job).parts.is_dir():
         return
     if outcome.exit_code == 0:
         problem = "every rank completed, but the parts were not joined"
@@ -199,12 +199,12 @@ class RanksFailed(UserError):  # noqa: N818  (as the other refusals are called)
 
 def totals(job: Path) -> tuple[int, int]:
     """Number of completed chunks, and of all chunks."""
-    asked, found = read_json(job / "job.json"), read_json(job / "plan.json")
-    if not isinstance(asked, dict) or not isinstance(found, dict):
+    paths = InferencePaths(job)
+    asked, found = InferenceRequestRecord.read(paths.request), InferencePlanRecord.read(paths.plan)
+    if asked is None or found is None:
         return 0, 1
-    chunks = max(1, -(-sum(found["rows"]) // asked["chunk"]))
-    parts = job / "parts"
-    return (sum(1 for _ in parts.glob("[0-9]*.parquet")) if parts.is_dir() else chunks), chunks
+    chunks = max(1, -(-sum(found.rows) // asked.chunk))
+    return (paths.part_count() if paths.parts.is_dir() else chunks), chunks
 
 
 @contextmanager

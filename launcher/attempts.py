@@ -87,7 +87,7 @@ def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: Lau
     with explained(run.path, "the run folder"):
         write_json(attempt.placement, plan.placement.to_json())
         write_whole(attempt.command, plan.command_text(run.path))
-        write_json(attempt.provenance, facts)
+        facts.write(attempt.provenance)
 
 
 def _tell(run: RunFolder, attempt: Attempt, who: str, notes: Sequence[str], view: View | None) -> None:

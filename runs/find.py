@@ -1,4 +1,4 @@
-"""Find runs under a folder of runs, and the one run that a person names."""
+"""Finds runs under a folder of runs, and the run that a user names."""
 
 from __future__ import annotations
 
@@ -8,27 +8,37 @@ from saman.configs.errors import UserError, choices
 from saman.runs.folder import RunFolder
 
 
-def find_runs(runs_dir: Path) -> list[RunFolder]:
-    """Every run under ``runs_dir``, oldest first."""
-    folders = {path.parent for name in ("experiment.yaml", "script.yaml") for path in runs_dir.glob(f"*/*/{name}")}
+def find_runs(runs_dir: Path, name: str = "*") -> list[RunFolder]:
+    """List the runs under ``runs_dir``, oldest first; with ``name`` those of one experiment or study.
+
+    >>> find_runs(Path("a/folder/that/does/not/exist"))
+    []
+    """
+    files = ("experiment.yaml", "script.yaml")
+    folders = {path.parent for file in files for path in runs_dir.glob(f"{name}/*/{file}")}
     return [RunFolder(folder.absolute()) for folder in sorted(folders, key=lambda folder: folder.name)]
 
 
 def find_run(text: str, runs_dir: Path) -> RunFolder:
-    """The run that a person means: a path, a run id or its unique beginning, an experiment's newest, or ``last``.
+    """Find the run that ``text`` names.
 
-    Raises ``UserError`` where that is none or several.
+    Args:
+        text: A path, a run id or its unique beginning, the name of an experiment (its newest run), or ``last``.
+        runs_dir: The folder of runs.
+
+    Raises:
+        UserError: No run, or more than one, has this name.
     """
     if Path(text).is_dir() and (len(Path(text).parts) > 1 or text in (".", "..")):
         return RunFolder.open(Path(text))
     runs = find_runs(runs_dir)
     if not runs:
         raise UserError(
-            f"no run is in {runs_dir}", remedy="saman run EXPERIMENT makes one; --runs-dir names another folder"
+            f"there are no runs in {runs_dir}", remedy="saman run EXPERIMENT makes a run; --runs-dir names the folder"
         )
     if text == "last":
         return runs[-1]
-    named = [run for run in runs if run.path.parent.name == text]
+    named = [run for run in runs if run.experiment_name == text]
     if named:
         return named[-1]
     begins = [run for run in runs if run.id.startswith(text)]
@@ -36,5 +46,5 @@ def find_run(text: str, runs_dir: Path) -> RunFolder:
         return begins[0]
     if begins:
         raise UserError(f"{len(begins)} runs begin with {text!r}", remedy=", ".join(run.id for run in begins[-5:]))
-    names = {run.path.parent.name for run in runs} | {"last"}
+    names = {run.experiment_name for run in runs} | {"last"}
     raise UserError(f"no run is called {text!r} in {runs_dir}", remedy=choices(text, names))

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from saman.launcher.node import machine
 from saman.launcher.node.mpi import MpiInstallation
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.ranks.identity import node_name
+from saman.runs.records.provenance import CodeState, Host, Provenance
 from saman.runs.secrets import code_without_secrets, public_environment, without_secrets
 
 PACKAGES = (
@@ -35,48 +35,54 @@ LONGEST_DIFF = 1_000_000  # characters; a longer one is cut, and that is said
 
 
 def provenance(
-    argv: Sequence[str], directory: Path, mpi: MpiInstallation | None = None, **facts: Any
-) -> dict[str, Any]:
-    """Everything that is known of a start; plain values for ``provenance.json``. Nothing heavy is imported."""
+    argv: Sequence[str], directory: Path, mpi: MpiInstallation | None = None, start_method: str | None = None
+) -> Provenance:
+    """Gather the origin of an attempt that starts now; imports nothing heavy.
+
+    Args:
+        argv: The command line.
+        directory: The working folder, in whose git repository the code lies.
+        mpi: The MPI library that the ranks use.
+        start_method: The start method of the ranks.
+    """
     environ = os.environ
-    return {
-        "schema": 1,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command_line": without_secrets(argv),
-        "directory": str(directory),
-        "git": git_state(directory),
-        "versions": versions(),
-        "host": {
-            "name": socket.gethostname(),
-            "node": node_name(environ),
-            "system": platform.platform(),
-            "cpu": cpu_model(),
-            "cores": len(machine.allowed_cores()),
-            "memory_bytes": machine.memory_bytes(),
-            "gpus": gpu_names(),
-        },
-        "mpi": str(mpi) if mpi else None,
-        "slurm_job": slurm_job(environ),
-        "environment": public_environment(environ),
-        **facts,
-    }
+    return Provenance(
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command_line=tuple(without_secrets(argv)),
+        directory=str(directory),
+        git=git_state(directory),
+        versions=versions(),
+        host=Host(
+            name=socket.gethostname(),
+            node=node_name(environ),
+            system=platform.platform(),
+            cpu=cpu_model(),
+            cores=len(machine.allowed_cores()),
+            memory_bytes=machine.memory_bytes(),
+            gpus=tuple(gpu_names()),
+        ),
+        mpi=str(mpi) if mpi else None,
+        slurm_job=slurm_job(environ),
+        environment=public_environment(environ),
+        start_method=start_method,
+    )
 
 
-def git_state(directory: Path) -> dict[str, Any] | None:
-    """Commit, branch and uncommitted changes of the repository around ``directory``; ``None`` where there is none."""
+def git_state(directory: Path) -> CodeState | None:
+    """Tell commit, branch and uncommitted changes of the repository around ``directory``; ``None`` without one."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return None
     diff = _git(directory, "diff", "HEAD", "--no-ext-diff", "--no-color") or ""
     untracked = (_git(directory, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")
-    return {
-        "commit": commit.strip(),
-        "branch": (_git(directory, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
-        "dirty": bool(diff),
-        "diff": "\n".join(code_without_secrets(line) for line in diff[:LONGEST_DIFF].split("\n")),
-        "diff_is_cut": len(diff) > LONGEST_DIFF,
-        "untracked": [name for name in untracked if name][:1000],
-    }
+    return CodeState(
+        commit=commit.strip(),
+        branch=(_git(directory, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        dirty=bool(diff),
+        diff="\n".join(code_without_secrets(line) for line in diff[:LONGEST_DIFF].split("\n")),
+        diff_is_cut=len(diff) > LONGEST_DIFF,
+        untracked=tuple(name for name in untracked if name)[:1000],
+    )
 
 
 def _git(directory: Path, *arguments: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,29 @@ class StudyRecord:
         """Number of planned runs by digest."""
         return Counter(run.digest for run in self.runs)
 
+    def missing(self, done: Iterable[str]) -> Counter[str]:
+        """Count the planned runs without a completed run, by digest; ``done`` holds the digests of completed runs.
+
+        >>> plan = StudyRecord({}, (PlannedRunRecord("a-1", "a", 1), PlannedRunRecord("a-2", "a", 2)))
+        >>> plan.missing(["a", "b"])
+        Counter({'a': 1})
+        """
+        return self.repeats - Counter(done)
+
     @property
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """Settings by digest."""
         return {run.digest: run.settings for run in self.runs}
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of ``study.json``."""
+        plain = asdict(self)
+        order = ("study", "file", "cores_per_rank", "runs", "impossible")
+        return {"schema": 1, **{name: plain[name] for name in order}}
+
     def write(self, path: Path) -> None:
         """Put the record at ``path``, whole."""
-        order = ("study", "file", "cores_per_rank", "runs", "impossible")
-        plain = asdict(self)
-        write_json(path, {"schema": 1, **{name: plain[name] for name in order}})
+        write_json(path, self.to_json())
 
     @classmethod
     def read(cls, path: Path) -> StudyRecord | None:

@@ -9,35 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import explained, write_json
-from saman.configs.schemas.experiment import Experiment
+from saman.configs.files import explained
 from saman.launcher.local import run_locally
 from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
-from saman.launcher.supervision.run_lock import running
 from saman.launcher.supervision.views import View
-from saman.runs.events import State
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import LockHeldError, hold
 from saman.runs.paths import StudyPaths
+from saman.runs.studies import RunStanding, Standing, fill_plan
 from saman.scaling.study.energy import read_meters, record_energy
 from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 
 @dataclass(frozen=True)
 class PlannedRunStatus:
-    """Where a planned run stands: ``done``, ``waiting`` (queued or running), ``failed`` or ``missing``."""
+    """Progress of a planned run, its newest start, and the node-hours of that."""
 
     planned: PlannedRun
     run: RunFolder | None
-    stands: str
+    stands: Standing
     node_hours: float
 
     @property
     def wanted(self) -> bool:
         """Whether it is to be run."""
-        return self.stands in ("failed", "missing")
+        return self.stands in (Standing.FAILED, Standing.MISSING)
 
 
 @dataclass(frozen=True)
@@ -49,40 +47,19 @@ class StudyCost:
     bound: float
 
 
-def study_folder(plan: StudyPlan, runs_dir: Path) -> Path:
-    """Where the study's runs and its ``study.json`` lie."""
-    return StudyPaths.of(runs_dir, plan.study.name).path
-
-
 def standings(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
-    """Every planned run with what there is of it: completed runs fill the repeats first, then those under way."""
-    found: dict[str, list[tuple[RunFolder, str, float]]] = defaultdict(list)
-    for run in (one for one in find_runs(runs_dir) if one.experiment_name == plan.study.name and not one.is_script):
-        with contextlib.suppress(UserError):
-            experiment = run.experiment()
-            found[experiment.digest()].append((run, _stands(run), _node_hours(run, experiment)))
-    rank = {"done": 0, "waiting": 1, "failed": 2}
-    queues = {digest: sorted(runs, key=lambda one: (rank[one[1]], one[0].id)) for digest, runs in found.items()}
-    places = {}
-    for planned in sorted(plan.runs, key=lambda one: one.repeat):
-        queue = queues.get(planned.digest)
-        places[planned.key] = PlannedRunStatus(planned, *(queue.pop(0) if queue else (None, "missing", 0.0)))
-    return [places[planned.key] for planned in plan.runs]
-
-
-def _stands(run: RunFolder) -> str:
-    state = run.state
-    if state is State.COMPLETED:
-        return "done"
-    if any(event.kind == "queued" for event in run.events()):
-        return "failed" if state.ended else "waiting"
-    return "waiting" if state is State.RUNNING and running(run) else "failed"
+    """Tell the progress of every planned run, in the plan's order; completed runs fill the repeats first."""
+    placed = fill_plan(plan.record().repeats, find_runs(runs_dir, plan.study.name))
+    found = {}
+    for planned in sorted(plan.runs, key=lambda planned: planned.repeat):
+        queue = placed[planned.digest]
+        found[planned.key] = _status(planned, queue.pop(0) if queue else None)
+    return [found[planned.key] for planned in plan.runs]
 
 
 def unfinished_runs(plan: StudyPlan, runs_dir: Path) -> list[RunFolder]:
     """Runs of the study without a recorded end, oldest first."""
-    found = (run for run in find_runs(runs_dir) if run.experiment_name == plan.study.name)
-    return [run for run in found if not run.state.ended]
+    return [run for run in find_runs(runs_dir, plan.study.name) if not run.state.ended]
 
 
 def study_exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
@@ -92,9 +69,12 @@ def study_exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
     return ExitCode.RUN_FAILED if any(outcome.exit_code for outcome in outcomes) else ExitCode.DONE
 
 
-def _node_hours(run: RunFolder, experiment: Experiment) -> float:
-    summary = run.summary()
-    return experiment.resources.nodes * (summary.seconds or 0.0) / 3600 if summary else 0.0
+def _status(planned: PlannedRun, placed: RunStanding | None) -> PlannedRunStatus:
+    if placed is None:
+        return PlannedRunStatus(planned, None, Standing.MISSING, 0.0)
+    summary = placed.run.summary()
+    hours = planned.nodes * (summary.seconds or 0.0) / 3600 if summary else 0.0
+    return PlannedRunStatus(planned, placed.run, placed.standing, hours)
 
 
 def cost(found: Sequence[PlannedRunStatus]) -> StudyCost:
@@ -102,7 +82,7 @@ def cost(found: Sequence[PlannedRunStatus]) -> StudyCost:
     used = sum(one.node_hours for one in found)
     like: dict[str, list[float]] = defaultdict(list)
     for one in found:
-        if one.stands == "done":
+        if one.stands is Standing.DONE:
             like[one.planned.digest].append(one.node_hours)
     wanted = [one.planned for one in found if one.wanted]
     expected = sum(
@@ -125,16 +105,17 @@ def check_limit(plan: StudyPlan, costs: StudyCost) -> None:
 @contextlib.contextmanager
 def sole(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
     """Be the only one who does this study; records the plan. Raises ``UserError`` where another one is at it."""
-    folder = study_folder(plan, runs_dir)
+    study = StudyPaths.of(runs_dir, plan.study.name)
+    folder = study.path
     with explained(folder, "the study"):
         folder.mkdir(parents=True, exist_ok=True)
     with explained(folder, "the study"), contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold(StudyPaths(folder).lock))
+            stack.enter_context(hold(study.lock))
         except LockHeldError as held:
             problem, remedy = "this study is being run already", f"under {held.holder}"
             raise UserError(problem, where=str(folder), remedy=remedy) from None
-        write_json(StudyPaths(folder).record, plan.to_json())
+        plan.record().write(study.record)
         yield folder
 
 

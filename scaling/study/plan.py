@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from saman.configs.names import seconds
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.study import RANKS, STAGES, Study
 from saman.launcher.node.machine import this_node
+from saman.runs.records.study import ImpossibleSettings, PlannedRunRecord, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class PlannedRun:
         """The number of nodes."""
         return self.loaded.experiment.resources.nodes
 
+    def record(self) -> PlannedRunRecord:
+        """The run's place in ``study.json``."""
+        return PlannedRunRecord(self.key, self.digest, self.repeat, dict(self.settings), self.ranks, self.nodes)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``study.json``."""
-        facts = {"key": self.key, "digest": self.digest, "repeat": self.repeat, "settings": dict(self.settings)}
-        return {**facts, "ranks": self.ranks, "nodes": self.nodes}
+        """Plain values, as in ``study.json``."""
+        return asdict(self.record())
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,19 @@ class StudyPlan:
     cores_per_rank: int
     notes: tuple[str, ...]
 
+    def record(self) -> StudyRecord:
+        """The content of ``study.json``; a report finds missing runs by it."""
+        return StudyRecord(
+            study=self.study.resolved(),
+            runs=tuple(run.record() for run in self.runs),
+            file=str(self.file.resolve()),
+            cores_per_rank=self.cores_per_rank,
+            impossible=tuple(ImpossibleSettings(dict(settings), reason) for settings, reason in self.impossible),
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``study.json``; a report finds missing runs by them."""
-        return {
-            "schema": 1,
-            "study": self.study.resolved(),
-            "file": str(self.file.resolve()),
-            "cores_per_rank": self.cores_per_rank,
-            "runs": [run.to_json() for run in self.runs],
-            "impossible": [{"settings": dict(settings), "reason": reason} for settings, reason in self.impossible],
-        }
+        """Plain values, as in ``study.json``."""
+        return self.record().to_json()
 
 
 def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:

@@ -10,8 +10,9 @@ import pytest
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import load_experiment
 from saman.configs.schemas.experiment import Experiment
-from saman.jobs.selection import found_runs, study_folder
+from saman.jobs.selection import found_runs
 from saman.runs.folder import RunFolder
+from saman.runs.studies import find_study
 
 
 def made(runs: Path, experiment: Experiment, *kinds: str) -> RunFolder:
@@ -56,7 +57,7 @@ def test_a_study_without_runs_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty" / "study.json").write_text("{}")
     with pytest.raises(UserError, match="the study empty has no runs"):
         found_runs(["empty"], tmp_path)
-    assert study_folder("other", tmp_path) is None
+    assert find_study("other", tmp_path) is None
 
 
 def test_an_experiments_name_means_its_newest_run_and_no_name_the_newest_of_all(tmp_path: Path) -> None:

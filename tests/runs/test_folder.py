@@ -106,7 +106,7 @@ def test_a_run_is_found_by_path_id_beginning_experiment_or_last(tmp_path, experi
         find_run("20", tmp_path)
     with pytest.raises(UserError, match="did you mean 'quickstart'"):
         find_run("quickstrat", tmp_path)
-    with pytest.raises(UserError, match="no run is in"):
+    with pytest.raises(UserError, match="there are no runs in"):
         find_run("last", tmp_path / "empty")
     with pytest.raises(UserError, match="not a run folder"):
         find_run(f"{tmp_path}/.", tmp_path)

@@ -8,13 +8,11 @@ stopped and its result does not depend on who did what.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from saman.configs.files import read_json, write_json
+from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
 from saman.trainers.infer.rows import UnreadableInput, Wanted, open_source
 
 
@@ -33,6 +31,11 @@ class InferenceJob:
     chunk: int
 
     @property
+    def paths(self) -> InferencePaths:
+        """Files of the job."""
+        return InferencePaths(self.folder)
+
+    @property
     def total(self) -> int:
         """All rows."""
         return sum(self.rows)
@@ -44,7 +47,7 @@ class InferenceJob:
 
     def part(self, number: int) -> Path:
         """The file of a chunk's answers."""
-        return self.folder / "parts" / f"{number:08d}.parquet"
+        return self.paths.part(number)
 
     def done(self) -> list[int]:
         """Chunks whose part is there."""
@@ -62,38 +65,44 @@ class InferenceJob:
 
 def load(folder: Path) -> InferenceJob:
     """The planned job in ``folder``."""
-    asked, found = json.loads((folder / "job.json").read_text()), json.loads((folder / "plan.json").read_text())
+    asked, found = _request(folder), InferencePlanRecord.read(InferencePaths(folder).plan)
+    if found is None:
+        raise UnreadableInput(f"{InferencePaths(folder).plan} is missing or incomplete")
     return InferenceJob(
         folder=folder,
-        inputs=tuple(Path(one) for one in asked["inputs"]),
-        rows=tuple(found["rows"]),
-        model=Path(asked["model"]),
-        output=Path(asked["output"]),
-        input_name=asked["input_name"],
-        wanted=_wanted(asked),
-        batch=asked["batch"],
-        chunk=asked["chunk"],
+        inputs=tuple(Path(path) for path in asked.inputs),
+        rows=found.rows,
+        model=Path(asked.model),
+        output=Path(asked.output),
+        input_name=asked.input_name,
+        wanted=Wanted(asked.dtype, asked.shape),
+        batch=asked.batch,
+        chunk=asked.chunk,
     )
 
 
-def _wanted(asked: dict[str, Any]) -> Wanted:
-    return Wanted(asked["dtype"], tuple(asked["shape"]))
+def _request(folder: Path) -> InferenceRequestRecord:
+    file = InferencePaths(folder).request
+    asked = InferenceRequestRecord.read(file)
+    if asked is None:
+        raise UnreadableInput(f"{file} is missing or incomplete")
+    return asked
 
 
 def plan(folder: Path) -> None:
     """Look at the inputs and write ``plan.json``; raises ``UnreadableInput`` where they are not what they were."""
-    asked = json.loads((folder / "job.json").read_text())
-    sources = [open_source(Path(path), _wanted(asked)) for path in asked["inputs"]]
-    facts = {
-        "rows": [one.rows for one in sources],
-        "kinds": [one.kind for one in sources],
-        "content": [_mark(one.path) for one in sources],
-    }
-    earlier = read_json(folder / "plan.json")
-    if isinstance(earlier, dict) and earlier != facts:
+    asked, paths = _request(folder), InferencePaths(folder)
+    sources = [open_source(Path(path), Wanted(asked.dtype, asked.shape)) for path in asked.inputs]
+    found = InferencePlanRecord(
+        rows=tuple(source.rows for source in sources),
+        kinds=tuple(source.kind for source in sources),
+        content=tuple(_mark(source.path) for source in sources),
+    )
+    earlier = InferencePlanRecord.read(paths.plan)
+    if earlier is not None and earlier != found:
         raise UnreadableInput("the input has changed since this job began")
-    write_json(folder / "plan.json", facts)
-    (folder / "parts").mkdir(exist_ok=True)
+    found.write(paths.plan)
+    paths.parts.mkdir(exist_ok=True)
 
 
 def _mark(path: Path) -> str:

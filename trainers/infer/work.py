@@ -103,7 +103,7 @@ def _write(
 def join(job: InferenceJob) -> None:
     """Make one file of the parts, in the order of rows, without holding them all; the first to come does it."""
     try:
-        (job.folder / "joining").mkdir()
+        job.paths.joining.mkdir()
     except FileExistsError:
         return
     import polars as pl
@@ -117,4 +117,4 @@ def join(job: InferenceJob) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    shutil.rmtree(job.folder / "parts", ignore_errors=True)
+    shutil.rmtree(job.paths.parts, ignore_errors=True)

@@ -73,13 +73,13 @@ def test_a_dirty_repository_is_recorded_with_its_difference(tmp_path: Path) -> N
     git("add", ".")
     git("commit", "-qm", "first")
     state = git_state(tmp_path)
-    assert state is not None and not state["dirty"] and len(state["commit"]) == 40
+    assert state is not None and not state.dirty and len(state.commit) == 40
     (tmp_path / "train.py").write_text(f"url = 'https://me:{SECRET}@host'\nPASSWORD = '{SECRET}'\n")
     (tmp_path / "new file.py").touch()
     state = git_state(tmp_path)
-    assert state is not None and state["dirty"] and "+url = " in state["diff"]
-    assert SECRET not in state["diff"]
-    assert state["untracked"] == ["new file.py"]
+    assert state is not None and state.dirty and "+url = " in state.diff
+    assert SECRET not in state.diff
+    assert state.untracked == ("new file.py",)
 
 
 def test_provenance_is_plain_json_and_names_versions_and_machine(
@@ -87,7 +87,7 @@ def test_provenance_is_plain_json_and_names_versions_and_machine(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SOME_TOKEN", SECRET)
-    facts = json.loads(json.dumps(provenance(["saman", "run"], tmp_path, start_method="processes")))
+    facts = json.loads(json.dumps(provenance(["saman", "run"], tmp_path, start_method="processes").to_json()))
     assert facts["versions"]["python"] and facts["host"]["cores"] >= 1 and facts["slurm_job"] == {"job_id": "17"}
     assert facts["start_method"] == "processes"
     assert SECRET not in json.dumps(facts)

@@ -1,0 +1,126 @@
+"""Studies on disk: finding one by name, and assigning its runs to its plan."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from saman.configs.errors import UserError
+from saman.runs import locks
+from saman.runs.events import EventKind, State, state_of
+from saman.runs.find import find_runs
+from saman.runs.folder import RunFolder
+from saman.runs.paths import StudyPaths
+from saman.runs.records.study import StudyRecord
+
+
+class Standing(str, Enum):
+    """Progress of a planned run, best first."""
+
+    DONE = "done"
+    WAITING = "waiting"  # queued or running
+    FAILED = "failed"  # ended without success, or lost
+    MISSING = "missing"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_PREFERENCE = list(Standing)
+
+
+@dataclass(frozen=True)
+class RunStanding:
+    """A run of a study: the planned digest it belongs to, and its progress."""
+
+    run: RunFolder
+    digest: str
+    standing: Standing
+
+
+def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
+    """Find the study that ``text`` names by its name, its file or its folder.
+
+    Args:
+        text: A name below ``runs_dir``, a folder with ``study.json``, a YAML file, or the name of a shipped study.
+        runs_dir: The folder of runs.
+
+    Returns:
+        The study's paths, which a study without runs does not have yet; ``None`` if ``text`` names no study.
+
+    Raises:
+        UserError: The YAML file is no valid study.
+    """
+    from saman.configs.loading.files import shipped
+
+    path = Path(text).expanduser()
+    for study in (StudyPaths.of(runs_dir, text), StudyPaths(path)):
+        if study.record.is_file():
+            return study
+    if (path.suffix in (".yaml", ".yml") and path.is_file()) or text in shipped("studies"):
+        from saman.configs.loading.studies import load_study
+
+        return StudyPaths.of(runs_dir, load_study(text)[0].name)
+    return None
+
+
+def standing_of(run: RunFolder) -> Standing:
+    """Tell the progress of a run. A local run whose supervisor is gone counts as failed."""
+    events = run.events()
+    state = state_of(events)
+    if state is State.COMPLETED:
+        return Standing.DONE
+    if any(event.kind == EventKind.QUEUED for event in events):
+        return Standing.FAILED if state.ended else Standing.WAITING
+    supervised = state is State.RUNNING and locks.holder_of(run.supervisor_lock) is not None
+    return Standing.WAITING if supervised else Standing.FAILED
+
+
+def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
+    """Return the planned digest that the run's experiment has; ``None`` if it is not in the plan.
+
+    An experiment that an earlier saman wrote lacks later keys, so its digest is taken as written and, where that is not
+    planned, with today's defaults.
+    """
+    with contextlib.suppress(UserError):
+        if (written := run.written_spec().digest) in planned:
+            return written
+        if (completed := run.experiment().digest()) in planned:
+            return completed
+    return None
+
+
+def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str, list[RunStanding]]:
+    """Assign runs to the repeats of a plan.
+
+    Args:
+        repeats: Planned runs by digest.
+        runs: Runs of the study, oldest first.
+
+    Returns:
+        By digest at most as many runs as planned: completed ones, then those under way, then failed ones; among equals
+        the newest first. Further runs are replaced ones and left out.
+    """
+    found: dict[str, list[RunStanding]] = defaultdict(list)
+    for run in reversed(list(runs)):
+        digest = None if run.is_script else planned_digest(run, repeats)
+        if digest is not None:
+            found[digest].append(RunStanding(run, digest, standing_of(run)))
+    return {
+        digest: sorted(found[digest], key=lambda placed: _PREFERENCE.index(placed.standing))[:count]
+        for digest, count in repeats.items()
+    }
+
+
+def study_runs(study: StudyPaths) -> list[RunFolder]:
+    """List the runs that fill a study's plan, oldest first. Raises ``UserError`` if there are none."""
+    record, runs_dir, name = StudyRecord.read(study.record), study.path.parent, study.path.name
+    placed = fill_plan(record.repeats, find_runs(runs_dir, name)) if record else {}
+    kept = [one.run for group in placed.values() for one in group]
+    if not kept:
+        raise UserError(f"the study {name} has no runs in {runs_dir}", remedy="saman study starts them")
+    return sorted(kept, key=lambda run: run.id)
