@@ -1,4 +1,4 @@
-"""Batch inference: predictions of a version for any number of rows, on many ranks, resumable, in a Parquet file."""
+"""Batch inference: a version answers any number of rows on many ranks, resumable, into a Parquet file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.schemas.script import Script
 from saman.registry.store import disk
-from saman.registry.versions import find_version
+from saman.registry.versions import ModelVersion, find_version
 from saman.runs.commands import run_command
 from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from saman.slurm.submission.submit import Submission
 
 BATCH_ROWS, CHUNK_BATCHES = 256, 16
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """A version, inputs and an output. ``job`` is the folder that ranks share, beside the output."""
+    """A checked request. ``job`` is the folder beside the output that all ranks share."""
 
     model: str
     version: int
@@ -40,13 +40,29 @@ class InferenceRequest:
 
 
 @dataclass(frozen=True)
+class BadRow:
+    """A row without an answer: its number in all inputs, its file, its position there, and the reason."""
+
+    row: int
+    source: str
+    position: int
+    error: str
+
+
+@dataclass(frozen=True)
 class InferenceResult:
-    """The result. ``first_bad`` are the first bad rows: row, source, position in the source, reason."""
+    """A finished inference; ``first_bad`` lists the first of the ``bad`` rows."""
 
     output: Path
     rows: int
     bad: int
-    first_bad: tuple[tuple[int, str, int, str], ...]
+    first_bad: tuple[BadRow, ...]
+
+
+class RankFailure(UserError):  # noqa: N818  (named like the other refusals)
+    """A rank of a correct request failed."""
+
+    exit_code = ExitCode.RUN_FAILED
 
 
 def prepare(
@@ -59,18 +75,35 @@ def prepare(
     overwrite: bool = False,
     restart: bool = False,
 ) -> InferenceRequest:
-    """Check the request and its inputs, and write the job that ranks read; continues an interrupted job.
+    """Check the request and write the job that the ranks read; an interrupted job of the same request continues.
 
-    Raises ``UserError`` for inputs that are missing or do not fit the model, and for a folder of another job.
+    Args:
+        models_dir: The models folder.
+        spec: ``NAME``, ``NAME:VERSION`` or ``NAME:LABEL``; a name alone means the stable version, else the newest.
+        inputs: Files, or folders of images.
+        output: The Parquet file.
+        batch: Rows per call of the model.
+        overwrite: Replace an existing output.
+        restart: Discard an interrupted job.
+
+    Raises:
+        UserError: An input is missing or does not fit the model, or an unfinished job has another request.
     """
     version = find_version(models_dir, spec)
-    path = version.require_visible()
-    about = version.read_manifest()
-    named = about.signature.get("inputs") or {}
-    if len(named) != 1:
-        problem = f"the model has {len(named)} inputs; batch inference needs exactly 1"
+    record = _make_record(version, inputs, output, batch)
+    job = InferencePaths.beside(output)
+    _begin(job, record, output, overwrite=overwrite, restart=restart)
+    _count_rows(job)
+    return InferenceRequest(version.folder.name, version.number, job.path, tuple(inputs), output.absolute())
+
+
+def _make_record(version: ModelVersion, inputs: Sequence[Path], output: Path, batch: int) -> InferenceRequestRecord:
+    model = version.require_visible()
+    tensors = version.read_manifest().signature.get("inputs") or {}
+    if len(tensors) != 1:
+        problem = f"the model has {len(tensors)} inputs; batch inference needs exactly 1"
         raise UserError(problem, where=f"{version.folder.name} version {version.number}")
-    [(name, takes)] = named.items()
+    [(name, tensor)] = tensors.items()
     if output.suffix not in (".parquet", ".pq"):
         raise UserError("the output must be a Parquet file", where=str(output), remedy="end its name with .parquet")
     if not inputs:
@@ -80,43 +113,39 @@ def prepare(
     missing = [UserError("no such file or folder", where=str(path)) for path in inputs if not path.exists()]
     if missing:
         raise UserError(missing[0].problem, where=missing[0].where, others=missing[1:])
-    asked = InferenceRequestRecord(
-        model=str(path),
+    return InferenceRequestRecord(
+        model=str(model),
         manifest=version.record.manifest,
         inputs=tuple(str(path.absolute()) for path in inputs),
         output=str(output.absolute()),
         input_name=name,
-        dtype=takes["dtype"],
-        shape=tuple(takes["shape"][1:]),
+        dtype=tensor["dtype"],
+        shape=tuple(tensor["shape"][1:]),
         batch=batch,
         chunk=batch * CHUNK_BATCHES,
     )
-    job = InferencePaths.beside(output).path
-    _begin(job, asked, output, overwrite=overwrite, restart=restart)
-    _look(job)
-    return InferenceRequest(version.folder.name, version.number, job, tuple(inputs), output.absolute())
 
 
-def _begin(job: Path, asked: InferenceRequestRecord, output: Path, *, overwrite: bool, restart: bool) -> None:
-    with disk.explained(job, "the job"):
+def _begin(
+    job: InferencePaths, record: InferenceRequestRecord, output: Path, *, overwrite: bool, restart: bool
+) -> None:
+    with disk.explained(job.path, "the job"):
         if restart:
-            disk.remove_tree(job)
-        paths = InferencePaths(job)
-        earlier = InferenceRequestRecord.read(paths.request)
-        if earlier is not None and earlier != asked:
-            changed = ", ".join(earlier.differences(asked))
-            problem = f"an unfinished job with a different {changed} exists"
-            raise UserError(problem, where=str(job), remedy="--restart discards it")
+            disk.remove_tree(job.path)
+        earlier = InferenceRequestRecord.read(job.request)
+        if earlier is not None and (changed := record.differences(earlier)):
+            problem = f"an unfinished job with a different {', '.join(changed)} exists"
+            raise UserError(problem, where=str(job.path), remedy="--restart discards it")
         if output.exists() and not overwrite:
             raise UserError("the file exists", where=str(output), remedy="--overwrite, or another name")
-        job.mkdir(parents=True, exist_ok=True)
-        disk.remove_tree(paths.joining)  # of a process that was killed
-        asked.write(paths.request)
+        job.path.mkdir(parents=True, exist_ok=True)
+        disk.remove_tree(job.joining)  # left by a killed process
+        record.write(job.request)
 
 
-def _look(job: Path) -> None:
-    """Count the rows of the inputs, by the code that will read them."""
-    command = [sys.executable, "-m", "saman.trainers.infer", "plan", str(job)]
+def _count_rows(job: InferencePaths) -> None:
+    """Count the rows of all inputs in a process, with the code that will read them."""
+    command = [sys.executable, "-m", "saman.trainers.infer", "plan", str(job.path)]
     done = run_command(command)
     if done.returncode == 0:
         return
@@ -125,14 +154,14 @@ def _look(job: Path) -> None:
         problem = str(json.loads(last)["problem"])
     except (ValueError, KeyError, TypeError):
         problem = last
-    if not InferencePaths(job).part_count():
-        disk.remove_tree(job)
+    if not job.part_count():
+        disk.remove_tree(job.path)
         raise UserError(problem, where="--input")
     raise UserError(problem, where="--input", remedy="--restart starts again")
 
 
-def script(request: InferenceRequest, resources: Any) -> Script:
-    """The program of every rank, for this machine or Slurm."""
+def make_script(request: InferenceRequest, resources: Any) -> Script:
+    """The program that every rank runs, here or through Slurm."""
     from saman.configs.problems import validated
 
     values = {
@@ -145,20 +174,27 @@ def script(request: InferenceRequest, resources: Any) -> Script:
 
 
 def run(
-    request: InferenceRequest, runs_dir: Path, ranks: int = 1, *, progress: Progress | None = None
+    request: InferenceRequest, runs_dir: Path, ranks: int = 1, *, progress: ReportProgress | None = None
 ) -> InferenceResult:
-    """Predict on this machine, on ``ranks`` ranks.
+    """Run the inference on this machine; the same request again continues an interrupted job.
+
+    Args:
+        request: The prepared request.
+        runs_dir: The folder of runs.
+        ranks: The number of ranks.
+        progress: Receives completed and total chunks, about twice a second.
 
     Raises:
-        RanksFailed: a rank failed; the same call continues the job.
+        RankFailure: A rank failed.
+        UserError: ``ranks`` is less than 1.
     """
     from saman.launcher.local import run_script
     from saman.launcher.planning import Options
 
     if ranks < 1:
         raise UserError(f"{ranks} ranks cannot predict", where="-np", remedy="1 or more")
-    spec = script(request, {"nodes": 1, "ranks_per_node": ranks})
-    with _watched(request.job, progress):
+    spec = make_script(request, {"nodes": 1, "ranks_per_node": ranks})
+    with _report_progress(request.job, progress):
         outcome = run_script(spec, Options(runs_dir=runs_dir))
     _raise_failure(outcome, request)
     result = read_result(request.output)
@@ -167,55 +203,53 @@ def run(
 
 
 def submit(request: InferenceRequest, cluster: Cluster, runs_dir: Path, ranks: int = 1, nodes: int = 1) -> Submission:
-    """Predict in a job on ``cluster``, on ``ranks`` ranks spread evenly over ``nodes``.
+    """Submit the inference to Slurm.
+
+    Args:
+        request: The prepared request.
+        cluster: The cluster.
+        runs_dir: The folder of runs.
+        ranks: The number of ranks, a multiple of ``nodes``.
+        nodes: The number of nodes.
 
     Raises:
-        UserError: the ranks cannot be spread evenly, or the job does not fit the cluster.
+        UserError: The ranks cannot be spread evenly, or the job does not fit the cluster.
     """
     from saman.slurm.submission import planning
     from saman.slurm.submission import submit as slurm
 
     if ranks % nodes:
         raise UserError(f"{ranks} ranks cannot be spread evenly over {nodes} nodes", where="-np")
-    spec = script(request, {"nodes": nodes, "ranks_per_node": ranks // nodes})
+    spec = make_script(request, {"nodes": nodes, "ranks_per_node": ranks // nodes})
     return slurm.submit(planning.plan(spec, cluster, runs_dir, None))
 
 
 def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:
     if outcome.exit_code == 0 and request.output.is_file() and not InferencePaths(request.job).parts.is_dir():
         return
-    if outcome.exit_code == 0:
-        problem = "every rank completed, but the parts were not joined"
-    else:
-        problem = outcome.message
-    raise RanksFailed(problem, where=str(outcome.run.path), remedy="the same command continues the job")
+    problem = outcome.message if outcome.exit_code else "every rank completed, but the parts were not joined"
+    raise RankFailure(problem, where=str(outcome.run.path), remedy="the same command continues the job")
 
 
-class RanksFailed(UserError):  # noqa: N818  (as the other refusals are called)
-    """A rank of a valid request failed."""
-
-    exit_code = ExitCode.RUN_FAILED
-
-
-def totals(job: Path) -> tuple[int, int]:
-    """Number of completed chunks, and of all chunks."""
+def count_chunks(job: Path) -> tuple[int, int]:
+    """Count the completed chunks of a job, and all of them."""
     paths = InferencePaths(job)
-    asked, found = InferenceRequestRecord.read(paths.request), InferencePlanRecord.read(paths.plan)
-    if asked is None or found is None:
+    request, plan = InferenceRequestRecord.read(paths.request), InferencePlanRecord.read(paths.plan)
+    if request is None or plan is None:
         return 0, 1
-    chunks = max(1, -(-sum(found.rows) // asked.chunk))
+    chunks = max(1, -(-sum(plan.rows) // request.chunk))
     return (paths.part_count() if paths.parts.is_dir() else chunks), chunks
 
 
 @contextmanager
-def _watched(job: Path, progress: Progress | None) -> Iterator[None]:
-    """Report the number of completed chunks twice a second."""
+def _report_progress(job: Path, progress: ReportProgress | None) -> Iterator[None]:
+    """Report completed chunks from a thread while the body runs."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
             if progress is not None:
-                progress(*totals(job))
+                progress(*count_chunks(job))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -227,13 +261,12 @@ def _watched(job: Path, progress: Progress | None) -> Iterator[None]:
 
 
 def read_result(output: Path, most: int = 10) -> InferenceResult:
-    """Count the rows of a result, and read the first bad ones."""
+    """Count the rows of a result, and read its first ``most`` bad rows."""
     import polars as pl
 
     frame = pl.scan_parquet(output)
     rows, bad = frame.select(pl.len(), pl.col("error").count().alias("bad")).collect().row(0)
-    chosen = (
-        frame.filter(pl.col("error").is_not_null()).select("row", "source", "position", "error").head(most).collect()
-    )
-    first = tuple((int(row), str(source), int(position), str(why)) for row, source, position, why in chosen.iter_rows())
+    columns = ("row", "source", "position", "error")
+    found = frame.filter(pl.col("error").is_not_null()).select(*columns).head(most).collect()
+    first = tuple(BadRow(int(row), str(source), int(at), str(why)) for row, source, at, why in found.iter_rows())
     return InferenceResult(output, int(rows), int(bad), first)

@@ -44,6 +44,8 @@ def infer(
 
         saman infer digits:stable -i images/ -o predictions.parquet -np 4
     """
+    from dataclasses import asdict
+
     from saman.jobs.inference import prepare, run
 
     request = prepare(models_dir, model, inputs, output, batch=batch, overwrite=overwrite, restart=restart)
@@ -54,14 +56,14 @@ def infer(
         result = run(request, runs_dir, ranks, progress=progress)
     facts = {"model": request.model, "version": request.version, "output": str(result.output)}
     if as_json:
-        bad = [dict(zip(("row", "source", "position", "error"), bad_row, strict=True)) for bad_row in result.first_bad]
+        bad = [asdict(row) for row in result.first_bad]
         typer.echo(json.dumps({**facts, "rows": result.rows, "bad_rows": result.bad, "first_bad": bad}, indent=2))
         return
     typer.echo(f"{result.rows} rows predicted by {request.model} version {request.version}: {result.output}")
     if result.bad:
         typer.echo(f"{result.bad} of them are bad:")
-        for row, source, position, why in result.first_bad:
-            typer.echo(f"  row {row} ({source}, position {position}): {why}")
+        for bad_row in result.first_bad:
+            typer.echo(f"  row {bad_row.row} ({bad_row.source}, position {bad_row.position}): {bad_row.error}")
 
 
 def _bar(quiet: bool) -> Any:

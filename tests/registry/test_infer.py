@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from saman.configs.errors import UserError
-from saman.jobs.inference import InferenceRequest, prepare, run, totals
+from saman.jobs.inference import InferenceRequest, count_chunks, prepare, run
 from saman.registry.lifecycle.publish import publish
 from saman.runs.folder import RunFolder
 
@@ -60,7 +60,10 @@ def test_results_are_the_same_for_any_number_of_ranks(models: Path, tmp_path: Pa
         seen: list[tuple[int, int]] = []
         result = run(request, tmp_path / "runs", ranks, progress=lambda *done, seen=seen: seen.append(done))
         assert (result.rows, result.bad) == (3000, 2)
-        assert [one[:3] for one in result.first_bad] == [(5, "a.npy", 5), (1000, "b.npz", 0)]
+        assert [(bad.row, bad.source, bad.position) for bad in result.first_bad] == [
+            (5, "a.npy", 5),
+            (1000, "b.npz", 0),
+        ]
         assert seen and seen[-1][1] == 3
         assert not request.job.exists()
         found[ranks] = _digest(output)
@@ -88,19 +91,19 @@ def test_a_killed_job_goes_on_where_it_stopped_also_on_another_number_of_ranks(m
     request = prepare(models, "vectors", files, output, batch=32)
     process = _start(request, 0, 3)
     deadline = time.monotonic() + 60
-    while totals(request.job)[0] < 2 and time.monotonic() < deadline and process.poll() is None:
+    while count_chunks(request.job)[0] < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.kill()
     process.wait()
     done = {path.name: path.stat().st_mtime_ns for path in (request.job / "parts").glob("*.parquet")}
-    assert 2 <= len(done) < totals(request.job)[1] and not output.exists()
+    assert 2 <= len(done) < count_chunks(request.job)[1] and not output.exists()
     with pytest.raises(UserError, match="another batch"):
         prepare(models, "vectors", files, output, batch=64)
     again = prepare(models, "vectors", files, output, batch=32)
     assert {path.name: path.stat().st_mtime_ns for path in (again.job / "parts").glob("*.parquet")} == done
     run(again, tmp_path / "runs", 2)
     assert _digest(output) == _digest(whole)
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="exists already"):
         prepare(models, "vectors", files, output)
 
 

@@ -1,4 +1,4 @@
-"""``python -m saman.trainers.infer plan | work JOB``: look at the input, or answer this rank's part of it."""
+"""``python -m saman.trainers.infer plan | work JOB``: count the rows of the inputs, or answer this rank's chunks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from saman.runs import variables
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """``plan`` writes ``plan.json`` beside the job; ``work`` answers. 2 where the input is wrong, with the reason."""
+    """Run the command; returns exit status 2 for unreadable input, with the reason as JSON on standard error."""
     verb, job = list(sys.argv[1:] if given is None else given)
     folder = Path(job)
     from saman.trainers.infer.rows import UnreadableInput
 
     try:
         if verb == "plan":
-            from saman.trainers.infer.job import plan
+            from saman.trainers.infer.job import write_plan
 
-            plan(folder)
+            write_plan(folder)
         else:
             from saman.trainers.infer.work import work
 

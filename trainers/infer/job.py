@@ -1,8 +1,7 @@
-"""A job of batch inference on disk: which rows, which model, in which pieces; read by every rank.
+"""A batch inference as every rank reads it: the request, the rows of the inputs, and their chunks.
 
-``job.json`` says what was asked, ``plan.json`` what the input holds. The rows are cut into chunks of fixed size,
-whatever the number of ranks; each chunk becomes one part file, put there by one rename, so that a job goes on where it
-stopped and its result does not depend on who did what.
+Chunks have a fixed size for any number of ranks. Each becomes a part file, made visible by one rename. So a job
+continues after an interruption, and its result does not depend on the ranks.
 """
 
 from __future__ import annotations
@@ -13,48 +12,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
-from saman.trainers.infer.rows import UnreadableInput, Wanted, open_source
+from saman.trainers.infer.rows import InputSpec, UnreadableInput
+from saman.trainers.infer.sources import open_source
 
 
 @dataclass(frozen=True)
 class InferenceJob:
-    """What every rank knows. ``starts`` are the global positions of the inputs' first rows."""
+    """The job. ``rows`` are the rows of each input, ``batch`` the rows per call, ``chunk`` the rows per part file."""
 
-    folder: Path
+    paths: InferencePaths
     inputs: tuple[Path, ...]
     rows: tuple[int, ...]
     model: Path
     output: Path
     input_name: str
-    wanted: Wanted
+    wanted: InputSpec
     batch: int
     chunk: int
 
     @property
-    def paths(self) -> InferencePaths:
-        """Files of the job."""
-        return InferencePaths(self.folder)
-
-    @property
     def total(self) -> int:
-        """All rows."""
+        """Rows of all inputs."""
         return sum(self.rows)
 
     @property
     def chunks(self) -> int:
-        """How many part files there will be; one (empty) for no rows at all."""
+        """The number of part files; 1 (empty) for no rows."""
         return max(1, -(-self.total // self.chunk))
 
-    def part(self, number: int) -> Path:
-        """The file of a chunk's answers."""
-        return self.paths.part(number)
-
     def done(self) -> list[int]:
-        """Chunks whose part is there."""
-        return [number for number in range(self.chunks) if self.part(number).is_file()]
+        """Chunks with a part file."""
+        return [number for number in range(self.chunks) if self.paths.part(number).is_file()]
 
     def pieces(self, number: int) -> Iterator[tuple[int, int, int, int]]:
-        """The rows of a chunk as (input, first and last position in it, global position of the first)."""
+        """Yield the rows of a chunk as (input, first and last position there, global position of the first)."""
         low, high, start = number * self.chunk, (number + 1) * self.chunk, 0
         for index, rows in enumerate(self.rows):
             first, last = max(low, start), min(high, start + rows)
@@ -64,39 +55,41 @@ class InferenceJob:
 
 
 def load(folder: Path) -> InferenceJob:
-    """The planned job in ``folder``."""
-    asked, found = _request(folder), InferencePlanRecord.read(InferencePaths(folder).plan)
-    if found is None:
-        raise UnreadableInput(f"{InferencePaths(folder).plan} is missing or incomplete")
+    """Read the planned job in ``folder``; raises ``UnreadableInput`` where it has no request or plan."""
+    paths = InferencePaths(folder)
+    request, plan = _read_request(paths), InferencePlanRecord.read(paths.plan)
+    if plan is None:
+        raise UnreadableInput(f"{paths.plan} is missing or damaged")
     return InferenceJob(
-        folder=folder,
-        inputs=tuple(Path(path) for path in asked.inputs),
-        rows=found.rows,
-        model=Path(asked.model),
-        output=Path(asked.output),
-        input_name=asked.input_name,
-        wanted=Wanted(asked.dtype, asked.shape),
-        batch=asked.batch,
-        chunk=asked.chunk,
+        paths=paths,
+        inputs=tuple(Path(path) for path in request.inputs),
+        rows=plan.rows,
+        model=Path(request.model),
+        output=Path(request.output),
+        input_name=request.input_name,
+        wanted=InputSpec(request.dtype, request.shape),
+        batch=request.batch,
+        chunk=request.chunk,
     )
 
 
-def _request(folder: Path) -> InferenceRequestRecord:
-    file = InferencePaths(folder).request
-    asked = InferenceRequestRecord.read(file)
-    if asked is None:
-        raise UnreadableInput(f"{file} is missing or incomplete")
-    return asked
+def _read_request(paths: InferencePaths) -> InferenceRequestRecord:
+    request = InferenceRequestRecord.read(paths.request)
+    if request is None:
+        raise UnreadableInput(f"{paths.request} is missing or damaged")
+    return request
 
 
-def plan(folder: Path) -> None:
-    """Look at the inputs and write ``plan.json``; raises ``UnreadableInput`` where they are not what they were."""
-    asked, paths = _request(folder), InferencePaths(folder)
-    sources = [open_source(Path(path), Wanted(asked.dtype, asked.shape)) for path in asked.inputs]
+def write_plan(folder: Path) -> None:
+    """Count the rows of the inputs; raises ``UnreadableInput`` where an input has changed since an earlier plan."""
+    paths = InferencePaths(folder)
+    request = _read_request(paths)
+    wanted = InputSpec(request.dtype, request.shape)
+    sources = [open_source(Path(path), wanted) for path in request.inputs]
     found = InferencePlanRecord(
         rows=tuple(source.rows for source in sources),
         kinds=tuple(source.kind for source in sources),
-        content=tuple(_mark(source.path) for source in sources),
+        content=tuple(_content_mark(source.path) for source in sources),
     )
     earlier = InferencePlanRecord.read(paths.plan)
     if earlier is not None and earlier != found:
@@ -105,11 +98,11 @@ def plan(folder: Path) -> None:
     paths.parts.mkdir(exist_ok=True)
 
 
-def _mark(path: Path) -> str:
-    """Changes when the file, or a file of the folder, is written again."""
+def _content_mark(path: Path) -> str:
+    """A digest that changes when the file, or a file of the folder, is rewritten."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     state = hashlib.sha256()
     for file in files:
-        about = file.stat()
-        state.update(f"{file.name} {about.st_size} {about.st_mtime_ns}\n".encode())
+        found = file.stat()
+        state.update(f"{file.name} {found.st_size} {found.st_mtime_ns}\n".encode())
     return state.hexdigest()

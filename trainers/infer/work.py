@@ -1,4 +1,4 @@
-"""What a rank does: answer every chunk that is its own and not there yet; the last to finish joins the parts."""
+"""The work of a rank: answer its chunks that have no part file; the last rank joins the parts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ import numpy as np
 
 from saman.runs.ranks.heartbeats import Heartbeat
 from saman.trainers.infer.job import InferenceJob, load
-from saman.trainers.infer.rows import Array, RowSource, open_source
+from saman.trainers.infer.rows import Array, RowSource
+from saman.trainers.infer.sources import open_source
 
 
 def work(folder: Path, rank: int, size: int) -> None:
-    """Answer the chunks ``rank``, ``rank + size``, … of the job in ``folder``."""
+    """Answer the chunks ``rank``, ``rank + size``, … of the job in ``folder``, then join if all are answered."""
     job = load(folder)
-    mine = [number for number in range(rank, job.chunks, size) if not job.part(number).is_file()]
+    mine = [number for number in range(rank, job.chunks, size) if not job.paths.part(number).is_file()]
     heartbeat = Heartbeat.from_environment()
     if mine:
-        answer = _model(job)
+        answer = _load_model(job)
         sources = [open_source(path, job.wanted) for path in job.inputs]
         for count, number in enumerate(mine, start=1):
-            _chunk(job, number, sources, answer)
+            _answer_chunk(job, number, sources, answer)
             if heartbeat is not None:
                 heartbeat.beat("script", count, total_steps=len(mine))
     if len(job.done()) == job.chunks:
         join(job)
 
 
-def _model(job: InferenceJob) -> Callable[[Array], Array]:
-    """The version's answers. One thread a rank: sums in another order would make results depend on the machine."""
+def _load_model(job: InferenceJob) -> Callable[[Array], Array]:
+    """Load the version with one thread: sums in another order would make the result depend on the machine."""
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
 
@@ -43,8 +44,8 @@ def _model(job: InferenceJob) -> Callable[[Array], Array]:
     return caller(job.model)
 
 
-def _chunk(job: InferenceJob, number: int, sources: list[RowSource], answer: Callable[[Array], Array]) -> None:
-    """Answer one chunk and put its part in place by one rename."""
+def _answer_chunk(job: InferenceJob, number: int, sources: list[RowSource], answer: Callable[[Array], Array]) -> None:
+    """Answer a chunk and make its part file visible by one rename."""
     rows: list[Array] = []
     answers: list[Array] = []
     errors: list[str | None] = []
@@ -58,7 +59,7 @@ def _chunk(job: InferenceJob, number: int, sources: list[RowSource], answer: Cal
             names += piece.names
             positions.append(np.arange(at, at + len(piece.errors)))
             rows.append(np.arange(start + at - first, start + at - first + len(piece.errors)))
-    _write(job.part(number), rows, names, positions, answers, errors)
+    _write(job.paths.part(number), rows, names, positions, answers, errors)
 
 
 def _answered(answer: Callable[[Array], Array], values: Array) -> Array:
@@ -101,7 +102,7 @@ def _write(
 
 
 def join(job: InferenceJob) -> None:
-    """Make one file of the parts, in the order of rows, without holding them all; the first to come does it."""
+    """Join the parts in the order of rows, as a stream; only the first rank to arrive does it."""
     try:
         job.paths.joining.mkdir()
     except FileExistsError:
@@ -110,7 +111,7 @@ def join(job: InferenceJob) -> None:
 
     temporary = job.output.with_name(f".{job.output.name}.{os.getpid()}.tmp")
     try:
-        pl.scan_parquet([job.part(number) for number in range(job.chunks)]).sink_parquet(temporary)
+        pl.scan_parquet([job.paths.part(number) for number in range(job.chunks)]).sink_parquet(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.rename(job.output)

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from saman.trainers.infer.rows import UnreadableInput, Wanted, open_source
+from saman.trainers.infer.rows import InputSpec, UnreadableInput
+from saman.trainers.infer.sources import open_source
 
-PIXELS = Wanted("uint8", (4, 4))
-FEATURES = Wanted("float32", (16,))
+PIXELS = InputSpec("uint8", (4, 4))
+FEATURES = InputSpec("float32", (16,))
 
 
 def _idx(values: Any) -> bytes:
@@ -84,7 +85,7 @@ def test_a_number_that_does_not_fit_the_dtype_is_bad(tmp_path: Path) -> None:
 def test_shapes_that_hold_the_same_values_are_put_right(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", _values(3).reshape(3, 16))
     assert open_source(tmp_path / "a.npy", PIXELS).read(0, 3).values.shape == (3, 4, 4)
-    assert open_source(tmp_path / "a.npy", Wanted("uint8", (4, 4, 1))).read(0, 3).values.shape == (3, 4, 4, 1)
+    assert open_source(tmp_path / "a.npy", InputSpec("uint8", (4, 4, 1))).read(0, 3).values.shape == (3, 4, 4, 1)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
