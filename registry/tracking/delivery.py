@@ -1,7 +1,7 @@
-"""Shows runs in MLflow and TensorBoard: by one process, after or beside the run, as often as it takes.
+"""Delivers runs to MLflow and TensorBoard, from a single process, after or beside the run.
 
-The run folder is the spool: ``tracking.json`` in it says what has been delivered of which state of the folder. What an
-absent server did not take stays marked as waiting and is delivered with the next run, or by ``saman track``.
+The run folder is the spool: ``tracking.json`` records which state of the run was delivered. A run that an absent server
+did not receive waits, and is delivered with the next tracked run or by ``saman track``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from saman.configs.errors import UserError
-from saman.configs.files import read_json, write_json
+from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.schemas.tracking import Tracking
+from saman.registry.tracking import mlflow_sink, tensorboard
 from saman.registry.tracking.curves import draw_curves
+from saman.registry.tracking.delivery_record import DeliveryRecord, MlflowDelivery, TensorBoardDelivery
 from saman.registry.tracking.run_history import RunHistory, read_history
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
@@ -26,107 +26,107 @@ from saman.runs.locks import hold
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one run: delivered to ``places``, or waiting for ``problem``."""
+    """The delivery of a run: the ``places`` that have it, and the ``problem`` for which it waits (else empty)."""
 
     run: RunFolder
     places: tuple[str, ...]
     problem: str = ""
 
 
-def asked_by(run: RunFolder) -> Tracking | None:
-    """What the run's experiment asks for; a run of somebody's own program asks for nothing."""
+def wanted_by(run: RunFolder) -> Tracking | None:
+    """The ``tracking`` of the run's experiment; ``None`` for a user's own program."""
     return None if run.is_script else run.experiment().tracking
 
 
 def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
-    """Deliver one run to where ``wanted``, else its experiment, asks for.
+    """Deliver a run.
 
-    A server that does not answer is a problem of the delivery, not an error. Raises ``UserError`` where nothing was
-    asked for, ``EnvironmentLack`` where MLflow's client is missing.
+    Args:
+        run: The run.
+        wanted: The trackers; default: ``tracking`` of the run's experiment.
+
+    Returns:
+        The delivery. A server that does not answer is its ``problem``, not an error.
+
+    Raises:
+        UserError: No tracker is named.
+        EnvironmentLack: MLflow's client is missing.
     """
-    wanted = wanted or asked_by(run)
+    wanted = wanted or wanted_by(run)
     if wanted is None:
         remedy = "tracking: {mlflow: URI} in the experiment, or --mlflow URI"
-        raise UserError("nothing says where to show this run", where=str(run.path), remedy=remedy)
-    # Two processes would both find the run missing there, and make it twice.
+        raise UserError("no tracker is named for this run", where=str(run.path), remedy=remedy)
+    # Without the lock, two processes would both find the run missing in MLflow and create it twice.
     with hold(run.tracking_lock, wait_seconds=None):
         with contextlib.suppress(OSError):  # another user's run folder is not writable
             draw_curves(read_history(run), run.curves)
-        shown = read_history(run)
-        return _delivered(run, shown, wanted)
+        return _deliver(run, read_history(run), wanted)
 
 
-def _delivered(run: RunFolder, shown: RunHistory, wanted: Tracking) -> Delivery:
-    known = read_json(run.tracking_file)
-    state: dict[str, Any] = known if isinstance(known, dict) else {"schema": 1}
-    content = _content(shown)
+def _deliver(run: RunFolder, history: RunHistory, wanted: Tracking) -> Delivery:
+    record = DeliveryRecord.read(run.tracking_file) or DeliveryRecord()
+    content = _digest(history)
     places, problem = [], ""
     if wanted.tensorboard is not None:
-        from saman.registry.tracking import tensorboard
-
-        places.append(str(tensorboard.write(shown, Path(wanted.tensorboard).expanduser())))
-        state["tensorboard"] = {"folder": wanted.tensorboard, "content": content, "delivered": True}
+        places.append(str(tensorboard.write(history, Path(wanted.tensorboard).expanduser())))
+        record = replace(record, tensorboard=TensorBoardDelivery(wanted.tensorboard, content, delivered=True))
     if wanted.mlflow is not None:
-        entry = {"uri": wanted.mlflow, "experiment": wanted.experiment, "content": content, "delivered": False}
-        _note(run, {**state, "mlflow": entry})  # first, so that a process killed here has lost nothing
-        from saman.configs.errors import EnvironmentLack
-        from saman.registry.tracking import mlflow_sink
-
-        try:
-            entry["run_id"] = mlflow_sink.deliver(shown, wanted.mlflow, wanted.experiment)
-            entry["delivered"] = True
-            places.append(f"{wanted.mlflow} as {entry['run_id']}")
-        except EnvironmentLack:
-            raise
-        except Exception as error:  # requests, MLflow and databases raise their own; each means: not now
-            problem = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-            entry["problem"] = problem
-        state["mlflow"] = {**entry, "time": round(time.time(), 3)}
-    _note(run, state)
+        delivery = MlflowDelivery(wanted.mlflow, wanted.experiment, content)
+        _write(run, replace(record, mlflow=delivery))  # first: a process killed from here on leaves the run waiting
+        delivery = _deliver_to_mlflow(history, delivery)
+        record, problem = replace(record, mlflow=delivery), delivery.problem or ""
+        places += [f"{delivery.uri} as {delivery.run_id}"] if delivery.delivered else []
+    _write(run, record)
     return Delivery(run, tuple(places), problem)
 
 
-def _note(run: RunFolder, state: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # somebody else's run: it will be delivered again, and found there
-        write_json(run.tracking_file, state)
+def _deliver_to_mlflow(history: RunHistory, delivery: MlflowDelivery) -> MlflowDelivery:
+    try:
+        run_id = mlflow_sink.deliver(history, str(delivery.uri), delivery.experiment)
+    except EnvironmentLack:
+        raise
+    except Exception as error:  # requests, MLflow and databases raise errors of their own; the run waits after each
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return replace(delivery, problem=lines[0][:300], time=round(time.time(), 3))
+    return replace(delivery, delivered=True, run_id=run_id, time=round(time.time(), 3))
 
 
-def _content(shown: RunHistory) -> str:
-    plain = [shown.state.value, sorted(shown.tags.items()), [vars(point) for point in shown.points], shown.versions]
+def _write(run: RunFolder, record: DeliveryRecord) -> None:
+    with contextlib.suppress(OSError):  # another user's run: the next delivery finds it in MLflow
+        record.write(run.tracking_file)
+
+
+def _digest(history: RunHistory) -> str:
+    points = [vars(point) for point in history.points]
+    plain = [history.state.value, sorted(history.tags.items()), points, history.versions]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
-def waiting(runs_dir: Path) -> list[RunFolder]:
-    """Runs that were to be shown somewhere and are not there yet, or have changed since."""
+def find_waiting(runs_dir: Path) -> list[RunFolder]:
+    """Find runs whose trackers do not have their present state."""
     found = []
     for run in find_runs(runs_dir):
-        try:
-            if run.is_script or asked_by(run) is None and read_json(run.tracking_file) is None:
-                continue
-            if not _is_delivered(run):
+        with contextlib.suppress(UserError):  # a damaged run folder is reported by other commands
+            if _waits(run):
                 found.append(run)
-        except UserError:
-            continue  # a damaged run folder is not this command's to report
     return found
 
 
-def _is_delivered(run: RunFolder) -> bool:
-    state = read_json(run.tracking_file)
-    if not isinstance(state, dict):
+def _waits(run: RunFolder) -> bool:
+    record = DeliveryRecord.read(run.tracking_file)
+    if run.is_script or (wanted_by(run) is None and record is None):
         return False
-    content = _content(read_history(run))
-    entries = [state[place] for place in ("mlflow", "tensorboard") if place in state]
-    return bool(entries) and all(one.get("delivered") and one.get("content") == content for one in entries)
+    return record is None or not record.holds(_digest(read_history(run)))
 
 
 def track_waiting(runs_dir: Path) -> list[Delivery]:
-    """Deliver every run that waits; stops asking a server that did not answer."""
+    """Deliver every waiting run; a server that does not answer is asked only once."""
     deliveries: list[Delivery] = []
     silent: set[str] = set()
-    for run in waiting(runs_dir):
-        state = read_json(run.tracking_file) or {}
-        recorded = state.get("mlflow") or {}
-        wanted = asked_by(run) or Tracking(mlflow=recorded.get("uri"), experiment=recorded.get("experiment"))
+    for run in find_waiting(runs_dir):
+        record = DeliveryRecord.read(run.tracking_file)
+        recorded = (record.mlflow if record else None) or MlflowDelivery(None)
+        wanted = wanted_by(run) or Tracking(mlflow=recorded.uri, experiment=recorded.experiment)
         if wanted.mlflow in silent:
             continue
         deliveries.append(track(run, wanted))
@@ -136,9 +136,9 @@ def track_waiting(runs_dir: Path) -> list[Delivery]:
 
 
 def track_if_asked(run: RunFolder) -> list[Delivery]:
-    """After a run: deliver it where its experiment asks, and with it what waited. Nothing is raised: it can wait."""
+    """Deliver an ended run whose experiment names a tracker, and all waiting runs; an error becomes a ``problem``."""
     try:
-        if asked_by(run) is None:
+        if wanted_by(run) is None:
             return []
         first = track(run)
         if first.problem:
@@ -149,7 +149,7 @@ def track_if_asked(run: RunFolder) -> list[Delivery]:
 
 
 def follow(run: RunFolder, wanted: Tracking | None = None, every_seconds: float = 10.0) -> Delivery:
-    """Deliver again and again while the run goes on, and once after its end."""
+    """Deliver a run repeatedly while it runs, and once after its end."""
     while True:
         ended = run.state.ended
         delivery = track(run, wanted)

@@ -1,4 +1,4 @@
-"""Copies a run into MLflow through its own client; what is there already is found and left, so it can be repeated."""
+"""Copies a run into MLflow through its client. A repeated copy adds only what is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def _client(uri: str) -> Any:
-    # The client's own patience is minutes; what cannot be delivered now stays with the run and is tried again.
+    # By default the client waits for minutes; a run that is not delivered is tried again later.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
@@ -27,68 +27,80 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def deliver(shown: RunHistory, uri: str, experiment: str | None = None) -> str:
-    """Make MLflow hold everything of the run; returns MLflow's run id. Raises whatever its client raises."""
+def deliver(history: RunHistory, uri: str, experiment: str | None = None) -> str:
+    """Copy everything of the run into MLflow.
+
+    Args:
+        history: The run.
+        uri: The tracking server.
+        experiment: MLflow's experiment; default: the run's.
+
+    Returns:
+        MLflow's run id.
+
+    Raises:
+        EnvironmentLack: The client is missing. All errors of the client pass through.
+    """
     client = _client(uri)
-    run_id = _run(client, shown, experiment or shown.experiment)
+    run_id = _run(client, history, experiment or history.experiment)
     there = client.get_run(run_id)
-    _parameters(client, run_id, shown, there.data.params)
-    _metrics(client, run_id, shown)
-    for name, value in shown.tags.items():
+    _parameters(client, run_id, history, there.data.params)
+    _metrics(client, run_id, history)
+    for name, value in history.tags.items():
         if there.data.tags.get(name) != value:
             client.set_tag(run_id, name, value)
-    _files(client, run_id, shown)
-    _versions(client, run_id, shown)
-    status = _STATUS.get(shown.state, "RUNNING")
-    if there.info.status != status or shown.ended:
+    _files(client, run_id, history)
+    _versions(client, run_id, history)
+    status = _STATUS.get(history.state, "RUNNING")
+    if there.info.status != status or history.ended:
         client.update_run(run_id, status=status)
-        if shown.ended:
-            client.set_terminated(run_id, status, int(shown.ended * 1000))
+        if history.ended:
+            client.set_terminated(run_id, status, int(history.ended * 1000))
     return run_id
 
 
-def _run(client: Any, shown: RunHistory, name: str) -> str:
-    """The run's MLflow run, found by its tag, else made."""
+def _run(client: Any, history: RunHistory, name: str) -> str:
+    """Find the MLflow run by its tag, or create it."""
     experiment = client.get_experiment_by_name(name)
-    experiment_id = experiment.experiment_id if experiment else _made(client, name)
-    found = client.search_runs([experiment_id], f"tags.`saman.run` = '{shown.run_id}'", max_results=1)
+    experiment_id = experiment.experiment_id if experiment else _create_experiment(client, name)
+    found = client.search_runs([experiment_id], f"tags.`saman.run` = '{history.run_id}'", max_results=1)
     if found:
         return str(found[0].info.run_id)
-    started = int(shown.started * 1000)
-    tags = {"saman.run": shown.run_id}
-    return str(client.create_run(experiment_id, start_time=started, tags=tags, run_name=shown.run_id).info.run_id)
+    started = int(history.started * 1000)
+    tags = {"saman.run": history.run_id}
+    return str(client.create_run(experiment_id, start_time=started, tags=tags, run_name=history.run_id).info.run_id)
 
 
-def _made(client: Any, name: str) -> str:
+def _create_experiment(client: Any, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
         return str(client.create_experiment(name))
-    except MlflowException:  # another process made it in this moment
+    except MlflowException:  # another process created it meanwhile
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             raise
         return str(experiment.experiment_id)
 
 
-def _parameters(client: Any, run_id: str, shown: RunHistory, there: dict[str, str]) -> None:
+def _parameters(client: Any, run_id: str, history: RunHistory, there: dict[str, str]) -> None:
     from mlflow.entities import Param
 
-    new = [Param(key, value[:_LONGEST_PARAMETER]) for key, value in shown.parameters.items() if key not in there]
+    new = [Param(key, value[:_LONGEST_PARAMETER]) for key, value in history.parameters.items() if key not in there]
     for batch in _batches(new, _PARAMETERS_AT_ONCE):
         client.log_batch(run_id, params=batch)
 
 
-def _metrics(client: Any, run_id: str, shown: RunHistory) -> None:
+def _metrics(client: Any, run_id: str, history: RunHistory) -> None:
     from mlflow.entities import Metric
 
     by_name: dict[str, list[MetricPoint]] = {}
-    for point in shown.points:
+    for point in history.points:
         by_name.setdefault(point.name, []).append(point)
     new = []
     for name, points in by_name.items():
-        # Some stores keep a value that is written twice twice.
-        known = {(one.step, one.value) for one in client.get_metric_history(run_id, name)}
+        # Some stores keep duplicates.
+        known = {(metric.step, metric.value) for metric in client.get_metric_history(run_id, name)}
         new += [
             Metric(name, point.value, int(point.time * 1000), point.step)
             for point in points
@@ -103,28 +115,28 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _files(client: Any, run_id: str, shown: RunHistory) -> None:
+def _files(client: Any, run_id: str, history: RunHistory) -> None:
     there: dict[str, dict[str, int]] = {}
-    for name, path in shown.files.items():
+    for name, path in history.files.items():
         folder = name.rpartition("/")[0]
         if folder not in there:
-            there[folder] = {one.path: one.file_size for one in client.list_artifacts(run_id, folder or None)}
+            there[folder] = {file.path: file.file_size for file in client.list_artifacts(run_id, folder or None)}
         if there[folder].get(name) != path.stat().st_size:
             client.log_artifact(run_id, str(path), folder or None)
 
 
-def _versions(client: Any, run_id: str, shown: RunHistory) -> None:
-    """Published versions in MLflow's own registry, each tagged with its number here."""
+def _versions(client: Any, run_id: str, history: RunHistory) -> None:
+    """Register published versions in MLflow's registry, tagged with their numbers."""
     from mlflow.exceptions import MlflowException
 
-    for name, number in shown.versions:
+    for name, number in history.versions:
         try:
             client.create_registered_model(name)
         except MlflowException:
-            client.get_registered_model(name)  # there already, or raises for what else was wrong
+            client.get_registered_model(name)  # it exists, or this raises the real error
         known = client.search_model_versions(f"name = '{name}'")
-        if any(one.tags.get("saman.version") == str(number) for one in known):
+        if any(version.tags.get("saman.version") == str(number) for version in known):
             continue
         source = client.get_run(run_id).info.artifact_uri
-        tags = {"saman.version": str(number), "saman.run": shown.run_id}
+        tags = {"saman.version": str(number), "saman.run": history.run_id}
         client.create_model_version(name, source, run_id, tags=tags, description=f"saman: {name} version {number}")

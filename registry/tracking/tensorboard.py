@@ -10,14 +10,16 @@ from saman.registry.store import protobuf
 from saman.registry.tracking.run_history import RunHistory
 
 
-def event_file(shown: RunHistory) -> bytes:
-    """The content: a version header, the parameters as text, then every point in the order of steps."""
-    out = [protobuf.record(_event(shown.started, 0, protobuf.text(3, "brain.Event:2")))]
-    rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(shown.parameters.items()))
+def event_file(history: RunHistory) -> bytes:
+    """Render the event file: a version header, the parameters as text, then all metrics in the order of steps."""
+    out = [protobuf.record(_event(history.started, 0, protobuf.text(3, "brain.Event:2")))]
+    rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(history.parameters.items()))
     out.append(
-        protobuf.record(_event(shown.started, 0, protobuf.message(5, _text("parameters", f"| | |\n|---|---|\n{rows}"))))
+        protobuf.record(
+            _event(history.started, 0, protobuf.message(5, _text("parameters", f"| | |\n|---|---|\n{rows}")))
+        )
     )
-    for point in sorted(shown.points, key=lambda one: (one.step, one.name)):
+    for point in sorted(history.points, key=lambda point: (point.step, point.name)):
         summary = protobuf.message(1, protobuf.text(1, point.name) + _float(2, point.value))
         out.append(protobuf.record(_event(point.time, point.step, protobuf.message(5, summary))))
     return b"".join(out)
@@ -42,10 +44,10 @@ def _text(tag: str, content: str) -> bytes:
     return protobuf.message(1, protobuf.text(1, tag) + protobuf.message(9, plugin) + protobuf.message(8, tensor))
 
 
-def write(shown: RunHistory, folder: Path) -> Path:
-    """Put the run's one event file into ``folder/<experiment>/<run id>/``, whole; writing again replaces it."""
-    place = folder / shown.experiment / shown.run_id
+def write(history: RunHistory, folder: Path) -> Path:
+    """Write the run's event file into ``folder/<experiment>/<run id>/``, whole; a second write replaces it."""
+    place = folder / history.experiment / history.run_id
     place.mkdir(parents=True, exist_ok=True)
-    file = place / f"events.out.tfevents.{int(shown.started)}.saman"
-    write_whole(file, event_file(shown))
+    file = place / f"events.out.tfevents.{int(history.started)}.saman"
+    write_whole(file, event_file(history))
     return file

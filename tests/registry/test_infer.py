@@ -97,13 +97,13 @@ def test_a_killed_job_goes_on_where_it_stopped_also_on_another_number_of_ranks(m
     process.wait()
     done = {path.name: path.stat().st_mtime_ns for path in (request.job / "parts").glob("*.parquet")}
     assert 2 <= len(done) < count_chunks(request.job)[1] and not output.exists()
-    with pytest.raises(UserError, match="another batch"):
+    with pytest.raises(UserError, match="different batch"):
         prepare(models, "vectors", files, output, batch=64)
     again = prepare(models, "vectors", files, output, batch=32)
     assert {path.name: path.stat().st_mtime_ns for path in (again.job / "parts").glob("*.parquet")} == done
     run(again, tmp_path / "runs", 2)
     assert _digest(output) == _digest(whole)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="the file exists"):
         prepare(models, "vectors", files, output)
 
 

@@ -22,7 +22,7 @@ from saman.registry.lifecycle.publish import publish
 from saman.registry.store import protobuf
 from saman.registry.tracking import tensorboard
 from saman.registry.tracking.curves import draw_curves
-from saman.registry.tracking.delivery import track, track_if_asked, track_waiting, waiting
+from saman.registry.tracking.delivery import find_waiting, track, track_if_asked, track_waiting
 from saman.registry.tracking.run_history import read_history
 from saman.runs.folder import RunFolder
 from saman.runs.records.summary import Summary
@@ -155,11 +155,11 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
     # Nobody listens: the run is fine, and waits.
     [absent] = track_if_asked(run)
     assert absent.problem and not absent.places
-    assert [one.id for one in waiting(tmp_path / "runs")] == [run.id]
+    assert [one.id for one in find_waiting(tmp_path / "runs")] == [run.id]
 
     start_server(port)
     [delivered] = track_waiting(tmp_path / "runs")
-    assert not delivered.problem and waiting(tmp_path / "runs") == []
+    assert not delivered.problem and find_waiting(tmp_path / "runs") == []
     assert not track(run).problem  # again, and nothing is doubled
     client = MlflowClient(tracking_uri=uri)
     [made] = client.search_experiments(filter_string="name = 'tiny'")
@@ -179,7 +179,7 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
 
     # What happens to a run later waits, too.
     run.append("published", "registry", model="digits", version=2)
-    assert [one.id for one in waiting(tmp_path / "runs")] == [run.id]
+    assert [one.id for one in find_waiting(tmp_path / "runs")] == [run.id]
     track_waiting(tmp_path / "runs")
     versions = client.search_model_versions("name = 'digits'")
     assert sorted(one.tags["saman.version"] for one in versions) == ["1", "2"]
@@ -188,7 +188,7 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
 
 def test_a_run_that_asks_for_nothing_is_left_alone(tmp_path: Path) -> None:
     run = trained(tmp_path)
-    assert track_if_asked(run) == [] and waiting(tmp_path / "runs") == []
+    assert track_if_asked(run) == [] and find_waiting(tmp_path / "runs") == []
     assert not (run.path / "tracking.json").exists()
 
 
@@ -196,7 +196,7 @@ def test_tensorboard_is_written_when_asked(tmp_path: Path) -> None:
     run = trained(tmp_path, tensorboard=str(tmp_path / "boards"))
     [delivery] = track_if_asked(run)
     assert not delivery.problem and Path(delivery.places[0]).is_file()
-    assert waiting(tmp_path / "runs") == []
+    assert find_waiting(tmp_path / "runs") == []
     assert (run.path / "figures" / "curves.svg").read_text().startswith("<svg")
 
 
