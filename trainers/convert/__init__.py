@@ -1,1 +1,1 @@
-"""Loads a version's files with TensorFlow for the registry: predicts with them and converts them to other formats."""
+"""The converter process of the registry: answers samples with versions, and converts versions to other formats."""

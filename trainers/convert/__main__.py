@@ -1,7 +1,7 @@
-"""``python -m saman.trainers.convert predict | to | run``: what the registry needs TensorFlow or a runtime for.
+"""``python -m saman.trainers.convert predict | to | run``: the converter process of the registry.
 
-Every call writes its findings as JSON to ``--report`` and ends with 0; 3 where the environment lacks something, 1 for
-anything else, with the reason in the report.
+It writes its result as JSON to ``--report``. Exit status: 0 done, 3 a package is missing, 1 any other failure; the
+report holds the reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     predict = verbs.add_parser("predict", help="answers of SavedModels to a stored sample")
     predict.add_argument("--model", type=Path, action="append", required=True)
-    predict.add_argument("--output", type=Path, action="append", required=True, help="one .npy for each --model")
+    predict.add_argument("--output", type=Path, action="append", required=True, help="an .npy file for each --model")
     to = verbs.add_parser("to", help="convert a version to another format")
     to.add_argument("format")
     to.add_argument("--model", type=Path, required=True)
@@ -50,13 +50,13 @@ def _work(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Do one thing and report it."""
+    """Run the command and write its report; returns the exit status."""
     arguments = _arguments(given)
     try:
         report, code = {"ok": True, **_work(arguments)}, 0
     except ModuleNotFoundError as error:
         report, code = {"ok": False, "lacks": error.name or str(error)}, 3
-    except Exception as error:  # whatever a converter raises is its answer
+    except Exception as error:  # converters raise errors of any kind; the report holds them
         traceback.print_exc()
         said = str(error).strip().splitlines() or [""]
         report, code = {"ok": False, "problem": f"{type(error).__name__}: {said[0][:500]}"}, 1

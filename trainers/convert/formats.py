@@ -1,4 +1,4 @@
-"""Converts a version's SavedModel to the formats of other runtimes, each as that runtime's own converter does it."""
+"""Converts a version's SavedModel to the formats of other runtimes, with their own converters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ TFLITE = ("tflite-float32", "tflite-float16", "tflite-dynamic", "tflite-int8")
 
 
 def convert(name: str, model: Path, output: Path, inputs: Path) -> dict[str, Any]:
-    """Write the format ``name`` of ``model`` (a version's folder) into the folder ``output``.
+    """Convert a version.
 
-    Returns versions of what converted it, and how. Raises ``ValueError`` for an unknown format.
+    Args:
+        name: The format.
+        model: The version's folder.
+        output: The folder of the result; it is made.
+        inputs: The stored sample, for calibration.
+
+    Returns:
+        ``converter`` (name and version), and ``calibration_examples`` for a calibrated format.
+
+    Raises:
+        ValueError: The format is unknown.
     """
     if name not in CONVERTERS:
         raise ValueError(f"the format {name!r} is unknown; known: {', '.join(CONVERTERS)}")
@@ -28,7 +38,7 @@ def convert(name: str, model: Path, output: Path, inputs: Path) -> dict[str, Any
 
 
 def _saved_model(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
-    """The SavedModel alone, without the registry's own files."""
+    """Copy the SavedModel without the registry's own files."""
     target = output / "saved_model"
     shutil.copytree(model, target, ignore=shutil.ignore_patterns("assets.extra"))
     return {"converter": "none: a copy"}
@@ -39,7 +49,7 @@ def _keras(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
     if not source.is_file():
         raise ValueError("the version holds no Keras file")
     shutil.copyfile(source, output / "model.keras")
-    return {"converter": "none: a copy", "takes": "what the model takes, not raw inputs"}
+    return {"converter": "none: a copy", "takes": "inputs of the model, not raw inputs"}
 
 
 def _tflite(kind: str) -> Callable[[Path, Path, Path], dict[str, Any]]:
@@ -57,8 +67,8 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], dict[str, Any]]:
             values = sample.inputs(inputs)[:CALIBRATION_EXAMPLES].astype(spec.dtype.as_numpy_dtype)
 
             def representative() -> Iterator[dict[str, sample.Array]]:
-                for one in sample.batches(values, 1):
-                    yield {name: one}
+                for example in sample.batches(values, 1):
+                    yield {name: example}
 
             converter.representative_dataset = representative
             ops = tf.lite.OpsSet
@@ -72,9 +82,9 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], dict[str, Any]]:
 
 
 def _frozen(model: Path, output: Path) -> tuple[Path, str, Any]:
-    """The SavedModel with its weights as constants, under the same signature; the input's name and spec.
+    """Save the model with its weights as constants; returns its folder, and name and spec of the input.
 
-    As variables, LiteRT never sets Keras 3's weights: the model answers, but with zeros or NaN.
+    LiteRT never initialises the variables of Keras 3: without this step the model answers with zeros or NaN.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -112,13 +122,13 @@ def _onnx(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
 
 
 def _tfjs(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
-    """TensorFlow.js' own converter, in a process of its own because it wants other libraries replaced."""
+    """Run TensorFlow.js' converter in a separate process, because it needs stubs for other libraries."""
     command = [sys.executable, "-m", "saman.trainers.convert.tfjs", str(model), str(output)]
     done = run_command(command)
     if done.returncode == 3:
         raise ModuleNotFoundError(done.stderr.strip(), name=done.stderr.strip().splitlines()[-1])
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it gave no reason")
+        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given")
     return {"converter": done.stdout.strip().splitlines()[-1]}
 
 

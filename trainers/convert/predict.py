@@ -1,4 +1,4 @@
-"""Answers of a SavedModel through its serving signature, as a server would give them."""
+"""Answers of a SavedModel through its serving signature."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ SIGNATURE = "serving_default"
 
 
 def serving(model: Path) -> tuple[Any, str, Any]:
-    """The signature's function, the name of its one input and that input's spec; the model stays alive with it.
+    """Load the serving signature of a model.
 
-    Raises ``ValueError`` for a model without the signature, or with several inputs or outputs.
+    Returns:
+        Its function (which keeps the model alive), and name and spec of its input.
+
+    Raises:
+        ValueError: The model has no such signature, or several inputs or outputs.
     """
     import tensorflow as tf
 
@@ -21,7 +25,7 @@ def serving(model: Path) -> tuple[Any, str, Any]:
     if SIGNATURE not in loaded.signatures:
         raise ValueError(f"the model has no signature {SIGNATURE!r}, only {sorted(loaded.signatures)}")
     function = loaded.signatures[SIGNATURE]
-    function._saman_model = loaded  # the signature alone does not keep its variables
+    function._saman_model = loaded  # the signature alone does not keep the variables alive
     specs = function.structured_input_signature[1]
     if len(specs) != 1 or len(function.structured_outputs) != 1:
         raise ValueError(
@@ -32,7 +36,7 @@ def serving(model: Path) -> tuple[Any, str, Any]:
 
 
 def caller(model: Path) -> Any:
-    """A function from a batch of raw inputs to the model's answers, both NumPy arrays."""
+    """Load a model as a function from a batch of raw inputs to answers, both NumPy arrays."""
     import tensorflow as tf
 
     function, name, spec = serving(model)
@@ -45,5 +49,5 @@ def caller(model: Path) -> Any:
 
 
 def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
-    """The model's answers to the sample, written to ``output``."""
-    return sample.answered(caller(model), sample.inputs(inputs), output, latency_runs)
+    """Write the model's answers to the sample to ``output``; returns their shape and latency."""
+    return sample.write_answers(caller(model), sample.inputs(inputs), output, latency_runs)

@@ -1,4 +1,4 @@
-"""Runs converted models where they will run: LiteRT, onnxruntime, Node with @tensorflow/tfjs, Keras, TensorFlow."""
+"""Runs converted models in their runtimes: LiteRT, onnxruntime, Node with @tensorflow/tfjs, Keras, TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ NODE_FOLDER = variables.TFJS_NODE
 
 
 def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
-    """The answers of the converted model in the folder ``model`` to the sample, written to ``output``."""
+    """Write the answers of the converted model in ``model`` to ``output``; returns runtime, shape and latency."""
     values = sample.inputs(inputs)
     if name == "tfjs":
         return _tfjs(model, output, values, latency_runs)
     call, runtime = RUNTIMES[name.partition("-")[0]](model, values)
-    return {"runtime": runtime, **sample.answered(call, values, output, latency_runs)}
+    return {"runtime": runtime, **sample.write_answers(call, values, output, latency_runs)}
 
 
-Made = tuple[Callable[[sample.Array], sample.Array], str]
+LoadedModel = tuple[Callable[[sample.Array], sample.Array], str]
 
 
-def _saved_model(model: Path, _values: sample.Array) -> Made:
+def _saved_model(model: Path, _values: sample.Array) -> LoadedModel:
     import tensorflow as tf
 
     from saman.trainers.convert.predict import caller
@@ -39,8 +39,8 @@ def _saved_model(model: Path, _values: sample.Array) -> Made:
     return caller(model / "saved_model"), f"TensorFlow {tf.__version__}"
 
 
-def _keras(model: Path, values: sample.Array) -> Made:
-    """Keras takes what the model takes: the raw inputs go through the normalisation that the export recorded."""
+def _keras(model: Path, values: sample.Array) -> LoadedModel:
+    """Run the Keras file; it takes raw inputs only if the model does not normalise them."""
     import keras
 
     loaded = keras.models.load_model(model / "model.keras", compile=False)
@@ -49,7 +49,7 @@ def _keras(model: Path, values: sample.Array) -> Made:
     return lambda batch: np.asarray(loaded(batch.astype(name), training=False)), f"Keras {keras.__version__}"
 
 
-def _tflite(model: Path, _values: sample.Array) -> Made:
+def _tflite(model: Path, _values: sample.Array) -> LoadedModel:
     from ai_edge_litert import interpreter as litert
 
     interpreter = litert.Interpreter(str(model / "model.tflite"), num_threads=1)
@@ -64,7 +64,7 @@ def _tflite(model: Path, _values: sample.Array) -> Made:
     return call, f"LiteRT {version}"
 
 
-def _onnx(model: Path, _values: sample.Array) -> Made:
+def _onnx(model: Path, _values: sample.Array) -> LoadedModel:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -96,7 +96,7 @@ def _tfjs(model: Path, output: Path, values: sample.Array, latency_runs: int) ->
         }
         done = run_command(["node", str(script), json.dumps(request)])
         if done.returncode:
-            raise RuntimeError((done.stderr.strip().splitlines() or ["Node gave no reason"])[-1])
+            raise RuntimeError((done.stderr.strip().splitlines() or ["no reason given by Node"])[-1])
         report = json.loads(done.stdout.strip().splitlines()[-1])
         found = np.frombuffer(answers.read_bytes(), "<f4").reshape(report["shape"])
     np.save(output, found, allow_pickle=False)
@@ -116,7 +116,7 @@ def _version(distribution: str) -> str:
         return ""
 
 
-RUNTIMES: dict[str, Callable[[Path, sample.Array], Made]] = {
+RUNTIMES: dict[str, Callable[[Path, sample.Array], LoadedModel]] = {
     "saved_model": _saved_model,
     "keras": _keras,
     "tflite": _tflite,

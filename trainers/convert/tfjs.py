@@ -1,7 +1,7 @@
 """``python -m saman.trainers.convert.tfjs SAVED_MODEL FOLDER``: TensorFlow.js' converter on a current TensorFlow.
 
-The last release (4.22) imports, for inputs that are none of ours, decision forests, the hub, JAX and Keras 2, which
-pin other TensorFlows. They get stand-ins here: what converts a SavedModel uses none of them.
+The last release (4.22) imports decision forests, the hub, JAX and Keras 2, which pin other versions of TensorFlow. The
+conversion of a SavedModel uses none of them, so stubs replace them.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ _UNUSED = (
 )
 
 
-class _Absent(types.ModuleType):
-    """A module that has whatever is asked for, as long as nobody calls it."""
+class _StubModule(types.ModuleType):
+    """A module with every attribute; calling one raises."""
 
     __path__: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Absent(f"{self.__name__}.{name}")
+        return _StubModule(f"{self.__name__}.{name}")
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise RuntimeError(f"{self.__name__} is not there: only SavedModels are converted here")
+        raise RuntimeError(f"{self.__name__} is not there: only SavedModels can be converted")
 
 
-def _stand_in(name: str) -> None:
-    module = _Absent(name)
+def _install_stub(name: str) -> None:
+    module = _StubModule(name)
     module.__spec__ = ModuleSpec(name, None)
     sys.modules.setdefault(name, module)
 
 
 def main(model: Path, output: Path) -> str:
-    """Convert; returns what did it."""
+    """Convert the model; returns name and version of the converter."""
     import numpy as np
 
     for name in _UNUSED:
-        _stand_in(name)
-    # Names that NumPy 2 removed and that the converter still reads.
+        _install_stub(name)
+    # The converter reads names that NumPy 2 removed.
     for old, new in (("object", object), ("bool", bool), ("str", str)):
         if old not in np.__dict__:
             setattr(np, old, new)
