@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
 from saman.configs.files import append_line, explained, read_json, read_lines, write_json, write_whole
-from saman.runs import specs
 from saman.runs.events import TRANSITIONS, Event, EventKind, State, state_of
 from saman.runs.paths import Attempt, RunPaths
+from saman.runs.records.experiment import WrittenExperiment, read_written
 from saman.runs.records.summary import Summary
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ class RunFolder(RunPaths):
         """Read what the run runs: its experiment or its script."""
         return self.script() if self.is_script else self.experiment()
 
-    def written_spec(self) -> specs.WrittenSpec:
+    def written_experiment(self) -> WrittenExperiment:
         """Read the experiment as it was written, without validating it: fast over thousands of runs.
 
         Raises ``UserError`` if the file is missing or no YAML.
         """
-        return specs.read_written(self.experiment_file)
+        return read_written(self.experiment_file)
 
     @property
     def code_path(self) -> tuple[Path, ...]:

@@ -87,7 +87,7 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
     planned, with today's defaults.
     """
     with contextlib.suppress(UserError):
-        if (written := run.written_spec().digest) in planned:
+        if (written := run.written_experiment().digest) in planned:
             return written
         if (completed := run.experiment().digest()) in planned:
             return completed

@@ -12,7 +12,7 @@ from saman.configs.errors import UserError
 
 
 @dataclass(frozen=True)
-class WrittenSpec:
+class WrittenExperiment:
     """An experiment as its file holds it. ``digest`` equals ``Experiment.digest`` of the experiment written there."""
 
     values: Mapping[str, Any]
@@ -51,7 +51,7 @@ class WrittenSpec:
         return global_batch_size(self.train.get("global_batch_size"), self.batch_size_per_rank, self.ranks)
 
 
-def read_written(path: Path) -> WrittenSpec:
+def read_written(path: Path) -> WrittenExperiment:
     """Read the experiment at ``path``. Raises ``UserError`` if the file is missing or no YAML."""
     try:
         return _parse(path.read_bytes())
@@ -60,10 +60,10 @@ def read_written(path: Path) -> WrittenSpec:
 
 
 @lru_cache(maxsize=4096)  # repeats of a run have equal files, and YAML is slow to parse
-def _parse(data: bytes) -> WrittenSpec:
+def _parse(data: bytes) -> WrittenExperiment:
     from saman.configs import yaml12
     from saman.configs.schemas.experiment import digest_of
 
     values = yaml12.parse(data.decode(errors="replace"), "experiment.yaml")
     values = values if isinstance(values, dict) else {}
-    return WrittenSpec(values, digest_of(values))
+    return WrittenExperiment(values, digest_of(values))
