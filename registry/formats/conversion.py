@@ -29,7 +29,7 @@ from saman.registry.formats.parity import (
 )
 from saman.registry.lifecycle.reconcile import awaited, reconcile, try_reconcile
 from saman.registry.store import audit_log, disk, manifest
-from saman.registry.store.audit_entry import Action, Decision, Entry
+from saman.registry.store.audit_entry import AuditAction, AuditDecision, Entry
 from saman.registry.store.layout import VALIDATION, ModelFolder, find_model, parse_spec
 from saman.registry.store.model_state import read_model, replay
 from saman.runs.records.export import ExportRecord, Normalization
@@ -211,11 +211,11 @@ def _enter(request: ConversionRequest, staged: Path, parity: Parity) -> Path:
     disk.sync_folders(ready)
     disk.sync(folder.staging)
 
-    def decide(entries: list[Entry]) -> Decision:
+    def decide(entries: list[Entry]) -> AuditDecision:
         replay(folder.name, entries).version(number)  # raises where the version was pruned meanwhile
         facts = {"version": number, "format": name, "manifest": digest, "staging": ready.name}
         measured = {"max_difference": parity.max_difference, "accuracy": parity.accuracy, "bytes": parity.bytes}
-        return Decision(Action.EXPORT, {**facts, **measured})
+        return AuditDecision(AuditAction.EXPORT, {**facts, **measured})
 
     try:
         entries = audit_log.change(folder.log, decide, why=request.why, who=request.who)

@@ -9,7 +9,7 @@ from saman.registry.lifecycle.changes import Change, apply_change, choose_versio
 from saman.registry.lifecycle.reconcile import try_reconcile
 from saman.registry.lifecycle.verify import find_file_damage
 from saman.registry.store import disk, signing
-from saman.registry.store.audit_entry import Action, Decision
+from saman.registry.store.audit_entry import AuditAction, AuditDecision
 from saman.registry.store.layout import find_model, parse_spec
 from saman.registry.store.model_state import ModelState
 from saman.registry.store.policies import read_policy
@@ -37,11 +37,11 @@ def approve(models_dir: Path, spec: str, by: str, *, why: str = "", who: str | N
         raise UserError(f"{by!r} may not approve versions of {folder.name}", remedy=f"allow-list: {allowed}")
     number = choose_version(try_reconcile(folder), spec).number
 
-    def decide(state: ModelState) -> Decision | None:
+    def decide(state: ModelState) -> AuditDecision | None:
         version = require_offered(state, number)
         if any(approval.by == by for approval in version.approvals):
             return None
-        return Decision(Action.APPROVE, {"version": number, "by": by, "manifest": version.manifest})
+        return AuditDecision(AuditAction.APPROVE, {"version": number, "by": by, "manifest": version.manifest})
 
     return apply_change(folder, decide, why, who)
 
@@ -55,8 +55,8 @@ def sign(models_dir: Path, spec: str, private_key: Path, *, why: str = "", who: 
         raise UserError(f"a damaged version cannot be signed: {damage[0]}", remedy="saman models verify")
     signature = disk.digest(signing.sign(folder, number, private_key)).sha256
 
-    def decide(state: ModelState) -> Decision:
+    def decide(state: ModelState) -> AuditDecision:
         facts = {"version": require_offered(state, number).number, "signature": signature}
-        return Decision(Action.SIGN, facts)
+        return AuditDecision(AuditAction.SIGN, facts)
 
     return apply_change(folder, decide, why, who)

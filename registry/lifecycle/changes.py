@@ -9,7 +9,7 @@ from saman.configs.errors import UserError
 from saman.registry.lifecycle import serving_config
 from saman.registry.lifecycle.reconcile import reconcile, try_reconcile
 from saman.registry.store import audit_log, disk
-from saman.registry.store.audit_entry import Decision, Entry
+from saman.registry.store.audit_entry import AuditDecision, Entry
 from saman.registry.store.layout import ModelFolder, parse_spec
 from saman.registry.store.model_state import ModelState, VersionState, VersionStatus, replay
 
@@ -22,7 +22,7 @@ class Change:
     state: ModelState
 
 
-Decide = Callable[[ModelState], Decision | None]
+Decide = Callable[[ModelState], AuditDecision | None]
 
 
 def apply_change(folder: ModelFolder, decide: Decide, why: str, who: str | None) -> Change:
@@ -40,7 +40,7 @@ def apply_change(folder: ModelFolder, decide: Decide, why: str, who: str | None)
     """
     changed = False
 
-    def decide_on_entries(entries: list[Entry]) -> Decision | None:
+    def decide_on_entries(entries: list[Entry]) -> AuditDecision | None:
         nonlocal changed
         decision = decide(replay(folder.name, entries))
         changed = decision is not None

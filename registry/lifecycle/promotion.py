@@ -9,7 +9,7 @@ from saman.registry.evaluation.gates import GateResult, check_at_promotion
 from saman.registry.lifecycle.changes import Change, apply_change, choose_version, require_offered
 from saman.registry.lifecycle.reconcile import try_reconcile
 from saman.registry.lifecycle.verify import require_sound
-from saman.registry.store.audit_entry import Action, Decision
+from saman.registry.store.audit_entry import AuditAction, AuditDecision
 from saman.registry.store.layout import ModelFolder, check_label, find_model, parse_spec
 from saman.registry.store.model_state import PREVIOUS, STABLE, ModelState, read_model
 
@@ -48,7 +48,7 @@ def _promote(folder: ModelFolder, number: int, label: str, why: str, who: str | 
     stable = read_model(folder).assigned.get(STABLE)
     gates: list[GateResult] = check_at_promotion(folder, number, label)
 
-    def decide(state: ModelState) -> Decision | None:
+    def decide(state: ModelState) -> AuditDecision | None:
         require_offered(state, number)
         if gates and state.assigned.get(STABLE) != stable:
             raise _StableChange
@@ -56,7 +56,7 @@ def _promote(folder: ModelFolder, number: int, label: str, why: str, who: str | 
             return None
         results = [gate.to_json() for gate in gates]
         facts = {"label": label, "from": state.assigned.get(label), "to": number, "gates": results}
-        return Decision(Action.PROMOTE, facts)
+        return AuditDecision(AuditAction.PROMOTE, facts)
 
     return apply_change(folder, decide, why, who)
 
@@ -64,9 +64,9 @@ def _promote(folder: ModelFolder, number: int, label: str, why: str, who: str | 
 def unlabel(models_dir: Path, name: str, label: str, *, why: str = "", who: str | None = None) -> Change:
     """Take a label away; raises ``UserError`` where no version has it."""
 
-    def decide(state: ModelState) -> Decision:
+    def decide(state: ModelState) -> AuditDecision:
         if label == PREVIOUS:
             raise UserError(f"the label {PREVIOUS!r} follows from the history of stable")
-        return Decision(Action.UNLABEL, {"label": label, "from": state.labelled(label).number})
+        return AuditDecision(AuditAction.UNLABEL, {"label": label, "from": state.labelled(label).number})
 
     return apply_change(find_model(models_dir, name), decide, why, who)

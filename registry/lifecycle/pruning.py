@@ -8,7 +8,7 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.registry.lifecycle.changes import Change, apply_change, require_number
 from saman.registry.lifecycle.reconcile import try_reconcile
-from saman.registry.store.audit_entry import Action, Decision
+from saman.registry.store.audit_entry import AuditAction, AuditDecision
 from saman.registry.store.layout import ModelFolder, VersionSpec, find_model, parse_spec
 from saman.registry.store.model_state import KEPT, PREVIOUS, ModelState, VersionStatus, read_model
 from saman.registry.store.policies import read_policy
@@ -28,11 +28,11 @@ def retire(models_dir: Path, spec: str, *, why: str = "", who: str | None = None
     folder = find_model(models_dir, parse_spec(spec).name)
     number = require_number(spec)
 
-    def decide(state: ModelState) -> Decision | None:
+    def decide(state: ModelState) -> AuditDecision | None:
         if state.version(number).status is VersionStatus.RETIRED:
             return None
         _require_unlabelled(state, number)
-        return Decision(Action.RETIRE, {"version": number})
+        return AuditDecision(AuditAction.RETIRE, {"version": number})
 
     return apply_change(folder, decide, why, who)
 
@@ -87,13 +87,13 @@ def prune(
 def _prune_version(
     folder: ModelFolder, number: int, keep: int | None, by_number: bool, why: str, who: str | None
 ) -> bool:
-    def decide(state: ModelState) -> Decision | None:
+    def decide(state: ModelState) -> AuditDecision | None:
         if state.versions[number].status not in KEPT:
             return None
         if by_number:
             _require_unlabelled(state, number)
         elif number not in choose_prunable(folder, state, keep):
             return None  # since the choice it received a label, or its successors were pruned
-        return Decision(Action.PRUNE, {"version": number})
+        return AuditDecision(AuditAction.PRUNE, {"version": number})
 
     return apply_change(folder, decide, why, who).entry is not None

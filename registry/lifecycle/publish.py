@@ -21,7 +21,7 @@ from saman.registry.lifecycle.reconcile import awaited, reconcile
 from saman.registry.lifecycle.run_export import check_condition, model_name, read_export
 from saman.registry.lifecycle.staging import clear_export, stage_version, sweep_staging
 from saman.registry.store import audit_log, disk, manifest
-from saman.registry.store.audit_entry import Action, Decision, Entry
+from saman.registry.store.audit_entry import AuditAction, AuditDecision, Entry
 from saman.registry.store.layout import MANIFEST, ModelFolder, model_folder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import ModelState, VersionState, read_model, replay
@@ -102,7 +102,7 @@ def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, w
     gates = [gate.to_json() for gate in check_at_publication(folder, draft, staged)]
     new = True
 
-    def decide(entries: list[Entry]) -> Decision | None:
+    def decide(entries: list[Entry]) -> AuditDecision | None:
         nonlocal new
         state = replay(folder.name, entries)
         new = _find_same_files(folder, state, draft) is None
@@ -123,7 +123,7 @@ def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, w
     return PublishedVersion(folder.name, version.number, folder.version(version.number), new)
 
 
-def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifest) -> Decision:
+def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifest) -> AuditDecision:
     """Write the manifest with the next free number, and the decision to publish it."""
     number = max([state.highest, *folder.visible()]) + 1
     write_json(staged / MANIFEST, draft.model_copy(update={"version": number}).to_json())
@@ -131,7 +131,7 @@ def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifes
     disk.sync(folder.staging)
     digest = disk.digest(staged / MANIFEST).sha256
     facts = {"version": number, "manifest": digest, "staging": staged.name, "run": draft.run.id}
-    return Decision(Action.PUBLISH, facts)
+    return AuditDecision(AuditAction.PUBLISH, facts)
 
 
 def _require_visible(folder: ModelFolder, number: int) -> None:

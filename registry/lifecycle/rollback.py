@@ -6,7 +6,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.registry.lifecycle.changes import Change, apply_change
-from saman.registry.store.audit_entry import Action, Decision
+from saman.registry.store.audit_entry import AuditAction, AuditDecision
 from saman.registry.store.layout import find_model
 from saman.registry.store.model_state import STABLE, ModelState
 
@@ -14,11 +14,11 @@ from saman.registry.store.model_state import STABLE, ModelState
 def rollback(models_dir: Path, name: str, *, why: str = "", who: str | None = None) -> Change:
     """Move ``stable`` back to the version before; raises ``UserError`` where there is none."""
 
-    def decide(state: ModelState) -> Decision:
+    def decide(state: ModelState) -> AuditDecision:
         current, target = state.assigned.get(STABLE), state.rollback_target()
         if current is None or target is None:
             problem = f"no version of {name} was stable before" if current else f"no version of {name} is stable"
             raise UserError(problem, remedy=f"saman models promote {name}:VERSION")
-        return Decision(Action.ROLLBACK, {"label": STABLE, "from": current, "to": target})
+        return AuditDecision(AuditAction.ROLLBACK, {"label": STABLE, "from": current, "to": target})
 
     return apply_change(find_model(models_dir, name), decide, why, who)

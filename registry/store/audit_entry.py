@@ -14,7 +14,7 @@ SCHEMA = 1
 ROOT = "0" * 64  # ``previous`` of the first entry
 
 
-class Action(str, Enum):
+class AuditAction(str, Enum):
     """The kinds of change that a log records."""
 
     PUBLISH = "publish"
@@ -30,10 +30,10 @@ class Action(str, Enum):
 
 
 @dataclass(frozen=True)
-class Decision:
+class AuditDecision:
     """A change to record: its action and facts, before it has a number and an author."""
 
-    action: Action
+    action: AuditAction
     facts: Mapping[str, Any]
 
 

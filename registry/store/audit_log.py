@@ -22,7 +22,7 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.configs.files import read_json, write_json
 from saman.registry.store import disk
-from saman.registry.store.audit_entry import ROOT, Decision, Entry, entry_file, entry_numbers, parse_entry
+from saman.registry.store.audit_entry import ROOT, AuditDecision, Entry, entry_file, entry_numbers, parse_entry
 
 _PATIENCE_SECONDS = 5.0  # how long an NFS client may deny a file that another node has made
 
@@ -80,7 +80,7 @@ def _read_entry(folder: Path, number: int) -> Entry | None:
     return entry
 
 
-def append(folder: Path, entries: list[Entry], decision: Decision, *, why: str, who: str) -> bool:
+def append(folder: Path, entries: list[Entry], decision: AuditDecision, *, why: str, who: str) -> bool:
     """Try to write the entry that follows ``entries``, and add it to them.
 
     Returns:
@@ -120,7 +120,7 @@ def _link_entry(folder: Path, entry: Entry) -> bool:
     return True
 
 
-def change(folder: Path, decide: Callable[[list[Entry]], Decision | None], *, why: str, who: str) -> list[Entry]:
+def change(folder: Path, decide: Callable[[list[Entry]], AuditDecision | None], *, why: str, who: str) -> list[Entry]:
     """Append what ``decide`` returns, again after each lost race.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 from saman.configs.errors import UserError, choices
 from saman.registry.store import audit_log
-from saman.registry.store.audit_entry import Action, Entry
+from saman.registry.store.audit_entry import AuditAction, Entry
 from saman.registry.store.layout import ModelFolder, VersionSpec
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
@@ -208,13 +208,13 @@ def _export(state: ModelState, entry: Entry) -> None:
 
 
 _STEPS: dict[str, Callable[[ModelState, Entry], None]] = {
-    Action.PUBLISH.value: _publish,
-    Action.LOSE.value: _set_status(VersionStatus.LOST),
-    Action.PROMOTE.value: _promote,
-    Action.ROLLBACK.value: _rollback,
-    Action.UNLABEL.value: _unlabel,
-    Action.APPROVE.value: _approve,
-    Action.RETIRE.value: _set_status(VersionStatus.RETIRED),
-    Action.PRUNE.value: _set_status(VersionStatus.PRUNED),
-    Action.EXPORT.value: _export,
+    AuditAction.PUBLISH.value: _publish,
+    AuditAction.LOSE.value: _set_status(VersionStatus.LOST),
+    AuditAction.PROMOTE.value: _promote,
+    AuditAction.ROLLBACK.value: _rollback,
+    AuditAction.UNLABEL.value: _unlabel,
+    AuditAction.APPROVE.value: _approve,
+    AuditAction.RETIRE.value: _set_status(VersionStatus.RETIRED),
+    AuditAction.PRUNE.value: _set_status(VersionStatus.PRUNED),
+    AuditAction.EXPORT.value: _export,
 }

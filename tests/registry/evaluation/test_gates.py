@@ -11,13 +11,14 @@ import pytest
 from registry_kit import finished_run, published
 
 from saman.configs.errors import UserError
-from saman.registry.evaluation.gates import PublishRefusal
+from saman.registry.evaluation.gates import Gate, GateOutcome, PublishRefusal, check_at_promotion
 from saman.registry.evaluation.paired_comparison import compare, mcnemar, tango_lower
 from saman.registry.evaluation.stable_comparison import measure_overlap
 from saman.registry.lifecycle.approval import approve
 from saman.registry.lifecycle.promotion import promote
 from saman.registry.lifecycle.publish import publish
 from saman.registry.listing import list_versions
+from saman.registry.store.layout import VALIDATION, ModelFolder
 from saman.runs.folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -49,6 +50,26 @@ def test_a_stable_version_needs_the_approvals_that_the_policy_asks_for(tmp_path:
     approve(tmp_path / "models", "digits:1", "cyd")
     change = promote(tmp_path / "models", "digits:1")
     assert change.entry is not None and change.entry.facts["gates"][0]["facts"]["by"] == ["ada", "cyd"]
+
+
+def test_a_gate_that_cannot_measure_a_version_refuses_it(tmp_path: Path) -> None:
+    published(tmp_path)
+    version = published(tmp_path, seed=1)
+    (version.path / VALIDATION).unlink()
+    _policy(tmp_path / "models", "latency_at_most_milliseconds: 10\n")
+    folder = ModelFolder(tmp_path / "models", "digits")
+    with pytest.raises(PublishRefusal, match="validation sample"):
+        check_at_promotion(folder, version.number, "stable")
+    assert check_at_promotion(folder, version.number, "canary") == []
+
+
+def test_the_outcome_of_every_gate_is_recorded_in_the_manifest(tmp_path: Path) -> None:
+    _policy(tmp_path / "models", "metrics: [{metric: val_accuracy, at_least: 0.9}]\nsize_at_most: 1M\n")
+    gates = published(tmp_path).manifest.gates
+    assert [(gate["gate"], gate["passed"], gate["outcome"]) for gate in gates] == [
+        (Gate.METRIC.value, True, GateOutcome.PASSED.value),
+        (Gate.SIZE.value, True, GateOutcome.PASSED.value),
+    ]
 
 
 def test_mistakes_in_a_policy_are_named(tmp_path: Path) -> None:

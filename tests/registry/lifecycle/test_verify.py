@@ -11,6 +11,7 @@ import pytest
 from registry_kit import published
 
 from saman.configs.errors import UserError
+from saman.registry.lifecycle.damage import DamageKind
 from saman.registry.lifecycle.promotion import promote
 from saman.registry.lifecycle.pruning import prune, retire
 from saman.registry.lifecycle.serving_config import FILE
@@ -157,7 +158,9 @@ def test_a_removed_version_and_a_foreign_one_are_found(copy: Path) -> None:
         "digits version 2: its folder is missing",
         "digits version 9: this folder was never published here",
     }
-    # ... and the rest goes on working.
+    kinds = [damage.kind for damage in verify(copy) if damage.version]
+    assert sorted(kinds) == [DamageKind.MISSING_FOLDER, DamageKind.UNKNOWN_FOLDER]
+    # ... and the other versions can still change.
     promote(copy, "digits:1")
     assert prune(copy, "digits:2") == [2]
 
