@@ -1,4 +1,4 @@
-"""The one error for people: what was wrong, where, and what would be right."""
+"""The error for people: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What saman's process ends with."""
+    """The exit statuses of saman."""
 
     DONE = 0
     RUN_FAILED = 1
     BAD_REQUEST = 2
     ENVIRONMENT = 3
-    REQUEUE = 85  # checkpointed on request and wants to be requeued
+    REQUEUE = 85  # checkpointed on request; to be requeued
     INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """A mistake a person can mend; printed without a traceback.
+    """A mistake that the user can correct; printed without a traceback.
 
-    ``problem`` says what was wrong, ``where`` names the file and key path, ``remedy`` what would be right.
-    Several mistakes found at once travel as one error with ``others``.
+    Args:
+        problem: what is wrong.
+        where: the file and the key path, or the option.
+        remedy: what to do, or what would be valid.
+        others: further mistakes that were found at the same time.
     """
 
     exit_code: ExitCode = ExitCode.BAD_REQUEST
@@ -40,19 +43,23 @@ class UserError(Exception):
         return "\n".join(error.one_line() for error in (self, *self.others))
 
     def one_line(self) -> str:
-        """This mistake alone, as ``where: problem (remedy)``."""
+        """This mistake without the others, as ``where: problem (remedy)``."""
         text = f"{self.where}: {self.problem}" if self.where else self.problem
         return f"{text} ({self.remedy})" if self.remedy else text
 
 
 class EnvironmentLack(UserError):  # noqa: N818  (a lack, not a mistake)
-    """The machine or its software lacks something; nothing was wrong with the request."""
+    """The machine or its software lacks something; the request itself is valid."""
 
     exit_code = ExitCode.ENVIRONMENT
 
 
 def choices(value: object, valid: Iterable[str]) -> str:
-    """Say which values are valid, nearest spelling first: ``did you mean 'sgd'? valid: adam, sgd``."""
+    """List the valid values, after the one with the nearest spelling.
+
+    >>> choices("sgdd", ["adam", "sgd"])
+    "did you mean 'sgd'? valid: adam, sgd"
+    """
     names = sorted(valid)
     near = get_close_matches(str(value), names, n=1, cutoff=0.6)
     listed = "valid: " + ", ".join(names)

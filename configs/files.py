@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and append-only lines whose torn ends are dropped and counted."""
+"""Writes files atomically and appends lines; readers drop and count torn lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saman.configs.errors import EnvironmentLack
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Put ``content`` at ``path`` by one rename: a reader sees the old file or the new one, never a part."""
+    """Write a file by one rename: a reader sees the old content or the new, never a part of it."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -31,12 +31,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Put ``value`` at ``path`` as indented JSON, whole."""
+    """Write ``value`` as indented JSON, by one rename."""
     write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON line by a single write, after closing a line that a killed writer left torn."""
+    """Append a JSON line by a single write; first ends a line that a killed writer left torn."""
     data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -49,7 +49,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The value of a JSON file; ``None`` where the file is missing or torn."""
+    """The value of a JSON file; ``None`` if the file is missing or torn."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Every whole JSON object in a file of lines, in order, and how many lines were dropped as torn."""
+    """Every JSON object in a file of lines, in order, and the number of torn lines that were dropped."""
     try:
         text = path.read_bytes()
     except OSError:
@@ -79,16 +79,16 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 @contextlib.contextmanager
 def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn the operating system's refusal to write ``path`` into an ``EnvironmentLack`` that says what to do."""
+    """Turn an ``OSError`` while writing ``path`` into an ``EnvironmentLack`` with a remedy."""
     try:
         yield
     except OSError as error:
         remedies = {
-            errno.EROFS: "the file system is read-only; choose another place with --runs-dir",
-            errno.EACCES: "choose a place you may write with --runs-dir",
-            errno.EPERM: "choose a place you may write with --runs-dir",
-            errno.ENOSPC: "the disk is full; free some space or choose another place with --runs-dir",
-            errno.EDQUOT: "your quota is used up; free some space or choose another place with --runs-dir",
+            errno.EROFS: "the file system is read-only; choose another folder with --runs-dir",
+            errno.EACCES: "choose a writable folder with --runs-dir",
+            errno.EPERM: "choose a writable folder with --runs-dir",
+            errno.ENOSPC: "the disk is full; free some space or choose another folder with --runs-dir",
+            errno.EDQUOT: "your quota is used up; free some space or choose another folder with --runs-dir",
         }
         problem = f"{what} cannot be written: {os.strerror(error.errno) if error.errno else error}"
         raise EnvironmentLack(problem, where=str(path), remedy=remedies.get(error.errno or 0)) from error

@@ -1,4 +1,4 @@
-"""The text formats that appear in several schemas: names, references to user code, durations, sizes."""
+"""Text formats that several schemas share: names, references to user code, durations, sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE = re.compile(r"(\d+)([KMGT])")
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` can name an experiment or a model: one path component that needs no quoting anywhere."""
+    """Whether ``text`` can name an experiment or a model: a path component that never needs quoting."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -59,7 +59,7 @@ def _checked_name(text: str) -> str:
 
 def _checked_clock(text: str) -> str:
     if seconds(text) == 0:
-        raise ValueError(f"{text!r} is no time at all")
+        raise ValueError(f"{text!r} is zero; write a duration above 00:00:00")
     return text
 
 
@@ -74,7 +74,7 @@ Size = Annotated[str, AfterValidator(_checked_size)]
 
 
 def when(seconds: float) -> str:
-    """A moment for people, in UTC."""
+    """A time for people, in UTC."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

@@ -1,4 +1,4 @@
-"""Turns pydantic's findings into sentences for people: key path, value, what would be right, nearest spelling."""
+"""Turns pydantic's validation errors into messages: key path, value, valid values, nearest spelling."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from saman.configs.errors import UserError, choices
 
 
 class Strict(BaseModel):
-    """Base of every schema a person writes: unknown keys are refused, values are frozen."""
+    """Base of every schema of a user's file: unknown keys are refused, values are frozen."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True, strict=False
     )
 
 
-class Problems(ValueError):  # noqa: N818  (several, and for people)
-    """What a schema's own validator raises: mistakes whose ``where`` is a key path relative to that schema."""
+class Problems(ValueError):  # noqa: N818  (several)
+    """The mistakes that a schema's own validator found; ``where`` is a key path relative to the schema."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
         super().__init__("; ".join(map(str, errors)))
@@ -48,7 +48,7 @@ _TYPES = {
 
 
 def validated(model: type[M], value: Any, where: str) -> M:
-    """``value`` as a ``model``; raises one ``UserError`` that lists every mistake as ``where: key.path``."""
+    """``value`` as a ``model``; raises ``UserError`` with every mistake, each at ``where: key.path``."""
     if not isinstance(value, Mapping):
         raise UserError(f"{value!r} is not a mapping of keys to values", where=where)
     try:
@@ -58,7 +58,7 @@ def validated(model: type[M], value: Any, where: str) -> M:
 
 
 def gathered(found: Sequence[UserError], where: str) -> UserError:
-    """One error out of several mistakes, each placed in the file or command ``where``."""
+    """One error for several mistakes, each located in the file or command ``where``."""
     placed = [
         UserError(item.problem, where=f"{where}: {item.where}" if item.where else where, remedy=item.remedy)
         for item in found
@@ -67,41 +67,41 @@ def gathered(found: Sequence[UserError], where: str) -> UserError:
 
 
 def findings(model: type[BaseModel], error: ValidationError) -> list[UserError]:
-    """Each mistake once, with its key path as ``where``."""
-    found = [one for item in error.errors(include_url=False) for one in _sentences(model, item)]
-    by_text = {str(one): one for one in found}
-    # A union reports a mismatch per branch; the first says it for all of them.
+    """The mistakes without repetitions, each with its key path as ``where``."""
+    found = [mistake for item in error.errors(include_url=False) for mistake in _mistakes(model, item)]
+    by_text = {str(mistake): mistake for mistake in found}
+    # A union reports a mismatch per branch; the first is enough.
     by_place: dict[str | None, UserError] = {}
-    for one in by_text.values():
-        by_place.setdefault(one.where, one)
+    for mistake in by_text.values():
+        by_place.setdefault(mistake.where, mistake)
     return list(by_place.values())
 
 
-def _sentences(model: type[BaseModel], item: Any) -> list[UserError]:
+def _mistakes(model: type[BaseModel], item: Any) -> list[UserError]:
     path, owner = _key_path(model, item["loc"])
     kind, shown, context = item["type"], item["input"], item.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, Problems):
-        return [UserError(one.problem, where=_joined(path, one.where), remedy=one.remedy) for one in cause.errors]
-    return [_sentence(kind, path, owner, shown, context, item["msg"])]
+        return [UserError(each.problem, where=_joined(path, each.where), remedy=each.remedy) for each in cause.errors]
+    return [_mistake(kind, path, owner, shown, context, item["msg"])]
 
 
-def _sentence(
+def _mistake(
     kind: str, path: str, owner: type[BaseModel] | None, shown: Any, context: dict[str, Any], message: str
 ) -> UserError:
     if kind == "extra_forbidden":
         valid = list(_fields(owner)) if owner else []
-        remedy = choices(path.rsplit(".", 1)[-1], valid) if valid else "no key is known here"
+        remedy = choices(path.rsplit(".", 1)[-1], valid) if valid else "no keys are valid here"
         return UserError("unknown key", where=path, remedy=remedy)
     if kind == "missing":
-        return UserError("this key is missing", where=path)
+        return UserError("missing key", where=path)
     if kind == "literal_error":
         return _not_a_choice(shown, path, _quoted(context["expected"]))
     if kind == "union_tag_invalid":
         place = _joined(path, context["discriminator"].strip("'"))
         return _not_a_choice(context["tag"], place, _quoted(context["expected_tags"]))
     if kind == "union_tag_not_found":
-        return UserError("this key is missing", where=_joined(path, context["discriminator"].strip("'")))
+        return UserError("missing key", where=_joined(path, context["discriminator"].strip("'")))
     if kind == "value_error":
         return UserError(str(context["error"]), where=path)
     if kind in _TYPES:
@@ -123,9 +123,9 @@ def _joined(path: str, rest: str | None) -> str:
 
 
 def _key_path(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
-    """The key path as a person writes it, and the model that owns its last key.
+    """The key path as in the file, and the model that owns its last key.
 
-    Pydantic puts the names of union branches into the location; they are not keys and are left out.
+    Pydantic's locations contain the names of union branches; these are not keys and are removed.
     """
     path, owner, current = "", model, [model]
     for index, part in enumerate(location):
@@ -147,17 +147,17 @@ def _key_path(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[
 
 
 def _is_branch_name(part: str) -> bool:
-    """Whether a location part is pydantic's name for a branch such as ``int`` or ``constrained-int``."""
+    """Whether a part of a location is pydantic's name of a union branch, such as ``int`` or ``constrained-int``."""
     return part in {"int", "float", "str", "bool", "dict", "list"} or "[" in part or part.startswith("constrained-")
 
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The model's fields under the names a person writes."""
+    """The model's fields under their names in the file."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _tag(model: type[BaseModel]) -> str | None:
-    """The tag under which a discriminated union knows this model: the one value of its ``name`` field."""
+    """The tag of this model in a discriminated union: the only value of its ``name`` field."""
     field = model.model_fields.get("name")
     values = get_args(field.annotation) if field else ()
     return str(values[0]) if len(values) == 1 else None

@@ -1,4 +1,4 @@
-"""The one YAML reader and writer: safe, YAML 1.2 core types, duplicate keys refused.
+"""Reads and writes YAML: safe, with the core types of YAML 1.2, without duplicate keys.
 
 PyYAML alone reads YAML 1.1, where ``1:30:00`` is 5400, ``1e-3`` is text and ``no`` is false.
 """
@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes text which a reader of YAML 1.1 or of 1.2 would take for something else."""
+    """SafeDumper that quotes text which YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -72,13 +72,13 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         if not isinstance(key, str):
             raise _refusal(key_node, f"the key {key!r} is not text; quote it")
         if key in result:
-            raise _refusal(key_node, f"the key {key!r} stands twice")
+            raise _refusal(key_node, f"duplicate key {key!r}")
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # Only double quotes escape the characters that YAML 1.1 takes for line breaks.
+    # Only double quotes escape the characters that YAML 1.1 reads as line breaks.
     style = '"' if any(character in text for character in "\r\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -91,7 +91,7 @@ _Dumper.add_representer(str, _text)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-# << is an ordinary key in YAML 1.2; refuse it by name instead of silently keeping it as data.
+# << is an ordinary key in YAML 1.2; refuse it instead of silently keeping it as data.
 _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
 
 
@@ -114,7 +114,7 @@ def parse(text: str, where: str) -> Any:
 def read(path: Path) -> Any:
     """The value of the one document in a YAML file (UTF-8).
 
-    Raises ``UserError`` when the file cannot be read or is not valid.
+    Raises ``UserError`` if the file cannot be read or is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8")

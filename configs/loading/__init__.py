@@ -1,1 +1,1 @@
-"""Finds, overrides and checks YAML files."""
+"""Finds and validates YAML files, and applies overrides."""

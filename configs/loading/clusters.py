@@ -1,4 +1,4 @@
-"""Find and load cluster files: shipped, the user's own, or any file by path."""
+"""Finds and loads cluster files: shipped, the user's own, or any file by path."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from saman.configs.schemas.cluster import Cluster
 
 
 def user_clusters() -> Path:
-    """Where a person's own cluster files are: ``$XDG_CONFIG_HOME/saman/clusters``."""
+    """The folder of the user's own cluster files: ``$XDG_CONFIG_HOME/saman/clusters``."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(home).expanduser() / "saman" / "clusters"
 
 
 def load_cluster(name_or_path: str, overrides: tuple[str, ...] = ()) -> Cluster:
-    """The cluster of a shipped file by name, or of any file by path.
+    """Load a cluster: the user's own or a shipped one by name, or any file by path.
 
-    Also looked for in ``~/.config/saman/clusters``, where ``saman clusters init`` writes. Raises one ``UserError``
-    that lists every mistake.
+    The user's own are in ``~/.config/saman/clusters``, where ``saman clusters init`` writes them. Raises ``UserError``
+    with every mistake in the file.
     """
-
     file = cluster_file(name_or_path)
     return validated(Cluster, overridden(yaml12.read(file), overrides), str(file))
 
 
 def cluster_file(name_or_path: str) -> Path:
     """The file of a cluster; raises ``UserError`` with the nearest shipped names."""
-
     own = user_clusters() / f"{name_or_path}.yaml"
     return own if "/" not in name_or_path and own.is_file() else find("clusters", name_or_path)

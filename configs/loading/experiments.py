@@ -1,4 +1,4 @@
-"""Finds, overrides and checks YAML files: shipped ones by name, the user's by path."""
+"""Finds and loads experiments, and checks that the code and files they name exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from saman.configs.schemas.experiment import Experiment
 
 @dataclass(frozen=True)
 class LoadedExperiment:
-    """An experiment, the file it came from, and where its user code is looked for (last on ``sys.path``)."""
+    """An experiment, its file, and the folders of the user's code (last on ``sys.path``)."""
 
     experiment: Experiment
     file: Path
@@ -27,16 +27,16 @@ class LoadedExperiment:
 
 
 def with_ranks(values: Any, ranks: int) -> Any:
-    """``values`` with ``-np RANKS``: spread evenly over the nodes that the experiment names.
+    """``values`` with ``-np RANKS``, spread evenly over the experiment's nodes.
 
-    Raises ``UserError`` when they do not divide.
+    Raises ``UserError`` if the ranks do not divide evenly.
     """
     if ranks < 1:
-        raise UserError(f"{ranks} ranks cannot train", where="command line: -np", remedy="1 or more")
+        raise UserError(f"{ranks} ranks are too few", where="command line: -np", remedy="1 or more")
     resources = values.get("resources") if isinstance(values, dict) else None
     nodes = resources.get("nodes", 1) if isinstance(resources, dict) else 1
     if not isinstance(nodes, int) or nodes < 1:
-        nodes = 1  # the schema says what is wrong with it
+        nodes = 1  # the schema reports the mistake
     if ranks % nodes:
         raise UserError(
             f"{ranks} ranks cannot be spread evenly over {nodes} nodes",
@@ -48,9 +48,15 @@ def with_ranks(values: Any, ranks: int) -> Any:
 
 
 def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int | None = None) -> LoadedExperiment:
-    """The experiment of a file with overrides and ``-np`` applied, checked against everything known before a start.
+    """Load an experiment, apply overrides, and check it before anything starts.
 
-    Raises one ``UserError`` that lists every mistake: file, key path, value, what would be right.
+    Args:
+        name_or_path: a shipped experiment by name, or a file by path.
+        overrides: changes as ``key.path=value``.
+        ranks: the number of ranks (``-np``).
+
+    Raises:
+        UserError: with every mistake: file, key path, value, what would be valid.
     """
     file = find("experiments", name_or_path)
     values = overridden(yaml12.read(file), overrides)
@@ -65,7 +71,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
 
 
 def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[UserError]:
-    """Files and functions that the experiment names and that are not there."""
+    """Files and functions that the experiment names but that do not exist."""
     for where, reference in (("model.build", experiment.model.build), ("data.source", experiment.data.source)):
         if is_reference(reference):
             problem = missing_code(reference, code_path)
@@ -78,7 +84,7 @@ def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[User
 
 
 def missing_code(reference: str, code_path: Iterable[Path]) -> UserError | None:
-    """What is wrong with ``package.module:function``, found without importing (and so running) it."""
+    """The problem with ``package.module:function``; found without importing the module, which would run it."""
     module, function = reference.split(":")
     parts = module.split(".")
     folders = [*(Path(entry) for entry in sys.path if entry), *code_path]
@@ -90,7 +96,7 @@ def missing_code(reference: str, code_path: Iterable[Path]) -> UserError | None:
         if any(base.parent.glob(f"{parts[-1]}.*.so")) or any(base.parent.glob(f"{parts[-1]}.pyc")):
             return None
     searched = ", ".join(str(folder) for folder in code_path)
-    return UserError(f"no module {module!r} was found", remedy=f"looked in {searched} and the installed packages")
+    return UserError(f"no module {module!r}", remedy=f"searched {searched} and the installed packages")
 
 
 def _missing_name(source: Path, function: str) -> UserError | None:
@@ -107,7 +113,7 @@ def _missing_name(source: Path, function: str) -> UserError | None:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif not isinstance(node, ast.Expr):
-            return None  # defined under a condition: only running it can tell
+            return None  # a conditional definition: only running the module can tell
     if function in names or "*" in names:
         return None
     return UserError(f"{source} defines no {function!r}", remedy=choices(function, names) if names else None)

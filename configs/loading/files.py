@@ -1,4 +1,4 @@
-"""Find YAML files, shipped by name or the user's by path, and apply ``key.path=value`` overrides."""
+"""Finds YAML files, shipped by name or the user's by path, and applies ``key.path=value`` overrides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXCLUSIVE = (("train", "global_batch_size", "batch_size_per_rank"),)
 
 
 def find(kind: str, name_or_path: str) -> Path:
-    """The YAML file of a ``kind`` (``experiments``, ``clusters``, ``studies``), shipped by name or given by path.
+    """The YAML file of a ``kind`` (``experiments``, ``clusters``, ``studies``): a shipped one by name, or a path.
 
     Raises ``UserError`` with the nearest shipped names.
     """
@@ -32,7 +32,7 @@ def find(kind: str, name_or_path: str) -> Path:
     if candidate.is_file():
         return candidate
     raise UserError(
-        f"no shipped file of {kind} is called {name_or_path!r}",
+        f"no shipped {kind} file is named {name_or_path!r}",
         remedy=f"{choices(name_or_path, shipped(kind))}; or the path of a .yaml file",
     )
 
@@ -43,28 +43,29 @@ def shipped(kind: str) -> list[str]:
 
 
 def overridden(values: Any, overrides: Sequence[str]) -> Any:
-    """``values`` with each ``key.path=value`` set; the value is read as YAML. ``values`` itself is left alone."""
+    """A copy of ``values`` with each ``key.path=value`` set; the value is read as YAML."""
     for text in overrides:
         path, separator, value = text.partition("=")
         keys = path.split(".")
         if not separator or not all(keys):
             raise UserError(f"{text!r} is not an override", where="command line", remedy="key.path=value")
         values = set_key(values, keys, yaml12.parse(value, f"command line: {path}"), path)
-        for *parents, one, other in _EXCLUSIVE:
-            for mine, replaced in ((one, other), (other, one)):
+        for *parents, first, second in _EXCLUSIVE:
+            for mine, replaced in ((first, second), (second, first)):
                 if keys == [*parents, mine]:
                     values = set_key(values, [*parents, replaced], None, path)
     return values
 
 
 def set_key(values: Any, keys: Sequence[str], value: Any, path: str) -> Any:
+    """A copy of ``values`` with the key path ``keys`` set; ``path`` names it in errors."""
     if not keys:
         return value
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise UserError(
-            f"{path} cannot be set: {keys[0]!r} would lie inside {values!r}, which is not a mapping",
+            f"{path} cannot be set: {keys[0]!r} would be a key of {values!r}, which is not a mapping",
             where="command line",
             remedy=f"{path.rsplit('.' + keys[0], 1)[0]}={{{keys[0]}: …}}",
         )

@@ -1,4 +1,4 @@
-"""The arguments of the models and data sources that saman ships; a user's own function takes any."""
+"""The arguments of the built-in models and data sources; a user's own function takes any."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Transformer(Strict):
 
 
 class Digits(Strict):
-    """scikit-learn's 1,797 real 8×8 digits; needs no network."""
+    """scikit-learn's 1,797 images of digits, 8×8 pixels; needs no network."""
 
 
 class FashionMnist(Strict):
@@ -86,17 +86,17 @@ SOURCES: dict[str, type[Strict]] = {"digits": Digits, "fashion_mnist": FashionMn
 
 
 def known(kind: dict[str, type[Strict]], name: str) -> str:
-    """``name`` where it is built in or refers to user code; raises ``Problems`` otherwise."""
+    """``name``, if it is built in or refers to user code; raises ``Problems`` otherwise."""
     if name in kind or is_reference(name):
         return name
-    problem = f"{name!r} is neither built in nor package.module:function"
+    problem = f"{name!r} is neither built in nor a reference such as package.module:function"
     raise Problems([UserError(problem, remedy=choices(name, kind))])
 
 
 def resolved_args(kind: dict[str, type[Strict]], name: str | None, args: dict[str, Any]) -> dict[str, Any]:
-    """``args`` with the defaults of the built-in ``name`` written out; user code keeps its own arguments.
+    """``args`` with the defaults of the built-in ``name``; arguments of user code stay as they are.
 
-    Raises ``Problems`` for arguments that the built-in does not take.
+    Raises ``Problems`` for unknown or invalid arguments of a built-in.
     """
     if name not in kind:
         return args

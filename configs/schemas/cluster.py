@@ -1,7 +1,7 @@
-"""The schema of a cluster file: all that a site decides, and nothing about any model.
+"""The schema of a cluster file: everything that depends on the site, nothing that depends on the model.
 
-Every text that reaches a ``#SBATCH`` line is held to the characters that such names have, because those lines are
-read by Slurm's own small parser and not by the shell; every other text is quoted for the shell where it is used.
+Texts for ``#SBATCH`` lines are restricted to safe characters, because Slurm reads these lines with its own parser, not
+with the shell. All other texts are quoted for the shell where they are used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from saman.configs.errors import UserError, choices
 from saman.configs.names import Clock, Name, Size, seconds, size_bytes
 from saman.configs.problems import Problems, Strict
 
-# Options that saman sets from the experiment or must own for requeueing; an extra line may not contradict them.
+# Options that saman sets itself; an extra line of the cluster file must not contradict them.
 OWN_OPTIONS = frozenset({
     "account", "array", "chdir", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive",
     "export", "gpus", "gpus-per-node", "gpus-per-task", "gres", "job-name", "kill-on-invalid-dep", "mem",
@@ -46,7 +46,7 @@ Interface = Annotated[
 
 def _plain(text: str) -> str:
     if not text or any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError(f"{text!r} is empty or holds control characters")
+        raise ValueError(f"{text!r} is empty or contains control characters")
     return text
 
 
@@ -79,7 +79,7 @@ ExtraLine = Annotated[str, AfterValidator(_extra_line)]
 
 
 class Partition(Strict):
-    """One queue and its limits; a limit left out is not checked before Slurm is asked."""
+    """A partition and its limits; saman does not check a limit that is left out."""
 
     name: Word
     cores_per_node: PositiveInt
@@ -95,17 +95,17 @@ class Partition(Strict):
 
     @property
     def memory_bytes(self) -> int | None:
-        """Memory of one node; ``None`` where the file does not say."""
+        """Memory of a node; ``None`` if the file does not set it."""
         return None if self.memory_per_node is None else size_bytes(self.memory_per_node)
 
     @property
     def max_seconds(self) -> int | None:
-        """The longest time limit; ``None`` where the file does not say."""
+        """The longest time limit in seconds; ``None`` if the file does not set it."""
         return None if self.max_time is None else seconds(self.max_time)
 
 
 class Gpus(Strict):
-    """The dialect in which this site wants GPUs asked for."""
+    """The sbatch option with which this site requests GPUs."""
 
     request: Literal["gres", "gpus-per-node", "gpus-per-task"] = "gres"
     typed: bool = False  # name the partition's gpu_type in the request
@@ -120,14 +120,14 @@ class Modules(Strict):
 
 
 class Conda(Strict):
-    """A conda environment: the root that holds ``etc/profile.d/conda.sh``, and the environment's name or path."""
+    """A conda environment: the root with ``etc/profile.d/conda.sh``, and the environment's name or path."""
 
     root: PathText
     environment: Argument
 
 
 class Software(Strict):
-    """How a job comes to the Python that has saman. Nothing here is expanded by a shell."""
+    """How a job finds the Python that has saman. No shell expands these values."""
 
     modules: Modules = Modules()
     virtualenv: PathText | None = None
@@ -137,12 +137,12 @@ class Software(Strict):
     @model_validator(mode="after")
     def _one_environment(self) -> Software:
         if self.virtualenv is not None and self.conda is not None:
-            raise Problems([UserError("give either virtualenv or conda, not both", where="conda")])
+            raise Problems([UserError("both virtualenv and conda are set; keep one of them", where="conda")])
         return self
 
 
 class Container(Strict):
-    """An image in which the ranks run. The job script and saman's supervisor stay outside, with Slurm's commands."""
+    """The image in which the ranks run. The job script and the supervisor run outside, where Slurm's commands are."""
 
     engine: Literal["apptainer", "singularity"] = "apptainer"
     image: PathText
@@ -152,28 +152,28 @@ class Container(Strict):
 
 
 class MpiSettings(Strict):
-    """How ranks are started here, unless the experiment names a starter."""
+    """The start method at this site, unless the experiment names one."""
 
-    start: Literal["srun", "mpirun", "gloo"] = "srun"  # gloo: srun starts the ranks, which meet without MPI and ssh
+    start: Literal["srun", "mpirun", "gloo"] = "srun"  # gloo: srun starts the ranks, which connect without MPI and ssh
     pmi: Literal["pmix", "pmix_v3", "pmix_v4", "pmix_v5", "pmi2", "cray_shasta", "none"] = "pmix"
 
 
 class Network(Strict):
-    """Which network the ranks use: set for Open MPI, Gloo and NCCL at once."""
+    """The network of the ranks: applies to Open MPI, Gloo and NCCL."""
 
     interface: Interface | None = None
 
 
 class Requeue(Strict):
-    """How a job that must stop early goes on later."""
+    """How an interrupted job continues."""
 
     by: Literal["scontrol", "follow-up", "none"] = "scontrol"  # follow-up: compute nodes have no Slurm commands
-    seconds_before_end: Annotated[int, Field(ge=1, le=65535)] = 120  # when ranks are asked for a checkpoint
-    attempts: PositiveInt = 5  # starts of a run in all
+    seconds_before_end: Annotated[int, Field(ge=1, le=65535)] = 120  # the time for a checkpoint before the limit
+    attempts: PositiveInt = 5  # of a run in all
 
 
 class Cluster(Strict):
-    """One site: ``configs/clusters/*.yaml``."""
+    """A site: ``configs/clusters/*.yaml``."""
 
     name: Name
     partitions: list[Partition] = Field(min_length=1)
@@ -195,13 +195,15 @@ class Cluster(Strict):
     def _sound(self) -> Cluster:
         names = [partition.name for partition in self.partitions]
         found = [
-            UserError(f"the partition {name!r} stands twice", where="partitions")
+            UserError(f"duplicate partition {name!r}", where="partitions")
             for name in sorted({name for name in names if names.count(name) > 1})
         ]
         for index, partition in enumerate(self.partitions):
             if self.gpus.typed and partition.gpus_per_node and partition.gpu_type is None:
                 where = f"partitions[{index}].gpu_type"
-                found.append(UserError("gpus.typed needs the type of this partition's GPUs", where=where))
+                found.append(
+                    UserError("missing key; gpus.typed requires the type of this partition's GPUs", where=where)
+                )
         for name, text in self.environment.items():
             if not (name.isascii() and name.isidentifier()) or "\0" in text:
                 where = "environment"
@@ -212,7 +214,7 @@ class Cluster(Strict):
         return self
 
     def partition(self, name: str) -> Partition:
-        """The partition called ``name``; raises ``UserError`` with the nearest spelling."""
+        """The partition named ``name``; raises ``UserError`` with the nearest spelling."""
         for partition in self.partitions:
             if partition.name == name:
                 return partition

@@ -1,4 +1,4 @@
-"""The schema of an experiment: what a person writes to describe one training."""
+"""The schema of an experiment: the description of a training run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
 
 
 class Model(Strict):
-    """Which Keras model: a built-in name or ``package.module:function``, called with ``args``.
+    """The Keras model: a built-in name or ``package.module:function``, called with ``args``.
 
-    The user's function is called as ``fn(input_shape, **args)`` where it takes ``input_shape``, else as ``fn(**args)``.
+    The user's function is called as ``fn(input_shape, **args)`` if it takes ``input_shape``, else as ``fn(**args)``.
     """
 
     build: str
@@ -40,7 +40,7 @@ class Model(Strict):
 
 
 class Data(Strict):
-    """Which examples: a built-in source or ``package.module:function``, called as ``fn(ctx, **args)``."""
+    """The examples: a built-in source or ``package.module:function``, called as ``fn(ctx, **args)``."""
 
     source: str
     args: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Data(Strict):
 
 
 class Resources(Strict):
-    """How many ranks, and what each gets. A rank is a replica that computes."""
+    """The number of ranks and the resources of each. A rank is a replica that computes."""
 
     nodes: PositiveInt = 1
     ranks_per_node: PositiveInt = 1
@@ -98,12 +98,12 @@ class Launch(Strict):
             if not (name.isascii() and name.isidentifier()):
                 raise ValueError(f"{name!r} is not the name of an environment variable")
             if "\0" in text:
-                raise ValueError(f"the value of {name} holds a NUL character")
+                raise ValueError(f"the value of {name} contains a NUL character")
         return value
 
 
 class Condition(Strict):
-    """A bound on one final metric."""
+    """A bound on a final metric."""
 
     metric: str
     at_least: float | None = None
@@ -117,14 +117,14 @@ class Condition(Strict):
 
 
 class Publish(Strict):
-    """Under which model name a finished run becomes a version, and on what condition."""
+    """The model name under which a finished run is published, and the condition for it."""
 
     model: Name
     condition: Condition | None = Field(None, alias="if")
 
 
 class Experiment(Strict):
-    """One training, whole: what ``saman run`` and ``saman submit`` take."""
+    """A complete experiment, as ``saman run`` and ``saman submit`` take it."""
 
     name: Name
     model: Model
@@ -149,7 +149,7 @@ class Experiment(Strict):
 
     @property
     def devices_per_process(self) -> int:
-        """Ranks that share one process: all of a node for ``mirrored``, else one unless asked."""
+        """Ranks per process: all ranks of a node for ``mirrored``, else 1 by default."""
         asked = self.resources.devices_per_process
         if asked != "auto":
             return asked
@@ -159,18 +159,18 @@ class Experiment(Strict):
 
     @property
     def uses_horovod(self) -> bool:
-        """Whether the ranks join through Horovod."""
+        """Whether the ranks communicate through Horovod."""
         strategy = self.train.strategy
         return strategy == "horovod" or (strategy == "pipeline" and self.devices_per_process == 1)
 
     @property
     def stages(self) -> int:
-        """Ranks that hold one copy of the model together; 1 but for ``pipeline``."""
+        """Ranks per copy of the model; 1 except for ``pipeline``."""
         return self.train.pipeline.stages if self.train.strategy == "pipeline" and self.train.pipeline else 1
 
     @property
     def replicas(self) -> int:
-        """Copies of the model that are trained together: ranks ÷ stages."""
+        """Copies of the model: ranks ÷ stages."""
         return self.resources.ranks // self.stages
 
     def metrics(self) -> frozenset[str]:
@@ -180,7 +180,7 @@ class Experiment(Strict):
         return frozenset(names | ({f"val_{name}" for name in names} if validated else set()))
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values with every default written out; loading them again gives an equal experiment."""
+        """Plain values including defaults; loading them gives an equal experiment."""
         return self.model_dump(mode="json", by_alias=True)
 
     def digest(self) -> str:
@@ -202,13 +202,13 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
     strategy, resources = experiment.train.strategy, experiment.resources
     if strategy == "single" and resources.ranks > 1:
         yield UserError(
-            f"single trains on 1 rank, but {resources.ranks} are asked for",
+            f"single trains on 1 rank, but the request is for {resources.ranks}",
             where="train.strategy",
             remedy="horovod, or resources: {nodes: 1, ranks_per_node: 1}",
         )
     if strategy == "mirrored" and resources.nodes > 1:
         yield UserError(
-            f"mirrored stays on 1 node, but {resources.nodes} are asked for",
+            f"mirrored trains on 1 node, but the request is for {resources.nodes}",
             where="resources.nodes",
             remedy="multi_worker or horovod spans nodes",
         )
@@ -216,14 +216,14 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
     devices = experiment.devices_per_process
     if strategy in ("single", "horovod") and devices > 1:
         yield UserError(
-            f"{strategy} has 1 device per process, but {devices} are asked for",
+            f"{strategy} has 1 device per process, but the request is for {devices}",
             where="resources.devices_per_process",
             remedy="1, or strategy mirrored or multi_worker",
         )
     elif resources.ranks_per_node % devices or (strategy == "mirrored" and devices != resources.ranks_per_node):
         right = "every rank of a node" if strategy == "mirrored" else f"a divisor of {resources.ranks_per_node}"
         yield UserError(
-            f"{resources.ranks_per_node} ranks per node cannot be put into processes of {devices} devices",
+            f"{resources.ranks_per_node} ranks per node do not divide into processes of {devices} devices",
             where="resources.devices_per_process",
             remedy=f"auto, or {right}",
         )
@@ -235,13 +235,13 @@ def _stages_fit(experiment: Experiment) -> Iterator[UserError]:
     if resources.ranks % stages:
         lower = resources.ranks // stages * stages
         yield UserError(
-            f"{resources.ranks} ranks cannot hold whole copies of a model in {stages} stages",
+            f"{resources.ranks} ranks are not a multiple of {stages} stages",
             where="train.pipeline.stages",
             remedy=f"{f'{lower} or ' if lower else ''}{lower + stages} ranks (-np), or a number of stages that divides",
         )
     elif pipeline and pipeline.devices == "local" and (resources.nodes > 1 or resources.ranks != stages):
         yield UserError(
-            f"local stages share one process, but {resources.ranks} ranks on {resources.nodes} nodes are asked for",
+            f"local stages share a process; the request is for {resources.ranks} ranks on {resources.nodes} nodes",
             where="train.pipeline.devices",
             remedy=f"-np {stages} on one node, or devices: ranks",
         )
@@ -274,5 +274,5 @@ def _metrics_exist(experiment: Experiment) -> Iterator[UserError]:
     for where, metric in asked:
         if metric not in computed:
             yield UserError(
-                f"the metric {metric!r} is never computed here", where=where, remedy=choices(metric, computed)
+                f"this experiment does not compute the metric {metric!r}", where=where, remedy=choices(metric, computed)
             )

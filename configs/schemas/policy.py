@@ -1,6 +1,6 @@
-"""The schema of a policy: what a version must show before it is published or promoted, and which are kept.
+"""The schema of a policy: the conditions for publishing and promoting a version, and the versions to keep.
 
-``models/policy.yaml`` holds for every model; ``models/<name>/policy.yaml`` stands in its place for one.
+``models/policy.yaml`` applies to every model; ``models/<name>/policy.yaml`` replaces it for one model.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from saman.configs.schemas.experiment import Condition
 
 
 class Compare(Strict):
-    """Not worse than the version labelled ``stable`` by more than ``tolerance``.
+    """A version may be worse than the one labelled ``stable`` by at most ``tolerance``.
 
-    Both models answer the candidate's validation sample; with ``confidence`` (one-sided) the paired difference of
-    their accuracies (of their mean squared errors, for a regression) is no more than ``tolerance`` to the bad.
+    Both models predict the candidate's validation sample. The paired difference of their accuracies (for a regression:
+    of their mean squared errors) must stay within ``tolerance`` with ``confidence`` (one-sided).
     """
 
     tolerance: NonNegativeFloat = 0.01
@@ -26,21 +26,21 @@ class Compare(Strict):
 
 
 class Approvals(Strict):
-    """How many people must have approved a version before it becomes ``stable``, and who may."""
+    """The number of approvals that a version needs to become ``stable``, and the allow-list of approvers."""
 
     at_least: PositiveInt = 1
     by: list[str] | None = None
 
 
 class Keep(Strict):
-    """What ``prune`` leaves besides every labelled version: the newest, and those younger than some days."""
+    """The versions that ``prune`` keeps besides the labelled ones: the newest, and those younger than some days."""
 
     newest: PositiveInt = 5
     days: NonNegativeFloat = 0.0
 
 
 class Policy(Strict):
-    """The gates. A version passes all but approvals and signature when it is published, and all when it is promoted."""
+    """The conditions. All but approvals and signature apply when a version is published, all when it is promoted."""
 
     metrics: list[Condition] = []
     compare: Compare | None = None

@@ -1,4 +1,4 @@
-"""The schema of a run that starts somebody's own program instead of saman's trainer."""
+"""The schema of a run that starts the user's own program instead of saman's trainer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Script(Strict):
 
     @property
     def devices_per_process(self) -> int:
-        """Every rank of a script is a process of its own."""
+        """Always 1: every rank of a script has its own process."""
         return 1
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values with every default written out."""
+        """Plain values including defaults."""
         return self.model_dump(mode="json", by_alias=True)

@@ -1,4 +1,4 @@
-"""The ``train.pipeline`` part of an experiment: how a model's layers are split over ranks or devices."""
+"""The schema of ``train.pipeline``: the split of a model's layers over ranks or devices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from saman.configs.problems import Strict
 
 
 class Pipeline(Strict):
-    """``stages`` × replicas = ranks. ``cuts`` names the first layer of each stage but the first, or ``auto``.
+    """The split: ``stages`` × replicas = ranks. ``cuts`` names the first layer of every later stage, or is ``auto``.
 
-    ``memory_limit`` is what a stage may take over what TensorFlow itself takes. ``devices: local`` puts the stages on
-    the GPUs (or logical devices) of one process.
+    ``memory_limit`` is the memory of a stage beyond TensorFlow's own. ``devices: local`` puts the stages on the GPUs (or
+    logical devices) of one process.
     """
 
     stages: PositiveInt = 2
@@ -28,5 +28,5 @@ class Pipeline(Strict):
     @model_validator(mode="after")
     def _as_many_cuts(self) -> Pipeline:
         if self.cuts != "auto" and len(self.cuts) != self.stages - 1:
-            raise ValueError(f"{self.stages} stages have {self.stages - 1} cuts between them, not {len(self.cuts)}")
+            raise ValueError(f"{self.stages} stages need {self.stages - 1} cuts, not {len(self.cuts)}")
         return self

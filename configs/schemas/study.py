@@ -13,7 +13,7 @@ from saman.configs.errors import UserError
 from saman.configs.names import Name
 from saman.configs.problems import Problems, Strict
 
-# Short names of axes and of keys under ``set``; every other name is a key path of an experiment.
+# Short names for axes and for keys under ``set``; all other names are key paths of an experiment.
 SHORT_NAMES = {
     "nodes": "resources.nodes",
     "strategy": "train.strategy",
@@ -25,11 +25,11 @@ SHORT_NAMES = {
 RANKS = "ranks"
 STAGES = "stages"
 BATCH = "batch_size"
-_COUNTS = ("nodes", STAGES, "micro_batches")  # axes whose every value is a number of something
+_COUNTS = ("nodes", STAGES, "micro_batches")  # axes whose values are counts
 
 
 class Study(Strict):
-    """Every run of a scaling study: each combination of the axes, ``repeats`` times, in a random recorded order."""
+    """A scaling study: every combination of the axes, ``repeats`` times, in a random order that is recorded."""
 
     name: Name
     experiment: str
@@ -52,7 +52,7 @@ class Study(Strict):
             if not values:
                 raise ValueError(f"{name} has no values")
             if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
-                raise ValueError(f"{name} names a value twice")
+                raise ValueError(f"duplicate value in {name}")
         return axes
 
     @model_validator(mode="after")
@@ -63,19 +63,19 @@ class Study(Strict):
         return self
 
     def combinations(self) -> list[dict[str, Any]]:
-        """Every combination of the axes' values, by the names the study uses."""
+        """Every combination of the axes' values, under the study's own names."""
         names = list(self.axes)
         return [dict(zip(names, values, strict=True)) for values in product(*self.axes.values())]
 
     def overrides(self, settings: dict[str, Any]) -> list[str]:
-        """The changes of the base experiment for one combination, as ``key.path=value``; ranks are not among them."""
+        """The changes of the base experiment for a combination, as ``key.path=value``, without the ranks."""
         batch = "train.global_batch_size" if self.scaling == "strong" else "train.batch_size_per_rank"
         names = {**SHORT_NAMES, BATCH: batch}
         values = {"publish": None, **self.changes, **settings, "name": self.name}
         return [f"{names.get(key, key)}={json.dumps(value)}" for key, value in values.items() if key != RANKS]
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values with every default written out."""
+        """Plain values including defaults."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -84,18 +84,20 @@ def _mistakes(study: Study) -> Iterator[UserError]:
         for name in names:
             if SHORT_NAMES.get(name) in {**study.axes, **study.changes}:
                 other = SHORT_NAMES[name]
-                yield UserError(f"{name} and {other} are the same key", where=f"{where}.{name}", remedy="one of them")
+                yield UserError(
+                    f"{name} and {other} are the same key", where=f"{where}.{name}", remedy="keep one of them"
+                )
             if name == "name":
-                yield UserError("the runs of a study carry the study's name", where=f"{where}.name")
+                yield UserError("runs of a study always have the study's name", where=f"{where}.name")
             if name in ("cpus_per_rank", "resources.cpus_per_rank"):
                 yield UserError(
-                    "cores per rank are the same in all runs of a study",
+                    "cores per rank cannot vary within a study",
                     where=f"{where}.{name}",
-                    remedy="cpus_per_rank: auto, or a number, at the top of the study",
+                    remedy="set cpus_per_rank at the top level of the study",
                 )
     for name in ("train.global_batch_size", "train.batch_size_per_rank"):
         if name in study.axes:
-            yield UserError("an axis of batch sizes is called batch_size", where=f"axes.{name}", remedy=f"{BATCH}: […]")
+            yield UserError("the axis of batch sizes is batch_size", where=f"axes.{name}", remedy=f"{BATCH}: […]")
     for name in _COUNTS:
         for value in study.axes.get(name, []):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

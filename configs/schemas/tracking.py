@@ -1,4 +1,4 @@
-"""The schema of tracking: where a run's parameters, metrics and figures are shown besides its folder."""
+"""The schema of tracking: the services that get a copy of a run's parameters, metrics and figures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _URI = re.compile(r"(https?|sqlite|file|databricks|postgresql|mysql)(\+\w+)?:\S*
 
 
 class Tracking(Strict):
-    """Where a run is shown. One process copies it there after the run; the run folder stays the truth."""
+    """Where to copy a run after it ended; the run folder stays authoritative."""
 
     mlflow: str | None = None  # a tracking URI, such as http://host:5000 or sqlite:///mlflow.db
-    experiment: Name | None = None  # MLflow's name for what runs belong to; default: the experiment's name
+    experiment: Name | None = None  # MLflow's experiment; default: the experiment's name
     tensorboard: str | None = None  # a folder of event files
 
     @field_validator("mlflow")
@@ -29,5 +29,5 @@ class Tracking(Strict):
     @model_validator(mode="after")
     def _somewhere(self) -> Tracking:
         if self.mlflow is None and self.tensorboard is None:
-            raise ValueError("give mlflow, tensorboard or both")
+            raise ValueError("set mlflow, tensorboard or both")
         return self

@@ -1,4 +1,4 @@
-"""The ``train`` part of an experiment: strategy, batch, optimiser, learning rate, checkpoints, precision."""
+"""The schema of ``train``: strategy, batch size, optimiser, learning rate, checkpoints, precision."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ Optimizer = Annotated[Sgd | Adam | AdamW | LambSettings, Field(discriminator="na
 
 
 class Constant(Strict):
-    """The rate stays as it is."""
+    """A constant rate."""
 
     name: Literal["constant"]
 
 
 class Cosine(Strict):
-    """Half a cosine from the rate down to ``final_fraction`` of it at the last step."""
+    """Half a cosine period, from the rate down to ``final_fraction`` of it at the last step."""
 
     name: Literal["cosine"]
     final_fraction: Fraction = 0.0
@@ -99,7 +99,7 @@ Schedule = Annotated[Constant | Cosine | Piecewise | Exponential, Field(discrimi
 
 
 class LearningRate(Strict):
-    """The rate for ``base_batch_size`` and how it follows the global batch size; never the number of ranks."""
+    """The rate for ``base_batch_size``, and its scaling with the global batch size, never with the number of ranks."""
 
     base: PositiveFloat
     base_batch_size: PositiveInt | None = None
@@ -120,7 +120,7 @@ class LearningRate(Strict):
 
 
 class Clipping(Strict):
-    """Gradients are scaled to ``global_norm``, or each entry is cut to ±``value``."""
+    """Clipping of gradients: to ``global_norm``, or each entry to ±``value``."""
 
     global_norm: PositiveFloat | None = None
     value: PositiveFloat | None = None
@@ -133,7 +133,7 @@ class Clipping(Strict):
 
 
 class CheckpointPolicy(Strict):
-    """A checkpoint every so many steps, and at the end of each epoch; the newest ``keep`` stay."""
+    """When to write a checkpoint; the newest ``keep`` are kept."""
 
     every_steps: PositiveInt | None = None
     every_epochs: PositiveInt | None = 1
@@ -141,7 +141,7 @@ class CheckpointPolicy(Strict):
 
 
 class EarlyStop(Strict):
-    """Training ends when ``metric`` has not improved by ``min_delta`` for ``patience`` validations."""
+    """Training ends after ``patience`` validations in which ``metric`` did not improve by ``min_delta``."""
 
     metric: str = "val_loss"
     patience: PositiveInt = 3
@@ -164,7 +164,7 @@ def global_batch_size(fixed: int | None, per_rank: int | None, ranks: int) -> in
 
 
 class Train(Strict):
-    """How the model is trained. Give one of ``global_batch_size`` and ``batch_size_per_rank``."""
+    """The training. Set exactly one of ``global_batch_size`` and ``batch_size_per_rank``."""
 
     strategy: Strategy = "horovod"
     epochs: PositiveInt = 1

@@ -1,4 +1,4 @@
-"""What a Horovod installation was built with, read from its library file, without importing anything heavy."""
+"""Reads from its library file what a Horovod installation was built with; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _FIND = "import importlib.util as u; s = u.find_spec({name!r}); print(s.origin i
 
 @dataclass(frozen=True)
 class HorovodBuild:
-    """``mpi`` is the family of the MPI library it is linked with; ``None`` without MPI."""
+    """How Horovod was built. ``mpi`` is the family of its MPI library; ``None`` without MPI."""
 
     mpi: str | None
     gloo: bool
 
 
 def horovod_build(python: str | None = None) -> HorovodBuild | None:
-    """The Horovod that ``python`` (this interpreter by default) would import; ``None`` where there is none."""
+    """The Horovod that ``python`` (by default this interpreter) would import; ``None`` without Horovod."""
     origin = module_origin("horovod", python)
     if not origin:
         return None
@@ -45,7 +45,7 @@ def module_origin(name: str, python: str | None = None) -> str | None:
 
 
 def read_build(library: Path) -> HorovodBuild:
-    """What a Horovod library is linked with, by the names in its dynamic section."""
+    """The libraries that a Horovod library is linked with, by the names in its dynamic section."""
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         family = next((family for family, name in _SONAMES.items() if data.find(name) >= 0), None)
         if family is None and any(data.find(name) >= 0 for name in _OTHER_MPICH):

@@ -1,4 +1,4 @@
-"""What this machine offers a run: cores, GPUs, memory, its name. Nothing here changes anything."""
+"""The cores, GPUs, memory and name of this machine. Read only."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SIOCGIFADDR = 0x8915  # netdevice(7): the address of an interface
 
 @dataclass(frozen=True)
 class Node:
-    """What a node offers. ``cores`` counts logical cores that may be used, ``gpus`` the visible GPUs.
+    """The resources of a node. ``cores`` counts the usable logical cores, ``gpus`` the visible GPUs.
 
-    ``pinnable`` is false where a quota, not a mask, limits the cores: pinning would then crowd containers together.
+    ``pinnable`` is false if a quota, not a mask, limits the cores: containers would then pin to the same cores.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Node:
 
 
 def this_node(environ: Mapping[str, str] | None = None) -> Node:
-    """What is here, as far as this process may use it."""
+    """The resources of this machine that this process may use."""
     environ = os.environ if environ is None else environ
     allowed, notes = len(allowed_cores()), []
     quota = cpu_quota()

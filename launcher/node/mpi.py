@@ -1,4 +1,4 @@
-"""Which MPI starts ranks here: flavour and version, read from what its ``mpirun`` says."""
+"""Finds the MPI of this machine: flavour and version, from the output of ``mpirun --version``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Flavour(str, Enum):
 
 @dataclass(frozen=True)
 class MpiInstallation:
-    """An ``mpirun`` and what it belongs to."""
+    """An ``mpirun``, and the flavour and version of its MPI."""
 
     flavour: Flavour
     version: tuple[int, ...]
@@ -47,7 +47,7 @@ _SAYS = (
 
 
 def parse_version(text: str) -> tuple[Flavour, tuple[int, ...]] | None:
-    """Flavour and version in the output of ``mpirun --version``; ``None`` where it is none that we know."""
+    """Flavour and version in the output of ``mpirun --version``; ``None`` for an unknown MPI."""
     for flavour, pattern in _SAYS:
         match = pattern.search(text)
         if match:
@@ -59,9 +59,9 @@ def parse_version(text: str) -> tuple[Flavour, tuple[int, ...]] | None:
 def find_mpi(
     environ: Mapping[str, str] | None = None, beside: Path | None = Path(sys.executable).parent
 ) -> MpiInstallation | None:
-    """The MPI whose ``mpirun`` would start ranks here; ``None`` where there is none that answers.
+    """The MPI whose ``mpirun`` would start ranks here; ``None`` without a working one.
 
-    That of this interpreter's environment (a wheel, in ``beside``) comes before the first on PATH.
+    The MPI of this interpreter's environment (a wheel, in ``beside``) comes before the first on PATH.
     """
     environ = os.environ if environ is None else environ
     mpirun = shutil.which("mpirun", path=str(beside)) if beside else None

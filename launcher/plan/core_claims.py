@@ -30,11 +30,11 @@ def choose(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClai
     if not taken or not wanted:
         return CoreClaim()
     if len(free) < wanted:
-        text = f"other runs of saman hold {taken} of the {len(allowed)} cores here, and this one asks for {wanted}"
+        text = f"other runs of saman hold {taken} of the {len(allowed)} cores here, and this run needs {wanted}"
         return CoreClaim(note=f"{text}: runs share cores and slow each other down")
     cores = tuple(free[:wanted])
     return CoreClaim(
-        cores, f"other runs of saman hold {taken} of the {len(allowed)} cores here; this one takes free ones"
+        cores, f"other runs of saman hold {taken} of the {len(allowed)} cores here; this run uses free cores"
     )
 
 

@@ -1,4 +1,4 @@
-"""The variables with which ranks are started: what is set, what is taken away, what other nodes need. Pure."""
+"""The environment of the ranks: variables to set, to remove and to forward to other nodes. Pure."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def clean_environment(environ: Mapping[str, str], directory: Path) -> dict[str, 
 
 
 def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of the inherited variables that ranks on other nodes need too."""
+    """Names of the inherited variables to forward to ranks on other nodes."""
     return tuple(
         sorted(
             name
@@ -67,7 +67,7 @@ def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
 def job_environment(
     spec: Experiment | Script, directory: Path, code_path: Iterable[Path], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables to set for every process of a run. ``launch.environment`` has the last word."""
+    """Variables to set for every process of a run; ``launch.environment`` overrides all others."""
     own = {
         variables.DIRECTORY: str(directory),
         variables.CODE_PATH: os.pathsep.join(str(folder) for folder in code_path),
@@ -77,7 +77,7 @@ def job_environment(
         own |= {"TF_USE_LEGACY_KERAS": "1"} if spec.legacy_keras else {}
     else:
         own["KERAS_BACKEND"] = "tensorflow"
-        # TensorFlow greets with a page per rank; whoever wants it sets the variable.
+        # TensorFlow prints a page of notices per rank unless the user asks for it.
         own |= {} if "TF_CPP_MIN_LOG_LEVEL" in environ else {"TF_CPP_MIN_LOG_LEVEL": "2"}
     given = spec.launch.environment
     return own | dict(given) | {variables.GIVEN: ",".join(given)}

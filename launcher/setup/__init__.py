@@ -1,4 +1,4 @@
-"""What is behind ``saman setup``: builds an environment that can train.
+"""``saman setup``: builds an environment that can train.
 
-Standard library only, because it runs before anything is installed.
+Uses the standard library only, because it runs before anything is installed.
 """

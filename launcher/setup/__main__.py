@@ -1,6 +1,6 @@
-"""``python3 -m saman.launcher.setup`` from a source tree: finds a Python that is new enough and sets up with it.
+"""``python3 -m saman.launcher.setup`` from a source tree: finds a recent Python and sets up with it.
 
-Written so that an old Python can still read this file and say what is wrong, even Python 2.
+An old Python, even Python 2, can read this file and report the problem.
 """
 
 import os
@@ -13,7 +13,7 @@ OLDEST_MINOR = 10
 
 def main():
     # type: () -> None
-    """Go on under Python 3.10 or newer; exit 3 with the remedy where there is none."""
+    """Continue under Python 3.10 or newer; exit with 3 and the remedy without one."""
     if sys.version_info < (3, OLDEST_MINOR):
         for minor in range(NEWEST_MINOR, OLDEST_MINOR - 1, -1):
             other = "python3." + str(minor)
@@ -32,7 +32,7 @@ def main():
 
 def starts(python):
     # type: (str) -> bool
-    """Whether there is such a Python; pyenv and the like put names on PATH that only complain when started."""
+    """Whether the command starts a Python; pyenv puts names on PATH that only print an error."""
     try:
         process = subprocess.Popen([python, "-c", ""], stderr=subprocess.PIPE)
         process.communicate()

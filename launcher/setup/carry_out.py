@@ -1,4 +1,4 @@
-"""Runs one command of a set-up: output to a log, elapsed time on the terminal, all of it ended on interruption."""
+"""Runs a command of the set-up: output to a log, elapsed time on the terminal, all processes ended on interruption."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from saman.runs.growing_files import text_from
 
 TAIL_LINES = 15
 SECONDS_BETWEEN_LINES = 60
-# Would send pip elsewhere than into the environment, or Python to somebody else's packages.
+# These would make pip install elsewhere, or Python import packages from elsewhere.
 _LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIREMENT", "PIP_CONSTRAINT")
-# A set-up started by make must not hand make's job server to the one that builds Horovod.
+# A set-up under make must not pass make's job server to the make that builds Horovod.
 _FROM_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
 _GIVEN_UP = "Retry(total=0"  # pip's last attempt to connect
@@ -44,7 +44,7 @@ def environment_of(venv: Path) -> dict[str, str]:
 
 @dataclass
 class ProgressLine:
-    """One line per step: rewritten each second on a terminal, printed now and then elsewhere."""
+    """A line per step: rewritten every second on a terminal, printed once a minute elsewhere."""
 
     say: Say = print
     terminal: bool = field(default_factory=lambda: sys.stdout.isatty())
@@ -60,7 +60,7 @@ class ProgressLine:
             self.say(f"{title} ...")
 
     def tick(self) -> None:
-        """Show the elapsed time; called about once a second. Elsewhere than on a terminal a line a minute is enough."""
+        """Show the elapsed time; called about once a second."""
         now = time.monotonic()
         if self.terminal:
             sys.stdout.write(f"\r\x1b[K{self.title} ... {elapsed(now - self.started)}")
@@ -70,7 +70,7 @@ class ProgressLine:
             self.said = now
 
     def end(self, outcome: str = "done") -> None:
-        """Say how the step ended and how long it took."""
+        """Print the outcome of the step and its duration."""
         if self.terminal:
             sys.stdout.write("\r\x1b[K")
         self.say(f"{self.title}: {outcome} ({elapsed(time.monotonic() - self.started)})")
@@ -119,16 +119,16 @@ def run(
 
 
 def _failure(title: str, code: int, log: Path, begin: int) -> EnvironmentLack:
-    """What to say about a command that failed; a network that is not there hides behind many lines of pip's."""
-    lines, whole = tail(log, begin), f"the whole output is in {log}"
+    """The error for a failed command; names an unreachable index, which pip reports in many lines."""
+    lines, whole = tail(log, begin), f"the full output is in {log}"
     if _GIVEN_UP in text_from(log, begin):
         remedy = f"check the network, and pip's settings with: pip config list; {whole}"
         return EnvironmentLack(f"{title}: the package index cannot be reached", remedy=remedy)
-    return EnvironmentLack(f"{title}: it failed with exit code {code}; its last lines:\n{lines}\n", remedy=whole)
+    return EnvironmentLack(f"{title} failed with exit code {code}; last lines:\n{lines}\n", remedy=whole)
 
 
 def end_family(process: subprocess.Popen[bytes]) -> None:
-    """End ``process`` and everything it started: asked first, killed after 3 s."""
+    """End ``process`` and everything it started: SIGTERM, and SIGKILL after 3 s."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -140,7 +140,7 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(log: Path, begin: int) -> str:
-    """The last lines that a command wrote, indented; pip's warnings only where there is nothing else."""
+    """The last lines that a command wrote, indented; pip's warnings only if there is nothing else."""
     lines = text_from(log, begin).rstrip().splitlines()
     telling = [line for line in lines if not line.lstrip().startswith("WARNING:")] or lines
     return "\n".join(f"  | {line}" for line in telling[-TAIL_LINES:])

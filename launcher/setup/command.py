@@ -1,4 +1,4 @@
-"""The words of ``saman setup``: from options to a request, and from what was done to lines on the terminal."""
+"""The command line of ``saman setup``: options to a request, and the result to lines on the terminal."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def make_request(
     mpi: str | None = None,
     gpu: bool | None = None,
 ) -> SetupRequest:
-    """The request that the options mean. Raises UserError where they are impossible.
+    """The request for these options; raises UserError if they are impossible.
 
-    ``None`` for ``mpi`` or ``gpu``: as the environment was set up before, so that ``make demo`` keeps what was chosen.
+    ``None`` for ``mpi`` or ``gpu`` keeps the choice of the previous set-up, so that ``make demo`` does not change it.
     """
     name = tensorflow or (COMPAT if compat else CURRENT).name
     if name not in STACKS or (compat and name != COMPAT.name):
         valid = [COMPAT.name] if compat else list(STACKS)
-        raise UserError(f"{name!r} is no tested TensorFlow", where="--tensorflow", remedy=choices(name, valid))
+        raise UserError(f"TensorFlow {name!r} is not tested", where="--tensorflow", remedy=choices(name, valid))
     if mpi not in (None, "wheel", "system"):
-        raise UserError(f"{mpi!r} is no kind of MPI", where="--mpi", remedy=choices(mpi, ("wheel", "system")))
+        raise UserError(f"unknown MPI {mpi!r}", where="--mpi", remedy=choices(mpi, ("wheel", "system")))
     stack = STACKS[name]
     in_place = source_tree() is None
     if in_place:
@@ -59,7 +59,7 @@ def make_request(
 
 
 def describe(ahead: SetupPlan, request: SetupRequest) -> list[str]:
-    """What a dry run prints: each step, its commands, and whether it is done already."""
+    """The lines of a dry run: each step, its commands, and whether it is done."""
     lines = [f"environment: {request.venv} (cache: {caches.cache_folder()})"]
     for number, step in enumerate(ahead.steps, start=1):
         state = "" if step in ahead.todo else " (done)"
@@ -68,9 +68,9 @@ def describe(ahead: SetupPlan, request: SetupRequest) -> list[str]:
 
 
 def perform(request: SetupRequest, *, dry_run: bool = False, as_json: bool = False) -> bool:
-    """Set up and print what happens; returns whether there was anything to do, and is silent if not.
+    """Set up and print progress; returns whether there was anything to do, and prints nothing otherwise.
 
-    Raises UserError or EnvironmentLack; both carry all that is wrong.
+    Raises UserError or EnvironmentLack with every problem found.
     """
     if dry_run:
         ahead = prospect(request)
@@ -90,7 +90,7 @@ def perform(request: SetupRequest, *, dry_run: bool = False, as_json: bool = Fal
 
 
 def as_plain(ahead: SetupPlan, request: SetupRequest) -> dict[str, object]:
-    """The dry run as data."""
+    """The dry run as plain values."""
     steps = [
         {"name": step.name, "title": step.title, "done": step not in ahead.todo, "commands": list(step.lines)}
         for step in ahead.steps
@@ -107,7 +107,7 @@ def _short(path: Path) -> str:
 
 
 def _leave_environment(request: SetupRequest) -> None:
-    """An environment is not removed by a Python that runs in it: the one that it was made from goes on instead."""
+    """Continue under the base Python if this one runs in the environment that the set-up is about to remove."""
     if request.in_place or Path(sys.prefix) != request.venv:
         return
     ahead = prospect(request)
@@ -119,7 +119,7 @@ def _leave_environment(request: SetupRequest) -> None:
 
 
 def words(request: SetupRequest) -> list[str]:
-    """The options that mean ``request``."""
+    """The options that give ``request``."""
     chosen = ["--venv", str(request.venv), "--tensorflow", request.stack.name, "--mpi", request.mpi]
     chosen += ["--gpu" if request.gpu else "--no-gpu"]
     return chosen + (["--python", request.python] if request.python else [])
@@ -130,7 +130,7 @@ def _end_like_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def command(arguments: list[str]) -> None:
-    """``python3 -m saman.launcher.setup`` with argparse, since typer is not installed yet; ends with an exit code."""
+    """Run ``python3 -m saman.launcher.setup``; uses argparse, because typer is not installed yet."""
     parser = argparse.ArgumentParser(prog="saman setup", description="Build the environment that trains.")
     parser.add_argument("--venv", type=Path, help="where (default: .venv; .venv-compat with --compat)")
     parser.add_argument("--python", help="the Python to use (default: this one, or a fitting one on PATH)")
@@ -148,9 +148,9 @@ def command(arguments: list[str]) -> None:
     try:
         perform(make_request(**options), dry_run=dry_run, as_json=as_json)
     except UserError as error:
-        for one in (error, *error.others):
-            print(f"error: {one.one_line()}", file=sys.stderr)
+        for problem in (error, *error.others):
+            print(f"error: {problem.one_line()}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\ninterrupted; the next set-up begins anew", file=sys.stderr)
+        print("\ninterrupted; the next set-up starts from the beginning", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)

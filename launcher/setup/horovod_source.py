@@ -21,21 +21,21 @@ from saman.runs import caches
 from saman.runs.commands import COMMAND_ERRORS, run_command
 
 SDIST = f"horovod-{HOROVOD_VERSION}.tar.gz"
-# Raise it when the way of building changes, so that wheels built before are not taken for the new ones.
+# Raise it when the build changes, so that cached wheels are not used any more.
 RECIPE = "1"
 BYTES_PER_COMPILER = 1.5e9  # a TensorFlow source file takes about 1.2 GB to compile
 # From horovod/tensorflow in site-packages to the environment's lib folder.
 _LIB_FROM_EXTENSION = r"\$ORIGIN/../../../.."
 
-# Headers that TensorFlow's wheel ships from 2.16 on but leaves off its include path.
+# Headers in TensorFlow's wheel, from 2.16 on, that are not on its include path.
 _HEADERS = ("external/highwayhash", "external/farmhash_archive/src")
-# Horovod and the Gloo in it take these from other headers, which bring them no longer from GCC 13 on.
+# Horovod and its Gloo rely on other headers to include these; from GCC 13 on they do not.
 _INCLUDED = "-include cstdint -include stdexcept"
 _GCC_WITH_ALL = 12
 
 
 def inputs(request: SetupRequest, python: Python) -> dict[str, str]:
-    """Everything that decides what the wheel is."""
+    """Every input of the build, as the key of the cached wheel."""
     return {
         "horovod": HOROVOD_VERSION,
         "sha256": HOROVOD_SHA256,
@@ -67,7 +67,7 @@ def _first_line(command: list[str], program: str | None) -> str:
 
 
 def flags(request: SetupRequest) -> dict[str, str]:
-    """The build's settings, as Horovod documents them; a person's own HOROVOD_* paths stay in force."""
+    """The build's settings, as Horovod documents them; the user's own HOROVOD_* paths are kept."""
     own = {name: value for name, value in os.environ.items() if name in ("HOROVOD_CUDA_HOME", "HOROVOD_NCCL_HOME")}
     chosen = {
         "HOROVOD_WITH_TENSORFLOW": "1",
@@ -77,8 +77,8 @@ def flags(request: SetupRequest) -> dict[str, str]:
         "HOROVOD_WITH_GLOO": "1",
     }
     if request.mpi == "wheel":
-        # The MPI wheel's compiler writes this environment's path into what it links. A wheel out of the cache
-        # must find the MPI of the environment it is installed in, so that place is looked at first.
+        # The MPI wheel's compiler links with this environment's path. A cached wheel must find the MPI of the
+        # environment it is installed in, so that folder comes first.
         chosen["LDFLAGS"] = f"-Wl,-rpath,{_LIB_FROM_EXTENSION}"
     if not _includes_all(compiler_version() or ""):
         chosen["CXXFLAGS"] = f"{_INCLUDED} {os.environ.get('CXXFLAGS', '')}".rstrip()
@@ -89,13 +89,13 @@ def flags(request: SetupRequest) -> dict[str, str]:
 
 
 def _includes_all(compiler: str) -> bool:
-    """Whether the compiler's library takes Horovod's headers as they are."""
+    """Whether Horovod compiles without extra includes."""
     family, _, major = compiler.partition("-")
     return family == "gcc" and int(major) <= _GCC_WITH_ALL
 
 
 def provide(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> Path:
-    """The wheel for ``request`` from the cache, built first if need be. Raises EnvironmentLack if the build fails."""
+    """The wheel for ``request``, built if it is not cached; raises EnvironmentLack if the build fails."""
     cache, wanted = caches.cache_folder(), inputs(request, python)
     folder = wheel_cache.place(cache, wanted)
     title = progress.title
@@ -114,7 +114,7 @@ def _build(
     cache = caches.cache_folder()
     source = _download(request.venv, cache, log, progress)
     prefix = f".build-{folder.name}-"
-    for left in cache.glob(f"{prefix}*"):  # of a build that was killed: the lock is ours, so nobody works in it
+    for left in cache.glob(f"{prefix}*"):  # of a killed build: this process holds the lock, so no other build uses it
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as scratch:
         tree = unpack(source, Path(scratch))
@@ -133,7 +133,7 @@ def _build(
 
 
 def _download(venv: Path, cache: Path, log: Path, progress: ProgressLine) -> Path:
-    """The source distribution, kept in the cache once its digest was found right."""
+    """The source distribution, cached once its digest is verified."""
     kept = cache / "sources" / SDIST
     if kept.exists() and wheel_cache.file_sha256(kept) == HOROVOD_SHA256:
         return kept
@@ -147,7 +147,7 @@ def _download(venv: Path, cache: Path, log: Path, progress: ProgressLine) -> Pat
         digest = wheel_cache.file_sha256(found)
         if digest != HOROVOD_SHA256:
             raise EnvironmentLack(
-                f"the downloaded {SDIST} is not the released one: sha256 {digest}, expected {HOROVOD_SHA256}",
+                f"wrong digest of the downloaded {SDIST}: sha256 {digest}, expected {HOROVOD_SHA256}",
                 remedy="check the package index that pip is configured with",
             )
         found.replace(kept)
@@ -178,12 +178,12 @@ def mend_headers(tree: Path) -> None:
 def _replace(file: Path, pattern: str, by: str) -> None:
     text, found = re.subn(pattern, by, file.read_text("utf-8"))
     if not found:
-        raise EnvironmentLack(f"Horovod's source is not as expected: no {pattern}", where=str(file))
+        raise EnvironmentLack(f"unexpected Horovod source: no {pattern}", where=str(file))
     file.write_text(text, "utf-8")
 
 
 def _parallel() -> dict[str, str]:
-    """As many compilers as there are cores and memory for; Horovod's build would take eight."""
+    """As many parallel compilers as cores and memory allow; Horovod's default is eight."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     jobs = max(1, min(len(os.sched_getaffinity(0)), int(memory / BYTES_PER_COMPILER)))
     return {"MAKEFLAGS": f"-j{jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)}

@@ -1,4 +1,4 @@
-"""What this machine lacks for a set-up: all of it at once, each with its remedy, before anything is downloaded."""
+"""Checks this machine before a set-up: everything missing at once, each with its remedy, before any download."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OLDEST_GCC = 9  # TensorFlow's headers are C++17 since 2.11
 def lacks(
     request: SetupRequest, python: Python | None, others: list[Python], cache: Path, *, build: bool
 ) -> list[EnvironmentLack]:
-    """Everything that is missing for ``request``; ``build``: Horovod is not cached and must be compiled."""
+    """Everything missing for ``request``. ``build``: Horovod is not cached, so it must be compiled."""
     found = [platform_lack(), *python_lacks(request, python, others), *space_lacks(request, cache)]
     if build:
         found += [compiler_lack(), tool_lack("make", "make")]
@@ -40,7 +40,7 @@ def lacks(
 
 
 def platform_lack() -> EnvironmentLack | None:
-    """TensorFlow's and Open MPI's wheels exist for 64-bit Linux on x86 with the GNU C library."""
+    """Whether this is 64-bit Linux on x86 with the GNU C library, as the wheels need it."""
     here = f"{platform.system()} on {platform.machine()}"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return EnvironmentLack(f"{here} is not supported", remedy="use Linux on x86_64, also in a container or WSL 2")
@@ -52,7 +52,7 @@ def platform_lack() -> EnvironmentLack | None:
 
 
 def python_lacks(request: SetupRequest, python: Python | None, others: list[Python]) -> list[EnvironmentLack]:
-    """A Python in range with ``ensurepip``, or what to install."""
+    """Problems of the Python: out of range, 32-bit, or without ``ensurepip``."""
     stack = request.stack
     if python is None:
         return [_no_python(stack, request.python, others)]
@@ -71,17 +71,17 @@ def _no_python(stack: SoftwareStack, asked: str | None, others: list[Python]) ->
     needs = f"TensorFlow {stack.tensorflow} needs Python {stack.pythons}"
     if asked and not others:
         return EnvironmentLack(f"{asked!r} is not a Python that can be started", remedy=remedy)
-    seen = ", ".join(f"{one.text} ({one.executable})" for one in others) or "none"
+    seen = ", ".join(f"{python.text} ({python.executable})" for python in others) or "none"
     return EnvironmentLack(f"{needs}; found: {seen}", remedy=remedy)
 
 
 def compiler() -> str:
-    """The C++ compiler that CMake will take."""
+    """The C++ compiler that CMake will use."""
     return os.environ.get("CXX") or next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), "c++")
 
 
 def compiler_version() -> str | None:
-    """``gcc-12`` or ``clang-16``; None where there is no working compiler."""
+    """``gcc-12`` or ``clang-16``; None without a working compiler."""
     try:
         command = [*compiler().split(), "--version"]
         done = run_command(command, timeout_seconds=30)
@@ -96,10 +96,10 @@ def compiler_version() -> str | None:
 
 
 def compiler_lack() -> EnvironmentLack | None:
-    """Horovod is compiled here, with C++17."""
+    """Whether the compiler is missing or too old for C++17."""
     version = compiler_version()
     if version is None:
-        return EnvironmentLack("there is no C++ compiler, and Horovod is compiled here", remedy="apt install g++")
+        return EnvironmentLack("no C++ compiler, which the build of Horovod needs", remedy="apt install g++")
     family, _, major = version.partition("-")
     if family == "gcc" and int(major) < OLDEST_GCC:
         remedy = f"install g++ {OLDEST_GCC} or newer and set CXX to it"
@@ -108,44 +108,44 @@ def compiler_lack() -> EnvironmentLack | None:
 
 
 def tool_lack(name: str, package: str) -> EnvironmentLack | None:
-    """A program that the build needs."""
+    """Whether a program that the build needs is missing."""
     if shutil.which(name):
         return None
-    return EnvironmentLack(f"there is no {name} on PATH, and Horovod is compiled here", remedy=f"apt install {package}")
+    return EnvironmentLack(f"no {name} on PATH, which the build of Horovod needs", remedy=f"apt install {package}")
 
 
 def system_mpi(name: str) -> str | None:
-    """The path of ``mpirun`` or ``mpicxx`` on PATH, but for those that a wheel brought into some Python environment."""
+    """The path of ``mpirun`` or ``mpicxx`` on PATH, ignoring Python environments, whose MPI comes from a wheel."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     kept = [folder for folder in folders if not (Path(folder).parent / "pyvenv.cfg").exists()]
     return shutil.which(name, path=os.pathsep.join(kept))
 
 
 def system_mpi_lack(name: str) -> EnvironmentLack | None:
-    """``--mpi system`` takes what is on PATH."""
+    """Whether ``--mpi system`` finds no MPI on PATH."""
     if system_mpi(name):
         return None
     remedy = "load the site's MPI module or apt install libopenmpi-dev openmpi-bin; --mpi wheel needs neither"
-    return EnvironmentLack(f"--mpi system, but there is no {name} on PATH", remedy=remedy)
+    return EnvironmentLack(f"--mpi system, but no {name} on PATH", remedy=remedy)
 
 
 def gpu_lacks() -> list[EnvironmentLack]:
-    """What Horovod's NCCL build asks for: the CUDA compiler and NCCL's header."""
+    """Whether Horovod's NCCL build lacks the CUDA compiler or NCCL's header."""
     cuda = next((Path(os.environ[name]) for name in ("HOROVOD_CUDA_HOME", "CUDA_HOME") if os.environ.get(name)), None)
     nvcc = shutil.which("nvcc") or (cuda and (cuda / "bin" / "nvcc").exists())
     found = []
     if not nvcc:
         remedy = "load the site's CUDA module, or set HOROVOD_CUDA_HOME to the toolkit's folder"
-        found.append(EnvironmentLack("--gpu, but there is no CUDA toolkit (nvcc)", remedy=remedy))
+        found.append(EnvironmentLack("--gpu, but no CUDA toolkit (nvcc)", remedy=remedy))
     homes = [os.environ.get("HOROVOD_NCCL_HOME"), os.environ.get("NCCL_HOME"), cuda, "/usr", "/usr/local/cuda"]
     if not any((Path(home) / "include" / "nccl.h").exists() for home in homes if home):
         remedy = "install libnccl-dev, or set HOROVOD_NCCL_HOME to NCCL's folder"
-        found.append(EnvironmentLack("--gpu, but there is no NCCL header (nccl.h)", remedy=remedy))
+        found.append(EnvironmentLack("--gpu, but no NCCL header (nccl.h)", remedy=remedy))
     return found
 
 
 def space_lacks(request: SetupRequest, cache: Path) -> list[EnvironmentLack]:
-    """Free space where the environment, the wheel cache and pip's downloads go, summed per file system."""
+    """Whether there is too little space for environment, wheel cache and downloads, summed per file system."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")
     environment = GPU_ENVIRONMENT_BYTES if request.gpu else ENVIRONMENT_BYTES
     needs = [(request.venv, environment), (cache, BUILD_BYTES), (temporary, DOWNLOAD_BYTES)]
@@ -173,14 +173,14 @@ def _unwritable(path: Path, place: Path) -> EnvironmentLack:
 
 
 def existing(path: Path) -> Path:
-    """``path`` or its nearest parent that exists."""
+    """``path``, or its nearest existing parent."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
 
 
 def choose_python(request: SetupRequest) -> tuple[Python | None, list[Python]]:
-    """The Python for ``request``; in place it is the one that runs this."""
+    """The Python for ``request``; in place it is this one."""
     if not request.in_place:
         return pythons.choose(request.stack, request.python)
     here = pythons.probe(sys.executable)

@@ -1,4 +1,4 @@
-"""Reads a lock file: what it pins, and the part of it that one request installs."""
+"""Reads a lock file: its pins, and the part that a request installs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def locked_version(lock: Path, package: str) -> str:
 
 
 def without(text: str, packages: Collection[str]) -> str:
-    """The lock ``text`` with ``packages`` left out."""
+    """The lock ``text`` without ``packages``."""
     kept = [block for name, blocks in entries(text).items() if name not in packages for block in blocks]
     return "\n".join(kept) + "\n"
 
 
 def requirements(request: SetupRequest) -> str:
-    """What pip installs for ``request``, exact and with hashes.
+    """The exact requirements of ``request``, with hashes, for pip.
 
-    It goes in without dependency resolution: the lock is complete, and tf_keras asks for the package ``tensorflow``,
-    which would come over ``tensorflow-cpu`` as a second TensorFlow.
+    pip installs them without dependency resolution: the lock is complete, and tf_keras depends on the package
+    ``tensorflow``, which would be a second TensorFlow over ``tensorflow-cpu``.
     """
     left_out = set()
     if request.mpi == "system":
@@ -48,5 +48,5 @@ def requirements(request: SetupRequest) -> str:
 
 
 def constraints(text: str) -> str:
-    """The lock's versions without hashes: what else is installed must not move them."""
+    """The lock's versions without hashes, as constraints for other installations."""
     return re.sub(r"\s*\\\n\s+--hash=\S+", "", text)

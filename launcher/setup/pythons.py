@@ -1,4 +1,4 @@
-"""Finds the Python that an environment is made from, and what that Python lacks."""
+"""Finds the Python that an environment is made from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from saman.launcher.setup.stacks import SoftwareStack
 from saman.runs.commands import COMMAND_ERRORS, run_command
 
-# Run by the candidate itself; a venv's Python answers for the one it was made from.
+# The candidate runs this; a venv's Python reports its base Python.
 _PROBE = """
 import json, struct, sys
 try:
@@ -26,7 +26,7 @@ print(json.dumps({"executable": getattr(sys, "_base_executable", sys.executable)
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter as it described itself."""
+    """An interpreter, by its own report."""
 
     executable: str
     version: tuple[int, int, int]
@@ -55,7 +55,7 @@ class Python:
 
 
 def probe(command: str) -> Python | None:
-    """What ``command`` is, or None where it cannot be started."""
+    """The interpreter behind ``command``; None if it cannot be started."""
     try:
         done = run_command([command, "-c", _PROBE], timeout_seconds=30)
         facts = json.loads(done.stdout)
@@ -65,14 +65,14 @@ def probe(command: str) -> Python | None:
 
 
 def candidates(stack: SoftwareStack) -> list[str]:
-    """Where to look, in order: the Python that runs this, then the newest that the stack takes."""
+    """The commands to try, in order: this Python, then the newest one that the stack supports."""
     low, high = stack.oldest_python[1], stack.newest_python[1]
     names = [f"python3.{minor}" for minor in range(high, low - 1, -1)]
     return [sys.executable, *(found for name in names if (found := shutil.which(name)))]
 
 
 def choose(stack: SoftwareStack, asked: str | None) -> tuple[Python | None, list[Python]]:
-    """The Python to use (None where none suits), and those that were looked at and do not suit."""
+    """The Python to use (None without a suitable one), and the unsuitable ones that were tried."""
     others: list[Python] = []
     for command in [asked] if asked else candidates(stack):
         found = probe(command)

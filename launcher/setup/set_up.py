@@ -1,4 +1,4 @@
-"""Carries a set-up out: checks the machine, does the steps that are not done yet, and stamps each one that is."""
+"""Performs a set-up: checks the machine, does the outstanding steps, and records each one that is finished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG = "saman-setup.log"
 
 @dataclass(frozen=True)
 class SetupPlan:
-    """What a set-up would do: ``todo`` are the steps that are not done yet."""
+    """The steps of a set-up; ``todo`` are the outstanding ones."""
 
     python: Python
     steps: list[SetupStep]
@@ -29,8 +29,8 @@ class SetupPlan:
 
 
 def prospect(request: SetupRequest) -> SetupPlan:
-    """What is to do for ``request``. Raises UserError or EnvironmentLack, before anything is written or downloaded."""
-    refuse_unspeakable(request.venv)
+    """Plan the set-up for ``request``; raises UserError or EnvironmentLack before anything is written or downloaded."""
+    refuse_unsafe_path(request.venv)
     found = stamp.read(request.venv)
     refuse_foreign(request, found)
     python, others = _python(request, found)
@@ -48,7 +48,7 @@ def prospect(request: SetupRequest) -> SetupPlan:
 
 
 def _python(request: SetupRequest, found: stamp.Stamp | None) -> tuple[Python | None, list[Python]]:
-    """The Python of a finished environment, unless another was asked for: PATH may have changed since."""
+    """The Python of a finished environment, unless another is requested: PATH may have changed."""
     if found and not request.python and not request.in_place and "environment" in found.finished:
         present = pythons.of_environment(request.venv)
         if present and present.suits(request.stack):
@@ -57,15 +57,15 @@ def _python(request: SetupRequest, found: stamp.Stamp | None) -> tuple[Python | 
 
 
 def remaining(steps: list[SetupStep], found: stamp.Stamp | None, *, in_place: bool) -> list[SetupStep]:
-    """The steps to do. What an interrupted set-up left is not trusted: everything is done anew."""
+    """The outstanding steps; all of them after an interrupted set-up, because its leftovers are not trusted."""
     if found is None or (found.begun and not in_place):
         return steps
     todo = [step for step in steps if not found.holds(step.name, step.key)]
     return steps if any(step.name == "environment" for step in todo) else todo
 
 
-def refuse_unspeakable(venv: Path) -> None:
-    """The commands that pip writes hand the path to a shell in double quotes; PATH splits at colons."""
+def refuse_unsafe_path(venv: Path) -> None:
+    """Refuse a path that breaks pip's command scripts (a shell reads it in double quotes) or PATH (split at colons)."""
     bad = sorted({repr(letter) for letter in str(venv) if letter in '"$`\\:\n'})
     if bad:
         problem = f"commands cannot be started from a folder with {' or '.join(bad)} in its name"
@@ -73,22 +73,22 @@ def refuse_unspeakable(venv: Path) -> None:
 
 
 def refuse_foreign(request: SetupRequest, found: stamp.Stamp | None) -> None:
-    """An environment or folder that ``saman setup`` did not make is nobody's to overwrite."""
+    """Refuse to overwrite an environment or folder that ``saman setup`` did not create."""
     venv = request.venv
     if request.in_place or found or not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
         return
     remedy = "name another with --venv, or remove it"
-    raise UserError("it exists and was not made by saman setup", where=str(venv), remedy=remedy)
+    raise UserError("already exists and was not created by saman setup", where=str(venv), remedy=remedy)
 
 
 def set_up(request: SetupRequest, progress: ProgressLine) -> bool:
-    """Do what is not done yet; returns whether anything was. Raises UserError or EnvironmentLack."""
+    """Do the outstanding steps; returns whether there were any. Raises UserError or EnvironmentLack."""
     if not prospect(request).todo:
         return False
     cache = caches.cache_folder()
     name = f"environment-{digest(str(request.venv))}"
-    with caches.only_one(name, cache, lambda: progress.say(f"waiting: another set-up works on {request.venv}")):
-        now = prospect(request)  # the other one may have done it all
+    with caches.only_one(name, cache, lambda: progress.say(f"waiting for another set-up of {request.venv}")):
+        now = prospect(request)  # the other set-up may have finished it
         for step in now.todo:
             _do(step, request, now.python, progress)
     return bool(now.todo)
@@ -104,7 +104,7 @@ def _do(step: SetupStep, request: SetupRequest, python: Python, progress: Progre
     try:
         work(request, python, request.venv / LOG, progress)
     except EnvironmentLack:
-        if step.name == "horovod":  # a failed build changed nothing in the environment: the next try goes on from here
+        if step.name == "horovod":  # a failed build leaves the environment unchanged, so the next set-up continues here
             stamp.write(request.venv, replace(found.beginning(step.name), begun=None))
         raise
     progress.end()
@@ -112,7 +112,7 @@ def _do(step: SetupStep, request: SetupRequest, python: Python, progress: Progre
 
 
 def _clear(venv: Path) -> None:
-    """An empty folder that is already known as ours; refuse_foreign saw to it that nothing else is removed."""
+    """Replace the environment by an empty folder; refuse_foreign has ruled out anything else."""
     if venv.exists():
         shutil.rmtree(venv)
     venv.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The tested sets of software that ``saman setup`` can build, and what a person asked of it."""
+"""The tested software stacks that ``saman setup`` can build, and the request for one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCKS = Path(__file__).resolve().parent / "locks"
 
 @dataclass(frozen=True)
 class SoftwareStack:
-    """One TensorFlow with everything beside it, as locked and tested."""
+    """A TensorFlow with all other packages, as locked and tested."""
 
     tensorflow: str
     newest_python: tuple[int, int]
@@ -26,7 +26,7 @@ class SoftwareStack:
 
     @property
     def name(self) -> str:
-        """How a person names it: ``2.21``."""
+        """Its name for people: ``2.21``."""
         return ".".join(self.tensorflow.split(".")[:2])
 
     @property
@@ -47,10 +47,10 @@ STACKS = {stack.name: stack for stack in (CURRENT, COMPAT)}
 
 @dataclass(frozen=True)
 class SetupRequest:
-    """What a person asked ``saman setup`` for."""
+    """The request to ``saman setup``."""
 
     venv: Path  # absolute
-    python: str | None = None  # a path or a name on PATH; None: whichever fits
+    python: str | None = None  # a path or a name on PATH; None: any suitable one
     stack: SoftwareStack = CURRENT
     mpi: Mpi = "wheel"
     gpu: bool = False

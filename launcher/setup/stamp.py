@@ -1,4 +1,4 @@
-"""Remembers in an environment which steps of its set-up are finished, with what inputs, and what a person chose."""
+"""The record in an environment of its finished set-up steps, their inputs, and the user's choices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ NAME = "saman-setup.json"
 
 @dataclass(frozen=True)
 class Stamp:
-    """Step -> key of its inputs, for finished steps only; ``begun`` while one is under way.
+    """``finished`` maps each finished step to the key of its inputs; ``begun`` is the step in progress.
 
-    ``mpi`` and ``gpu`` are what the set-up was asked for: the next one keeps them unless it is asked for others.
+    ``mpi`` and ``gpu`` are the user's choices; the next set-up keeps them by default.
     """
 
     finished: dict[str, str] = field(default_factory=dict)
@@ -27,17 +27,17 @@ class Stamp:
         return self.finished.get(step) == key
 
     def beginning(self, step: str) -> Stamp:
-        """As it is while ``step`` runs: not finished."""
+        """The record while ``step`` runs."""
         finished = {name: key for name, key in self.finished.items() if name != step}
         return replace(self, finished=finished, begun=step)
 
     def ending(self, step: str, key: str) -> Stamp:
-        """As it is once ``step`` is finished."""
+        """The record once ``step`` is finished."""
         return replace(self, finished={**self.finished, step: key}, begun=None)
 
 
 def read(venv: Path) -> Stamp | None:
-    """The stamp in ``venv``; None where there is none or it is not readable."""
+    """The stamp in ``venv``; None if it is missing or unreadable."""
     try:
         plain = json.loads((venv / NAME).read_text("utf-8"))
         return Stamp(dict(plain["finished"]), plain["begun"], plain.get("mpi"), bool(plain.get("gpu")))
@@ -46,7 +46,7 @@ def read(venv: Path) -> Stamp | None:
 
 
 def write(venv: Path, stamp: Stamp) -> None:
-    """Put the stamp down whole."""
+    """Write the stamp atomically."""
     new = venv / f".{NAME}.{os.getpid()}"
     with new.open("w", encoding="utf-8") as stream:
         json.dump(asdict(stamp), stream, indent=1)

@@ -1,4 +1,4 @@
-"""The steps of a set-up in order: what each does, the key of its inputs, and its commands as one would type them."""
+"""The steps of a set-up in order: the key of their inputs, and their commands for a dry run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import HOROVOD_VERSION, SetupRequest
 from saman.runs import caches
 
-# The environment's first import: what is finished must also load. Horovod's own check goes by file names alone.
+# The environment's first import. Horovod's own check looks at file names only.
 CHECK = "import tensorflow, horovod.tensorflow as hvd; hvd.init(); assert hvd.size() == 1; hvd.shutdown()"
 
 
 @dataclass(frozen=True)
 class SetupStep:
-    """One step; ``lines`` are its commands for a dry run."""
+    """A step; ``lines`` are its commands for a dry run."""
 
     name: str
     title: str
@@ -27,13 +27,13 @@ class SetupStep:
 
 
 def source_tree() -> Path | None:
-    """The root of the source tree that this file lies in; None where saman is installed as a wheel."""
+    """The root of the source tree; None if saman is installed as a wheel."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "setup.cfg").is_file() and (root / "src" / "saman").is_dir() else None
 
 
 def plan(request: SetupRequest, python: Python) -> list[SetupStep]:
-    """Every step of ``request``, whether or not it is finished already."""
+    """Every step of ``request``, finished or not."""
     if request.in_place:
         return [packages_step(request, python), horovod_step(request, python)]
     return [
@@ -45,7 +45,7 @@ def plan(request: SetupRequest, python: Python) -> list[SetupStep]:
 
 
 def environment_step(request: SetupRequest, python: Python) -> SetupStep:
-    """An empty environment; a change of what it is for makes a new one."""
+    """An empty environment; a different Python, TensorFlow, MPI or GPU choice makes a new one."""
     key = f"{python.tag} tensorflow {request.stack.tensorflow} mpi {request.mpi} gpu {request.gpu}"
     line = shlex.join([python.executable, "-m", "venv", str(request.venv)])
     return SetupStep("environment", f"environment on Python {python.text}", key, (line,))
@@ -62,7 +62,7 @@ def packages_step(request: SetupRequest, python: Python) -> SetupStep:
 
 
 def saman_step(request: SetupRequest) -> SetupStep:
-    """saman itself, as a link to the source tree."""
+    """saman itself, as an editable installation of the source tree."""
     tree = source_tree()
     if tree is None:
         raise ValueError("saman is not in a source tree")
@@ -71,12 +71,12 @@ def saman_step(request: SetupRequest) -> SetupStep:
 
 
 def saman_arguments(tree: Path) -> list[str]:
-    """pip's arguments for the link; the lock already holds what saman depends on, and setuptools to build with."""
+    """pip's arguments for that; the lock already has saman's dependencies, and setuptools to build with."""
     return ["install", "--no-deps", "--no-build-isolation", "--editable", str(tree)]
 
 
 def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
-    """Horovod against the TensorFlow and MPI that the environment now has."""
+    """Horovod, built against the TensorFlow and MPI of the environment."""
     inputs = horovod_source.inputs(request, python)
     folder = wheel_cache.place(caches.cache_folder(), inputs)
     key = digest(folder.name)
@@ -97,7 +97,7 @@ def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
 
 
 def pip(request: SetupRequest, *arguments: str) -> str:
-    """The line for one call of the environment's pip."""
+    """A command line of the environment's pip."""
     return shlex.join([str(request.venv / "bin" / "python"), "-m", "pip", *arguments])
 
 

@@ -1,4 +1,4 @@
-"""Keeps each built Horovod wheel under a key made of everything that went into it, safe among concurrent set-ups."""
+"""Caches each built Horovod wheel under a digest of its inputs; safe for concurrent set-ups."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RECORD = "built.json"
 
 
 def place(cache: Path, inputs: Mapping[str, str]) -> Path:
-    """The folder of the wheel that ``inputs`` give: readable parts, then a digest of all of them."""
+    """The folder of the wheel for ``inputs``: readable parts, then a digest of all inputs."""
     digest = hashlib.sha256(json.dumps(dict(inputs), sort_keys=True).encode()).hexdigest()[:12]
     return cache / "wheels" / f"horovod-{inputs['horovod']}-tf{inputs['tensorflow']}-{inputs['python']}-{digest}"
 
 
 def lookup(folder: Path) -> Path | None:
-    """The wheel in ``folder`` if it is whole."""
+    """The wheel in ``folder``; None if it is missing or corrupt."""
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
         wheel = folder / record["wheel"]
@@ -29,7 +29,7 @@ def lookup(folder: Path) -> Path | None:
 
 
 def keep(folder: Path, wheel: Path, inputs: Mapping[str, str]) -> Path:
-    """Put ``wheel`` into ``folder`` by one rename; what stood there before was found damaged and goes."""
+    """Move ``wheel`` into ``folder`` by one rename; replaces a corrupt entry."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:

@@ -9,10 +9,12 @@ from saman.launcher.starters.start import Command, MachineFacts, RankProgram, St
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One ``horovodrun`` for all processes. Raises ``EnvironmentLack`` where it is missing."""
+    """One ``horovodrun`` for all processes; raises ``EnvironmentLack`` if it is missing."""
     if facts.horovodrun is None or facts.horovod is None:
         raise EnvironmentLack(
-            "there is no horovodrun here", where="launch.with", remedy="saman setup builds Horovod; or launch.with=auto"
+            "horovodrun is not installed",
+            where="launch.with",
+            remedy="build Horovod with saman setup, or launch.with=auto",
         )
     controller, why = _controller(placement, facts)
     hosts = ",".join(f"{_name(node, placement)}:{len(placement.on(node))}" for node in placement.nodes)
@@ -23,7 +25,10 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     return Start(
         "horovodrun",
         (Command((facts.horovodrun, *flags, *rank_argv(job, facts)), environment),),
-        notes=(f"horovodrun --{controller}: {why}", "horovodrun turns every rank's exit code into 1; events keep them"),
+        notes=(
+            f"horovodrun --{controller}: {why}",
+            "horovodrun replaces every rank's exit status by 1; the events have the real ones",
+        ),
     )
 
 
@@ -32,7 +37,7 @@ def _controller(placement: Placement, facts: MachineFacts) -> tuple[str, str]:
     if horovod is not None and not horovod.gloo:
         return "mpi", "Horovod was built without Gloo"
     if not facts.horovod_speaks_mpi or mpi is None:
-        return "gloo", "Horovod and an MPI of its kind are not both here"
+        return "gloo", "Horovod and an MPI of its family are not both installed"
     if mpi.flavour is Flavour.OPEN_MPI and mpi.version >= (5,):
         # It passes Open MPI 4's "-bind-to none", which 5 takes for the executable.
         return "gloo", f"horovodrun --mpi does not work with {mpi}"

@@ -1,4 +1,4 @@
-"""Start method ``mpirun``: Open MPI 4 and 5, MPICH and Intel MPI, whose flags differ."""
+"""Start method ``mpirun``: Open MPI 4 and 5, MPICH and Intel MPI. Their flags differ."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from saman.launcher.starters.start import Command, MachineFacts, RankProgram, St
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One ``mpirun`` for all processes. Raises ``EnvironmentLack`` where there is none that suits."""
+    """One ``mpirun`` for all processes; raises ``EnvironmentLack`` without a suitable one."""
     mpi = facts.mpi
     if mpi is None:
         raise EnvironmentLack(
-            "there is no mpirun here", where="launch.with", remedy="launch.with=processes, or saman setup --mpi wheel"
+            "no mpirun is installed", where="launch.with", remedy="launch.with=processes, or saman setup --mpi wheel"
         )
     if job.horovod and facts.horovod is not None and not facts.horovod_speaks_mpi:
         built = {None: "without MPI", "openmpi": "with Open MPI", "mpich": "with MPICH"}[facts.horovod.mpi]
         raise EnvironmentLack(
             f"Horovod was built {built}, but {mpi.mpirun} is {mpi}",
             where="launch.with",
-            remedy="launch.with=processes talks over Gloo; or build Horovod with this MPI: saman setup --mpi system",
+            remedy="use Gloo with launch.with=processes, or build Horovod with this MPI: saman setup --mpi system",
         )
     environment = common_environment(placement, job, facts, "mpirun")
     if mpi.flavour is Flavour.OPEN_MPI:
@@ -34,7 +34,7 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
 
 
 def _open_mpi(placement: Placement, facts: MachineFacts, mpi: MpiInstallation, names: list[str]) -> list[str]:
-    # The rank wrapper pins, so mpirun must not; it is our placement that counts slots, not mpirun's guess.
+    # The rank wrapper pins, so mpirun must not. Slots come from the placement, not from mpirun's guess.
     if mpi.version >= (5,):
         flags = ["--bind-to", "none", "--map-by", "slot:OVERSUBSCRIBE"]
     else:
@@ -43,14 +43,14 @@ def _open_mpi(placement: Placement, facts: MachineFacts, mpi: MpiInstallation, n
         flags.append("--allow-run-as-root")
     if len(placement.nodes) > 1 or facts.in_allocation:
         flags += ["--host", ",".join(f"{node}:{len(placement.on(node))}" for node in placement.nodes)]
-    # By name alone: the value is taken from mpirun's own environment, so none needs quoting.
+    # By name only: mpirun takes the value from its own environment, so nothing needs quoting.
     for name in dict.fromkeys(names):
         flags += ["-x", name]
     return flags
 
 
 def _hydra(placement: Placement, facts: MachineFacts, mpi: MpiInstallation) -> list[str]:
-    # -genvall hands on mpirun's own environment, in which everything is set: no value on the command line.
+    # -genvall forwards mpirun's own environment, so the command line has no values.
     flags = ["-genvall"]
     if mpi.flavour is Flavour.MPICH:
         flags += ["-bind-to", "none"]

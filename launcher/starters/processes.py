@@ -1,4 +1,4 @@
-"""Start method ``processes``: this machine, no MPI; Horovod over Gloo with its rendezvous in a process of its own."""
+"""Start method ``processes``: this machine, without MPI; Horovod over Gloo, its rendezvous server as a companion."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from saman.runs import variables
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One command per process, each told its index. Raises ``UserError`` for several nodes."""
+    """One command per process, with its index in the environment; raises ``UserError`` for several nodes."""
     if len(placement.nodes) > 1:
         raise UserError(
-            f"processes starts ranks on this machine, but {len(placement.nodes)} nodes are asked for",
+            f"processes starts ranks on this machine only, but the request is for {len(placement.nodes)} nodes",
             where="launch.with",
             remedy="srun or mpirun spans nodes",
         )
@@ -34,5 +34,5 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
         for process in placement.processes
     )
     companions = (rendezvous(placement, job, facts),) if gloo else ()
-    notes = ("Horovod talks over Gloo; its rendezvous runs in a process of its own",) if gloo else ()
+    notes = ("Horovod uses Gloo; its rendezvous server runs in a process of its own",) if gloo else ()
     return Start("processes", tuple(commands), companions, notes)

@@ -1,4 +1,4 @@
-"""Start method ``srun``: inside a Slurm allocation, over PMIx, or over Gloo where there is neither MPI nor ssh."""
+"""Start method ``srun``: inside a Slurm allocation, over PMIx, or over Gloo without MPI and ssh."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from saman.launcher.starters.start import (
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One ``srun`` for all processes. Raises ``EnvironmentLack`` outside an allocation."""
+    """One ``srun`` for all processes; raises ``EnvironmentLack`` outside an allocation."""
     if facts.srun is None:
         raise EnvironmentLack(
-            "there is no srun here", where="launch.with", remedy="launch.with=auto, or run on a cluster"
+            "srun is not installed", where="launch.with", remedy="launch.with=auto, or run on a cluster"
         )
     if not facts.in_allocation:
         raise EnvironmentLack(
-            "srun needs a Slurm allocation", where="launch.with", remedy="saman submit, or call saman run within salloc"
+            "srun needs a Slurm allocation", where="launch.with", remedy="saman submit, or saman run inside salloc"
         )
     over_mpi = job.horovod and facts.pmi != "none" and (facts.horovod is None or facts.horovod.mpi is not None)
     gloo = job.horovod and not over_mpi
     environment = common_environment(placement, job, facts, "srun") | (gloo_environment(job) if gloo else {})
-    # srun takes commas in --export for separators: everything is set in its own environment and handed on by ALL.
+    # srun splits --export at commas, so everything is set in its own environment and forwarded with ALL.
     environment["SRUN_CPUS_PER_TASK"] = str(placement.processes[0].threads)
     argv = (
         facts.srun,
@@ -37,7 +37,7 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
         *facts.srun_options,
         *rank_argv(job, facts),
     )
-    why = f"Horovod talks over MPI, connected by {facts.pmi}" if over_mpi else "Horovod talks over Gloo"
+    why = f"Horovod uses MPI, connected by {facts.pmi}" if over_mpi else "Horovod uses Gloo"
     return Start(
         "srun",
         (Command(argv, environment),),

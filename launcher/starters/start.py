@@ -1,4 +1,4 @@
-"""The shape of every start method: from a placement, a job and what is known of the machine to a command. Pure."""
+"""What all start methods share: from a placement, a program and facts about the machine to a start. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saman.runs.paths import RunPaths
 
 @dataclass(frozen=True)
 class RankProgram:
-    """What every process runs, in which attempt of which run, and the variables that are set for it."""
+    """The program of every process, its run and attempt, and the variables to set for it."""
 
     run: Path
     attempt: int
@@ -27,14 +27,16 @@ class RankProgram:
 
     @property
     def rendezvous_file(self) -> Path:
-        """Where Horovod's rendezvous says its port."""
+        """The file into which Horovod's rendezvous server writes its port."""
         return RunPaths(self.run).attempt(self.attempt).rendezvous
 
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What is known of the machine: ``python`` runs saman on every node, ``forward`` names the variables of this
-    environment that other nodes need, ``interface`` the network for MPI, Gloo and NCCL, ``pmi`` srun's flavour.
+    """Facts about the machine.
+
+    ``python`` runs saman on every node, ``forward`` names the variables to forward to other nodes, ``interface`` is the
+    network interface for MPI, Gloo and NCCL, ``pmi`` srun's MPI type.
     """
 
     python: str
@@ -51,26 +53,26 @@ class MachineFacts:
 
     @property
     def horovod_speaks_mpi(self) -> bool:
-        """Whether Horovod is linked with the family of the MPI that is here."""
+        """Whether Horovod is linked with the MPI family of this machine."""
         return self.horovod is not None and self.mpi is not None and self.horovod.mpi == self.mpi.abi
 
 
 @dataclass(frozen=True)
 class Command:
-    """One process to start, and the variables to set for it beside the inherited ones."""
+    """A process to start, and the variables to set for it besides the inherited ones."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, but: Mapping[str, str] | None = None) -> str:
-        """The command as a shell takes it; variables that are in ``but`` already are left out."""
+        """The command for a shell, without the variables that ``but`` already has."""
         assignments = [f"{name}={value}" for name, value in self.environment.items() if (but or {}).get(name) != value]
         return shlex.join(["env", *assignments, *self.argv] if assignments else self.argv)
 
 
 @dataclass(frozen=True)
 class Start:
-    """How a run is started: ``companions`` run beside the ranks and end after them; ``stop_signal`` ends both."""
+    """How a run starts: ``companions`` run beside the ranks and end after them; ``stop_signal`` ends both."""
 
     starter: str
     commands: tuple[Command, ...]
@@ -79,20 +81,20 @@ class Start:
     stop_signal: signal.Signals = signal.SIGTERM
 
     def text(self, directory: Path | None = None) -> str:
-        """The exact command, for a person to paste into bash; companions go to the background. Ends with its status."""
-        everyone = [*self.commands, *self.companions]
+        """The exact command, to paste into bash; its exit status is that of the ranks."""
+        processes = [*self.commands, *self.companions]
         shared = {
             name: value
             for name, value in self.commands[0].environment.items()
-            if all(one.environment.get(name) == value for one in self.commands)
+            if all(command.environment.get(name) == value for command in self.commands)
         }
         lines = [f"cd {shlex.quote(str(directory))}"] if directory else []
         lines += [f"export {name}={shlex.quote(value)}" for name, value in shared.items()]
-        if len(everyone) == 1:
+        if len(processes) == 1:
             lines.append(self.commands[0].text(but=shared))
         else:
-            lines += [f"{one.text(but=shared)} & companions+=($!)" for one in self.companions]
-            lines += [f"{one.text(but=shared)} & ranks+=($!)" for one in self.commands]
+            lines += [f"{command.text(but=shared)} & companions+=($!)" for command in self.companions]
+            lines += [f"{command.text(but=shared)} & ranks+=($!)" for command in self.commands]
             lines.append('for rank in "${ranks[@]}"; do wait "$rank" || status=$?; done')
             lines += ['kill "${companions[@]}"'] if self.companions else []
             lines.append('exit "${status:-0}"')
@@ -105,7 +107,7 @@ YIELDING = {"OMPI_MCA_mpi_yield_when_idle": "1", "I_MPI_THREAD_YIELD": "2"}
 
 
 def rank_argv(job: RankProgram, facts: MachineFacts) -> tuple[str, ...]:
-    """What every start method starts once per process."""
+    """The rank wrapper's command, which every start method starts once per process."""
     return (facts.python, "-m", "saman.launcher.rank", str(job.run), "--", *job.command)
 
 

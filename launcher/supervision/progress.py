@@ -15,8 +15,8 @@ from saman.runs.ranks.heartbeats import Beat, read_beat
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 
-NEWEST_BYTES = 1 << 16  # of telemetry, where a run is looked at for the first time
-MOST_BEATS = 256  # heartbeats read per look; of larger runs these are spread over the ranks
+NEWEST_BYTES = 1 << 16  # of telemetry at the first reading
+MOST_BEATS = 256  # heartbeats per reading; in larger runs every n-th process is read
 
 
 @dataclass(frozen=True)

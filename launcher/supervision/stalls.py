@@ -1,4 +1,4 @@
-"""Find the ranks that have stopped making progress, from their heartbeats."""
+"""Finds the ranks that make no progress, from their heartbeats. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from saman.runs.ranks.heartbeats import ALIVE_SECONDS, PHASES, WRITE_SECONDS, Beat
 
-# Phases without a limit of their own: the one whose limit they take, None for "never stalls".
+# Phases without a limit of their own -> the phase whose limit applies; None: no limit.
 _LIMIT_OF: Mapping[str, str | None] = {"export": "checkpoint", "script": "train", "done": None}
 
 
 @dataclass(frozen=True)
 class Stall:
-    """No progress for ``seconds``: the ranks that are behind the others, in which phase, at which step."""
+    """No progress for ``seconds``: the ranks that are behind the others, their phase and step."""
 
     ranks: tuple[int, ...]
     phase: str
@@ -24,7 +24,7 @@ class Stall:
     reason: str
 
     def sentence(self) -> str:
-        """For people: who is behind, where, for how long."""
+        """The stall for people: ranks, phase, step and duration."""
         who = f"rank {self.ranks[0]}" if len(self.ranks) == 1 else f"ranks {', '.join(map(str, self.ranks))}"
         return (
             f"{who}: no progress for {self.seconds:.0f} s in phase {self.phase} at step {self.step} "
@@ -33,16 +33,21 @@ class Stall:
 
 
 def limit_seconds(phase: str, limits: Mapping[str, float]) -> float | None:
-    """How long a process may stay in ``phase`` without progress; ``None`` for ever."""
+    """How long a process may stay in ``phase`` without progress; ``None`` without a limit."""
     key = _LIMIT_OF.get(phase, phase)
     return limits.get(key) if key is not None else None
 
 
 def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: float) -> Stall | None:
-    """The stall that the newest beats (by first rank of each process) show at ``now``; ``None`` while all is well.
+    """Find the stall in the newest heartbeats; ``None`` without a stall.
 
-    Ranks wait for each other, so one that hangs stops all. It is those behind that count, and the limits of their
-    phases: who waits in ``train`` for a rank that compiles has not stalled.
+    Ranks wait for each other, so one rank that hangs stops all. Only the ranks behind count, with the limits of their
+    phases: a rank that waits in ``train`` for another one that compiles has not stalled.
+
+    Args:
+        beats: the newest heartbeat of each process, by first rank.
+        limits: the limit of each phase, in seconds.
+        now: the time of the check (Unix seconds).
     """
     running = {rank: beat for rank, beat in beats.items() if beat.phase != "done"}
     overdue = {rank: beat for rank, beat in running.items() if _overdue(beat, limits, now)}
@@ -57,27 +62,27 @@ def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: floa
 
 
 def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[dict[int, Beat], str]:
-    """Who holds up the others, and how that shows: a stopped process, one that no longer answers, the fewest steps."""
+    """The ranks that hold up the others, and the evidence: a stopped process, a silent one, or the fewest steps."""
     stopped = {rank: beat for rank, beat in overdue.items() if beat.process_state in ("T", "t")}
     if stopped:
         return stopped, "its process is stopped (SIGSTOP)"
     newest = max(beat.alive for beat in running.values())
     silent = {rank: beat for rank, beat in overdue.items() if newest - beat.alive > ALIVE_SECONDS + 2 * WRITE_SECONDS}
     if silent:
-        return silent, "it does not answer (stopped, swapped out, or its node is gone)"
+        return silent, "its process does not respond (stopped, swapped out, or its node failed)"
     if all(beat.phase == "script" for beat in running.values()):
-        return dict(overdue), "it neither computes nor prints"
+        return dict(overdue), "it neither uses the CPU nor prints"
     place = {rank: (beat.epoch, beat.step, _order(beat.phase)) for rank, beat in running.items()}
     least = min(place.values())
     behind = {rank: running[rank] for rank, where in place.items() if where == least}
     if len(behind) < len(running):
         return behind, "it is behind the others"
     phases = Counter(beat.phase for beat in behind.values())
-    if len(phases) > 1:  # at one step the others wait for those who do something else
+    if len(phases) > 1:  # at the same step the majority waits for the minority in another phase
         odd = min(phases, key=lambda phase: (phases[phase], phase == "train"))
         chosen = {rank: beat for rank, beat in behind.items() if beat.phase == odd}
         return chosen, f"the others are in phase {phases.most_common(1)[0][0]}"
-    return behind, "all ranks stand at the same step"
+    return behind, "all ranks are at the same step"
 
 
 def _overdue(beat: Beat, limits: Mapping[str, float], now: float) -> bool:

@@ -42,8 +42,8 @@ def test_scalars_are_those_of_the_yaml_1_2_core_schema(text, value):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: 2\na: 3\n", "file.yaml:3:1: the key 'a' stands twice"),
-        ("x: {y: 1, y: 2}", "file.yaml:1:11: the key 'y' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "file.yaml:3:1: duplicate key 'a'"),
+        ("x: {y: 1, y: 2}", "file.yaml:1:11: duplicate key 'y'"),
         ("1: a", "the key 1 is not text"),
         ("base: &b {x: 1}\nmore:\n  <<: *b\n", "merge keys"),
         ("a: [1, 2", "file.yaml:1:9"),

@@ -91,7 +91,7 @@ publish: {model: ../escape, if: {metric: val_accuracy}}
 @pytest.mark.parametrize(
     ("overrides", "ranks", "key", "words"),
     [
-        (["train.strategy=single"], 2, "train.strategy", "single trains on 1 rank, but 2"),
+        (["train.strategy=single"], 2, "train.strategy", "single trains on 1 rank, but the request is for 2"),
         (["train.strategy=mirrored", "resources.nodes=2"], None, "resources.nodes", "1 node"),
         (["resources.devices_per_process=2"], 4, "resources.devices_per_process", "1 device per process"),
         (
@@ -104,12 +104,12 @@ publish: {model: ../escape, if: {metric: val_accuracy}}
         (["train.global_batch_size=2"], 4, "train.global_batch_size", "for example 4"),
         (["train.micro_batches=3"], 2, "train.global_batch_size", "× 3 micro-batches"),
         (["train.early_stop={metric: val_los}"], None, "train.early_stop.metric", "did you mean 'val_loss'"),
-        (["publish={model: m, if: {metric: f1, at_least: 0}}"], None, "publish.if.metric", "never computed"),
+        (["publish={model: m, if: {metric: f1, at_least: 0}}"], None, "publish.if.metric", "does not compute the metric 'f1'"),
         (
             ["data.validation_fraction=0", "train.early_stop={}"],
             None,
             "train.early_stop.metric",
-            "'val_loss' is never computed",
+            "does not compute the metric 'val_loss'",
         ),
         (
             ["train.loss=mean_squared_error", "train.early_stop={metric: accuracy}"],

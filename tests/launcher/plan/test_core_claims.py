@@ -29,9 +29,9 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     ("free", "wanted", "cores", "said"),
     [
         ((0, 1, 2, 3), 2, (), None),  # nobody else is here
-        ((2, 3), 2, (2, 3), "hold 2 of the 4 cores here; this one takes free ones"),
+        ((2, 3), 2, (2, 3), "hold 2 of the 4 cores here; this run uses free cores"),
         ((1, 2, 3), 2, (1, 2), "hold 1 of the 4 cores"),
-        ((3,), 2, (), "hold 3 of the 4 cores here, and this one asks for 2: runs share cores"),
+        ((3,), 2, (), "hold 3 of the 4 cores here, and this run needs 2: runs share cores"),
         ((), 0, (), None),  # nothing is pinned
     ],
 )

@@ -121,7 +121,7 @@ def test_a_failed_build_is_tried_again_without_the_steps_before(
 def test_a_folder_that_saman_did_not_make_is_left_alone(request_: SetupRequest, commands: list[list[str]]) -> None:
     request_.venv.mkdir()
     (request_.venv / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="not made by saman setup") as caught:
+    with pytest.raises(UserError, match="not created by saman setup") as caught:
         set_up.set_up(request_, SILENT)
     assert caught.value.exit_code == 2
     assert (request_.venv / "thesis.tex").read_text() == "x"

@@ -111,7 +111,7 @@ def test_the_mpi_that_a_wheel_brought_into_an_environment_is_not_the_systems(
     (venv / "pyvenv.cfg").touch()
     monkeypatch.setenv("PATH", f"{venv}/bin")
     lack = machine.system_mpi_lack("mpicxx")
-    assert lack and "--mpi system, but there is no mpicxx on PATH" in str(lack)
+    assert lack and "--mpi system, but no mpicxx on PATH" in str(lack)
     monkeypatch.setenv("PATH", f"{venv}/bin:{tmp_path}/site/bin")
     assert machine.system_mpi("mpicxx") == f"{tmp_path}/site/bin/mpicxx"
 
@@ -266,7 +266,7 @@ def test_a_folder_that_no_command_could_be_started_from_is_refused(request_: Set
         set_up.prospect(asked)
     assert caught.value.exit_code == 2 and caught.value.remedy
     assert not asked.venv.parent.exists()
-    set_up.refuse_unspeakable(Path("/home/a 'quoted' & spaced (folder)/.venv"))
+    set_up.refuse_unsafe_path(Path("/home/a 'quoted' & spaced (folder)/.venv"))
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,8 @@ def test_srun_gets_its_values_through_the_environment() -> None:
     ("facts", "job", "nodes", "method", "reason"),
     [
         (FACTS, JOB, 1, "mpirun", "Horovod was built with Open MPI 4.1.8"),
-        (FACTS, replace(JOB, horovod=False), 1, "processes", "nothing here needs MPI"),
-        (replace(FACTS, mpi=None), JOB, 1, "processes", "there is no mpirun here"),
+        (FACTS, replace(JOB, horovod=False), 1, "processes", "the program needs no MPI"),
+        (replace(FACTS, mpi=None), JOB, 1, "processes", "no mpirun is installed"),
         (replace(FACTS, mpi=MPICH), JOB, 1, "processes", "Horovod was not built with MPICH 5.0.2"),
         (replace(FACTS, srun="/srun", in_allocation=True), JOB, 2, "srun", "this is a Slurm allocation"),
         (FACTS, JOB, 2, "mpirun", "2 nodes outside a Slurm allocation"),
@@ -167,11 +167,11 @@ def test_horovodrun_avoids_mpi_where_it_is_broken() -> None:
 @pytest.mark.parametrize(
     ("method", "facts", "problem"),
     [
-        ("mpirun", replace(FACTS, mpi=None), "there is no mpirun here"),
+        ("mpirun", replace(FACTS, mpi=None), "no mpirun is installed"),
         ("mpirun", replace(FACTS, mpi=MPICH), "Horovod was built with Open MPI, but /env/bin/mpirun is MPICH 5.0.2"),
         ("mpirun", replace(FACTS, horovod=HorovodBuild(None, True)), "Horovod was built without MPI"),
-        ("horovodrun", replace(FACTS, horovodrun=None), "there is no horovodrun here"),
-        ("srun", FACTS, "there is no srun here"),
+        ("horovodrun", replace(FACTS, horovodrun=None), "horovodrun is not installed"),
+        ("srun", FACTS, "srun is not installed"),
         ("srun", replace(FACTS, srun="/srun"), "srun needs a Slurm allocation"),
         ("processes", replace(FACTS, horovod=HorovodBuild("openmpi", False)), "Horovod was built without Gloo"),
     ],
@@ -185,7 +185,7 @@ def test_a_start_method_that_is_missing_is_a_lack_of_the_environment(
 
 
 def test_processes_does_not_span_nodes() -> None:
-    with pytest.raises(UserError, match="2 nodes are asked for"):
+    with pytest.raises(UserError, match="the request is for 2 nodes"):
         make_start("processes", _placement(nodes=2), JOB, FACTS)
 
 
