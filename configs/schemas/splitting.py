@@ -13,8 +13,8 @@ from saman.configs.problems import Strict
 class Pipeline(Strict):
     """The split: ``stages`` × replicas = ranks. ``cuts`` names the first layer of every later stage, or is ``auto``.
 
-    ``memory_limit`` is the memory of a stage beyond TensorFlow's own. ``devices: local`` puts the stages on the GPUs (or
-    logical devices) of one process.
+    ``memory_limit`` is the memory of a stage beyond TensorFlow's own. ``devices: local`` puts the stages on the
+    GPUs (or logical devices) of one process.
     """
 
     stages: PositiveInt = 2

@@ -104,7 +104,12 @@ publish: {model: ../escape, if: {metric: val_accuracy}}
         (["train.global_batch_size=2"], 4, "train.global_batch_size", "for example 4"),
         (["train.micro_batches=3"], 2, "train.global_batch_size", "× 3 micro-batches"),
         (["train.early_stop={metric: val_los}"], None, "train.early_stop.metric", "did you mean 'val_loss'"),
-        (["publish={model: m, if: {metric: f1, at_least: 0}}"], None, "publish.if.metric", "does not compute the metric 'f1'"),
+        (
+            ["publish={model: m, if: {metric: f1, at_least: 0}}"],
+            None,
+            "publish.if.metric",
+            "does not compute the metric 'f1'",
+        ),
         (
             ["data.validation_fraction=0", "train.early_stop={}"],
             None,
