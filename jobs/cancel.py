@@ -15,6 +15,7 @@ from saman.jobs.status import RunState, RunStatus
 from saman.launcher.supervision.run_lock import running, supervisor_of
 from saman.runs.events import EventKind, State
 from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import newest
 from saman.slurm.site import client
 from saman.slurm.submission.run_jobs import jobs_of
 
@@ -99,8 +100,8 @@ def _ask(run: RunFolder, where: str) -> str:
 
 
 def _last_host(run: RunFolder) -> str:
-    starts = [event.facts for event in run.events() if event.kind == EventKind.ATTEMPT_STARTED]
-    return str(starts[-1].get("host", "another machine")) if starts else "another machine"
+    start = newest(run.events(), EventKind.ATTEMPT_STARTED)
+    return str(start.facts.get("host", "another machine")) if start else "another machine"
 
 
 def _ends(run: RunFolder, seconds: float) -> bool:

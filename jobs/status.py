@@ -14,6 +14,7 @@ from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, ago, read_progr
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import RunEnd, newest
 from saman.slurm.site.job_states import JobState
 from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
@@ -105,8 +106,8 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     base = RunStatus(
         run=str(run.path), id=run.id, name=run.experiment_name, state=RunState(state.value), detail="",
         attempt=attempts[-1].number if attempts else 0,
-        job=str(queued.facts["job"]) if queued else None,
-        cluster=str(queued.facts.get("cluster")) if queued else None,
+        job=queued.job if queued else None,
+        cluster=queued.cluster if queued else None,
     )  # fmt: skip
     if state is State.COMPLETED and publication_pending(run, events):
         busy = [job for job in jobs_of(events) if view.state(job) in (JobState.RUNNING, JobState.ENDING)]
@@ -116,7 +117,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         return _ended(base, run, events)
     if queued is None:
         return _local(base, state, progress)
-    job, jobs = str(queued.facts["job"]), jobs_of(events)
+    job, jobs = queued.job, jobs_of(events)
     slurm = view.state(job)
     alive = next((other for other in jobs if view.state(other) in (JobState.PENDING, JobState.RUNNING)), None)
     if alive is not None and alive != job:
@@ -128,9 +129,9 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
 def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> bool:
     """Whether the job is alive after its ranks failed: it may find that a node is gone, and continue."""
     queued = last_queued(events)
-    end = next((event for event in reversed(events) if event.kind == state.value), None)
+    end = newest(events, state.value)
     by_supervisor = state is State.FAILED and end is not None and end.who == "supervisor"
-    return by_supervisor and queued is not None and view.state(str(queued.facts["job"])) in (
+    return by_supervisor and queued is not None and view.state(queued.job) in (
         JobState.RUNNING, JobState.ENDING
     )  # fmt: skip
 
@@ -213,22 +214,22 @@ def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> R
 
 def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatus:
     summary = run.summary()
-    end = next(event for event in reversed(events) if event.kind == base.state.value)
-    ranks = end.facts.get("ranks")
-    rank = ranks[0] if isinstance(ranks, list) and ranks else None
-    words = [str(end.facts[key]) for key in ("message", "reason") if end.facts.get(key)]
-    code = end.facts.get("exit_code", summary.exit_code if summary else None)
+    event = newest(events, base.state.value)
+    end = RunEnd() if event is None else RunEnd.from_event(event)
+    words, code = list(end.texts), end.exit_code
+    if code is None and summary is not None:
+        code = summary.exit_code
     if base.state is RunState.COMPLETED:
         metrics = summary.metrics if summary else {}
         words = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float))]
         published = last_publication(events)
         if published is not None and published.kind == EventKind.PUBLISH_FAILED:
-            words.append(f"publishing failed: {published.facts.get('reason')}")
+            words.append(f"publishing failed: {'; '.join(RunEnd.from_event(published).texts)}")
             words.append(f"`saman models publish {base.id}` tries again")
             code = int(ExitCode.RUN_FAILED)
     if code is None:
         code = int(_USUAL_EXIT[base.state])
-    return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=rank)
+    return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=next(iter(end.ranks), None))
 
 
 _PUBLICATIONS = (EventKind.PUBLISHED, EventKind.NOT_PUBLISHED, EventKind.PUBLISH_FAILED)

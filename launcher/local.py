@@ -14,8 +14,9 @@ from saman.launcher.planning import Options, make_plan
 from saman.launcher.programs import check_legacy_keras
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import View
-from saman.runs.events import EventKind, State
+from saman.runs.events import State
 from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import Creation
 
 if TYPE_CHECKING:
     from saman.configs.loading.experiments import LoadedExperiment
@@ -90,6 +91,5 @@ def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:
 
 
 def _recorded_directory(run: RunFolder) -> Path:
-    created = next((event for event in run.events() if event.kind == EventKind.CREATED), None)
-    recorded = created.facts.get("directory") if created else None
-    return Path(recorded) if recorded and Path(recorded).is_dir() else Path.cwd()
+    recorded = Creation.find(run.events()).directory
+    return recorded if recorded is not None and recorded.is_dir() else Path.cwd()

@@ -18,6 +18,7 @@ from saman.runs.commands import run_command
 from saman.runs.events import TRANSITIONS, EventKind, State
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
+from saman.runs.records.run_events import Creation
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.decisions import Begin, Cause
@@ -77,9 +78,8 @@ class Ending:
         if not isinstance(spec, Experiment) or (spec.publish is None and spec.tracking is None):
             return ExitCode.DONE
         events = self.run.events()
-        created = next((event.facts for event in events if event.kind == EventKind.CREATED), {})
-        models = str(created.get("models_dir") or self.run.runs_dir.parent / "models")
-        command = [sys.executable, "-m", PUBLISHER, str(self.run.path), models]
+        models = Creation.find(events).models_dir or self.run.runs_dir.parent / "models"
+        command = [sys.executable, "-m", PUBLISHER, str(self.run.path), str(models)]
         code = run_command(command, captured=False).returncode
         if code == 0:
             return ExitCode.DONE

@@ -7,6 +7,7 @@ from typing import Any
 
 from saman.runs.events import Event
 from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import JobSubmission
 
 
 def record_queued(run: RunFolder, job: str, cluster: str, who: str, **facts: Any) -> None:
@@ -19,13 +20,13 @@ def record_follow_ups(run: RunFolder, jobs: Sequence[str]) -> None:
     run.append("follow_ups", "submitter", jobs=list(jobs))
 
 
-def last_queued(events: Sequence[Event]) -> Event | None:
-    """The newest event of a submitted job; ``None`` if the run has continued on this machine since."""
+def last_queued(events: Sequence[Event]) -> JobSubmission | None:
+    """The newest submitted job; ``None`` if the run has continued on this machine since."""
     for event in reversed(events):
         if event.kind == "taken_here":
             return None
-        if event.kind == "queued" and "job" in event.facts:
-            return event
+        if (submission := JobSubmission.from_event(event)) is not None:
+            return submission
     return None
 
 

@@ -74,7 +74,7 @@ def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str
     """Submit an existing run again, to the cluster of its first submission."""
     cluster = cluster_of(run)
     last = last_queued(run.events())
-    named = partition or (str(last.facts["partition"]) if last and "partition" in last.facts else None)
+    named = partition or (last.partition if last else None)
     return _send(plan(run.spec(), cluster, run.runs_dir, named), run, exclude)
 
 

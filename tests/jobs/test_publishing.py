@@ -88,7 +88,7 @@ def test_a_publisher_that_is_killed_leaves_an_event_all_the_same(
     def killed(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, -9)
 
-    monkeypatch.setattr(ending.subprocess, "run", killed)
+    monkeypatch.setattr(ending, "run_command", killed)
     assert _exit_code(run) == ExitCode.RUN_FAILED
     assert run.events()[-1].kind == "publish_failed" and "-9" in run.events()[-1].facts["reason"]
 
