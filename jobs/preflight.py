@@ -37,7 +37,7 @@ class PreflightReport:
     @property
     def option(self) -> str | None:
         """The option of ``saman submit`` that leaves the outliers out."""
-        return measured.option(self.outliers)
+        return measured.exclude_option(self.outliers)
 
 
 def preflight_cluster(
@@ -66,7 +66,7 @@ def preflight_cluster(
     """
     folder = _results_folder(runs_dir)
     python = cluster.container.python if cluster.container else python_of(cluster)
-    program = measured.program(folder, python, nodes, ranks_per_node)
+    program = measured.preflight_script(folder, python, nodes, ranks_per_node)
     run = slurm.submit(planning.plan(program, cluster, runs_dir, partition)).run
     started(run)
     wait_for_runs([run], timeout_seconds, every_seconds=1.0)
@@ -76,7 +76,7 @@ def preflight_cluster(
 def preflight_here(ranks: int, runs_dir: Path) -> PreflightReport:
     """Measure this machine with ``ranks`` ranks."""
     folder = _results_folder(runs_dir)
-    run = run_script(measured.program(folder, sys.executable, 1, ranks), Options(runs_dir=runs_dir)).run
+    run = run_script(measured.preflight_script(folder, sys.executable, 1, ranks), Options(runs_dir=runs_dir)).run
     return _report(run, folder)
 
 
@@ -86,5 +86,5 @@ def _results_folder(runs_dir: Path) -> Path:
 
 
 def _report(run: RunFolder, folder: Path) -> PreflightReport:
-    nodes = measured.by_node(measured.read(folder))
-    return PreflightReport(run, nodes, tuple(measured.odd_ones(nodes)))
+    nodes = measured.node_values(measured.read_measurements(folder))
+    return PreflightReport(run, nodes, tuple(measured.find_outliers(nodes)))

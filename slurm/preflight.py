@@ -1,4 +1,4 @@
-"""Before a long run: what ranks measured on each node, and which nodes stand out. Pure but for reading the files."""
+"""Preflight: the measurements of every rank, and the nodes that are outliers. Only ``read_measurements`` does I/O."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ from saman.configs.files import read_json
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
 
-# measure -> (heading, unit's factor, whether less is better)
-MEASURES: Mapping[str, tuple[str, float, bool]] = {
-    "start_seconds": ("start, s", 1.0, True),
-    "clock_offset_seconds": ("clock offset, ms", 1e3, True),
-    "matmul_seconds": ("matmul, ms", 1e3, True),
-    "node_bus_bytes_per_second": ("bus within node, GB/s", 1e-9, False),
-    "bus_bytes_per_second": ("bus of all, GB/s", 1e-9, False),
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity that ranks measure: its heading, the factor to its unit, and whether less is better."""
+
+    heading: str
+    factor: float
+    less_is_better: bool
+
+
+MEASURES: Mapping[str, Measure] = {
+    "start_seconds": Measure("start, s", 1.0, less_is_better=True),
+    "clock_offset_seconds": Measure("clock offset, ms", 1e3, less_is_better=True),
+    "matmul_seconds": Measure("matmul, ms", 1e3, less_is_better=True),
+    "node_bus_bytes_per_second": Measure("bus within node, GB/s", 1e-9, less_is_better=False),
+    "bus_bytes_per_second": Measure("bus of all, GB/s", 1e-9, less_is_better=False),
 }
 CLEARLY = 5.0  # spreads (scaled median absolute deviations) from the median; of normal noise 1 node in 1.7 million
-FEWEST = 3  # nodes below which none can be called the odd one
+FEWEST = 3  # nodes needed to call any of them an outlier
 
 
 @dataclass(frozen=True)
 class NodeOutlier:
-    """A node that stands out: its value, the nodes' median and spread, in the measure's unit."""
+    """A node far from the others: its value, the nodes' median and spread, in the measure's unit."""
 
     node: str
     measure: str
@@ -35,15 +44,15 @@ class NodeOutlier:
     spread: float
 
     def sentence(self) -> str:
-        """For people."""
-        heading = MEASURES[self.measure][0]
-        return (
-            f"{self.node}: {heading} {self.value:.4g}, where the nodes' median is {self.median:.4g} ± {self.spread:.2g}"
-        )
+        """The outlier, for people."""
+        heading = MEASURES[self.measure].heading
+        return f"{self.node}: {heading} {self.value:.4g}; median of the nodes {self.median:.4g} ± {self.spread:.2g}"
 
 
-def program(folder: Path, python: str, nodes: int, ranks_per_node: int, time_limit: str = "00:10:00") -> Script:
-    """The run that measures, as a program that any start method can start."""
+def preflight_script(
+    folder: Path, python: str, nodes: int, ranks_per_node: int, time_limit: str = "00:10:00"
+) -> Script:
+    """The run that measures: a program on every rank."""
     values = {
         "name": "preflight",
         "command": [python, "-m", "saman.trainers.preflight", str(folder)],
@@ -53,34 +62,50 @@ def program(folder: Path, python: str, nodes: int, ranks_per_node: int, time_lim
     return validated(Script, values, "preflight")
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """What every rank wrote, in the order of ranks."""
+@dataclass(frozen=True)
+class RankMeasurement:
+    """What a rank measured, by the names in ``MEASURES``, in their units; bandwidths for the largest message."""
+
+    node: str
+    values: Mapping[str, float]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RankMeasurement:
+        """The measurement in a rank's file; measures that it lacks are left out."""
+        found: dict[str, float] = {}
+        for name, measure in MEASURES.items():
+            measured = value.get(name)
+            if isinstance(measured, dict) and measured:
+                measured = measured[max(measured, key=int)]
+            if isinstance(measured, (int, float)):
+                found[name] = float(measured) * measure.factor
+        return cls(str(value["node"]), found)
+
+
+def read_measurements(folder: Path) -> list[RankMeasurement]:
+    """The measurements that the ranks wrote, in the order of ranks."""
     found = (read_json(file) for file in sorted(folder.glob("rank-*.json")))
-    return [one for one in found if isinstance(one, dict) and one.get("schema") == 1]
+    return [RankMeasurement.from_json(each) for each in found if isinstance(each, dict) and each.get("schema") == 1]
 
 
-def by_node(ranks: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Each node's value of each measure, in the measure's unit: the median of its ranks, for the largest message."""
+def node_values(ranks: Iterable[RankMeasurement]) -> dict[str, dict[str, float]]:
+    """The value of each measure on each node: the median of its ranks."""
     values: dict[str, dict[str, list[float]]] = {}
-    for one in ranks:
-        node = values.setdefault(str(one["node"]), {})
-        for name, (_, factor, _) in MEASURES.items():
-            value = one.get(name)
-            if isinstance(value, dict) and value:
-                value = value[max(value, key=int)]
-            if isinstance(value, (int, float)):
-                node.setdefault(name, []).append(float(value) * factor)
+    for rank in ranks:
+        node = values.setdefault(rank.node, {})
+        for name, value in rank.values.items():
+            node.setdefault(name, []).append(value)
     return {node: {name: median(found) for name, found in each.items()} for node, each in values.items()}
 
 
-def odd_ones(nodes: Mapping[str, Mapping[str, float]]) -> list[NodeOutlier]:
-    """Nodes that are far from the others by the others' own spread. An allreduce over all tells nothing of one node.
+def find_outliers(nodes: Mapping[str, Mapping[str, float]]) -> list[NodeOutlier]:
+    """Find the nodes that are far from the others, relative to their spread; an allreduce over all nodes shows none.
 
     The spread is 1.4826 × the median absolute deviation, at least 2 % of the median: below that, timing is noise.
     """
     found = []
-    for name, (_, _, less_is_better) in MEASURES.items():
-        values = {node: one[name] for node, one in nodes.items() if name in one}
+    for name, measure in MEASURES.items():
+        values = {node: each[name] for node, each in nodes.items() if name in each}
         if len(values) < FEWEST or name == "bus_bytes_per_second":
             continue
         middle = median(values.values())
@@ -88,14 +113,14 @@ def odd_ones(nodes: Mapping[str, Mapping[str, float]]) -> list[NodeOutlier]:
         floor = 1.0 if name == "clock_offset_seconds" else 0.02 * abs(middle)
         spread = max(spread, floor)
         for node, value in values.items():
-            worse = value - middle if less_is_better else middle - value
+            worse = value - middle if measure.less_is_better else middle - value
             worse = abs(value - middle) if name == "clock_offset_seconds" else worse
             if worse > CLEARLY * spread:
                 found.append(NodeOutlier(node, name, value, middle, spread))
     return found
 
 
-def option(findings: Sequence[NodeOutlier]) -> str | None:
-    """The option of ``saman submit`` that leaves the odd ones out."""
-    nodes = sorted({finding.node for finding in findings})
+def exclude_option(outliers: Sequence[NodeOutlier]) -> str | None:
+    """The option of ``saman submit`` that excludes the outliers; ``None`` without outliers."""
+    nodes = sorted({outlier.node for outlier in outliers})
     return f"--exclude {','.join(nodes)}" if nodes else None

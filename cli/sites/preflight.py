@@ -59,7 +59,7 @@ def _show(report: PreflightReport) -> None:
     from saman.slurm.preflight import FEWEST, MEASURES
 
     grid = Table(box=None, pad_edge=False)
-    for heading in ("node", *(heading for heading, _, _ in MEASURES.values())):
+    for heading in ("node", *(measure.heading for measure in MEASURES.values())):
         grid.add_column(heading, justify="left" if heading == "node" else "right")
     for node, values in report.nodes.items():
         grid.add_row(node, *(f"{values[name]:.4g}" if name in values else "" for name in MEASURES))

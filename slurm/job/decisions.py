@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from saman.runs.events import Event, State, state_of
-from saman.slurm.site.client import moment
+from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
 
+SILENT_SECONDS = 12.0  # a node that was silent this much longer than another one failed first
 EXCLUDED_AFTER = 2  # failures of a node in a run; after that the node is excluded
 
 
@@ -72,32 +73,26 @@ def nodes_failed_twice(events: Iterable[Event]) -> set[str]:
     return {node for node, count in losses.items() if count >= EXCLUDED_AFTER}
 
 
-_GONE = re.compile(r"DOWN|FAIL|DRAIN|NOT_RESPONDING|\*")
-
-
-def find_failed_nodes(
-    shown: Mapping[str, Mapping[str, str]], last_alive: Mapping[str, float], started: float
-) -> set[str]:
+def find_failed_nodes(shown: Mapping[str, NodeState], last_alive: Mapping[str, float], started: float) -> set[str]:
     """Find the nodes of a lost attempt that failed.
 
     Args:
-        shown: ``scontrol show node`` per node. A node failed if it is down, draining or not responding, or if its
-            daemon restarted after ``started``.
-        last_alive: the last sign of life per node (Unix seconds), for when Slurm does not answer. The others lived
+        shown: the state of each node in the controller. A node failed if it is unavailable, or if its daemon restarted
+            after ``started``.
+        last_alive: the last sign of life per node (Unix seconds), for when Slurm does not answer. The other nodes lived
             on, because Slurm takes a while to notice a failure.
         started: when the attempt started (Unix seconds).
     """
     if shown:
-        found = set()
-        for node, fields in shown.items():
-            restarted = moment(fields.get("SlurmdStartTime", "")) or 0.0
-            if _GONE.search(fields.get("State", "")) or restarted > started:
-                found.add(node)
-        return found
+        return {
+            name
+            for name, node in shown.items()
+            if not node.available or (node.daemon_started is not None and node.daemon_started > started)
+        }
     if len(last_alive) < 2:
         return set()
     newest = max(last_alive.values())
-    return {node for node, alive in last_alive.items() if newest - alive > 12.0}
+    return {node for node, alive in last_alive.items() if newest - alive > SILENT_SECONDS}
 
 
 class Cause(str, Enum):

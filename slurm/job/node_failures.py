@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from saman.configs.errors import EnvironmentLack
 from saman.configs.files import read_json
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
@@ -31,7 +30,7 @@ def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
     placement = _placement(attempt)
     nodes = placement.nodes if placement else ()
     begun = attempt.placement.stat().st_mtime if attempt.placement.exists() else 0.0
-    shown = {node: fields for node in nodes if (fields := _show_node(node))}
+    shown = {node: state for node in nodes if (state := client.show_node(node)) is not None}
     gone = sorted(decisions.find_failed_nodes(shown, _last_alive(attempt, placement), begun))
     for node in gone:
         run.append("node_failed", WHO, attempt.number, node=node)
@@ -69,11 +68,3 @@ def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, floa
 def _placement(attempt: Attempt) -> Placement | None:
     value = read_json(attempt.placement)
     return Placement.from_json(value) if isinstance(value, Mapping) else None
-
-
-def _show_node(node: str) -> dict[str, str]:
-    try:
-        answer = client.ask(["scontrol", "-o", "show", "node", node], timeout_seconds=20)
-    except EnvironmentLack:
-        return {}
-    return client.fields_of(answer.lines[0]) if answer.code == 0 and answer.lines else {}

@@ -19,6 +19,7 @@ from saman.configs.errors import EnvironmentLack
 from saman.runs.commands import run_command
 from saman.slurm.site.job_states import JobState, job_state
 
+_UNAVAILABLE = re.compile(r"DOWN|FAIL|DRAIN|NOT_RESPONDING|\*")
 # What a Slurm command needs even when the variables of a surrounding job are removed.
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER"})
 _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SALLOC_", "PMI_", "PMIX_")
@@ -50,6 +51,19 @@ class QueuedJob:
     nodes: str
     partition: str
     name: str
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node in the controller: Slurm's word for its state, and when its daemon started (Unix seconds)."""
+
+    state: str
+    daemon_started: float | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the node is neither down, failing, draining nor silent."""
+        return _UNAVAILABLE.search(self.state) is None
 
 
 @dataclass(frozen=True)
@@ -180,6 +194,18 @@ def show_job(number: str) -> dict[str, str]:
     except EnvironmentLack:
         return {}
     return fields_of(answer.lines[0]) if answer.code == 0 and answer.lines else {}
+
+
+def show_node(name: str) -> NodeState | None:
+    """The state of a node; ``None`` if the controller does not know it or does not answer."""
+    try:
+        answer = ask(["scontrol", "-o", "show", "node", name], timeout_seconds=20)
+    except EnvironmentLack:
+        return None
+    if answer.code != 0 or not answer.lines:
+        return None
+    fields = fields_of(answer.lines[0])
+    return NodeState(fields.get("State", ""), moment(fields.get("SlurmdStartTime", "")))
 
 
 def fields_of(line: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from saman.runs.events import Event
 from saman.slurm.job.decisions import Begin, Cause, Decision, decide_start, find_cause, find_failed_nodes
+from saman.slurm.site.client import NodeState
 
 
 def _events(*kinds: str) -> list[Event]:
@@ -37,8 +38,8 @@ def test_a_node_lost_twice_is_avoided() -> None:
 
 def test_the_node_that_fell_silent_first_is_the_lost_one_if_slurm_does_not_answer() -> None:
     assert find_failed_nodes({}, {"n1": 130.0, "n2": 100.0, "n3": 131.0}, 0.0) == {"n2"}
-    shown = {"n1": {"State": "IDLE"}, "n2": {"State": "DOWN*"}}
-    assert find_failed_nodes(shown, {}, 0.0) == {"n2"}
+    shown = {"n1": NodeState("IDLE", 5.0), "n2": NodeState("DOWN*"), "n3": NodeState("IDLE", 20.0)}
+    assert find_failed_nodes(shown, {}, started=10.0) == {"n2", "n3"}
 
 
 @pytest.mark.parametrize(
