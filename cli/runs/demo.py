@@ -107,9 +107,9 @@ def _say_weights(console: Console, comparison: Comparison) -> None:
     difference, tensor = comparison.weight_difference
     if comparison.same_weights:
         how = f"‖difference‖ ÷ ‖weights‖ ≤ {difference:.0e} for every tensor" if difference else "bit for bit"
-        told = f"both end with the same weights: {how}"
-        console.print(told, style="green", soft_wrap=True)
+        sentence = f"both end with the same weights: {how}"
+        console.print(sentence, style="green", soft_wrap=True)
     else:
-        told = f"the weights differ: ‖difference‖ ÷ ‖weights‖ = {difference:.1e} in {tensor}; this should not be"
-        console.print(told, style="red", soft_wrap=True)
+        sentence = f"the weights differ: ‖difference‖ ÷ ‖weights‖ = {difference:.1e} in {tensor}; they should be equal"
+        console.print(sentence, style="red", soft_wrap=True)
         raise typer.Exit(1)

@@ -29,17 +29,17 @@ class RunView:
             SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[text]}"),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._told = ""
+        self._shown = ""
 
     def __enter__(self) -> RunView:
         self._live.start()
-        self._task = self._live.add_task(self.title, total=None, told="starting")
+        self._task = self._live.add_task(self.title, total=None, text="starting")
         return self
 
     def __exit__(
@@ -49,13 +49,13 @@ class RunView:
 
     def progress(self, progress: TrainingProgress) -> None:
         """Move the live line; without a terminal, a line for each epoch."""
-        told = describe(progress)
+        text = describe(progress)
         if self._task is not None:
-            self._live.update(self._task, completed=progress.step, total=progress.total_steps, told=told)
+            self._live.update(self._task, completed=progress.step, total=progress.total_steps, text=text)
         epoch = f"epoch {progress.epoch}"
-        if not self.quiet and not self.console.is_terminal and progress.metrics and self._told != epoch:
-            self._told = epoch
-            self.console.print(Text(f"{self.title}: {told}"), soft_wrap=True)
+        if not self.quiet and not self.console.is_terminal and progress.metrics and self._shown != epoch:
+            self._shown = epoch
+            self.console.print(Text(f"{self.title}: {text}"), soft_wrap=True)
 
     def line(self, rank: int, text: str) -> None:
         """Print a line of a rank, marked unless it is rank 0; leave out TensorFlow's chatter."""

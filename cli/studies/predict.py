@@ -72,7 +72,7 @@ def predict(
             where=source.title,
             remedy="run three rank counts or more, or a pipeline",
         )
-    simulated = [one for curve in analysis.drawn if simulate and (one := simulate_curve(curve, asked))]
+    simulated = [simulation for curve in analysis.drawn if simulate and (simulation := simulate_curve(curve, asked))]
     pauses = None
     if mtbf_hours is not None:
         pauses = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
@@ -84,8 +84,8 @@ def predict(
         _show(console, analysis, rows)
     if pipelines.predictions:
         _show_pipelines(console, pipelines)
-    for one in simulated:
-        _show_simulation(console, one, pauses)
+    for simulation in simulated:
+        _show_simulation(console, simulation, pauses)
     if simulate and not simulated:
         console.print("no simulation: it needs runs on 1 rank and on two other counts")
 
@@ -97,12 +97,12 @@ def _facts(
     simulated: list[Simulation],
     pauses: Interruptions | None,
 ) -> dict[str, Any]:
-    facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(one) for one in analysis.findings]}
+    facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(finding) for finding in analysis.findings]}
     facts["pipelines"] = asdict(pipelines)
-    facts["simulated"] = [asdict(one) for one in simulated]
+    facts["simulated"] = [asdict(simulation) for simulation in simulated]
     if pauses is not None:
-        for told, one in zip(facts["simulated"], simulated, strict=True):
-            for point, made in zip(told["points"], one.points, strict=True):
+        for plain, simulation in zip(facts["simulated"], simulated, strict=True):
+            for point, made in zip(plain["points"], simulation.points, strict=True):
                 point["survived"] = asdict(_survived(pauses, made.simulated))
     return facts
 
@@ -164,12 +164,18 @@ def _show_pipelines(console: Console, found: PipelineForecast) -> None:
     table.add_column("series")
     for heading in ("stages × replicas", "micro-batches", "samples/s", "speed-up", "bubble", "measured"):
         table.add_column(heading, justify="right")
-    for one in found.predictions:
-        rate = around(vars(one), "samples_per_second", "low", "high") + (" !" if one.caution else "")
-        shares = (told(one.speedup), told(one.bubble_share, True), told(one.measured))
-        table.add_row(one.series, f"{one.stages} × {one.replicas}", str(one.micro_batches), rate, *shares)
+    for prediction in found.predictions:
+        rate = around(vars(prediction), "samples_per_second", "low", "high") + (" !" if prediction.caution else "")
+        shares = (told(prediction.speedup), told(prediction.bubble_share, True), told(prediction.measured))
+        table.add_row(
+            prediction.series,
+            f"{prediction.stages} × {prediction.replicas}",
+            str(prediction.micro_batches),
+            rate,
+            *shares,
+        )
     console.print(table, markup=False)
-    bases = dict.fromkeys(f"speed-up against {one.base}" for one in found.predictions if one.base)
+    bases = dict.fromkeys(f"speed-up against {prediction.base}" for prediction in found.predictions if prediction.base)
     for text in (*bases, *found.assumes, found.intervals):
         console.print(text, style="dim", markup=False)
     cautions = dict.fromkeys(
@@ -188,17 +194,17 @@ def _survived(pauses: Interruptions, made: SimulationResult) -> GoodputEstimate:
     return survive(pauses, made.step_seconds, made.nodes, max(1, int(_WEEK / made.step_seconds)))
 
 
-def _show_simulation(console: Console, one: Simulation, pauses: Interruptions | None) -> None:
+def _show_simulation(console: Console, simulation: Simulation, pauses: Interruptions | None) -> None:
     from rich.table import Table
 
     from saman.scaling.report.cells import told
 
-    title = f"simulated: {one.label}"
+    title = f"simulated: {simulation.label}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     headings = ["ranks", "nodes", "samples/s", "measured", "error", "efficiency", "exposed ms", "straggler ms"]
     for heading in [*headings, *(["time kept"] if pauses else [])]:
         table.add_column(heading, justify="right")
-    for point in one.points:
+    for point in simulation.points:
         made = point.simulated
         error = "" if point.error is None else f"{point.error:+.1%}"
         waits = (f"{1e3 * made.exposed_seconds:.3g}", f"{1e3 * made.straggler_seconds:.3g}")
@@ -207,4 +213,4 @@ def _show_simulation(console: Console, one: Simulation, pauses: Interruptions | 
         table.add_row(*head, told(point.measured), error, told(made.efficiency, True), *waits, *kept)
     console.print()
     console.print(table)
-    console.print(one.basis, style="dim")
+    console.print(simulation.basis, style="dim")

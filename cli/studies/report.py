@@ -57,7 +57,7 @@ def report(
     folder = output or Path("reports") / _file_name(page.title)
     file = write_report(page, folder, papers)
     if as_json:
-        findings = [{"kind": one.kind, "text": one.text} for one in page.findings]
+        findings = [{"kind": finding.kind, "text": finding.text} for finding in page.findings]
         facts: dict[str, Any] = {"report": str(file), "opening": page.opening, "findings": findings}
         typer.echo(json.dumps({**facts, "tables": {name: frame.to_dicts() for name, frame in _told(page)}}, indent=2))
     else:
@@ -85,9 +85,9 @@ def _comparison(what: list[str], runs_dir: Path, command: str) -> Page:
 
     if len(what) != 2:
         raise UserError(f"{len(what)} names were given", where="--compare", remedy="two studies: before and after")
-    one, other = (find_source([word], runs_dir) for word in what)
-    names = (one.title, other.title) if one.title != other.title else (what[0], what[1])
-    return comparison_page(read_source(one), read_source(other), names, command)
+    before, after = (find_source([word], runs_dir) for word in what)
+    names = (before.title, after.title) if before.title != after.title else (what[0], what[1])
+    return comparison_page(read_source(before), read_source(after), names, command)
 
 
 def _file_name(title: str) -> str:
@@ -105,7 +105,7 @@ def show(console: Console, page: Page, file: Path) -> None:
         console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.replace('_', ' ')}: {finding.text}"))
     if len(page.findings) > 20:
         console.print(f"  and {len(page.findings) - 20} more on the page")
-    for shown in (one for one in page.tables if one.title in _ON_TERMINAL):
+    for shown in (table for table in page.tables if table.title in _ON_TERMINAL):
         short = [index for index, column in enumerate(shown.columns) if column.name in _ON_TERMINAL[shown.title]]
         table = Table(title=shown.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for index in short:

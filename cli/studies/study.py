@@ -68,7 +68,10 @@ def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> N
     found = standings(plan, runs_dir)
     costs = cost(found)
     if as_json:
-        runs = [{**one.planned.to_json(), "stands": one.stands, "run": one.run and str(one.run.path)} for one in found]
+        runs = [
+            {**status.planned.to_json(), "stands": status.stands, "run": status.run and str(status.run.path)}
+            for status in found
+        ]
         hours = {"used": costs.used, "expected": costs.expected, "at_most": costs.bound}
         typer.echo(json.dumps({**plan.to_json(), "runs": runs, "node_hours": hours}, indent=2))
     else:
@@ -87,19 +90,19 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("", *axes, "repeat", "nodes", "node-hours", "run"):
         table.add_column(heading, justify="right" if heading in ("", "repeat", "nodes", "node-hours") else "left")
-    for number, one in enumerate(found, 1):
-        planned = one.planned
-        hours = f"{one.node_hours:.3g}" if one.stands == "done" else f"≤ {planned.node_hours_bound:.3g}"
+    for number, status in enumerate(found, 1):
+        planned = status.planned
+        hours = f"{status.node_hours:.3g}" if status.stands == "done" else f"≤ {planned.node_hours_bound:.3g}"
         values = [str(planned.settings[axis]) for axis in axes]
-        stands = {"done": "green", "failed": "red", "waiting": "yellow"}.get(one.stands, "dim")
-        said = f"[{stands}]{one.stands}[/] {one.run.id if one.run else ''}"
-        table.add_row(str(number), *values, str(planned.repeat), str(planned.nodes), hours, said)
+        colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.stands, "dim")
+        cell = f"[{colour}]{status.stands}[/] {status.run.id if status.run else ''}"
+        table.add_row(str(number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
     console.print(table)
     for note in plan.notes:
         console.print(note, style="dim")
     for settings, reason in plan.impossible:
-        told = ", ".join(f"{key} {value}" for key, value in settings.items())
-        console.print(f"left out: {told}: {reason}", style="dim")
+        combination = ", ".join(f"{key} {value}" for key, value in settings.items())
+        console.print(f"left out: {combination}: {reason}", style="dim")
 
 
 def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
