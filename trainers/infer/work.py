@@ -6,7 +6,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from saman.runs.ranks.heartbeats import Heartbeat
 from saman.trainers.infer.job import InferenceJob, load
 from saman.trainers.infer.rows import Array, RowSource
 from saman.trainers.infer.sources import open_source
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def work(folder: Path, rank: int, size: int) -> None:
@@ -44,61 +49,54 @@ def _load_model(job: InferenceJob) -> Callable[[Array], Array]:
     return caller(job.model)
 
 
+@dataclass
+class ChunkAnswers:
+    """Rows of a chunk, in order: global row, source, position there, answer, and error (``None`` for a good row)."""
+
+    rows: list[Array] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    positions: list[Array] = field(default_factory=list)
+    answers: list[Array] = field(default_factory=list)
+    errors: list[str | None] = field(default_factory=list)
+
+    def frame(self) -> pl.DataFrame:
+        """The columns of the part file; a bad row has neither prediction nor outputs."""
+        import polars as pl
+
+        found = np.concatenate(self.answers) if self.answers else np.zeros((0, 1), "float32")
+        good = pl.when(pl.Series(values=[error is None for error in self.errors], dtype=pl.Boolean))
+        columns = {
+            "row": np.concatenate(self.rows) if self.rows else np.zeros(0, "int64"),
+            "source": pl.Series(self.sources, dtype=pl.String),
+            "position": np.concatenate(self.positions) if self.positions else np.zeros(0, "int64"),
+            "prediction": pl.Series(found.argmax(1) if len(found) else [], dtype=pl.Int64),
+            "outputs": pl.Series(found).cast(pl.List(pl.Float32)),
+            "error": pl.Series(self.errors, dtype=pl.String),
+        }
+        blanked = [good.then(name).otherwise(None).alias(name) for name in ("prediction", "outputs")]
+        return pl.DataFrame(columns).with_columns(*blanked)
+
+
 def _answer_chunk(job: InferenceJob, number: int, sources: list[RowSource], answer: Callable[[Array], Array]) -> None:
     """Answer a chunk and make its part file visible by one rename."""
-    rows: list[Array] = []
-    answers: list[Array] = []
-    errors: list[str | None] = []
-    names: list[str] = []
-    positions: list[Array] = []
+    chunk = ChunkAnswers()
     for index, first, last, start in job.pieces(number):
         for at in range(first, last, job.batch):
-            piece = sources[index].read(at, min(last, at + job.batch))
-            answers.append(_answered(answer, piece.values))
-            errors += piece.errors
-            names += piece.names
-            positions.append(np.arange(at, at + len(piece.errors)))
-            rows.append(np.arange(start + at - first, start + at - first + len(piece.errors)))
-    _write(job.paths.part(number), rows, names, positions, answers, errors)
-
-
-def _answered(answer: Callable[[Array], Array], values: Array) -> Array:
-    found = np.asarray(answer(values))
-    return found.reshape(len(values), -1).astype("float32")
-
-
-def _write(
-    part: Path,
-    rows: list[Array],
-    names: list[str],
-    positions: list[Array],
-    answers: list[Array],
-    errors: list[str | None],
-) -> None:
-    import polars as pl
-
-    found = np.concatenate(answers) if answers else np.zeros((0, 1), "float32")
-    good = np.array([error is None for error in errors], bool)
-    outputs = pl.Series("outputs", found).cast(pl.List(pl.Float32))
-    frame = pl.DataFrame(
-        {
-            "row": np.concatenate(rows) if rows else np.zeros(0, "int64"),
-            "source": pl.Series("source", names, dtype=pl.String),
-            "position": np.concatenate(positions) if positions else np.zeros(0, "int64"),
-            "prediction": pl.Series("prediction", found.argmax(1) if len(found) else [], dtype=pl.Int64),
-            "outputs": outputs,
-            "error": pl.Series("error", errors, dtype=pl.String),
-            "good": good,
-        }
-    )
-    blank = pl.when(pl.col("good"))
-    frame = frame.with_columns(
-        blank.then("outputs").otherwise(None).alias("outputs"),
-        blank.then("prediction").otherwise(None).alias("prediction"),
-    ).drop("good")
+            batch = sources[index].read(at, min(last, at + job.batch))
+            count = len(batch.errors)
+            chunk.answers.append(_answer_rows(answer, batch.values))
+            chunk.errors += batch.errors
+            chunk.sources += batch.names
+            chunk.positions.append(np.arange(at, at + count))
+            chunk.rows.append(np.arange(start + at - first, start + at - first + count))
+    part = job.paths.part(number)
     temporary = part.with_name(f".{part.name}.{os.getpid()}.tmp")
-    frame.write_parquet(temporary)
+    chunk.frame().write_parquet(temporary)
     temporary.rename(part)
+
+
+def _answer_rows(answer: Callable[[Array], Array], values: Array) -> Array:
+    return np.asarray(answer(values)).reshape(len(values), -1).astype("float32")
 
 
 def join(job: InferenceJob) -> None:
