@@ -129,7 +129,7 @@ class Run:
                 "steps": pl.Series(found.steps).cast(pl.Int64),
                 "samples": pl.Series(found.samples).cast(pl.Int64),
                 "seconds": found.seconds,
-                "samples_per_second": found.samples / found.seconds,
+                "samples_per_second": found.samples_per_second,
                 "input_wait_seconds_per_step": found.input_wait_per_step,
                 "exchange_seconds_per_step": [None] * len(found.steps) if exchange is None else exchange,
                 "loss": pl.Series(found.loss).fill_nan(None),

@@ -93,6 +93,11 @@ class Telemetry:
     stages: tuple[StageWindows, ...]
     left_out: ExcludedWindows
 
+    @property
+    def samples_per_second(self) -> Array:
+        """Samples per second of all ranks in each window; over several windows, ask ``throughput``."""
+        return self.samples / self.seconds
+
     def throughput(self, dropped: int = 0) -> Throughput | None:
         """Compute the throughput without the first ``dropped`` windows; ``None`` if no window is left."""
         return throughput(self.samples[dropped:].tolist(), self.seconds[dropped:].tolist())
