@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from saman.configs.errors import EnvironmentLack
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import RunState, RunStatus
-from saman.launcher.supervision.run_lock import running, supervisor_of
+from saman.launcher.supervision.run_lock import is_supervised, supervisor_of
 from saman.runs.events import EventKind, State
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import newest
@@ -106,6 +106,6 @@ def _last_host(run: RunFolder) -> str:
 
 def _ends(run: RunFolder, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while running(run) and time.monotonic() < deadline:
+    while is_supervised(run) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return not running(run)
+    return not is_supervised(run)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from saman.configs.files import explained, write_json, write_whole
 from saman.launcher.node.provenance import provenance
-from saman.launcher.plan.core_claims import CoreClaim, claimed
+from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.planning import LaunchPlan, Options, make_plan
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.outcome import Outcome
-from saman.launcher.supervision.run_lock import alone
+from saman.launcher.supervision.run_lock import hold_run
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
 from saman.runs import variables
@@ -58,13 +58,13 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
         UserError: another supervisor is at work on the run, or the ranks do not fit.
         EnvironmentLack: the run folder cannot be written, or the machine lacks what the start needs.
     """
-    with alone(run, wait_seconds=request.lock_seconds):
+    with hold_run(run, wait_seconds=request.lock_seconds):
         attempt = _new_attempt(run, request)
         plan = make_plan(request.spec, request.directory, request.code_path, request.options, run.path, attempt.number)
         plan = replace(plan, start=request.adapt(plan))
         _record(run, attempt, request, plan)
         # Inside an allocation the cores are Slurm's to give.
-        with nullcontext(CoreClaim()) if plan.facts.in_allocation else claimed(plan.placement) as claim:
+        with nullcontext(CoreClaim()) if plan.facts.in_allocation else hold_cores(plan.placement) as claim:
             notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
             _tell(run, attempt, request.who, notes, view)
             environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}

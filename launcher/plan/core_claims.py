@@ -24,7 +24,7 @@ class CoreClaim:
     note: str | None = None
 
 
-def choose(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClaim:
+def choose_cores(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClaim:
     """Choose cores for a run that pins ``wanted`` of the ``allowed`` cores; other runs hold those not ``free``."""
     taken = len(allowed) - len(free)
     if not taken or not wanted:
@@ -39,7 +39,7 @@ def choose(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClai
 
 
 @contextlib.contextmanager
-def claimed(placement: Placement, folder: Path | None = None) -> Iterator[CoreClaim]:
+def hold_cores(placement: Placement, folder: Path | None = None) -> Iterator[CoreClaim]:
     """Hold the cores that a run on this machine pins until it ends; free cores if there are enough."""
     wanted = len({core for process in placement.processes for core in process.cores})
     folder, held = folder or Path(tempfile.gettempdir()) / "saman-core-locks", dict[int, locks.HeldLock]()
@@ -65,7 +65,7 @@ def _claim(folder: Path, allowed: Sequence[int], wanted: int, held: dict[int, lo
         for core in allowed:
             with contextlib.suppress(locks.LockHeldError):
                 held[core] = locks.acquire(folder / str(core), everyone=True)
-        claim = choose(allowed, tuple(held), wanted)
+        claim = choose_cores(allowed, tuple(held), wanted)
         kept = (claim.cores or tuple(allowed))[:wanted]
         for core in [core for core in held if core not in kept]:
             held.pop(core).release()

@@ -13,7 +13,7 @@ from saman.runs.folder import RunFolder
 
 
 @contextlib.contextmanager
-def alone(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
+def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the run as its only supervisor.
 
     Args:
@@ -37,7 +37,7 @@ def supervisor_of(run: RunFolder) -> locks.Holder | None:
     return locks.holder_of(_file(run))
 
 
-def running(run: RunFolder) -> bool:
+def is_supervised(run: RunFolder) -> bool:
     """Whether a supervisor on this machine (or sharing its locks) holds the run."""
     return supervisor_of(run) is not None
 

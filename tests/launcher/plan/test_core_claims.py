@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from saman.launcher.plan import core_claims
-from saman.launcher.plan.core_claims import CoreClaim, choose, claimed
+from saman.launcher.plan.core_claims import CoreClaim, choose_cores, hold_cores
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.assignment import select_cores, usable_cores
 
@@ -38,21 +38,21 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_free_cores_are_taken_and_sharing_is_said(
     free: tuple[int, ...], wanted: int, cores: tuple[int, ...], said: str | None
 ) -> None:
-    claim = choose([0, 1, 2, 3], free, wanted)
+    claim = choose_cores([0, 1, 2, 3], free, wanted)
     assert claim.cores == cores
     assert claim.note is None if said is None else said in str(claim.note)
 
 
 def test_runs_at_once_hold_different_cores_until_they_end(tmp_path: Path, eight_cores: None) -> None:
     folder = tmp_path / "locks"
-    with claimed(plan(0, 1, 2), folder) as first:
+    with hold_cores(plan(0, 1, 2), folder) as first:
         assert first == CoreClaim()
-        with claimed(plan(0, 1, 2), folder) as second, claimed(plan(0, 1, 2), folder) as third:
+        with hold_cores(plan(0, 1, 2), folder) as second, hold_cores(plan(0, 1, 2), folder) as third:
             assert second.cores == (5, 2, 6)
             assert third.cores == () and "hold 6 of the 8 cores" in str(third.note)
-        with claimed(plan(0, 1, 2, 3), folder) as next_one:
+        with hold_cores(plan(0, 1, 2, 3), folder) as next_one:
             assert next_one.cores == (5, 2, 6, 3)
-    with claimed(plan(0, 1), folder) as alone:
+    with hold_cores(plan(0, 1), folder) as alone:
         assert alone == CoreClaim()
 
 
@@ -64,16 +64,16 @@ def test_a_killed_run_holds_nothing(tmp_path: Path, eight_cores: None) -> None:
     folder = tmp_path / "locks"
     with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "2\n"
-        with claimed(plan(0), folder) as claim:
+        with hold_cores(plan(0), folder) as claim:
             assert claim.cores == (1,)
         other.kill()
-    with claimed(plan(0), folder) as claim:
+    with hold_cores(plan(0), folder) as claim:
         assert claim == CoreClaim()
 
 
 def test_a_folder_that_cannot_be_used_keeps_nobody_from_running(tmp_path: Path, eight_cores: None) -> None:
     (tmp_path / "file").touch()
-    with claimed(plan(0), tmp_path / "file" / "locks") as claim:
+    with hold_cores(plan(0), tmp_path / "file" / "locks") as claim:
         assert claim == CoreClaim()
 
 

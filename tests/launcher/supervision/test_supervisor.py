@@ -18,7 +18,7 @@ from saman.launcher.local import resume_locally
 from saman.launcher.node.machine import Node
 from saman.launcher.plan.placement import Placement
 from saman.launcher.planning import Options, make_plan
-from saman.launcher.supervision.run_lock import alone, running
+from saman.launcher.supervision.run_lock import hold_run, is_supervised
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
@@ -200,16 +200,16 @@ def test_nobody_outlives_a_killed_saman(ranks: Ranks, starter: str) -> None:
     with ranks.saman(
         PROGRAM + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)", starter=starter
     ) as saman:
-        assert running(ranks.run_folder())
+        assert is_supervised(ranks.run_folder())
         assert len(ranks.left()) >= 4
         saman.kill()
         assert ranks.nobody_is_left(seconds=10)
-    assert not running(ranks.run_folder())
+    assert not is_supervised(ranks.run_folder())
 
 
 def test_two_supervisors_never_work_on_one_run(ranks: Ranks) -> None:
     outcome = ranks.run("raise SystemExit(1)")
-    with alone(outcome.run), pytest.raises(UserError, match="this run is running"):
+    with hold_run(outcome.run), pytest.raises(UserError, match="this run is running"):
         resume_locally(outcome.run, Options(facts=PLAIN))
 
 
