@@ -1,21 +1,26 @@
-"""A model as the partitioner sees it: a chain of measured layers, and what a stage made of some of them costs.
+"""A model as a chain of measured layers, and the cost of a stage made of some of them.
 
-Layers stand in a topological order. A cut before layer i sends everything that was made before i and is used at i
-or later: a skip connection that crosses several cuts is counted, and travels, at each of them.
+The layers are in topological order. A cut before layer i sends every tensor made before i and used at i or later: a
+skip connection that crosses several cuts travels, and is counted, at each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer takes for one micro-batch of the measured size.
+    """The measured cost of a layer for a micro-batch.
 
-    ``activation_bytes`` are kept from its forward to its backward pass.
+    Attributes:
+        name: The layer's name in the graph of the model.
+        forward_seconds: Time of the forward pass.
+        backward_seconds: Time of the backward pass.
+        parameter_bytes: Bytes of the trainable variables.
+        activation_bytes: Bytes kept from the forward pass to the backward pass.
     """
 
     name: str
@@ -27,10 +32,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Chain:
-    """Layers in topological order; ``crossing_bytes[i]`` is what a cut before layer i sends forward.
+    """Layers in topological order, and the messages of each possible cut.
 
-    ``gradient_bytes[i]`` comes back over the same cut (integers and masks have no gradient). ``uncuttable`` holds the
-    positions where no cut may fall and why: a shared layer on both sides, for instance.
+    Attributes:
+        layers: The layers.
+        crossing_bytes: ``crossing_bytes[i]`` is what a cut before layer i sends forward per micro-batch.
+        gradient_bytes: ``gradient_bytes[i]`` comes back over that cut; integers and masks have no gradient.
+        uncuttable: The positions at which the model cannot be cut, each with the reason.
     """
 
     layers: tuple[Layer, ...]
@@ -47,16 +55,15 @@ class Chain:
             )
 
     def scaled(self, factor: float) -> Chain:
-        """The chain for micro-batches of ``factor`` times the examples; time and activations go with the examples."""
+        """Return the chain for micro-batches with ``factor`` times the examples; weights keep their size."""
         layers = tuple(
-            Layer(
-                one.name,
-                one.forward_seconds * factor,
-                one.backward_seconds * factor,
-                one.parameter_bytes,
-                round(one.activation_bytes * factor),
+            replace(
+                layer,
+                forward_seconds=layer.forward_seconds * factor,
+                backward_seconds=layer.backward_seconds * factor,
+                activation_bytes=round(layer.activation_bytes * factor),
             )
-            for one in self.layers
+            for layer in self.layers
         )
         crossing, gradient = (
             tuple(round(size * factor) for size in sizes) for sizes in (self.crossing_bytes, self.gradient_bytes)
@@ -66,23 +73,29 @@ class Chain:
 
 @dataclass(frozen=True)
 class Link:
-    """A message between neighbouring stages takes ``latency_seconds`` + bytes / ``bytes_per_second``."""
+    """Connection of neighbouring stages: a message takes ``latency_seconds`` + bytes / ``bytes_per_second``."""
 
     latency_seconds: float = 0.0
     bytes_per_second: float = float("inf")
 
     def seconds(self, size: int) -> float:
-        """Time of one message of ``size`` bytes."""
+        """Return the seconds of a message of ``size`` bytes."""
         return self.latency_seconds + size / self.bytes_per_second
 
 
 @dataclass(frozen=True)
 class PipelinePlan:
-    """How a split is run: how many stages and micro-batches, in which order, and what is kept in memory.
+    """How the stages of a model run.
 
-    ``copies`` counts what is held per byte of parameters while passes run: the weights, the accumulated gradient, the
-    gradient of one micro-batch, and the optimiser's slots. ``update_copies`` counts what is held during the update,
-    when no activations are: the mean gradient and temporary values instead of the micro-batch's gradient.
+    Attributes:
+        stages: The number of stages.
+        micro_batches: The number of micro-batches per step and replica.
+        order: A key of ``saman.pipeline.schedule.ORDERS``.
+        recompute: Whether activations are computed again for the backward pass instead of kept.
+        copies: Bytes in memory per byte of parameters while passes run: the weights, the accumulated gradient, the
+            gradient of a micro-batch, and the optimiser's slots.
+        update_copies: The same during the update, without activations: the mean gradient and temporary values take
+            the place of the micro-batch's gradient.
     """
 
     stages: int
@@ -93,51 +106,51 @@ class PipelinePlan:
     update_copies: int = 0
 
     def alive(self, stage: int) -> int:
-        """Micro-batches whose activations ``stage`` holds at most.
+        """Return the largest number of micro-batches whose activations ``stage`` holds at the same time.
 
-        1F1B: the forward passes that run ahead of the first backward pass, one per stage from here to the end
+        1F1B: the forward passes that run ahead of the first backward pass, a pass for each stage from here to the end
         (Narayanan et al. 2019, PipeDream, §3.2). GPipe: all (Huang et al. 2019, §2.3).
         """
         return self.micro_batches if self.order == "gpipe" else min(self.micro_batches, self.stages - stage)
 
 
 class StageCosts:
-    """Costs of layers [begin, end) as one stage, by prefix sums: constant time each."""
+    """Costs of layers [begin, end) as a stage, each in constant time by prefix sums."""
 
     def __init__(self, chain: Chain, plan: PipelinePlan, link: Link) -> None:
         self.chain, self.plan, self.link = chain, plan, link
-        self._forward = (0.0, *accumulate(one.forward_seconds for one in chain.layers))
-        self._backward = (0.0, *accumulate(one.backward_seconds for one in chain.layers))
-        self._parameters = (0, *accumulate(one.parameter_bytes for one in chain.layers))
-        self._activations = (0, *accumulate(one.activation_bytes for one in chain.layers))
+        self._forward = (0.0, *accumulate(layer.forward_seconds for layer in chain.layers))
+        self._backward = (0.0, *accumulate(layer.backward_seconds for layer in chain.layers))
+        self._parameters = (0, *accumulate(layer.parameter_bytes for layer in chain.layers))
+        self._activations = (0, *accumulate(layer.activation_bytes for layer in chain.layers))
 
     def forward_seconds(self, begin: int, end: int) -> float:
-        """Computation of one micro-batch's forward pass."""
+        """Return the seconds of a micro-batch's forward pass, without messages."""
         return self._forward[end] - self._forward[begin]
 
     def backward_seconds(self, begin: int, end: int) -> float:
-        """Computation of one micro-batch's backward pass, with the second forward pass of recomputation."""
+        """Return the seconds of a micro-batch's backward pass, a recomputed forward pass included."""
         again = self.forward_seconds(begin, end) if self.plan.recompute else 0.0
         return self._backward[end] - self._backward[begin] + again
 
     def receive_forward_seconds(self, begin: int) -> float:
-        """Time for one micro-batch's activations to come in; the first stage receives none."""
+        """Return the seconds to receive a micro-batch's activations; 0 for the first stage."""
         return self.link.seconds(self.chain.crossing_bytes[begin]) if begin else 0.0
 
     def receive_backward_seconds(self, end: int) -> float:
-        """Time for one micro-batch's gradients to come back; the last stage receives none."""
+        """Return the seconds to receive a micro-batch's gradients; 0 for the last stage."""
         return self.link.seconds(self.chain.gradient_bytes[end]) if end < len(self.chain.layers) else 0.0
 
     def seconds(self, begin: int, end: int) -> float:
-        """What the stage is busy for per micro-batch: both passes and what it receives."""
+        """Return the busy seconds per micro-batch: both passes and what the stage receives."""
         compute = self.forward_seconds(begin, end) + self.backward_seconds(begin, end)
         return compute + self.receive_forward_seconds(begin) + self.receive_backward_seconds(end)
 
     def memory_bytes(self, stage: int, begin: int, end: int) -> int:
-        """What layers [begin, end) hold as stage number ``stage``, over an idle process.
+        """Return the bytes that layers [begin, end) take as stage number ``stage``, above an idle process.
 
-        Each micro-batch alive keeps its activations and what came in over the cut; with recomputation only what
-        came in, and one micro-batch's activations while its backward pass runs (Chen et al. 2016, §3).
+        A micro-batch between its passes keeps its activations and what arrived over the cut. With recomputation it
+        keeps what arrived; one set of activations exists during a backward pass (Chen et al. 2016, §3).
         """
         held = self._parameters[end] - self._parameters[begin]
         parameters, update = held * self.plan.copies, held * self.plan.update_copies
@@ -149,7 +162,11 @@ class StageCosts:
         return max(update, parameters + alive * (arriving + activations))
 
 
-def bounds(cuts: Sequence[int], layers: int) -> list[tuple[int, int]]:
-    """The [begin, end) of each stage for cuts before the layers ``cuts``."""
+def stage_spans(cuts: Sequence[int], layers: int) -> list[tuple[int, int]]:
+    """Return [begin, end) of each stage for cuts before the layers at ``cuts``.
+
+    >>> stage_spans([2], layers=5)
+    [(0, 2), (2, 5)]
+    """
     edges = [0, *cuts, layers]
     return list(zip(edges, edges[1:], strict=False))

@@ -1,4 +1,4 @@
-"""How an experiment's model is split: its own cuts, or the best ones by a measured profile; and what they give."""
+"""Splits an experiment's model at its own cuts, or at the best cuts for a measured profile, and predicts the step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from saman.pipeline.cost import StepPrediction, predict
 from saman.pipeline.partition import check_cuts, partition
 from saman.pipeline.profile import Profile
 
-_SLOTS = 2  # variables that Adam and its kin keep per weight
+_ADAPTIVE_SLOTS = 2  # variables per weight of Adam, AdamW and LAMB
 
 
 @dataclass(frozen=True)
 class PipelineSplit:
-    """Cuts before layers by position, the layers they fall before, and what is to be expected."""
+    """The split of a model and its prediction.
+
+    Attributes:
+        cuts: Positions of the layers before which the model is cut.
+        names: The names of these layers.
+        plan: How the stages run.
+        limit_bytes: The memory limit of each stage; ``None`` for no limit.
+        prediction: Times, bubble and memory of the step.
+    """
 
     cuts: tuple[int, ...]
     names: tuple[str, ...]
@@ -30,9 +38,10 @@ class PipelineSplit:
 
 
 def split(experiment: Experiment, profile: Profile) -> PipelineSplit:
-    """The split of an experiment's model.
+    """Split an experiment's model.
 
-    Raises ``UserError`` for cuts that cannot be made, and where nothing fits into the memory limit.
+    Raises:
+        UserError: The experiment's cuts are not possible, or no split fits into the memory limit.
     """
     spec = experiment.train.pipeline or Pipeline()
     plan = plan_of(experiment)
@@ -48,11 +57,18 @@ def split(experiment: Experiment, profile: Profile) -> PipelineSplit:
 
 
 def plan_of(experiment: Experiment) -> PipelinePlan:
-    """How an experiment's pipeline is run."""
+    """Return how the stages of an experiment run."""
     spec, train = experiment.train.pipeline or Pipeline(), experiment.train
     optimizer = train.optimizer
-    slots = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else _SLOTS
-    return PipelinePlan(spec.stages, train.micro_batches, spec.order, spec.recompute, 3 + slots, 4 + slots)
+    slots = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else _ADAPTIVE_SLOTS
+    return PipelinePlan(
+        stages=spec.stages,
+        micro_batches=train.micro_batches,
+        order=spec.order,
+        recompute=spec.recompute,
+        copies=3 + slots,
+        update_copies=4 + slots,
+    )
 
 
 def _position(name: str, layers: Sequence[str]) -> int:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saman.pipeline.chain import Chain, Link, PipelinePlan, StageCosts, bounds
+from saman.pipeline.chain import Chain, Link, PipelinePlan, StageCosts, stage_spans
 from saman.pipeline.schedule import Action, bubble_bound
 from saman.pipeline.simulate import play
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StagePrediction:
-    """One stage: its layers [begin, end), seconds per micro-batch, share of the step spent waiting, bytes held."""
+    """The prediction for a stage.
+
+    Attributes:
+        begin: Position of the first layer.
+        end: Position behind the last layer.
+        forward_seconds: Computation of the forward pass, per micro-batch.
+        backward_seconds: Computation of the backward pass, per micro-batch.
+        transfer_seconds: Receiving activations and gradients, per micro-batch.
+        bubble_share: The share of the step in which the stage waits for its neighbours.
+        memory_bytes: Memory above an idle process.
+    """
 
     begin: int
     end: int
@@ -24,13 +34,20 @@ class StagePrediction:
 
     @property
     def seconds(self) -> float:
-        """Busy per micro-batch."""
+        """Busy seconds per micro-batch."""
         return self.forward_seconds + self.backward_seconds + self.transfer_seconds
 
 
 @dataclass(frozen=True)
 class StepPrediction:
-    """A pipelined step; ``speedup`` is over one process that runs the same micro-batches one after another."""
+    """The prediction for a pipelined step.
+
+    Attributes:
+        stages: The prediction for each stage.
+        micro_batches: Micro-batches per step and replica.
+        step_seconds: The time of the step.
+        speedup: The speed-up over one process that runs the same micro-batches in turn.
+    """
 
     stages: tuple[StagePrediction, ...]
     micro_batches: int
@@ -39,22 +56,29 @@ class StepPrediction:
 
     @property
     def bound(self) -> float:
-        """The speed-up of even stages with free transfers."""
+        """The speed-up of even stages with free transfers: an upper bound."""
         return bubble_bound(self.micro_batches, len(self.stages))
 
     @property
     def bubble_share(self) -> float:
-        """The share of all stages' time spent waiting."""
+        """The share of waiting in the time of all stages."""
         return sum(stage.bubble_share for stage in self.stages) / len(self.stages)
 
 
 def predict(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -> StepPrediction:
-    """What a split gives, by playing its schedule.
+    """Predict a pipelined step by simulating its schedule.
 
-    Each stage pays for receiving, before it computes. One process neither sends nor recomputes.
+    Each stage receives before it computes, and is busy meanwhile. The single process of the speed-up neither sends
+    nor recomputes.
+
+    Args:
+        chain: The measured layers.
+        cuts: Positions of the layers before which the model is cut.
+        plan: How the stages run.
+        link: Latency and bandwidth between stages.
     """
     costs = StageCosts(chain, plan, link)
-    spans = bounds(cuts, len(chain.layers))
+    spans = stage_spans(cuts, len(chain.layers))
 
     def seconds(stage: int, action: Action) -> float:
         begin, end = spans[stage]
@@ -65,17 +89,17 @@ def predict(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -
     timeline = play(plan.order, plan.stages, plan.micro_batches, seconds)
     stages = tuple(
         StagePrediction(
-            begin,
-            end,
-            costs.forward_seconds(begin, end),
-            costs.backward_seconds(begin, end),
-            costs.receive_forward_seconds(begin) + costs.receive_backward_seconds(end),
-            timeline.bubble_share(stage),
-            costs.memory_bytes(stage, begin, end),
+            begin=begin,
+            end=end,
+            forward_seconds=costs.forward_seconds(begin, end),
+            backward_seconds=costs.backward_seconds(begin, end),
+            transfer_seconds=costs.receive_forward_seconds(begin) + costs.receive_backward_seconds(end),
+            bubble_share=timeline.bubble_share(stage),
+            memory_bytes=costs.memory_bytes(stage, begin, end),
         )
         for stage, (begin, end) in enumerate(spans)
     )
-    alone = plan.micro_batches * sum(one.forward_seconds + one.backward_seconds for one in chain.layers)
+    alone = plan.micro_batches * sum(layer.forward_seconds + layer.backward_seconds for layer in chain.layers)
     return StepPrediction(
         stages, plan.micro_batches, timeline.seconds, alone / timeline.seconds if timeline.seconds else 1
     )
@@ -84,9 +108,17 @@ def predict(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -
 def speedup(
     stage_seconds: Sequence[float], micro_batches: int, order: str = "1f1b", forward_share: float = 1 / 3
 ) -> float:
-    """The speed-up over one process of stages that are busy for ``stage_seconds`` per micro-batch.
+    """Return the speed-up over one process, without transfers.
 
-    ``forward_share`` is the forward pass's part of the two passes: a third where backward costs twice forward.
+    Args:
+        stage_seconds: Busy seconds of each stage per micro-batch.
+        micro_batches: Micro-batches per step.
+        order: A key of ``ORDERS``.
+        forward_share: The forward pass's share of both passes; a third if backward costs twice forward.
+
+    Example:
+        >>> speedup([3.0, 3.0], micro_batches=4)  # 4 · 2 / (4 + 2 − 1)
+        1.6
     """
 
     def seconds(stage: int, action: Action) -> float:
@@ -98,9 +130,14 @@ def speedup(
 
 
 def recomputation(micro_batches: int, spared: int = 0, backward_over_forward: float = 2.0) -> float:
-    """How much longer both passes take when activations are recomputed, but for ``spared`` micro-batches of a step.
+    """Return the factor by which recomputed activations lengthen both passes.
 
-    (m·(2f + b) − spared·f) / (m·(f + b)); 4/3 where all are recomputed and b = 2f (Chen et al. 2016, §4.2).
+    (m·(2f + b) − spared·f) / (m·(f + b)); 4/3 if all are recomputed and b = 2f (Chen et al. 2016, §4.2).
+
+    Args:
+        micro_batches: m, micro-batches per step.
+        spared: Micro-batches per step whose activations are kept.
+        backward_over_forward: b ÷ f.
     """
     both = 1 + backward_over_forward
     return (micro_batches * (both + 1) - spared) / (micro_batches * both)

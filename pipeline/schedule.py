@@ -1,4 +1,4 @@
-"""The order in which a stage works through the micro-batches of a step: 1F1B, and GPipe's for comparison.
+"""The order of a stage's passes over the micro-batches of a step: 1F1B, and GPipe's for comparison.
 
 Three stages, five micro-batches: forward passes 0 1 2 3 4, backward passes a b c d e; time runs to the right.
 
@@ -12,9 +12,9 @@ Three stages, five micro-batches: forward passes 0 1 2 3 4, backward passes a b 
     stage 1   . 0 1 2 3 4 . . e d c b a .   all 5
     stage 2   . . 0 1 2 3 4 e d c b a . .   all 5
 
-A stage s of n first runs n − s − 1 forward passes ahead, then alternates one forward with one backward pass, then
-drains (Narayanan et al. 2019, PipeDream, §3.2; flushed each step as in Narayanan et al. 2021, §2.2). Both orders leave
-a stage idle for (n − 1)/(m + n − 1) of an even step; 1F1B holds min(m, n − s) micro-batches instead of all m.
+Stage s of n first runs n − s − 1 forward passes ahead, then alternates forward and backward passes, then drains
+(Narayanan et al. 2019, PipeDream, §3.2; flushed each step as in Narayanan et al. 2021, §2.2). Both orders leave a stage
+idle for (n − 1)/(m + n − 1) of an even step; 1F1B holds min(m, n − s) micro-batches instead of all m.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Pass = Literal["forward", "backward"]
 
 @dataclass(frozen=True)
 class Action:
-    """One pass of one micro-batch (counted from 0 within the step) through one stage."""
+    """A pass of a micro-batch, counted from 0 within the step, through a stage."""
 
     kind: Pass
     micro_batch: int
@@ -38,7 +38,11 @@ Order = Callable[[int, int, int], Iterator[Action]]
 
 
 def one_forward_one_backward(stage: int, stages: int, micro_batches: int) -> Iterator[Action]:
-    """What ``stage`` does in a step, in order, holding at most ``stages − stage`` micro-batches."""
+    """Yield the actions of ``stage`` in a step; it holds at most ``stages − stage`` micro-batches.
+
+    >>> [f"{action.kind[0]}{action.micro_batch}" for action in one_forward_one_backward(1, 2, 2)]
+    ['f0', 'b0', 'f1', 'b1']
+    """
     ahead = min(stages - stage - 1, micro_batches)
     for micro_batch in range(ahead):
         yield Action("forward", micro_batch)
@@ -50,7 +54,7 @@ def one_forward_one_backward(stage: int, stages: int, micro_batches: int) -> Ite
 
 
 def all_forward_all_backward(stage: int, stages: int, micro_batches: int) -> Iterator[Action]:
-    """GPipe's order (Huang et al. 2019, §2.3): every forward pass, then every backward pass from the last."""
+    """Yield GPipe's order (Huang et al. 2019, §2.3): every forward pass, then every backward pass in reverse."""
     for micro_batch in range(micro_batches):
         yield Action("forward", micro_batch)
     for micro_batch in reversed(range(micro_batches)):
@@ -61,5 +65,5 @@ ORDERS: dict[str, Order] = {"1f1b": one_forward_one_backward, "gpipe": all_forwa
 
 
 def bubble_bound(micro_batches: int, stages: int) -> float:
-    """The speed-up over one process that even stages and free transfers give: m·n/(m + n − 1) (Huang et al., §2.3)."""
+    """Return the speed-up of even stages with free transfers over one process: m·n/(m + n − 1) (Huang et al., §2.3)."""
     return micro_batches * stages / (micro_batches + stages - 1)

@@ -1,4 +1,4 @@
-"""Plays a schedule without a machine: when each pass of each stage begins and ends, and what is alive meanwhile."""
+"""Simulates a schedule: when each pass of each stage begins and ends, and which micro-batches are in memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from saman.pipeline.schedule import ORDERS, Action
 
-# seconds that an action takes on a stage, and seconds that it spends on receiving what it needs before it computes
+# Seconds of an action on a stage.
 Duration = Callable[[int, Action], float]
 
 
 @dataclass(frozen=True)
 class TimedAction:
-    """One action on one stage; ``begin`` is when its input was there and the stage was free."""
+    """An action on a stage, with the seconds of its begin and end since the start of the step."""
 
     stage: int
     action: Action
@@ -23,36 +23,36 @@ class TimedAction:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Every action of a step in the order of its end."""
+    """The actions of a step, in the order of their ends."""
 
     stages: int
-    played: tuple[TimedAction, ...]
+    actions: tuple[TimedAction, ...]
 
     @property
     def seconds(self) -> float:
-        """From the first action to the last."""
-        return max(one.end for one in self.played)
+        """The time of the step."""
+        return max(action.end for action in self.actions)
 
     def busy_seconds(self, stage: int) -> float:
-        """Computing and receiving."""
-        return sum(one.end - one.begin for one in self.played if one.stage == stage)
+        """Return the seconds in which ``stage`` computes or receives."""
+        return sum(action.end - action.begin for action in self.actions if action.stage == stage)
 
     def bubble_share(self, stage: int) -> float:
-        """The share of the step in which ``stage`` waits for its neighbours."""
+        """Return the share of the step in which ``stage`` waits for its neighbours."""
         return 1 - self.busy_seconds(stage) / self.seconds if self.seconds else 0.0
 
     def most_alive(self, stage: int) -> int:
-        """The largest number of micro-batches between forward and backward on ``stage`` at once."""
+        """Return the largest number of micro-batches that are between their passes on ``stage`` at the same time."""
         alive = most = 0
-        for one in self.played:
-            if one.stage == stage:
-                alive += 1 if one.action.kind == "forward" else -1
+        for timed in self.actions:
+            if timed.stage == stage:
+                alive += 1 if timed.action.kind == "forward" else -1
                 most = max(most, alive)
         return most
 
 
 class Deadlock(RuntimeError):  # noqa: N818
-    """No stage can go on: each waits for a message that nobody will send."""
+    """Every stage waits for a message that no stage will send."""
 
 
 def play(
@@ -62,9 +62,17 @@ def play(
     seconds: Duration,
     delay: Duration = lambda stage, action: 0.0,
 ) -> Timeline:
-    """The step that ``order`` makes. A message leaves when its action ends and arrives ``delay`` later.
+    """Simulate a step.
 
-    Raises ``Deadlock`` where the order waits for itself.
+    Args:
+        order: A key of ``ORDERS``.
+        stages: The number of stages.
+        micro_batches: The number of micro-batches.
+        seconds: The time of an action on a stage.
+        delay: The time from the end of an action to the arrival of its message at the next stage.
+
+    Raises:
+        Deadlock: The stages wait for each other.
     """
     remaining = [list(ORDERS[order](stage, stages, micro_batches)) for stage in range(stages)]
     arrivals: dict[tuple[int, Action], float] = {(0, Action("forward", m)): 0.0 for m in range(micro_batches)}
@@ -83,11 +91,11 @@ def play(
             target, then = _enables(stage, action, stages)
             if 0 <= target < stages:
                 arrivals[target, then] = end + delay(stage, action)
-    return Timeline(stages, tuple(sorted(played, key=lambda one: (one.end, one.begin))))
+    return Timeline(stages, tuple(sorted(played, key=lambda timed: (timed.end, timed.begin))))
 
 
 def _enables(stage: int, action: Action, stages: int) -> tuple[int, Action]:
-    """The stage and action that wait for this action's message; the last stage turns forward into backward."""
+    """Return the stage and action that wait for this action's message; the last stage turns forward into backward."""
     if action.kind == "backward":
         return stage - 1, action
     if stage == stages - 1:

@@ -1,4 +1,4 @@
-"""Puts a run together in one process: data, model, step and loop, from the experiment and the strategy."""
+"""Puts a run together in this process: data, model, step and learning rates, from the experiment and the strategy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saman.trainers import keras_compat, models
 from saman.trainers.data import feed, sources
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.data.interface import Context, RandomAccess, Splits
-from saman.trainers.loop.loop import Feeds, OptimizerStep
+from saman.trainers.loop.interfaces import Feeds, OptimizerStep
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.step import DataParallelStep
@@ -26,17 +26,29 @@ _WHERE = "data.source"
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The examples of a run, counted and described. ``notes`` are what a person should know about them."""
+    """The examples of a run, counted and described.
+
+    Attributes:
+        splits: Returns the data of an epoch.
+        feeds: The batches of the run.
+        element_spec: The spec of a batch of raw (inputs, labels).
+        input_shape: The shape of the model's inputs without the batch axis: a tuple, or a nest of tuples.
+        notices: What users should know about how the data are read.
+    """
 
     splits: Callable[[int], Splits]
     feeds: Feeds
     element_spec: tuple[Any, Any]
     input_shape: Any
-    notes: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 def divided_batch_size(experiment: Experiment, size: int) -> int:
-    """Examples per step for ``size`` ranks. Raises ``UserError`` if they cannot be split evenly."""
+    """Return the number of examples per step for ``size`` ranks.
+
+    Raises:
+        UserError: The batch does not divide evenly over ranks and micro-batches.
+    """
     train = experiment.train
     batch = global_batch_size(train.global_batch_size, train.batch_size_per_rank, size)
     parts = size // experiment.stages * train.micro_batches
@@ -45,86 +57,99 @@ def divided_batch_size(experiment: Experiment, size: int) -> int:
             f"a global batch of {batch} cannot be split evenly over {size} ranks ({experiment.stages} per replica) "
             f"× {train.micro_batches} micro-batches",
             where="train.global_batch_size",
-            remedy=f"a multiple of {parts}",
+            remedy=f"use a multiple of {parts}",
         )
     return batch
 
 
 def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
-    """Load and count the data; raises ``UserError`` where they do not keep to the interface."""
+    """Load the data and count the examples.
+
+    Raises:
+        UserError: The data do not follow the interface of ``Splits``.
+    """
     seed, batch = experiment.train.seed, divided_batch_size(experiment, strategy.size)
 
-    @lru_cache(maxsize=1)  # validation takes what training has just loaded
+    @lru_cache(maxsize=1)  # validation reuses what training has just loaded
     def splits(epoch: int) -> Splits:
         return sources.load(experiment.data, Context(seed, epoch, strategy.ranks[0], strategy.size))
 
+    def feed_of(epoch: int, part: str, examples: int) -> Feed:
+        now, train = splits(epoch), part == "train"
+        return Feed(
+            dataset=now.train if train else now.validation,
+            examples=examples,
+            global_batch_size=batch,
+            seed=seed,
+            epoch=epoch if train else 0,
+            shuffle=train and experiment.data.shuffle,
+            map=now.map if train else now.validation_map,
+            maps_batches=now.maps_batches,
+            where=f"{_WHERE}: {part}",
+        )
+
     first = splits(0)
     examples, read = feed.count(first.train, f"{_WHERE}: train")
-    notes = []
-    if read:
-        notes.append("the training data do not say how many they are: every rank read them once to count")
-    if not isinstance(first.train, RandomAccess) and first.map is None:
-        notes.append("the training data have no map: every rank reads them whole and keeps its slice")
-
-    def train(epoch: int) -> Feed:
-        now = splits(epoch)
-        options = (now.map, now.maps_batches, f"{_WHERE}: train")
-        return Feed(now.train, examples, batch, seed, epoch, experiment.data.shuffle, *options)
-
     held_out = None if first.validation is None else feed.count(first.validation, f"{_WHERE}: validation")[0]
 
+    def train(epoch: int) -> Feed:
+        return feed_of(epoch, "train", examples)
+
     def validation(epoch: int) -> Feed | None:
-        now = splits(epoch)
-        if held_out is None:
-            return None
-        options = (now.validation_map, now.maps_batches, f"{_WHERE}: validation")
-        return Feed(now.validation, held_out, batch, seed, 0, False, *options)
+        return None if held_out is None else feed_of(epoch, "validation", held_out)
 
     spec = train(0).batched(Slice(0, 1)).element_spec
-    known = validation(0)
-    if known is not None:
-        _same_kind(spec, known.batched(Slice(0, 1)).element_spec)
-    shape = program.input_shape(program.normalized_spec(spec[0], first.normalize))
-    return PreparedData(splits, Feeds(train, validation, train(0).steps), spec, shape, tuple(notes))
+    held_out_feed = validation(0)
+    if held_out_feed is not None:
+        _check_same_spec(spec, held_out_feed.batched(Slice(0, 1)).element_spec)
+    shape = program.example_shape(program.normalized_spec(spec[0], first.normalize))
+    return PreparedData(splits, Feeds(train, validation, train(0).steps), spec, shape, _notices(first, read))
 
 
-def _same_kind(train: Any, validation: Any) -> None:
-    def plain(spec: Any) -> Any:
-        return keras_compat.tf.nest.map_structure(lambda one: (one.dtype.name, tuple(one.shape[1:])), spec)
+def _notices(first: Splits, read: bool) -> tuple[str, ...]:
+    notices = []
+    if read:
+        notices.append("the number of training examples is unknown: every rank read all of them once to count")
+    if not isinstance(first.train, RandomAccess) and first.map is None:
+        notices.append("the training data have no map: every rank reads all examples and keeps its slice")
+    return tuple(notices)
 
-    if plain(train) != plain(validation):
+
+def _check_same_spec(train: Any, validation: Any) -> None:
+    def describe(spec: Any) -> Any:
+        return keras_compat.tf.nest.map_structure(lambda part: (part.dtype.name, tuple(part.shape[1:])), spec)
+
+    if describe(train) != describe(validation):
         raise UserError(
-            f"training examples are {plain(train)}, validation examples are {plain(validation)}", where=_WHERE
+            f"training examples are {describe(train)}, but validation examples are {describe(validation)}",
+            where=_WHERE,
+            remedy="give both the same shapes and dtypes",
         )
 
 
-def build_step(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> OptimizerStep:
-    """The model, its optimiser and the step, under the strategy's scope."""
+def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:
+    """Build the model, its optimiser and the step under the strategy's scope; all ranks call it together."""
     if experiment.train.strategy == "pipeline":
         from saman.trainers.pipeline.build import build_step as build_pipeline
 
         return build_pipeline(experiment, strategy, prepared)
     with strategy.scope():
-        built = program.build(
-            experiment.train,
-            lambda: models.build(experiment.model, prepared.input_shape),
-            prepared.element_spec,
-            prepared.splits(0).normalize,
-        )
+        model = models.build(experiment.model, prepared.input_shape)
+        built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
     scale = LossScale(experiment.train.precision)
     return DataParallelStep(built, strategy, experiment.train.micro_batches, scale)
 
 
-def rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
-    """The learning rate of every step, and how many there are."""
+def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
+    """Return the learning rate of every step, and the number of steps."""
     train, per_epoch = experiment.train, prepared.feeds.steps_per_epoch
     steps = train.epochs * per_epoch
     steps = min(steps, train.max_steps) if train.max_steps else steps
     return Rates(train.learning_rate, divided_batch_size(experiment, strategy.size), per_epoch, steps)
 
 
-def facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> dict[str, Any]:
-    """What decides the steps of a training: a checkpoint continues only where these are the same."""
+def training_facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> dict[str, Any]:
+    """Return what determines the steps of a training; a checkpoint continues only where these are equal."""
     train = experiment.train
     return {
         "model": experiment.model.model_dump(mode="json"),

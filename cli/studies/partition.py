@@ -36,11 +36,11 @@ def partition(
     from rich.console import Console
 
     from saman.pipeline.choose import split
-    from saman.pipeline.profile import measured
+    from saman.pipeline.profile_cache import load_or_measure
 
     experiment, code_path = _loaded(words or [], stages, ranks)
     with Console(stderr=True).status("measuring the layers"):
-        profile = measured(experiment, code_path, _threads(experiment), again)
+        profile = load_or_measure(experiment, code_path, _threads(experiment), again)
     found = split(experiment, profile)
     if as_json:
         typer.echo(json.dumps(as_plain(experiment, profile, found), indent=2))
@@ -80,7 +80,7 @@ def _threads(experiment: Experiment) -> int:
 
 def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> list[str]:
     """The split as a table, and its expected performance in sentences."""
-    from saman.pipeline.partition import size
+    from saman.pipeline.partition import format_bytes
 
     prediction, layers = found.prediction, profile.chain.layers
     rows: list[tuple[str, ...]] = [("stage", "layers", "from", "forward", "backward", "receiving", "waiting", "memory")]
@@ -92,12 +92,12 @@ def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> lis
                 layers[stage.begin].name,
                 *(_time(each) for each in (stage.forward_seconds, stage.backward_seconds, stage.transfer_seconds)),
                 f"{stage.bubble_share:.0%}",
-                size(stage.memory_bytes),
+                format_bytes(stage.memory_bytes),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    limit = "" if found.limit_bytes is None else f" of {size(found.limit_bytes)} allowed"
+    limit = "" if found.limit_bytes is None else f" of {format_bytes(found.limit_bytes)} allowed"
     most = max(stage.memory_bytes for stage in prediction.stages)
     order = experiment.train.pipeline.order if experiment.train.pipeline else "1f1b"
     return [
@@ -106,7 +106,7 @@ def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> lis
         f"times are for a micro-batch of {profile.examples} examples, of {prediction.micro_batches} in {order} order",
         f"a step takes {_time(prediction.step_seconds)}; the stages wait {prediction.bubble_share:.0%} of it",
         f"speed-up over one process, same micro-batches: {prediction.speedup:.2f} (bound {prediction.bound:.2f})",
-        f"largest memory of a stage: {size(most)}{limit}, beside TensorFlow's own",
+        f"largest memory of a stage: {format_bytes(most)}{limit}, beside TensorFlow's own",
         f"cuts: [{', '.join(found.names)}]",
     ]
 

@@ -11,7 +11,7 @@ from saman.configs.errors import UserError
 from saman.pipeline.choose import plan_of
 from saman.pipeline.cost import predict
 from saman.pipeline.partition import partition
-from saman.pipeline.profile import known
+from saman.pipeline.profile_cache import load
 from saman.runs.folder import RunFolder
 from saman.scaling.analysis.results import Run
 
@@ -27,7 +27,7 @@ def profiled_shares(runs: Sequence[Run], stages: int) -> tuple[float, ...] | str
         except UserError:
             continue  # of another version of saman
         path = [Path.cwd(), *(Path(entry) for entry in sys.path if entry)]
-        profile = known(experiment, path, run.cores_per_rank or 1)
+        profile = load(experiment, path, run.cores_per_rank or 1)
         if profile is None:
             continue
         plan = replace(plan_of(experiment), stages=stages)

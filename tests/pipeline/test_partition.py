@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saman.configs.errors import UserError
-from saman.pipeline.chain import Chain, Layer, Link, PipelinePlan, StageCosts, bounds
+from saman.pipeline.chain import Chain, Layer, Link, PipelinePlan, StageCosts, stage_spans
 from saman.pipeline.partition import check_cuts, least_memory, partition
 
 
@@ -40,7 +40,7 @@ def every_split(chain: Chain, stages: int) -> list[tuple[int, ...]]:
 
 def slowest(chain: Chain, plan: PipelinePlan, link: Link, cuts: tuple[int, ...], limit: int | None) -> float:
     costs = StageCosts(chain, plan, link)
-    spans = bounds(cuts, len(chain.layers))
+    spans = stage_spans(cuts, len(chain.layers))
     if limit is not None and any(costs.memory_bytes(s, *span) > limit for s, span in enumerate(spans)):
         return float("inf")
     return max(costs.seconds(*span) for span in spans)

@@ -47,7 +47,7 @@ def test_no_order_of_arrival_makes_the_stages_wait_for_each_other(size: tuple[st
 
     order, stages, micro_batches = size
     timeline = play(order, stages, micro_batches, anything, anything)
-    assert len(timeline.played) == 2 * stages * micro_batches
+    assert len(timeline.actions) == 2 * stages * micro_batches
 
 
 @given(sizes)
@@ -61,7 +61,7 @@ def test_an_even_step_attains_the_bubble_bound(size: tuple[str, int, int]) -> No
 def drawn(timeline: Timeline, stage: int) -> str:
     """The row of the picture: digits for forward passes, letters for backward passes."""
     row = ["."] * int(timeline.seconds)
-    for one in timeline.played:
+    for one in timeline.actions:
         if one.stage == stage:
             row[int(one.begin)] = ("0123456" if one.action.kind == "forward" else "abcdefg")[one.action.micro_batch]
     return " ".join(row)

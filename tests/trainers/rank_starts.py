@@ -69,7 +69,7 @@ def start(processes: int, *command: str, **environ: str) -> subprocess.Completed
 
 def train(processes: int, *runs: RunFolder) -> None:
     """Train all ``runs`` in one start."""
-    done = start(processes, str(HERE / "several.py"), *[str(run.path) for run in runs])
+    done = start(processes, str(HERE / "train_in_one_start.py"), *[str(run.path) for run in runs])
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
 
 

@@ -22,9 +22,9 @@ from saman.runs.checkpoints import TrainingPosition
 from saman.trainers import keras_compat, models
 from saman.trainers.assembly import PreparedData
 from saman.trainers.data.feed import Slice
-from saman.trainers.export import census
+from saman.trainers.export import census, model_files
 from saman.trainers.keras_compat import tf
-from saman.trainers.loop.loop import OptimizerStep
+from saman.trainers.loop.interfaces import OptimizerStep
 from saman.trainers.program.objective import Objective
 from saman.trainers.program.program import Program
 
@@ -93,10 +93,10 @@ def write(
     draft = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    program = _plain(experiment, prepared, state)
+    program = _rebuild(experiment, prepared, state)
     specs = _signature(prepared.element_spec[0])
-    keras_compat.save_serving(program.model, draft / "saved_model", lambda *values: _served(program, values), specs)
-    keras_compat.save_keras_file(program.model, draft / "model.keras")
+    model_files.save_serving(program.model, draft / "saved_model", lambda *values: _served(program, values), specs)
+    model_files.save_keras_file(program.model, draft / "model.keras")
     differences = _differences(draft, program, sample, trained)
     limit = TOLERANCE[experiment.train.precision]
     worst = max(differences.values())
@@ -132,12 +132,19 @@ def write(
     _replace(folder, draft)
 
 
-def _plain(experiment: Experiment, prepared: PreparedData, state: Mapping[str, np.ndarray]) -> Program:
+def _rebuild(experiment: Experiment, prepared: PreparedData, state: Mapping[str, np.ndarray]) -> Program:
     model = models.build(experiment.model, prepared.input_shape)
     train = experiment.train
     objective = Objective(train.loss, train.from_logits)
     normalize = prepared.splits(0).normalize
-    program = Program(model, None, objective, normalize, prepared.element_spec, None, None, train.seed)
+    program = Program(
+        model=model,
+        optimizer=None,
+        objective=objective,
+        normalize=normalize,
+        element_spec=prepared.element_spec,
+        seed=train.seed,
+    )
     weights = [(name, value) for name, value in sorted(state.items()) if name.startswith("weight/")]
     for variable, (name, value) in zip(model.weights, weights, strict=True):
         if tuple(variable.shape) != value.shape:
@@ -166,8 +173,8 @@ def _output_names(count: int) -> list[str]:
 
 def _differences(draft: Path, program: Program, sample: Sample, trained: np.ndarray) -> dict[str, float]:
     """Largest |difference| ÷ max(1, |prediction|) of what was written, each read back from disk."""
-    serve = keras_compat.load_serving(draft / "saved_model")
-    model = keras_compat.load_keras_file(draft / "model.keras")
+    serve = model_files.load_serving(draft / "saved_model")
+    model = model_files.load_keras_file(draft / "model.keras")
     served, loaded = [], []
     for inputs in _batches(sample.inputs):
         flat = [tf.constant(one) for one in tf.nest.flatten(inputs)]

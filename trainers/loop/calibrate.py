@@ -1,6 +1,6 @@
-"""What the exchange between ranks costs where computation does not hide it: steps with it, against steps without.
+"""Measures the exchange between ranks that computation does not hide: steps with it, against steps without.
 
-A profiler cannot tell communication that is hidden behind the backward pass from communication that is waited for; the
+A profiler cannot tell communication hidden behind the backward pass from communication that ranks wait for. The
 difference between two graphs that differ in nothing else can.
 """
 
@@ -8,45 +8,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from saman.runs.training_events import ExchangeMeasurement
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.strategies.base import Strategy
 
 
-@dataclass(frozen=True)
-class ExchangeCost:
-    """Medians over ``steps`` of this process, in seconds per step; waiting for slower ranks is part of the exchange."""
+def measure_exchange(
+    step: DataParallelStep, strategy: Strategy, batches: Sequence[Any], steps: int
+) -> ExchangeMeasurement:
+    """Measure steps with and without the exchange in turn, all on one batch, and restore the state afterwards.
 
-    steps: int
-    step_seconds: float
-    compute_seconds: float
+    Args:
+        step: The step to measure; its weights and optimiser state are the same before and after.
+        strategy: Combines the ranks; all ranks call this function together.
+        batches: One (inputs, labels) pair per slice of this process.
+        steps: Number of measured steps of each kind, after one of each that compiles.
 
-    @property
-    def exposed_seconds(self) -> float:
-        """What a step would save if ranks had nothing to exchange; never negative."""
-        return max(0.0, self.step_seconds - self.compute_seconds)
-
-    def facts(self) -> dict[str, float]:
-        """For an event."""
-        return {**asdict(self), "exposed_seconds": self.exposed_seconds}
-
-
-def measure(step: DataParallelStep, strategy: Strategy, batches: Sequence[Any], steps: int) -> ExchangeCost:
-    """Take ``steps`` steps of each kind in turn on the same batch, after one of each to compile; then undo them all."""
+    Returns:
+        Medians over this process's steps, in seconds; the wait for slower ranks is part of the exchange.
+    """
     before = step.state()
     kinds = {True: step, False: step.without_exchange()}
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(steps + 1):
-        for exchanged, one in kinds.items():
-            strategy.total(np.zeros(1))  # all ranks begin together
+        for exchange, kind in kinds.items():
+            strategy.total(np.zeros(1))  # a barrier: all ranks begin together
             began = time.perf_counter()
-            np.asarray(one.train(turn, 1e-6, 0.0, batches))
+            np.asarray(kind.train(turn, 1e-6, 0.0, batches))
             if turn:
-                seconds[exchanged].append(time.perf_counter() - began)
+                seconds[exchange].append(time.perf_counter() - began)
     step.restore(before)
-    return ExchangeCost(steps, median(seconds[True]), median(seconds[False]))
+    with_exchange, without = median(seconds[True]), median(seconds[False])
+    exposed = max(0.0, with_exchange - without)
+    return ExchangeMeasurement(strategy.ranks[0], steps, with_exchange, without, exposed)

@@ -1,4 +1,4 @@
-"""When to end early: the metric has not improved for ``patience`` validations."""
+"""Early stop: ends the training when its metric has not improved for ``patience`` validations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from saman.runs.checkpoints import TrainingPosition
 
 
 def is_better(metric: str, value: float, best: float | None, min_delta: float) -> bool:
-    """Whether ``value`` improves on ``best`` by more than ``min_delta``; losses fall, other metrics rise."""
+    """Return whether ``value`` improves on ``best`` by more than ``min_delta``; a loss improves by falling."""
     if not math.isfinite(value):
         return False
     if best is None:
@@ -18,8 +18,8 @@ def is_better(metric: str, value: float, best: float | None, min_delta: float) -
     return best - value > min_delta if metric.endswith("loss") else value - best > min_delta
 
 
-def judged(position: TrainingPosition, spec: EarlyStop, value: float) -> TrainingPosition:
-    """``position`` after a validation that gave ``value``; ``ended`` where patience is used up."""
+def judge(position: TrainingPosition, spec: EarlyStop, value: float) -> TrainingPosition:
+    """Return ``position`` after a validation with metric ``value``; ``ended`` once patience is used up."""
     if is_better(spec.metric, value, position.best, spec.min_delta):
         return replace(position, best=value, best_step=position.step, without_improvement=0)
     waited = position.without_improvement + 1

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling for half precision: applied before ranks combine, judged after, so that all decide alike."""
+"""Dynamic loss scaling for half precision, decided on combined gradients, so that all ranks decide alike."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class LossScale:
         self.dynamic = precision == "mixed_float16"
         # Plain variables of this process: every process makes the same decision from the same combined gradients.
         self.value = tf.Variable(START, trainable=False, dtype=tf.float32, name="loss_scale")
-        self._good = tf.Variable(0, trainable=False, dtype=tf.int64, name="finite_steps")
+        self._finite_steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="finite_steps")
 
     def adjust(self, finite: Any) -> None:
-        """In a graph, after the update: follow what the combined gradients were."""
-        grow = tf.logical_and(finite, self._good + 1 >= GROW_AFTER)
+        """Adjust the scale, in a graph after the update; ``finite`` says whether all combined gradients were finite."""
+        grow = tf.logical_and(finite, self._finite_steps + 1 >= GROW_AFTER)
         factor = tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5))
-        good = tf.where(tf.logical_or(grow, tf.logical_not(finite)), tf.constant(0, tf.int64), self._good + 1)
+        good = tf.where(tf.logical_or(grow, tf.logical_not(finite)), tf.constant(0, tf.int64), self._finite_steps + 1)
         self.value.assign(tf.clip_by_value(self.value * factor, 1.0, LARGEST))
-        self._good.assign(good)
+        self._finite_steps.assign(good)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps; nothing where the precision needs no scale."""
+        """Return what a checkpoint keeps; empty unless the precision needs a scale."""
         if not self.dynamic:
             return {}
-        return {"loss_scale/value": self.value.numpy(), "loss_scale/finite_steps": self._good.numpy()}
+        return {"loss_scale/value": self.value.numpy(), "loss_scale/finite_steps": self._finite_steps.numpy()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from a state; one without a scale starts it anew."""
+        """Continue from ``state``; the scale keeps its initial value if the state has none."""
         if self.dynamic and "loss_scale/value" in state:
             self.value.assign(state["loss_scale/value"])
-            self._good.assign(state["loss_scale/finite_steps"])
+            self._finite_steps.assign(state["loss_scale/finite_steps"])

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step alone: scaling with the global batch, warm-up, then a schedule."""
+"""The learning rate as a function of the step alone: scaling with the global batch size, warm-up, then a schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from saman.configs.schemas.training import Constant, Cosine, Exponential, Learni
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of one run, whose epochs have ``steps_per_epoch`` steps and which takes ``steps`` in all."""
+    """Learning rates of a run.
+
+    Attributes:
+        spec: ``train.learning_rate`` of the experiment.
+        global_batch_size: Examples per step, all ranks together.
+        steps_per_epoch: Steps per epoch.
+        steps: Steps of the whole run.
+    """
 
     spec: LearningRate
     global_batch_size: int
@@ -19,7 +26,7 @@ class Rates:
 
     @property
     def peak(self) -> float:
-        """The rate after warm-up: ``base`` scaled with the global batch.
+        """The rate after warm-up: ``base`` scaled with the global batch size.
 
         Linear scaling is Goyal et al. (2017), section 2.1; the square root keeps the variance of the update
         (Krizhevsky 2014, section 5).
@@ -29,11 +36,11 @@ class Rates:
 
     @property
     def warmup_steps(self) -> int:
-        """Steps over which the rate grows linearly up to its peak."""
+        """Number of steps over which the rate grows linearly to its peak."""
         return round(self.spec.warmup_epochs * self.steps_per_epoch)
 
     def __call__(self, step: int) -> float:
-        """The rate of a step; 0 is the first of the run."""
+        """Return the rate of ``step``, counted from 0."""
         if step < self.warmup_steps:
             return self.peak * (step + 1) / self.warmup_steps
         return self.peak * self._factor(step)

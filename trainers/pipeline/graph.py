@@ -1,7 +1,7 @@
-"""A Keras functional or Sequential model as a chain of steps: calls of layers in topological order, with named tensors.
+"""A functional or Sequential model as a chain of steps: layer calls in topological order, with numbered tensors.
 
-Nested models are flattened, so that a cut may fall inside them. Keras 2 and 3 keep their graphs differently; both
-are read here and nowhere else.
+Nested models are flattened, so that a cut may fall inside them. Keras 2 and 3 store their graphs differently; only
+this file reads them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ Key = int  # number of a tensor in the graph
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One call of one layer: takes tensors by key, gives others; ``arguments`` fills the call in."""
+    """A call of a layer.
+
+    Attributes:
+        name: The layer's name, with the names of the models around it; later calls of a layer end in ``#2``, ``#3``…
+        layer: The Keras layer.
+        takes: Keys of the tensors that the call reads.
+        gives: Keys of the tensors that the call returns.
+        arguments: Returns the positional and keyword arguments of the call from tensors by key.
+    """
 
     name: str
     layer: Any
@@ -30,7 +38,7 @@ class LayerCall:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What is known of a tensor before any data: shape with None for the batch, dtype, whether a mask goes with it."""
+    """Shape (``None`` for the batch) and dtype of a tensor, and whether a mask belongs to it."""
 
     shape: tuple[int | None, ...]
     dtype: str
@@ -38,13 +46,21 @@ class TensorSpec:
 
     @property
     def has_gradient(self) -> bool:
-        """Integers, booleans and masks have none."""
+        """Whether a gradient flows back through the tensor: not for integers, booleans and masks."""
         return bool(tf.as_dtype(self.dtype).is_floating)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The steps of a model in the order in which Keras runs them."""
+    """The steps of a model in the order in which Keras runs them.
+
+    Attributes:
+        model: The Keras model.
+        steps: The layer calls.
+        inputs: Keys of the model's inputs.
+        outputs: Keys of the model's outputs.
+        specs: The spec of each tensor by key.
+    """
 
     model: Any
     steps: tuple[LayerCall, ...]
@@ -53,16 +69,16 @@ class Graph:
     specs: Mapping[Key, TensorSpec]
 
     def crossing(self, at: int) -> tuple[Key, ...]:
-        """Tensors made before step ``at`` and used at it or later, in the order they were made.
+        """Return the keys of tensors made before step ``at`` and used at it or later, in the order they were made.
 
-        What crosses position 0 are the model's inputs that are used; the end, its outputs, each once.
+        At position 0 these are the model's used inputs; at the end, its outputs, each once.
         """
         made = {*self.inputs, *(key for step in self.steps[:at] for key in step.gives)}
         needed = {*self.outputs, *(key for step in self.steps[at:] for key in step.takes)}
         return tuple(sorted(made & needed))
 
     def uncuttable(self) -> dict[int, str]:
-        """Positions between two uses of a layer that has variables, and which layer it is."""
+        """Return the positions between two calls of a layer with variables, each with the reason."""
         first: dict[int, int] = {}
         found: dict[int, str] = {}
         for at, step in enumerate(self.steps):
@@ -74,7 +90,11 @@ class Graph:
         return found
 
     def position(self, name: str) -> int:
-        """The position of the step that is called ``name``; raises ``UserError`` with the nearest name."""
+        """Return the position of the step ``name``.
+
+        Raises:
+            UserError: There is no such step; the nearest names are suggested.
+        """
         for at, step in enumerate(self.steps):
             if step.name == name:
                 return at
@@ -83,23 +103,27 @@ class Graph:
 
 
 def graph_of(model: Any) -> Graph:
-    """The graph of a model. Raises ``UserError`` for a model that has none."""
+    """Return the graph of a model.
+
+    Raises:
+        UserError: The model is subclassed, so that its layers form no graph.
+    """
     core = _functional(model)
     if core is None:
         raise UserError(
-            f"{type(model).__name__} {model.name!r} is subclassed: its layers form no graph that could be cut",
+            f"{type(model).__name__} {model.name!r} is subclassed, so its layers form no graph that can be cut",
             where="model.build",
             remedy="build it with keras.Model(inputs, outputs) or keras.Sequential, or let package.module:function "
-            "return a list of layers or models that run one after another: the stages, or pieces of them",
+            "return a list of layers or models that run one after another; cuts then fall between them",
         )
     numbering = _Numbering()
     inputs = tuple(numbering.new(tensor) for tensor in core.inputs)
-    steps, outputs = _expanded(core, inputs, "", numbering)
-    return Graph(model, tuple(_unique(steps)), inputs, outputs, numbering.specs)
+    steps, outputs = _expand(core, inputs, "", numbering)
+    return Graph(model, tuple(_number_repeated_calls(steps)), inputs, outputs, numbering.specs)
 
 
 class _Numbering:
-    """Gives tensors their keys, and remembers what is known of each."""
+    """Gives tensors their keys and records their specs."""
 
     def __init__(self) -> None:
         self.specs: dict[Key, TensorSpec] = {}
@@ -112,18 +136,18 @@ class _Numbering:
 
 
 def _functional(model: Any) -> Any | None:
-    """The functional model behind ``model``; ``None`` where there is no graph."""
+    """Return the functional model behind ``model``, or ``None`` if it has no graph."""
     if isinstance(model, keras.Sequential):
         if KERAS_2:
             return model if getattr(model, "_graph_initialized", False) else None
         return getattr(model, "_functional", None)
     graphed = hasattr(model, "_nodes_by_depth") and hasattr(model, "inputs") and bool(model._nodes_by_depth)
-    # A subclass with its own ``call`` may do more than its graph shows.
+    # A subclass with its own ``call`` may compute more than its graph shows.
     own_call = "call" in type(model).__dict__ and not type(model).__module__.startswith("keras")
     return model if graphed and not own_call else None
 
 
-def _expanded(
+def _expand(
     model: Any, inputs: Sequence[Key], prefix: str, numbering: _Numbering
 ) -> tuple[list[LayerCall], tuple[Key, ...]]:
     keys = {id(tensor): key for tensor, key in zip(model.inputs, inputs, strict=True)}
@@ -137,19 +161,19 @@ def _expanded(
             inner = _nested(layer, node, taken)
             if inner is not None:
                 arriving = [keys[id(tensor)] for tensor in taken]
-                more, leaving = _expanded(inner, arriving, f"{prefix}{layer.name}/", numbering)
+                more, leaving = _expand(inner, arriving, f"{prefix}{layer.name}/", numbering)
                 steps += more
                 keys.update({id(tensor): key for tensor, key in zip(_outputs(node), leaving, strict=True)})
                 continue
             takes = tuple(keys[id(tensor)] for tensor in taken)
             gives = tuple(numbering.new(tensor) for tensor in _outputs(node))
             keys.update({id(tensor): key for tensor, key in zip(_outputs(node), gives, strict=True)})
-            steps.append(LayerCall(prefix + layer.name, layer, takes, gives, _filling(node, taken, takes)))
+            steps.append(LayerCall(prefix + layer.name, layer, takes, gives, _argument_function(node, taken, takes)))
     return steps, tuple(keys[id(tensor)] for tensor in model.outputs)
 
 
 def _nested(layer: Any, node: Any, taken: Sequence[Any]) -> Any | None:
-    """The model to flatten; ``None`` for a layer, and for a model that is called in a way that needs its own call."""
+    """Return the model to flatten; ``None`` for a layer, and for a model whose call has further arguments."""
     if not isinstance(layer, keras.Model):
         return None
     inner = _functional(layer)
@@ -165,7 +189,7 @@ def _layer(node: Any) -> Any:
 
 
 def _inputs(node: Any) -> list[Any]:
-    """Symbolic tensors that the call takes, as often as they appear in it."""
+    """Return the symbolic tensors among the arguments of the call, with repetitions."""
     return list(node.keras_inputs) if KERAS_2 else list(node.arguments.keras_tensors)
 
 
@@ -173,22 +197,22 @@ def _outputs(node: Any) -> list[Any]:
     return tf.nest.flatten(node.outputs) if KERAS_2 else list(node.outputs)
 
 
-def _filling(node: Any, taken: Sequence[Any], takes: Sequence[Key]) -> Callable[[Mapping[Key, Any]], Any]:
+def _argument_function(node: Any, taken: Sequence[Any], takes: Sequence[Key]) -> Callable[[Mapping[Key, Any]], Any]:
     names = [id(tensor) for tensor in taken]
 
-    def filled(values: Mapping[Key, Any]) -> Any:
-        if KERAS_2:  # each use takes one copy out of a list
+    def fill_in(values: Mapping[Key, Any]) -> Any:
+        if KERAS_2:  # each use takes a copy out of a list
             uses: dict[str, list[Any]] = {}
             for name, key in zip(names, takes, strict=True):
                 uses.setdefault(str(name), []).append(values[key])
             return node.map_arguments(uses)
         return node.arguments.fill_in({name: values[key] for name, key in zip(names, takes, strict=True)})
 
-    return filled
+    return fill_in
 
 
-def _unique(steps: Sequence[LayerCall]) -> list[LayerCall]:
-    """Later uses of a layer are called ``name#2``, ``name#3``…"""
+def _number_repeated_calls(steps: Sequence[LayerCall]) -> list[LayerCall]:
+    """Rename later calls of a layer to ``name#2``, ``name#3``…"""
     seen: Counter[str] = Counter()
     found = []
     for step in steps:
@@ -198,12 +222,15 @@ def _unique(steps: Sequence[LayerCall]) -> list[LayerCall]:
     return found
 
 
-def arranged(graph: Graph, inputs: Any) -> list[Any]:
-    """Inputs in any structure that the model takes, as a list in the order of ``graph.inputs``, cast as it casts."""
+def arrange_inputs(graph: Graph, inputs: Any) -> list[Any]:
+    """Return inputs of any structure that the model takes as a list in the order of ``graph.inputs``.
+
+    Values are cast as the model itself casts them.
+    """
     core = _functional(graph.model)
     assert core is not None  # graph_of found it
     if KERAS_2:
         flat = core._flatten_to_reference_inputs(inputs)
         pairs = zip(flat, core.inputs, strict=True)
-        return [core._conform_to_reference_input(one, ref_input=reference) for one, reference in pairs]
+        return [core._conform_to_reference_input(tensor, ref_input=reference) for tensor, reference in pairs]
     return list(core._standardize_inputs(inputs))

@@ -1,4 +1,4 @@
-"""A stage in inference mode: batches pass through all stages, at most two ahead of the next one."""
+"""A stage in inference mode: batches pass from stage to stage, each at most two batches ahead of the next stage."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import tf
-from saman.trainers.pipeline.messages import BACK, GO_ON, Messages
-from saman.trainers.pipeline.runner import Runner
+from saman.trainers.pipeline.messages import CREDIT, RETURN, Messages
+from saman.trainers.pipeline.runner import StageRunner
 
 
-class Inference:
-    """Outputs and sums of a ``runner``'s stage; all stages call each method alike."""
+class StageInference:
+    """Predicts and validates with the stage of a ``StageRunner``; all stages call each method alike."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: StageRunner) -> None:
         self._runner = runner
-        self._messages = Messages(runner.messages.transport)  # the seconds of a training window hold no validation
-        self._outputs = tf.function(self._traced_inference, autograph=False, reduce_retracing=True)
-        self._judge = tf.function(self._traced_judgement, autograph=False, reduce_retracing=True)
+        self._messages = Messages(runner.messages.transport)  # its time is not part of a training window
+        self._outputs = tf.function(self._trace_inference, autograph=False, reduce_retracing=True)
+        self._validate = tf.function(self._trace_validation, autograph=False, reduce_retracing=True)
         self._waits: list[int] = []
 
     def infer(self, inputs: Any, tag: int = 0) -> Any:
-        """Outputs of the whole model on the last stage, ``None`` on the others.
+        """Return the outputs of the whole model on the last stage, ``None`` on the others.
 
-        A stage runs at most two batches ahead of the next one.
+        The first stage takes raw ``inputs``; ``tag`` distinguishes batches that are on their way together.
         """
         with self._runner.on_device():
             arriving = inputs if self._runner.first else self._tensors(self._runner.index - 1, tag)
@@ -34,46 +34,41 @@ class Inference:
                 return leaving
             if len(self._waits) == 2:
                 self._waits.pop(0)
-                self._messages.receive(self._runner.index + 1, GO_ON)
-            self._messages.send(self._runner.index + 1, tag, [one.numpy() for one in leaving])
+                self._messages.receive(self._runner.index + 1, CREDIT)
+            self._messages.send(self._runner.index + 1, tag, [tensor.numpy() for tensor in leaving])
             self._waits.append(tag)
         return None
 
-    def inferred(self) -> None:
-        """Tell the stage before that its batch is through."""
+    def grant_credit(self) -> None:
+        """Let the stage before this one send another batch."""
         if not self._runner.first:
-            self._messages.send(self._runner.index - 1, GO_ON, [])
+            self._messages.send(self._runner.index - 1, CREDIT, [])
 
-    def returned(self, outputs: Any) -> Any:
-        """The last stage's ``outputs``, handed back from stage to stage to the first; ``None`` on the others."""
+    def return_to_first(self, outputs: Any) -> Any:
+        """Pass the last stage's ``outputs`` back from stage to stage; return them on the first stage, else ``None``."""
         if not self._runner.last:
-            outputs = self._tensors(self._runner.index + 1, BACK)[0]
+            outputs = self._tensors(self._runner.index + 1, RETURN)[0]
         if self._runner.first:
             return outputs
-        self._messages.send(self._runner.index - 1, BACK, [outputs.numpy()])
+        self._messages.send(self._runner.index - 1, RETURN, [outputs.numpy()])
         return None
 
-    def judged(self, batch: Any) -> np.ndarray:
-        """float64[4] of sums over a validation batch; zeros but on the last stage."""
+    def validate(self, batch: Any) -> np.ndarray:
+        """Return float64[4] measures of a validation batch on the last stage, zeros on the others."""
         if not batch[1].shape[0]:
             return np.zeros(4)
         outputs = self.infer(batch[0])
-        self.inferred()
+        self.grant_credit()
         if not self._runner.last:
             return np.zeros(4)
         with self._runner.on_device():
-            return np.asarray(self._judge(batch[1], outputs))
+            return np.asarray(self._validate(batch[1], outputs))
 
-    def _traced_inference(self, arriving: Any) -> Any:
-        return keras_compat.predict(self._runner.stage, self._runner.entering(arriving))
+    def _trace_inference(self, arriving: Any) -> Any:
+        return keras_compat.predict(self._runner.stage, self._runner.model_inputs(arriving))
 
-    def _traced_judgement(self, labels: Any, outputs: Any) -> Any:
-        objective = self._runner.program.objective
-        labels = objective.fitted(labels, outputs)
-        loss = tf.reduce_sum(objective.losses(labels, outputs))
-        nothing = tf.zeros([], tf.float64)
-        correct = tf.reduce_sum(objective.correct(labels, outputs)) if objective.counts_correct else nothing
-        return tf.stack([loss, correct, tf.cast(tf.shape(labels)[0], tf.float64), nothing])
+    def _trace_validation(self, labels: Any, outputs: Any) -> Any:
+        return self._runner.program.objective.measure(labels, outputs).vector()
 
     def _tensors(self, stage: int, tag: int) -> list[Any]:
         return [tf.convert_to_tensor(array) for array in self._messages.receive(stage, tag)]

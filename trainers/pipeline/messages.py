@@ -1,4 +1,4 @@
-"""What a stage says to its neighbours: as nodes of a graph, or at once; with the seconds that it takes."""
+"""Messages of a stage to its neighbours, as nodes of a graph or at once, and the time that they take."""
 
 from __future__ import annotations
 
@@ -14,29 +14,38 @@ from saman.trainers.keras_compat import tf
 from saman.trainers.pipeline.graph import TensorSpec
 from saman.trainers.pipeline.transport import Transport
 
-# Tags beside those of micro-batches: an empty message that lets the stage before send another inference batch, and
-# what goes back to the first stage.
-GO_ON, BACK = 1 << 20, 1 << 20 | 1
+# Tags besides those of micro-batches. CREDIT: an empty message with which a stage lets the stage before it send another
+# inference batch. RETURN: results on their way back to the first stage.
+CREDIT, RETURN = 1 << 20, 1 << 20 | 1
 
 
 @dataclass
-class Spent:
-    """Seconds of a window: waiting for neighbours, handing tensors over."""
+class MessageTime:
+    """Seconds of a telemetry window: waiting for messages, and handing tensors to the transport."""
 
-    waiting: float = 0.0
-    transfer: float = 0.0
+    waiting_seconds: float = 0.0
+    transfer_seconds: float = 0.0
 
 
 class Messages:
-    """A transport whose seconds are counted, and whose failures are kept for who called TensorFlow."""
+    """Times a transport, and keeps its errors, which TensorFlow would replace by its own.
+
+    Attributes:
+        time: The time since the window began; a new window replaces it.
+        transport: The transport that is timed.
+    """
 
     def __init__(self, transport: Transport) -> None:
-        self.spent = Spent()
+        self.time = MessageTime()
         self.transport = transport
         self._problem: Exception | None = None
 
     def receive(self, stage: int, tag: int) -> list[np.ndarray]:
-        """Wait for a message. Raises ``StageLost`` where it will never come."""
+        """Wait for the next message of ``tag`` from ``stage``.
+
+        Raises:
+            StageLost: The stage has ended.
+        """
         began = time.perf_counter()
         try:
             return self.transport.receive(stage, tag)
@@ -44,35 +53,35 @@ class Messages:
             self._problem = problem
             raise
         finally:
-            self.spent.waiting += time.perf_counter() - began
+            self.time.waiting_seconds += time.perf_counter() - began
 
     def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
-        """Send, and return at once; the arrays must not change afterwards."""
+        """Send and return at once; the arrays must not change afterwards."""
         began = time.perf_counter()
         self.transport.send(stage, tag, arrays)
-        self.spent.transfer += time.perf_counter() - began
+        self.time.transfer_seconds += time.perf_counter() - began
 
-    def received(self, stage: int, tag: int, specs: Sequence[TensorSpec]) -> list[Any]:
-        """Nodes for the tensors of a message, which the graph waits for where they stand."""
+    def receive_nodes(self, stage: int, tag: int, specs: Sequence[TensorSpec]) -> list[Any]:
+        """Return graph nodes for the tensors of a message; the graph waits for the message when it runs them."""
         if not specs:
             return []
-        tensors = tf.numpy_function(lambda: self.receive(stage, tag), [], [tf.as_dtype(one.dtype) for one in specs])
+        tensors = tf.numpy_function(lambda: self.receive(stage, tag), [], [tf.as_dtype(spec.dtype) for spec in specs])
         for tensor, spec in zip(tensors, specs, strict=True):
             tensor.set_shape(spec.shape)
         return list(tensors)
 
-    def sent(self, stage: int, tag: int, tensors: Sequence[Any]) -> Any:
-        """A node that is done when ``tensors`` are handed over."""
+    def send_node(self, stage: int, tag: int, tensors: Sequence[Any]) -> Any:
+        """Return a graph node that hands ``tensors`` to the transport."""
 
-        def hand(*arrays: np.ndarray) -> np.ndarray:
+        def send(*arrays: np.ndarray) -> np.ndarray:
             self.send(stage, tag, arrays)
             return np.zeros((), np.int32)
 
-        return tf.numpy_function(hand, list(tensors), tf.int32)
+        return tf.numpy_function(send, list(tensors), tf.int32)
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
-        """What a node raised, instead of TensorFlow's word for it."""
+        """Raise the error of a node itself instead of TensorFlow's report of it."""
         try:
             yield
         except tf.errors.OpError:
@@ -81,11 +90,11 @@ class Messages:
             raise
 
     def send_named(self, stage: int, state: Mapping[str, np.ndarray]) -> None:
-        """Send named arrays towards the first stage."""
+        """Send named arrays back towards the first stage."""
         names = np.frombuffer("\n".join(state).encode(), np.uint8)
-        self.transport.send(stage, BACK, [names, *(np.asarray(one) for one in state.values())])
+        self.transport.send(stage, RETURN, [names, *(np.asarray(value) for value in state.values())])
 
     def receive_named(self, stage: int) -> dict[str, np.ndarray]:
-        """Named arrays that ``stage`` has sent."""
-        names, *arrays = self.transport.receive(stage, BACK)
+        """Wait for the named arrays that ``stage`` sends with ``send_named``."""
+        names, *arrays = self.transport.receive(stage, RETURN)
         return dict(zip(names.tobytes().decode().split("\n"), arrays, strict=True))

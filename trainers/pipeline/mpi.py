@@ -1,4 +1,4 @@
-"""Stages over MPI point-to-point messages (mpi4py), for ranks that an MPI starter has started."""
+"""Transport over MPI point-to-point messages (mpi4py), for ranks started by MPI."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from saman.trainers.pipeline.sockets import empty
+from saman.trainers.pipeline.sockets import empty_array
 
-_AXES = 8  # most axes of a tensor
+_MOST_AXES = 8  # of a tensor
 
 
 class MpiTransport:
-    """Non-blocking sends whose buffers are held until they are through; receives by tag."""
+    """A ``Transport`` with non-blocking sends; it holds their buffers until MPI has sent them."""
 
     def __init__(self, ranks: Mapping[int, int]) -> None:
-        """``ranks`` gives the MPI rank of each neighbouring stage; all ranks make theirs at the same time."""
+        """Join the other ranks: a collective call. ``ranks`` maps each neighbouring stage to its MPI rank."""
         from mpi4py import MPI
 
         self._mpi: Any = MPI
-        # Horovod speaks in its own communicator, from its own thread.
+        # Horovod uses its own communicator, from its own thread.
         self._comm = MPI.COMM_WORLD.Dup()
         self._ranks = dict(ranks)
         self._under_way: list[tuple[Any, Any]] = []
@@ -37,7 +37,7 @@ class MpiTransport:
         self._comm.Probe(rank, tag, status)
         header = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
         self._comm.Recv([header, self._mpi.BYTE], rank, tag)
-        arrays = [empty(shape, dtype) for dtype, shape in _kinds(header)]
+        arrays = [empty_array(shape, dtype) for dtype, shape in _specs(header)]
         for array in arrays:
             if array.size:
                 self._comm.Recv([_flat(array), self._mpi.BYTE], rank, tag)
@@ -46,8 +46,8 @@ class MpiTransport:
     def close(self) -> None:
         for request, _ in self._under_way:
             request.Wait()
-        # The communicator is left to MPI_Finalize: when one rank shuts Horovod down, Horovod finalises MPI on all ranks
-        # from its own thread, and freeing meanwhile is a segmentation fault.
+        # MPI_Finalize frees the communicator. When a rank shuts Horovod down, Horovod finalises MPI on all ranks from
+        # its own thread; freeing the communicator meanwhile would be a segmentation fault.
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ def _flat(array: np.ndarray) -> np.ndarray:
 
 
 def _header(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Per array: 16 bytes of dtype name, the number of axes, the sizes."""
+    """Return a row for each array: 16 bytes of dtype name, the number of axes, the sizes."""
     rows = np.zeros(len(arrays), _ROW)
     for row, array in zip(rows, arrays, strict=True):
         row["dtype"], row["axes"] = array.dtype.name.encode(), array.ndim
@@ -63,11 +63,11 @@ def _header(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return rows.view(np.uint8)
 
 
-def _kinds(header: np.ndarray) -> list[tuple[np.dtype, tuple[int, ...]]]:
+def _specs(header: np.ndarray) -> list[tuple[np.dtype, tuple[int, ...]]]:
     return [
         (np.dtype(bytes(row["dtype"]).decode()), tuple(int(size) for size in row["shape"][: row["axes"]]))
         for row in header.view(_ROW)
     ]
 
 
-_ROW = np.dtype([("dtype", "S16"), ("axes", np.int64), ("shape", np.int64, (_AXES,))])
+_ROW = np.dtype([("dtype", "S16"), ("axes", np.int64), ("shape", np.int64, (_MOST_AXES,))])

@@ -1,37 +1,84 @@
-"""Where a model is cut: as the experiment says, or by its measured profile."""
+"""Chooses where a model is cut: as the experiment says, or by its measured profile."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.choose import split
 from saman.pipeline.cost import StepPrediction
-from saman.pipeline.profile import measured
+from saman.pipeline.partition import check_positions
+from saman.pipeline.profile_cache import load_or_measure
+from saman.runs.training_events import Notice
 from saman.trainers.pipeline.graph import Graph
 
 
-def cuts_of(experiment: Experiment, graph: Graph) -> tuple[list[int], StepPrediction | None]:
-    """Positions of the cuts, and what they promise where layers were measured.
+@dataclass(frozen=True)
+class ChosenCuts:
+    """Cuts before the steps at ``positions`` of a graph, and the prediction if they come from a profile."""
 
-    Raises ``UserError`` where the cuts cannot be made.
+    positions: tuple[int, ...]
+    prediction: StepPrediction | None = None
+
+    def notice(self, graph: Graph) -> Notice:
+        """Describe the split for users, with the predicted figures of the step and of each stage."""
+        names = [graph.steps[position].name for position in self.positions]
+        details: dict[str, Any] = {"cuts": names}
+        if self.prediction is not None:
+            stages = self.prediction.stages
+            details["predicted"] = {
+                "step_seconds": self.prediction.step_seconds,
+                "speedup": self.prediction.speedup,
+                "stage_seconds": [stage.seconds for stage in stages],
+                "memory_bytes": [stage.memory_bytes for stage in stages],
+                "bubble_share": [stage.bubble_share for stage in stages],
+            }
+        return Notice(f"the model is split into {len(names) + 1} stages, cut before {names}", details)
+
+
+def choose_cuts(experiment: Experiment, graph: Graph) -> ChosenCuts:
+    """Choose the cuts of an experiment's model; measures its layers if the cuts are ``auto`` and no profile is known.
+
+    Raises:
+        UserError: The experiment's cuts are not possible.
     """
     spec = experiment.train.pipeline
-    assert spec is not None
+    assert spec is not None  # the schema requires it for this strategy
     if spec.stages == 1:
-        return [], None
+        return ChosenCuts(())
     if spec.cuts == "auto":
         threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
-        found = split(experiment, measured(experiment, map(Path, sys.path), threads))
-        return list(found.cuts), found.prediction
+        found = split(experiment, load_or_measure(experiment, map(Path, sys.path), threads))
+        return ChosenCuts(found.cuts, found.prediction)
     cuts = [graph.position(name) for name in spec.cuts]
-    uncuttable = graph.uncuttable()
-    for cut, name in zip(cuts, spec.cuts, strict=True):
-        if cut in uncuttable:
-            raise UserError(f"no cut may fall before layer {name!r}: {uncuttable[cut]}", where="train.pipeline.cuts")
-    if cuts != sorted(set(cuts)) or 0 in cuts:
-        raise UserError("the cuts are not in the order of the layers, each once", where="train.pipeline.cuts")
-    return cuts, None
+    check_positions(cuts, [step.name for step in graph.steps], graph.uncuttable())
+    return ChosenCuts(tuple(cuts))
+
+
+def agree_on_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> ChosenCuts:
+    """Return the chief's cuts on every rank; only the chief has the prediction.
+
+    Raises:
+        UserError: The chief could not choose cuts.
+    """
+    problem: UserError | None = None
+    chosen = ChosenCuts((0,) * (strategy.stages - 1))
+    if strategy.chief:
+        try:
+            chosen = choose_cuts(experiment, graph)
+        except UserError as error:
+            problem = error
+    mine = [float(problem is not None), *chosen.positions]
+    agreed = strategy.total(np.array(mine if strategy.chief else [0.0] * strategy.stages))
+    if problem is not None:
+        raise problem
+    if agreed[0]:
+        raise UserError("the chief could not split the model", where="train.pipeline", remedy="see the log of rank 0")
+    return ChosenCuts(tuple(int(position) for position in agreed[1:]), chosen.prediction)

@@ -1,13 +1,13 @@
-"""Stages over TCP: needs no MPI, waits without burning its core, and learns at once when a neighbour is gone.
+"""Transport over TCP: it needs no MPI, waits without using its core, and notices at once that a neighbour has ended.
 
-Each pair of neighbours shares one connection, which the later stage opens. A connection begins with the run's secret,
-so that nobody else's bytes become activations.
+Each pair of neighbours shares a connection, which the later stage opens. Both ends authenticate with the run's secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hmac
+import json
 import queue
 import socket
 import struct
@@ -24,6 +24,7 @@ _HEAD = struct.Struct("!qI")  # tag, number of arrays
 _ARRAY = struct.Struct("!16sI")  # dtype, number of axes; the sizes follow as uint64
 _HELLO = struct.Struct("!32sI")  # secret, stage
 CONNECT_SECONDS = 60.0
+ADDRESS_BYTES = 1024  # of an address as bytes, padded
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,26 @@ class Address:
     hosts: tuple[str, ...]
     port: int
 
+    def to_bytes(self) -> bytes:
+        """Return the address as ``ADDRESS_BYTES`` bytes."""
+        return json.dumps([self.hosts, self.port]).encode().ljust(ADDRESS_BYTES)[:ADDRESS_BYTES]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Address:
+        """Return the address that ``to_bytes`` wrote."""
+        hosts, port = json.loads(data)
+        return cls(tuple(hosts), port)
+
 
 class Listener:
-    """A port that is open before anybody is told of it."""
+    """Listens on a free port, before the neighbours learn its number."""
 
     def __init__(self, backlog: int = 4) -> None:
         self._socket = socket.create_server(("", 0), backlog=backlog)
 
     @property
     def address(self) -> Address:
-        """What neighbours are told."""
+        """The address for the neighbours."""
         name = socket.gethostname()
         hosts = [name, socket.getfqdn()]
         with contextlib.suppress(OSError):
@@ -50,7 +61,11 @@ class Listener:
         return Address(tuple(dict.fromkeys(hosts)), self._socket.getsockname()[1])
 
     def accept(self, secret: bytes, stage: int) -> socket.socket:
-        """The connection of ``stage``; strangers are hung up on. Raises ``StageLost`` where it does not come."""
+        """Wait for the connection of ``stage``, and close any other.
+
+        Raises:
+            StageLost: The stage did not connect within ``CONNECT_SECONDS``.
+        """
         deadline = time.monotonic() + CONNECT_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
@@ -59,23 +74,25 @@ class Listener:
             except TimeoutError:
                 break
             connection.settimeout(5.0)
-            try:
-                said, number = _HELLO.unpack(_exactly(connection, _HELLO.size))
-                if hmac.compare_digest(said, secret) and number == stage:
+            with contextlib.suppress(OSError):
+                received, number = _HELLO.unpack(_receive_exactly(connection, _HELLO.size))
+                if hmac.compare_digest(received, secret) and number == stage:
                     connection.sendall(secret)
                     return connection
-            except OSError:
-                pass
             connection.close()
         raise StageLost(f"stage {stage} did not connect within {CONNECT_SECONDS:.0f} s")
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._socket.close()
 
 
-def connect(address: Address, secret: bytes, me: int, stage: int) -> socket.socket:
-    """A connection to ``stage``, over the first of its addresses that answers with the secret."""
+def connect(address: Address, secret: bytes, own_stage: int, stage: int) -> socket.socket:
+    """Connect ``own_stage`` to ``stage``, over the first host name or address that answers with the secret.
+
+    Raises:
+        StageLost: No address answered within ``CONNECT_SECONDS``.
+    """
     deadline = time.monotonic() + CONNECT_SECONDS
     problem: Exception | None = None
     hosts = list(address.hosts)
@@ -85,8 +102,8 @@ def connect(address: Address, secret: bytes, me: int, stage: int) -> socket.sock
         for host in hosts:
             try:
                 connection = socket.create_connection((host, address.port), timeout=5.0)
-                connection.sendall(_HELLO.pack(secret, me))
-                if hmac.compare_digest(_exactly(connection, len(secret)), secret):
+                connection.sendall(_HELLO.pack(secret, own_stage))
+                if hmac.compare_digest(_receive_exactly(connection, len(secret)), secret):
                     return connection
                 connection.close()
             except OSError as error:
@@ -95,19 +112,19 @@ def connect(address: Address, secret: bytes, me: int, stage: int) -> socket.sock
     raise StageLost(f"stage {stage} cannot be reached at {', '.join(hosts)} port {address.port}: {problem}")
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection within this machine."""
+def connected_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a TCP connection within this machine."""
     listener, secret = Listener(), b"0" * 32
     there = socket.create_connection(("127.0.0.1", listener.address.port))
     there.sendall(_HELLO.pack(secret, 1))
     here = listener.accept(secret, 1)
     listener.close()
-    _exactly(there, len(secret))
+    _receive_exactly(there, len(secret))
     return here, there
 
 
 class SocketTransport:
-    """A thread per neighbour and direction: sending never waits, and what arrives is taken in while computing."""
+    """A ``Transport`` with a thread for each neighbour and direction, so that messages travel during computation."""
 
     def __init__(self, connections: Mapping[int, socket.socket]) -> None:
         self._mailbox = Mailbox()
@@ -167,30 +184,30 @@ def _write(connection: socket.socket, tag: int, arrays: Sequence[np.ndarray]) ->
 
 
 def _read(connection: socket.socket) -> tuple[int, list[np.ndarray]]:
-    tag, count = _HEAD.unpack(_exactly(connection, _HEAD.size))
-    kinds = []
+    tag, count = _HEAD.unpack(_receive_exactly(connection, _HEAD.size))
+    specs = []
     for _ in range(count):
-        name, axes = _ARRAY.unpack(_exactly(connection, _ARRAY.size))
-        shape = struct.unpack(f"!{axes}Q", _exactly(connection, 8 * axes))
-        kinds.append((np.dtype(name.rstrip(b"\0").decode()), shape))
+        name, axes = _ARRAY.unpack(_receive_exactly(connection, _ARRAY.size))
+        shape = struct.unpack(f"!{axes}Q", _receive_exactly(connection, 8 * axes))
+        specs.append((np.dtype(name.rstrip(b"\0").decode()), shape))
     arrays = []
-    for dtype, shape in kinds:
-        array = empty(shape, dtype)
+    for dtype, shape in specs:
+        array = empty_array(shape, dtype)
         if array.size:
             _fill(connection, array.reshape(-1).view(np.uint8).data)
         arrays.append(array)
     return tag, arrays
 
 
-def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An array at a multiple of 64 bytes, which TensorFlow takes over without a copy."""
+def empty_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """Return an uninitialised array at a multiple of 64 bytes, which TensorFlow adopts without a copy."""
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     data = bytearray(size)
     _fill(connection, memoryview(data))
     return bytes(data)
@@ -200,5 +217,5 @@ def _fill(connection: socket.socket, view: memoryview[int]) -> None:
     while view:
         count = connection.recv_into(view)
         if count == 0:
-            raise ConnectionError("it closed the connection")
+            raise ConnectionError("the neighbour closed the connection")
         view = view[count:]

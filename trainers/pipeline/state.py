@@ -1,6 +1,7 @@
-"""Names of a stage's weights and optimiser in the whole model, so that the stages' states together are the model's.
+"""Names of a stage's weights and optimiser state in the whole model.
 
-They are the names that ``Program.state`` gives: a checkpoint of stages is one of the whole model, cut into parts.
+They are the names of ``Program.state``: the states of all stages together are the state of the whole model, and a
+checkpoint of stages is a checkpoint of the model in several parts.
 """
 
 from __future__ import annotations
@@ -11,50 +12,50 @@ from typing import Any
 import numpy as np
 
 from saman.trainers import keras_compat
-from saman.trainers.program.program import Program
+from saman.trainers.program.program import Program, assign_state
 
 
-class Names:
-    """Where a stage's variables stand in the whole model."""
+class StageVariables:
+    """Maps a stage's variables to their names in the whole model."""
 
     def __init__(self, model: Any, stage: Any) -> None:
-        mine = {id(variable) for variable in stage.weights}
-        self._weights = {f"weight/{index:04d}": one for index, one in enumerate(model.weights) if id(one) in mine}
+        own = {id(variable) for variable in stage.weights}
+        self._weights = {f"weight/{at:04d}": weight for at, weight in enumerate(model.weights) if id(weight) in own}
         places = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
         self._trainable = [places[id(variable)] for variable in stage.trainable_variables]
 
-    def state(self, program: Program) -> Lazily:
-        """This stage's part of the state; an array is made when it is asked for."""
-        return Lazily(self._variables(program))
+    def state(self, program: Program) -> LazyArrays:
+        """Return the stage's part of the state; values are read when they are used."""
+        return LazyArrays(self._by_name(program))
 
     def restore(self, program: Program, state: Mapping[str, np.ndarray], optimizer: bool) -> None:
-        """Take over this stage's part of ``state``; raises ``KeyError`` or ``ValueError`` for another model's."""
-        for name, variable in self._variables(program).items():
-            if optimizer or name.startswith("weight/"):
-                value = state[name]
-                if tuple(value.shape) != tuple(variable.shape):
-                    raise ValueError(f"{name} has shape {value.shape}, the model's has {tuple(variable.shape)}")
-                keras_compat.tensor_of(variable).assign(value)
+        """Load the stage's part of ``state``.
 
-    def _variables(self, program: Program) -> dict[str, Any]:
-        held = keras_compat.optimizer_state(program.optimizer, program.model.trainable_variables)
+        Raises:
+            KeyError: The state is of another model.
+            ValueError: A value has another shape than its variable.
+        """
+        assign_state(self._by_name(program), state, optimizer)
+
+    def _by_name(self, program: Program) -> dict[str, Any]:
         slots = {}
-        for name, variable in held.items():
-            kind, slash, index = name.partition("/")
-            whole = f"{kind}/{self._trainable[int(index)]:04d}" if slash else kind
+        state = keras_compat.optimizer_state(program.optimizer, program.model.trainable_variables)
+        for name, variable in state.items():
+            slot, slash, index = name.partition("/")
+            whole = f"{slot}/{self._trainable[int(index)]:04d}" if slash else slot
             slots[f"optimizer/{whole}"] = variable
         return {**self._weights, **slots}
 
 
-class Lazily(Mapping[str, np.ndarray]):
-    """Values of variables by name, read one at a time: a checkpoint then needs memory for one of them."""
+class LazyArrays(Mapping[str, np.ndarray]):
+    """Values of variables by name, each read when it is used: a checkpoint holds a single value in memory."""
 
     def __init__(self, variables: Mapping[str, Any]) -> None:
         self._variables = dict(variables)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        held = self._variables[name]
-        return np.asarray(held) if isinstance(held, (np.ndarray, np.generic)) else keras_compat.as_array(held)
+        value = self._variables[name]
+        return np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else keras_compat.as_array(value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._variables)
@@ -62,7 +63,5 @@ class Lazily(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._variables)
 
-    def joined(self, other: Lazily | Mapping[str, np.ndarray]) -> Lazily:
-        """Both."""
-        more = other._variables if isinstance(other, Lazily) else other
-        return Lazily({**self._variables, **more})
+    def __or__(self, other: LazyArrays) -> LazyArrays:
+        return LazyArrays({**self._variables, **other._variables})

@@ -1,4 +1,4 @@
-"""One optimiser step of a pipeline, for the one loop: stages run their passes, then norms and counts are summed.
+"""Pipelined optimiser step: stages run their passes, then gradients, norms and counts are summed.
 
 stages here ──► Σ over micro-batches ──► Σ over the stage's replicas (its process set)
                    [loss, correct, count, stop, ‖gradient‖²] ──► Σ over all ranks
@@ -14,101 +14,109 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from saman.runs.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.loss_scale import LossScale
-from saman.trainers.loop.step import COUNT, STOP
-from saman.trainers.pipeline.inference import Inference
-from saman.trainers.pipeline.messages import Spent
-from saman.trainers.pipeline.runner import Runner, Sums
-from saman.trainers.pipeline.state import Lazily, Names
+from saman.trainers.loop.sums import COUNT, STOP, Sums
+from saman.trainers.pipeline.inference import StageInference
+from saman.trainers.pipeline.messages import MessageTime
+from saman.trainers.pipeline.runner import StageRunner
+from saman.trainers.pipeline.state import LazyArrays, StageVariables
 
-Of = TypeVar("Of")
-NORM = 4  # the place behind those of the measures; not finite where any gradient is not
+T = TypeVar("T")
+NORM = 4  # index behind those of the measures: Σ gradient²; not finite if any gradient is not
 
 
 class Grid(Protocol):
-    """What a pipeline asks of its strategy beyond what every strategy gives."""
+    """What a pipelined step needs from its strategy, a grid of stages × replicas.
+
+    Attributes:
+        replica: The number of this process's replica.
+        replicas: The number of replicas.
+        chief: Whether rank 0 is in this process.
+    """
 
     replica: int
     replicas: int
     chief: bool
 
     def combine_replicas(self, tensors: Sequence[Any]) -> list[Any]:
-        """Σ over the replicas of this process's stage, for each tensor."""
+        """Return Σ over the replicas of this process's stage, for each tensor."""
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """Σ over all processes of a float64 vector."""
+        """Return Σ over all processes of a float64 vector."""
 
     def make_identical_replicas(self, variables: Sequence[Any]) -> None:
-        """Give all replicas of this process's stage the values of its first."""
+        """Give all replicas of this process's stage the values of the first replica."""
 
 
 class PipelineStep:
-    """The stages that live in this process: one of a rank grid, or all of them, each on a device of its own."""
+    """An ``OptimizerStep`` of the stages in this process: one stage of a grid, or all stages on devices of their own.
 
-    def __init__(self, runners: Sequence[Runner], names: Sequence[Names], grid: Grid, scale: LossScale) -> None:
-        self.runners, self.names, self.grid, self.scale = list(runners), list(names), grid, scale
+    Attributes:
+        memory_start_bytes: Resident memory of the process before its stages were built.
+    """
+
+    def __init__(
+        self, runners: Sequence[StageRunner], variables: Sequence[StageVariables], grid: Grid, scale: LossScale
+    ) -> None:
+        self.runners, self.variables, self.grid, self.scale = list(runners), list(variables), grid, scale
         self.slices = [Slice(grid.replica, grid.replicas)]
         self.counts_examples = self.runners[0].first
         self.part = self.runners[0].index if grid.replica == 0 else None
-        self.parts = 1 if len(self.runners) > 1 else self.runners[0].how.stages
+        self.parts = 1 if len(self.runners) > 1 else self.runners[0].plan.stages
         self.exchange_seconds = 0.0
         self.memory_start_bytes: int | None = None
-        self.notes: tuple[dict[str, Any], ...] = ()
-        self._inferences = [Inference(runner) for runner in self.runners]
+        self.notices: tuple[Notice, ...] = ()
+        self._inferences = [StageInference(runner) for runner in self.runners]
         self._threads = ThreadPoolExecutor(len(self.runners)) if len(self.runners) > 1 else None
-        self._sums_of = [tf.function(_squares, autograph=False) for _ in self.runners]
-        self._apply = [tf.function(self._updating(one), autograph=False) for one in self.runners]
-        self._shared = self.runners[0].program
+        self._square_sums = [tf.function(_square_sum, autograph=False) for _ in self.runners]
+        self._updates = [tf.function(_update_function(runner), autograph=False) for runner in self.runners]
 
-    # ---- what the loop calls ----------------------------------------------------------------------------------
+    # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
 
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> np.ndarray:
-        """Take one step; returns float64[4], sums over the global batch."""
+        """Take one step; return the float64[4] measures of the global batch."""
         part = self.slices[0]
-        sums = self._all(lambda one: one.step(step, part, batches[0]), self.runners)
+        sums = self._on_every_stage(lambda runner: runner.step(step, part, batches[0]), self.runners)
         began = time.perf_counter()
-        sums = [self._over_replicas(one) for one in sums]
-        total = self._over_stages(sums, stop)
+        sums = [self._sum_over_replicas(stage_sums) for stage_sums in sums]
+        total = self._sum_over_stages(sums, stop)
         self.exchange_seconds += time.perf_counter() - began
         finite = bool(np.isfinite(total[NORM]))
         if finite or not self.scale.dynamic:
-            divisor = total[COUNT] * (float(self.scale.value) if self.scale.dynamic else 1.0)
-            norm = np.sqrt(total[NORM]) / divisor
-            for runner, apply, one in zip(self.runners, self._apply, sums, strict=True):
-                with runner.on_device():
-                    numbers = [tf.constant(value, tf.float64) for value in (rate, total[COUNT], divisor, norm)]
-                    apply(*numbers, one.gradients, one.moved)
+            self._update(sums, total, rate)
         if self.scale.dynamic:
             self.scale.adjust(tf.constant(finite))
         return total[: STOP + 1]
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
-        """float64[4] of sums over this replica's part, from its last stage alone."""
-        return np.asarray(np.sum(self._all(lambda one: one.judged(batches[0]), self._inferences), axis=0))
+        """Return float64[4] measures of this replica's examples on the process of the last stage, else zeros."""
+        measures = self._on_every_stage(lambda inference: inference.validate(batches[0]), self._inferences)
+        return np.asarray(np.sum(measures, axis=0))
 
     def predict(self, inputs: Any) -> np.ndarray:
-        """Outputs for raw ``inputs`` on the first stage; on the others an array without examples."""
+        """Return the outputs for raw ``inputs`` on the first stage; an array without examples on the others."""
 
-        def run(one: Inference) -> Any:
-            outputs = one.infer(inputs)
-            one.inferred()
-            return one.returned(outputs)
+        def run(inference: StageInference) -> Any:
+            outputs = inference.infer(inputs)
+            inference.grant_credit()
+            return inference.return_to_first(outputs)
 
-        first = self._all(run, self._inferences)[0]
+        first = self._on_every_stage(run, self._inferences)[0]
         return np.zeros((0,)) if first is None else np.asarray(first)
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """The weights and the optimiser of the stages here, by the names of the whole model."""
-        found = Lazily(self.scale.state() if self.runners[0].first else {})
-        for names, runner in zip(self.names, self.runners, strict=True):
-            found = found.joined(names.state(runner.program))
-        return found
+        """Return weights and optimiser state of the stages here, by their names in the whole model."""
+        state = LazyArrays(self.scale.state() if self.runners[0].first else {})
+        for variables, runner in zip(self.variables, self.runners, strict=True):
+            state |= variables.state(runner.program)
+        return state
 
     def whole_state(self) -> dict[str, np.ndarray]:
-        """The state of all stages, on the first stage of each replica; elsewhere what has passed by."""
+        """Return the state of all stages on the first stage of each replica; later stages return a part of it."""
         state = dict(self.state())
         if len(self.runners) > 1:
             return state
@@ -120,80 +128,90 @@ class PipelineStep:
         return state
 
     def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
-        """Take what the stages here need of a whole state."""
-        for names, runner in zip(self.names, self.runners, strict=True):
-            names.restore(runner.program, state, optimizer)
+        """Load what the stages here need from the state of the whole model."""
+        for variables, runner in zip(self.variables, self.runners, strict=True):
+            variables.restore(runner.program, state, optimizer)
         if optimizer:
             self.scale.restore(state)
 
     def make_identical(self) -> None:
-        """Give the replicas of a stage the weights and the optimiser of the first one."""
+        """Give all replicas of a stage the weights and the optimiser state of the first replica."""
         for runner in self.runners:
             optimizer = keras_compat.optimizer_state(runner.program.optimizer, runner.variables).values()
-            variables = [keras_compat.tensor_of(one) for one in (*runner.stage.weights, *optimizer)]
+            variables = [keras_compat.tensor_of(variable) for variable in (*runner.stage.weights, *optimizer)]
             self.grid.make_identical_replicas(variables)
 
-    def measured(self) -> dict[str, Any]:
-        """What telemetry adds to the window that ends now, and begins the next."""
-        spent = [runner.messages.spent for runner in self.runners]
+    def close_window(self) -> dict[str, Any]:
+        """Return the pipeline's fields of the telemetry window that ends now, and start the next window."""
+        times = [runner.messages.time for runner in self.runners]
         exchange, self.exchange_seconds = self.exchange_seconds, 0.0
         for runner in self.runners:
-            runner.messages.spent = Spent()
+            runner.messages.time = MessageTime()
+        alone = len(self.runners) == 1
         return {
-            "stage": self.runners[0].index if len(self.runners) == 1 else None,
-            "stages": self.runners[0].how.stages if len(self.runners) == 1 else None,
-            "bubble_seconds": float(np.mean([one.waiting for one in spent])),
-            "transfer_seconds": float(np.mean([one.transfer for one in spent])),
+            "stage": self.runners[0].index if alone else None,
+            "stages": self.runners[0].plan.stages if alone else None,
+            "bubble_seconds": float(np.mean([spent.waiting_seconds for spent in times])),
+            "transfer_seconds": float(np.mean([spent.transfer_seconds for spent in times])),
             "exchange_seconds": exchange,
             "memory_start_bytes": self.memory_start_bytes,
         }
 
     # ---- parts of a step ---------------------------------------------------------------------------------------
 
-    def _all(self, work: Callable[[Of], Any], stages: Sequence[Of]) -> list[Any]:
-        """``work`` on every stage here at the same time."""
+    def _on_every_stage(self, work: Callable[[T], Any], stages: Sequence[T]) -> list[Any]:
+        """Call ``work`` for every stage here at the same time."""
         if self._threads is None:
             return [work(stages[0])]
         return list(self._threads.map(work, stages))
 
-    def _over_replicas(self, sums: Sums) -> Sums:
+    def _sum_over_replicas(self, sums: Sums) -> Sums:
         tensors = self.grid.combine_replicas([*sums.gradients, *sums.moved])
-        cut = len(sums.gradients)
-        return Sums(list(tensors[:cut]), list(tensors[cut:]), sums.measures)
+        return sums.with_tensors([*tensors, sums.measures])
 
-    def _over_stages(self, sums: Sequence[Sums], stop: float) -> np.ndarray:
-        """Measures of all replicas; squares of all stages, of which each replica brings its share."""
+    def _sum_over_stages(self, sums: Sequence[Sums], stop: float) -> np.ndarray:
+        """Return float64[5] over all ranks: the measures, and Σ gradient², of which each replica adds its share."""
         own = np.zeros(NORM + 1)
         own[STOP] = stop
-        for runner, squares, one in zip(self.runners, self._sums_of, sums, strict=True):
-            own[: STOP + 1] += one.measures
-            if one.gradients:
+        for runner, square_sum, stage_sums in zip(self.runners, self._square_sums, sums, strict=True):
+            own[: STOP + 1] += stage_sums.measures
+            if stage_sums.gradients:
                 with runner.on_device():
-                    own[NORM] += float(squares(one.gradients)) / self.grid.replicas
+                    own[NORM] += float(square_sum(stage_sums.gradients)) / self.grid.replicas
         return self.grid.total(own)
 
-    def _updating(self, runner: Runner) -> Callable[..., None]:
-        program = runner.program
-
-        def update(rate: Any, count: Any, divisor: Any, norm: Any, gradients: list[Any], moved: list[Any]) -> None:
-            variable = keras_compat.rate_variable(program.optimizer)
-            variable.assign(tf.cast(rate, variable.dtype))
-            mean = [one / tf.cast(divisor, one.dtype) for one in gradients]
-            if program.clip_norm is not None and mean:
-                mean, _ = tf.clip_by_global_norm(mean, program.clip_norm, use_norm=tf.cast(norm, mean[0].dtype))
-            elif program.clip_value is not None:
-                mean = [tf.clip_by_value(one, -program.clip_value, program.clip_value) for one in mean]
-            if mean:
-                keras_compat.apply(program.optimizer, mean, runner.variables)
-            else:
-                program.optimizer.iterations.assign_add(1)
-            for statistic, one in zip(runner.statistics, moved, strict=True):
-                target = keras_compat.tensor_of(statistic)
-                target.assign_add(one / tf.cast(count, one.dtype))
-
-        return update
+    def _update(self, sums: Sequence[Sums], total: np.ndarray, rate: float) -> None:
+        """Update the weights and statistics of the stages here from the sums over all ranks."""
+        divisor = total[COUNT] * (float(self.scale.value) if self.scale.dynamic else 1.0)
+        norm = np.sqrt(total[NORM]) / divisor
+        for runner, update, stage_sums in zip(self.runners, self._updates, sums, strict=True):
+            with runner.on_device():
+                numbers = [tf.constant(value, tf.float64) for value in (rate, total[COUNT], divisor, norm)]
+                update(*numbers, stage_sums.gradients, stage_sums.moved)
 
 
-def _squares(gradients: Sequence[Any]) -> Any:
-    """Σ of squares; ``l2_loss`` needs no memory for them."""
-    return 2 * tf.add_n([tf.cast(tf.nn.l2_loss(one), tf.float64) for one in gradients])
+def _update_function(runner: StageRunner) -> Callable[..., None]:
+    """Return the function that updates a stage from gradient sums, given the norm of the whole model's gradient."""
+    program = runner.program
+
+    def update(rate: Any, count: Any, divisor: Any, norm: Any, gradients: list[Any], moved: list[Any]) -> None:
+        variable = keras_compat.rate_variable(program.optimizer)
+        variable.assign(tf.cast(rate, variable.dtype))
+        mean = [gradient / tf.cast(divisor, gradient.dtype) for gradient in gradients]
+        if program.clip_norm is not None and mean:
+            mean, _ = tf.clip_by_global_norm(mean, program.clip_norm, use_norm=tf.cast(norm, mean[0].dtype))
+        elif program.clip_value is not None:
+            mean = [tf.clip_by_value(gradient, -program.clip_value, program.clip_value) for gradient in mean]
+        if mean:
+            keras_compat.apply(program.optimizer, mean, runner.variables)
+        else:
+            program.optimizer.iterations.assign_add(1)
+        for statistic, move in zip(runner.statistics, moved, strict=True):
+            keras_compat.tensor_of(statistic).assign_add(move / tf.cast(count, move.dtype))
+
+    return update
+
+
+def _square_sum(gradients: Sequence[Any]) -> Any:
+    """Return Σ gradient² as float64; ``l2_loss`` needs no memory for the squares."""
+    return 2 * tf.add_n([tf.cast(tf.nn.l2_loss(gradient), tf.float64) for gradient in gradients])

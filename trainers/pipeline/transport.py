@@ -1,4 +1,4 @@
-"""What neighbouring stages say to each other: lists of arrays under a tag, sent without waiting, received by tag."""
+"""Messages between neighbouring stages: lists of arrays under a tag, sent without waiting and received by tag."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Transport(Protocol):
-    """Messages between the stages of one replica. A stage only speaks to its neighbours.
+    """Carries messages between the stages of a replica. A stage exchanges messages with its neighbours only.
 
     Messages of one tag arrive in the order they were sent; messages of different tags may be received in any order.
     Since sending never waits, no order of arrival makes two stages wait for each other.
@@ -22,23 +22,27 @@ class Transport(Protocol):
         """Send to ``stage`` and return at once; the arrays must not change afterwards."""
 
     def receive(self, stage: int, tag: int) -> list[np.ndarray]:
-        """Wait for the next message of ``tag`` from ``stage``. Raises ``StageLost`` where it will never come."""
+        """Wait for the next message of ``tag`` from ``stage``.
+
+        Raises:
+            StageLost: The stage has ended, so that no message will come.
+        """
 
     def close(self) -> None:
-        """Leave; what was sent may still arrive."""
+        """End the connection; messages sent before may still arrive."""
 
 
-class StageLost(RuntimeError):  # noqa: N818  (failures.py knows it by name; no OSError, which would blame a file)
-    """A neighbouring stage is gone."""
+class StageLost(RuntimeError):  # noqa: N818  (failures.py knows the name; an OSError would be reported as a file's)
+    """A neighbouring stage has ended."""
 
 
 def tag_of(micro_batch: int, backward: bool) -> int:
-    """The tag of a micro-batch's activations (even) or gradients (odd)."""
+    """Return the tag of a micro-batch's activations (even) or gradients (odd)."""
     return 2 * micro_batch + int(backward)
 
 
 class Mailbox:
-    """Arrived messages by sender and tag; a lost sender wakes whoever waits for it."""
+    """Arrived messages by sender and tag; losing a sender wakes the threads that wait for it."""
 
     def __init__(self) -> None:
         self._boxes: defaultdict[tuple[int, int], queue.SimpleQueue[list[np.ndarray] | None]] = defaultdict(
@@ -48,11 +52,11 @@ class Mailbox:
         self._lock = threading.Lock()
 
     def put(self, sender: int, tag: int, arrays: list[np.ndarray]) -> None:
-        """A message has arrived."""
+        """Add a message that has arrived."""
         self._box(sender, tag).put(arrays)
 
     def lose(self, sender: int, reason: str) -> None:
-        """Nothing more will come from ``sender``."""
+        """Note that ``sender`` has ended; messages that arrived before can still be taken."""
         with self._lock:
             self._lost.setdefault(sender, reason)
             for (stage, _), box in self._boxes.items():
@@ -60,7 +64,11 @@ class Mailbox:
                     box.put(None)
 
     def take(self, sender: int, tag: int) -> list[np.ndarray]:
-        """Wait for a message; those that arrived before the loss of their sender are still given."""
+        """Wait for the next message of ``tag`` from ``sender``.
+
+        Raises:
+            StageLost: The sender has ended and all its messages were taken.
+        """
         box = self._box(sender, tag)
         with self._lock:
             lost = sender in self._lost
@@ -69,8 +77,8 @@ class Mailbox:
         except queue.Empty:
             arrays = None
         if arrays is None:
-            box.put(None)  # for the next who asks
-            raise StageLost(f"stage {sender} is gone: {self._lost[sender]}")
+            box.put(None)  # for the next caller
+            raise StageLost(f"stage {sender} has ended: {self._lost[sender]}")
         return arrays
 
     def _box(self, sender: int, tag: int) -> queue.SimpleQueue[list[np.ndarray] | None]:
@@ -79,7 +87,7 @@ class Mailbox:
 
 
 class ThreadTransport:
-    """Stages that are threads of one process: a message is handed over as it is."""
+    """Connects stages that are threads of the same process: arrays are passed by reference."""
 
     def __init__(self, stage: int, boxes: Sequence[Mailbox]) -> None:
         self._stage, self._boxes = stage, boxes
@@ -92,4 +100,4 @@ class ThreadTransport:
 
     def close(self) -> None:
         for box in self._boxes:
-            box.lose(self._stage, "it has ended")
+            box.lose(self._stage, "it closed its transport")

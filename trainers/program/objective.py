@@ -1,4 +1,4 @@
-"""Loss and accuracy of each example, so that sums over any division of a batch are the same."""
+"""Loss and accuracy of each example: their sums do not depend on how a batch is divided."""
 
 from __future__ import annotations
 
@@ -11,35 +11,64 @@ from saman.trainers.keras_compat import keras, tf
 
 
 @dataclass(frozen=True)
+class BatchMeasures:
+    """float64 scalars of a batch: Σ loss, Σ correct predictions (0 without accuracy), number of examples."""
+
+    loss: Any
+    correct: Any
+    examples: Any
+
+    def vector(self) -> Any:
+        """Return float64[4] in the order of ``trainers/loop/sums.py``, without a stop request."""
+        return tf.stack([self.loss, self.correct, self.examples, tf.zeros([], tf.float64)])
+
+
+@dataclass(frozen=True)
 class Objective:
-    """A loss by its Keras name. What has more axes than the batch (a sequence, an image) is averaged over them."""
+    """A loss by its Keras name; axes besides the batch (of a sequence, an image) are averaged.
+
+    Attributes:
+        loss: The Keras name of the loss.
+        from_logits: Whether the model's outputs are logits instead of probabilities.
+    """
 
     loss: str
     from_logits: bool = False
 
     @property
     def counts_correct(self) -> bool:
-        """Whether an accuracy exists."""
+        """Whether the loss has an accuracy."""
         return self.loss in CLASSIFICATION
 
+    def measure(self, labels: Any, outputs: Any) -> BatchMeasures:
+        """Return the sums over a batch; ``labels`` may have any shape that ``fit_labels`` accepts."""
+        labels = self.fit_labels(labels, outputs)
+        loss = tf.reduce_sum(self.losses(labels, outputs))
+        correct = tf.reduce_sum(self.correct(labels, outputs)) if self.counts_correct else tf.zeros([], tf.float64)
+        return BatchMeasures(loss, correct, tf.cast(tf.shape(labels)[0], tf.float64))
+
     def losses(self, labels: Any, outputs: Any) -> Any:
-        """float64[batch]: the loss of each example; ``labels`` as ``fitted`` gives them."""
+        """Return float64[batch], the loss of each example, for labels from ``fit_labels``."""
         function = keras.losses.get(self.loss)
         options = {"from_logits": self.from_logits} if self.counts_correct else {}
-        return _per_example(function(labels, _wide(outputs), **options))
+        return _per_example(function(labels, _without_half_precision(outputs), **options))
 
     def correct(self, labels: Any, outputs: Any) -> Any:
-        """float64[batch]: 1 where the prediction of an example is right (a share of it where it has several)."""
+        """Return float64[batch]: 1 for a correct prediction; the correct share for an example with several."""
         if self.loss == "binary_crossentropy":
-            said = tf.cast(outputs, tf.float64) > (0.0 if self.from_logits else 0.5)
-            right = tf.equal(said, tf.cast(labels, tf.float64) > 0.5)
+            predicted = tf.cast(outputs, tf.float64) > (0.0 if self.from_logits else 0.5)
+            right = tf.equal(predicted, tf.cast(labels, tf.float64) > 0.5)
         else:
             truth = labels if self.loss.startswith("sparse") else tf.argmax(labels, -1)
             right = tf.equal(tf.argmax(outputs, -1), tf.cast(truth, tf.int64))
         return _per_example(tf.cast(right, tf.float64))
 
-    def fitted(self, labels: Any, outputs: Any) -> Any:
-        """``labels`` with the axes that the loss expects beside ``outputs``: (N,) and (N, 1) mean the same."""
+    def fit_labels(self, labels: Any, outputs: Any) -> Any:
+        """Return ``labels`` with the axes that the loss expects for ``outputs``: (N,) and (N, 1) mean the same.
+
+        Raises:
+            UserError: The labels have too many or too few axes.
+        """
         wanted = outputs.shape.rank - (1 if self.loss.startswith("sparse") else 0)
         if labels.shape.rank == wanted + 1 and labels.shape[-1] == 1:
             return tf.squeeze(labels, -1)
@@ -47,15 +76,18 @@ class Objective:
             return labels[..., tf.newaxis]
         if labels.shape.rank != wanted:
             raise UserError(
-                f"labels of shape {labels.shape} do not suit outputs of shape {outputs.shape}",
+                f"labels of shape {labels.shape} do not match outputs of shape {outputs.shape}",
                 where="train.loss",
                 remedy=f"{self.loss} takes labels with {wanted} axes here",
             )
         return labels
 
 
-def _wide(outputs: Any) -> Any:
-    """Half precision is too coarse for a logarithm; wider outputs stay as they are, so that Keras finds the logits."""
+def _without_half_precision(outputs: Any) -> Any:
+    """Cast half precision, too coarse for a logarithm, to float32.
+
+    Other outputs are returned unchanged, because Keras looks for the logits in the operation that made them.
+    """
     return tf.cast(outputs, tf.float32) if outputs.dtype in (tf.float16, tf.bfloat16) else outputs
 
 

@@ -8,85 +8,114 @@ from typing import Any
 
 import numpy as np
 
+from saman.configs.schemas.training import Train
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
 from saman.trainers.program import optimizers
 from saman.trainers.program.objective import Objective
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Program:
-    """A model with everything that a step needs to know; ``element_spec`` is that of a batch (inputs, labels)."""
+    """A model with everything that a step needs.
+
+    Attributes:
+        model: The Keras model, or a stage of it.
+        optimizer: The Keras optimiser of the model's variables; ``None`` for a model that is not trained.
+        objective: Loss and accuracy.
+        normalize: Turns raw inputs into what the model takes.
+        element_spec: The spec of a batch: (inputs, labels).
+        clip_norm: Largest norm of the gradient.
+        clip_value: Largest absolute value of a gradient's entries.
+        seed: The seed of the run.
+    """
 
     model: Any
     optimizer: Any
     objective: Objective
     normalize: Callable[[Any], Any] | None
     element_spec: tuple[Any, Any]
-    clip_norm: float | None
-    clip_value: float | None
+    clip_norm: float | None = None
+    clip_value: float | None = None
     seed: int
 
     def normalized(self, inputs: Any) -> Any:
-        """What the model takes, of raw inputs: normalised, and floating in the precision of the weights."""
-        values = self.normalize(inputs) if self.normalize else inputs
-
-        def widened(value: Any) -> Any:
-            return tf.cast(value, keras.backend.floatx()) if value.dtype.is_floating else value
-
-        return tf.nest.map_structure(widened, values)
+        """Return the model's inputs from raw inputs: normalised, floating values in the precision of the weights."""
+        return cast_floating(self.normalize(inputs) if self.normalize else inputs)
 
     def predict(self, inputs: Any) -> Any:
-        """Outputs for raw inputs, in inference mode."""
+        """Return the outputs for raw inputs in inference mode."""
         return keras_compat.predict(self.model, self.normalized(inputs))
 
-    @property
-    def weights(self) -> list[Any]:
-        """Everything that belongs to the trained model: trainable weights and moving statistics."""
-        return list(self.model.weights)
-
     def state(self) -> dict[str, np.ndarray]:
-        """Weights and optimiser by names that depend on the model alone, not on the strategy."""
-        return {name: keras_compat.as_array(variable) for name, variable in self._variables().items()}
+        """Return weights and optimiser state by names that depend on the model alone, not on the strategy."""
+        return {name: keras_compat.as_array(variable) for name, variable in self._by_name().items()}
 
     def restore(self, state: Mapping[str, np.ndarray], optimizer: bool = True) -> None:
-        """Take over what ``state`` gave; without ``optimizer`` the weights alone.
+        """Load what ``state()`` returned; without ``optimizer`` the weights alone.
 
-        Raises ``KeyError`` or ``ValueError`` where the state is of another model.
+        Raises:
+            KeyError: The state is of another model.
+            ValueError: A value has another shape than its variable.
         """
-        for name, variable in self._variables().items():
-            if optimizer or name.startswith("weight/"):
-                value = state[name]
-                if tuple(value.shape) != tuple(variable.shape):
-                    raise ValueError(f"{name} has shape {value.shape}, the model's has {tuple(variable.shape)}")
-                keras_compat.tensor_of(variable).assign(value)
+        assign_state(self._by_name(), state, optimizer)
 
-    def _variables(self) -> dict[str, Any]:
-        weights = {f"weight/{index:04d}": one for index, one in enumerate(self.model.weights)}
+    def _by_name(self) -> dict[str, Any]:
+        weights = {f"weight/{index:04d}": weight for index, weight in enumerate(self.model.weights)}
         slots = keras_compat.optimizer_state(self.optimizer, self.model.trainable_variables)
-        return {**weights, **{f"optimizer/{name}": one for name, one in slots.items()}}
+        return {**weights, **{f"optimizer/{name}": slot for name, slot in slots.items()}}
 
 
-def input_shape(program_input: Any) -> Any:
-    """Shapes of one example, without the batch axis: a tuple, or a nest of them."""
-    return tf.nest.map_structure(lambda one: tuple(one.shape[1:]), program_input)
+def assign_state(variables: Mapping[str, Any], state: Mapping[str, np.ndarray], optimizer: bool) -> None:
+    """Assign the values of ``state`` to the variables of the same names; without ``optimizer`` to weights alone.
+
+    Raises:
+        KeyError: The state lacks a variable.
+        ValueError: A value has another shape than its variable.
+    """
+    for name, variable in variables.items():
+        if optimizer or name.startswith("weight/"):
+            value = state[name]
+            if tuple(value.shape) != tuple(variable.shape):
+                raise ValueError(f"{name} has shape {value.shape}, but the model's has {tuple(variable.shape)}")
+            keras_compat.tensor_of(variable).assign(value)
+
+
+def cast_floating(values: Any) -> Any:
+    """Cast the floating tensors of a nest to the precision of the weights."""
+
+    def cast(value: Any) -> Any:
+        return tf.cast(value, keras.backend.floatx()) if value.dtype.is_floating else value
+
+    return tf.nest.map_structure(cast, values)
+
+
+def example_shape(spec: Any) -> Any:
+    """Return the shape of an example, without the batch axis: a tuple, or a nest of tuples."""
+    return tf.nest.map_structure(lambda part: tuple(part.shape[1:]), spec)
 
 
 def normalized_spec(spec: Any, normalize: Callable[[Any], Any] | None) -> Any:
-    """The spec of a batch of inputs after ``normalize``."""
+    """Return the spec of a batch of inputs after ``normalize``."""
     if normalize is None:
         return spec
     return tf.function(normalize, autograph=False).get_concrete_function(spec).structured_outputs
 
 
-def build(train: Any, model: Callable[[], Any], element_spec: tuple[Any, Any], normalize: Any) -> Program:
-    """The program of an experiment's ``train`` part; call it under the strategy's scope."""
-    built = model()
+def build(train: Train, model: Any, element_spec: tuple[Any, Any], normalize: Callable[[Any], Any] | None) -> Program:
+    """Return the program of an experiment's ``train`` part; call it under the strategy's scope.
+
+    Args:
+        train: The ``train`` part of the experiment.
+        model: A built Keras model, or a stage of it.
+        element_spec: The spec of a batch: (inputs, labels).
+        normalize: Turns raw inputs into what the model takes.
+    """
     optimizer = optimizers.build(train.optimizer)
-    keras_compat.build_optimizer(optimizer, built.trainable_variables)
+    keras_compat.build_optimizer(optimizer, model.trainable_variables)
     clip = train.clip_gradients
     return Program(
-        model=built,
+        model=model,
         optimizer=optimizer,
         objective=Objective(train.loss, train.from_logits),
         normalize=normalize,

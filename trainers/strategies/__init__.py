@@ -1,4 +1,4 @@
-"""Strategies: how ranks are laid over processes and devices, and how they combine what each has computed."""
+"""Strategies: which process and device each rank uses, and how ranks combine what they have computed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def start(experiment: Experiment, run: RunFolder) -> Strategy:
-    """The experiment's strategy, started in this process; it waits for all other processes.
+    """Start the experiment's strategy in this process; wait for all other processes.
 
-    Each strategy's file has one function ``start``; only the one in use is imported.
+    Each strategy's file has a function ``start``; only the file in use is imported.
     """
     module = import_module(f"saman.trainers.strategies.{experiment.train.strategy}")
     strategy: Strategy = module.start(experiment, run)

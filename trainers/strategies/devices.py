@@ -1,4 +1,4 @@
-"""The devices of this process: GPUs where there are any, else logical CPU devices."""
+"""Claims the devices of this process: GPUs, or logical CPU devices."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from saman.trainers.keras_compat import tf
 
 
 def claim(count: int, gpus_per_rank: int, local_rank: int = 0) -> list[str]:
-    """Names of ``count`` devices of this process, ready for use; memory of GPUs grows with need.
+    """Prepare devices for this process; GPU memory grows as needed.
 
-    Where more GPUs are visible than this process needs, it takes those of its ``local_rank`` on the node.
-    Raises ``EnvironmentLack`` where the experiment asks for GPUs that are not there.
+    Args:
+        count: Number of devices.
+        gpus_per_rank: 0 for logical CPU devices.
+        local_rank: The process's number on its node; if more GPUs are visible than needed, it selects among them.
+
+    Returns:
+        The names of the devices.
+
+    Raises:
+        EnvironmentLack: TensorFlow sees fewer GPUs than needed.
     """
     gpus = tf.config.list_physical_devices("GPU") if gpus_per_rank else []
     if gpus_per_rank and len(gpus) < count:
         raise EnvironmentLack(
-            f"{count} GPUs are needed in this process, but TensorFlow sees {len(gpus)}",
+            f"this process needs {count} GPUs, but TensorFlow sees {len(gpus)}",
             where="resources.gpus_per_rank",
-            remedy="saman doctor says what is missing; gpus_per_rank: 0 trains on CPUs",
+            remedy="see saman doctor; gpus_per_rank: 0 trains on CPUs",
         )
     if not gpus_per_rank:
         tf.config.set_visible_devices([], "GPU")

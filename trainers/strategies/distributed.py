@@ -1,4 +1,4 @@
-"""What ``mirrored`` and ``multi_worker`` share: ranks are replicas of a tf.distribute strategy."""
+"""Shared by ``mirrored`` and ``multi_worker``: ranks are the replicas of a tf.distribute strategy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from saman.trainers.keras_compat import tf
-from saman.trainers.strategies.base import R, T
+from saman.trainers.strategies.base import R, T, group_by_type
 
 
-class Distributed:
+class DistributedStrategy:
     """Replica i of this process is rank ``ranks[i]``; gradients are summed by the strategy's own allreduce."""
 
     def __init__(self, name: str, strategy: Any, ranks: tuple[int, ...]) -> None:
@@ -29,23 +29,22 @@ class Distributed:
 
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
         def on_replica() -> R:
-            # Each replica is traced on its own, with a number that is known while tracing.
+            # Each replica is traced separately; its number is a constant of the trace.
             here = int(tf.get_static_value(_context().replica_id_in_sync_group)) - self.ranks[0]
             return function(here, inputs[here])
 
         results = self._strategy.run(on_replica)
         local = self._strategy.experimental_local_results
-        flat = [local(one) for one in tf.nest.flatten(results, expand_composites=False)]
-        return [tf.nest.pack_sequence_as(results, [one[here] for one in flat]) for here in range(len(self.ranks))]
+        flat = [local(result) for result in tf.nest.flatten(results, expand_composites=False)]
+        return [tf.nest.pack_sequence_as(results, [values[here] for values in flat]) for here in range(len(self.ranks))]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
         if len(self.ranks) == self.size:
             return list(_context().all_reduce(tf.distribute.ReduceOp.SUM, dense))
-        # Across processes each tensor would be a collective of its own, which costs a round trip: one per type.
+        # Across processes each tensor would cost a round trip: tensors of a type travel together.
         summed: list[Any] = [None] * len(dense)
-        for dtype in sorted({one.dtype for one in dense}, key=lambda one: one.name):
-            places = [place for place, one in enumerate(dense) if one.dtype == dtype]
+        for places in group_by_type(dense):
             flat = tf.concat([tf.reshape(dense[place], [-1]) for place in places], 0)
             total = _context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
             parts = tf.split(total, [dense[place].shape.num_elements() for place in places])
@@ -59,12 +58,12 @@ class Distributed:
         return np.asarray(self._sum(tf.constant(values, tf.float64)))
 
     def _sum_of_replicas(self, values: Any) -> Any:
-        """Only the first replica of each process counts."""
+        """Return Σ over processes: the first replica of each process adds its values, the others zeros."""
         parts = [values if here == 0 else tf.zeros_like(values) for here in range(len(self.ranks))]
         return self.each_rank(lambda _, part: self.combine([part])[0], parts)[0]
 
     def make_identical(self, variables: Sequence[Any]) -> None:
-        """tf.distribute gave every replica the chief's initial values when it made the variables."""
+        """Do nothing: tf.distribute gave every replica the chief's initial values when it made the variables."""
 
     def close(self) -> None:
         pass

@@ -1,56 +1,57 @@
-"""tf.distribute over several processes, each with one or more devices; TF_CONFIG is written by us."""
+"""tf.distribute over several processes, each with several devices; saman writes TF_CONFIG."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.folder import RunFolder
-from saman.trainers.identity import identity
+from saman.trainers.identity import identify_worker
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.devices import claim
-from saman.trainers.strategies.distributed import Distributed
-from saman.trainers.strategies.tf_config import agree_on_ports, meeting_place, tf_config
+from saman.trainers.strategies.distributed import DistributedStrategy
+from saman.trainers.strategies.tf_config import agree_on_ports, meeting_folder, tf_config
 
 
-def start(experiment: Experiment, run: RunFolder) -> Distributed:
+def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
     """Agree on ports with the other workers, then join them.
 
-    Raises ``EnvironmentLack`` where a worker does not answer in time.
+    Raises:
+        EnvironmentLack: A worker does not answer in time.
     """
-    me = identity(os.environ, experiment.devices_per_process, experiment.resources.ranks)
+    me = identify_worker(os.environ, experiment)
     gpus = experiment.resources.gpus_per_rank
-    claim(me.ranks_here, gpus, me.process)
-    held, workers = agree_on_ports(meeting_place(run, me, os.environ), me)
-    os.environ["TF_CONFIG"] = json.dumps(tf_config(workers, me.process))
-    os.environ["TF_GRPC_REUSE_PORT"] = "1"  # TensorFlow listens on the port that we hold until it does
-    across = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(implementation=across.NCCL if gpus else across.RING)
-    with _several_cpus(0 if gpus else me.ranks_here):
+    claim(me.ranks_here, gpus, me.process.process)
+    bound, workers = agree_on_ports(meeting_folder(run, me, os.environ), me)
+    os.environ["TF_CONFIG"] = json.dumps(tf_config(workers, me.process.process))
+    os.environ["TF_GRPC_REUSE_PORT"] = "1"  # TensorFlow listens on the port while it is still bound here
+    implementation = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=implementation.NCCL if gpus else implementation.RING
+    )
+    with _cpu_devices(0 if gpus else me.ranks_here):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    held.close()
-    return Distributed("multi_worker", strategy, me.ranks)
+    bound.close()
+    return DistributedStrategy("multi_worker", strategy, me.ranks)
 
 
-class _several_cpus:  # noqa: N801  (a context manager)
-    """TensorFlow gives a CPU worker one device, whatever its logical devices; meanwhile it gets ``count``."""
+@contextmanager
+def _cpu_devices(count: int) -> Iterator[None]:
+    """Let TensorFlow give a CPU worker ``count`` devices; without this it takes one, whatever the logical devices."""
+    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
-    def __init__(self, count: int) -> None:
-        from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+    original = CollectiveAllReduceExtended._initialize_local_devices
 
-        self._count, self._class = count, CollectiveAllReduceExtended
-        self._own = CollectiveAllReduceExtended._initialize_local_devices
+    def devices(extended: Any, resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
+        return tuple(f"{worker}/device:CPU:{index}" for index in range(count)), "CPU"
 
-    def __enter__(self) -> None:
-        count = self._count
-
-        def devices(extended: Any, resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
-            return tuple(f"{worker}/device:CPU:{index}" for index in range(count)), "CPU"
-
-        if count > 1:
-            self._class._initialize_local_devices = devices
-
-    def __exit__(self, *failure: object) -> None:
-        self._class._initialize_local_devices = self._own
+    if count > 1:
+        CollectiveAllReduceExtended._initialize_local_devices = devices
+    try:
+        yield
+    finally:
+        CollectiveAllReduceExtended._initialize_local_devices = original

@@ -1,4 +1,4 @@
-"""One rank in one process; what every other strategy is compared with."""
+"""A single rank in a single process: the reference for every other strategy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from saman.trainers.strategies.base import R, T
 from saman.trainers.strategies.devices import claim
 
 
-class Single:
-    """Nothing to combine with."""
+class SingleStrategy:
+    """The only rank: sums are its own values."""
 
     name = "single"
     size = 1
-    ranks = (0,)
+    ranks: tuple[int, ...] = (0,)
     chief = True
 
     def scope(self) -> AbstractContextManager[Any]:
@@ -41,7 +41,7 @@ class Single:
         pass
 
 
-def start(experiment: Experiment, run: RunFolder) -> Single:
-    """The only rank."""
+def start(experiment: Experiment, run: RunFolder) -> SingleStrategy:
+    """Claim the device of the only rank."""
     claim(1, experiment.resources.gpus_per_rank)
-    return Single()
+    return SingleStrategy()

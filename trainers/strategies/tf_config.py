@@ -1,7 +1,7 @@
-"""TF_CONFIG for ``multi_worker``: workers agree on free ports through the run folder, so that nothing is fixed.
+"""TF_CONFIG for ``multi_worker``: workers agree on free ports through the run folder, so that no port is fixed.
 
-Each worker binds a free port, publishes where it is, and keeps the port bound until TensorFlow listens on it as well
-(SO_REUSEPORT), so that nobody can take it in between.
+Each worker binds a free port, publishes its address, and keeps the port bound until TensorFlow listens on it as well
+(SO_REUSEPORT), so that no other process can take it in between.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +19,95 @@ from saman.configs.files import read_json, write_json
 from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.paths import port_file
-from saman.trainers.identity import RankIdentity
+from saman.trainers.identity import WorkerIdentity
 
 WAIT_SECONDS = 300.0
+# Variables that all processes of a start share and that differ between starts, as the starters call them.
+_START_VARIABLES = (
+    "PMIX_NAMESPACE",
+    "OMPI_MCA_ess_base_jobid",
+    "PMI_JOBID",
+    "HOROVOD_GLOO_RENDEZVOUS_PORT",
+    "SLURM_STEP_ID",
+)
+
+
+@dataclass(frozen=True)
+class WorkerAddress:
+    """Where a worker listens: the name of its host, the address for other hosts, and its port."""
+
+    host: str
+    address: str
+    port: int
 
 
 def tf_config(workers: Sequence[str], index: int) -> dict[str, Any]:
-    """The value of TF_CONFIG for worker ``index`` of ``workers`` (``host:port`` each); worker 0 is the chief."""
+    """Return the value of TF_CONFIG for worker ``index`` of ``workers`` (``host:port`` each); worker 0 is the chief."""
     return {"cluster": {"worker": list(workers)}, "task": {"type": "worker", "index": index}}
 
 
-def addresses(published: Sequence[dict[str, Any]]) -> list[str]:
-    """``host:port`` of each worker; the loop-back address where all are on one machine."""
-    alone = len({one["host"] for one in published}) == 1
-    return [f"{'localhost' if alone else one['address']}:{one['port']}" for one in published]
+def endpoints(workers: Sequence[WorkerAddress]) -> list[str]:
+    """Return ``host:port`` of each worker, with ``localhost`` if all are on the same host.
+
+    >>> endpoints([WorkerAddress("n1", "10.0.0.1", 4000), WorkerAddress("n2", "10.0.0.2", 4001)])
+    ['10.0.0.1:4000', '10.0.0.2:4001']
+    """
+    same_host = len({worker.host for worker in workers}) == 1
+    return [f"{'localhost' if same_host else worker.address}:{worker.port}" for worker in workers]
 
 
-# What all processes of one start have in common and other starts have not, as the starters name it.
-_STARTS = ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID", "HOROVOD_GLOO_RENDEZVOUS_PORT", "SLURM_STEP_ID")
-
-
-def meeting_place(run: RunFolder, me: RankIdentity, environment: Mapping[str, str]) -> Path:
-    """The folder where the workers of this start, and of no other, publish their ports."""
+def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
+    """Return the folder where the workers of this start, and of no other, publish their addresses."""
     if me.attempt:
         return run.attempt(me.attempt).ports
-    started_by_hand = next((environment[name] for name in _STARTS if name in environment), str(os.getppid()))
+    started_by_hand = next((environment[name] for name in _START_VARIABLES if name in environment), str(os.getppid()))
     return run.ports_of_start(started_by_hand)
 
 
 def agree_on_ports(
-    folder: Path, me: RankIdentity, wait_seconds: float = WAIT_SECONDS
+    folder: Path, me: WorkerIdentity, wait_seconds: float = WAIT_SECONDS
 ) -> tuple[socket.socket, list[str]]:
-    """This worker's bound port, which the caller closes later, and every worker's address in order.
+    """Publish this worker's address and wait for the addresses of all workers.
 
-    Raises ``EnvironmentLack`` naming the workers that did not publish theirs in time.
+    Args:
+        folder: A folder on a file system that all workers share.
+        me: The identity of this process.
+        wait_seconds: How long to wait for the other workers.
+
+    Returns:
+        The bound socket, which the caller closes once TensorFlow listens, and ``host:port`` of all workers in order.
+
+    Raises:
+        EnvironmentLack: A worker did not publish its address in time.
     """
-    held = _free_port()
+    bound = _bind_free_port()
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    mine = {"host": host, "address": os.environ.get(variables.ADDRESS, host), "port": held.getsockname()[1]}
-    write_json(port_file(folder, me.process), mine)
+    mine = WorkerAddress(host, os.environ.get(variables.ADDRESS, host), bound.getsockname()[1])
+    write_json(port_file(folder, me.process.process), asdict(mine))
     deadline = time.monotonic() + wait_seconds
     while True:
-        published = [read_json(port_file(folder, process)) for process in range(me.processes)]
-        missing = [process for process, value in enumerate(published) if value is None]
+        published = [_read(port_file(folder, process)) for process in range(me.process.processes)]
+        missing = [process for process, worker in enumerate(published) if worker is None]
         if not missing:
-            return held, addresses([value for value in published if value is not None])
+            return bound, endpoints([worker for worker in published if worker is not None])
         if time.monotonic() > deadline:
-            held.close()
+            bound.close()
             raise EnvironmentLack(
-                f"after {wait_seconds:.0f} s, workers {missing} had not published their ports",
+                f"workers {missing} did not publish their ports within {wait_seconds:.0f} s",
                 where=str(folder),
-                remedy="all workers need the run folder on a file system that they share",
+                remedy="put the run folder on a file system that all workers share",
             )
         time.sleep(0.02)
 
 
-def _free_port() -> socket.socket:
-    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind(("", 0))
-    return held
+def _read(file: Path) -> WorkerAddress | None:
+    value = read_json(file)
+    return None if value is None else WorkerAddress(value["host"], value["address"], value["port"])
+
+
+def _bind_free_port() -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("", 0))
+    return bound

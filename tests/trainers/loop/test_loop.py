@@ -20,8 +20,8 @@ from saman.runs.telemetry.window import read_windows
 
 pytest.importorskip("tensorflow")
 
-from saman.trainers.strategies.single import Single
-from saman.trainers.worker import train_on
+from saman.trainers.strategies.single import SingleStrategy
+from saman.trainers.training import train
 
 pytestmark = pytest.mark.tensorflow
 
@@ -54,10 +54,9 @@ def experiment(**train: Any) -> Experiment:
     return Experiment.model_validate(values)
 
 
-def run(folder: Path, exported: bool = False, beats: Beats | None = None, **train: Any) -> tuple[RunFolder, Any]:
-    made = make_run(folder, experiment(**train))
-    loop, _ = train_on(Single(), made, made.experiment(), 1, beats or Beats(), exported)
-    return made, loop
+def run(folder: Path, exported: bool = False, beats: Beats | None = None, **values: Any) -> tuple[RunFolder, Any]:
+    made = make_run(folder, experiment(**values))
+    return made, train(made, made.experiment(), SingleStrategy(), 1, beats or Beats(), exported).loop
 
 
 def epochs(made: RunFolder) -> list[dict[str, Any]]:
@@ -108,8 +107,8 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_with_metrics(tmp_path: Path) -
 def test_a_resumed_run_that_had_finished_takes_no_step(tmp_path: Path) -> None:
     made, _ = run(tmp_path)
     before = final(made)
-    loop, finished = train_on(Single(), made, made.experiment(), 2, Beats(), exported=False)
-    assert finished and loop.position.step == 21 and distance(final(made), before) == 0.0
+    again = train(made, made.experiment(), SingleStrategy(), 2, Beats(), export=False)
+    assert again.finished and again.loop.position.step == 21 and distance(final(made), before) == 0.0
     assert len(epochs(made)) == 3
 
 
@@ -123,7 +122,7 @@ def test_half_precision_trains_and_its_loss_scale_is_kept(tmp_path: Path) -> Non
 def test_a_run_is_repeated_by_its_own_experiment_file(tmp_path: Path) -> None:
     first, _ = run(tmp_path, optimizer="adam")
     again = make_run(tmp_path, first.experiment())
-    train_on(Single(), again, again.experiment(), 1, Beats(), exported=False)
+    train(again, again.experiment(), SingleStrategy(), 1, Beats(), export=False)
     assert distance(final(again), final(first)) == 0.0
 
 
@@ -131,7 +130,7 @@ def test_a_regression_has_no_accuracy(tmp_path: Path) -> None:
     values = experiment(loss="mean_squared_error").resolved()
     values["data"]["source"] = "training_cases:targets"
     made = make_run(tmp_path, Experiment.model_validate(values))
-    loop, _ = train_on(Single(), made, made.experiment(), 1, Beats(), exported=False)
+    loop = train(made, made.experiment(), SingleStrategy(), 1, Beats(), export=False).loop
     assert loop.position.metrics.keys() == {"loss", "val_loss"}
 
 
@@ -140,12 +139,12 @@ def test_measuring_the_exchange_leaves_no_trace(tmp_path: Path) -> None:
     from saman.trainers.loop import calibrate
 
     what = experiment(optimizer="adam")
-    keras_compat.begin(3, "float32")
-    prepared = assembly.prepare(what, Single())
-    step = assembly.build_step(what, Single(), prepared)
+    keras_compat.start_session(3, "float32")
+    prepared = assembly.prepare(what, SingleStrategy())
+    step = assembly.build_step(what, SingleStrategy(), prepared)
     before = step.state()
     batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
-    exchange = calibrate.measure(step, Single(), batches, 3)  # type: ignore[arg-type]
+    exchange = calibrate.measure_exchange(step, SingleStrategy(), batches, 3)  # type: ignore[arg-type]
     assert exchange.steps == 3 and 0 <= exchange.exposed_seconds < exchange.step_seconds
     assert distance(step.state(), before) == 0.0
 

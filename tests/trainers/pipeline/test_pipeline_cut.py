@@ -18,7 +18,7 @@ from saman.trainers.models.cnn import build as cnn
 from saman.trainers.models.mlp import build as mlp
 from saman.trainers.models.transformer import build as transformer
 from saman.trainers.pipeline.graph import graph_of
-from saman.trainers.pipeline.stage import Stage, travelling
+from saman.trainers.pipeline.stage import Stage, travelling_specs
 
 pytestmark = pytest.mark.tensorflow
 layers = keras.layers
@@ -27,9 +27,9 @@ Numbers = np.ndarray
 
 @pytest.fixture(autouse=True)
 def _double_precision() -> Any:
-    keras_compat.begin(11, "float64")
+    keras_compat.start_session(11, "float64")
     yield
-    keras_compat.begin(0, "float32")
+    keras_compat.start_session(0, "float32")
 
 
 def images(*shape: int) -> Numbers:
@@ -155,9 +155,9 @@ def test_what_crosses_a_cut_is_each_tensor_once_with_its_mask() -> None:
     graph = graph_of(masked()[0])  # Keras 3 hands the mask to the LSTM by name as well: it crosses twice
     at = graph.position("wide")
     by_name = [] if keras_compat.KERAS_2 else ["bool"]
-    assert [spec.dtype for spec in travelling(graph, at)] == [*by_name, "float64", "bool"]
+    assert [spec.dtype for spec in travelling_specs(graph, at)] == [*by_name, "float64", "bool"]
     graph = graph_of(long_skips()[0])
-    assert [len(travelling(graph, at)) for at in range(len(graph.steps))] == [1, 2, 3, 4, 4, 3, 1]
+    assert [len(travelling_specs(graph, at)) for at in range(len(graph.steps))] == [1, 2, 3, 4, 4, 3, 1]
 
 
 def test_a_layer_used_twice_keeps_its_uses_on_one_stage() -> None:

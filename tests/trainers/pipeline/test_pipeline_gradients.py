@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from saman.configs.errors import UserError
+from saman.pipeline.chain import PipelinePlan
 
 pytest.importorskip("tensorflow")
 
@@ -19,13 +20,13 @@ from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import keras, tf
 from saman.trainers.loop.loss_scale import LossScale
-from saman.trainers.loop.step import random_seed
+from saman.trainers.loop.micro_batches import derive_seed
 from saman.trainers.models.cnn import build as cnn
 from saman.trainers.models.mlp import build as mlp
 from saman.trainers.models.transformer import build as transformer
-from saman.trainers.pipeline.build import refuse_what_is_random
+from saman.trainers.pipeline.build import refuse_unseeded_layers
 from saman.trainers.pipeline.graph import graph_of
-from saman.trainers.pipeline.runner import How, Runner
+from saman.trainers.pipeline.runner import StageRunner
 from saman.trainers.pipeline.stage import Stage
 from saman.trainers.pipeline.transport import Mailbox, ThreadTransport
 from saman.trainers.program.objective import Objective
@@ -44,9 +45,9 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 
 @pytest.fixture(autouse=True)
 def _double_precision() -> Any:
-    keras_compat.begin(11, "float64")
+    keras_compat.start_session(11, "float64")
     yield
-    keras_compat.begin(0, "float32")
+    keras_compat.start_session(0, "float32")
 
 
 def batch(shape: tuple[int, ...]) -> tuple[Any, Any]:
@@ -58,7 +59,14 @@ def batch(shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 def program(model: Any, examples: tuple[Any, Any]) -> Program:
     spec = tuple(tf.TensorSpec([None, *one.shape[1:]], one.dtype) for one in examples)
-    return Program(model, keras.optimizers.SGD(), OBJECTIVE, None, (spec[0], spec[1]), None, None, SEED)
+    return Program(
+        model=model,
+        optimizer=keras.optimizers.SGD(),
+        objective=OBJECTIVE,
+        normalize=None,
+        element_spec=(spec[0], spec[1]),
+        seed=SEED,
+    )
 
 
 def of_the_whole(model: Any, inputs: Any, labels: Any) -> list[Any]:
@@ -69,7 +77,7 @@ def of_the_whole(model: Any, inputs: Any, labels: Any) -> list[Any]:
     def gradients(number: Any, inputs: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             sources = range(len(keras_compat.random_sources(model)))
-            seeds = [random_seed(SEED, tf.constant(STEP), number, source) for source in sources]
+            seeds = [derive_seed(SEED, tf.constant(STEP), number, source) for source in sources]
             passed = keras_compat.forward(model, inputs, seeds)
             added = tf.add_n([tf.reduce_sum(one) for one in passed.losses]) if passed.losses else 0.0
             loss = tf.reduce_sum(OBJECTIVE.losses(labels, passed.outputs)) + added * int(labels.shape[0])
@@ -81,21 +89,28 @@ def of_the_whole(model: Any, inputs: Any, labels: Any) -> list[Any]:
     return [tf.add_n(column) for column in zip(*each, strict=True)]
 
 
-def of_stages(model: Any, how: How, examples: tuple[Any, Any]) -> dict[int, Any]:
+def of_stages(model: Any, plan: PipelinePlan, examples: tuple[Any, Any]) -> dict[int, Any]:
     """Each variable's, by its identity; stages are threads."""
     graph = graph_of(model)
     allowed = [cut for cut in range(1, len(graph.steps)) if cut not in graph.uncuttable()]
-    cuts = [allowed[len(allowed) * stage // how.stages] for stage in range(1, how.stages)]
+    cuts = [allowed[len(allowed) * stage // plan.stages] for stage in range(1, plan.stages)]
     edges = [0, *cuts, len(graph.steps)]
     sources = {id(one): number for number, one in enumerate(keras_compat.random_sources(model))}
-    boxes = [Mailbox() for _ in range(how.stages)]
+    boxes = [Mailbox() for _ in range(plan.stages)]
     runners = []
-    for index in range(how.stages):
+    for index in range(plan.stages):
         stage = Stage(graph, edges[index], edges[index + 1], f"stage_{index}")
-        drawn = [sources[id(one)] for one in keras_compat.random_sources(stage)]
-        scale = LossScale("float64")
-        runners.append(Runner(program(stage, examples), graph, index, how, ThreadTransport(index, boxes), drawn, scale))
-    with ThreadPoolExecutor(how.stages) as threads:
+        runner = StageRunner(
+            program=program(stage, examples),
+            graph=graph,
+            index=index,
+            plan=plan,
+            transport=ThreadTransport(index, boxes),
+            random_layers=[sources[id(source)] for source in keras_compat.random_sources(stage)],
+            scale=LossScale("float64"),
+        )
+        runners.append(runner)
+    with ThreadPoolExecutor(plan.stages) as threads:
         sums = list(threads.map(lambda runner: runner.step(STEP, Slice(0, 1), examples), runners))
     return {
         id(variable): gradient
@@ -105,14 +120,19 @@ def of_stages(model: Any, how: How, examples: tuple[Any, Any]) -> dict[int, Any]
 
 
 @pytest.mark.parametrize(
-    "how", [How(2, MICRO_BATCHES), How(2, MICRO_BATCHES, "gpipe"), How(2, MICRO_BATCHES, recompute=True)]
+    "plan",
+    [
+        PipelinePlan(2, MICRO_BATCHES),
+        PipelinePlan(2, MICRO_BATCHES, "gpipe"),
+        PipelinePlan(2, MICRO_BATCHES, recompute=True),
+    ],
 )
 @pytest.mark.parametrize("name", MODELS)
-def test_stages_sum_the_gradients_of_the_whole_model(name: str, how: How) -> None:
+def test_stages_sum_the_gradients_of_the_whole_model(name: str, plan: PipelinePlan) -> None:
     build, shape = MODELS[name]
     model, examples = build(), batch(shape)
     expected = of_the_whole(model, *examples)
-    found = of_stages(model, how, examples)
+    found = of_stages(model, plan, examples)
     for variable, gradient in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(
             found[id(variable)], gradient, rtol=1e-10, atol=1e-12, err_msg=keras_compat.name_of(variable)
@@ -129,6 +149,6 @@ class Noise(keras.layers.Layer):  # type: ignore[misc]
 def test_a_layer_whose_random_numbers_cannot_be_seeded_is_refused_by_name() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), Noise(name="hiss"), keras.layers.Dense(2)])
     with pytest.raises(UserError, match="'hiss' .Noise. draws random numbers"):
-        refuse_what_is_random(graph_of(model))
+        refuse_unseeded_layers(graph_of(model))
     seeded = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.GaussianNoise(0.1)])
-    refuse_what_is_random(graph_of(seeded))
+    refuse_unseeded_layers(graph_of(seeded))

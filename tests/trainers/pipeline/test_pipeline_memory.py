@@ -49,7 +49,7 @@ def wide(strategy: str, width: int = WIDTH) -> Experiment:
 
 def trained(run: RunFolder, processes: int, limit: int = 0) -> Any:
     environment = {"LIMIT_BYTES": str(limit), "MALLOC_ARENA_MAX": "2"}
-    return start(processes, str(HERE / "limited.py"), str(run.path), **environment)
+    return start(processes, str(HERE / "train_within_memory.py"), str(run.path), **environment)
 
 
 def increase(run: RunFolder, stage: int) -> int:

@@ -13,7 +13,7 @@ from saman.configs.schemas.training import Adam, AdamW, LambSettings, Sgd
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
 from saman.trainers.loop.loss_scale import GROW_AFTER, LossScale
-from saman.trainers.loop.step import random_seed
+from saman.trainers.loop.micro_batches import derive_seed
 from saman.trainers.program import optimizers
 from saman.trainers.program.objective import Objective
 
@@ -28,7 +28,7 @@ SPECS: list[Any] = [
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    keras_compat.begin(0, "float32")
+    keras_compat.start_session(0, "float32")
 
 
 def dropping() -> Any:
@@ -43,7 +43,7 @@ def passed(model: Any, inputs: np.ndarray, step: int, number: int) -> tuple[np.n
 
     @tf.function
     def run(values: Any) -> Any:
-        seeds = [random_seed(1, step, number, layer) for layer in sources]
+        seeds = [derive_seed(1, step, number, layer) for layer in sources]
         found = keras_compat.forward(model, values, seeds)
         return found.outputs, found.moved
 
@@ -67,7 +67,7 @@ def test_a_forward_pass_draws_from_its_seeds_alone_and_changes_no_variable() -> 
 def test_two_dropouts_of_one_pass_drop_different_entries() -> None:
     inputs = keras.Input((400,))
     model = keras.Model(inputs, [keras.layers.Dropout(0.5)(inputs), keras.layers.Dropout(0.5)(inputs)])
-    seeds = [random_seed(0, 0, 0, layer) for layer in range(2)]
+    seeds = [derive_seed(0, 0, 0, layer) for layer in range(2)]
     one, other = keras_compat.forward(model, tf.ones((1, 400)), seeds).outputs
     assert not np.array_equal(one.numpy(), other.numpy())
 
@@ -147,7 +147,7 @@ def test_losses_are_per_example_and_n_and_n_by_1_labels_mean_the_same(
 ) -> None:
     objective = Objective(loss)
     given = tf.constant(outputs, tf.float32)
-    fitted = objective.fitted(tf.constant(labels), given)
+    fitted = objective.fit_labels(tf.constant(labels), given)
     assert objective.losses(fitted, given).numpy() == pytest.approx(np.asarray(losses), rel=1e-5)
     if correct is not None:
         assert objective.correct(fitted, given).numpy().tolist() == correct

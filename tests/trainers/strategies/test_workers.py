@@ -9,9 +9,24 @@ from pathlib import Path
 import pytest
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.trainers.failures import failure_of, message_of
-from saman.trainers.identity import RankIdentity, identity
-from saman.trainers.strategies.tf_config import addresses, agree_on_ports, tf_config
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.ranks.identity import ProcessIdentity
+from saman.trainers.failures import describe_failure, failure_kind
+from saman.trainers.identity import WorkerIdentity, identify_worker
+from saman.trainers.strategies.tf_config import WorkerAddress, agree_on_ports, endpoints, tf_config
+
+
+def experiment(ranks: int) -> Experiment:
+    """An experiment for ranks of a process each."""
+    return Experiment.model_validate(
+        {
+            "name": "identity",
+            "model": {"build": "mlp"},
+            "data": {"source": "digits"},
+            "train": {"strategy": "horovod", "global_batch_size": 24},
+            "resources": {"ranks_per_node": ranks},
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,24 +40,32 @@ from saman.trainers.strategies.tf_config import addresses, agree_on_ports, tf_co
     ],
 )
 def test_every_starter_is_understood(environ: dict[str, str], process: int, ranks: tuple[int, ...]) -> None:
-    found = identity(environ, 1, 2 if environ else 1)
-    assert (found.process, found.ranks) == (process, ranks)
+    found = identify_worker(environ, experiment(2 if environ else 1))
+    assert (found.process.process, found.ranks) == (process, ranks)
 
 
 def test_a_wrong_number_of_processes_is_refused_with_the_right_one() -> None:
     with pytest.raises(UserError, match="start 4 processes"):
-        identity({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "3"}, 1, 4)
+        identify_worker({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "3"}, experiment(4))
 
 
-def _identity(process: int, processes: int) -> RankIdentity:
-    return RankIdentity(process, processes, process, 1, processes, "node", 1, ())
+def worker(process: int, processes: int) -> WorkerIdentity:
+    """A process with a single rank."""
+    return WorkerIdentity(
+        process=ProcessIdentity(process, processes),
+        first_rank=process,
+        ranks_here=1,
+        size=processes,
+        node="n",
+        attempt=1,
+    )
 
 
 def test_workers_agree_on_ports_that_nobody_can_take_meanwhile(tmp_path: Path) -> None:
     found: dict[int, tuple[socket.socket, list[str]]] = {}
 
     def join(process: int) -> None:
-        found[process] = agree_on_ports(tmp_path, _identity(process, 3), 20)
+        found[process] = agree_on_ports(tmp_path, worker(process, 3), 20)
 
     threads = [threading.Thread(target=join, args=(process,)) for process in range(3)]
     for thread in threads:
@@ -61,13 +84,13 @@ def test_workers_agree_on_ports_that_nobody_can_take_meanwhile(tmp_path: Path) -
 
 def test_a_worker_that_never_comes_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLack, match=r"\[1\]"):
-        agree_on_ports(tmp_path, _identity(0, 2), 0.1)
+        agree_on_ports(tmp_path, worker(0, 2), 0.1)
 
 
 def test_tf_config_names_hosts_only_across_machines() -> None:
-    here = [{"host": "a", "address": "a", "port": 1}, {"host": "a", "address": "a", "port": 2}]
-    assert addresses(here) == ["localhost:1", "localhost:2"]
-    assert addresses([here[0], {"host": "b", "address": "10.0.0.2", "port": 2}]) == ["a:1", "10.0.0.2:2"]
+    here = [WorkerAddress("a", "a", 1), WorkerAddress("a", "a", 2)]
+    assert endpoints(here) == ["localhost:1", "localhost:2"]
+    assert endpoints([here[0], WorkerAddress("b", "10.0.0.2", 2)]) == ["a:1", "10.0.0.2:2"]
     assert tf_config(["a:1", "b:2"], 1)["task"] == {"type": "worker", "index": 1}
 
 
@@ -87,8 +110,8 @@ class UnknownError(Exception):
     ],
 )
 def test_the_loss_of_a_peer_is_told_from_an_own_failure(error: Exception, failure: str) -> None:
-    assert failure_of(error) == failure
+    assert failure_kind(error).value == failure
 
 
 def test_a_message_is_one_line_that_names_the_error() -> None:
-    assert message_of(ValueError("first\nsecond")) == "ValueError: first"
+    assert describe_failure(ValueError("first\nsecond")) == "ValueError: first"

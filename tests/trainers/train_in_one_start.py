@@ -1,4 +1,7 @@
-"""Trains several run folders one after the other in one start of ranks: ``python several.py [--export NAME] RUN…``."""
+"""Trains several run folders in the same processes: ``python train_in_one_start.py RUN…``.
+
+A run is exported if its folder holds ``control/export``.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,20 @@ import sys
 from pathlib import Path
 
 from saman.runs.folder import RunFolder
-from saman.trainers.worker import _failed, _leave, train_on
-
-
-class _Nobody:
-    def beat(self, *_: object, **__: object) -> None:
-        """Nothing."""
+from saman.trainers.worker import SilentObserver, exit_at_once, report_failure
 
 
 def main(paths: list[str]) -> None:
+    """Train every run with the strategy of the first run."""
     from saman.trainers import strategies
 
     runs = [RunFolder.open(Path(path)) for path in paths]
     sys.path.append(str(Path(__file__).parent))
     strategy = strategies.start(runs[0].experiment(), runs[0])
+    from saman.trainers.training import train
+
     for run in runs:
-        train_on(strategy, run, run.experiment(), 1, _Nobody(), exported=(run.path / "control" / "export").exists())
+        train(run, run.experiment(), strategy, 1, SilentObserver(), export=(run.path / "control" / "export").exists())
     strategy.close()
 
 
@@ -30,6 +31,6 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except BaseException as error:
-        _leave(_failed(None, None, error))
+        exit_at_once(report_failure(None, None, error))
     finally:
         os.environ.pop("TF_CONFIG", None)

@@ -1,0 +1,108 @@
+"""What the training loop needs from others: an optimiser step, the feeds of a run, an observer of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from saman.runs.training_events import Notice, TrainingEvent
+from saman.trainers.data.feed import Feed, Slice
+from saman.trainers.loop.telemetry import TelemetryWriter
+
+
+class OptimizerStep(Protocol):
+    """Computes one optimiser step on the ranks of this process: data parallel or as a pipeline.
+
+    Attributes:
+        slices: The parts of each global batch that this process reads.
+        notices: What users should know about how the step is computed; the chief records them as events.
+        counts_examples: Whether this process's telemetry counts the examples of its slices. Each example is counted
+            by exactly one process.
+        part: The part of a checkpoint that this process writes; ``None`` if it writes none.
+        parts: The number of parts of a checkpoint.
+    """
+
+    slices: list[Slice]
+    notices: tuple[Notice, ...]
+    counts_examples: bool
+    part: int | None
+    parts: int
+
+    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> Any:
+        """Take one step and return the float64[4] measures of the global batch, equal on all ranks.
+
+        Args:
+            step: The number of the step, counted from 0.
+            rate: The learning rate.
+            stop: 1.0 if this process requests a stop; summed over all processes.
+            batches: One (inputs, labels) pair per slice.
+        """
+
+    def validate(self, batches: Sequence[Any]) -> np.ndarray:
+        """Return float64[4] measures; summed over all processes they count each example once."""
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Return the model's outputs in inference mode; all ranks call it with the same inputs."""
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Return this process's part of the weights and the optimiser state."""
+
+    def whole_state(self) -> dict[str, np.ndarray]:
+        """Return weights and optimiser state of the whole model on the chief; all ranks call it."""
+
+    def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
+        """Load what this process needs from the state of the whole model."""
+
+    def make_identical(self) -> None:
+        """Give all replicas the same values."""
+
+    def close_window(self) -> dict[str, Any]:
+        """Return further fields of the telemetry window that ends now, and start the next window."""
+
+
+class LoopObserver(Protocol):
+    """Receives the loop's progress; ``saman.runs.ranks.heartbeats.Heartbeat`` is one."""
+
+    def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The examples of a run.
+
+    Attributes:
+        train: Returns the training feed of an epoch.
+        validation: Returns the validation feed, or ``None`` if the run has no validation data.
+        steps_per_epoch: Number of global batches per epoch, a short last batch included.
+    """
+
+    train: Callable[[int], Feed]
+    validation: Callable[[int], Feed | None]
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopEnvironment:
+    """Where the loop reads requests and reports its progress.
+
+    Attributes:
+        checkpoints: The folder of the run's checkpoints.
+        training_facts: What determines the steps of the training; a checkpoint continues only where they are equal.
+        metrics: Names of the metrics that the run computes.
+        stop_request: The file whose existence requests a stop.
+        record: Appends an event to the run.
+        observer: Receives a beat before each step and each longer phase.
+        telemetry: Writes the telemetry of this process.
+    """
+
+    checkpoints: Path
+    training_facts: Mapping[str, Any]
+    metrics: frozenset[str]
+    stop_request: Path
+    record: Callable[[TrainingEvent], None]
+    observer: LoopObserver
+    telemetry: TelemetryWriter

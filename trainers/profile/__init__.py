@@ -1,0 +1,1 @@
+"""``python -m saman.trainers.profile``: measures each layer of a model on this machine."""

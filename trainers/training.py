@@ -1,0 +1,122 @@
+"""Trains a run folder on a strategy that has started, and exports the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from saman.configs.schemas.experiment import Experiment
+from saman.runs.folder import RunFolder
+from saman.runs.training_events import ModelExport, Notice, TrainingEvent
+from saman.trainers import assembly, keras_compat
+from saman.trainers.assembly import PreparedData
+from saman.trainers.export import writer
+from saman.trainers.loop import calibrate
+from saman.trainers.loop.interfaces import LoopEnvironment, LoopObserver, OptimizerStep
+from saman.trainers.loop.loop import Loop
+from saman.trainers.loop.step import DataParallelStep
+from saman.trainers.loop.telemetry import TelemetryWriter
+from saman.trainers.strategies.base import Strategy
+
+Record = Callable[[TrainingEvent], None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The loop after a training; ``finished`` is ``False`` after a requested stop."""
+
+    loop: Loop
+    finished: bool
+
+
+def train(
+    run: RunFolder,
+    experiment: Experiment,
+    strategy: Strategy,
+    attempt: int,
+    observer: LoopObserver,
+    export: bool = True,
+) -> TrainingResult:
+    """Train a run from its newest checkpoint; all ranks call it together.
+
+    Args:
+        run: The run folder.
+        experiment: The run's experiment.
+        strategy: A strategy that has started.
+        attempt: The number of the attempt, for events and telemetry.
+        observer: Receives the progress.
+        export: Export the model after the last step.
+
+    Raises:
+        UserError: The data, the model or the checkpoints do not match the experiment.
+    """
+    keras_compat.start_session(experiment.train.seed, experiment.train.precision)
+    prepared = assembly.prepare(experiment, strategy)
+    step = assembly.build_step(experiment, strategy, prepared)
+
+    def record(event: TrainingEvent) -> None:
+        run.append(event.kind, f"rank {strategy.ranks[0]}", attempt, **event.facts())
+
+    if strategy.chief:
+        for notice in (*(Notice(text) for text in prepared.notices), *step.notices):
+            record(notice)
+    telemetry = TelemetryWriter(
+        run.attempt(attempt).telemetry(strategy.ranks[0]),
+        strategy.ranks,
+        strategy.size,
+        experiment.train.telemetry_window_steps,
+        strategy.chief,
+    )
+    environment = LoopEnvironment(
+        checkpoints=run.checkpoints,
+        training_facts=assembly.training_facts(experiment, strategy, prepared),
+        metrics=experiment.metrics(),
+        stop_request=run.stop_request,
+        record=record,
+        observer=observer,
+        telemetry=telemetry,
+    )
+    rates = assembly.learning_rates(experiment, strategy, prepared)
+    loop = Loop(experiment.train, strategy, step, prepared.feeds, rates, environment)
+    _calibrate(experiment, strategy, step, prepared, environment, rates.steps)
+    finished = loop.run()
+    if finished and export:
+        observer.beat("export", loop.position.step, loop.position.epoch, rates.steps)
+        _export(run, experiment, strategy, prepared, loop, record)
+    return TrainingResult(loop, finished)
+
+
+def _calibrate(
+    experiment: Experiment,
+    strategy: Strategy,
+    step: OptimizerStep,
+    prepared: PreparedData,
+    environment: LoopEnvironment,
+    total_steps: int,
+) -> None:
+    """Measure the exchange between ranks if the experiment requests it."""
+    steps = experiment.train.calibrate_exchange
+    if not steps or strategy.size == 1 or not isinstance(step, DataParallelStep):
+        return
+    environment.observer.beat("compile", 0, 1, total_steps)
+    batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
+    measurement = calibrate.measure_exchange(step, strategy, batches, steps)
+    environment.telemetry.exchange_seconds = measurement.exposed_seconds
+    environment.record(measurement)
+
+
+def _export(
+    run: RunFolder,
+    experiment: Experiment,
+    strategy: Strategy,
+    prepared: PreparedData,
+    loop: Loop,
+    record: Record,
+) -> None:
+    """Export the model; all ranks predict the sample, the chief writes."""
+    sample = writer.sample_of(prepared)
+    predictions = writer.predictions(loop.step, sample.inputs)
+    state = loop.step.whole_state()
+    if strategy.chief:
+        writer.write(run.export, experiment, prepared, state, loop.position, sample, predictions)
+        record(ModelExport(run.export.name, dict(loop.position.metrics)))
