@@ -10,7 +10,8 @@ from saman.runs.folder import RunFolder
 from saman.runs.training_events import ModelExport, Notice, TrainingEvent
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
-from saman.trainers.export import writer
+from saman.trainers.export.sample import predict_sample, take_sample
+from saman.trainers.export.writer import TrainedModel, write_export
 from saman.trainers.loop import calibrate
 from saman.trainers.loop.interfaces import LoopEnvironment, LoopObserver, OptimizerStep
 from saman.trainers.loop.loop import Loop
@@ -114,9 +115,10 @@ def _export(
     record: Record,
 ) -> None:
     """Export the model; all ranks predict the sample, the chief writes."""
-    sample = writer.sample_of(prepared)
-    predictions = writer.predictions(loop.step, sample.inputs)
+    sample = take_sample(prepared)
+    predictions = predict_sample(loop.step, sample)
     state = loop.step.whole_state()
     if strategy.chief:
-        writer.write(run.export, experiment, prepared, state, loop.position, sample, predictions)
+        trained = TrainedModel(state=state, position=loop.position, sample=sample, predictions=predictions)
+        write_export(run.export, experiment, prepared, trained)
         record(ModelExport(run.export.name, dict(loop.position.metrics)))

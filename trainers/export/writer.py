@@ -1,6 +1,6 @@
-"""Writes the trained model to ``export/``, loads it again, and refuses one that does not predict what was trained.
+"""Writes the trained model to ``export/``, loads it again, and refuses an export with other predictions.
 
-The model is built anew outside of any strategy and given the trained weights, so that nothing of a strategy is saved.
+The model is built anew outside of any strategy and gets the trained weights, so that nothing of a strategy is saved.
 """
 
 from __future__ import annotations
@@ -16,212 +16,175 @@ from typing import Any
 
 import numpy as np
 
-from saman.configs.files import write_json
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.checkpoints import TrainingPosition
+from saman.runs.paths import ExportPaths
+from saman.runs.records.export import ExportRecord, Normalization, Signature
 from saman.trainers import keras_compat, models
 from saman.trainers.assembly import PreparedData
-from saman.trainers.data.feed import Slice
 from saman.trainers.export import census, model_files
+from saman.trainers.export.sample import Sample, input_names
 from saman.trainers.keras_compat import tf
-from saman.trainers.loop.interfaces import OptimizerStep
 from saman.trainers.program.objective import Objective
 from saman.trainers.program.program import Program
 
-SAMPLE_EXAMPLES, SAMPLE_BYTES = 1000, 64 << 20
-BATCH = 100
-# Largest difference of a prediction, per unit of its size, that reading the weights back and other kernels explain.
+# Largest difference of a prediction, relative to its size, that other kernels and reading the weights back explain.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A bounded part of the validation (else training) examples: raw inputs by name, labels, ids by content."""
-
-    inputs: Any
-    labels: np.ndarray
-    split: str
-
-    @property
-    def named(self) -> dict[str, np.ndarray]:
-        """The inputs by their names in the serving signature."""
-        return dict(zip(input_names(self.inputs), tf.nest.flatten(self.inputs), strict=True))
-
-
 class ExportMismatch(Exception):  # noqa: N818
-    """An exported model that does not predict what the trained one does."""
+    """An exported model predicts something else than the trained model."""
 
 
-def input_names(nest: Any) -> list[str]:
-    """Names of inputs in the serving signature: ``inputs``, a dictionary's keys, or ``inputs_0``, ``inputs_1``…"""
-    if isinstance(nest, dict):
-        return sorted(nest)  # the order in which tf.nest flattens
-    parts = len(tf.nest.flatten(nest))
-    return ["inputs"] if parts == 1 else [f"inputs_{index}" for index in range(parts)]
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """The result of a training.
+
+    Attributes:
+        state: Weights and optimiser state of the whole model by name.
+        position: Steps taken and metrics.
+        sample: Raw examples for the check of the export.
+        predictions: The trained model's outputs for the sample.
+    """
+
+    state: Mapping[str, np.ndarray]
+    position: TrainingPosition
+    sample: Sample
+    predictions: np.ndarray
 
 
-def sample_of(prepared: PreparedData) -> Sample:
-    """The first examples of the validation data, in their order; the same on every rank."""
-    feed, split = prepared.feeds.validation(0), "validation"
-    if feed is None:
-        feed, split = prepared.feeds.train(0), "train"
-    wanted = max(1, min(SAMPLE_EXAMPLES, SAMPLE_BYTES // max(1, census.bytes_of(prepared.element_spec))))
-    batches = []
-    for inputs, labels in feed.batches(Slice(0, 1)):
-        batches.append((tf.nest.map_structure(np.asarray, inputs), np.asarray(labels)))
-        if sum(len(one[1]) for one in batches) >= wanted:
-            break
-    inputs = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:wanted], *[one[0] for one in batches])
-    return Sample(inputs, np.concatenate([one[1] for one in batches])[:wanted], split)
+def write_export(folder: Path, experiment: Experiment, prepared: PreparedData, trained: TrainedModel) -> None:
+    """Write a complete export to ``folder``, or nothing.
 
+    Args:
+        folder: The folder of the export; an export of an earlier attempt is replaced.
+        experiment: The experiment.
+        prepared: The data of the run.
+        trained: The result of the training.
 
-def predictions(step: OptimizerStep, inputs: Any) -> np.ndarray:
-    """The trained model's outputs for raw ``inputs``; every rank calls it."""
-    return np.concatenate([step.predict(one) for one in _batches(inputs)])
-
-
-def write(
-    folder: Path,
-    experiment: Experiment,
-    prepared: PreparedData,
-    state: Mapping[str, np.ndarray],
-    position: TrainingPosition,
-    sample: Sample,
-    trained: np.ndarray,
-) -> None:
-    """Fill ``folder`` whole or not at all; raises ``ExportMismatch`` where what was written predicts something else."""
-    draft = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    program = _rebuild(experiment, prepared, state)
-    specs = _signature(prepared.element_spec[0])
-    model_files.save_serving(program.model, draft / "saved_model", lambda *values: _served(program, values), specs)
-    model_files.save_keras_file(program.model, draft / "model.keras")
-    differences = _differences(draft, program, sample, trained)
+    Raises:
+        ExportMismatch: The written model, loaded again, predicts something else than the trained model.
+    """
+    draft = ExportPaths(folder.with_name(f".{folder.name}.tmp"))
+    shutil.rmtree(draft.path, ignore_errors=True)
+    draft.path.mkdir(parents=True)
+    program = _rebuild(experiment, prepared, trained.state)
+    specs = _signature_specs(prepared.element_spec[0])
+    model_files.save_serving(program.model, draft.saved_model, lambda *values: _serve(program, values), specs)
+    model_files.save_keras_file(program.model, draft.keras_file)
+    differences = _differences(draft, program, trained)
     limit = TOLERANCE[experiment.train.precision]
-    worst = max(differences.values())
-    if not worst <= limit:
-        shutil.rmtree(draft, ignore_errors=True)
+    if not max(differences.values()) <= limit:  # also for NaN
+        shutil.rmtree(draft.path, ignore_errors=True)
         raise ExportMismatch(f"the exported model's predictions differ from the trained model's by {differences}")
-    counted = census.take(prepared)
-    ids = census.ids(tf.nest.flatten(sample.inputs), sample.labels)
-    stored = {**sample.named, "labels": sample.labels, "ids": ids, "predictions": trained}
-    np.savez_compressed(draft / "validation.npz", **stored, training_ids=counted.training_ids)  # type: ignore[arg-type]
-    about = {
-        "schema": 1,
-        "checked": True,
-        "max_difference": differences,
-        "tolerance": limit,
-        "signature": _described(specs, trained),
-        "normalization": "inside the SavedModel; model.keras takes inputs that are already normalised"
-        if program.normalize
-        else "none",
-        "metrics": {name: value for name, value in position.metrics.items() if np.isfinite(value)},
-        "step": position.step,
-        "epoch": position.epoch,
-        "parameters": int(program.model.count_params()),
-        "precision": experiment.train.precision,
-        "loss": experiment.train.loss,
-        "from_logits": experiment.train.from_logits,
-        "sample": {"split": sample.split, "examples": len(sample.labels)},
-        "data": counted.identity,
-        "statistics": counted.statistics,
-        "versions": _versions(),
-    }
-    write_json(draft / "export.json", about)
-    _replace(folder, draft)
+    described = census.take_census(prepared)
+    _write_sample(draft.validation, trained, described.training_ids)
+    position = trained.position
+    ExportRecord(
+        checked=True,
+        signature=_signature(specs, trained.predictions),
+        max_difference=differences,
+        tolerance=limit,
+        normalization=Normalization.SAVED_MODEL if program.normalize else Normalization.NONE,
+        metrics={name: value for name, value in position.metrics.items() if np.isfinite(value)},
+        step=position.step,
+        epoch=position.epoch,
+        parameters=int(program.model.count_params()),
+        precision=experiment.train.precision,
+        loss=experiment.train.loss,
+        from_logits=experiment.train.from_logits,
+        sample={"split": trained.sample.split, "examples": len(trained.sample.labels)},
+        data=described.identity,
+        statistics=described.statistics,
+        versions=_versions(),
+    ).write(draft.record)
+    _replace(folder, draft.path)
 
 
 def _rebuild(experiment: Experiment, prepared: PreparedData, state: Mapping[str, np.ndarray]) -> Program:
-    model = models.build(experiment.model, prepared.input_shape)
+    """Build the model outside of any strategy, with the trained weights."""
     train = experiment.train
-    objective = Objective(train.loss, train.from_logits)
-    normalize = prepared.splits(0).normalize
-    program = Program(
-        model=model,
-        optimizer=None,
-        objective=objective,
-        normalize=normalize,
-        element_spec=prepared.element_spec,
-        seed=train.seed,
-    )
+    model = models.build(experiment.model, prepared.input_shape)
     weights = [(name, value) for name, value in sorted(state.items()) if name.startswith("weight/")]
     for variable, (name, value) in zip(model.weights, weights, strict=True):
         if tuple(variable.shape) != value.shape:
-            raise ExportMismatch(
-                f"{name} has shape {value.shape}; a model built anew has {tuple(variable.shape)} there"
-            )
+            raise ExportMismatch(f"{name} has shape {value.shape}, but {tuple(variable.shape)} in a model built anew")
         keras_compat.tensor_of(variable).assign(value)
-    return program
+    return Program(
+        model=model,
+        optimizer=None,
+        objective=Objective(train.loss, train.from_logits),
+        normalize=prepared.splits(0).normalize,
+        element_spec=prepared.element_spec,
+        seed=train.seed,
+    )
 
 
-def _signature(spec: Any) -> list[Any]:
-    flat = tf.nest.flatten(spec)
-    names = input_names(spec)
-    return [tf.TensorSpec([None, *one.shape[1:]], one.dtype, name) for name, one in zip(names, flat, strict=True)]
+def _signature_specs(spec: Any) -> list[Any]:
+    parts = zip(input_names(spec), tf.nest.flatten(spec), strict=True)
+    return [tf.TensorSpec([None, *part.shape[1:]], part.dtype, name) for name, part in parts]
 
 
-def _served(program: Program, values: tuple[Any, ...]) -> dict[str, Any]:
+def _serve(program: Program, values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the outputs by name for the flat inputs of the serving signature."""
     inputs = tf.nest.pack_sequence_as(program.element_spec[0], list(values))
     outputs = tf.nest.flatten(program.predict(inputs))
-    return dict(zip(_output_names(len(outputs)), outputs, strict=True))
+    names = ["outputs"] if len(outputs) == 1 else [f"outputs_{index}" for index in range(len(outputs))]
+    return dict(zip(names, outputs, strict=True))
 
 
-def _output_names(count: int) -> list[str]:
-    return ["outputs"] if count == 1 else [f"outputs_{index}" for index in range(count)]
-
-
-def _differences(draft: Path, program: Program, sample: Sample, trained: np.ndarray) -> dict[str, float]:
-    """Largest |difference| ÷ max(1, |prediction|) of what was written, each read back from disk."""
-    serve = model_files.load_serving(draft / "saved_model")
-    model = model_files.load_keras_file(draft / "model.keras")
+def _differences(draft: ExportPaths, program: Program, trained: TrainedModel) -> dict[str, float]:
+    """Return the largest |difference| ÷ max(1, |prediction|) of each file, read back from disk."""
+    serve = model_files.load_serving(draft.saved_model)
+    model = model_files.load_keras_file(draft.keras_file)
     served, loaded = [], []
-    for inputs in _batches(sample.inputs):
-        flat = [tf.constant(one) for one in tf.nest.flatten(inputs)]
+    for inputs in trained.sample.batches():
+        flat = [tf.constant(array) for array in tf.nest.flatten(inputs)]
         served.append(np.asarray(serve(dict(zip(input_names(inputs), flat, strict=True)))["outputs"]))
         normalized = program.normalized(tf.nest.map_structure(tf.constant, inputs))
         loaded.append(np.asarray(keras_compat.predict(model, normalized)))
-    return {"saved_model": _worst(trained, served), "keras": _worst(trained, loaded)}
+    return {
+        "saved_model": _largest_difference(trained.predictions, served),
+        "keras": _largest_difference(trained.predictions, loaded),
+    }
 
 
-def _worst(trained: np.ndarray, parts: list[np.ndarray]) -> float:
-    ours, theirs = trained.astype("float64"), np.concatenate(parts).astype("float64")
+def _largest_difference(predictions: np.ndarray, batches: list[np.ndarray]) -> float:
+    ours, theirs = predictions.astype("float64"), np.concatenate(batches).astype("float64")
     same = np.isnan(ours) & np.isnan(theirs)  # a training that diverged predicts NaN, and so does its export
     difference = np.where(same, 0.0, np.abs(theirs - ours) / np.maximum(1.0, np.abs(ours)))
     return float(np.max(np.where(np.isnan(difference), np.finfo("float64").max, difference)))
 
 
-def _batches(inputs: Any) -> list[Any]:
-    examples = len(tf.nest.flatten(inputs)[0])
-    return [
-        tf.nest.map_structure(lambda one, start=start: one[start : start + BATCH], inputs)
-        for start in range(0, examples, BATCH)
-    ]
+def _write_sample(file: Path, trained: TrainedModel, training_ids: np.ndarray) -> None:
+    sample = trained.sample
+    ids = census.example_ids(tf.nest.flatten(sample.inputs), sample.labels)
+    stored = {**sample.named, "labels": sample.labels, "ids": ids, "predictions": trained.predictions}
+    np.savez_compressed(file, **stored, training_ids=training_ids)  # type: ignore[arg-type]
 
 
-def _described(specs: list[Any], outputs: np.ndarray) -> dict[str, Any]:
-    def one(dtype: str, shape: Any) -> dict[str, Any]:
+def _signature(specs: list[Any], outputs: np.ndarray) -> Signature:
+    def describe(dtype: str, shape: Any) -> dict[str, Any]:
         return {"dtype": dtype, "shape": [None, *shape[1:]]}
 
-    return {
-        "name": "serving_default",
-        "inputs": {spec.name: one(spec.dtype.name, list(spec.shape)) for spec in specs},
-        "outputs": {"outputs": one(outputs.dtype.name, list(outputs.shape))},
-    }
+    return Signature(
+        inputs={spec.name: describe(spec.dtype.name, list(spec.shape)) for spec in specs},
+        outputs={"outputs": describe(outputs.dtype.name, list(outputs.shape))},
+    )
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras_compat.VERSION}
+    versions = {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras_compat.VERSION}
     for package in ("saman", "horovod", "numpy"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _replace(folder: Path, draft: Path) -> None:
-    """Put the draft in the place of what an earlier attempt may have left."""
+    """Replace the export of an earlier attempt by the draft."""
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
