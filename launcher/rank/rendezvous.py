@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from saman.configs.files import read_json
+from saman.runs.records.rendezvous import RendezvousAddress
 
 RENDEZVOUS_SECONDS = 60.0
 
@@ -14,8 +14,8 @@ def wait_for_rendezvous(file: Path) -> tuple[str, int]:
     """Host and port of the rendezvous server, once it has written them to ``file``; raises ``TimeoutError``."""
     deadline = time.monotonic() + RENDEZVOUS_SECONDS
     while time.monotonic() < deadline:
-        value = read_json(file)
-        if isinstance(value, dict) and "port" in value:
-            return str(value["host"]), int(value["port"])
+        address = RendezvousAddress.read(file)
+        if address is not None:
+            return address.host, address.port
         time.sleep(0.02)
     raise TimeoutError(f"Horovod's rendezvous wrote no port within {RENDEZVOUS_SECONDS:.0f} s: {file}")

@@ -1,8 +1,8 @@
-"""Which examples a rank gets at each step: ordered by (seed, epoch), sliced by rank, then mapped and batched.
+"""The examples of a rank at each step: ordered by (seed, epoch), sliced by rank, then mapped and batched.
 
-In a global batch, position p belongs to slice p mod count. Of a slice's examples, every m-th (from the i-th on) form
-micro-batch i of m, which therefore is the global micro-batch index + count · i: a single rank with count · m
-micro-batches sees exactly the same groups. Global batches divide by count · m; the last may be short.
+Position p of a global batch belongs to slice p mod count. Every m-th example of a slice, starting at the i-th, forms
+micro-batch i of m, which is number index + count · i in the global batch: a single rank with count · m micro-batches
+gets exactly the same groups. Global batches divide by count · m; the last may be short.
 """
 
 from __future__ import annotations
@@ -28,11 +28,20 @@ class Slice:
     count: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Feed:
-    """One dataset (``RandomAccess`` or ``tf.data``) as batches.
+    """A dataset as batches.
 
-    ``examples`` is its length; ``global_batch_size`` divides by the number of slices.
+    Attributes:
+        dataset: ``RandomAccess`` or a ``tf.data.Dataset``.
+        examples: The number of examples.
+        global_batch_size: Examples per step, a multiple of the number of slices.
+        seed: The seed of the run.
+        epoch: The epoch, counted from 0.
+        shuffle: Whether the order depends on (seed, epoch).
+        map: Applied to each example, or to each batch with ``maps_batches``.
+        maps_batches: Whether ``map`` takes a whole batch.
+        where: The part of the experiment that messages name.
     """
 
     dataset: Any
@@ -47,33 +56,42 @@ class Feed:
 
     @property
     def steps(self) -> int:
-        """Global batches in one pass, the short last one included."""
+        """The number of global batches in a pass, a short last batch included."""
         return -(-self.examples // self.global_batch_size)
 
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
-        """Pairs (inputs, labels) of one slice, from global batch ``skip`` on; exactly ``steps - skip`` of them.
+        """Yield the (inputs, labels) pairs of a slice, exactly ``steps - skip`` of them.
 
-        A slice of which a short last batch holds nothing gets a pair of length 0.
+        Args:
+            part: The slice.
+            skip: The number of global batches to skip.
+
+        Yields:
+            A pair for each global batch; of length 0 if a short last batch has no example for the slice.
         """
         dataset = self.batched(part, skip)
-        nothing = tf.nest.map_structure(_nothing, dataset.element_spec)
+        empty = tf.nest.map_structure(_empty_batch, dataset.element_spec)
         iterator = iter(dataset)
         for _ in range(skip, self.steps):
-            yield next(iterator, nothing)
+            yield next(iterator, empty)
 
     def batched(self, part: Slice, skip: int = 0) -> Any:
-        """The slice as a ``tf.data.Dataset`` of batches; raises ``UserError`` where they are no pairs."""
+        """Return the slice as a ``tf.data.Dataset`` of batches.
+
+        Raises:
+            UserError: The examples are not (input, label) pairs.
+        """
         per_slice = self.global_batch_size // part.count
         if isinstance(self.dataset, RandomAccess):
             dataset = self._own_examples(self.dataset, part, skip)
             if self.map is not None and not self.maps_batches:
-                dataset = dataset.unbatch().map(self._mapped, tf.data.AUTOTUNE).batch(per_slice)
+                dataset = dataset.unbatch().map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
             else:
-                dataset = dataset.map(self._mapped, tf.data.AUTOTUNE)
+                dataset = dataset.map(self._apply_map, tf.data.AUTOTUNE)
         elif self.maps_batches:
-            dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._mapped, tf.data.AUTOTUNE)
+            dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._apply_map, tf.data.AUTOTUNE)
         else:
-            dataset = self._every_nth_example(part, skip).map(self._mapped, tf.data.AUTOTUNE).batch(per_slice)
+            dataset = self._every_nth_example(part, skip).map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
         options = tf.data.Options()
         options.deterministic = True
         dataset = dataset.with_options(options).prefetch(2)
@@ -81,35 +99,35 @@ class Feed:
         return dataset
 
     def _own_examples(self, source: RandomAccess, part: Slice, skip: int) -> Any:
-        """Batches of pairs (position in the epoch, example); only the slice's examples are read."""
+        """Return batches of (position in the epoch, example); only the slice's examples are read."""
         first = skip * self.global_batch_size + part.index
         positions = tf.data.Dataset.range(first, self.examples, part.count)
         positions = positions.batch(self.global_batch_size // part.count)
 
         def read(position: Any) -> Any:
-            order = permuted(position, self.examples, self.seed, self.epoch) if self.shuffle else position
+            order = permute(position, self.examples, self.seed, self.epoch) if self.shuffle else position
             return position, source.read(order)
 
         return positions.map(read, tf.data.AUTOTUNE)
 
     def _every_nth_example(self, part: Slice, skip: int) -> Any:
-        """Pairs (position in the epoch, example); every rank reads the whole dataset."""
+        """Return (position in the epoch, example) pairs; every rank reads the whole dataset."""
         dataset = self.dataset
         if self.shuffle:
-            seed = _number(self.seed, self.epoch)
+            seed = _mix(self.seed, self.epoch)
             dataset = dataset.shuffle(max(1, self.examples), seed=seed, reshuffle_each_iteration=False)
         return dataset.enumerate().skip(skip * self.global_batch_size).shard(part.count, part.index)
 
-    def _mapped(self, position: Any, example: Any) -> Any:
+    def _apply_map(self, position: Any, example: Any) -> Any:
         if self.map is None:
             return example
         values = example if isinstance(example, tuple) else (example,)
         if "seed" not in inspect.signature(self.map).parameters:
             return self.map(*values)
-        start = tf.constant([_number(self.seed, 0), self.epoch], tf.int32)
+        start = tf.constant([_mix(self.seed, 0), self.epoch], tf.int32)
 
-        def seed_of(one: Any) -> Any:
-            return tf.random.experimental.stateless_fold_in(start, tf.cast(one, tf.int32))
+        def seed_of(place: Any) -> Any:
+            return tf.random.experimental.stateless_fold_in(start, tf.cast(place, tf.int32))
 
         if self.maps_batches:
             seeds = tf.map_fn(seed_of, position, fn_output_signature=tf.TensorSpec([2], tf.int32))
@@ -118,29 +136,30 @@ class Feed:
 
 
 def count(dataset: Any, where: str) -> tuple[int, bool]:
-    """How many examples a dataset holds, and whether it had to be read through to know.
+    """Return the number of examples of a dataset, and whether it had to be read completely.
 
-    Raises ``UserError`` for endless and for empty data.
+    Raises:
+        UserError: The dataset is endless, empty, or of another type.
     """
     if isinstance(dataset, RandomAccess):
         if dataset.examples < 1:
-            raise UserError("there are no examples", where=where)
+            raise UserError("the dataset is empty", where=where, remedy="check the source of the examples")
         return dataset.examples, False
     if not isinstance(dataset, tf.data.Dataset):
         problem = f"{type(dataset).__name__} is neither a tf.data.Dataset nor RandomAccess"
-        raise UserError(problem, where=where, remedy="Splits of one of these")
+        raise UserError(problem, where=where, remedy="return Splits of these")
     known = int(dataset.cardinality().numpy())
     if known == tf.data.INFINITE_CARDINALITY:
-        raise UserError("the dataset is endless", where=where, remedy="leave .repeat() out; epochs repeat it")
+        raise UserError("the dataset is endless", where=where, remedy="remove .repeat(): every epoch reads it again")
     read = known == tf.data.UNKNOWN_CARDINALITY
     if read:
         known = int(dataset.reduce(tf.constant(0, tf.int64), lambda total, *_: total + 1).numpy())
     if known == 0:
-        raise UserError("the dataset is empty", where=where)
+        raise UserError("the dataset is empty", where=where, remedy="check the source of the examples")
     return known, read
 
 
-def permuted(positions: Any, examples: int, seed: int, epoch: int) -> Any:
+def permute(positions: Any, examples: int, seed: int, epoch: int) -> Any:
     """Map positions in an epoch to examples by a permutation that depends on (seed, epoch) alone.
 
     Each position is permuted by itself, without a buffer (a block cipher with cycle walking). The four rounds of
@@ -158,27 +177,27 @@ def permuted(positions: Any, examples: int, seed: int, epoch: int) -> Any:
     """
     return tf.raw_ops.RandomIndexShuffle(
         index=positions,
-        seed=tf.constant([_number(seed, epoch), epoch, 0], tf.uint32),
+        seed=tf.constant([_mix(seed, epoch), epoch, 0], tf.uint32),
         max_index=tf.constant(examples - 1, tf.int64),
         rounds=ROUNDS,
     )
 
 
-def _number(seed: int, epoch: int) -> int:
-    """A non-negative int32 made of both."""
+def _mix(seed: int, epoch: int) -> int:
+    """Return a non-negative int32 made of both numbers."""
     return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:4], "big") >> 1
 
 
-def _nothing(spec: Any) -> Any:
+def _empty_batch(spec: Any) -> Any:
     return tf.zeros([0, *(size or 0 for size in spec.shape[1:])], spec.dtype)
 
 
 def _check_pairs(spec: Any, where: str) -> None:
     if not (isinstance(spec, tuple) and len(spec) == 2):
         raise UserError(
-            f"examples are {tf.nest.map_structure(lambda one: tuple(one.shape), spec)}",
+            f"examples are {tf.nest.map_structure(lambda part: tuple(part.shape), spec)}",
             where=where,
-            remedy="pairs (input, label) after the map",
+            remedy="return (input, label) pairs, after the map if there is one",
         )
     if isinstance(spec[1], (dict, tuple)):
-        raise UserError("labels have several parts", where=where, remedy="one tensor per example")
+        raise UserError("labels have several parts", where=where, remedy="return a single tensor of labels")

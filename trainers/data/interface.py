@@ -1,4 +1,4 @@
-"""What saman and a user's data function say to each other; imports no TensorFlow."""
+"""The interface of a user's data function; imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Context:
-    """For whom the data are: ``fn(ctx, **args) -> Splits`` is called once for each epoch.
+    """The argument of a data function: ``fn(ctx, **args) -> Splits``, called once for each epoch.
 
-    ``rank`` and ``size`` are there for messages and caches; the data must not depend on them, because saman itself
-    gives each rank its slice.
+    The data must not depend on ``rank`` and ``size``, because saman itself gives each rank its slice.
+
+    Attributes:
+        seed: The seed of the run.
+        epoch: The epoch, counted from 0.
+        rank: The first rank of this process, for messages and caches.
+        size: The number of ranks, for messages and caches.
     """
 
     seed: int
@@ -45,13 +50,16 @@ class Splits:
     With ``RandomAccess`` the cost of a step does not depend on the number of ranks or examples. Every rank reads a
     ``tf.data`` dataset whole and keeps its slice.
 
-    ``train`` and ``validation`` hold pairs (input, label), or whatever ``map`` and ``validation_map`` make pairs of.
-    Each rank applies the maps to its own slice only; a map that has a parameter ``seed`` gets two int32 numbers made
-    of (seed, epoch, position), the same for an example on whatever rank it lands. With ``maps_batches`` a map takes
-    a whole batch (and its ``seed`` has one row per example).
-
-    ``normalize`` turns a batch of raw inputs into what the model takes. It becomes part of the training graph and of
-    the exported signature, so that a client sends raw inputs. ``identity`` describes the data in the export.
+    Attributes:
+        train: The training examples: (input, label) pairs, or whatever ``map`` turns into pairs.
+        validation: The validation examples; ``None`` for none.
+        map: Applied to the training examples of a rank's own slice. A map with a parameter ``seed`` gets two int32
+            numbers made of (seed, epoch, position), which do not depend on the rank.
+        validation_map: Applied to the validation examples.
+        normalize: Turns a batch of raw inputs into the model's inputs. It is part of the training graph and of the
+            exported signature, so that clients send raw inputs.
+        maps_batches: Whether the maps take whole batches; ``seed`` then has a row for each example.
+        identity: Describes the data in the export.
     """
 
     train: Any

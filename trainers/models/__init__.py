@@ -1,4 +1,4 @@
-"""The models that saman ships by name, and the user's function; the last layer gives probabilities in float32."""
+"""Models that saman ships by name, and the user's function. Shipped models return probabilities in float32."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from saman.configs.errors import UserError
 from saman.configs.names import is_reference
 from saman.configs.schemas.builtins import APPLICATIONS
 from saman.configs.schemas.experiment import Model
-from saman.trainers.data.sources import bound, user_function
+from saman.trainers.data.sources import bind, import_function
 from saman.trainers.keras_compat import keras
 
 
 def build(model: Model, input_shape: Any) -> Any:
-    """A built Keras model for inputs of ``input_shape`` (without the batch axis).
+    """Build a Keras model.
 
-    Raises ``UserError`` where the shape or the arguments do not suit the model.
+    Args:
+        model: The ``model`` part of the experiment.
+        input_shape: The shape of the inputs without the batch axis: a tuple, or a nest of tuples.
+
+    Raises:
+        UserError: The shape or the arguments do not fit the model.
     """
     if is_reference(model.build):
-        return _users(model, input_shape)
+        return _build_users_model(model, input_shape)
     if not isinstance(input_shape, tuple) or None in input_shape:
         raise UserError(f"{model.build} takes one input of fixed shape, not {input_shape}", where="model.build")
     name = "applications" if model.build in APPLICATIONS else model.build
@@ -33,33 +38,32 @@ def build(model: Model, input_shape: Any) -> Any:
         raise UserError(problem, where="model.build") from error
 
 
-def _users(model: Model, input_shape: Any) -> Any:
-    function = user_function(model.build, "model.build")
+def _build_users_model(model: Model, input_shape: Any) -> Any:
+    function = import_function(model.build, "model.build")
     takes_shape = "input_shape" in inspect.signature(function).parameters
-    call = bound(function, "model", **model.args, **({"input_shape": input_shape} if takes_shape else {}))
+    call = bind(function, "model", **model.args, **({"input_shape": input_shape} if takes_shape else {}))
     built = function(*call.args, **call.kwargs)
-    if isinstance(built, (list, tuple)) and built and all(isinstance(one, keras.layers.Layer) for one in built):
-        built = _one_after_another(built, input_shape)
-    right = "a keras.Model, or a list of layers"
+    if isinstance(built, (list, tuple)) and built and all(isinstance(part, keras.layers.Layer) for part in built):
+        built = _chain(built, input_shape)
     if not isinstance(built, keras.Model):
-        raise UserError(f"{model.build} returned {type(built).__name__}", where="model.build", remedy=right)
+        remedy = "return a keras.Model, or a list of layers"
+        raise UserError(f"{model.build} returned {type(built).__name__}", where="model.build", remedy=remedy)
     if not built.built:
-        built(_example(input_shape))
+        built(_symbolic_inputs(input_shape))
     return built
 
 
-def _one_after_another(parts: Any, input_shape: Any) -> Any:
-    """A model of layers or models, of which each takes what the one before gives; subclassed ones are never cut."""
-    inputs = _example(input_shape)
-    passed = inputs
+def _chain(parts: Any, input_shape: Any) -> Any:
+    """Return a model that applies the parts in order; a pipeline never cuts inside a subclassed part."""
+    inputs = outputs = _symbolic_inputs(input_shape)
     for part in parts:
-        passed = part(passed)
-    return keras.Model(inputs, passed)
+        outputs = part(outputs)
+    return keras.Model(inputs, outputs)
 
 
-def _example(shape: Any) -> Any:
+def _symbolic_inputs(shape: Any) -> Any:
     if isinstance(shape, dict):
-        return {name: _example(one) for name, one in shape.items()}
+        return {name: _symbolic_inputs(part) for name, part in shape.items()}
     if isinstance(shape, tuple) and all(isinstance(size, (int, type(None))) for size in shape):
         return keras.Input(shape)
-    return type(shape)(_example(one) for one in shape)
+    return type(shape)(_symbolic_inputs(part) for part in shape)

@@ -1,4 +1,4 @@
-"""Networks of keras.applications without weights, on images of the data's own size."""
+"""Networks of keras.applications without pretrained weights, for images of any size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from saman.trainers.keras_compat import keras
 
 
 def build(input_shape: tuple[int, ...], name: str, classes: int) -> Any:
-    """The network with its own head; raises ``ValueError`` where the images are too small for it."""
+    """Build the network ``name`` with ``classes`` probabilities.
+
+    Raises:
+        ValueError: The images are too small, or no images.
+    """
     if len(input_shape) != 3:
-        raise ValueError("images have (height, width, channels)")
+        raise ValueError("images need the shape (height, width, channels)")
     make = getattr(keras.applications, APPLICATIONS[name])
     network = make(weights=None, input_shape=input_shape, classes=classes, classifier_activation=None)
     # Softmax in float32 (or float64), which half precision would spoil.

@@ -1,4 +1,4 @@
-"""Convolution blocks of 3×3 kernels, each followed by pooling, then one dense layer."""
+"""A convolutional network: blocks of 3×3 kernels and pooling, then a dense layer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ from saman.trainers.models.mlp import probabilities
 def build(
     input_shape: tuple[int, ...], classes: int, filters: Sequence[int], dense: int, batch_norm: bool, dropout: float
 ) -> Any:
-    """Images of (height, width) or (height, width, channels); raises ``ValueError`` for any other shape."""
+    """Build the network.
+
+    Args:
+        input_shape: (height, width) or (height, width, channels).
+        classes: The number of probabilities.
+        filters: The number of filters of each block.
+        dense: The units of the dense layer.
+        batch_norm: Whether each block has a BatchNormalization.
+        dropout: The dropout rate before the last layer.
+
+    Raises:
+        ValueError: The inputs are no images.
+    """
     if len(input_shape) not in (2, 3):
-        raise ValueError("images have (height, width) or (height, width, channels)")
+        raise ValueError("images need the shape (height, width) or (height, width, channels)")
     layers = keras.layers
     inputs = keras.Input(input_shape)
     x = inputs if len(input_shape) == 3 else layers.Reshape((*input_shape, 1))(inputs)

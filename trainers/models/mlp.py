@@ -9,7 +9,7 @@ from saman.trainers.keras_compat import keras
 
 
 def build(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int], dropout: float) -> Any:
-    """Dense layers of ``hidden`` units with ReLU, then probabilities of ``classes``."""
+    """Build dense layers of ``hidden`` units with ReLU and dropout, then ``classes`` probabilities."""
     layers = keras.layers
     inputs = keras.Input(input_shape)
     x = layers.Flatten()(inputs)
@@ -21,6 +21,6 @@ def build(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int], dro
 
 
 def probabilities(features: Any, classes: int) -> Any:
-    """A dense layer, then softmax in float32 (or float64), which half precision would spoil."""
+    """Apply a dense layer, then softmax in float32 (or float64): half precision is too coarse for it."""
     logits = keras.layers.Dense(classes)(features)
     return keras.layers.Activation("softmax", dtype=keras.backend.floatx())(logits)

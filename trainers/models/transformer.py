@@ -1,7 +1,7 @@
 """A small Transformer encoder (Vaswani et al., 2017; pre-norm) that classifies sequences of token ids.
 
-Order comes from a depthwise convolution instead of position numbers (Chu et al., 2021), so that only layers of Keras
-itself are used and the exported file loads anywhere.
+A depthwise convolution encodes the order instead of position numbers (Chu et al., 2021), so that all layers are Keras'
+own and the exported file loads anywhere.
 """
 
 from __future__ import annotations
@@ -21,9 +21,22 @@ def build(
     blocks: int,
     dropout: float,
 ) -> Any:
-    """Sequences of shape (length,); raises ``ValueError`` for any other shape, or where heads do not divide width."""
+    """Build the encoder.
+
+    Args:
+        input_shape: (length,) of the token ids.
+        classes: The number of probabilities.
+        vocabulary: The number of token ids.
+        width: The width of the embedding, a multiple of ``heads``.
+        heads: The number of attention heads.
+        blocks: The number of encoder blocks.
+        dropout: The dropout rate.
+
+    Raises:
+        ValueError: The inputs are no sequences, or ``heads`` does not divide ``width``.
+    """
     if len(input_shape) != 1:
-        raise ValueError("sequences of token ids have the shape (length,)")
+        raise ValueError("sequences of token ids need the shape (length,)")
     if width % heads:
         raise ValueError(f"width {width} does not divide by {heads} heads")
     layers = keras.layers

@@ -1,6 +1,6 @@
-"""LAMB (You et al., 2020, algorithm 2) on both Kerases.
+"""LAMB (You et al., 2020, algorithm 2) for Keras 2 and Keras 3.
 
-Keras 2 has none, and Keras 3's keeps the weight decay out of the trust ratio, which the paper has inside.
+Keras 2 has no LAMB. Keras 3's LAMB leaves the weight decay out of the trust ratio, where the paper has it inside.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Lamb(keras.optimizers.Optimizer):
             self._velocities.append(self.add_variable_from_reference(variable, "velocity"))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any = None) -> None:
-        """One step; Keras 2 gives no ``learning_rate``, Keras 3 does."""
+        """Update ``variable``; Keras 3 passes ``learning_rate``, Keras 2 does not."""
         rate = tf.cast(self._learning_rate if learning_rate is None else learning_rate, variable.dtype)
         index = self._index_dict[self._var_key(variable)] if KERAS_2 else self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
@@ -44,8 +44,8 @@ class Lamb(keras.optimizers.Optimizer):
         v.assign(new_v)
         update = (new_m / (1 - beta_1**step)) / (tf.sqrt(new_v / (1 - beta_2**step)) + self.epsilon)
         update += self.decay * weight
-        of_weight, of_update = tf.norm(weight), tf.norm(update)
-        ratio = tf.where((of_weight > 0) & (of_update > 0), tf.math.divide_no_nan(of_weight, of_update), 1.0)
+        weight_norm, update_norm = tf.norm(weight), tf.norm(update)
+        ratio = tf.where((weight_norm > 0) & (update_norm > 0), tf.math.divide_no_nan(weight_norm, update_norm), 1.0)
         variable.assign_sub(rate * ratio * update)
 
     def get_config(self) -> dict[str, Any]:

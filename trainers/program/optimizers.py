@@ -1,4 +1,4 @@
-"""The optimiser of an experiment, built under the strategy's scope; its rate is set at each step by the loop."""
+"""The optimiser of an experiment, built under the strategy's scope; every step sets its learning rate."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from saman.trainers.keras_compat import KERAS_2, keras
 
 
 def build(spec: Sgd | Adam | AdamW | LambSettings) -> Any:
-    """A Keras optimiser with the experiment's settings."""
+    """Return a Keras optimiser with the experiment's settings."""
     optimizers = keras.optimizers
-    # Keras 2 would compile the update with XLA, which its multi-device strategies refuse.
+    # Keras 2 compiles updates with XLA by default, which its multi-device strategies refuse.
     plain: dict[str, Any] = {"jit_compile": False} if KERAS_2 else {}
     match spec:
         case Sgd():

@@ -11,7 +11,7 @@ from saman.configs.errors import UserError
 
 tf = pytest.importorskip("tensorflow")
 
-from saman.trainers.data.feed import Feed, Slice, count, permuted  # noqa: E402
+from saman.trainers.data.feed import Feed, Slice, count, permute  # noqa: E402
 from saman.trainers.data.interface import RandomAccess  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
@@ -31,8 +31,16 @@ def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 SOURCE: Any = None
 
 
+def feed_of(dataset: Any, examples: int, global_batch_size: int, **options: Any) -> Feed:
+    """A feed of the first epoch, shuffled and without a map unless ``options`` say otherwise."""
+    defaults: dict[str, Any] = {"seed": 5, "epoch": 0, "shuffle": True, "map": None, "maps_batches": False}
+    return Feed(
+        dataset=dataset, examples=examples, global_batch_size=global_batch_size, where="here", **{**defaults, **options}
+    )
+
+
 def feed(epoch: int = 0, shuffle: bool = True, map: Any = None, maps_batches: bool = False) -> Feed:
-    return Feed(SOURCE, EXAMPLES, BATCH, 5, epoch, shuffle, map, maps_batches, "here")
+    return feed_of(SOURCE, EXAMPLES, BATCH, epoch=epoch, shuffle=shuffle, map=map, maps_batches=maps_batches)
 
 
 def micro_batches(size: int, per_rank: int, one: Feed, skip: int = 0) -> list[list[list[int]]]:
@@ -91,7 +99,7 @@ def test_lengths_are_known_or_counted_and_endless_data_are_refused() -> None:
 
 
 def test_examples_that_are_no_pairs_are_refused() -> None:
-    single = Feed(tf.data.Dataset.range(7), 7, 2, 0, 0, True, None, False, "data.source: train")
+    single = feed_of(tf.data.Dataset.range(7), 7, 2)
     with pytest.raises(UserError, match="pairs"):
         single.batched(Slice(0, 1))
 
@@ -108,7 +116,7 @@ def test_a_rank_reads_its_own_examples_and_no_others() -> None:
         return values, values
 
     source = RandomAccess(1_000_000, reader)
-    batches = Feed(source, 1_000_000, 4096, 5, 0, True, None, False, "here").batches(Slice(3, 1024), skip=100)
+    batches = feed_of(source, 1_000_000, 4096).batches(Slice(3, 1024), skip=100)
     own = [np.asarray(next(batches)[0]).tolist() for _ in range(5)]
     batches.close()
     assert all(len(batch) == 4 for batch in own)
@@ -117,14 +125,14 @@ def test_a_rank_reads_its_own_examples_and_no_others() -> None:
 
 @pytest.mark.parametrize("examples", [1, 2, 7, 1000, 99_991])
 def test_an_epoch_is_a_permutation(examples: int) -> None:
-    order = np.asarray(permuted(tf.range(examples, dtype=tf.int64), examples, seed=3, epoch=4))
+    order = np.asarray(permute(tf.range(examples, dtype=tf.int64), examples, seed=3, epoch=4))
     assert sorted(order.tolist()) == list(range(examples))
 
 
 def test_neighbours_in_an_epoch_are_independent_examples() -> None:
     """With few rounds, batches of data that are sorted by class hold classes unevenly."""
     examples, batch = 1_000_000, 64
-    order = np.asarray(permuted(tf.range(batch * 4000, dtype=tf.int64), examples, seed=5, epoch=0)).astype(float)
+    order = np.asarray(permute(tf.range(batch * 4000, dtype=tf.int64), examples, seed=5, epoch=0)).astype(float)
     for lag in (1, 2, 4, 64, 128):
         assert abs(np.corrcoef(order[:-lag], order[lag:])[0, 1]) < 5 / np.sqrt(len(order))
     in_first_half = (order < examples / 2).reshape(-1, batch).mean(1)

@@ -207,7 +207,7 @@ def test_stages_given_by_hand_are_cut_between_and_never_inside(monkeypatch: pyte
     from saman.configs.schemas.experiment import Model
     from saman.trainers import models
 
-    monkeypatch.setattr(models, "user_function", lambda *_: subclassed_parts)
+    monkeypatch.setattr(models, "import_function", lambda *_: subclassed_parts)
     model = models.build(Model(build="parts:subclassed_parts"), (6,))
     graph = graph_of(model)
     assert len(graph.steps) == 3

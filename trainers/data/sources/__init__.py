@@ -1,4 +1,4 @@
-"""Where examples come from: the sources that saman ships, and the user's function."""
+"""Sources of examples: those that saman ships, and the user's function."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from saman.trainers.data.interface import Context, Splits
 
 
 def load(data: Data, context: Context) -> Splits:
-    """The splits of an experiment's ``data`` part, for one epoch.
+    """Return the splits of an experiment's ``data`` part for an epoch.
 
-    Raises ``UserError`` where the user's function does not keep to the interface.
+    Raises:
+        UserError: The user's function is missing, or does not follow the interface.
     """
     if not is_reference(data.source):
         module = import_module(f"saman.trainers.data.sources.{data.source}")
         splits: Splits = module.load(context, data.validation_fraction, **data.args)
         return splits
-    function = user_function(data.source, "data.source")
-    call = bound(function, "data", context, **data.args)
+    function = import_function(data.source, "data.source")
+    call = bind(function, "data", context, **data.args)
     splits = function(*call.args, **call.kwargs)
     if not isinstance(splits, Splits):
         raise UserError(
@@ -33,22 +34,36 @@ def load(data: Data, context: Context) -> Splits:
     return splits
 
 
-def user_function(reference: str, where: str) -> Any:
-    """The function that ``package.module:function`` names; its folder is already on ``sys.path``."""
+def import_function(reference: str, where: str) -> Any:
+    """Return the function that ``package.module:function`` names; its folder is already on ``sys.path``.
+
+    Raises:
+        UserError: The module or the function does not exist; ``where`` names the part of the experiment.
+    """
     module, _, name = reference.partition(":")
     try:
         function = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
-            raise  # something that the user's module imports is missing
+            raise  # the user's module imports something that is missing
         raise UserError(f"no module {module!r} was found", where=where) from error
     if not callable(function):
         raise UserError(f"{module} has no function {name!r}", where=where)
     return function
 
 
-def bound(function: Any, part: str, *values: Any, **args: Any) -> inspect.BoundArguments:
-    """The call of a user's function; raises ``UserError`` where it does not take the experiment's ``args``."""
+def bind(function: Any, part: str, *values: Any, **args: Any) -> inspect.BoundArguments:
+    """Return the arguments of a call of a user's function.
+
+    Args:
+        function: The user's function.
+        part: The part of the experiment with the arguments, for messages.
+        *values: Positional arguments.
+        **args: The experiment's arguments.
+
+    Raises:
+        UserError: The function does not take these arguments.
+    """
     try:
         return inspect.signature(function).bind(*values, **args)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""Examples that lie in memory as NumPy arrays: split by seed, read by position."""
+"""Examples in memory as NumPy arrays: split by seed, read by position."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ def splits(
     examples: int | None = None,
     **identity: Any,
 ) -> Splits:
-    """Train and validation parts, the latter a random ``validation_fraction`` drawn with ``seed``.
+    """Split arrays into training and validation parts.
 
-    With more ``examples`` than there are, training repeats them.
+    Args:
+        inputs: All inputs; the first axis counts the examples.
+        labels: All labels.
+        validation_fraction: The share of validation examples, drawn at random with ``seed``.
+        seed: The seed of the run.
+        normalize: Turns raw inputs into the model's inputs.
+        examples: The number of examples to offer; training repeats examples if there are fewer.
+        **identity: Describes the data in the export.
     """
     order = np.random.default_rng([seed, 1]).permutation(len(inputs))
     held_out = round(len(inputs) * validation_fraction)
@@ -51,7 +58,7 @@ def _reader(inputs: np.ndarray, labels: np.ndarray) -> Callable[[Any], Any]:
 
 
 def scaled(largest: float) -> Callable[[Any], Any]:
-    """A normalisation of 0…``largest`` to 0…1, in the precision of the weights."""
+    """Return a normalisation of 0…``largest`` to 0…1, in the precision of the weights."""
     from saman.trainers.keras_compat import keras
 
     return lambda values: tf.cast(values, keras.backend.floatx()) / largest

@@ -14,12 +14,14 @@ def _load(seed: int, validation_fraction: float) -> Splits:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise EnvironmentLack("the digits come with scikit-learn, which is missing", remedy="saman setup") from error
+        raise EnvironmentLack(
+            "scikit-learn, which contains the digits, is missing", remedy="run saman setup"
+        ) from error
     digits = load_digits()
     inputs, labels = digits.images.astype("uint8"), digits.target.astype("int32")
     return splits(inputs, labels, validation_fraction, seed, scaled(16.0), name="digits")
 
 
 def load(context: Context, validation_fraction: float) -> Splits:
-    """uint8[8, 8] images and int32 labels."""
+    """Return uint8[8, 8] images with int32 labels."""
     return _load(context.seed, validation_fraction)

@@ -12,7 +12,7 @@ from saman.trainers.data.sources import idx
 from saman.trainers.data.sources.arrays import scaled, splits
 from saman.trainers.keras_compat import keras
 
-# The gzipped originals, by the MD5 that their authors publish.
+# MD5 of the gzipped originals, as their authors publish it.
 OFFICIAL = {
     "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
@@ -23,7 +23,12 @@ CLASSES = 10
 
 
 def load(context: Context, validation_fraction: float, folder: str | None = None) -> Splits:
-    """uint8[28, 28] images and int32 labels of the training files; validation is split off from them."""
+    """Return uint8[28, 28] images with int32 labels of the training files; a part of them is for validation.
+
+    Raises:
+        UserError: A file is missing or damaged.
+        EnvironmentLack: The download failed.
+    """
     return _load(context.seed, validation_fraction, folder)
 
 
@@ -34,12 +39,12 @@ def _load(seed: int, validation_fraction: float, folder: str | None) -> Splits:
     read = [idx.read(images), idx.read(labels)]
     pixels, classes = read[0].values, read[1].values
     if pixels.ndim != 3 or classes.shape != pixels.shape[:1] or classes.max(initial=0) >= CLASSES:
-        problem = f"images of shape {pixels.shape} and labels of shape {classes.shape} do not belong together"
-        raise UserError(problem, where=str(here), remedy="the four files of Fashion-MNIST")
-    official = [one.md5 for one in read] == list(OFFICIAL.values())[:2]
+        problem = f"images of shape {pixels.shape} do not match labels of shape {classes.shape}"
+        raise UserError(problem, where=str(here), remedy="use the original files of Fashion-MNIST")
+    official = [file.md5 for file in read] == list(OFFICIAL.values())[:2]
     if folder is None and not official:
-        raise UserError("the downloaded files are not the published ones", where=str(here), remedy="delete them")
-    files = {path.name: one.sha256 for path, one in zip((images, labels), read, strict=True)}
+        raise UserError("the downloaded files differ from the published files", where=str(here), remedy="delete them")
+    files = {path.name: file.sha256 for path, file in zip((images, labels), read, strict=True)}
     return splits(
         pixels.astype("uint8"),
         classes.astype("int32"),
@@ -56,7 +61,9 @@ def _file(folder: Path, name: str) -> Path:
     for candidate in (folder / f"{name}.gz", folder / name):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{name} is missing", where=str(folder), remedy=f"{name}.gz or {name} in data.args.folder")
+    raise UserError(
+        f"{name} is missing", where=str(folder), remedy=f"put {name}.gz or {name} there, or set data.args.folder"
+    )
 
 
 def _downloaded() -> Path:
@@ -66,6 +73,6 @@ def _downloaded() -> Path:
         try:
             keras.datasets.fashion_mnist.load_data()
         except Exception as error:
-            problem = f"Fashion-MNIST could not be downloaded: {error}"
-            raise EnvironmentLack(problem, remedy="data.args.folder names a folder with its IDX files") from error
+            problem = f"downloading Fashion-MNIST failed: {error}"
+            raise EnvironmentLack(problem, remedy="set data.args.folder to a folder with its IDX files") from error
     return folder

@@ -1,4 +1,4 @@
-"""Deterministic random examples for benchmarks, with labels that can be learnt: images, or sequences of tokens."""
+"""Deterministic random examples for benchmarks, with learnable labels: images, or sequences of tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources.arrays import scaled, splits
 
-LARGEST_BYTES = 256 << 20  # in memory; more examples than fit are repetitions
+LARGEST_BYTES = 256 << 20  # in memory; further examples are repetitions
 
 
 def load(
@@ -22,7 +22,16 @@ def load(
     examples: int,
     vocabulary: int | None = None,
 ) -> Splits:
-    """uint8 images of ``shape`` (or int32 token ids below ``vocabulary``) and int32 labels."""
+    """Return uint8 images, or int32 token ids, with int32 labels.
+
+    Args:
+        context: The seed.
+        validation_fraction: The share of validation examples.
+        shape: The shape of an example.
+        classes: The number of classes.
+        examples: The number of examples.
+        vocabulary: The number of token ids; ``None`` for images.
+    """
     return _load(context.seed, validation_fraction, tuple(shape), classes, examples, vocabulary)
 
 
@@ -42,7 +51,7 @@ def _load(
 def _images(
     rng: np.random.Generator, labels: np.ndarray, shape: tuple[int, ...], classes: int, values: int
 ) -> np.ndarray:
-    """Noise over a pattern of each class."""
+    """Return noise added to the pattern of each example's class."""
     patterns = rng.integers(0, values // 2, (classes, *shape), dtype="uint8")
     return rng.integers(0, values // 2, (len(labels), *shape), dtype="uint8") + patterns[labels]
 
@@ -50,7 +59,7 @@ def _images(
 def _tokens(
     rng: np.random.Generator, labels: np.ndarray, shape: tuple[int, ...], classes: int, values: int
 ) -> np.ndarray:
-    """Half of the tokens tell the class: token mod classes is the label."""
+    """Return tokens of which half reveal the class: token mod classes is the label."""
     tokens = rng.integers(0, values, (len(labels), *shape), dtype="int32")
     column = labels.reshape(-1, *([1] * len(shape)))
     telling = np.minimum(tokens // classes * classes + column, values - 1)

@@ -1,0 +1,30 @@
+"""``rendezvous.json``: where the ranks of an attempt reach Horovod's rendezvous server."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from saman.configs.files import write_json
+from saman.runs.records.schema import read_record
+
+
+@dataclass(frozen=True)
+class RendezvousAddress:
+    """Host and port of the listening server, and the id of its process."""
+
+    host: str
+    port: int
+    pid: int = 0
+
+    def write(self, path: Path) -> None:
+        """Write the record to ``path``, whole."""
+        write_json(path, {"schema": 1, **asdict(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> RendezvousAddress | None:
+        """Read the record at ``path``; ``None`` if the server has not written it yet. Raises ``NewerSchema``."""
+        value = read_record(path)
+        if value is None or "port" not in value:
+            return None
+        return cls(str(value["host"]), int(value["port"]), int(value.get("pid", 0)))
