@@ -14,6 +14,7 @@ from saman.launcher.local import run_script
 from saman.launcher.planning import Options
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
+from saman.runs.records.preflight import read_measurements
 from saman.slurm import preflight as measured
 from saman.slurm.preflight import NodeOutlier
 from saman.slurm.submission import planning
@@ -86,5 +87,5 @@ def _results_folder(runs_dir: Path) -> Path:
 
 
 def _report(run: RunFolder, folder: Path) -> PreflightReport:
-    nodes = measured.node_values(measured.read_measurements(folder))
+    nodes = measured.node_values(read_measurements(folder))
     return PreflightReport(run, nodes, tuple(measured.find_outliers(nodes)))

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from saman.configs.files import read_json
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
+from saman.runs.records.preflight import RankMeasurement
 
 
 @dataclass(frozen=True)
@@ -62,39 +61,20 @@ def preflight_script(
     return validated(Script, values, "preflight")
 
 
-@dataclass(frozen=True)
-class RankMeasurement:
-    """What a rank measured, by the names in ``MEASURES``, in their units; bandwidths for the largest message."""
-
-    node: str
-    values: Mapping[str, float]
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> RankMeasurement:
-        """The measurement in a rank's file; measures that it lacks are left out."""
-        found: dict[str, float] = {}
-        for name, measure in MEASURES.items():
-            measured = value.get(name)
-            if isinstance(measured, dict) and measured:
-                measured = measured[max(measured, key=int)]
-            if isinstance(measured, (int, float)):
-                found[name] = float(measured) * measure.factor
-        return cls(str(value["node"]), found)
-
-
-def read_measurements(folder: Path) -> list[RankMeasurement]:
-    """The measurements that the ranks wrote, in the order of ranks."""
-    found = (read_json(file) for file in sorted(folder.glob("rank-*.json")))
-    return [RankMeasurement.from_json(each) for each in found if isinstance(each, dict) and each.get("schema") == 1]
-
-
 def node_values(ranks: Iterable[RankMeasurement]) -> dict[str, dict[str, float]]:
-    """The value of each measure on each node: the median of its ranks."""
+    """The value of each measure on each node, in the measure's unit: the median of its ranks.
+
+    A bandwidth is that of the largest message.
+    """
     values: dict[str, dict[str, list[float]]] = {}
     for rank in ranks:
         node = values.setdefault(rank.node, {})
-        for name, value in rank.values.items():
-            node.setdefault(name, []).append(value)
+        for name, measure in MEASURES.items():
+            value = getattr(rank, name)
+            if isinstance(value, Mapping):
+                value = value[max(value)] if value else None
+            if value is not None:
+                node.setdefault(name, []).append(float(value) * measure.factor)
     return {node: {name: median(found) for name, found in each.items()} for node, each in values.items()}
 
 

@@ -1,7 +1,7 @@
-"""``python -m saman.trainers.inventory`` prints as JSON what ranks would find here: TensorFlow, Keras, Horovod, mpi4py.
+"""``python -m saman.trainers.inventory``: prints as JSON which TensorFlow, Keras, Horovod and mpi4py ranks find here.
 
-A process of its own, because other rooms must not import these. Each part is tried alone: one that is broken hides no
-other.
+It is a process of its own, because other rooms must not import these libraries. Each library is imported separately:
+a broken library does not hide another.
 """
 
 from __future__ import annotations
@@ -14,51 +14,52 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-Facts = dict[str, Any]
+from saman.runs.records.inventory import Inventory, LibraryFacts
 
 
-def tensorflow_facts() -> Facts:
-    """Version, and the GPUs that TensorFlow can use."""
+def tensorflow_facts() -> LibraryFacts:
+    """Return the version, and the GPUs that TensorFlow can use."""
     tf = import_module("tensorflow")
-    gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
-    return {"version": tf.__version__, "gpus": gpus, "cuda": bool(tf.test.is_built_with_cuda())}
+    gpus = tuple(device.name for device in tf.config.list_physical_devices("GPU"))
+    return LibraryFacts(tf.__version__, gpus=gpus, cuda=bool(tf.test.is_built_with_cuda()))
 
 
-def keras_facts() -> Facts:
-    """The version behind ``tf.keras``, and whether Keras 2 is there beside Keras 3."""
+def keras_facts() -> LibraryFacts:
+    """Return the version behind ``tf.keras``, and the version of Keras 2 if it is installed beside Keras 3."""
     keras = import_module("tensorflow").keras
     found = getattr(keras, "__version__", None) or version("keras")  # Keras 2's lazy module has no version in 2.15
-    return {"version": found, "legacy": None if found.startswith("2.") else _installed("tf_keras")}
+    return LibraryFacts(found, legacy=None if found.startswith("2.") else _installed("tf_keras"))
 
 
-def horovod_facts() -> Facts:
-    """Version, and what its TensorFlow library was built with; the library itself is asked, not the file names."""
+def horovod_facts() -> LibraryFacts:
+    """Return the version, and what Horovod's TensorFlow library says it was built with."""
     hvd = import_module("horovod.tensorflow")
     horovod: Any = import_module("horovod")
     folders = sorted(library.parent.name for library in Path(horovod.__file__).parent.glob("*/mpi_lib*.so"))
-    operations = {"NCCL": hvd.nccl_built(), "CCL": hvd.ccl_built(), "MPI": hvd.mpi_built(), "Gloo": hvd.gloo_built()}
-    return {
-        "version": horovod.__version__,
-        "frameworks": folders,
-        "controllers": [name for name in ("MPI", "Gloo") if operations[name]],
-        "operations": [name for name, built in operations.items() if built],
-    }
+    built = {"NCCL": hvd.nccl_built(), "CCL": hvd.ccl_built(), "MPI": hvd.mpi_built(), "Gloo": hvd.gloo_built()}
+    return LibraryFacts(
+        horovod.__version__,
+        frameworks=tuple(folders),
+        controllers=tuple(name for name in ("MPI", "Gloo") if built[name]),
+        operations=tuple(name for name, has in built.items() if has),
+    )
 
 
-def mpi4py_facts() -> Facts:
-    """Version, and the MPI library that it finds; MPI is not started."""
+def mpi4py_facts() -> LibraryFacts:
+    """Return the version, and the MPI library that mpi4py finds, without starting MPI."""
     mpi4py = import_module("mpi4py")
     mpi4py.rc.initialize = False
     library = import_module("mpi4py.MPI").Get_library_version()
-    return {"version": mpi4py.__version__, "library": library.rstrip("\0").splitlines()[0].split(", package")[0]}
+    return LibraryFacts(mpi4py.__version__, library=library.rstrip("\0").splitlines()[0].split(", package")[0])
 
 
-def scikit_learn_facts() -> Facts:
-    """Version; the digits come with it."""
-    return {"version": version("scikit-learn")}
+def scikit_learn_facts() -> LibraryFacts:
+    """Return the version; the digits come with scikit-learn."""
+    return LibraryFacts(version("scikit-learn"))
 
 
-PARTS: dict[str, tuple[str, Callable[[], Facts]]] = {
+# name -> (top-level module, how its facts are found)
+LIBRARIES: dict[str, tuple[str, Callable[[], LibraryFacts]]] = {
     "tensorflow": ("tensorflow", tensorflow_facts),
     "keras": ("keras", keras_facts),
     "horovod": ("horovod", horovod_facts),
@@ -74,26 +75,26 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def take(module: str, ask: Callable[[], Facts]) -> Facts:
-    """What ``ask`` answers; ``missing`` where ``module`` is not installed, ``error`` where it does not work."""
+def find_facts(module: str, find: Callable[[], LibraryFacts]) -> LibraryFacts:
+    """Return what ``find`` returns; ``missing`` if ``module`` is not installed, ``error`` if it does not load."""
     try:
-        return ask()
-    except PackageNotFoundError:  # a ModuleNotFoundError too, so it comes first
-        return {"missing": True}
+        return find()
+    except PackageNotFoundError:  # a subclass of ModuleNotFoundError, so it comes first
+        return LibraryFacts(missing=True)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0] in (module, "tensorflow")
-        return {"missing": True} if missing else {"error": str(error)}
-    except Exception as error:  # a library that is not found or has another ABI comes in many kinds
+        return LibraryFacts(missing=True) if missing else LibraryFacts(error=str(error))
+    except Exception as error:  # a shared library that is missing or has another ABI raises many types
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return {"error": lines[0]}
+        return LibraryFacts(error=lines[0])
 
 
 def main() -> None:
-    """Print one JSON object; libraries may print whatever they like before it."""
+    """Print a JSON object as the last line; libraries may print other lines before it."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    found = {name: take(module, ask) for name, (module, ask) in PARTS.items()}
-    print(json.dumps(found))
+    libraries = {name: find_facts(module, find) for name, (module, find) in LIBRARIES.items()}
+    print(json.dumps(Inventory(libraries).to_json()))
 
 
 if __name__ == "__main__":

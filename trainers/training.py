@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.folder import RunFolder
-from saman.runs.training_events import ModelExport, Notice, TrainingEvent
+from saman.runs.ranks.training_events import ModelExport, Notice, TrainingEvent
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
 from saman.trainers.export.sample import predict_sample, take_sample

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from saman.launcher.doctor.diagnosis import Diagnosis
-from saman.launcher.doctor.inventory import Inventory
 from saman.launcher.node.machine import allowed_cores, cpu_quota, memory_bytes, physical_cores, visible_gpus
 from saman.launcher.setup.machine import existing
+from saman.runs.records.inventory import Inventory
 
 GIB = 2**30
 LOW_MEMORY = 1 * GIB  # TensorFlow takes about half of it in each rank

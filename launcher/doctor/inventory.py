@@ -6,52 +6,11 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from saman.runs.commands import run_command
+from saman.runs.records.inventory import Inventory, LibraryFacts
 
 INVENTORY_SECONDS = 180  # importing TensorFlow from a cold network file system
-
-
-@dataclass(frozen=True)
-class LibraryFacts:
-    """A library as its import reports it. ``error`` is why it does not load; other fields apply to some libraries."""
-
-    version: str = ""
-    missing: bool = False
-    error: str | None = None
-    gpus: tuple[str, ...] = ()  # TensorFlow
-    cuda: bool = False  # TensorFlow
-    legacy: str | None = None  # Keras: the version of tf_keras
-    library: str = ""  # mpi4py: the MPI library
-    frameworks: tuple[str, ...] = ()  # Horovod
-    controllers: tuple[str, ...] = ()  # Horovod
-    operations: tuple[str, ...] = ()  # Horovod
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> LibraryFacts:
-        """The facts of one part of the inventory; keys of other versions are ignored."""
-        known = {key: item for key, item in value.items() if key in cls.__dataclass_fields__}
-        typed: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in known.items()}
-        return cls(**typed)
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """The libraries by name; one that an earlier failure kept from being imported is not in it."""
-
-    libraries: Mapping[str, LibraryFacts] = field(default_factory=dict)
-
-    def get(self, name: str) -> LibraryFacts | None:
-        """The facts of a library; ``None`` if it was not reached."""
-        return self.libraries.get(name)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Mapping[str, Any]]) -> Inventory:
-        """The inventory that ``saman.trainers.inventory`` printed."""
-        return cls({name: LibraryFacts.from_json(facts) for name, facts in value.items()})
 
 
 def take_inventory() -> Inventory:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 
 from saman.launcher.doctor.diagnosis import Diagnosis
-from saman.launcher.doctor.inventory import Inventory, LibraryFacts
 from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import MpiInstallation
 from saman.launcher.setup.stacks import COMPAT, CURRENT
 from saman.launcher.setup.steps import source_tree
 from saman.runs.commands import COMMAND_ERRORS, run_command
+from saman.runs.records.inventory import Inventory, LibraryFacts
 
 SLURM_COMMANDS = ("sbatch", "srun", "squeue", "sacct", "sinfo", "scontrol", "scancel")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from saman.slurm.preflight import RankMeasurement, exclude_option, find_outliers, node_values
+from saman.runs.records.preflight import RankMeasurement
+from saman.slurm.preflight import exclude_option, find_outliers, node_values
 
 
 def rank(node: str, seconds: float) -> RankMeasurement:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.runs.training_events import ExchangeMeasurement
+from saman.runs.ranks.training_events import ExchangeMeasurement
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.strategies.base import Strategy
 

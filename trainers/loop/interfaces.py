@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from saman.runs.training_events import Notice, TrainingEvent
+from saman.runs.ranks.training_events import Notice, TrainingEvent
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.loop.telemetry import TelemetryWriter
 

@@ -12,7 +12,14 @@ import numpy as np
 from saman.configs.schemas.training import Train
 from saman.runs import checkpoints
 from saman.runs.checkpoints import TrainingPosition
-from saman.runs.training_events import CheckpointDamage, CheckpointSave, EpochEnd, Notice, Resumption, TrainingEvent
+from saman.runs.ranks.training_events import (
+    CheckpointDamage,
+    CheckpointSave,
+    EpochEnd,
+    Notice,
+    Resumption,
+    TrainingEvent,
+)
 from saman.trainers.loop import early_stop
 from saman.trainers.loop.interfaces import Feeds, LoopEnvironment, OptimizerStep
 from saman.trainers.loop.schedule import Rates

@@ -16,7 +16,7 @@ from saman.pipeline.choose import split
 from saman.pipeline.cost import StepPrediction
 from saman.pipeline.partition import check_positions
 from saman.pipeline.profile_cache import load_or_measure
-from saman.runs.training_events import Notice
+from saman.runs.ranks.training_events import Notice
 from saman.trainers.pipeline.graph import Graph
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from saman.launcher.doctor.diagnosis import Diagnosis, can_train
 from saman.launcher.doctor.hardware import check_folder, check_gpus
-from saman.launcher.doctor.inventory import Inventory, LibraryFacts
 from saman.launcher.doctor.software import SLURM_COMMANDS, check_libraries, check_mpi, check_slurm
 from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import Flavour, MpiInstallation
+from saman.runs.records.inventory import Inventory, LibraryFacts
 
 SAMAN = [sys.executable, "-m", "saman", "doctor"]
 HOROVOD = {
