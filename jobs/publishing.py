@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
-from saman.runs.events import EventKind, State
+from saman.runs.events import Event, EventKind, State
 from saman.runs.folder import RunFolder
+from saman.slurm.submission.run_jobs import last_queued
 
 if TYPE_CHECKING:
     from saman.launcher.supervision.outcome import Outcome
@@ -120,6 +121,28 @@ def show_if_asked(run: RunFolder) -> tuple[str, ...]:
     from saman.registry.tracking.delivery import track_if_asked
 
     return tuple(delivery.problem for delivery in track_if_asked(run) if delivery.problem)
+
+
+_PUBLICATIONS = (EventKind.PUBLISHED, EventKind.NOT_PUBLISHED, EventKind.PUBLISH_FAILED)
+
+
+def last_publication(events: Sequence[Event]) -> Event | None:
+    """The event of the newest publication, refusal or failure since the last attempt began."""
+    for event in reversed(events):
+        if event.kind in _PUBLICATIONS:
+            return event
+        if event.kind == EventKind.ATTEMPT_STARTED:
+            return None
+    return None
+
+
+def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
+    """Whether the run's job has still to publish: the experiment asks for it, and no result is recorded."""
+    if last_queued(events) is None or last_publication(events) is not None or run.is_script:
+        return False
+    with contextlib.suppress(UserError):
+        return run.experiment().publish is not None
+    return False
 
 
 def main(arguments: Sequence[str]) -> int:

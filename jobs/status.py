@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
-from saman.configs.errors import ExitCode, UserError
+from saman.configs.errors import ExitCode
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, ago, read_progress
+from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import RunFolder
@@ -230,28 +230,6 @@ def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatu
     if code is None:
         code = int(_USUAL_EXIT[base.state])
     return replace(base, detail="; ".join(words), exit_code=code, first_failing_rank=next(iter(end.ranks), None))
-
-
-_PUBLICATIONS = (EventKind.PUBLISHED, EventKind.NOT_PUBLISHED, EventKind.PUBLISH_FAILED)
-
-
-def last_publication(events: Sequence[Event]) -> Event | None:
-    """The event of the newest publication, refusal or failure since the last attempt began."""
-    for event in reversed(events):
-        if event.kind in _PUBLICATIONS:
-            return event
-        if event.kind == EventKind.ATTEMPT_STARTED:
-            return None
-    return None
-
-
-def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
-    """Whether the run's job has still to publish: the experiment asks for it, and no result is recorded."""
-    if last_queued(events) is None or last_publication(events) is not None or run.is_script:
-        return False
-    with contextlib.suppress(UserError):
-        return run.experiment().publish is not None
-    return False
 
 
 def _clock(moment: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
+from saman.cli.options import MODELS, RUNS, Exclude, Json, ModelsDir, RunsDir
 from saman.jobs.selection import found_runs
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def resume(
     here: Annotated[bool, typer.Option("--here", help="Continue on this machine, even a run from Slurm.")] = False,
     ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="On this machine: number of ranks.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the same as before.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")] = None,
+    exclude: Exclude = None,
     runs_dir: RunsDir = RUNS,
     models_dir: ModelsDir = MODELS,
 ) -> None:

@@ -14,6 +14,7 @@ from saman.cli.options import (
     MODELS,
     RUNS,
     ClusterName,
+    Exclude,
     Json,
     LegacyKeras,
     ModelsDir,
@@ -50,7 +51,7 @@ def submit(
         list[str] | None, typer.Option("--set", help="Change a key of the cluster file, as account=x (repeatable).")
     ] = None,
     runs_dir: RunsDir = RUNS,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")] = None,
+    exclude: Exclude = None,
     models_dir: ModelsDir = MODELS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log of rank 0 until the end.")] = False,
     as_json: Json = False,
