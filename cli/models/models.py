@@ -149,7 +149,7 @@ def reconcile(
         return
     for step in steps:
         typer.echo(str(step))
-    typer.echo(f"{len(steps)} steps {'pending' if dry_run else 'completed'}")
+    typer.echo(f"steps {'pending' if dry_run else 'completed'}: {len(steps)}")
 
 
 def _say(change: Any, done: str, already: str, as_json: bool) -> None:
