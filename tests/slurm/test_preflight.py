@@ -20,4 +20,4 @@ def test_a_slow_node_stands_out_and_a_noisy_one_does_not() -> None:
 
 def test_the_bandwidth_of_the_largest_message_counts_in_the_unit_of_its_heading() -> None:
     found = RankMeasurement.from_json({"node": "n1", "bus_bytes_per_second": {"1048576": 1e9, "16777216": 4e9}})
-    assert found.values == {"bus_bytes_per_second": 4.0}
+    assert node_values([found]) == {"n1": {"bus_bytes_per_second": 4.0}}
