@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saman.configs.files import read_json
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs.folder import RunFolder
@@ -44,11 +43,11 @@ class AttemptProgress:
 
 def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
     """Read the progress of the newest attempt at Unix time ``now``; ``None`` before the first heartbeat."""
-    attempts = run.attempts()
-    value = read_json(attempts[-1].placement) if attempts else None
-    if not isinstance(value, dict):
+    attempt = run.last_attempt()
+    placement = Placement.read(attempt.placement) if attempt else None
+    if attempt is None or placement is None:
         return None
-    watch = AttemptWatch(attempts[-1], Placement.from_json(value))
+    watch = AttemptWatch(attempt, placement)
     beats = watch.beats()
     if not beats:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saman.configs.files import explained, write_json, write_whole
+from saman.configs.files import explained, write_whole
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.planning import LaunchPlan, Options, make_plan
@@ -85,7 +85,7 @@ def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: Lau
     command = request.options.command_line or sys.argv
     facts = provenance(command, request.directory, plan.facts.mpi, start_method=plan.start.starter)
     with explained(run.path, "the run folder"):
-        write_json(attempt.placement, plan.placement.to_json())
+        plan.placement.write(attempt.placement)
         write_whole(attempt.command, plan.command_text(run.path))
         facts.write(attempt.provenance)
 

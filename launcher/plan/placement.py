@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from saman.configs.files import write_json
+from saman.runs.records.schema import read_record
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,12 @@ class Placement:
         raise ValueError(f"rank {rank} of {self.size}")
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``attempts/<n>/placement.json``."""
+        """Return the values of ``placement.json``."""
         return {"schema": 1, **asdict(self)}
+
+    def write(self, path: Path) -> None:
+        """Put the placement at ``path``, whole."""
+        write_json(path, self.to_json())
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Placement:
@@ -77,3 +85,12 @@ class Placement:
             cores_shared=value["cores_shared"],
             notes=tuple(value["notes"]),
         )
+
+    @classmethod
+    def read(cls, path: Path) -> Placement | None:
+        """Read the placement at ``path``; ``None`` if it is missing or incomplete. Raises ``NewerSchema``."""
+        value = read_record(path)
+        try:
+            return None if value is None else cls.from_json(value)
+        except (KeyError, TypeError):
+            return None

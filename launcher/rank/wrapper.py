@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import ExitCode
-from saman.configs.files import read_json
 from saman.launcher.node.machine import allowed_cores, visible_gpus
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.assignment import MisplacedRank, assign_process, select_cores, select_gpus, usable_cores
@@ -68,8 +67,7 @@ def _current_attempt(run: RunFolder) -> Attempt:
 
 def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent: int) -> int:
     attempt.make_folders()
-    value = read_json(attempt.placement)
-    placement = Placement.from_json(value) if value else None
+    placement = Placement.read(attempt.placement)
     node = node_name(os.environ)
     try:
         identity = identify(os.environ, os.environ.get(variables.STARTER))

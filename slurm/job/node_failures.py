@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from saman.configs.files import read_json
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.folder import Attempt, RunFolder
@@ -27,7 +24,7 @@ def account_for_loss(run: RunFolder) -> None:
 
 def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
     """Record and return the failed nodes of an attempt, by Slurm or by their last signs of life."""
-    placement = _placement(attempt)
+    placement = Placement.read(attempt.placement)
     nodes = placement.nodes if placement else ()
     begun = attempt.placement.stat().st_mtime if attempt.placement.exists() else 0.0
     shown = {node: state for node in nodes if (state := client.show_node(node)) is not None}
@@ -40,7 +37,7 @@ def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
 def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
     """Record and return the nodes whose ranks left no record of their end and that start no more job steps."""
     attempt = run.attempt(outcome.attempt)
-    placement = _placement(attempt)
+    placement = Placement.read(attempt.placement)
     if placement is None or (
         outcome.failure and outcome.failure.first[0].kind in (FailureKind.USER_ERROR, FailureKind.MISPLACED)
     ):
@@ -63,8 +60,3 @@ def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, floa
         if beat is not None:
             found[process.node] = max(found.get(process.node, 0.0), beat.alive)
     return found
-
-
-def _placement(attempt: Attempt) -> Placement | None:
-    value = read_json(attempt.placement)
-    return Placement.from_json(value) if isinstance(value, Mapping) else None

@@ -15,8 +15,8 @@ from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
-from saman.launcher import attempts
 from saman.launcher.attempts import AttemptRequest, make_attempt
+from saman.launcher.plan import placement
 from saman.launcher.planning import Options
 from saman.runs import folder
 from saman.runs.folder import RunFolder
@@ -56,7 +56,7 @@ def _full(*_: Any) -> None:
 def test_a_disk_that_is_full_when_the_plan_is_recorded_ends_the_job_with_a_sentence(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(attempts, "write_json", _full)
+    monkeypatch.setattr(placement, "write_json", _full)
     assert start.main([str(run.path)]) == ExitCode.ENVIRONMENT
     printed = capsys.readouterr()
     assert "disk is full" in printed.out and str(run.path) in printed.out
@@ -81,7 +81,7 @@ def test_an_attempt_refuses_in_the_same_words_here_and_in_a_job(
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(attempts, "write_json", refuse)
+    monkeypatch.setattr(placement, "write_json", refuse)
     with pytest.raises(EnvironmentLack) as here:
         make_attempt(run, AttemptRequest(run.script(), run.path, (), Options(run.path.parent.parent)))
     assert start.main([str(run.path)]) == here.value.exit_code
