@@ -72,7 +72,7 @@ class Report:
         return write_report(self._page, Path(folder), papers)
 
     def _repr_html_(self) -> str:
-        findings = [f"{finding.kind.replace('_', ' ')}: {finding.text}" for finding in self.findings]
+        findings = [f"{finding.kind.words}: {finding.text}" for finding in self.findings]
         tables = [table for table in self._page.tables if table.title in _SHOWN]
         return "".join(
             [

@@ -278,11 +278,11 @@ def test_hostile_text_in_a_run_is_escaped(tmp_path: Path) -> None:
 
 def test_hostile_text_in_listings_and_reports_is_escaped(tmp_path: Path) -> None:
     from saman.registry.listing import VersionRow
-    from saman.scaling.analysis.findings import Finding
+    from saman.scaling.analysis.findings import Finding, FindingKind
     from saman.scaling.report.writer import Column, Page, Table
 
     table = Table("Points", HOSTILE, (Column(HOSTILE),), ((HOSTILE,),))
-    page = Page(HOSTILE, HOSTILE, (HOSTILE,), (Finding(HOSTILE, HOSTILE),), (), (table,), {}, HOSTILE, {})
+    page = Page(HOSTILE, HOSTILE, (HOSTILE,), (Finding(FindingKind.NO_RUNS, HOSTILE),), (), (table,), {}, HOSTILE, {})
     row = VersionRow(
         model=HOSTILE, version=1, labels=(HOSTILE,), status=HOSTILE, published_at=time.time(), published_by=HOSTILE,
         run=HOSTILE, approved_by=(), formats=(), path=Path(HOSTILE), metrics={HOSTILE: 1.0}, bytes=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from saman.scaling.analysis.analysis import Analysis
     from saman.scaling.pipelines.forecast import PipelineForecast
+    from saman.scaling.report.rows import PredictionRow
     from saman.scaling.simulation.calibration import Simulation
     from saman.scaling.simulation.engine import SimulationResult
     from saman.scaling.simulation.interruptions import GoodputEstimate, Interruptions
@@ -64,7 +66,7 @@ def predict(
     asked = _counts(ranks, "--ranks", "rank counts")
     source = find_source(what, runs_dir)
     analysis = read_source(source, asked)
-    rows = prediction_rows(analysis.drawn)
+    rows = prediction_rows(analysis.drawable)
     pipelines = _pipelines(analysis, asked, micro_batches, stages)
     if not rows and not pipelines.predictions:
         raise UserError(
@@ -72,7 +74,7 @@ def predict(
             where=source.title,
             remedy="run three rank counts or more, or a pipeline",
         )
-    simulated = [simulation for curve in analysis.drawn if simulate and (simulation := simulate_curve(curve, asked))]
+    simulated = [simulation for curve in analysis.drawable if simulate and (simulation := simulate_curve(curve, asked))]
     pauses = None
     if mtbf_hours is not None:
         pauses = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
@@ -92,13 +94,16 @@ def predict(
 
 def _facts(
     analysis: Analysis,
-    rows: list[dict[str, Any]],
+    rows: Sequence[PredictionRow],
     pipelines: PipelineForecast,
     simulated: list[Simulation],
     pauses: Interruptions | None,
 ) -> dict[str, Any]:
-    facts: dict[str, Any] = {"predictions": rows, "findings": [asdict(finding) for finding in analysis.findings]}
-    facts["pipelines"] = asdict(pipelines)
+    from saman.scaling.statistics.columns import to_columns
+
+    facts: dict[str, Any] = {"predictions": [to_columns(row) for row in rows]}
+    facts["findings"] = [asdict(finding) for finding in analysis.findings]
+    facts["pipelines"] = {**asdict(pipelines), "predictions": [to_columns(row) for row in pipelines.predictions]}
     facts["simulated"] = [asdict(simulation) for simulation in simulated]
     if pauses is not None:
         for plain, simulation in zip(facts["simulated"], simulated, strict=True):
@@ -124,49 +129,54 @@ def _pipelines(analysis: Analysis, ranks: list[int], micro_batches: str | None, 
     passes = _counts(micro_batches, "--micro-batches", "numbers of micro-batches") if micro_batches else None
     numbers = _counts(stages, "--stages", "numbers of stages") if stages else None
     option = "--micro-batches" if passes else "--stages"
-    if (passes or numbers) and not any(point.stages for curve in analysis.drawn for point in curve.points):
+    if (passes or numbers) and not any(point.stages for curve in analysis.drawable for point in curve.points):
         raise UserError("no completed run is a pipeline", where=option, remedy="leave the option out")
-    return forecast(analysis.drawn, ranks, passes, numbers, profiled_shares)
+    return forecast(analysis.drawable, ranks, passes, numbers, profiled_shares)
 
 
-def _show(console: Console, analysis: Analysis, rows: list[dict[str, Any]]) -> None:
+def _show(console: Console, analysis: Analysis, rows: Sequence[PredictionRow]) -> None:
     from rich.table import Table
 
-    from saman.scaling.report.cells import told
+    from saman.scaling.report.cells import format_interval, format_number
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("series", "ranks", "nodes", "samples/s", "efficiency", "node-hours/epoch"):
         table.add_column(heading, justify="left" if heading == "series" else "right")
     for row in rows:
-        band = "" if row["low"] is None else f" [{told(row['low'])}, {told(row['high'])}]"
-        mark = " !" if row["caution"] else ""
-        cells = (told(row["samples_per_second"]) + band + mark, told(row["efficiency"], True))
-        table.add_row(row["series"], str(row["ranks"]), str(row["nodes"]), *cells, told(row["node_hours_per_epoch"]))
+        rate = format_interval(row.samples_per_second, row.samples_per_second_low, row.samples_per_second_high)
+        cells = (rate + (" !" if row.caution else ""), format_number(row.efficiency, percent=True))
+        table.add_row(row.series, str(row.ranks), str(row.nodes), *cells, format_number(row.node_hours_per_epoch))
     console.print(table, markup=False)
-    for curve in analysis.drawn:
+    for curve in analysis.drawable:
         if curve.choice is not None:
             score = curve.choice.scores[curve.choice.fit.law.name]
             console.print(f"{curve.label}: {curve.choice.fit.law.title}, expected error {score:.1%}", style="dim")
     known = analysis.calibration
     if known is not None:
-        told_of = f"{known.errors} predictions from {known.sources} published sources"
-        console.print(f"intervals: {known.nominal:.0%}, calibrated on {told_of}", style="dim")
-    for caution in dict.fromkeys(f"! {row['ranks']} ranks: {row['caution']}" for row in rows if row["caution"]):
+        basis = f"{known.errors} predictions from {known.sources} published sources"
+        console.print(f"intervals: {known.nominal:.0%}, calibrated on {basis}", style="dim")
+    for caution in dict.fromkeys(f"! {row.ranks} ranks: {row.caution}" for row in rows if row.caution):
         console.print(caution, style="yellow")
 
 
 def _show_pipelines(console: Console, found: PipelineForecast) -> None:
     from rich.table import Table
 
-    from saman.scaling.report.cells import around, told
+    from saman.scaling.report.cells import format_interval, format_number
 
     table = Table(box=None, header_style="bold", pad_edge=False, title="pipelines", title_justify="left")
     table.add_column("series")
     for heading in ("stages × replicas", "micro-batches", "samples/s", "speed-up", "bubble", "measured"):
         table.add_column(heading, justify="right")
     for prediction in found.predictions:
-        rate = around(vars(prediction), "samples_per_second", "low", "high") + (" !" if prediction.caution else "")
-        shares = (told(prediction.speedup), told(prediction.bubble_share, True), told(prediction.measured))
+        rate = format_interval(prediction.samples_per_second, prediction.low, prediction.high) + (
+            " !" if prediction.caution else ""
+        )
+        shares = (
+            format_number(prediction.speedup),
+            format_number(prediction.bubble_share, True),
+            format_number(prediction.measured),
+        )
         table.add_row(
             prediction.series,
             f"{prediction.stages} × {prediction.replicas}",
@@ -175,7 +185,7 @@ def _show_pipelines(console: Console, found: PipelineForecast) -> None:
             *shares,
         )
     console.print(table, markup=False)
-    bases = dict.fromkeys(f"speed-up against {prediction.base}" for prediction in found.predictions if prediction.base)
+    bases = dict.fromkeys(f"baseline: {prediction.baseline}" for prediction in found.predictions if prediction.baseline)
     for text in (*bases, *found.assumes, found.intervals):
         console.print(text, style="dim", markup=False)
     cautions = dict.fromkeys(
@@ -189,15 +199,15 @@ def _show_pipelines(console: Console, found: PipelineForecast) -> None:
 
 def _survived(pauses: Interruptions, made: SimulationResult) -> GoodputEstimate:
     """Simulate a week of steps at this point, long enough for failures to happen."""
-    from saman.scaling.simulation.interruptions import survive
+    from saman.scaling.simulation.interruptions import estimate_goodput
 
-    return survive(pauses, made.step_seconds, made.nodes, max(1, int(_WEEK / made.step_seconds)))
+    return estimate_goodput(pauses, made.step_seconds, made.nodes, max(1, int(_WEEK / made.step_seconds)))
 
 
 def _show_simulation(console: Console, simulation: Simulation, pauses: Interruptions | None) -> None:
     from rich.table import Table
 
-    from saman.scaling.report.cells import told
+    from saman.scaling.report.cells import format_number
 
     title = f"simulated: {simulation.label}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -208,9 +218,9 @@ def _show_simulation(console: Console, simulation: Simulation, pauses: Interrupt
         made = point.simulated
         error = "" if point.error is None else f"{point.error:+.1%}"
         waits = (f"{1e3 * made.exposed_seconds:.3g}", f"{1e3 * made.straggler_seconds:.3g}")
-        head = (str(made.ranks), str(made.nodes), told(made.throughput))
+        head = (str(made.ranks), str(made.nodes), format_number(made.throughput))
         kept = [f"{_survived(pauses, made).useful:.1%}"] if pauses else []
-        table.add_row(*head, told(point.measured), error, told(made.efficiency, True), *waits, *kept)
+        table.add_row(*head, format_number(point.measured), error, format_number(made.efficiency, True), *waits, *kept)
     console.print()
     console.print(table)
     console.print(simulation.basis, style="dim")

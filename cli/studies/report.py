@@ -81,7 +81,7 @@ def _study(what: list[str], runs_dir: Path, command: str) -> Page:
 def _comparison(what: list[str], runs_dir: Path, command: str) -> Page:
     from saman.configs.errors import UserError
     from saman.scaling.analysis.sources import find_source, read_source
-    from saman.scaling.report.pages import comparison_page
+    from saman.scaling.report.comparison import comparison_page
 
     if len(what) != 2:
         raise UserError(f"{len(what)} names were given", where="--compare", remedy="two studies: before and after")
@@ -102,7 +102,7 @@ def show(console: Console, page: Page, file: Path) -> None:
     for sentence in page.opening:
         console.print(Text(sentence, style="bold"))
     for finding in page.findings[:20]:
-        console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.replace('_', ' ')}: {finding.text}"))
+        console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.words}: {finding.text}"))
     if len(page.findings) > 20:
         console.print(f"  and {len(page.findings) - 20} more on the page")
     for shown in (table for table in page.tables if table.title in _ON_TERMINAL):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saman.scaling.analysis.groups import Group
+from saman.scaling.analysis.baselines import Baseline
+from saman.scaling.analysis.groups import RunGroup
 from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.models.forecast import LawChoice, ThroughputForecast
 from saman.scaling.models.laws import ScalingPoint
@@ -13,11 +14,14 @@ from saman.scaling.models.laws import ScalingPoint
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve with its base case, the law chosen for it and what that law predicts."""
+    """Points over ranks with their baseline, the law chosen for them and its predictions.
 
-    group: Group
+    ``choice`` is None below three points and for a curve that is not drawn.
+    """
+
+    group: RunGroup
     points: tuple[CurvePoint, ...]
-    base: str | None
+    baseline: Baseline | None
     choice: LawChoice | None
     predictions: tuple[ThroughputForecast, ...]
 
@@ -26,9 +30,16 @@ class Curve:
         """The name of the curve."""
         return self.group.label
 
+    @property
+    def points_beyond_baseline(self) -> tuple[CurvePoint, ...]:
+        """The points on more ranks than the baseline; none without a baseline."""
+        if self.baseline is None:
+            return ()
+        return tuple(point for point in self.points if point.ranks > self.baseline.ranks)
 
-def beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
-    """Where so many ranks would lie: on nodes as full as the fullest measured, on one node where only one was."""
+
+def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
+    """The place of ``ranks`` ranks: on nodes as full as the fullest measured, on one node where only one was."""
     largest = measured[-1]
     if largest.nodes == 1:
         return ScalingPoint(ranks, 0.0, 1)

@@ -1,4 +1,4 @@
-"""How a run learned: its loss over samples and time, and its metrics at the end of epochs."""
+"""Learning curves: loss over samples and time, and metrics at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CURVE_POINTS = 120  # of a loss curve; more cannot be told apart in a figure
 
 @dataclass(frozen=True)
 class LossCurve:
-    """Loss of the chief over a run, thinned out: samples seen, seconds of training, loss."""
+    """Loss of the chief, thinned out: samples seen, seconds of training, loss."""
 
     samples: Array
     seconds: Array
@@ -35,7 +35,7 @@ class Epoch:
 
 
 def loss_curve(telemetry: Telemetry) -> LossCurve | None:
-    """The loss of the chief; none where no window has it."""
+    """The chief's loss curve; None where no window has a loss."""
     known = np.isfinite(telemetry.loss)
     if not known.any():
         return None
@@ -47,7 +47,13 @@ def loss_curve(telemetry: Telemetry) -> LossCurve | None:
 
 
 def epochs_of(events: Iterable[Event], telemetry: Telemetry, start: float) -> Iterable[Epoch]:
-    """Every finished epoch once, in order; ``start`` is when the first window began."""
+    """The finished epochs in order.
+
+    Args:
+        events: Of all attempts; a repeated epoch counts once, as of its last attempt.
+        telemetry: Gives the samples per step.
+        start: Clock time at the start of the first window, in seconds.
+    """
     total = np.cumsum(telemetry.samples)
     per_step = float(total[-1] / telemetry.steps.sum()) if len(total) else 0.0
     seen: dict[int, Epoch] = {}

@@ -1,4 +1,4 @@
-"""What is known at one rank count of a curve: throughput, speed-up, where a step goes, who stands apart."""
+"""The point of a curve at one rank count: throughput, speed-up, the breakdown of a step, stragglers, outliers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saman.scaling.analysis.results import Run
+from saman.scaling.analysis.baselines import Baseline
+from saman.scaling.analysis.run_values import MeasuredRun, Measurement
 from saman.scaling.analysis.stages import StageMeasure, stage_measures
 from saman.scaling.statistics.bootstrap import hierarchical_estimate, ratio_estimate
 from saman.scaling.statistics.intervals import Estimate, median_estimate
@@ -19,9 +20,11 @@ _WINDOWS_POOLED = 50  # of a run, evenly taken; more do not move the median of a
 
 @dataclass(frozen=True)
 class StepBreakdown:
-    """Seconds of a step, medians over runs; ``exchange`` is none where exposed exchange was not measured.
+    """Seconds of a step by part, medians over runs.
 
-    ``neighbours`` is what the stages of a pipeline wait for each other and hand over, the mean over stages.
+    Attributes:
+        exchange: Exposed exchange; None where it was not measured and is part of ``compute``.
+        neighbours: What the stages of a pipeline wait for each other and transfer, the mean over stages.
     """
 
     compute: float
@@ -31,23 +34,34 @@ class StepBreakdown:
 
     @property
     def seconds(self) -> float:
-        """The step."""
+        """The whole step."""
         return self.compute + (self.exchange or 0.0) + self.input_wait + self.neighbours
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What is known at one rank count of a curve. Speed-up and efficiency are against the curve's base."""
+    """The measures of one rank count of a curve.
+
+    Attributes:
+        throughput: In samples per second.
+        speedup: Over the curve's baseline; None without a baseline, 1 for the baseline itself.
+        efficiency: Speed-up ÷ (ranks ÷ ranks of the baseline).
+        serial_fraction: Karp–Flatt; None at or below the ranks of the baseline.
+        step_seconds: Over the windows of all runs.
+        outliers: Ids of runs.
+        variation: Coefficient of variation of the processes of each node.
+        stages: Of a pipeline whose telemetry has times per stage.
+    """
 
     ranks: int
     nodes: int
-    runs: tuple[Run, ...]
+    runs: tuple[MeasuredRun, ...]
     throughput: Estimate
     speedup: Estimate | None
     efficiency: Estimate | None
     serial_fraction: float | None
-    split: StepBreakdown
-    step: Estimate
+    breakdown: StepBreakdown
+    step_seconds: Estimate
     outliers: tuple[str, ...]
     stragglers: tuple[Straggler, ...]
     variation: Mapping[str, float | None]
@@ -55,42 +69,63 @@ class CurvePoint:
     stages: tuple[StageMeasure, ...] = ()
 
 
-def make_point(
-    ranks: int, nodes: int, runs: tuple[Run, ...], base: tuple[Run, ...] | None, base_ranks: int
-) -> CurvePoint:
-    """The point of ``runs``; speed-up and efficiency are against the runs ``base`` on ``base_ranks``."""
-    rates = [run.throughput for run in runs]
-    speedup = efficiency = fraction = None
-    if base is not None and base is not runs:
-        at_base = [run.throughput for run in base]
-        speedup = ratio_estimate(rates, at_base)
-        efficiency = ratio_estimate(rates, at_base, scale=base_ranks / ranks)
-        fraction = karp_flatt(speedup.value, ranks / base_ranks)
-    elif base is not None:
-        speedup = efficiency = Estimate(1.0, len(runs), None, "the base case itself")
+def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None) -> CurvePoint:
+    """The point of ``runs``, with speed-up and efficiency relative to ``baseline``."""
+    rates = [run.measured.samples_per_second for run in runs]
+    speedup, efficiency = _speedup(ranks, runs, baseline)
+    fraction = karp_flatt(speedup.value, ranks / baseline.ranks) if speedup and baseline else None
+    measured = [run.measured for run in runs]
+    nodes_of, own = _own_work(measured)
     flags = outliers(rates)
-    nodes_of, own = _own_work(runs)
-    joules = [run.joules / _samples(run) for run in runs if run.joules is not None and _samples(run) > 0]
     return CurvePoint(
-        ranks,
-        nodes,
-        runs,
-        median_estimate(rates),
-        speedup,
-        efficiency,
-        fraction,
-        _split(runs),
-        _step(runs),
-        tuple(run.id for run, flag in zip(runs, flags, strict=True) if flag),
-        tuple(_stragglers(runs, own, nodes_of)) if _exchange_known(runs) else (),
-        variation_per_node(_by_node(own, nodes_of)),
-        float(np.median(joules)) if joules else None,
-        stage_measures([run.stages for run in runs], runs[0].micro_batches, [run.split for run in runs]),
+        ranks=ranks,
+        nodes=nodes,
+        runs=runs,
+        throughput=median_estimate(rates),
+        speedup=speedup,
+        efficiency=efficiency,
+        serial_fraction=fraction,
+        breakdown=_breakdown(measured),
+        step_seconds=_step_seconds(measured),
+        outliers=tuple(run.facts.id for run, flag in zip(runs, flags, strict=True) if flag),
+        stragglers=tuple(_stragglers(measured, own, nodes_of)) if _exchange_known(measured) else (),
+        variation=variation_per_node(_by_node(own, nodes_of)),
+        joules_per_sample=_joules_per_sample(runs),
+        stages=stage_measures(
+            [run.stages for run in measured],
+            runs[0].facts.micro_batches,
+            [run.planned_stages for run in measured],
+        ),
     )
 
 
-def _stragglers(runs: Sequence[Run], own: Mapping[int, float], nodes: Mapping[int, str]) -> list[Straggler]:
-    """Ranks that are slower than their peers; those of a pipeline's rank are the replicas of its stage."""
+def _speedup(
+    ranks: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None
+) -> tuple[Estimate | None, Estimate | None]:
+    """Speed-up and efficiency relative to the baseline."""
+    if baseline is None:
+        return None, None
+    if baseline.runs is runs:
+        itself = Estimate(1.0, len(runs), None, "the baseline itself")
+        return itself, itself
+    rates = [run.measured.samples_per_second for run in runs]
+    base = [run.measured.samples_per_second for run in baseline.runs]
+    return ratio_estimate(rates, base), ratio_estimate(rates, base, scale=baseline.ranks / ranks)
+
+
+def _joules_per_sample(runs: Sequence[MeasuredRun]) -> float | None:
+    """The median over runs with a meter; None without any."""
+    samples = {run.facts.id: run.measured.epochs[-1].samples for run in runs if run.measured.epochs}
+    found = [
+        run.facts.joules / samples[run.facts.id]
+        for run in runs
+        if run.facts.joules is not None and samples.get(run.facts.id, 0.0) > 0
+    ]
+    return float(np.median(found)) if found else None
+
+
+def _stragglers(runs: Sequence[Measurement], own: Mapping[int, float], nodes: Mapping[int, str]) -> list[Straggler]:
+    """Ranks slower than their peers; the peers of a pipeline's rank are the replicas of its stage."""
     stage_of = {process.rank: process.stage for run in runs for process in run.processes}
     found = [
         straggler
@@ -100,15 +135,11 @@ def _stragglers(runs: Sequence[Run], own: Mapping[int, float], nodes: Mapping[in
     return sorted(found, key=lambda straggler: -straggler.slower)
 
 
-def _samples(run: Run) -> float:
-    return run.epochs[-1].samples if run.epochs else 0.0
-
-
-def _exchange_known(runs: Iterable[Run]) -> bool:
+def _exchange_known(runs: Iterable[Measurement]) -> bool:
     return all(run.exchange_seconds is not None for run in runs)
 
 
-def _own_work(runs: Sequence[Run]) -> tuple[dict[int, str], dict[int, float]]:
+def _own_work(runs: Sequence[Measurement]) -> tuple[dict[int, str], dict[int, float]]:
     """Node and own seconds per step of each process, medians over runs."""
     nodes: dict[int, str] = {}
     seconds: dict[int, list[float]] = {}
@@ -126,22 +157,22 @@ def _by_node(own: Mapping[int, float], nodes: Mapping[int, str]) -> dict[str, li
     return found
 
 
-def _split(runs: Sequence[Run]) -> StepBreakdown:
+def _breakdown(runs: Sequence[Measurement]) -> StepBreakdown:
     step = float(np.median([run.step_seconds for run in runs]))
     wait = float(np.median([run.input_wait_seconds for run in runs]))
     known = [run.exchange_seconds for run in runs if run.exchange_seconds is not None]
     exchange = float(np.median(known)) if len(known) == len(runs) else None
-    apart = float(np.median([_neighbours(run) for run in runs]))
-    return StepBreakdown(max(0.0, step - wait - (exchange or 0.0) - apart), exchange, wait, apart)
+    neighbours = float(np.median([_neighbour_seconds(run) for run in runs]))
+    return StepBreakdown(max(0.0, step - wait - (exchange or 0.0) - neighbours), exchange, wait, neighbours)
 
 
-def _neighbours(run: Run) -> float:
-    """Seconds per step that stages wait for each other and hand over, the mean over the processes of a pipeline."""
-    each = [float(np.median(one.waiting + one.transfer)) for one in run.stages]
+def _neighbour_seconds(run: Measurement) -> float:
+    """Seconds per step that stages wait for each other and transfer, the mean over the processes of a pipeline."""
+    each = [float(np.median(stage.waiting + stage.transfer)) for stage in run.stages]
     return sum(each) / len(each) if each else 0.0
 
 
-def _step(runs: Sequence[Run]) -> Estimate:
-    """Seconds per step over the windows of all runs; windows enter, so runs are drawn with theirs."""
-    thinned = [run.step_times[:: -(-len(run.step_times) // _WINDOWS_POOLED)] for run in runs]
+def _step_seconds(runs: Sequence[Measurement]) -> Estimate:
+    """Seconds per step over the windows of all runs; the bootstrap resamples runs, not windows."""
+    thinned = [run.window_step_seconds[:: -(-len(run.window_step_seconds) // _WINDOWS_POOLED)] for run in runs]
     return hierarchical_estimate(thinned, lambda windows: float(np.mean(windows)), resamples=499)

@@ -1,4 +1,4 @@
-"""Reads runs into results: one value per run, what was left out, and why a run does not count."""
+"""Reads run folders: facts from the files, measures from the telemetry, or the reason for an exclusion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,100 +16,53 @@ from saman.configs import yaml12
 from saman.configs.files import read_json, read_lines
 from saman.runs.events import Event, State, state_of
 from saman.runs.paths import names_in
-from saman.runs.telemetry.reader import ExcludedWindows, ProcessTimes, StageWindows, Telemetry, read_telemetry
-from saman.runs.telemetry.throughput import Throughput
-from saman.scaling.analysis.learning import Epoch, LossCurve, epochs_of, loss_curve
-from saman.scaling.analysis.stages import PlannedStages, promised
-from saman.scaling.statistics.steady_state import SteadyState, steady_state
+from saman.runs.telemetry.reader import Telemetry, read_telemetry
+from saman.scaling.analysis.learning import epochs_of, loss_curve
+from saman.scaling.analysis.run_values import (
+    ExcludedRun,
+    Exclusion,
+    ExclusionReason,
+    MeasuredRun,
+    Measurement,
+    Run,
+    RunFacts,
+    WindowUsage,
+)
+from saman.scaling.analysis.stages import planned_stages
+from saman.scaling.statistics.steady_state import steady_state
 from saman.scaling.study.energy import energy_of
 
 Array = NDArray[np.float64]
 _STEP_TIMES = 200  # windows kept for the distribution of step times
-# Keys that say where and how a run ran rather than what it trained; the rest tells curves apart.
+# Sections that say where and how a run ran, not what it trained; other settings tell curves apart.
 _NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish"})
-_TOLD_APART_ELSEWHERE = ("train.global_batch_size", "train.batch_size_per_rank", "train.seed")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as a report sees it; times in seconds per step, means over the steps of the windows that count.
-
-    ``throughput`` is sustained (``runs.telemetry.throughput``), ``distribution`` that of the windows.
-
-    ``problem`` says why the run does not count; then its measures are not to be used.
-    """
-
-    id: str
-    path: Path
-    digest: str
-    settings: Mapping[str, Any]
-    strategy: str
-    ranks: int
-    nodes: int
-    global_batch: int
-    batch_per_rank: int | None
-    cores_per_rank: int | None
-    state: State
-    started: float
-    hardware: str
-    software: str
-    placement: str
-    command: str
-    throughput: float = float("nan")
-    distribution: Throughput | None = None
-    step_seconds: float = float("nan")
-    input_wait_seconds: float = float("nan")
-    exchange_seconds: float | None = None
-    windows: int = 0
-    steady: SteadyState = SteadyState(0, True, "")
-    left_out: ExcludedWindows = ExcludedWindows()
-    step_times: Array = field(default_factory=lambda: np.zeros(0))
-    processes: tuple[ProcessTimes, ...] = ()
-    stages: tuple[StageWindows, ...] = ()
-    split: PlannedStages | None = None
-    node_of: Mapping[int, str] = field(default_factory=dict)
-    loss: LossCurve | None = None
-    epochs: tuple[Epoch, ...] = ()
-    joules: float | None = None
-    seconds: float | None = None
-    problem: str | None = None
-
-    @property
-    def usable(self) -> bool:
-        """Whether the run's measures count."""
-        return self.problem is None
-
-    @property
-    def stage_count(self) -> int:
-        """Stages of a pipeline; 1 for every other strategy."""
-        return int(self.settings.get("train.pipeline.stages") or 1) if self.strategy == "pipeline" else 1
-
-    @property
-    def micro_batches(self) -> int:
-        """Micro-batches in a step of one replica."""
-        return int(self.settings.get("train.micro_batches") or 1)
-
-    @property
-    def samples_per_epoch(self) -> float | None:
-        """Samples in an epoch, where one was finished."""
-        return self.epochs[0].samples / self.epochs[0].epoch if self.epochs else None
+_NOT_SETTINGS_OF_TRAINING = ("train.global_batch_size", "train.batch_size_per_rank", "train.seed")
 
 
 def read_runs(paths: Sequence[Path], warmup_windows: int = 0, workers: int = 2) -> list[Run]:
-    """The runs at ``paths``, in that order."""
+    """Read several run folders in parallel.
+
+    Args:
+        paths: Run folders.
+        warmup_windows: Windows to leave out at the start of every run.
+        workers: Threads.
+
+    Returns:
+        The runs in the order of ``paths``.
+    """
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda path: read_run(path, warmup_windows), paths))
 
 
 def read_run(path: Path, warmup_windows: int = 0) -> Run:
-    """One run folder; whatever a killed run left half-written is read as far as it goes."""
+    """Read a run folder. Files that a killed run left half-written are read as far as they go."""
     spec, digest, settings = _spec((path / "experiment.yaml").read_bytes())
     events = [event for line in read_lines(path / "events.jsonl")[0] if (event := Event.from_json(line))]
-    run = _described(path, spec, digest, settings, events)
-    if run.problem:
-        return run
-    telemetry = read_telemetry(path, run.ranks)
-    return _measured(run, telemetry, events, warmup_windows)
+    facts = _facts(path, spec, digest, settings, events)
+    exclusion = _unfinished(facts.state, events, path)
+    if exclusion is not None:
+        return ExcludedRun(facts, exclusion)
+    return _measure(facts, read_telemetry(path, facts.ranks), events, warmup_windows)
 
 
 _SPECS: dict[bytes, tuple[dict[str, Any], str, dict[str, Any]]] = {}
@@ -126,18 +78,16 @@ def _spec(data: bytes) -> tuple[dict[str, Any], str, dict[str, Any]]:
     return _SPECS[data]
 
 
-def _described(
+def _facts(
     path: Path, spec: Mapping[str, Any], digest: str, settings: Mapping[str, Any], events: Sequence[Event]
-) -> Run:
-    """The run without its measures."""
+) -> RunFacts:
     train, resources = spec.get("train") or {}, spec.get("resources") or {}
     nodes = int(resources.get("nodes") or 1)
     ranks = nodes * int(resources.get("ranks_per_node") or 1)
     attempt = _last_attempt(path)
-    facts = read_json(attempt / "provenance.json") or {}
+    provenance = read_json(attempt / "provenance.json") or {}
     placement = read_json(attempt / "placement.json") or {}
-    state = state_of(events)
-    return Run(
+    return RunFacts(
         id=path.name,
         path=path,
         digest=digest,
@@ -148,19 +98,19 @@ def _described(
         global_batch=int(train.get("global_batch_size") or (train.get("batch_size_per_rank") or 0) * ranks),
         batch_per_rank=train.get("batch_size_per_rank"),
         cores_per_rank=placement.get("cores_per_rank"),
-        state=state,
+        state=state_of(events),
         started=events[0].time if events else 0.0,
-        hardware=_hardware(facts),
-        software=_software(facts),
+        hardware=_hardware(provenance),
+        software=_software(provenance),
         placement=_placement(placement),
-        command=(f"saman run {path / 'experiment.yaml'}"),
-        problem=_why_not(state, events, path),
+        command=f"saman run {path / 'experiment.yaml'}",
+        joules=energy_of(path),
     )
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     flat = dict(_flat({key: value for key, value in spec.items() if key not in _NOT_SETTINGS}))
-    return {key: value for key, value in flat.items() if key not in _TOLD_APART_ELSEWHERE}
+    return {key: value for key, value in flat.items() if key not in _NOT_SETTINGS_OF_TRAINING}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -197,56 +147,61 @@ def _placement(placement: Mapping[str, Any]) -> str:
     return f"{len(processes)} processes on {len(nodes)} nodes, {cores} cores per rank" if processes else "unknown"
 
 
-def _why_not(state: State, events: Sequence[Event], path: Path) -> str | None:
+def _unfinished(state: State, events: Sequence[Event], path: Path) -> Exclusion | None:
+    """Why a run that did not complete is excluded; None for a completed run."""
     if state is State.COMPLETED:
         return None
     if state is State.FAILED:
         summary = read_json(path / "summary.json") or {}
         failed = [event for event in events if event.kind == "failed"]
         message = str(summary.get("message") or (failed[-1].facts.get("message") if failed else "") or "no message")
-        return "failed: " + message.split("\n")[0][:200]
-    return f"not finished: {state.value}"
+        return Exclusion(ExclusionReason.FAILED, message.split("\n")[0][:200])
+    return Exclusion(ExclusionReason.UNFINISHED, state.value)
 
 
-def _measured(run: Run, telemetry: Telemetry, events: Sequence[Event], warmup_windows: int) -> Run:
+def _measure(facts: RunFacts, telemetry: Telemetry, events: Sequence[Event], warmup_windows: int) -> Run:
+    """The run with its measures over steady windows, or excluded where these give none."""
     steady = steady_state(telemetry.seconds_per_step, warmup_windows)
     kept = slice(steady.dropped, None)
-    measured, steps = telemetry.throughput(steady.dropped), telemetry.steps[kept]
-    step, exchange = telemetry.seconds_per_step[kept], telemetry.exchange_per_step
-    start = float(telemetry.time[0] - telemetry.seconds[0]) if len(telemetry.time) else 0.0
-    problem = _unmeasured(telemetry, measured)
-    values = dict(vars(run))
-    values |= {"left_out": telemetry.left_out, "steady": steady, "windows": len(step), "problem": problem}
-    values |= {"node_of": _nodes(run.path), "processes": telemetry.processes, "joules": energy_of(run.path)}
-    if telemetry.stages:
-        values |= {"stages": tuple(one.after(steady.dropped) for one in telemetry.stages), "split": promised(events)}
-    values |= {"epochs": tuple(epochs_of(events, telemetry, start)), "loss": loss_curve(telemetry)}
-    if measured is not None and problem is None:
-        values |= {
-            "throughput": measured.sustained,
-            "distribution": measured,
-            "step_seconds": float(np.average(step, weights=steps)),
-            "step_times": step[:_STEP_TIMES].astype(np.float64),
-            "input_wait_seconds": float(np.average(telemetry.input_wait_per_step[kept], weights=steps)),
-            "exchange_seconds": None if exchange is None else float(np.average(exchange[kept], weights=steps)),
-            "seconds": float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
-        }
-    return Run(**values)
+    steps, step_seconds = telemetry.steps[kept], telemetry.seconds_per_step[kept]
+    throughput = telemetry.throughput(steady.dropped)
+    windows = WindowUsage(len(steps), steady, telemetry.left_out)
+    if throughput is None:
+        return ExcludedRun(facts, _without_windows(windows))
+    if not np.isfinite(throughput.sustained) or throughput.sustained <= 0:
+        return ExcludedRun(facts, Exclusion(ExclusionReason.INVALID_THROUGHPUT, windows=windows))
+    exchange = telemetry.exchange_per_step
+    start = float(telemetry.time[0] - telemetry.seconds[0])
+    measured = Measurement(
+        throughput=throughput,
+        step_seconds=float(np.average(step_seconds, weights=steps)),
+        input_wait_seconds=float(np.average(telemetry.input_wait_per_step[kept], weights=steps)),
+        exchange_seconds=None if exchange is None else float(np.average(exchange[kept], weights=steps)),
+        window_step_seconds=step_seconds[:_STEP_TIMES].astype(np.float64),
+        windows=windows,
+        processes=telemetry.processes,
+        stages=tuple(stage.after(steady.dropped) for stage in telemetry.stages),
+        planned_stages=planned_stages(events) if telemetry.stages else None,
+        node_of=_nodes(facts.path),
+        loss=loss_curve(telemetry),
+        epochs=tuple(epochs_of(events, telemetry, start)),
+        duration_seconds=float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
+    )
+    return MeasuredRun(facts, measured)
 
 
-def _unmeasured(telemetry: Telemetry, measured: Throughput | None) -> str | None:
-    out = telemetry.left_out
-    if measured is None:
-        if out.foreign_schema:
-            return f"no telemetry of this schema version: {out.foreign_schema} records of another one"
-        return f"no window counts: {out.torn} torn lines, {out.not_finite} not finite, {out.incomplete} incomplete"
-    if not np.isfinite(measured.sustained) or measured.sustained <= 0:
-        return "its throughput is zero or not a number"
-    return None
+def _without_windows(windows: WindowUsage) -> Exclusion:
+    """The exclusion of a run without a window that counts."""
+    out = windows.excluded
+    if out.foreign_schema:
+        details = f"{out.foreign_schema} records of another version"
+        return Exclusion(ExclusionReason.NO_TELEMETRY_OF_THIS_SCHEMA, details, windows)
+    details = f"{out.torn} torn lines, {out.not_finite} not finite, {out.incomplete} incomplete"
+    return Exclusion(ExclusionReason.NO_COUNTED_WINDOW, details, windows)
 
 
 def _nodes(path: Path) -> dict[int, str]:
-    """Which node each process (by its first rank) was found on."""
+    """The node of each process, by its first rank."""
     found = {}
     ranks = _last_attempt(path) / "ranks"
     for name in names_in(ranks):

@@ -1,64 +1,90 @@
-"""Reviews runs and curves: yields a finding for each defect a reader must know."""
+"""Reviews runs and curves: a finding for each defect that a reader must know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from saman.runs.telemetry.reader import ExcludedWindows
 from saman.scaling.analysis.curves import Curve
-from saman.scaling.analysis.findings import Finding
-from saman.scaling.analysis.results import Run
+from saman.scaling.analysis.findings import Finding, FindingKind
+from saman.scaling.analysis.run_values import ExcludedRun, ExclusionReason, MeasuredRun, Run
+
+_MOST_LISTED = 50  # excluded runs
+_MOST_NAMED = 5  # runs within a sentence
+_KIND_OF = {
+    ExclusionReason.NO_TELEMETRY_OF_THIS_SCHEMA: FindingKind.OTHER_SCHEMA,
+    ExclusionReason.INVALID_THROUGHPUT: FindingKind.INVALID_THROUGHPUT,
+}
 
 
-def about_runs(runs: Sequence[Run]) -> Iterable[Finding]:
-    """What went wrong with runs and their records."""
+def review_runs(runs: Sequence[Run]) -> Iterable[Finding]:
+    """Findings about excluded runs, defective records and runs without a steady state."""
     if not runs:
-        yield Finding("no_runs", "no run was found")
-    broken = [run for run in runs if not run.usable]
-    for run in broken[:50]:
-        kind = "bad_throughput" if "zero or not a number" in str(run.problem) else "run_left_out"
-        if "schema version" in str(run.problem):
-            kind = "other_schema"
-        yield Finding(kind, f"run {run.id} ({run.strategy}, {run.ranks} ranks) does not count: {run.problem}")
-    if len(broken) > 50:
-        yield Finding("run_left_out", f"and {len(broken) - 50} more runs that do not count")
-    counted = [
-        ("torn_records", "torn", "torn lines"),
-        ("other_schema", "foreign_schema", "records of another schema version"),
+        yield Finding(FindingKind.NO_RUNS, "no runs were found")
+    excluded = [run for run in runs if isinstance(run, ExcludedRun)]
+    for run in excluded[:_MOST_LISTED]:
+        name = f"run {run.facts.id} ({run.facts.strategy}, {_ranks(run.facts.ranks)})"
+        kind = _KIND_OF.get(run.exclusion.reason, FindingKind.EXCLUDED_RUN)
+        yield Finding(kind, f"{name} is excluded: {run.exclusion.text}")
+    if len(excluded) > _MOST_LISTED:
+        yield Finding(FindingKind.EXCLUDED_RUN, f"{len(excluded) - _MOST_LISTED} more runs are excluded")
+    measured = [run for run in runs if isinstance(run, MeasuredRun)]
+    yield from _review_records(measured)
+    unsteady = [run.facts.id for run in measured if not run.windows.steady.reached]
+    if unsteady:
+        yield Finding(FindingKind.NOT_STEADY, f"{len(unsteady)} runs never reach a steady state: {_named(unsteady)}")
+
+
+def _review_records(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
+    """Findings about records of counted runs that were left out."""
+    counts: tuple[tuple[FindingKind, str, Callable[[ExcludedWindows], int]], ...] = (
+        (FindingKind.TORN_RECORDS, "torn lines", lambda windows: windows.torn),
+        (FindingKind.OTHER_SCHEMA, "records of another schema version", lambda windows: windows.foreign_schema),
+        (FindingKind.NOT_FINITE, "records with missing, zero or non-finite values", lambda windows: windows.not_finite),
+        (FindingKind.INCOMPLETE_WINDOWS, "windows without all ranks", lambda windows: windows.incomplete),
+    )
+    for kind, records, count in counts:
+        affected = [run for run in measured if count(run.windows.excluded)]
+        if affected:
+            total = sum(count(run.windows.excluded) for run in affected)
+            names = _named([run.facts.id for run in affected])
+            yield Finding(kind, f"{total} {records} were left out in {len(affected)} runs: {names}")
+
+
+def review_outliers(curves: Sequence[Curve]) -> Iterable[Finding]:
+    """One note about all outliers."""
+    found = [
+        f"{run} ({curve.label}, {_ranks(point.ranks)})"
+        for curve in curves
+        for point in curve.points
+        for run in point.outliers
     ]
-    counted += [("not_finite", "not_finite", "records with NaN, zero or missing measures")]
-    counted += [("incomplete_windows", "incomplete", "windows that lack a rank")]
-    for kind, name, what in counted:
-        hit = [(run.id, getattr(run.left_out, name)) for run in runs if run.usable and getattr(run.left_out, name)]
-        if hit:
-            which = ", ".join(run for run, _ in hit[:5]) + (f" and {len(hit) - 5} more" if len(hit) > 5 else "")
-            yield Finding(kind, f"{sum(count for _, count in hit)} {what} were left out in {len(hit)} runs: {which}")
-    adrift = [run.id for run in runs if run.usable and not run.steady.settled]
-    if adrift:
-        yield Finding("never_settled", f"{len(adrift)} runs never reached a steady state: {', '.join(adrift[:5])}")
+    if found:
+        runs = "1 run is an outlier" if len(found) == 1 else f"{len(found)} runs are outliers"
+        text = f"{runs} among their repeats, kept in all figures: {_named(found)}"
+        yield Finding(FindingKind.OUTLIERS, text, note=True)
 
 
-def about_outliers(curves: Sequence[Curve]) -> Iterable[Finding]:
-    """Runs that stand apart, all in one note."""
-    apart = [(curve, point, run) for curve in curves for point in curve.points for run in point.outliers]
-    if apart:
-        told = ", ".join(f"{run} ({curve.label}, {point.ranks} ranks)" for curve, point, run in apart[:5])
-        more = f" and {len(apart) - 5} more, in the table of points" if len(apart) > 5 else ""
-        yield Finding(
-            "outliers", f"{len(apart)} runs stand apart from their repeats and are kept: {told}{more}", note=True
-        )
-
-
-def about_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
-    """What its runs do not allow to be said of a curve."""
-    if not curve.group.drawn:
+def review_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
+    """Findings about what a drawn curve lacks: a baseline, repeats, times per stage."""
+    if not curve.group.is_drawable:
         return
-    if curve.base is None:
-        ranks = "1 rank" if base_ranks == 1 else f"{base_ranks} ranks"
-        yield Finding("missing_base", f"{curve.label}: no run on {ranks} counts, so no speed-up or efficiency is shown")
+    if curve.baseline is None:
+        text = f"{curve.label}: no usable run on {_ranks(base_ranks)}; speed-up and efficiency are not shown"
+        yield Finding(FindingKind.MISSING_BASELINE, text)
     single = [str(point.ranks) for point in curve.points if len(point.runs) == 1]
     if single:
-        at = f"{', '.join(single)} ranks"
-        yield Finding("single_repeat", f"{curve.label}: a single repeat at {at}; points without intervals are shown")
+        text = f"{curve.label}: a single repeat at {', '.join(single)} ranks; these points have no interval"
+        yield Finding(FindingKind.SINGLE_REPEAT, text)
     if curve.group.strategy == "pipeline" and not all(point.stages for point in curve.points):
-        text = f"{curve.label}: its telemetry does not tell stages apart; the table of stages lacks them"
-        yield Finding("stages_not_told", text, note=True)
+        text = f"{curve.label}: its telemetry has no times per stage; the table of stages lacks this curve"
+        yield Finding(FindingKind.STAGES_UNKNOWN, text, note=True)
+
+
+def _ranks(count: int) -> str:
+    return f"{count} rank{'s' if count != 1 else ''}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What a report or a prediction is about: a study or runs, found by name or path, with what is missing of them."""
+"""Finds the study or the runs of a report by name or path, and the planned runs that are missing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from saman.configs.errors import UserError
 from saman.configs.files import read_json
 from saman.runs.find import find_run
 from saman.scaling.analysis.analysis import Analysis, analyse
-from saman.scaling.analysis.findings import Finding
-from saman.scaling.analysis.results import Run, read_runs
+from saman.scaling.analysis.findings import Finding, FindingKind
+from saman.scaling.analysis.results import read_runs
+from saman.scaling.analysis.run_values import MeasuredRun, Run
 
 
 @dataclass(frozen=True)
 class ReportSource:
-    """Run folders to look at, and what their study says of them where they are a study's."""
+    """The run folders of a report. ``study`` is the content of ``study.json`` for the folder of a study."""
 
     title: str
     paths: tuple[Path, ...]
@@ -26,33 +27,38 @@ class ReportSource:
 
     @property
     def warmup_windows(self) -> int:
-        """Windows that the study leaves out at the start of every run."""
-        return int(self._said("warmup_windows", 0))
+        """Windows to leave out at the start of every run."""
+        return int(self._setting("warmup_windows", 0))
 
     @property
     def base_ranks(self) -> int:
-        """The rank count that speed-ups are against."""
-        return int(self._said("base_ranks", 1))
+        """Rank count of the baseline."""
+        return int(self._setting("base_ranks", 1))
 
     @property
     def predict(self) -> tuple[int, ...] | None:
-        """Rank counts that the study wants predicted."""
-        return tuple(self._said("predict", ())) or None
+        """Rank counts to predict, where the study names them."""
+        return tuple(self._setting("predict", ())) or None
 
-    def _said(self, key: str, default: Any) -> Any:
+    def _setting(self, key: str, default: Any) -> Any:
         return (self.study or {}).get("study", {}).get(key, default)
 
 
 def find_source(words: Sequence[str], runs_dir: Path) -> ReportSource:
-    """The study or runs that a person means.
+    """Find a study or runs.
 
-    One word may be a study (its name, its file, or the folder of its runs), an experiment's name (all its runs), or
-    a run; several are runs. Raises ``UserError`` where there is nothing.
+    Args:
+        words: A single word names a study (by name, file or folder), an experiment (all its runs) or a run; several
+            words name runs.
+        runs_dir: Folder of the runs.
+
+    Raises:
+        UserError: Nothing has this name, or the study has no runs.
     """
     if len(words) == 1:
         folder = _folder(words[0], runs_dir)
         if folder is not None:
-            return _of_folder(folder)
+            return _folder_source(folder)
     paths = tuple(find_run(word, runs_dir).path for word in words)
     return ReportSource(", ".join(words) if len(words) < 4 else f"{len(words)} runs", paths, None)
 
@@ -79,7 +85,7 @@ def _is_shipped(word: str) -> bool:
     return word in shipped("studies")
 
 
-def _of_folder(folder: Path) -> ReportSource:
+def _folder_source(folder: Path) -> ReportSource:
     known = read_json(folder / "study.json")
     paths = sorted(path.parent for path in folder.glob("*/experiment.yaml"))
     study = known if isinstance(known, dict) and known.get("schema") == 1 else None
@@ -87,29 +93,35 @@ def _of_folder(folder: Path) -> ReportSource:
 
 
 def read_source(source: ReportSource, predict_at: Sequence[int] | None = None) -> Analysis:
-    """The runs of ``source`` read and analysed; of a study's runs only those in its plan, the others are named."""
+    """Read and analyse the runs of a source.
+
+    Args:
+        source: A study or runs. Of a study only planned runs are analysed; other runs in its folder are a finding.
+        predict_at: Rank counts to predict; by default those of the study.
+    """
     runs = read_runs(source.paths, source.warmup_windows)
     found: list[Finding] = []
     if source.study is not None:
-        runs, found = _planned(runs, source.study)
-    asked = tuple(predict_at) if predict_at else source.predict
-    return analyse(runs, base_ranks=source.base_ranks, predict_at=asked, findings=found)
+        runs, found = _keep_planned(runs, source.study)
+    wanted = tuple(predict_at) if predict_at else source.predict
+    return analyse(runs, base_ranks=source.base_ranks, predict_at=wanted, findings=found)
 
 
-def _planned(runs: Sequence[Run], study: dict[str, Any]) -> tuple[list[Run], list[Finding]]:
-    """The runs that belong to the study's plan, and which of it are missing or not in it."""
+def _keep_planned(runs: Sequence[Run], study: dict[str, Any]) -> tuple[list[Run], list[Finding]]:
+    """The runs in the study's plan, with findings about missing repeats and about other runs."""
     planned = study.get("runs") or []
     wanted = Counter(str(run.get("digest")) for run in planned)
-    told = {str(run.get("digest")): run.get("settings") or {} for run in planned}
-    done = Counter(run.digest for run in runs if run.usable)
+    settings_of = {str(run.get("digest")): run.get("settings") or {} for run in planned}
+    done = Counter(run.facts.digest for run in runs if isinstance(run, MeasuredRun))
     found = []
     for digest, count in wanted.items():
-        if done[digest] < count:
-            what = ", ".join(f"{key} {value}" for key, value in told[digest].items())
-            lack = count - done[digest]
-            found.append(Finding("missing_runs", f"{lack} of {count} repeats of {what} are missing"))
-    mine = [run for run in runs if run.digest in wanted]
-    strangers = len(runs) - len(mine)
-    if strangers:
-        found.append(Finding("other_runs", f"{strangers} runs in the folder are not of the study as it is now planned"))
-    return mine, found
+        lack = count - done[digest]
+        if lack > 0:
+            settings = ", ".join(f"{key} {value}" for key, value in settings_of[digest].items())
+            found.append(Finding(FindingKind.MISSING_RUNS, f"{settings}: {lack} of {count} repeats are missing"))
+    kept = [run for run in runs if run.facts.digest in wanted]
+    others = len(runs) - len(kept)
+    if others:
+        text = f"{others} runs in the folder are not in the study's present plan"
+        found.append(Finding(FindingKind.OTHER_RUNS, text))
+    return kept, found

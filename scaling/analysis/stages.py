@@ -1,4 +1,4 @@
-"""What the stages of a pipeline took and held, by their telemetry, beside what the partitioner promised."""
+"""Measured time and memory of the stages of a pipeline, beside the partitioner's prediction."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 
 from saman.runs.events import Event
 from saman.runs.telemetry.reader import StageWindows
+from saman.scaling.statistics.intervals import Quartiles
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class PlannedStages:
-    """How a run's model was split, as the run says: the first layer of each stage but the first, by name.
+    """The split of a run's model into stages.
 
-    ``stage_seconds`` (busy, per micro-batch) and ``memory_bytes`` are the partitioner's, per stage; empty where the
-    cuts were given by hand, because then nothing was measured beforehand.
+    Attributes:
+        cuts: Name of the first layer of each stage except the first.
+        stage_seconds: Predicted busy seconds of each stage per micro-batch; empty for cuts given by hand.
+        memory_bytes: Predicted memory of each stage; empty for cuts given by hand.
     """
 
     cuts: tuple[str, ...]
@@ -27,48 +30,44 @@ class PlannedStages:
     memory_bytes: tuple[float, ...] = ()
 
     def layers(self, stage: int) -> str:
-        """The layers of a stage as a person would name them."""
+        """The layers of a stage in words: ``from a up to b``."""
         first = self.cuts[stage - 1] if 0 < stage <= len(self.cuts) else None
-        then = self.cuts[stage] if stage < len(self.cuts) else None
+        end = self.cuts[stage] if stage < len(self.cuts) else None
         if first is None:
-            return f"up to {then}" if then else "all"
-        return f"from {first} up to {then}" if then else f"from {first}"
+            return f"up to {end}" if end else "all"
+        return f"from {first} up to {end}" if end else f"from {first}"
 
 
-def promised(events: Iterable[Event]) -> PlannedStages | None:
-    """The split that the last attempt's notice tells of."""
+def planned_stages(events: Iterable[Event]) -> PlannedStages | None:
+    """The split in the notice of the last attempt; None for a run that is not a pipeline."""
     found = None
     for event in events:
         cuts = event.facts.get("cuts")
         if event.kind == "notice" and isinstance(cuts, list):
-            told = event.facts.get("predicted")
-            told = told if isinstance(told, dict) else {}
+            predicted = event.facts.get("predicted")
+            predicted = predicted if isinstance(predicted, dict) else {}
             found = PlannedStages(
-                tuple(map(str, cuts)), _numbers(told, "stage_seconds"), _numbers(told, "memory_bytes")
+                tuple(map(str, cuts)), _numbers(predicted, "stage_seconds"), _numbers(predicted, "memory_bytes")
             )
     return found
 
 
-def _numbers(told: dict[str, object], name: str) -> tuple[float, ...]:
-    values = told.get(name)
-    whole = isinstance(values, list) and all(isinstance(one, int | float) for one in values)
-    return tuple(float(one) for one in values) if isinstance(values, list) and whole else ()
-
-
-@dataclass(frozen=True)
-class Quartiles:
-    """A median with the quartiles around it."""
-
-    value: float
-    low: float
-    high: float
+def _numbers(predicted: dict[str, object], name: str) -> tuple[float, ...]:
+    values = predicted.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+        return ()
+    return tuple(float(value) for value in values)
 
 
 @dataclass(frozen=True)
 class StageMeasure:
-    """One stage: medians and quartiles over the windows of all its replicas and runs, in seconds per step.
+    """Measures of a stage: medians and quartiles over the windows of all its replicas and runs, in seconds per step.
 
-    ``busy`` holds both passes and the update; ``memory_bytes`` is the most held over the start, with its range.
+    Attributes:
+        busy: Both passes and the optimiser's update.
+        memory_bytes: Peak over the start of the process, with its range; None where the system did not report it.
+        planned_seconds: Predicted busy seconds per micro-batch; None for cuts given by hand.
+        planned_bytes: Predicted memory; None for cuts given by hand.
     """
 
     stage: int
@@ -82,46 +81,57 @@ class StageMeasure:
     exchange: Quartiles
     input_wait: Quartiles
     memory_bytes: Quartiles | None
-    promised_seconds: float | None
-    promised_bytes: float | None
+    planned_seconds: float | None
+    planned_bytes: float | None
 
 
 def stage_measures(
-    runs: Sequence[Sequence[StageWindows]], micro_batches: int, splits: Sequence[PlannedStages | None]
+    runs: Sequence[Sequence[StageWindows]], micro_batches: int, plans: Sequence[PlannedStages | None]
 ) -> tuple[StageMeasure, ...]:
-    """Every stage over the runs of one case, each given by its processes; ``splits`` has what each run says."""
-    numbers = sorted({one.stage for run in runs for one in run})
-    said = next((split for split in splits if split is not None), None)
+    """Measures of every stage over several runs.
+
+    Args:
+        runs: The windows of each run's processes.
+        micro_batches: Per step of a replica.
+        plans: The planned stages of each run.
+
+    Returns:
+        The stages in order; empty where the telemetry has no times per stage.
+    """
+    numbers = sorted({process.stage for run in runs for process in run})
+    plan = next((plan for plan in plans if plan is not None), None)
     return tuple(
-        _measure(number, [one for run in runs for one in run if one.stage == number], micro_batches, said)
+        _measure(number, [process for run in runs for process in run if process.stage == number], micro_batches, plan)
         for number in numbers
     )
 
 
-def _measure(number: int, mine: Sequence[StageWindows], micro_batches: int, said: PlannedStages | None) -> StageMeasure:
-    def over(values: Iterable[Array]) -> Quartiles:
-        return _spread(np.concatenate(list(values)))
+def _measure(
+    number: int, processes: Sequence[StageWindows], micro_batches: int, plan: PlannedStages | None
+) -> StageMeasure:
+    def over_windows(values: Iterable[Array]) -> Quartiles:
+        return _quartiles(np.concatenate(list(values)))
 
-    busy = np.concatenate([one.busy for one in mine])
-    held = [one.memory_bytes for one in mine if one.memory_bytes is not None]
-    seconds, memory = (said.stage_seconds, said.memory_bytes) if said else ((), ())
+    busy = np.concatenate([process.busy for process in processes])
+    held = [process.memory_bytes for process in processes if process.memory_bytes is not None]
+    seconds, memory = (plan.stage_seconds, plan.memory_bytes) if plan else ((), ())
     return StageMeasure(
         stage=number,
-        layers=said.layers(number) if said else None,
-        processes=len(mine),
-        busy=_spread(busy),
-        busy_per_micro_batch=_spread(busy / micro_batches),
-        waiting=over(one.waiting for one in mine),
-        bubble_share=over(one.waiting / one.seconds for one in mine),
-        transfer=over(one.transfer for one in mine),
-        exchange=over(one.exchange for one in mine),
-        input_wait=over(one.input_wait for one in mine),
+        layers=plan.layers(number) if plan else None,
+        processes=len(processes),
+        busy=_quartiles(busy),
+        busy_per_micro_batch=_quartiles(busy / micro_batches),
+        waiting=over_windows(process.waiting for process in processes),
+        bubble_share=over_windows(process.waiting / process.seconds for process in processes),
+        transfer=over_windows(process.transfer for process in processes),
+        exchange=over_windows(process.exchange for process in processes),
+        input_wait=over_windows(process.input_wait for process in processes),
         memory_bytes=Quartiles(float(np.median(held)), min(held), max(held)) if held else None,
-        promised_seconds=seconds[number] if number < len(seconds) else None,
-        promised_bytes=memory[number] if number < len(memory) else None,
+        planned_seconds=seconds[number] if number < len(seconds) else None,
+        planned_bytes=memory[number] if number < len(memory) else None,
     )
 
 
-def _spread(values: Array) -> Quartiles:
+def _quartiles(values: Array) -> Quartiles:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return Quartiles(float(middle), float(low), float(high))

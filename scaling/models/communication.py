@@ -1,4 +1,4 @@
-"""The cost of exchanging gradients: α–β models of ring and hierarchical allreduce with a node boundary and overlap."""
+"""The cost of an allreduce: α–β models of ring and hierarchical allreduce with a node boundary and overlap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 def ring_seconds(message_bytes: Array | float, ranks: int, link: Link) -> Array | float:
-    """Allreduce in a ring of ``ranks``: 2(p−1)·α + 2(p−1)/p·bytes·β.
+    """Seconds of an allreduce in a ring of p ranks: 2(p−1)·α + 2(p−1)/p·bytes·β.
 
     Source: Patarasuk & Yuan, J. Parallel Distrib. Comput. 69 (2009), §4; Thakur et al. (2005), §4.4.
     """
@@ -25,10 +25,9 @@ def ring_seconds(message_bytes: Array | float, ranks: int, link: Link) -> Array 
 def flat_ring_seconds(
     message_bytes: Array | float, nodes: int, per_node: int, within: Link, across: Link
 ) -> Array | float:
-    """One ring through all ranks, node after node: the slower bandwidth, and the latency of each hop on the way.
+    """Seconds of an allreduce in a single ring through all ranks, node after node.
 
-    A chunk goes twice around but for one hop; of its 2(p−1) hops 2(m−1) cross nodes (NCCL counts alike,
-    src/graph/tuning.cc).
+    The slower link sets the bandwidth. Of the 2(p−1) hops of a chunk 2(m−1) cross nodes (NCCL, src/graph/tuning.cc).
     """
     ranks = nodes * per_node
     if nodes == 1:
@@ -42,9 +41,9 @@ def flat_ring_seconds(
 def hierarchical_seconds(
     message_bytes: Array | float, nodes: int, per_node: int, within: Link, across: Link
 ) -> Array | float:
-    """Reduce-scatter in each node, allreduce of each shard across nodes, allgather in each node.
+    """Seconds of a hierarchical allreduce: reduce-scatter within nodes, allreduce across, allgather within.
 
-    The shards of a node share its network link, so that it carries the whole message once. Source: Horovod's
+    The shards of a node share its network link, which therefore carries the whole message. Source: Horovod's
     hierarchical allreduce; Jia et al., arXiv:1807.11205, §3.3.
     """
     inside = ring_seconds(message_bytes, per_node, within) if per_node > 1 else 0.0 * np.asarray(message_bytes)
@@ -54,11 +53,11 @@ def hierarchical_seconds(
 
 
 def exposed_seconds(exchange: Array | float, hidden: float) -> Array:
-    """What of an exchange is not hidden behind the backward pass that it overlaps with."""
+    """The part of an exchange that does not overlap with the backward pass."""
     return np.maximum(0.0, np.asarray(exchange) - hidden)
 
 
-# As a law the exchange is measured in units of one rank's step: bytes·β ÷ step and α ÷ step.
+# In the laws the unit of time is the step of a single rank: bytes·β ÷ step and α ÷ step.
 _WITHIN = Parameter("bandwidth_within", 0, 20, 0.02, "steps")
 _ACROSS = Parameter("bandwidth_across", 0, 20, 0.05, "steps")
 _LATENCY_WITHIN = Parameter("latency_within", 0, 1, 1e-3, "steps per hop")
@@ -67,9 +66,9 @@ _HIDDEN = Parameter("hidden", 0, 1, 0.0, "steps")
 
 
 def _identifiable(at: RankCounts) -> tuple[Parameter, ...]:
-    """The parameters that points of this shape can tell apart, in the order in which they matter.
+    """The parameters that these points can identify, most important first.
 
-    A bandwidth needs one point beyond a single rank on its side of the node boundary, a latency two different counts.
+    A bandwidth needs a point beyond a single rank on its side of the node boundary, a latency two different counts.
     """
     inside = {n for n, m in zip(at.ranks, at.nodes, strict=True) if m == 1 and n > 1}
     between = {m for m in at.nodes if m > 1}
@@ -81,12 +80,18 @@ def _identifiable(at: RankCounts) -> tuple[Parameter, ...]:
         (_LATENCY_WITHIN, len(inside) > 1),
         (_HIDDEN, len(between) > 2),
     ]
-    free = max(1, len(at.ranks) - 1)  # one point for the scale
+    free = max(1, len(at.ranks) - 1)  # the scale takes a point
     return tuple(parameter for parameter, there in wanted if there)[:free]
 
 
 def exchange_in_steps(at: RankCounts, named: Mapping[str, float], hierarchical: bool) -> Array:
-    """Exposed exchange per step, in units of one rank's step, for parameters by name (missing ones are zero)."""
+    """Exposed exchange per step, in steps of a single rank.
+
+    Args:
+        at: Ranks and nodes.
+        named: Parameter values by name; missing ones are 0.
+        hierarchical: Whether the allreduce is hierarchical, else a ring.
+    """
     k, m, n = at.per_node, at.nodes, at.ranks
     bw, ba = named.get("bandwidth_within", 0.0), named.get("bandwidth_across", 0.0)
     lw, la = named.get("latency_within", 0.0), named.get("latency_across", 0.0)

@@ -22,7 +22,7 @@ from saman.scaling.models.laws import (
     RankCounts,
     Scaling,
     ScalingPoint,
-    shape,
+    rank_counts,
 )
 from saman.scaling.statistics.intervals import LEVEL
 
@@ -34,7 +34,7 @@ _GOOD_FIT = 0.02  # root mean square of log residuals below which a fit is not t
 
 @dataclass(frozen=True)
 class ParameterEstimate:
-    """A parameter value with its interval, or the reason why there is none."""
+    """A parameter value with its interval; ``note`` says why there is none."""
 
     name: str
     value: float
@@ -46,7 +46,7 @@ class ParameterEstimate:
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted to points: ``scale`` is the throughput of one rank, ``residuals`` are ln(measured ÷ fitted)."""
+    """A law fitted to points; ``scale`` is the throughput of a single rank, ``residuals`` are ln(measured ÷ fitted)."""
 
     law: Law
     scaling: Scaling
@@ -55,19 +55,29 @@ class Fit:
     parameters: tuple[ParameterEstimate, ...]
     residuals: tuple[float, ...]
 
-    def throughput(self, asked: Sequence[ScalingPoint]) -> Array:
-        """Samples per second at the ranks and nodes of ``asked`` (their own throughput is not looked at)."""
+    def throughput(self, places: Sequence[ScalingPoint]) -> Array:
+        """Predicted samples per second at the ranks and nodes of ``places``; their throughput is ignored."""
         named = {parameter.name: parameter.value for parameter in self.parameters}
-        return self.scale * self.law.relative(shape(asked, self.scaling), named)
+        return self.scale * self.law.relative(rank_counts(places, self.scaling), named)
 
 
 @lru_cache(maxsize=4096)
 def fit(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = "weak", level: float = LEVEL) -> Fit | None:
-    """``law`` fitted by bounded least squares on log throughput; none where points are fewer than its parameters.
+    """Fit a law by bounded least squares on log throughput, because errors of a throughput are relative.
 
-    Logs, because errors of a throughput are relative. Raises ``ValueError`` for throughput that is not positive.
+    Args:
+        law: The law.
+        points: Measured points.
+        scaling: Weak or strong.
+        level: Coverage of the parameters' intervals.
+
+    Returns:
+        The fit; None with no more points than free parameters.
+
+    Raises:
+        ValueError: A throughput is not finite and positive.
     """
-    at, measured = shape(points, scaling), _log_throughput(points)
+    at, measured = rank_counts(points, scaling), _log_throughput(points)
     free = law.parameters(at)
     if len(points) < len(free) + 1:
         return None
@@ -79,11 +89,11 @@ def fit(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = "weak", l
 
 
 def _least(law: Law, free: tuple[Parameter, ...], at: RankCounts, measured: Array) -> _Result:
-    """The best of a few bounded fits; the scale is eliminated, being linear in logs."""
+    """The best of a few bounded fits. The scale is eliminated: it is additive in logs."""
 
     def misfit(values: Array) -> Array:
-        apart = _log_relative(law, free, at, values) - measured
-        return np.asarray(apart - apart.mean())
+        difference = _log_relative(law, free, at, values) - measured
+        return np.asarray(difference - difference.mean())
 
     low, high = np.array([p.low for p in free]), np.array([p.high for p in free])
     first = np.array([p.start for p in free])
@@ -93,7 +103,7 @@ def _least(law: Law, free: tuple[Parameter, ...], at: RankCounts, measured: Arra
         found = least_squares(misfit, inside, bounds=(low, high), max_nfev=200)
         best = found if best is None or found.cost < best.cost else best
         if best.cost < _GOOD_FIT**2 * len(measured) / 2:
-            break  # other starts find the same, and thousands of fits are made
+            break  # other starts find the same, and there are thousands of fits
     assert best is not None
     return _Result(np.asarray(best.x), np.asarray(best.fun), np.asarray(best.jac))
 
@@ -120,7 +130,7 @@ def _log_throughput(points: Sequence[ScalingPoint]) -> Array:
 def _with_intervals(
     free: tuple[Parameter, ...], values: Array, jacobian: Array, residuals: Array, level: float
 ) -> tuple[ParameterEstimate, ...]:
-    """Linearised intervals (Seber & Wild, Nonlinear Regression, §2.1.2), cut at the bounds; withheld at a bound."""
+    """Linearised intervals (Seber & Wild, Nonlinear Regression, §2.1.2), cut at the bounds."""
     degrees = len(residuals) - len(free) - 1
     errors: Array | None = None
     if degrees > 0 and np.linalg.matrix_rank(jacobian) == len(free):
@@ -132,9 +142,7 @@ def _with_intervals(
 
 def _fitted(parameter: Parameter, value: float, half: float | None) -> ParameterEstimate:
     if half is None:
-        return ParameterEstimate(
-            parameter.name, value, None, None, parameter.unit, "no interval: too few points for it"
-        )
+        return ParameterEstimate(parameter.name, value, None, None, parameter.unit, "no interval: too few points")
     at_bound = value - parameter.low < 1e-9 or parameter.high - value < 1e-9
     note = "at its bound" if at_bound else ""
     low, high = max(parameter.low, value - half), min(parameter.high, value + half)
@@ -143,7 +151,7 @@ def _fitted(parameter: Parameter, value: float, half: float | None) -> Parameter
 
 @dataclass(frozen=True)
 class AheadError:
-    """One check of a law: fitted to the points up to ``fitted_to`` ranks, its log error at the next larger ones."""
+    """The log error of a law at ``ranks`` when fitted to the points up to ``fitted_to`` ranks."""
 
     fitted_to: int
     ranks: int
@@ -151,10 +159,10 @@ class AheadError:
 
 
 def errors_ahead(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = "weak") -> list[AheadError]:
-    """Errors ln(measured ÷ predicted) of ``law`` at every larger count, from every origin of at least three points.
+    """Errors ln(measured ÷ predicted) at larger counts than those fitted, from every origin of three points or more.
 
-    This is cross-validation with a rolling origin (Tashman, Int. J. Forecasting 16, 2000): a law is wanted to
-    extrapolate, so it is judged by that and not by how it fits.
+    Cross-validation with a rolling origin (Tashman, Int. J. Forecasting 16, 2000): it judges a law by extrapolation,
+    which is its use, and not by its fit.
     """
     found = []
     for count in range(FEWEST_POINTS, len(points)):

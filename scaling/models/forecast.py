@@ -1,4 +1,4 @@
-"""Predictions beyond the measured ranks: which law speaks, how far it is usually off, when not to ask."""
+"""Forecasts beyond the measured ranks: choice of the law, calibrated intervals, cautions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from saman.scaling.models.laws import Law, Scaling, ScalingPoint
 Array = NDArray[np.float64]
 NOMINAL = 0.9
 SUPPORTED_RATIO = 4.0  # errors are checked up to this multiple of the largest fitted count
-# Weight of other sources against a curve's own errors ahead, in errors: as many as the fewest points of a fit.
-# docs/scaling.md shows that 1 to 10 give the same figures.
+# Weight of other sources relative to a curve's own errors ahead: that of as many errors as the fewest points of a
+# fit. docs/scaling.md shows that 1 to 10 give the same results.
 _PRIOR_WEIGHT = 3.0
 _LEAST_DOUBLINGS = 0.25
 
 
 @dataclass(frozen=True)
 class ScalingSeries:
-    """A published or measured curve by which predictions are judged."""
+    """A published or measured curve for judging predictions."""
 
     source: str
     id: str
@@ -34,7 +34,7 @@ class ScalingSeries:
 
 @dataclass(frozen=True)
 class LawChoice:
-    """The law chosen for a curve and every law's score (expected |ln error| ahead)."""
+    """The fit of the chosen law, and every law's score: its expected |ln error| ahead."""
 
     fit: Fit
     scores: dict[str, float]
@@ -42,7 +42,7 @@ class LawChoice:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Quantiles of ln(measured ÷ predicted) ÷ √doublings over other sources, each source weighing the same."""
+    """Quantiles of ln(measured ÷ predicted) ÷ √doublings over other sources of equal weight."""
 
     low: float
     high: float
@@ -53,7 +53,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ThroughputForecast:
-    """Throughput in samples per second with its interval; ``caution`` says why it should not be relied on."""
+    """Throughput in samples per second with its interval; ``caution`` says why not to rely on it."""
 
     ranks: int
     nodes: int
@@ -66,10 +66,18 @@ class ThroughputForecast:
 def choose(
     points: tuple[ScalingPoint, ...], others: Sequence[ScalingSeries], scaling: Scaling = "weak"
 ) -> LawChoice | None:
-    """The law with the least expected error ahead; none below three points.
+    """Choose the law with the smallest expected error ahead.
 
-    A law's score is the mean of its own errors ahead on this curve and of its mean error on other sources, the latter
-    weighing as much as three errors: with few points a curve cannot choose for itself.
+    A law's score is the mean of its errors ahead on this curve and its mean error on other sources, which weighs as
+    much as three errors: few points alone cannot choose.
+
+    Args:
+        points: The measured curve.
+        others: Curves of other sources.
+        scaling: Weak or strong.
+
+    Returns:
+        The choice; None below three points.
     """
     if len(points) < FEWEST_POINTS:
         return None
@@ -93,7 +101,7 @@ def choose(
 
 @lru_cache(maxsize=1024)
 def _mean_error(law: Law, others: tuple[ScalingSeries, ...]) -> float | None:
-    """Mean |ln error| of ``law`` at up to 4× on ``others``, each source weighing the same."""
+    """Mean |ln error| of ``law`` at up to 4× on ``others``, with equal weight of the sources."""
     by_source: dict[str, list[float]] = defaultdict(list)
     for track in others:
         for error in errors_ahead(law, track.points, track.scaling):
@@ -103,7 +111,7 @@ def _mean_error(law: Law, others: tuple[ScalingSeries, ...]) -> float | None:
 
 
 def chosen_errors(track: ScalingSeries, others: Sequence[ScalingSeries]) -> list[AheadError]:
-    """Errors of what would have been predicted for ``track`` at every origin, the law chosen with ``others`` alone."""
+    """Errors ahead of the chosen law at every origin of ``track``; the choice sees ``others`` and the points before."""
     found = []
     for count in range(FEWEST_POINTS, len(track.points)):
         choice = choose(track.points[:count], others, track.scaling)
@@ -118,7 +126,15 @@ def chosen_errors(track: ScalingSeries, others: Sequence[ScalingSeries]) -> list
 
 @lru_cache(maxsize=64)
 def calibrate(others: tuple[ScalingSeries, ...], nominal: float = NOMINAL) -> Calibration | None:
-    """How far predictions on ``others`` were off, each made without its own source; none without any."""
+    """Calibrate intervals by predictions on ``others``, each made without its own source.
+
+    Args:
+        others: Published curves.
+        nominal: Coverage of the intervals.
+
+    Returns:
+        The calibration; None without predictions.
+    """
     values: list[float] = []
     weights: list[float] = []
     counted = 0
@@ -139,7 +155,7 @@ def calibrate(others: tuple[ScalingSeries, ...], nominal: float = NOMINAL) -> Ca
 
 
 def weighted_quantiles(values: Array, weights: Array, tail: float) -> tuple[float, float]:
-    """The quantiles ``tail`` and 1 − ``tail`` of weighted values, on both sides of zero."""
+    """The quantiles ``tail`` (at most 0) and 1 − ``tail`` (at least 0) of weighted values."""
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum()
     last = len(values) - 1
@@ -148,32 +164,32 @@ def weighted_quantiles(values: Array, weights: Array, tail: float) -> tuple[floa
     return min(float(low), 0.0), max(float(high), 0.0)
 
 
-def predict(fitted: Fit, asked: Sequence[ScalingPoint], calibration: Calibration | None) -> list[ThroughputForecast]:
-    """Predictions of a fitted law at ``asked`` ranks and nodes."""
+def predict(fitted: Fit, places: Sequence[ScalingPoint], calibration: Calibration | None) -> list[ThroughputForecast]:
+    """Predict throughput at the ranks and nodes of ``places``; without calibration there are no intervals."""
     return [
         _prediction(fitted, point, float(value), calibration)
-        for point, value in zip(asked, fitted.throughput(asked), strict=True)
+        for point, value in zip(places, fitted.throughput(places), strict=True)
     ]
 
 
-def _prediction(fitted: Fit, asked: ScalingPoint, value: float, calibration: Calibration | None) -> ThroughputForecast:
-    nearest = min(abs(np.log2(asked.ranks / point.ranks)) for point in fitted.points)
+def _prediction(fitted: Fit, place: ScalingPoint, value: float, calibration: Calibration | None) -> ThroughputForecast:
+    nearest = min(abs(np.log2(place.ranks / point.ranks)) for point in fitted.points)
     width = float(np.sqrt(max(nearest, _LEAST_DOUBLINGS)))
     low = high = None
     if calibration is not None:
         low, high = value * float(np.exp(calibration.low * width)), value * float(np.exp(calibration.high * width))
-    return ThroughputForecast(asked.ranks, asked.nodes, value, low, high, _caution(fitted, asked))
+    return ThroughputForecast(place.ranks, place.nodes, value, low, high, _caution(fitted, place))
 
 
-def _caution(fitted: Fit, asked: ScalingPoint) -> str | None:
+def _caution(fitted: Fit, place: ScalingPoint) -> str | None:
     largest = max(point.ranks for point in fitted.points)
     most_nodes = max(point.nodes for point in fitted.points)
     reasons = []
-    if asked.ranks > SUPPORTED_RATIO * largest:
+    if place.ranks > SUPPORTED_RATIO * largest:
         reasons.append(
-            f"{asked.ranks / largest:.3g} times the largest measured count ({largest}); "
+            f"{place.ranks / largest:.3g} times the largest measured count ({largest}); "
             f"errors are known up to {SUPPORTED_RATIO:g} times"
         )
-    if asked.nodes > 1 and most_nodes == 1:
-        reasons.append("crosses a node boundary that was never measured")
+    if place.nodes > 1 and most_nodes == 1:
+        reasons.append("crosses a node boundary that was not measured")
     return "beyond the data: " + "; ".join(reasons) if reasons else None

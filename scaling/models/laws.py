@@ -1,4 +1,4 @@
-"""The laws of scaling as values: throughput as a function of ranks and nodes, with named, bounded parameters."""
+"""Scaling laws: throughput as a function of ranks and nodes, with named, bounded parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Scaling = Literal["weak", "strong"]
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """Measured (or asked for) throughput at a rank count; ``nodes`` is how many machines the ranks lie on."""
+    """Throughput in samples per second at a rank count on ``nodes`` nodes; 0 for a point to predict."""
 
     ranks: int
     throughput: float
@@ -24,7 +24,7 @@ class ScalingPoint:
 
 @dataclass(frozen=True)
 class RankCounts:
-    """Ranks and nodes of several points, as arrays; what a law is evaluated on."""
+    """Ranks and nodes of several points, as arrays: the argument of a law."""
 
     ranks: Array
     nodes: Array
@@ -36,15 +36,15 @@ class RankCounts:
         return np.ceil(self.ranks / self.nodes)
 
 
-def shape(points: Sequence[ScalingPoint], scaling: Scaling = "weak") -> RankCounts:
-    """The shape of ``points``."""
+def rank_counts(points: Sequence[ScalingPoint], scaling: Scaling = "weak") -> RankCounts:
+    """Ranks and nodes of ``points``."""
     ranks = np.array([point.ranks for point in points], float)
     return RankCounts(ranks, np.array([point.nodes for point in points], float), scaling)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter with its bounds, where a fit starts, and its unit."""
+    """A parameter with its bounds, the start of a fit, and its unit."""
 
     name: str
     low: float
@@ -58,9 +58,12 @@ Relative = Callable[[RankCounts, Mapping[str, float]], Array]
 
 @dataclass(frozen=True)
 class Law:
-    """A law: relative throughput (1 at its own single rank) as a function of a shape and parameter values.
+    """A scaling law: throughput relative to a single rank as a function of rank counts and parameters.
 
-    The throughput of one rank, the scale, is fitted with every law and is not among ``parameters``.
+    Attributes:
+        parameters: The free parameters for given rank counts. The throughput of a single rank, the scale, is fitted
+            with every law and not among them.
+        relative: Relative throughput for rank counts and parameter values by name.
     """
 
     name: str
@@ -103,7 +106,7 @@ USL = Law(
 )
 POWER = Law(
     "power",
-    "constant loss per doubling",
+    "power law",
     "log-linear regression",
     _fixed(Parameter("exponent", 0, 1.05, 0.95)),
     _power,

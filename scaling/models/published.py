@@ -1,4 +1,4 @@
-"""Reads tables of published throughput against ranks, the shipped one or a user's, each series with its source."""
+"""Reads tables of published throughput over ranks: the shipped table or a user's, each series with its source."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from saman.scaling.models.forecast import ScalingSeries
 from saman.scaling.models.laws import ScalingPoint
 
 SHIPPED = Path(__file__).with_name("published.json")
-# How tables name the ranks of a node in their hardware line: "8xK80/node", "4 nodes x 8 V100", "8 GPU/node".
+# Ranks per node in the hardware line of a table: "8xK80/node", "4 nodes x 8 V100", "8 GPU/node".
 _PER_NODE = (r"(\d+)\s*x\s*\w+/node", r"nodes\s*x\s*(\d+)", r"(\d+)\s*GPUs?/node")
 
 
 def read_tracks(path: Path = SHIPPED) -> list[ScalingSeries]:
-    """The data-parallel series of a table, points in order of their counts.
+    """Read the data-parallel series of a table.
 
-    Raises ``UserError`` for a file that is missing or not such a table, naming the series and the point.
+    Returns:
+        The series, with points in the order of their counts.
+
+    Raises:
+        UserError: The file is missing or not such a table; the error names the series and the point.
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
@@ -31,7 +35,9 @@ def read_tracks(path: Path = SHIPPED) -> list[ScalingSeries]:
         raise UserError(f"is not JSON: {error}", where=str(path)) from None
     series = table.get("data_parallel") if isinstance(table, dict) else None
     if not isinstance(series, list):
-        raise UserError("has no list data_parallel", where=str(path), remedy="the layout of scaling/published.json")
+        raise UserError(
+            "the list data_parallel is missing", where=str(path), remedy="the layout of scaling/models/published.json"
+        )
     return [_track(entry, f"{path}: data_parallel[{index}]") for index, entry in enumerate(series)]
 
 
@@ -41,20 +47,20 @@ def _track(entry: Any, where: str) -> ScalingSeries:
         pairs = sorted((int(point["gpus"]), float(point["value"])) for point in entry["points"])
         per_node = entry.get("gpus_per_node") or ranks_per_node(str(entry.get("hardware", "")))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"a series needs id, source and points of gpus and value: {error!r}", where=where) from None
+        raise UserError(f"a series needs id, source, and points with gpus and value: {error!r}", where=where) from None
     for ranks, value in pairs:
         if ranks < 1 or not 0 < value < float("inf"):
             raise UserError(
                 f"{value} at {ranks} GPUs is not a throughput", where=f"{where} ({name})", remedy="a positive number"
             )
     if len({ranks for ranks, _ in pairs}) < len(pairs):
-        raise UserError("a count appears twice", where=f"{where} ({name})", remedy="one point per count")
+        raise UserError("duplicate count", where=f"{where} ({name})", remedy="one point per count")
     points = tuple(ScalingPoint(ranks, value, -(-ranks // per_node) if per_node else 1) for ranks, value in pairs)
     return ScalingSeries(source, name, points)
 
 
 def ranks_per_node(hardware: str) -> int | None:
-    """Ranks per node as the hardware line names them; none where it does not, which means one node."""
+    """Ranks per node according to a hardware line; None without such a figure."""
     for pattern in _PER_NODE:
         found = re.search(pattern, hardware)
         if found:

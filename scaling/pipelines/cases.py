@@ -1,4 +1,4 @@
-"""Groups curves of pipelines into cases: what differs in stages, micro-batches and ranks alone."""
+"""Groups curves of pipelines into cases: pipelines that differ only in stages, micro-batches and ranks."""
 
 from __future__ import annotations
 
@@ -7,69 +7,81 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
+from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.pipelines.step_model import MeasuredPipeline, measured
+from saman.scaling.pipelines.step_model import MeasuredPipeline, measured_pipeline
+
+
+@dataclass(frozen=True)
+class CasePoint:
+    """A point of a curve of pipelines with its measures per stage."""
+
+    curve: Curve
+    point: CurvePoint
+    measured: MeasuredPipeline
 
 
 @dataclass(frozen=True)
 class Case:
-    """Curves of pipelines that differ in stages and micro-batches alone, with their points."""
+    """Points of pipelines that differ only in stages, micro-batches and ranks."""
 
     label: str
-    points: tuple[tuple[Curve, CurvePoint, MeasuredPipeline], ...]
+    points: tuple[CasePoint, ...]
 
     @property
     def stages(self) -> list[int]:
-        """The numbers of stages that were measured."""
-        return sorted({seen.stages for _, _, seen in self.points})
+        """The measured numbers of stages, in order."""
+        return sorted({entry.measured.stages for entry in self.points})
 
-    def of(self, stages: int) -> list[tuple[Curve, CurvePoint, MeasuredPipeline]]:
-        """What was measured with so many stages."""
-        return [one for one in self.points if one[2].stages == stages]
+    def with_stages(self, stages: int) -> list[MeasuredPipeline]:
+        """The measured pipelines of as many stages."""
+        return [entry.measured for entry in self.points if entry.measured.stages == stages]
+
+    def global_batch(self, ranks: int) -> float:
+        """Examples of all ranks in a step."""
+        facts = self.points[0].point.runs[0].facts
+        return float(facts.batch_per_rank * ranks if facts.batch_per_rank else facts.global_batch)
+
+    def nearest_baseline(self, micro_batches: int) -> Baseline | None:
+        """The baseline of the curve with the nearest number of micro-batches."""
+        based = [entry for entry in self.points if entry.curve.baseline is not None]
+        if not based:
+            return None
+        return min(based, key=lambda entry: abs(log2(entry.measured.micro_batches / micro_batches))).curve.baseline
+
+    def measured_throughput(self, stages: int, replicas: int, micro_batches: int, batch: float) -> float | None:
+        """Samples per second where this pipeline was run."""
+        wanted = (stages, replicas, micro_batches, batch)
+        for entry in self.points:
+            seen = entry.measured
+            if (seen.stages, seen.replicas, seen.micro_batches, seen.batch) == wanted:
+                return entry.point.throughput.value
+        return None
 
 
 def cases_of(curves: Sequence[Curve]) -> list[Case]:
-    """The cases among curves; those whose stages were not told apart are left out."""
-    cases: dict[str, list[tuple[Curve, CurvePoint, MeasuredPipeline]]] = {}
+    """The cases among curves; without curves whose telemetry has no times per stage."""
+    cases: dict[str, list[CasePoint]] = {}
     for curve in curves:
-        seen = [(curve, point, one) for point in curve.points if (one := measured(point)) is not None]
-        if curve.group.strategy == "pipeline" and seen:
-            cases.setdefault(_key(curve), []).extend(seen)
-    return [Case(_label(points[0][0]), tuple(points)) for points in cases.values()]
+        points = [
+            CasePoint(curve, point, pipeline)
+            for point in curve.points
+            if (pipeline := measured_pipeline(point)) is not None
+        ]
+        if curve.group.strategy == "pipeline" and points:
+            cases.setdefault(_key(curve), []).extend(points)
+    return [Case(_label(points[0].curve), tuple(points)) for points in cases.values()]
 
 
 def _key(curve: Curve) -> str:
-    """Everything that must be alike in the curves that one model is made from."""
-    apart = ("train.pipeline.stages", "train.pipeline.cuts", "train.micro_batches")
-    same = {key: value for key, value in curve.group.settings.items() if key not in apart}
-    run = curve.group.runs[0]
-    batch = run.batch_per_rank or run.global_batch
-    return str((sorted((key, str(value)) for key, value in same.items()), curve.group.scaling, batch))
+    """Everything that the curves of a case share."""
+    varying = ("train.pipeline.stages", "train.pipeline.cuts", "train.micro_batches")
+    shared = {key: value for key, value in curve.group.settings.items() if key not in varying}
+    facts = curve.group.runs[0].facts
+    batch = facts.batch_per_rank or facts.global_batch
+    return str((sorted((key, str(value)) for key, value in shared.items()), curve.group.scaling, batch))
 
 
 def _label(curve: Curve) -> str:
     return re.sub(r" (stages|micro batches) \d+\b", "", curve.label)
-
-
-def batch_of(case: Case, ranks: int) -> float:
-    """Examples of so many ranks in a step."""
-    run = case.points[0][1].runs[0]
-    return float(run.batch_per_rank * ranks if run.batch_per_rank else run.global_batch)
-
-
-def base_of(case: Case, micro_batches: int) -> tuple[float | None, str | None]:
-    """Throughput of the base case with the nearest number of micro-batches, and its name."""
-    based = [(curve, point) for curve, point, _ in case.points if point.speedup is not None]
-    if not based:
-        return None, None
-    curve, point = min(based, key=lambda one: abs(log2(one[1].runs[0].micro_batches / micro_batches)))
-    assert point.speedup is not None
-    return point.throughput.value / point.speedup.value, curve.base
-
-
-def throughput_of(case: Case, stages: int, replicas: int, micro_batches: int, batch: float) -> float | None:
-    """Samples per second where that was measured."""
-    asked = (replicas, micro_batches, batch)
-    mine = [p for _, p, seen in case.of(stages) if (seen.replicas, seen.micro_batches, seen.batch) == asked]
-    return mine[0].throughput.value if mine else None

@@ -1,8 +1,8 @@
-"""Checks predictions of pipelines on published speed-ups, and learns from them how far such predictions are off.
+"""Checks predictions of pipelines on published speed-ups, and calibrates intervals with their errors.
 
-Only the bubble bound and the cost of recomputation go in, and one published row of the same number of stages: its
-efficiency (speed-up ÷ what even stages with free transfers give) is carried over to other micro-batches. A row with one
-micro-batch runs the stages in turn, so it is predicted from nothing, and nothing is learned from it.
+A prediction uses the bubble bound, the cost of recomputation, and a single published row of the same stages: its
+efficiency (speed-up ÷ that of even stages with free transfers) is carried over to other micro-batches. With a single
+micro-batch the stages run in turn; such a row is predicted without any other row and not used for other rows.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from saman.pipeline.schedule import bubble_bound
 from saman.scaling.models.forecast import NOMINAL, weighted_quantiles
 from saman.scaling.models.published import SHIPPED
 
-# The two columns of the table: torchgpipe's own figures, and those of GPipe (Huang et al. 2019, table 2) beside them.
+# The columns of the table: figures of torchgpipe, and of GPipe (Huang et al. 2019, table 2).
 _COLUMNS = {"torchgpipe": "speedup", "GPipe": "huang"}
 
 
 @dataclass(frozen=True)
 class PublishedSpeedup:
-    """A published speed-up of ``stages`` with ``micro_batches`` over two stages in turn (one micro-batch)."""
+    """A published speed-up over two stages with a single micro-batch, which run in turn."""
 
     source: str
     stages: int
@@ -38,9 +38,9 @@ class PublishedSpeedup:
 
 @dataclass(frozen=True)
 class PipelineCheck:
-    """A published speed-up beside what was predicted for it; ``error`` is predicted ÷ published − 1.
+    """A published speed-up and its prediction; ``error`` is predicted ÷ published − 1.
 
-    ``learned_from`` names the stages and micro-batches of the one row that went in; none for one micro-batch.
+    ``learned_from`` has the stages and micro-batches of the row used; None for a single micro-batch.
     """
 
     source: str
@@ -53,7 +53,7 @@ class PipelineCheck:
 
     @property
     def doublings(self) -> float:
-        """How far the prediction reaches, in doublings of micro-batches and of stages."""
+        """The distance from the row used, in doublings of micro-batches and of stages."""
         if self.learned_from is None:
             return 0.0
         stages, micro_batches = self.learned_from
@@ -62,7 +62,7 @@ class PipelineCheck:
 
 @dataclass(frozen=True)
 class PipelineCalibration:
-    """|ln(published ÷ predicted)| ÷ √doublings that 90 % of the predictions stay below: of micro-batches, of stages."""
+    """The 90 % quantiles of |ln(published ÷ predicted)| ÷ √doublings, of micro-batches and of stages."""
 
     micro_batches: float
     stages: float
@@ -72,7 +72,14 @@ class PipelineCalibration:
 
 
 def read_pipelines(path: Path = SHIPPED) -> list[PublishedSpeedup]:
-    """The pipeline rows of a table, none where it has no such table. Raises ``UserError`` for one that is none."""
+    """Read the pipeline rows of a table.
+
+    Returns:
+        The rows; empty where the table has no pipelines.
+
+    Raises:
+        UserError: The file cannot be read, or a row is not a speed-up.
+    """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -93,47 +100,47 @@ def _rows(entry: Any, where: str) -> list[PublishedSpeedup]:
         raise UserError(f"rows need n, m and speedup: {error!r}", where=where) from None
     for row in found:
         if row.stages < 1 or row.micro_batches < 1 or not 0 < row.speedup < float("inf"):
-            text = f"{row.speedup} with {row.stages} stages and {row.micro_batches} micro-batches is no speed-up"
+            text = f"{row.speedup} with {row.stages} stages and {row.micro_batches} micro-batches is not a speed-up"
             raise UserError(text, where=where)
     return found
 
 
 def ideal(stages: int, micro_batches: int) -> float:
-    """The speed-up that even stages with free transfers give over stages in turn, all of it with recomputation.
+    """The speed-up of even stages with free transfers over stages in turn, both with recomputation.
 
-    Every micro-batch but the last is recomputed; where there is one, it is (torchgpipe, benchmarks.rst).
+    Every micro-batch but the last is recomputed; a single micro-batch is (torchgpipe, benchmarks.rst).
     """
     spared = 1 if micro_batches > 1 else 0
     return bubble_bound(micro_batches, stages) * recomputation(1) / recomputation(micro_batches, spared)
 
 
 def check_pipelines(rows: Sequence[PublishedSpeedup]) -> list[PipelineCheck]:
-    """Every row predicted from the other micro-batches of the same stages, and those of one micro-batch from none.
+    """Predict every row from each other number of micro-batches of the same stages.
 
-    The row that all speed-ups of the table are against is no prediction.
+    Rows of a single micro-batch are predicted without another row. The baseline of the table is not predicted.
     """
     found = []
     for row in rows:
-        base = row.micro_batches == 1 and row.stages == min(one.stages for one in rows if one.source == row.source)
-        if row.micro_batches == 1 and not base:
+        fewest = min(other.stages for other in rows if other.source == row.source)
+        is_baseline = row.micro_batches == 1 and row.stages == fewest
+        if row.micro_batches == 1 and not is_baseline:
             found.append(_check(row, None))
-        alike = [one for one in rows if (one.source, one.stages) == (row.source, row.stages)]
-        found += [_check(row, one) for one in alike if 1 not in (one.micro_batches, row.micro_batches) and one != row]
+        alike = [other for other in rows if (other.source, other.stages) == (row.source, row.stages)]
+        pairs = [other for other in alike if 1 not in (other.micro_batches, row.micro_batches) and other != row]
+        found += [_check(row, other) for other in pairs]
     return found
 
 
 def check_stages(rows: Sequence[PublishedSpeedup]) -> list[PipelineCheck]:
-    """Every row predicted from fewer stages with the same micro-batches, as if their balance were the same."""
+    """Predict every row from fewer stages with as many micro-batches, as if their balance were the same."""
     return [
-        _check(row, one)
+        _check(row, other)
         for row in rows
-        for one in rows
-        if row.micro_batches > 1 and _places(one) == _places(row) and one.stages < row.stages
+        for other in rows
+        if row.micro_batches > 1
+        and (other.source, other.micro_batches) == (row.source, row.micro_batches)
+        and other.stages < row.stages
     ]
-
-
-def _places(row: PublishedSpeedup) -> tuple[str, int]:
-    return row.source, row.micro_batches
 
 
 def _check(row: PublishedSpeedup, known: PublishedSpeedup | None) -> PipelineCheck:
@@ -148,12 +155,12 @@ def _check(row: PublishedSpeedup, known: PublishedSpeedup | None) -> PipelineChe
 
 @lru_cache(maxsize=4)
 def calibrate_pipelines(path: Path = SHIPPED) -> PipelineCalibration:
-    """How far predictions of the published rows are off, each source weighing the same."""
+    """Errors of predicting the published rows, with equal weight of the sources."""
     rows = read_pipelines(path)
     learned = _learned(check_pipelines(rows))
     across = check_stages(rows)
     sources = len({check.source for check in learned})
-    return PipelineCalibration(_most(learned), _most(across), len(learned) + len(across), sources)
+    return PipelineCalibration(_upper_quantile(learned), _upper_quantile(across), len(learned) + len(across), sources)
 
 
 def _learned(checks: Sequence[PipelineCheck]) -> list[PipelineCheck]:
@@ -161,22 +168,22 @@ def _learned(checks: Sequence[PipelineCheck]) -> list[PipelineCheck]:
 
 
 def _covered(checks: Sequence[PipelineCheck], source: str) -> tuple[int, int]:
-    """How many predictions of ``source`` lie in intervals learned from the other sources, and of how many."""
+    """Counts of the predictions of ``source``: those within intervals calibrated on other sources, and all."""
     mine = _learned([check for check in checks if check.source == source])
     others = _learned([check for check in checks if check.source != source])
-    width = _most(others) if others else float("inf")
+    width = _upper_quantile(others) if others else float("inf")
     inside = [abs(np.log1p(check.error)) <= width * np.sqrt(check.doublings) for check in mine]
     return sum(map(bool, inside)), len(mine)
 
 
-def _most(checks: Sequence[PipelineCheck]) -> float:
+def _upper_quantile(checks: Sequence[PipelineCheck]) -> float:
     sizes = np.array([abs(np.log1p(check.error)) / np.sqrt(check.doublings) for check in checks])
-    weights = np.array([1.0 / sum(one.source == check.source for one in checks) for check in checks])
+    weights = np.array([1.0 / sum(other.source == check.source for other in checks) for check in checks])
     return weighted_quantiles(sizes, weights, 1.0 - NOMINAL)[1]
 
 
 def pipeline_totals(checks: Sequence[PipelineCheck]) -> dict[str, Any]:
-    """Median and largest absolute error by source, over the rows that one row or none was learned from."""
+    """Median and largest absolute error, and coverage, by source."""
     return {
         source: {
             "median_abs_error": float(np.median(errors)),
@@ -190,19 +197,19 @@ def pipeline_totals(checks: Sequence[PipelineCheck]) -> dict[str, Any]:
 
 
 def pipeline_lines(checks: Sequence[PipelineCheck], across: Sequence[PipelineCheck]) -> list[str]:
-    """The checks as text."""
-    lines = ["", "pipelines (AmoebaNet-D): bubble bound × recomputation × the efficiency of one row of as many stages"]
+    """The checks as lines of text."""
+    lines = ["", "pipelines (AmoebaNet-D): bubble bound × recomputation × efficiency of another row of the same stages"]
     lines += [_line(check) for check in checks]
     for source, total in pipeline_totals(checks).items():
         figures = f"median |error| {total['median_abs_error']:.1%}, largest {total['largest_abs_error']:.1%}"
         inside = "{} of {}".format(*total["covered_by_the_others"])
-        lines.append(f"{source}: {figures} over {total['predictions']}; {inside} in the interval learned elsewhere")
-    lines.append("the same with the efficiency of fewer stages, whose balance is another one")
+        lines.append(f"{source}: {figures} over {total['predictions']}; {inside} in the interval from the other source")
+    lines.append("the same with the efficiency of fewer stages, which are balanced differently")
     lines += [_line(check) for check in across]
     return lines
 
 
 def _line(check: PipelineCheck) -> str:
-    origin = "from nothing" if check.learned_from is None else "from n={} m={}".format(*check.learned_from)
+    origin = "without another row" if check.learned_from is None else "from n={} m={}".format(*check.learned_from)
     place = f"  {check.source} n={check.stages} m={check.micro_batches}, {origin}:"
     return f"{place} {check.predicted:.3f} published {check.published:.3f}  {check.error:+.1%}"

@@ -1,10 +1,10 @@
-"""A pipelined step as a model: each stage's busy time per micro-batch, the schedule's bubble, the exchange of replicas.
+"""A model of a pipelined step: busy time per stage, the schedule's bubble, the exchange between replicas, input wait.
 
-    step = schedule played with what each stage is busy per micro-batch  +  exchange(replicas)  +  waiting for input
+    step = factor · (schedule simulated with the busy time of each stage  +  exchange(replicas)  +  input wait)
 
-all of it times one factor, the median of measured ÷ modelled over the points it was made from. Busy time is
-per pass · micro-batches + per example · examples, fitted to what was measured; where all micro-batches had one size it
-is taken to go with the examples. The exchange is a constant and the hierarchical allreduce's α and β.
+The factor is the median of measured ÷ modelled over the fitted points. Busy time is
+per pass · micro-batches + per example · examples, fitted to measured points; if all micro-batches had the same size,
+busy time goes with the examples. The exchange is a constant plus the hierarchical allreduce's α and β.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from scipy.optimize import nnls
 from saman.pipeline.cost import speedup
 from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.models.communication import HIERARCHICAL, exchange_in_steps
-from saman.scaling.models.laws import RankCounts, ScalingPoint, shape
+from saman.scaling.models.laws import RankCounts, ScalingPoint, rank_counts
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MeasuredPipeline:
-    """A measured point of a pipeline: seconds per step, and per stage.
+    """A measured point of a pipeline; times in seconds per step.
 
-    ``examples`` are those of one replica in a step on average, ``filled`` their share of a whole ``batch``: the last
-    batch of an epoch is short.
+    Attributes:
+        examples: Of a replica in a step, on average.
+        batch: Examples of all replicas in a full step.
+        filled: The mean share of a full batch; the last batch of an epoch is short.
+        work_seconds: Busy and transfer seconds of each stage.
     """
 
     stages: int
@@ -46,61 +49,70 @@ class MeasuredPipeline:
 
     @property
     def size(self) -> float:
-        """Examples in a micro-batch of a whole batch."""
+        """Examples in a micro-batch of a full batch."""
         return self.batch / self.replicas / self.micro_batches
 
 
-def measured(point: CurvePoint) -> MeasuredPipeline | None:
-    """What a point of a curve of pipelines shows; none where its stages were not told apart."""
-    run, stages = point.runs[0], point.stages
+def measured_pipeline(point: CurvePoint) -> MeasuredPipeline | None:
+    """The measures of a point per stage; None where the telemetry lacks the times of a stage."""
+    run, stages = point.runs[0].facts, point.stages
     if not stages or len(stages) != run.stage_count:
         return None
     replicas = point.ranks // run.stage_count
-    examples = point.throughput.value * point.step.value
+    examples = point.throughput.value * point.step_seconds.value
     return MeasuredPipeline(
-        run.stage_count,
-        replicas,
-        point.nodes,
-        run.micro_batches,
-        examples / replicas,
-        float(run.global_batch),
-        examples / run.global_batch,
-        point.step.value,
-        tuple(one.busy.value + one.transfer.value for one in stages),
-        float(np.mean([one.exchange.value for one in stages])),
-        float(np.mean([one.input_wait.value for one in stages])),
+        stages=run.stage_count,
+        replicas=replicas,
+        nodes=point.nodes,
+        micro_batches=run.micro_batches,
+        examples=examples / replicas,
+        batch=float(run.global_batch),
+        filled=examples / run.global_batch,
+        step_seconds=point.step_seconds.value,
+        work_seconds=tuple(stage.busy.value + stage.transfer.value for stage in stages),
+        exchange_seconds=float(np.mean([stage.exchange.value for stage in stages])),
+        input_wait_seconds=float(np.mean([stage.input_wait.value for stage in stages])),
     )
 
 
 @dataclass(frozen=True)
 class StageWork:
-    """Seconds that a stage is busy in a step: ``per_pass`` · micro-batches + ``per_example`` · examples."""
+    """Busy seconds of a stage in a step: ``per_pass`` · micro-batches + ``per_example`` · examples."""
 
     per_pass: float
     per_example: float
 
     def seconds(self, micro_batches: int, examples: float) -> float:
-        """Per step."""
+        """Busy seconds per step."""
         return self.per_pass * micro_batches + self.per_example * examples
 
 
 @dataclass(frozen=True)
 class ReplicaExchange:
-    """Seconds to sum over the replicas of a stage: a constant, and the parameters of the hierarchical allreduce."""
+    """The cost of the gradient sum over a stage's replicas: a constant and the hierarchical allreduce's parameters.
+
+    ``known`` is false where no measured run had several replicas.
+    """
 
     constant: float
     parameters: Mapping[str, float]
     known: bool
 
     def seconds(self, replicas: int, nodes: int) -> float:
-        """Per step; replicas of a stage lie on as many nodes as they can."""
-        at = shape([ScalingPoint(replicas, 0.0, min(replicas, nodes))])
-        return self.constant + sum(float(_unit(at, name)[0]) * value for name, value in self.parameters.items())
+        """Seconds per step; the replicas of a stage are spread over as many nodes as possible."""
+        at = rank_counts([ScalingPoint(replicas, 0.0, min(replicas, nodes))])
+        return self.constant + sum(float(_coefficient(at, name)[0]) * value for name, value in self.parameters.items())
 
 
 @dataclass(frozen=True)
 class StepModel:
-    """The model of one number of stages. ``factor`` is measured ÷ modelled, ``misfit`` how far points lie apart."""
+    """The model of a number of stages.
+
+    Attributes:
+        factor: Median of measured ÷ modelled over ``points``.
+        misfit: Largest |ln(measured ÷ modelled ÷ factor)|.
+        sizes: Of the measured micro-batches, in examples.
+    """
 
     stages: int
     order: str
@@ -110,36 +122,46 @@ class StepModel:
     input_wait_per_example: float
     factor: float
     misfit: float
-    sizes: tuple[float, ...]  # of the measured micro-batches, in examples
+    sizes: tuple[float, ...]
     points: tuple[MeasuredPipeline, ...]
 
     @property
     def filled(self) -> float:
-        """The share of a whole batch that a step has on average."""
+        """The mean share of a full batch in a step."""
         return float(np.median([point.filled for point in self.points]))
 
     def seconds(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
-        """Seconds of a step of ``replicas`` that each take ``examples`` in so many micro-batches."""
-        each = self._each(micro_batches, examples)
+        """Seconds of a step in which each replica takes ``examples`` in ``micro_batches``."""
+        each = self._seconds_per_micro_batch(micro_batches, examples)
         passes = micro_batches * sum(each) / speedup(each, micro_batches, self.order, self.forward_share)
         wait = self.input_wait_per_example * examples
         return self.factor * (passes + self.exchange.seconds(replicas, nodes) + wait)
 
     def bubble_share(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
-        """The share of that step which stages wait for each other, the mean over stages."""
-        each = self._each(micro_batches, examples)
+        """The share of a step spent waiting for other stages, the mean over stages."""
+        each = self._seconds_per_micro_batch(micro_batches, examples)
         ratio = speedup(each, micro_batches, self.order, self.forward_share)
         waiting = micro_batches * sum(each) * (1 / ratio - 1 / len(each))
         return self.factor * waiting / self.seconds(micro_batches, examples, replicas, nodes)
 
-    def _each(self, micro_batches: int, examples: float) -> list[float]:
-        return [one.seconds(micro_batches, examples) / micro_batches for one in self.work]
+    def _seconds_per_micro_batch(self, micro_batches: int, examples: float) -> list[float]:
+        return [work.seconds(micro_batches, examples) / micro_batches for work in self.work]
 
 
 def step_model(
     points: Sequence[MeasuredPipeline], order: str, recompute: bool, others: Sequence[MeasuredPipeline] = ()
 ) -> StepModel | None:
-    """The model from points of one number of stages; ``others`` (of other numbers) help out with the exchange alone."""
+    """Fit the model.
+
+    Args:
+        points: Measured pipelines of the same number of stages.
+        order: Of the schedule.
+        recompute: Whether activations are recomputed.
+        others: Measured pipelines of other numbers of stages; they serve the exchange only.
+
+    Returns:
+        The model; None without points.
+    """
     if not points:
         return None
     stages = points[0].stages
@@ -147,7 +169,7 @@ def step_model(
     wait = float(np.median([point.input_wait_seconds / point.examples for point in points]))
     sizes = tuple(sorted({point.size for point in points}))
     exchange = _exchange(points, others)
-    # backward costs twice forward, and forward once more where activations are computed again
+    # backward costs twice forward, and recomputation forward once more
     share = 1 / 4 if recompute else 1 / 3
     bare = StepModel(stages, order, share, work, exchange, wait, 1.0, 0.0, sizes, tuple(points))
     ratios = np.array([point.step_seconds / _modelled(bare, point) for point in points])
@@ -161,7 +183,7 @@ def _modelled(model: StepModel, point: MeasuredPipeline) -> float:
 
 
 def _work(points: Sequence[MeasuredPipeline], stage: int) -> StageWork:
-    """Least squares of relative errors, with costs that are not negative."""
+    """Non-negative least squares of relative errors."""
     seconds = np.array([max(point.work_seconds[stage], 1e-12) for point in points])
     passes = np.array([float(point.micro_batches) for point in points])
     examples = np.array([point.examples for point in points])
@@ -172,24 +194,26 @@ def _work(points: Sequence[MeasuredPipeline], stage: int) -> StageWork:
 
 
 def _exchange(points: Sequence[MeasuredPipeline], others: Sequence[MeasuredPipeline]) -> ReplicaExchange:
-    """Fitted to the points with several replicas; without them to those of other stages, whose part is larger."""
+    """Fitted to points with several replicas; without any, to those of other numbers of stages, rescaled."""
     alone = [point.exchange_seconds for point in points if point.replicas == 1]
     constant = float(np.median(alone)) if alone else 0.0
     summed = [(point, point.exchange_seconds - constant) for point in points if point.replicas > 1]
     if not summed:
         base = [point.exchange_seconds for point in others if point.replicas == 1]
         start = float(np.median(base)) if base else 0.0
-        # a stage exchanges its own gradients: the fewer stages, the larger its part
+        # a stage exchanges its own gradients only: the fewer stages, the more
         rescaled = [(p, (p.exchange_seconds - start) * p.stages / points[0].stages) for p in others if p.replicas > 1]
         summed = [(point, max(value, 0.0)) for point, value in rescaled]
     if not summed:
         return ReplicaExchange(constant, {}, False)
-    at = shape([ScalingPoint(point.replicas, 0.0, min(point.replicas, point.nodes)) for point, _ in summed])
-    names = [one.name for one in HIERARCHICAL.parameters(at) if one.name != "hidden"]
-    found, _ = nnls(np.stack([_unit(at, name) for name in names], axis=1), np.array([value for _, value in summed]))
+    at = rank_counts([ScalingPoint(point.replicas, 0.0, min(point.replicas, point.nodes)) for point, _ in summed])
+    names = [parameter.name for parameter in HIERARCHICAL.parameters(at) if parameter.name != "hidden"]
+    found, _ = nnls(
+        np.stack([_coefficient(at, name) for name in names], axis=1), np.array([value for _, value in summed])
+    )
     return ReplicaExchange(constant, {name: float(value) for name, value in zip(names, found, strict=True)}, True)
 
 
-def _unit(at: RankCounts, name: str) -> Array:
-    """What one second of a parameter of the hierarchical allreduce adds to an exchange."""
+def _coefficient(at: RankCounts, name: str) -> Array:
+    """Seconds of an exchange per unit of a parameter of the hierarchical allreduce."""
     return exchange_in_steps(at, {name: 1.0}, hierarchical=True)

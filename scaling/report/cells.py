@@ -1,40 +1,60 @@
-"""How numbers become the text of cells, and rows a table of the page."""
+"""Formats numbers as text, and rows as a table of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from saman.scaling.report.writer import Column, Table
-from saman.scaling.statistics.estimates import Rows
+from saman.scaling.statistics.intervals import Estimate, Quartiles
 
-Cells = Sequence[tuple[str, str, Callable[[dict[str, Any]], str]]]  # name, kind and text of each column
-_MOST_ROWS = 400  # of a table on the page; all of it is in tables/
-
-
-def make_table(title: str, note: str, columns: Cells, rows: Rows) -> Table:
-    """A table for the page; of very many rows the first."""
-    shown = rows[:_MOST_ROWS]
-    more = f" The first {_MOST_ROWS} of {len(rows)} rows; all are in tables/." if len(rows) > _MOST_ROWS else ""
-    cells = tuple(tuple(tell(row) for _, _, tell in columns) for row in shown)
-    return Table(title, note + more, tuple(Column(name, kind) for name, kind, _ in columns), cells)
+Row = TypeVar("Row")
+_MOST_ROWS = 400  # of a table on the page; tables/ has all
 
 
-def told(value: float | None, percent: bool = False) -> str:
-    """A number for a cell; a dash for none."""
+@dataclass(frozen=True)
+class CellColumn(Generic[Row]):
+    """A column of a table on the page: its name, the text of a row's cell, and the kind of its cells.
+
+    ``kind`` is a CSS class: ``number``, ``text`` or ``text long``.
+    """
+
+    name: str
+    text: Callable[[Row], str]
+    kind: str = "number"
+
+
+def make_table(title: str, note: str, columns: Sequence[CellColumn[Row]], rows: Sequence[Row]) -> Table:
+    """A table for the page; of very many rows only the first."""
+    more = f" The first {_MOST_ROWS} of {len(rows)} rows; tables/ has all." if len(rows) > _MOST_ROWS else ""
+    cells = tuple(tuple(column.text(row) for column in columns) for row in rows[:_MOST_ROWS])
+    return Table(title, note + more, tuple(Column(column.name, column.kind) for column in columns), cells)
+
+
+def format_number(value: float | None, percent: bool = False) -> str:
+    """A number with four digits, or a percentage; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.1%}" if percent else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
-def between(row: dict[str, Any], name: str, percent: bool = False) -> str:
-    """A value with its interval for a cell."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    value = told(row[name], percent)
-    return value if low is None else f"{value} [{told(low, percent)}, {told(high, percent)}]"
+def format_interval(value: float | None, low: float | None, high: float | None, percent: bool = False) -> str:
+    """``0.91 [0.88, 0.94]``; without ``low`` the value alone."""
+    text = format_number(value, percent)
+    return text if low is None else f"{text} [{format_number(low, percent)}, {format_number(high, percent)}]"
 
 
-def around(row: dict[str, Any], value: str, low: str, high: str) -> str:
-    """A value with an interval of other names for a cell."""
-    text = told(row[value])
-    return text if row[low] is None else f"{text} [{told(row[low])}, {told(row[high])}]"
+def format_estimate(estimate: Estimate | None, percent: bool = False) -> str:
+    """An estimate with its interval, where it has any."""
+    if estimate is None:
+        return format_number(None)
+    low, high = (estimate.interval.low, estimate.interval.high) if estimate.interval else (None, None)
+    return format_interval(estimate.value, low, high, percent)
+
+
+def format_quartiles(quartiles: Quartiles | None, scale: float = 1.0, percent: bool = False) -> str:
+    """A median with its quartiles, times ``scale``."""
+    if quartiles is None:
+        return format_number(None)
+    return format_interval(scale * quartiles.value, scale * quartiles.low, scale * quartiles.high, percent)

@@ -1,92 +1,125 @@
-"""The numbers of pipelines as rows: what each stage takes and holds, and the grid of stages × replicas."""
+"""The rows of pipelines: the measures of each stage, and the grid of stages × replicas."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from saman.scaling.analysis.curves import Curve
-from saman.scaling.analysis.groups import Group
+from saman.scaling.analysis.groups import RunGroup
 from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.analysis.stages import Quartiles, StageMeasure
-from saman.scaling.statistics.estimates import Rows, estimate_columns
+from saman.scaling.analysis.stages import StageMeasure
+from saman.scaling.statistics.columns import ColumnName
+from saman.scaling.statistics.intervals import Estimate, Quartiles
 
 
-def stage_rows(curves: Sequence[Curve]) -> Rows:
-    """One row per curve of pipelines, rank count and stage; times in seconds per step, with quartiles over windows."""
-    return [
-        {
-            "series": curve.label,
-            "stages": curve.group.stages,
-            "replicas": point.ranks // curve.group.stages,
-            "ranks": point.ranks,
-            "nodes": point.nodes,
-            "micro_batches": point.runs[0].micro_batches,
-            "repeats": len(point.runs),
-            **_columns(one),
-        }
-        for curve in curves
-        for point in curve.points
-        for one in point.stages
-    ]
+@dataclass(frozen=True)
+class StageRow:
+    """A stage of a pipeline at a rank count; times in seconds per step, with quartiles over windows."""
+
+    series: str
+    stages: int
+    replicas: int
+    ranks: int
+    nodes: int
+    micro_batches: int
+    repeats: int
+    stage: int
+    layers: str | None
+    busy_seconds: Quartiles
+    busy_seconds_per_micro_batch: Quartiles
+    predicted_seconds_per_micro_batch: float | None
+    bubble_share: Quartiles
+    waiting_seconds: Quartiles
+    transfer_seconds: Quartiles
+    exchange_seconds: Quartiles
+    input_wait_seconds: Quartiles
+    memory_over_start_bytes: Quartiles | None
+    predicted_memory_bytes: float | None
+    memory_against_predicted: float | None
 
 
-def _columns(one: StageMeasure) -> dict[str, Any]:
-    held, told = one.memory_bytes, one.promised_bytes
-    return {
-        "stage": one.stage,
-        "layers": one.layers,
-        **_spread_columns("busy_seconds", one.busy),
-        **_spread_columns("busy_seconds_per_micro_batch", one.busy_per_micro_batch),
-        "predicted_seconds_per_micro_batch": one.promised_seconds,
-        **_spread_columns("bubble_share", one.bubble_share),
-        **_spread_columns("waiting_seconds", one.waiting),
-        **_spread_columns("transfer_seconds", one.transfer),
-        **_spread_columns("exchange_seconds", one.exchange),
-        **_spread_columns("input_wait_seconds", one.input_wait),
-        **_spread_columns("memory_over_start_bytes", held),
-        "predicted_memory_bytes": told,
-        "memory_against_predicted": held.value / told - 1 if held and told else None,
-    }
+@dataclass(frozen=True)
+class GridRow:
+    """A cell of the grid: stages × replicas of pipelines that differ in nothing else."""
+
+    case: str
+    stages: int
+    replicas: int
+    ranks: int
+    nodes: int
+    repeats: int
+    samples_per_second: Estimate
+    speedup: Estimate | None
+    efficiency: Estimate | None
+    bubble_share: float | None
+    baseline: Annotated[str | None, ColumnName("base")]
+    drawn: bool
 
 
-def _spread_columns(name: str, spread: Quartiles | None) -> dict[str, Any]:
-    if spread is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: spread.value, f"{name}_low": spread.low, f"{name}_high": spread.high}
+def stage_rows(curves: Sequence[Curve]) -> list[StageRow]:
+    """A row per curve of pipelines, rank count and stage."""
+    return [_stage_row(curve, point, stage) for curve in curves for point in curve.points for stage in point.stages]
 
 
-def grid_rows(curves: Sequence[Curve]) -> Rows:
-    """One row per cell of a hybrid grid: stages × replicas of pipelines that differ in nothing else."""
+def _stage_row(curve: Curve, point: CurvePoint, stage: StageMeasure) -> StageRow:
+    held, planned = stage.memory_bytes, stage.planned_bytes
+    return StageRow(
+        series=curve.label,
+        stages=curve.group.stages,
+        replicas=point.ranks // curve.group.stages,
+        ranks=point.ranks,
+        nodes=point.nodes,
+        micro_batches=point.runs[0].facts.micro_batches,
+        repeats=len(point.runs),
+        stage=stage.stage,
+        layers=stage.layers,
+        busy_seconds=stage.busy,
+        busy_seconds_per_micro_batch=stage.busy_per_micro_batch,
+        predicted_seconds_per_micro_batch=stage.planned_seconds,
+        bubble_share=stage.bubble_share,
+        waiting_seconds=stage.waiting,
+        transfer_seconds=stage.transfer,
+        exchange_seconds=stage.exchange,
+        input_wait_seconds=stage.input_wait,
+        memory_over_start_bytes=held,
+        predicted_memory_bytes=planned,
+        memory_against_predicted=held.value / planned - 1 if held and planned else None,
+    )
+
+
+def grid_rows(curves: Sequence[Curve]) -> list[GridRow]:
+    """A row per cell of the grid of stages × replicas."""
     rows = [
-        {
-            "case": case_of(curve.group),
-            "stages": curve.group.stages,
-            "replicas": point.ranks // curve.group.stages,
-            "ranks": point.ranks,
-            "nodes": point.nodes,
-            "repeats": len(point.runs),
-            **estimate_columns("samples_per_second", point.throughput),
-            **estimate_columns("speedup", point.speedup),
-            **estimate_columns("efficiency", point.efficiency),
-            "bubble_share": _bubble(point),
-            "base": curve.base,
-            "drawn": curve.group.drawn,
-        }
+        GridRow(
+            case=case_of(curve.group),
+            stages=curve.group.stages,
+            replicas=point.ranks // curve.group.stages,
+            ranks=point.ranks,
+            nodes=point.nodes,
+            repeats=len(point.runs),
+            samples_per_second=point.throughput,
+            speedup=point.speedup,
+            efficiency=point.efficiency,
+            bubble_share=_mean_bubble_share(point),
+            baseline=curve.baseline.label if curve.baseline else None,
+            drawn=curve.group.is_drawable,
+        )
         for curve in curves
         if curve.group.strategy == "pipeline"
         for point in curve.points
     ]
-    return sorted(rows, key=lambda row: (row["case"], row["stages"], row["replicas"], row["nodes"]))
+    return sorted(rows, key=lambda row: (row.case, row.stages, row.replicas, row.nodes))
 
 
-def case_of(group: Group) -> str:
-    """The label of a curve without its stages: what the cells of one grid have in common."""
+def case_of(group: RunGroup) -> str:
+    """The label of a curve without its stages, which all cells of a grid share."""
     return re.sub(r" stages \d+\b", "", group.label)
 
 
-def _bubble(point: CurvePoint) -> float | None:
-    """The share of a step that stages wait, the mean over stages."""
+def _mean_bubble_share(point: CurvePoint) -> float | None:
+    """The share of a step spent waiting for other stages, the mean over stages."""
     shares = [stage.bubble_share.value for stage in point.stages]
     return sum(shares) / len(shares) if shares else None

@@ -1,97 +1,89 @@
-"""The tables of a report about pipelines: their stages, and the grid of stages × replicas."""
+"""The tables of pipelines on the page: stages, the grid of stages × replicas, predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from saman.scaling.analysis.curves import Curve
-from saman.scaling.pipelines.forecast import PipelineForecast, forecast_rows
-from saman.scaling.report.cells import Cells, around, between, make_table, told
-from saman.scaling.report.stage_rows import grid_rows, stage_rows
+from saman.scaling.pipelines.forecast import PipelineForecast, PipelineThroughput
+from saman.scaling.report.cells import (
+    CellColumn,
+    format_estimate,
+    format_interval,
+    format_number,
+    format_quartiles,
+    make_table,
+)
+from saman.scaling.report.stage_rows import GridRow, StageRow, grid_rows, stage_rows
 from saman.scaling.report.writer import Table
 
-_STAGES = (
-    "Medians over the windows of all replicas and runs, with quartiles; milliseconds per step unless it says "
-    "otherwise. Busy: both passes of all micro-batches and the update. Bubble: the share of a step spent waiting for "
-    "other stages and replicas, also at its end. Exchange: what the last of them needs to sum over replicas. Memory: "
-    "the most held over the start, with its range. Predicted: by the partitioner, where it chose the cuts."
+_STAGES_NOTE = (
+    "Medians over the windows of all replicas and runs, with quartiles, in milliseconds per step unless noted. "
+    "Busy: both passes of all micro-batches and the update. Bubble: the share of a step spent waiting for other stages "
+    "and replicas, including the wait at its end. Exchange: the gradient sum over replicas, as the last stage sees it. "
+    "Memory: the peak over the start of the process, with its range. Predicted: by the partitioner, unless the cuts "
+    "were given by hand."
 )
-_GRID = "Ranks = stages × replicas. Speed-ups are against the base that is named; intervals as for all points."
+_GRID_NOTE = "Ranks = stages × replicas. Speed-up is relative to the named baseline; intervals as for all points."
 _MIB = 2**20
-_PLACE: Cells = [
-    ("stages", "number", lambda row: str(row["stages"])),
-    ("replicas", "number", lambda row: str(row["replicas"])),
-    ("ranks", "number", lambda row: str(row["ranks"])),
-    ("nodes", "number", lambda row: str(row["nodes"])),
-]
 
 
-def forecast_table(found: PipelineForecast) -> Table:
-    """Pipelines that were not run; without rows where nothing is a pipeline."""
-    columns: Cells = [
-        ("series", "text", lambda row: row["series"]),
-        *_PLACE,
-        ("micro-batches", "number", lambda row: str(row["micro_batches"])),
-        ("samples/s", "number", lambda row: around(row, "samples_per_second", "low", "high")),
-        ("speed-up", "number", lambda row: told(row["speedup"])),
-        ("bubble", "number", lambda row: told(row["bubble_share"], percent=True)),
-        ("node-hours per epoch", "number", lambda row: told(row["node_hours_per_epoch"])),
-        ("caution", "text long", lambda row: row["caution"] or ""),
+def forecast_table(forecast: PipelineForecast) -> Table:
+    """Predicted pipelines; without rows where no run is a pipeline."""
+    columns: list[CellColumn[PipelineThroughput]] = [
+        CellColumn("series", lambda row: row.series, "text"),
+        CellColumn("stages", lambda row: str(row.stages)),
+        CellColumn("replicas", lambda row: str(row.replicas)),
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("nodes", lambda row: str(row.nodes)),
+        CellColumn("micro-batches", lambda row: str(row.micro_batches)),
+        CellColumn("samples/s", lambda row: format_interval(row.samples_per_second, row.low, row.high)),
+        CellColumn("speed-up", lambda row: format_number(row.speedup)),
+        CellColumn("bubble", lambda row: format_number(row.bubble_share, percent=True)),
+        CellColumn("node-hours per epoch", lambda row: format_number(row.node_hours_per_epoch)),
+        CellColumn("caution", lambda row: row.caution or "", "text long"),
     ]
-    note = ". ".join((found.intervals.capitalize(), *found.assumes))
-    return make_table("Predicted pipelines", note + ".", columns, forecast_rows(found))
+    note = ". ".join((forecast.intervals.capitalize(), *forecast.assumes))
+    return make_table("Predicted pipelines", note + ".", columns, forecast.predictions)
 
 
 def stage_table(curves: Sequence[Curve]) -> Table:
-    """What each stage took and held; without rows where nothing is a pipeline."""
-    columns: Cells = [
-        ("series", "text", lambda row: row["series"]),
-        ("ranks", "number", lambda row: str(row["ranks"])),
-        ("stage", "number", lambda row: str(row["stage"])),
-        ("replicas", "number", lambda row: str(row["replicas"])),
-        ("layers", "text", lambda row: row["layers"] or "–"),
-        ("busy", "number", lambda row: between(_scaled(row, "busy_seconds", 1e3), "busy_seconds")),
-        ("per micro-batch", "number", _per_micro_batch),
-        ("predicted", "number", lambda row: _times(row["predicted_seconds_per_micro_batch"], 1e3)),
-        ("bubble", "number", lambda row: between(row, "bubble_share", percent=True)),
-        ("transfer", "number", lambda row: between(_scaled(row, "transfer_seconds", 1e3), "transfer_seconds")),
-        ("exchange", "number", lambda row: between(_scaled(row, "exchange_seconds", 1e3), "exchange_seconds")),
-        ("memory, MiB", "number", _memory),
-        ("predicted, MiB", "number", lambda row: _times(row["predicted_memory_bytes"], 1 / _MIB)),
+    """Time and memory of each stage; without rows where no run is a pipeline."""
+    columns: list[CellColumn[StageRow]] = [
+        CellColumn("series", lambda row: row.series, "text"),
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("stage", lambda row: str(row.stage)),
+        CellColumn("replicas", lambda row: str(row.replicas)),
+        CellColumn("layers", lambda row: row.layers or "–", "text"),
+        CellColumn("busy", lambda row: format_quartiles(row.busy_seconds, 1e3)),
+        CellColumn("per micro-batch", lambda row: format_quartiles(row.busy_seconds_per_micro_batch, 1e3)),
+        CellColumn("predicted", lambda row: _scaled(row.predicted_seconds_per_micro_batch, 1e3)),
+        CellColumn("bubble", lambda row: format_quartiles(row.bubble_share, percent=True)),
+        CellColumn("transfer", lambda row: format_quartiles(row.transfer_seconds, 1e3)),
+        CellColumn("exchange", lambda row: format_quartiles(row.exchange_seconds, 1e3)),
+        CellColumn("memory, MiB", lambda row: format_quartiles(row.memory_over_start_bytes, 1 / _MIB)),
+        CellColumn("predicted, MiB", lambda row: _scaled(row.predicted_memory_bytes, 1 / _MIB)),
     ]
-    return make_table("Pipeline stages", _STAGES, columns, stage_rows(curves))
+    return make_table("Pipeline stages", _STAGES_NOTE, columns, stage_rows(curves))
 
 
-def _per_micro_batch(row: dict[str, Any]) -> str:
-    name = "busy_seconds_per_micro_batch"
-    return between(_scaled(row, name, 1e3), name)
-
-
-def _memory(row: dict[str, Any]) -> str:
-    name = "memory_over_start_bytes"
-    return between(_scaled(row, name, 1 / _MIB), name)
-
-
-def _scaled(row: dict[str, Any], name: str, factor: float) -> dict[str, Any]:
-    names = (name, f"{name}_low", f"{name}_high")
-    return {one: None if row[one] is None else factor * row[one] for one in names}
-
-
-def _times(value: float | None, factor: float) -> str:
-    return told(None if value is None else factor * value)
+def _scaled(value: float | None, factor: float) -> str:
+    return format_number(None if value is None else factor * value)
 
 
 def grid_table(curves: Sequence[Curve]) -> Table:
-    """Throughput and speed-up over stages × replicas; without rows where nothing is a pipeline."""
-    columns: Cells = [
-        ("series", "text", lambda row: row["case"]),
-        *_PLACE,
-        ("repeats", "number", lambda row: str(row["repeats"])),
-        ("samples/s", "number", lambda row: between(row, "samples_per_second")),
-        ("speed-up", "number", lambda row: between(row, "speedup")),
-        ("efficiency", "number", lambda row: between(row, "efficiency", percent=True)),
-        ("bubble", "number", lambda row: told(row["bubble_share"], percent=True)),
-        ("base", "text", lambda row: row["base"] or "none"),
+    """Throughput and speed-up over stages × replicas; without rows where no run is a pipeline."""
+    columns: list[CellColumn[GridRow]] = [
+        CellColumn("series", lambda row: row.case, "text"),
+        CellColumn("stages", lambda row: str(row.stages)),
+        CellColumn("replicas", lambda row: str(row.replicas)),
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("nodes", lambda row: str(row.nodes)),
+        CellColumn("repeats", lambda row: str(row.repeats)),
+        CellColumn("samples/s", lambda row: format_estimate(row.samples_per_second)),
+        CellColumn("speed-up", lambda row: format_estimate(row.speedup)),
+        CellColumn("efficiency", lambda row: format_estimate(row.efficiency, percent=True)),
+        CellColumn("bubble", lambda row: format_number(row.bubble_share, percent=True)),
+        CellColumn("baseline", lambda row: row.baseline or "none", "text"),
     ]
-    return make_table("Stages × replicas", _GRID, columns, grid_rows(curves))
+    return make_table("Stages × replicas", _GRID_NOTE, columns, grid_rows(curves))

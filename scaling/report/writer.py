@@ -1,4 +1,4 @@
-"""Writes a report: one self-contained page, every figure as SVG, PNG and PDF, every number as CSV and Parquet."""
+"""Writes a report: a self-contained page, every figure as SVG, PNG and PDF, every number as CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import polars as pl
 from saman.configs.errors import EnvironmentLack
 from saman.configs.files import explained, write_whole
 from saman.scaling.analysis.findings import Finding
-from saman.scaling.analysis.results import Run
-from saman.scaling.report.vega import Figure, Spec
+from saman.scaling.analysis.run_values import Run
+from saman.scaling.report.figures.vega import Figure, Spec
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table on the page; ``kind`` is the class of its cells."""
+    """A column of a table on the page; ``kind`` is the CSS class of its cells."""
 
     name: str
     kind: str = "number"
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table on the page, cells already told as text."""
+    """A table on the page, with cells as text."""
 
     title: str
     note: str
@@ -39,7 +39,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything a report shows and writes."""
+    """The content of a report.
+
+    Attributes:
+        opening: The first sentences.
+        provenance: Values of hardware, software and placement, each with its number of runs.
+        command: Command line that makes the report again.
+        data: Tables by file name.
+    """
 
     title: str
     subtitle: str
@@ -47,16 +54,24 @@ class Page:
     findings: tuple[Finding, ...]
     figures: tuple[Figure, ...]
     tables: tuple[Table, ...]
-    origin: Mapping[str, Sequence[tuple[str, int]]]
+    provenance: Mapping[str, Sequence[tuple[str, int]]]
     command: str
     data: Mapping[str, pl.DataFrame]
 
 
 def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
-    """Write the page and what belongs to it into ``folder``; returns the page's path.
+    """Write a report.
 
-    Without ``papers`` the figures are on the page only. Raises ``EnvironmentLack`` where the folder cannot be written
-    or the figures' library is missing.
+    Args:
+        page: The content.
+        folder: Where the page, ``tables/`` and ``figures/`` go; created if missing.
+        papers: Whether to write figures as files too.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        EnvironmentLack: The folder cannot be written, or the library of the figures is missing.
     """
     with explained(folder, "the report"):
         for name in ("tables", "figures") if papers else ("tables",):
@@ -71,7 +86,7 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
 
 
 def html(page: Page) -> str:
-    """The page as one file that needs nothing else."""
+    """The page as a single file without external resources."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -89,12 +104,12 @@ def html(page: Page) -> str:
 
 
 def _script(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the surrounding script element."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 
 def _javascript() -> str:
-    # "</script" would end the element; inside strings of a script "<\/script" is the same text
+    # "</script" would end the element; in a string of a script "<\/script" means the same
     return str(_vl_convert().javascript_bundle()).replace("</script", "<\\/script")
 
 
@@ -109,7 +124,7 @@ def _vl_convert() -> Any:
 
 
 def _theme(ink: str, grid: str) -> Spec:
-    """How axes and legends look; ``currentColor`` follows the page, also when it is printed."""
+    """Colours and fonts of axes and legends; ``currentColor`` follows the page, in print too."""
     text = {"labelColor": ink, "titleColor": ink}
     return {
         "background": None if ink == "currentColor" else "#ffffff",
@@ -144,11 +159,11 @@ def _write_table(frame: pl.DataFrame, path: Path) -> None:
     write_whole(path.with_suffix(".parquet"), parquet.getvalue())
 
 
-def origin(runs: Sequence[Run]) -> dict[str, list[tuple[str, int]]]:
-    """Hardware, software and placement of the runs, each with how many runs had it."""
+def provenance_counts(runs: Sequence[Run]) -> dict[str, list[tuple[str, int]]]:
+    """Hardware, software and placement of the runs, each value with its number of runs."""
     named: Iterable[tuple[str, list[str]]] = (
-        ("Hardware", [run.hardware for run in runs]),
-        ("Software", [run.software for run in runs]),
-        ("Placement", [run.placement for run in runs]),
+        ("Hardware", [run.facts.hardware for run in runs]),
+        ("Software", [run.facts.software for run in runs]),
+        ("Placement", [run.facts.placement for run in runs]),
     )
     return {name: Counter(values).most_common(20) for name, values in named if values}

@@ -1,9 +1,9 @@
 """Discrete-event simulation of synchronous data-parallel training, up to 10,000 ranks in seconds.
 
 rank 0   |forward|  backward    |         g₁ … gₙ become ready, last layer first
-rank 1   |forward|   backward      |      ready everywhere when the slowest rank has it
-network        tick ▸ [g₁ g₂ ‥]fused ▸ [g₃ ‥] ▸ [‥ gₙ]    one buffer after the other
-step     |────────────────────────────────────────────|   ends when the last buffer has arrived
+rank 1   |forward|   backward      |      ready everywhere once the slowest rank has it
+network        tick ▸ [g₁ g₂ ‥]fused ▸ [g₃ ‥] ▸ [‥ gₙ]    buffer after buffer
+step     |────────────────────────────────────────────|   ends with the last buffer
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ _CHUNK = 2_000_000  # random draws held at once
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradient tensors in the order in which backward makes them: bytes, and when, as a share of backward."""
+    """Gradient tensors in the order of backward: their bytes, and when they are ready as a share of backward."""
 
     message_bytes: Array
     ready: Array
 
     @classmethod
     def uniform(cls, total_bytes: float, tensors: int = 100) -> Gradients:
-        """``tensors`` equal gradients that become ready evenly over the backward pass."""
+        """Equal gradients, ready at equal intervals over the backward pass."""
         return cls(np.full(tensors, total_bytes / tensors), np.arange(1, tensors + 1) / tensors)
 
 
 @dataclass(frozen=True)
 class RankStep:
-    """What one rank does in a step, in seconds, and what it exchanges.
+    """The work of a rank in a step.
 
-    ``jitter`` holds measured step times ÷ their median, drawn from for every rank and step; ``slow_ranks`` are lasting
-    factors of the ranks, drawn once for each.
+    Attributes:
+        jitter: Measured step times ÷ their median; drawn for every rank and step.
+        slow_ranks: Lasting factors of ranks; drawn once per rank.
     """
 
     forward_seconds: float
@@ -53,13 +54,13 @@ class RankStep:
 
     @property
     def compute_seconds(self) -> float:
-        """A step without any exchange."""
+        """A step without exchange."""
         return self.forward_seconds + self.backward_seconds
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Nodes and their links, and how Horovod uses them: fusion buffer and cycle as by its defaults."""
+    """Nodes, their links, and Horovod's use of them; its defaults for fusion buffer and cycle."""
 
     ranks_per_node: int
     within: Link
@@ -71,7 +72,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """A simulated rank count: medians over steps, seconds per step and samples per second of all ranks."""
+    """A simulated rank count: medians over steps in seconds; throughput in samples per second of all ranks.
+
+    ``efficiency`` is relative to a single rank with the same jitter. ``straggler_seconds`` is the wait for the slowest
+    rank.
+    """
 
     ranks: int
     nodes: int
@@ -85,9 +90,17 @@ class SimulationResult:
 
 
 def simulate(job: RankStep, machine: Machine, ranks: int, steps: int = 100, seed: int = 0) -> SimulationResult:
-    """``steps`` steps of ``job`` on ``ranks`` ranks; efficiency is against one rank that has the same jitter.
+    """Simulate steps of synchronous training.
 
-    Raises ``ValueError`` where ranks do not fill nodes evenly.
+    Args:
+        job: The work of a rank.
+        machine: Nodes and links.
+        ranks: Number of ranks.
+        steps: Number of steps.
+        seed: Of the jitter.
+
+    Raises:
+        ValueError: The ranks do not fill the nodes evenly.
     """
     per_node = min(ranks, machine.ranks_per_node)
     if ranks % per_node:
@@ -102,20 +115,20 @@ def simulate(job: RankStep, machine: Machine, ranks: int, steps: int = 100, seed
     low, high = np.quantile(times, [0.05, 0.95])
     throughput = ranks * job.samples_per_rank / float(times.mean())
     return SimulationResult(
-        ranks,
-        nodes,
-        step,
-        float(low),
-        float(high),
-        step - compute,
-        compute - alone,
-        throughput,
-        alone / float(times.mean()),
+        ranks=ranks,
+        nodes=nodes,
+        step_seconds=step,
+        low_step_seconds=float(low),
+        high_step_seconds=float(high),
+        exposed_seconds=step - compute,
+        straggler_seconds=compute - alone,
+        throughput=throughput,
+        efficiency=alone / float(times.mean()),
     )
 
 
 def _slowest(job: RankStep, ranks: int, steps: int, rng: np.random.Generator) -> tuple[Array, float]:
-    """The slowest rank's factor in each step, and the mean factor of a rank; all wait for the former."""
+    """The factor of the slowest rank in each step, for which all ranks wait, and the mean factor of a rank."""
     lasting = rng.choice(job.slow_ranks, ranks)
     found = slowest_factors(job.jitter, ranks, steps, rng, lasting)
     return found, float(np.mean(job.jitter) * np.mean(job.slow_ranks))
@@ -124,7 +137,7 @@ def _slowest(job: RankStep, ranks: int, steps: int, rng: np.random.Generator) ->
 def slowest_factors(
     jitter: Array, ranks: int, steps: int, rng: np.random.Generator, lasting: Array | None = None
 ) -> Array:
-    """The largest of ``ranks`` draws from ``jitter``, each times its rank's ``lasting`` factor, for every step."""
+    """For every step the largest of ``ranks`` draws from ``jitter``, each times the ``lasting`` factor of its rank."""
     at_once = max(1, _CHUNK // ranks)
     found = []
     for start in range(0, steps, at_once):
@@ -134,13 +147,13 @@ def slowest_factors(
 
 
 def _exchange(machine: Machine, nodes: int, per_node: int) -> Callable[[float], float]:
-    """Seconds of an allreduce of so many bytes on this machine."""
+    """The seconds of an allreduce on this machine as a function of its bytes."""
     model = hierarchical_seconds if machine.algorithm == "hierarchical" else flat_ring_seconds
     return lambda message: float(model(message, nodes, per_node, machine.within, machine.across))
 
 
 def _step(job: RankStep, machine: Machine, factor: float, cost: Callable[[float], float] | None) -> float:
-    """Seconds of one step whose slowest rank takes ``factor`` times the usual; events are ticks and ends of buffers."""
+    """Seconds of a step whose slowest rank takes ``factor`` times the usual; events are cycle ticks and buffer ends."""
     end_of_compute = factor * job.compute_seconds
     if cost is None:
         return end_of_compute
@@ -164,6 +177,6 @@ def _step(job: RankStep, machine: Machine, factor: float, cost: Callable[[float]
 
 
 def _fused(message_bytes: Array, first: int, waiting: int, limit: float) -> int:
-    """One past the last gradient that goes into the buffer; a gradient larger than the buffer goes alone."""
+    """The end of the gradients in the next buffer; a gradient larger than the buffer is sent alone."""
     filled = np.cumsum(message_bytes[first:waiting])
     return first + max(1, int(np.searchsorted(filled, limit, side="right")))

@@ -1,4 +1,4 @@
-"""What checkpoints and node failures leave of a long run: simulated event by event over many runs."""
+"""Simulates checkpoints and node failures over long runs: the goodput that remains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interruptions:
-    """Pauses of a run in seconds; failures come independently per node with ``node_mtbf_hours`` between them."""
+    """Checkpoints, restarts and node failures of a run; failures are independent and exponential per node."""
 
     checkpoint_every_steps: int
     checkpoint_seconds: float
@@ -19,46 +19,62 @@ class Interruptions:
 
 @dataclass(frozen=True)
 class GoodputEstimate:
-    """Share of wall time spent on steps that were kept, failures per run, and hours per run (means over runs)."""
+    """Means over simulated runs.
+
+    Attributes:
+        useful: Share of wall time spent on steps that were kept.
+        failures: Per run.
+        hours: Wall time per run.
+    """
 
     useful: float
     failures: float
     hours: float
 
 
-def survive(
-    what: Interruptions, step_seconds: float, nodes: int, steps: int, runs: int = 50, seed: int = 0
+def estimate_goodput(
+    interruptions: Interruptions, step_seconds: float, nodes: int, steps: int, runs: int = 50, seed: int = 0
 ) -> GoodputEstimate:
-    """Simulates ``runs`` runs of ``steps`` steps: a failure loses the steps since the last checkpoint and a restart.
+    """Estimate goodput by simulation. A failure loses the steps since the last checkpoint and costs a restart.
 
-    A run that fails faster than it checkpoints never ends; it is cut off at 1,000 times its undisturbed length.
+    Args:
+        interruptions: Checkpoints, restarts and failures.
+        step_seconds: Of an undisturbed step.
+        nodes: Number of nodes.
+        steps: Length of a run.
+        runs: Number of simulated runs.
+        seed: Of the failures.
+
+    Returns:
+        Means over the runs. A run is cut off at 1,000 times its undisturbed length, because a run that fails faster
+        than it checkpoints never ends.
     """
     rng = np.random.default_rng(seed)
-    mean = what.node_mtbf_hours * 3600 / nodes
-    found = [_run(what, step_seconds, steps, mean, rng) for _ in range(runs)]
+    mean = interruptions.node_mtbf_hours * 3600 / nodes
+    found = [_run(interruptions, step_seconds, steps, mean, rng) for _ in range(runs)]
     wall, failures = (np.mean([run[i] for run in found]) for i in (0, 1))
     done = np.mean([run[2] for run in found])
     return GoodputEstimate(float(done * step_seconds / wall), float(failures), float(wall / 3600))
 
 
 def _run(
-    what: Interruptions, step_seconds: float, steps: int, mean: float, rng: np.random.Generator
+    interruptions: Interruptions, step_seconds: float, steps: int, mean: float, rng: np.random.Generator
 ) -> tuple[float, int, int]:
-    """Wall seconds, failures and kept steps of one run."""
+    """Wall seconds, failures and kept steps of a run."""
     wall, failures, kept = 0.0, 0, 0
     limit = 1000 * steps * step_seconds
     until_failure = float(rng.exponential(mean))
     while kept < steps and wall < limit:
-        block = min(what.checkpoint_every_steps, steps - kept)
-        needed = block * step_seconds + what.checkpoint_seconds
-        # blocks that end before the next failure are passed over at once
+        block = min(interruptions.checkpoint_every_steps, steps - kept)
+        needed = block * step_seconds + interruptions.checkpoint_seconds
+        # skip the blocks that end before the next failure
         whole = min(int(until_failure // needed), max(1, (steps - kept) // block))
         if whole >= 1:
             wall += whole * needed
             until_failure -= whole * needed
             kept += whole * block
             continue
-        wall += until_failure + what.restart_seconds
+        wall += until_failure + interruptions.restart_seconds
         failures += 1
         until_failure = float(rng.exponential(mean))
     return wall, failures, kept

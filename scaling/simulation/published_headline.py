@@ -1,4 +1,4 @@
-"""The published 128- and 512-GPU Horovod efficiencies simulated from published numbers alone; nothing is tuned."""
+"""Simulates the published Horovod efficiencies on 128 and 512 GPUs from published numbers alone, without tuning."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from saman.pipeline.chain import Link
 from saman.scaling.simulation.engine import Gradients, Machine, RankStep, simulate
 
 _BATCH = 64
-_BACKWARD_SHARE = 2 / 3  # backward computes two products where forward computes one
+_BACKWARD_SHARE = 2 / 3  # backward computes two products per product of forward
 _NONE = np.ones(1)
-# Images/s of one P100 at batch 64: tensorflow/docs benchmarks.md (DGX-1, synthetic data). ResNet-101 is not among
-# them; its time lies between those of ResNet-50 (219/s, 4.1 GFLOP) and ResNet-152 (91.8/s, 11.5 GFLOP) at 7.8 GFLOP.
+# Images/s of a P100 at batch 64: tensorflow/docs benchmarks.md (DGX-1, synthetic data). ResNet-101 (7.8 GFLOP) is
+# interpolated between ResNet-50 (219/s, 4.1 GFLOP) and ResNet-152 (91.8/s, 11.5 GFLOP).
 _RESNET101 = 1 / (1 / 219 + (1 / 91.8 - 1 / 219) * (7.8 - 4.1) / (11.5 - 4.1))
 _SPEED = {"InceptionV3": 142.0, "ResNet101": _RESNET101, "VGG16": 154.0}
 # Ring latency per hop of NCCL's Simple protocol over PCIe and network: NCCL 2.7, src/graph/tuning.cc, hwLat.
@@ -35,7 +35,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Headline:
-    """A published efficiency and what the simulation makes of it; ``error`` is simulated ÷ published − 1."""
+    """A published and a simulated efficiency; ``error`` is simulated ÷ published − 1."""
 
     model: str
     gpus: int
@@ -45,7 +45,7 @@ class Headline:
 
 
 def headlines(steps: int = 20) -> list[Headline]:
-    """Every published efficiency beside the simulated one."""
+    """Simulate every published efficiency, with ``steps`` steps each."""
     found = []
     for (model, gpus), published in PUBLISHED.items():
         step = _BATCH / _SPEED[model]
@@ -56,7 +56,7 @@ def headlines(steps: int = 20) -> list[Headline]:
 
 
 def vgg16() -> Gradients:
-    """VGG-16's layers, last first: parameters and multiply-adds (Simonyan & Zisserman 2015, table 1, D)."""
+    """The gradients of VGG-16, last layer first (Simonyan & Zisserman 2015, table 1, D)."""
     widths = [(64, 64, 224), (128, 128, 112), (256, 256, 256, 56), (512, 512, 512, 28), (512, 512, 512, 14)]
     parameters, work, channels = [], [], 3
     for *outputs, side in widths:
@@ -71,7 +71,7 @@ def vgg16() -> Gradients:
 
 
 def resnet101() -> Gradients:
-    """ResNet-101's blocks, last first; bottleneck blocks all do about the same work (He et al. 2016, table 1)."""
+    """The gradients of ResNet-101's blocks, last first; bottlenecks do equal work (He et al. 2016, table 1)."""
     parameters, channels = [9408 + 128], 64
     for blocks, width in ((3, 64), (4, 128), (23, 256), (3, 512)):
         for block in range(blocks):
@@ -83,7 +83,7 @@ def resnet101() -> Gradients:
 
 
 def inception_v3() -> Gradients:
-    """Inception V3's 23.8 million parameters, spread evenly (Szegedy et al. 2016; without the auxiliary head)."""
+    """The gradients of Inception V3: 23.8 million parameters, spread evenly (Szegedy et al. 2016; no auxiliary)."""
     return Gradients.uniform(4 * 23.8e6)
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over repeats: of ratios between medians, and of statistics that windows enter (hierarchical)."""
+"""Bootstrap intervals over repeats: of ratios of medians, and of statistics of pooled windows (hierarchical)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from saman.scaling.statistics.intervals import LEVEL, Estimate, Interval
 
 Array = NDArray[np.float64]
 
-# With fewer, resampling sees too little of the spread between runs; from here on the simulated coverage of a 95 %
-# interval stays within 93–98 % for normal, heavy-tailed and skewed run-to-run noise (tests/scaling/test_coverage.py).
+# With fewer, resampling underestimates the spread between runs; from here on the simulated coverage of a 95 %
+# interval is within 93–98 % for normal, heavy-tailed and skewed run-to-run noise
+# (tests/scaling/statistics/test_coverage.py).
 FEWEST_REPEATS = 5
 RESAMPLES = 1999
 _NORMAL = NormalDist()
@@ -28,11 +29,24 @@ def ratio_estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """``scale`` × median(above) ÷ median(below), for independent runs, with a bias-corrected bootstrap interval.
+    """``scale`` × median(above) ÷ median(below) with a bias-corrected bootstrap interval.
 
-    Runs of each side are resampled; the ratio is looked at as a log, because it is symmetric there. The acceleration
-    of BCa is left at zero: its jackknife estimate is inconsistent for medians (Efron & Tibshirani 1993, §11.6, §14.3).
-    Withheld below ``FEWEST_REPEATS`` on either side. Raises ``ValueError`` for values that are not finite and positive.
+    Runs of each side are resampled independently, on the log scale, where ratios are symmetric. The acceleration of
+    BCa is zero: its jackknife estimate is inconsistent for medians (Efron & Tibshirani 1993, §11.6, §14.3).
+
+    Args:
+        above: Values of the numerator, such as throughput per run.
+        below: Values of the denominator.
+        scale: Factor of value and interval.
+        level: Nominal coverage.
+        resamples: Number of bootstrap resamples.
+        seed: Of the resampling.
+
+    Returns:
+        The estimate; without interval below ``FEWEST_REPEATS`` values on either side.
+
+    Raises:
+        ValueError: A value is not finite and positive.
     """
     a, b = _positive(above), _positive(below)
     centre = float(np.log(np.median(a)) - np.log(np.median(b)))
@@ -41,8 +55,8 @@ def ratio_estimate(
     if repeats < FEWEST_REPEATS:
         return Estimate(value, repeats, None, _reason(repeats))
     rng = np.random.default_rng(seed)
-    drawn = np.log(_medians(a, resamples, rng)) - np.log(_medians(b, resamples, rng))
-    low, high = bias_corrected(drawn, centre, level)
+    resampled = np.log(_medians(a, resamples, rng)) - np.log(_medians(b, resamples, rng))
+    low, high = bias_corrected(resampled, centre, level)
     method = f"bias-corrected bootstrap, {resamples} resamples of runs"
     interval = Interval(scale * float(np.exp(low)), scale * float(np.exp(high)), level, level, method)
     return Estimate(value, repeats, interval)
@@ -56,33 +70,43 @@ def hierarchical_estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of the pooled windows of several runs; ``runs`` holds one array per run, windows first.
+    """A statistic of the pooled windows of several runs with a bias-corrected bootstrap interval.
 
-    Runs are drawn with replacement and keep all their windows. Windows of a run share its luck and depend on each
-    other; drawing them again would count their noise twice (Davison & Hinkley 1997, §3.8, strategy 1).
+    Runs are resampled and keep all their windows: windows of a run are dependent, and resampling them too would count
+    their noise twice (Davison & Hinkley 1997, §3.8, strategy 1).
+
+    Args:
+        runs: An array per run; its first axis is the window.
+        statistic: Of the concatenated windows.
+        level: Nominal coverage.
+        resamples: Number of bootstrap resamples.
+        seed: Of the resampling.
+
+    Returns:
+        The estimate; without interval below ``FEWEST_REPEATS`` runs.
     """
     whole = float(statistic(np.concatenate(list(runs))))
     if len(runs) < FEWEST_REPEATS:
         return Estimate(whole, len(runs), None, _reason(len(runs)))
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(runs), (resamples, len(runs)))
-    drawn = np.array([statistic(np.concatenate([runs[i] for i in pick])) for pick in picks])
-    low, high = bias_corrected(drawn, whole, level)
+    resampled = np.array([statistic(np.concatenate([runs[i] for i in pick])) for pick in picks])
+    low, high = bias_corrected(resampled, whole, level)
     return Estimate(
         whole, len(runs), Interval(low, high, level, level, f"hierarchical bootstrap, {resamples} resamples")
     )
 
 
-def bias_corrected(drawn: Array, value: float, level: float) -> tuple[float, float]:
+def bias_corrected(resampled: Array, value: float, level: float) -> tuple[float, float]:
     """The bias-corrected percentile interval (Efron 1981) of resampled values around the estimate ``value``.
 
-    Ties with the estimate, frequent for medians, count half.
+    Ties with the estimate, which are frequent for medians, count half.
     """
-    below = float(np.mean(drawn < value) + np.mean(drawn <= value)) / 2.0
-    edge = 1.0 / (len(drawn) + 1)
+    below = float(np.mean(resampled < value) + np.mean(resampled <= value)) / 2.0
+    edge = 1.0 / (len(resampled) + 1)
     shift = _NORMAL.inv_cdf(min(max(below, edge), 1.0 - edge))
     tail = _NORMAL.inv_cdf((1.0 - level) / 2.0)
-    low, high = np.quantile(drawn, [_NORMAL.cdf(2 * shift + tail), _NORMAL.cdf(2 * shift - tail)])
+    low, high = np.quantile(resampled, [_NORMAL.cdf(2 * shift + tail), _NORMAL.cdf(2 * shift - tail)])
     return float(low), float(high)
 
 

@@ -1,21 +1,21 @@
-"""Intervals that state what they attain: of a median from order statistics, of a proportion from the binomial."""
+"""Intervals with their attained coverage: of a median from order statistics, of a proportion from the binomial."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
+from scipy.stats import binom, binomtest
 
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval with the coverage it was asked for and the coverage it attains (or is meant to, by its method)."""
+    """An interval with its nominal coverage ``level`` and the coverage that it attains (by its method) ``attained``."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, or with the reason why an interval is withheld."""
+    """A value with its interval, or with the reason for withholding an interval."""
 
     value: float
     repeats: int
@@ -34,12 +34,22 @@ class Estimate:
     withheld: str | None = None
 
 
+@dataclass(frozen=True)
+class Quartiles:
+    """A median with its quartiles (or its range, where said)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@lru_cache(maxsize=4096)
 def median_coverage(n: int, rank: int) -> float:
-    """Coverage of (x₍rank₎, x₍n+1−rank₎) for the median: 1 − 2·P(Bin(n, ½) < rank).
+    """Coverage of (x₍rank₎, x₍n+1−rank₎) for the median of ``n`` values: 1 − 2·P(Bin(n, ½) < rank).
 
     Source: David & Nagaraja, Order Statistics (2003), §7.1. Exact for continuous distributions, else a lower bound.
     """
-    return 1.0 - 2.0 * sum(comb(n, i) for i in range(rank)) / 2.0**n
+    return 1.0 - 2.0 * float(binom.cdf(rank - 1, n, 0.5))
 
 
 def best_median_coverage(n: int) -> float:
@@ -48,10 +58,17 @@ def best_median_coverage(n: int) -> float:
 
 
 def median_estimate(values: Sequence[float] | NDArray[np.float64], level: float = LEVEL) -> Estimate:
-    """The median of ``values`` with the shortest symmetric order-statistic interval that attains ``level``.
+    """The median with the shortest symmetric order-statistic interval of a coverage of at least ``level``.
 
-    Where none attains it the interval is withheld and the best attainable level is named. Raises ``ValueError`` for
-    no values or values that are not finite.
+    Args:
+        values: Independent values, such as the throughput of repeats.
+        level: Nominal coverage.
+
+    Returns:
+        The estimate; without interval where too few values reach ``level``.
+
+    Raises:
+        ValueError: No values, or values that are not finite.
     """
     x = np.sort(np.asarray(values, dtype=float))
     n = len(x)
@@ -71,16 +88,14 @@ def median_estimate(values: Sequence[float] | NDArray[np.float64], level: float 
 def _too_few(n: int, level: float) -> str:
     needed = next(m for m in range(2, 64) if best_median_coverage(m) >= level)
     if n == 1:
-        return f"a single repeat has no interval; {needed} repeats give a {level:.0%} interval of the median"
+        return f"a single repeat has no interval; a {level:.0%} interval of the median needs {needed} repeats"
     best = best_median_coverage(n)
-    return f"{n} repeats attain at most {best:.1%} (their range); {needed} give a {level:.0%} interval of the median"
+    return f"the range of {n} repeats covers {best:.1%}; a {level:.0%} interval of the median needs {needed} repeats"
 
 
 def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Exact interval of a proportion (Clopper & Pearson, Biometrika 26, 1934); (0, 1) without trials."""
     if trials == 0:
         return (0.0, 1.0)
-    tail = (1.0 - level) / 2.0
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1.0 - tail))
-    return (low, high)
+    found = binomtest(successes, trials).proportion_ci(level, "exact")
+    return (float(found.low), float(found.high))

@@ -1,81 +1,113 @@
-"""Whether two groups of runs differ: an exact rank test by permutation, corrected when many pairs are compared."""
+"""Rank tests between two groups of runs: exact by permutation, corrected for the number of comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import combinations
 from math import comb
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
-_ENUMERATED = 50_000  # up to this many arrangements are all looked at; beyond, this many are drawn
+_ENUMERATED = 50_000  # up to this many arrangements all are enumerated; beyond, this many are drawn
 _LARGE = 25  # runs on each side from which the normal limit is as good as drawing
 SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
 class RankTest:
-    """A two-sided test on rank sums; ``smallest`` is the least p-value that so many repeats can give."""
+    """A two-sided test on rank sums.
+
+    Attributes:
+        p: The p-value.
+        smallest: The smallest p-value that is possible with as many repeats.
+        exact: Whether all arrangements were enumerated.
+    """
 
     p: float
     smallest: float
     exact: bool
 
 
+class Verdict(Enum):
+    """What a corrected test allows to be said."""
+
+    DIFFERENT = "a real difference"
+    TOO_FEW_REPEATS = "too few repeats for a verdict"
+    NOT_SHOWN = "no difference shown"
+
+
 @dataclass(frozen=True)
 class AdjustedTest:
-    """One comparison among several: its p-value corrected by Holm, and what may be said."""
+    """A test among several comparisons.
+
+    Attributes:
+        p: The p-value by itself.
+        corrected: The p-value corrected for the number of comparisons (Holm).
+        smallest_corrected: The smallest corrected p-value that is possible with as many repeats.
+    """
 
     p: float
     corrected: float
-    different: bool
-    words: str
+    smallest_corrected: float
+    verdict: Verdict
+
+    @property
+    def different(self) -> bool:
+        """Whether the difference is significant."""
+        return self.verdict is Verdict.DIFFERENT
+
+    @property
+    def words(self) -> str:
+        """The verdict with its p-value."""
+        if self.verdict is Verdict.TOO_FEW_REPEATS:
+            return f"{self.verdict.value} (smallest possible p = {self.smallest_corrected:.2g})"
+        return f"{self.verdict.value} (corrected p = {self.corrected:.2g})"
 
 
-def rank_test(one: Sequence[float] | Array, other: Sequence[float] | Array, seed: int = 0) -> RankTest:
+def rank_test(left: Sequence[float] | Array, right: Sequence[float] | Array, seed: int = 0) -> RankTest:
     """Two-sided permutation test on the sum of mid-ranks (Wilcoxon–Mann–Whitney; Lehmann, Nonparametrics, §1).
 
-    Exact also under ties, because the permutation distribution is that of the ranks at hand.
+    Exact under ties too, because the permutation distribution is that of the observed ranks.
+
+    Args:
+        left: Values of the first group.
+        right: Values of the second group.
+        seed: For drawing arrangements where there are too many to enumerate.
     """
-    a, b = np.asarray(one, float), np.asarray(other, float)
-    ranks = mid_ranks(np.concatenate([a, b]))
+    a, b = np.asarray(left, float), np.asarray(right, float)
+    ranks = np.asarray(rankdata(np.concatenate([a, b])), float)
     n, total = len(a), len(a) + len(b)
     centre = n * (total + 1) / 2.0
-    seen = abs(float(ranks[:n].sum()) - centre)
+    deviation = abs(float(ranks[:n].sum()) - centre)
     arrangements = comb(total, n)
     smallest = min(1.0, 2.0 / arrangements)
     if arrangements <= _ENUMERATED:
         sums = np.fromiter((ranks[list(pick)].sum() for pick in combinations(range(total), n)), float, arrangements)
-        return RankTest(float(np.mean(np.abs(sums - centre) >= seen - 1e-9)), smallest, True)
+        return RankTest(float(np.mean(np.abs(sums - centre) >= deviation - 1e-9)), smallest, True)
     if min(n, len(b)) >= _LARGE:
-        return RankTest(_normal_p(seen, ranks, n), smallest, False)
-    drawn = np.random.default_rng(seed).permuted(np.tile(ranks, (_ENUMERATED, 1)), axis=1)[:, :n].sum(axis=1)
-    extreme = int(np.sum(np.abs(drawn - centre) >= seen - 1e-9))
+        return RankTest(_normal_p(deviation, ranks, n), smallest, False)
+    permuted = np.random.default_rng(seed).permuted(np.tile(ranks, (_ENUMERATED, 1)), axis=1)[:, :n].sum(axis=1)
+    extreme = int(np.sum(np.abs(permuted - centre) >= deviation - 1e-9))
     return RankTest((extreme + 1) / (_ENUMERATED + 1), smallest, False)
 
 
-def _normal_p(apart: float, ranks: Array, n: int) -> float:
-    """Two-sided p of a rank sum that lies ``apart`` from its mean, by the normal limit; ties are in the variance."""
+def _normal_p(deviation: float, ranks: Array, n: int) -> float:
+    """Two-sided p-value of a rank sum's deviation from its mean by the normal limit, with ties in the variance."""
     total = len(ranks)
     variance = n * (total - n) / total / (total - 1) * float(((ranks - ranks.mean()) ** 2).sum())
     if variance == 0.0:
         return 1.0
-    return min(1.0, 2.0 * NormalDist().cdf(-max(0.0, apart - 0.5) / variance**0.5))
-
-
-def mid_ranks(values: Array) -> Array:
-    """Ranks from 1, ties sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray(((last - counts + 1 + last) / 2.0)[inverse], dtype=float)
+    return min(1.0, 2.0 * NormalDist().cdf(-max(0.0, deviation - 0.5) / variance**0.5))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm, Scand. J. Statist. 6, 1979), in the order given."""
+    """Correct p-values for their number (Holm, Scand. J. Statist. 6, 1979); the order stays."""
     count = len(p_values)
     corrected = [0.0] * count
     running = 0.0
@@ -85,18 +117,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def verdicts(tests: Sequence[RankTest], significance: float = SIGNIFICANCE) -> list[AdjustedTest]:
-    """What may be said of each of several comparisons made at once."""
+def adjust(tests: Sequence[RankTest], significance: float = SIGNIFICANCE) -> list[AdjustedTest]:
+    """Verdicts of several comparisons, corrected for their number (Holm)."""
     corrected = holm([test.p for test in tests])
-    return [_verdict(test, p, len(tests), significance) for test, p in zip(tests, corrected, strict=True)]
+    return [_adjusted(test, p, len(tests), significance) for test, p in zip(tests, corrected, strict=True)]
 
 
-def _verdict(test: RankTest, corrected: float, comparisons: int, significance: float) -> AdjustedTest:
+def _adjusted(test: RankTest, corrected: float, comparisons: int, significance: float) -> AdjustedTest:
     if corrected <= significance:
-        words = f"a real difference (corrected p = {corrected:.2g})"
+        verdict = Verdict.DIFFERENT
     elif test.smallest * comparisons > significance:
-        least = min(1.0, test.smallest * comparisons)
-        words = f"too few repeats to tell (least possible p = {least:.2g})"
+        verdict = Verdict.TOO_FEW_REPEATS
     else:
-        words = f"no difference shown (corrected p = {corrected:.2g})"
-    return AdjustedTest(test.p, corrected, corrected <= significance, words)
+        verdict = Verdict.NOT_SHOWN
+    return AdjustedTest(test.p, corrected, min(1.0, test.smallest * comparisons), verdict)

@@ -1,4 +1,4 @@
-"""When a run has settled (MSER), and which values stand apart: what is dropped or flagged is counted and said."""
+"""Detects the steady state of a run (MSER), and outliers."""
 
 from __future__ import annotations
 
@@ -16,34 +16,44 @@ _DRIFT = 0.02
 
 @dataclass(frozen=True)
 class SteadyState:
-    """How many windows at the start are left out, in all and by which reason; ``settled`` is false where none fits."""
+    """The windows before the steady state.
+
+    Attributes:
+        dropped: Windows to leave out at the start, warm-up included.
+        reached: False where step times drift to the end.
+        reason: Why as many, in words.
+    """
 
     dropped: int
-    settled: bool
+    reached: bool
     reason: str
 
 
 def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int = 0) -> SteadyState:
-    """How many leading windows to leave out: those the study names as warm-up, then those that MSER finds.
+    """Find the leading windows to leave out: the study's warm-up, then what MSER finds.
 
-    MSER-5 (White, Simulation 69, 1997; single windows instead of batches of five where there are fewer than 50) leaves
-    out the windows, at most half of them, whose omission makes the standard error of the rest smallest. Where the rest
-    still drifts the run never settled: then only the warm-up is left out, and that is said.
+    MSER-5 (White, Simulation 69, 1997) drops at most half of the windows, so that the standard error of the rest is
+    smallest. Below 50 windows it looks at single windows instead of batches of five. If the rest still drifts, the
+    run has no steady state, and only the warm-up is dropped.
+
+    Args:
+        seconds_per_step: Of each window.
+        warmup_windows: Windows that the study names as warm-up.
     """
     x = np.asarray(seconds_per_step, float)
     warmup = min(warmup_windows, len(x))
     rest = x[warmup:]
-    named = f"{warmup} warm-up window{'s' if warmup != 1 else ''} named by the study"
+    named = f"{warmup} warm-up window{'s' if warmup != 1 else ''} set by the study"
     if len(rest) < _FEWEST_WINDOWS:
-        return SteadyState(warmup, True, f"{named}; {len(rest)} windows left are too few to look for a steady state")
+        return SteadyState(warmup, True, f"{named}; {len(rest)} windows are too few to detect a steady state")
     batch = 5 if len(rest) >= 50 else 1
     means = rest[: len(rest) // batch * batch].reshape(-1, batch).mean(axis=1)
     best = _mser(means)
     if _drifts(rest[best * batch :]):
-        return SteadyState(warmup, False, f"{named}; never settled: step times drift to the end")
+        return SteadyState(warmup, False, f"{named}; no steady state: step times drift to the end")
     found = best * batch
     if found == 0:
-        return SteadyState(warmup, True, f"{named}; steady from there on")
+        return SteadyState(warmup, True, f"{named}; steady from then on")
     how = f"MSER-{batch}"
     means_text = f"{rest[:found].mean():.4g} s against {rest[found:].mean():.4g} s per step"
     text = f"{named}; {found} more before the steady state ({how}: {means_text})"
@@ -53,7 +63,7 @@ def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int 
 def _mser(means: Array) -> int:
     """argmin over d of Σ(x_i − x̄_d)² ÷ (n − d)² over i ≥ d, with at least half the batches left.
 
-    Differences under one part in a million count as none, so that a constant series keeps all its windows.
+    Differences below 1e-6 of the mean are ignored, so that a constant series keeps all its windows.
     """
     n = len(means)
     left = n - np.arange(n)
@@ -67,9 +77,9 @@ def _mser(means: Array) -> int:
 
 
 def _drifts(x: Array) -> bool:
-    """Whether ten batch means keep rising or falling by more than 2 % in all: Mann–Kendall, two-sided 1 %.
+    """Whether ten batch means rise or fall by more than 2 % in all: Mann–Kendall, two-sided 1 %.
 
-    Batches, because neighbouring windows depend on each other, which alone would pass for a trend.
+    On batches, because the dependence of neighbouring windows would look like a trend.
     """
     count = min(10, len(x) // 2)
     if count < 5:
@@ -83,10 +93,7 @@ def _drifts(x: Array) -> bool:
 
 
 def outliers(values: Sequence[float] | Array) -> NDArray[np.bool_]:
-    """Which values stand apart: modified z-score above 3.5 (Iglewicz & Hoaglin 1993, §3); none among fewer than four.
-
-    Where more than half the values are equal the mean absolute deviation takes the place of the median one.
-    """
+    """Flag outliers: a modified z-score above 3.5 (Iglewicz & Hoaglin 1993, §3); none among fewer than four values."""
     x = np.asarray(values, float)
     if len(x) < 4:
         return np.zeros(len(x), bool)
@@ -94,9 +101,12 @@ def outliers(values: Sequence[float] | Array) -> NDArray[np.bool_]:
 
 
 def modified_scores(values: Array) -> Array:
-    """0.6745·(x − median) ÷ MAD; zeros where all values are equal."""
-    apart = values - np.median(values)
-    spread = float(np.median(np.abs(apart))) / 0.6745
+    """Modified z-scores 0.6745·(x − median) ÷ MAD (Iglewicz & Hoaglin 1993, §3); zeros where all values are equal.
+
+    Where more than half of the values are equal, and MAD is zero, the mean absolute deviation replaces it.
+    """
+    deviations = values - np.median(values)
+    spread = float(np.median(np.abs(deviations))) / 0.6745
     if spread == 0.0:
-        spread = 1.253314 * float(np.mean(np.abs(apart)))
-    return np.asarray(apart / spread) if spread > 0 else np.zeros_like(values)
+        spread = 1.253314 * float(np.mean(np.abs(deviations)))
+    return np.asarray(deviations / spread) if spread > 0 else np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""How ranks and nodes differ: coefficient of variation per node, stragglers, and the Karp–Flatt serial fraction."""
+"""Differences between ranks and nodes: coefficient of variation, stragglers, Karp–Flatt serial fraction."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from saman.scaling.statistics.steady_state import modified_scores
 
 Array = NDArray[np.float64]
 _STRAGGLER_SCORE = 3.5
-_STRAGGLER_SHARE = 0.05  # a rank 5 % over the median of its peers costs a synchronous step about as much
+_STRAGGLER_SHARE = 0.05  # what a rank is over its peers, a synchronous step loses
 
 
 @dataclass(frozen=True)
 class Straggler:
-    """A rank whose own work takes longer than that of its peers; ``slower`` is a share of their median."""
+    """A rank slower than its peers; ``slower`` is its excess over their median, as a share of it."""
 
     rank: int
     node: str
@@ -26,23 +26,30 @@ class Straggler:
 
 
 def karp_flatt(speedup: float, ranks: float) -> float | None:
-    """Experimentally determined serial fraction (1/S − 1/p) ÷ (1 − 1/p); none at p = 1.
+    """Experimentally determined serial fraction (1/S − 1/p) ÷ (1 − 1/p) for speed-up S on p ranks.
 
-    Source: Karp & Flatt, CACM 33(5), 1990. Negative where the speed-up is super-linear.
+    Source: Karp & Flatt, CACM 33(5), 1990.
+
+    Returns:
+        The fraction, negative for a super-linear speed-up; None at p ≤ 1.
     """
     return None if ranks <= 1 else (1.0 / speedup - 1.0 / ranks) / (1.0 - 1.0 / ranks)
 
 
 def variation_per_node(by_node: Mapping[str, Sequence[float] | Array]) -> dict[str, float | None]:
-    """The coefficient of variation of the values of each node."""
+    """The coefficient of variation of the values of each node; None for a single value."""
     return {node: variation(values) for node, values in sorted(by_node.items())}
 
 
 def stragglers(own_seconds: Mapping[int, float], nodes: Mapping[int, str]) -> list[Straggler]:
-    """Ranks whose own seconds per step (without exchange) stand out from their peers, worst first.
+    """Find ranks slower than their peers, slowest first.
 
-    In a synchronous step everybody waits for the slowest, so step times are alike and only own work tells. Two ranks
-    or three are compared by share alone.
+    In a synchronous step all ranks wait for the slowest, so step times are equal and only own work differs. A straggler
+    is 5 % over the median of its peers and, among four ranks or more, an outlier.
+
+    Args:
+        own_seconds: Own seconds per step, without exchange, of each rank.
+        nodes: Node of each rank.
     """
     ranks = sorted(own_seconds)
     if len(ranks) < 2:
@@ -52,7 +59,7 @@ def stragglers(own_seconds: Mapping[int, float], nodes: Mapping[int, str]) -> li
     for place, rank in enumerate(ranks):
         peers = np.delete(x, place)
         slower = float(x[place] / np.median(peers) - 1.0)
-        apart = len(ranks) < 4 or float(modified_scores(x)[place]) > _STRAGGLER_SCORE
-        if apart and slower > _STRAGGLER_SHARE:
+        is_outlier = len(ranks) < 4 or float(modified_scores(x)[place]) > _STRAGGLER_SCORE
+        if is_outlier and slower > _STRAGGLER_SHARE:
             found.append(Straggler(rank, nodes.get(rank, "?"), slower))
     return sorted(found, key=lambda straggler: -straggler.slower)

@@ -13,10 +13,17 @@ from saman.runs.telemetry.reader import read_telemetry
 from saman.runs.telemetry.throughput import Throughput
 from saman.runs.telemetry.window import Window
 from saman.scaling.analysis.results import read_run
+from saman.scaling.analysis.run_values import ExcludedRun, ExclusionReason
 
 
 def _run(tmp_path: Path, **changes: object) -> Path:
     return write_run(tmp_path / "run", Made(**{"ranks": 2, "windows": 20, **changes}))  # type: ignore[arg-type]
+
+
+def _exclusion(run: Path) -> ExclusionReason:
+    found = read_run(run)
+    assert isinstance(found, ExcludedRun)
+    return found.exclusion.reason
 
 
 def _file(run: Path, rank: int = 0, attempt: int = 1) -> Path:
@@ -58,7 +65,7 @@ def test_records_of_another_schema_are_dropped_and_counted(tmp_path: Path) -> No
     for rank in (0, 1):
         _file(run, rank).write_text(_file(run, rank).read_text().replace('"schema":1', '"schema":2'))
     assert read_telemetry(run, 2).left_out.foreign_schema == 40
-    assert "schema version" in str(read_run(run).problem)
+    assert _exclusion(run) is ExclusionReason.NO_TELEMETRY_OF_THIS_SCHEMA
 
 
 @pytest.mark.parametrize("bad", ["NaN", "-1.0", "0", "null", '"soon"'])
@@ -90,9 +97,9 @@ def test_a_run_without_any_throughput_does_not_count(tmp_path: Path) -> None:
     run = _run(tmp_path, ranks=1)
     lines = [json.loads(line) for line in _file(run).read_text().splitlines()]
     _file(run).write_text("".join(json.dumps({**line, "samples": 0}) + "\n" for line in lines))
-    assert "zero or not a number" in str(read_run(run).problem)
+    assert _exclusion(run) is ExclusionReason.INVALID_THROUGHPUT
 
 
 def test_a_killed_run_does_not_count_and_says_so(tmp_path: Path) -> None:
-    assert "not finished" in str(read_run(_run(tmp_path, state="running")).problem)
-    assert "failed" in str(read_run(write_run(tmp_path / "other", Made(state="failed"))).problem)
+    assert _exclusion(_run(tmp_path, state="running")) is ExclusionReason.UNFINISHED
+    assert _exclusion(write_run(tmp_path / "other", Made(state="failed"))) is ExclusionReason.FAILED

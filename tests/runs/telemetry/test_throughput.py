@@ -24,6 +24,7 @@ from saman.runs.folder import RunFolder
 from saman.runs.telemetry.throughput import summary, throughput
 from saman.runs.telemetry.window import Window
 from saman.scaling.analysis.results import read_run
+from saman.scaling.analysis.run_values import MeasuredRun
 
 FAST, SLOW = 1.0, 4.0  # seconds per window of 1,000 samples
 # 40 % of the windows take four times as long: 1,000 × 5 samples in 3 × 1 + 2 × 4 seconds
@@ -76,9 +77,10 @@ def test_a_stall_shows_in_the_report(tmp_path: Path) -> None:
         ]
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = read_run(path)
-    assert run.windows == 40
-    assert run.throughput == pytest.approx(SUSTAINED)
-    assert run.throughput * run.step_seconds == pytest.approx(100)  # samples per step
+    assert isinstance(run, MeasuredRun)
+    assert run.windows.counted == 40
+    assert run.measured.samples_per_second == pytest.approx(SUSTAINED)
+    assert run.measured.samples_per_second * run.measured.step_seconds == pytest.approx(100)  # samples per step
 
 
 def test_a_stall_shows_beside_another_run(stalled: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +95,9 @@ def test_a_window_lasts_as_long_as_its_slowest_rank(tmp_path: Path) -> None:
     file = path / "attempts" / "1" / "telemetry" / "00001.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**line, "seconds": 2.0}) + "\n" for line in lines))
-    assert read_run(path).throughput == pytest.approx(256 * 10 / 2.0)
+    run = read_run(path)
+    assert isinstance(run, MeasuredRun)
+    assert run.measured.samples_per_second == pytest.approx(256 * 10 / 2.0)
 
 
 @given(some.lists(some.tuples(some.integers(0, 1000), some.floats(0.01, 100.0)), min_size=1))

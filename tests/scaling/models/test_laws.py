@@ -21,7 +21,7 @@ from saman.scaling.models.communication import (
 )
 from saman.scaling.models.fitting import fit
 from saman.scaling.models.forecast import ScalingSeries, calibrate, choose, predict
-from saman.scaling.models.laws import AMDAHL, GUSTAFSON, POWER, USL, Law, ScalingPoint, shape
+from saman.scaling.models.laws import AMDAHL, GUSTAFSON, POWER, USL, Law, ScalingPoint, rank_counts
 from saman.scaling.models.published import ranks_per_node, read_tracks
 from saman.scaling.validate import check_series, validate
 
@@ -31,7 +31,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 def _curve(law: Law, named: dict[str, float], per_node: int = 4, noise: float = 0.0) -> tuple[ScalingPoint, ...]:
     empty = [ScalingPoint(n, 1.0, -(-n // per_node)) for n in COUNTS]
     rng = np.random.default_rng(0)
-    values = 100 * law.relative(shape(empty), named) * np.exp(rng.normal(0, noise, len(COUNTS)))
+    values = 100 * law.relative(rank_counts(empty), named) * np.exp(rng.normal(0, noise, len(COUNTS)))
     return tuple(ScalingPoint(p.ranks, float(v), p.nodes) for p, v in zip(empty, values, strict=True))
 
 
@@ -83,7 +83,7 @@ def test_the_law_that_predicts_ahead_is_chosen_not_the_one_that_fits() -> None:
 
 
 def test_strong_scaling_divides_the_compute_and_not_the_exchange() -> None:
-    at = shape([ScalingPoint(4, 1.0, 1)], "strong")
+    at = rank_counts([ScalingPoint(4, 1.0, 1)], "strong")
     assert RING.relative(at, {"bandwidth_within": 0.1})[0] == pytest.approx(1 / (1 / 4 + 0.15))
 
 

@@ -19,9 +19,11 @@ from saman.configs.errors import UserError
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 from saman.scaling.analysis.analysis import Analysis, analyse
+from saman.scaling.analysis.findings import FindingKind
 from saman.scaling.analysis.results import read_run, read_runs
+from saman.scaling.analysis.run_values import MeasuredRun
 from saman.scaling.models.published import SHIPPED
-from saman.scaling.pipelines.forecast import forecast
+from saman.scaling.pipelines.forecast import Unavailable, forecast
 from saman.scaling.pipelines.published_check import (
     PublishedSpeedup,
     calibrate_pipelines,
@@ -30,7 +32,7 @@ from saman.scaling.pipelines.published_check import (
     pipeline_totals,
     read_pipelines,
 )
-from saman.scaling.report.charts import figures
+from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.pages import study_page
 from saman.scaling.report.stage_rows import grid_rows, stage_rows
@@ -55,30 +57,32 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
 
 
 def test_each_stage_is_told_with_what_it_takes_waits_hands_over_and_holds(grid: Analysis) -> None:
-    rows = {(row["ranks"], row["stage"]): row for row in stage_rows(grid.curves) if row["stages"] == 2}
+    rows = {(row.ranks, row.stage): row for row in stage_rows(grid.curves) if row.stages == 2}
     assert set(rows) == {(2, 0), (2, 1), (4, 0), (4, 1)}
     for (ranks, stage), row in rows.items():
         made = replace(TWO, replicas=ranks // 2)
         waiting = made.passes - made.busy(stage) - made.transfer_seconds
-        assert row["busy_seconds"] == pytest.approx(made.busy(stage), rel=0.01)
-        assert row["busy_seconds_per_micro_batch"] == pytest.approx(made.busy(stage) / 4, rel=0.01)
-        assert row["bubble_share"] == pytest.approx(waiting / made.step, rel=0.02)
-        assert row["transfer_seconds"] == pytest.approx(0.002, rel=0.01)
-        assert row["exchange_seconds"] == pytest.approx(made.exchange, rel=0.01)
-        assert row["busy_seconds_low"] < row["busy_seconds"] < row["busy_seconds_high"]
-        assert row["memory_over_start_bytes"] == (90 + 20 * stage) * MIB
-        assert row["memory_against_predicted"] == pytest.approx(0.2 * stage - 0.1)
-        assert row["layers"] == ("from layer_1" if stage else "up to layer_1")
+        assert row.busy_seconds.value == pytest.approx(made.busy(stage), rel=0.01)
+        assert row.busy_seconds_per_micro_batch.value == pytest.approx(made.busy(stage) / 4, rel=0.01)
+        assert row.bubble_share.value == pytest.approx(waiting / made.step, rel=0.02)
+        assert row.transfer_seconds.value == pytest.approx(0.002, rel=0.01)
+        assert row.exchange_seconds.value == pytest.approx(made.exchange, rel=0.01)
+        assert row.busy_seconds.low < row.busy_seconds.value < row.busy_seconds.high
+        assert row.memory_over_start_bytes is not None
+        assert row.memory_over_start_bytes.value == (90 + 20 * stage) * MIB
+        assert row.memory_against_predicted == pytest.approx(0.2 * stage - 0.1)
+        assert row.layers == ("from layer_1" if stage else "up to layer_1")
 
 
 def test_a_stage_that_waits_for_the_others_in_its_exchange_does_not_exchange_longer(tmp_path: Path) -> None:
     run = read_run(write_pipeline(tmp_path / "run", replace(TWO, replicas=2)))
-    lines = (run.path / "attempts/1/telemetry/00001.jsonl").read_text().splitlines()
+    assert isinstance(run, MeasuredRun)
+    lines = (run.facts.path / "attempts/1/telemetry/00001.jsonl").read_text().splitlines()
     raw = json.loads(lines[3])["exchange_seconds"] / TWO.window_steps
-    first, last = (one for one in run.stages if one.rank in (0, 1))
+    first, last = (one for one in run.measured.stages if one.rank in (0, 1))
     assert raw > 1.5 * float(last.exchange[2])
     assert last.exchange == pytest.approx(first.exchange)
-    assert run.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange, rel=0.02)
+    assert run.measured.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange, rel=0.02)
 
 
 def test_a_pipelines_throughput_while_it_runs_counts_replicas_and_not_ranks() -> None:
@@ -103,7 +107,7 @@ def test_where_stages_wait_most_the_opening_says_so(tmp_path: Path) -> None:
     uneven = replace(TWO, per_example=(0.0001, 0.003))
     runs = [*[ONE] * 2, *[uneven] * 2]
     _, _, limits = opening(analyse(read_runs(write_pipelines(tmp_path / "r", runs))))
-    assert "stages wait for each other" in limits
+    assert "the wait of stages for each other" in limits
 
 
 def test_stages_that_share_a_process_are_not_told_apart_and_that_is_said(tmp_path: Path) -> None:
@@ -112,38 +116,42 @@ def test_stages_that_share_a_process_are_not_told_apart_and_that_is_said(tmp_pat
         read_runs(write_runs(tmp_path, [Made(strategy="pipeline", ranks=2, processes=1, settings=settings)]))
     )
     assert stage_rows(found.curves) == []
-    assert any(one.kind == "stages_not_told" and one.note for one in found.findings)
-    assert "stages" not in {figure.name for figure in figures(found)}
+    assert any(one.kind is FindingKind.STAGES_UNKNOWN and one.note for one in found.findings)
+    assert "stages" not in {figure.name for figure in make_figures(found)}
 
 
 # ---- the grid --------------------------------------------------------------------------------------------------
 
 
-def test_the_grid_has_speedups_against_the_base_with_intervals(grid: Analysis) -> None:
-    rows = {(row["stages"], row["replicas"]): row for row in grid_rows(grid.curves)}
+def test_the_grid_has_speedups_over_the_baseline_with_intervals(grid: Analysis) -> None:
+    rows = {(row.stages, row.replicas): row for row in grid_rows(grid.curves)}
     assert set(rows) == {(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)}
     base = _grid()[0]
     for made in _grid():
         row = rows[made.stages, made.replicas]
-        assert row["base"] == "pipeline stages 1 on 1 rank"
-        assert row["speedup"] == pytest.approx(made.rate / base.rate, rel=0.01)
-        assert row["speedup_low"] is not None or made == base
-        assert row["samples_per_second_low"] <= row["samples_per_second"] <= row["samples_per_second_high"]
+        assert row.baseline == "pipeline stages 1 on 1 rank"
+        assert row.speedup is not None
+        assert row.speedup.value == pytest.approx(made.rate / base.rate, rel=0.01)
+        assert row.speedup.interval is not None or made == base
+        assert row.samples_per_second.interval is not None
+        assert row.samples_per_second.interval.low <= row.samples_per_second.value
+        assert row.samples_per_second.value <= row.samples_per_second.interval.high
 
 
 def test_different_numbers_of_stages_are_not_joined_into_one_curve(grid: Analysis) -> None:
-    assert [curve.label for curve in grid.drawn] == ["pipeline stages 1", "pipeline stages 2"]
-    assert all(len({run.stage_count for run in curve.group.runs}) == 1 for curve in grid.drawn)
+    assert [curve.label for curve in grid.drawable] == ["pipeline stages 1", "pipeline stages 2"]
+    assert all(len({run.facts.stage_count for run in curve.group.runs}) == 1 for curve in grid.drawable)
 
 
-def test_single_is_the_base_of_a_pipeline(tmp_path: Path) -> None:
+def test_single_is_the_baseline_of_a_pipeline(tmp_path: Path) -> None:
     single = Made(strategy="single", settings=(("pipeline", None), ("micro_batches", 4)), between=0.0)
     write_runs(tmp_path / "a", [single] * 2)
     paths = [*sorted((tmp_path / "a").iterdir()), *write_pipelines(tmp_path / "b", [TWO] * 2)]
     found = analyse(read_runs(paths))
     pipeline = next(curve for curve in found.curves if curve.group.strategy == "pipeline")
     assert pipeline.label == "pipeline stages 2"
-    assert pipeline.base == "single on 1 rank"
+    assert pipeline.baseline is not None
+    assert pipeline.baseline.label == "single on 1 rank"
     assert pipeline.points[0].speedup is not None
 
 
@@ -151,7 +159,7 @@ def test_single_is_the_base_of_a_pipeline(tmp_path: Path) -> None:
 
 
 def test_predictions_hold_the_truth_of_pipelines_that_were_not_run(grid: Analysis) -> None:
-    found = forecast(grid.drawn, [4, 8, 16], [1, 2, 4, 16], [2])
+    found = forecast(grid.drawable, [4, 8, 16], [1, 2, 4, 16], [2])
     assert len(found.predictions) == 3 * 4
     assert found.left_out == ()
     for one in found.predictions:
@@ -159,20 +167,20 @@ def test_predictions_hold_the_truth_of_pipelines_that_were_not_run(grid: Analysi
         assert one.samples_per_second == pytest.approx(truth.rate, rel=0.03), one
         assert one.low <= truth.rate <= one.high
         assert one.exchange_seconds == pytest.approx(truth.exchange, rel=0.05)
-        assert one.base == "pipeline stages 1 on 1 rank"
+        assert one.baseline == "pipeline stages 1 on 1 rank"
         assert one.error is None or abs(one.error) < 0.02
     farther = {one.ranks: one.high / one.low for one in found.predictions if one.micro_batches == 4}
     assert farther[4] < farther[8] < farther[16]
 
 
 def test_other_numbers_of_stages_follow_the_shares_of_the_profile(grid: Analysis) -> None:
-    [one] = forecast(grid.drawn, [4], [8], [4], lambda runs, stages: (1.0, 1.0, 1.0, 1.0)).predictions
+    [one] = forecast(grid.drawable, [4], [8], [4], lambda runs, stages: (1.0, 1.0, 1.0, 1.0)).predictions
     each = (0.006 / 2, 0.0024 / 4)  # a pass costs each of the stages the same
     made = Split(
         stages=4, micro_batches=8, per_pass=(each[0],) * 4, per_example=(each[1],) * 4, transfer_per_pass=0.00025
     )
     assert one.samples_per_second == pytest.approx(made.rate, rel=0.05)
-    none = forecast(grid.drawn, [4], [8], [4], lambda runs, stages: "the layers were not measured")
+    none = forecast(grid.drawable, [4], [8], [4], lambda runs, stages: Unavailable("the layers were not measured"))
     assert none.predictions == ()
     assert none.left_out == ("pipeline, 4 stages: the layers were not measured",)
 
@@ -180,40 +188,40 @@ def test_other_numbers_of_stages_follow_the_shares_of_the_profile(grid: Analysis
 def test_an_exchange_never_measured_is_the_part_of_the_gradients_that_a_stage_has(tmp_path: Path) -> None:
     runs = [*[replace(ONE, replicas=n, gradient_bytes=16e6) for n in (1, 2, 4)], TWO]
     found = analyse(read_runs(write_pipelines(tmp_path / "r", runs * 2)))
-    [two] = forecast(found.drawn, [4], [4], [2]).predictions
-    [four] = forecast(found.drawn, [8], [4], [4], lambda runs, stages: (1.0,) * 4).predictions
+    [two] = forecast(found.drawable, [4], [4], [2]).predictions
+    [four] = forecast(found.drawable, [8], [4], [4], lambda runs, stages: (1.0,) * 4).predictions
     assert two.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange, rel=0.05)
     assert four.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange / 2, rel=0.05)
 
 
 def test_what_a_prediction_takes_for_granted_and_cannot_be_is_said(tmp_path: Path) -> None:
     found = analyse(read_runs(write_pipelines(tmp_path / "r", [TWO] * 2)))
-    ahead = forecast(found.drawn, [3, 6, 16], [4, 32], [2])
-    assert any("only micro-batches of 64 were measured" in text for text in ahead.assumes)
-    assert any("summing gradients is taken to cost nothing" in text for text in ahead.assumes)
-    assert any("3 ranks hold no whole number of replicas" in text for text in ahead.left_out)
+    ahead = forecast(found.drawable, [3, 6, 16], [4, 32], [2])
+    assert any("only micro-batches of 64 examples were measured" in text for text in ahead.assumes)
+    assert any("the gradient sum is assumed to cost nothing" in text for text in ahead.assumes)
+    assert any("3 ranks are not a multiple of the stages" in text for text in ahead.left_out)
     assert any("does not split over 3 replicas" in text for text in ahead.left_out)
     caution = next(one.caution for one in ahead.predictions if one.ranks == 16 and one.micro_batches == 32)
     assert caution is not None
     assert "8 times the most replicas measured" in caution
-    assert "the exchange of replicas was never measured" in caution
+    assert "the exchange between replicas was not measured" in caution
     assert all(one.speedup is None for one in ahead.predictions)
 
 
 def test_short_last_batches_are_counted_as_in_the_runs(tmp_path: Path) -> None:
     short = replace(TWO, filled=0.9)
     found = analyse(read_runs(write_pipelines(tmp_path / "r", [short, replace(short, replicas=2)] * 2)))
-    for one in forecast(found.drawn, [2, 4, 8]).predictions:
+    for one in forecast(found.drawable, [2, 4, 8]).predictions:
         assert one.samples_per_second == pytest.approx(replace(short, replicas=one.replicas).rate, rel=0.03)
 
 
 def test_weak_scaling_gives_every_replica_the_same_examples(tmp_path: Path) -> None:
     runs = [replace(TWO, weak=True, replicas=n) for n in (1, 2)] * 2
     found = analyse(read_runs(write_pipelines(tmp_path / "r", runs)), base_ranks=2)
-    [one] = forecast(found.drawn, [8]).predictions
+    [one] = forecast(found.drawable, [8]).predictions
     truth = replace(TWO, weak=True, replicas=4)
     assert one.samples_per_second == pytest.approx(truth.rate, rel=0.03)
-    assert found.drawn[0].group.scaling == "weak"
+    assert found.drawable[0].group.scaling == "weak"
 
 
 def _command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -230,7 +238,7 @@ def test_the_commands_know_pipelines(tmp_path: Path) -> None:
     assert any("3 stages" in text for text in told["left_out"])
     assert "published predictions" in told["intervals"]
     shown = _command("predict", "made", "--ranks", "4", cwd=tmp_path)
-    assert "of a stage's busy time is forward" in " ".join(shown.stdout.split())
+    assert "of a stage's busy time; steps take" in " ".join(shown.stdout.split())
     assert _command("predict", "made", "--ranks", "4", "--stages", "two", cwd=tmp_path).returncode == 2
     reported = _command("report", "made", "-o", "out", "--no-papers", "--json", cwd=tmp_path)
     tables = json.loads(reported.stdout)["tables"]
@@ -243,7 +251,7 @@ def test_stages_are_not_asked_of_runs_that_have_none(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs/made", [Made(ranks=n) for n in (1, 2, 4)])
     refused = _command("predict", "made", "--ranks", "8", "--stages", "2", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "none of the runs that count is a pipeline" in refused.stderr
+    assert "no completed run is a pipeline" in refused.stderr
 
 
 # ---- published -------------------------------------------------------------------------------------------------
@@ -295,7 +303,7 @@ def test_validate_prints_the_pipelines_and_refuses_rows_that_are_none(tmp_path: 
     table.write_text(
         json.dumps({"data_parallel": [], "pipeline_amoebanet": {"rows": [{"n": 2, "m": 4, "speedup": 0}]}})
     )
-    with pytest.raises(UserError, match="is no speed-up"):
+    with pytest.raises(UserError, match="is not a speed-up"):
         read_pipelines(table)
     table.write_text(json.dumps({"data_parallel": []}))
     assert read_pipelines(table) == []

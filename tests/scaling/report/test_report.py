@@ -16,10 +16,12 @@ import pytest
 from synthetic import Made, curve, write_runs
 
 from saman.scaling.analysis.analysis import Analysis, analyse
+from saman.scaling.analysis.findings import FindingKind
 from saman.scaling.analysis.results import read_runs
-from saman.scaling.report.charts import figures
+from saman.scaling.report.comparison import compare, comparison_page
+from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
-from saman.scaling.report.pages import compare, comparison_page, study_page
+from saman.scaling.report.pages import study_page
 from saman.scaling.report.writer import html, write_report
 from saman.scaling.study.energy import Reading, joules_between, read_meters
 
@@ -52,14 +54,14 @@ def _command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_known_truths_lie_in_their_intervals(analysis: Analysis) -> None:
-    horovod = next(curve for curve in analysis.drawn if curve.label == "horovod")
+    horovod = next(curve for curve in analysis.drawable if curve.label == "horovod")
     for point in horovod.points[1:]:
         truth = point.ranks / (1 + 0.02 * (point.ranks - 1))
         assert point.speedup is not None
         assert point.speedup.interval is not None
         assert point.speedup.interval.low * 0.98 <= truth <= point.speedup.interval.high * 1.02
         assert point.serial_fraction == pytest.approx(0.02, abs=0.015)
-    assert not analysis.findings or all(one.note or one.kind == "never_settled" for one in analysis.findings)
+    assert not analysis.findings or all(one.note or one.kind is FindingKind.NOT_STEADY for one in analysis.findings)
 
 
 def test_the_opening_names_the_best_and_backs_it_by_numbers(analysis: Analysis) -> None:
@@ -79,7 +81,7 @@ def test_strategies_that_differ_are_told_apart(analysis: Analysis) -> None:
 
 
 def test_predictions_hold_the_truth_that_was_not_measured(analysis: Analysis) -> None:
-    horovod = next(curve for curve in analysis.drawn if curve.label == "horovod")
+    horovod = next(curve for curve in analysis.drawable if curve.label == "horovod")
     for ahead in horovod.predictions:
         truth = 256 / (0.8 * (1 + 0.02 * (ahead.ranks - 1)) / ahead.ranks)
         assert ahead.low is not None
@@ -91,7 +93,7 @@ def test_everything_is_written_and_the_page_needs_nothing_else(analysis: Analysi
     page = write_report(study_page(analysis, "made", "saman report made"), tmp_path / "out")
     markup = re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.DOTALL)
     assert not re.search(r'(src|href)="(?!data:|#)|url\(|@import', markup)
-    names = {figure.name for figure in figures(analysis)}
+    names = {figure.name for figure in make_figures(analysis)}
     assert names >= {
         "throughput",
         "speedup",
@@ -114,7 +116,7 @@ def test_everything_is_written_and_the_page_needs_nothing_else(analysis: Analysi
 
 def test_text_from_runs_cannot_become_part_of_the_page(analysis: Analysis) -> None:
     evil = "</script><script>alert(1)</script>"
-    runs = [replace(run, strategy=evil, software=evil) for run in analysis.runs]
+    runs = [replace(run, facts=replace(run.facts, strategy=evil, software=evil)) for run in analysis.runs]
     text = html(study_page(analyse(runs), evil, evil))
     assert "<script>alert(1)" not in text
 
@@ -128,52 +130,53 @@ def test_mixed_hardware_is_said_and_not_drawn(tmp_path: Path) -> None:
     runs[-1] = replace(runs[-1], cpu="Another CPU")
     found = _analysis(tmp_path / "r", runs)
     assert "mixed_hardware" in _kinds(found)
-    assert found.drawn == ()
-    assert figures(found) == []
+    assert found.drawable == ()
+    assert make_figures(found) == []
 
 
 def test_unequal_global_batches_under_strong_scaling_are_not_drawn(tmp_path: Path) -> None:
     found = _analysis(tmp_path / "r", [replace(BASE, ranks=n, global_batch=256 * n) for n in (1, 2, 4)])
     assert "unequal_batch" in _kinds(found)
-    assert found.drawn == ()
+    assert found.drawable == ()
 
 
 def test_a_batch_that_is_an_axis_makes_two_curves(tmp_path: Path) -> None:
     runs = [replace(BASE, ranks=n, global_batch=batch) for batch in (128, 256) for n in (1, 2)]
     found = _analysis(tmp_path / "r", runs)
-    assert [curve.label for curve in found.drawn] == ["horovod global batch 128", "horovod global batch 256"]
+    assert [curve.label for curve in found.drawable] == ["horovod global batch 128", "horovod global batch 256"]
 
 
 def test_weak_scaling_keeps_one_curve(tmp_path: Path) -> None:
     found = _analysis(tmp_path / "r", [replace(BASE, ranks=n, batch_per_rank=64) for n in (1, 2, 4)])
-    assert [curve.group.scaling for curve in found.drawn] == ["weak"]
+    assert [curve.group.scaling for curve in found.drawable] == ["weak"]
 
 
 def test_unequal_cores_per_rank_are_not_drawn(tmp_path: Path) -> None:
     found = _analysis(tmp_path / "r", [replace(BASE, ranks=n, cores_per_rank=8 // n) for n in (1, 2)])
     assert "unequal_cores" in _kinds(found)
-    assert found.drawn == ()
+    assert found.drawable == ()
 
 
-def test_a_missing_base_case_shows_no_speedup(tmp_path: Path) -> None:
+def test_without_a_baseline_no_speedup_is_shown(tmp_path: Path) -> None:
     found = _analysis(tmp_path / "r", curve(BASE, (2, 4), 0.02, 2))
     assert "missing_base" in _kinds(found)
-    assert {figure.name for figure in figures(found)}.isdisjoint({"speedup", "efficiency"})
-    assert all(point.speedup is None for curve in found.drawn for point in curve.points)
+    assert {figure.name for figure in make_figures(found)}.isdisjoint({"speedup", "efficiency"})
+    assert all(point.speedup is None for curve in found.drawable for point in curve.points)
 
 
-def test_single_is_the_base_of_a_strategy_without_its_own(tmp_path: Path) -> None:
+def test_single_is_the_baseline_of_a_strategy_without_its_own(tmp_path: Path) -> None:
     runs = [*[replace(BASE, strategy="single")] * 6, *curve(BASE, (2, 4), 0.02, 6)]
     found = _analysis(tmp_path / "r", runs)
     horovod = next(curve for curve in found.curves if curve.label == "horovod")
-    assert horovod.base == "single on 1 rank"
+    assert horovod.baseline is not None
+    assert horovod.baseline.label == "single on 1 rank"
     assert horovod.points[0].speedup is not None
 
 
 def test_a_single_repeat_is_said_and_has_no_interval(tmp_path: Path) -> None:
     found = _analysis(tmp_path / "r", curve(BASE, (1, 2), 0.02, 1))
     assert "single_repeat" in _kinds(found)
-    assert all(point.throughput.interval is None for curve in found.drawn for point in curve.points)
+    assert all(point.throughput.interval is None for curve in found.drawable for point in curve.points)
 
 
 def test_outliers_are_flagged_and_kept(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_outliers_are_flagged_and_kept(tmp_path: Path) -> None:
     runs[3] = replace(runs[3], step_seconds=runs[3].step_seconds * 1.5)
     found = _analysis(tmp_path / "r", runs)
     assert any(one.kind == "outliers" and one.note for one in found.findings)
-    assert len(found.drawn[0].points[0].runs) == 6
+    assert len(found.drawable[0].points[0].runs) == 6
 
 
 def test_two_studies_are_compared_and_only_real_differences_are_called_so(tmp_path: Path) -> None:
@@ -265,7 +268,7 @@ def test_the_page_draws_every_figure_without_errors_or_requests(analysis: Analys
         [CHROMIUM, *flags, page.as_uri()], capture_output=True, text=True, timeout=120, env=environment
     )
     assert 'data-ready="yes"' in done.stdout
-    assert done.stdout.count("<svg") >= len(figures(analysis))
+    assert done.stdout.count("<svg") >= len(make_figures(analysis))
     assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     asked = set(re.findall(r'"url":"((?:https?|wss?)://[^"]*)"', log.read_text())) if log.is_file() else set()
     assert not {url for url in asked if "google" not in url}, asked

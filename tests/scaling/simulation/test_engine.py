@@ -7,7 +7,7 @@ import pytest
 
 from saman.scaling.models.communication import Link, hierarchical_seconds, ring_seconds
 from saman.scaling.simulation.engine import Gradients, Machine, RankStep, simulate
-from saman.scaling.simulation.interruptions import Interruptions, survive
+from saman.scaling.simulation.interruptions import Interruptions, estimate_goodput
 from saman.scaling.simulation.published_headline import headlines, resnet101, vgg16
 
 STILL = np.ones(1)
@@ -74,11 +74,11 @@ def test_uneven_nodes_are_refused() -> None:
 def test_the_useful_share_is_that_of_daly() -> None:
     """A block of work w takes (M + R)·(exp(w/M) − 1) under failures every M and restarts R (Daly, FGCS 22, 2006)."""
     what = Interruptions(1000, 30.0, 300.0, 5 * 8760)
-    found = survive(what, 0.3, 2500, 1_000_000, runs=400)
+    found = estimate_goodput(what, 0.3, 2500, 1_000_000, runs=400)
     mean = 5 * 8760 * 3600 / 2500
     wall = 1000 * (mean + 300) * (np.exp(330.0 / mean) - 1)
     assert found.useful == pytest.approx(300_000 / wall, rel=0.02)
-    assert survive(what, 0.3, 1, 1000, runs=3).useful == pytest.approx(300 / 330, rel=0.01)
+    assert estimate_goodput(what, 0.3, 1, 1000, runs=3).useful == pytest.approx(300 / 330, rel=0.01)
 
 
 def test_networks_have_their_published_parameter_counts() -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 from saman.runs.telemetry.reader import variation
 from saman.scaling.statistics.bootstrap import FEWEST_REPEATS, hierarchical_estimate, ratio_estimate
 from saman.scaling.statistics.intervals import best_median_coverage, binomial_interval, median_coverage, median_estimate
-from saman.scaling.statistics.rank_test import holm, mid_ranks, rank_test, verdicts
+from saman.scaling.statistics.rank_test import Verdict, adjust, holm, rank_test
 from saman.scaling.statistics.steady_state import outliers, steady_state
 from saman.scaling.statistics.variability import karp_flatt, stragglers, variation_per_node
 
@@ -104,29 +104,30 @@ def test_rank_test_of_many_runs_is_scipys_normal_limit() -> None:
     assert rank_test(one, other).p == pytest.approx(expected)
 
 
-def test_mid_ranks_are_scipys() -> None:
-    values = np.array([3.0, 1.0, 3.0, 2.0, 3.0, 1.0])
-    assert mid_ranks(values).tolist() == stats.rankdata(values).tolist()
+def test_ties_share_their_mean_rank() -> None:
+    """Ranks 1, 2.5, 2.5, 4: of the six arrangements four deviate from the mean 5 by 1.5 or more."""
+    assert rank_test([1.0, 2.0], [2.0, 3.0]).p == pytest.approx(4 / 6)
 
 
 def test_holm_is_the_textbook_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_three_against_three_says_that_it_cannot_tell() -> None:
-    (found,) = verdicts([rank_test([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])])
+def test_three_against_three_are_too_few_for_a_verdict() -> None:
+    (found,) = adjust([rank_test([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])])
     assert found.p == pytest.approx(0.1)
     assert not found.different
-    assert "too few repeats" in found.words
+    assert found.verdict is Verdict.TOO_FEW_REPEATS
+    assert found.smallest_corrected == pytest.approx(0.1)
 
 
-def test_a_long_warm_up_is_left_out_and_said() -> None:
+def test_a_long_warm_up_is_left_out_with_a_reason() -> None:
     rng = np.random.default_rng(0)
     series = 0.1 + 0.001 * rng.normal(size=200)
     series[:30] += np.linspace(0.2, 0.02, 30)
     found = steady_state(series, warmup_windows=2)
     assert 25 <= found.dropped <= 45
-    assert found.settled
+    assert found.reached
     assert "MSER-5" in found.reason
     assert "2 warm-up windows" in found.reason
 
@@ -141,10 +142,10 @@ def test_most_of_a_steady_noisy_series_is_kept() -> None:
     assert np.median(kept) >= 80
 
 
-def test_a_drift_that_never_ends_is_called_unsettled() -> None:
+def test_a_run_that_drifts_to_the_end_has_no_steady_state() -> None:
     found = steady_state(np.linspace(0.2, 0.1, 160))
-    assert not found.settled
-    assert "never settled" in found.reason
+    assert not found.reached
+    assert "no steady state" in found.reason
 
 
 def test_outliers_are_flagged_not_dropped() -> None:

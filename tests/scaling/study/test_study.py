@@ -104,7 +104,7 @@ def test_mistakes_in_a_study_are_refused_with_what_is_right(tmp_path: Path, chan
 def test_the_digest_of_a_run_folder_is_that_of_its_plan(tmp_path: Path) -> None:
     planned = _plan(tmp_path).runs[0]
     run = _done(planned, tmp_path / "runs")
-    assert run.experiment().digest() == planned.digest == read_run(run.path).digest
+    assert run.experiment().digest() == planned.digest == read_run(run.path).facts.digest
 
 
 def test_what_is_done_counts_and_what_failed_or_was_killed_is_wanted_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The figures of a report as Vega-Lite specifications: made from tables, for the page and for papers alike."""
+"""Building blocks of Vega-Lite figures: series styles, axes and layers over rank counts."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saman.scaling.statistics.estimates import Rows
+Spec = dict[str, Any]  # a Vega-Lite specification or a part of it
+Data = list[dict[str, Any]]  # the values of a figure, as JSON
 
-Spec = dict[str, Any]
-
-# Okabe & Ito's colours, for any kind of colour vision, without black and yellow, which a dark or a white page hides;
-# shapes and dashes tell series apart without colour.
+# Okabe & Ito's colours, for any kind of colour vision, without black and yellow, which a dark or white page hides.
+# Shapes and dashes distinguish series without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3])
 WIDTH, HEIGHT = 520, 300
-_FEW = 8  # series up to which points are set apart at the same count
+_FEW = 8  # series up to which points at the same count are spread horizontally
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure by its file name: what it shows, how to read it, and its specification without a theme."""
+    """A figure: its file name, title, caption, and specification without a theme."""
 
     name: str
     title: str
@@ -30,13 +29,13 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Style:
-    """Which series there are, in their order, and so which colour, shape and dash each has in every figure."""
+class SeriesStyle:
+    """The series in order, which gives each its colour, shape and dash in every figure."""
 
     series: tuple[str, ...]
 
     def scale(self, values: Sequence[Any]) -> Spec:
-        """A scale that gives every series its own of ``values``; colours come round after seven series."""
+        """A scale from series to ``values``; colours repeat after seven series."""
         cycle = len(values)
         shift = 1 if values is COLOURS else 0
         chosen = [values[(i if shift else i + i // len(COLOURS)) % cycle] for i in range(len(self.series))]
@@ -44,14 +43,14 @@ class Style:
 
     @property
     def legend(self) -> Spec:
-        """Beside the figure for few series, below it in columns for many."""
+        """The legend: above the figure for few series, below it in columns for many."""
         common = {"title": None, "symbolLimit": 100, "labelLimit": 260, "symbolOpacity": 1}
         if len(self.series) <= _FEW and max((len(name) for name in self.series), default=0) <= 28:
             return {**common, "orient": "top", "columns": 4}
         return {**common, "orient": "bottom", "columns": 3, "labelFontSize": 10, "labelLimit": 170}
 
     def channels(self, lines: bool = False) -> Spec:
-        """Encodings of the series: colour, and shape for points or dash for lines."""
+        """Encodings of the series: colour, with shape for points or dash for lines."""
         name = {"field": "series", "type": "nominal"}
         colour = {**name, "scale": self.scale(COLOURS), "legend": self.legend}
         if lines:
@@ -59,31 +58,40 @@ class Style:
         return {"color": colour, "shape": {**name, "scale": self.scale(SHAPES), "legend": self.legend}}
 
 
-FADE: Spec = {"condition": {"param": "shown", "value": 1}, "value": 0.07}
-CHOSEN: Spec = {
-    "name": "shown",
+FADE: Spec = {"condition": {"param": "selected", "value": 1}, "value": 0.07}
+SELECTION: Spec = {
+    "name": "selected",
     "select": {"type": "point", "fields": ["series"], "toggle": "true"},
     "bind": "legend",
 }
 
 
 def over_ranks(
-    rows: Rows, style: Style, value: str, title: str, extra: Sequence[Spec] = (), percent: bool = False
+    data: Data, style: SeriesStyle, value: str, title: str, extra: Sequence[Spec] = (), percent: bool = False
 ) -> Spec:
-    """Points with intervals joined by lines over rank counts. ``extra`` layers lie below."""
-    rows = set_apart([row for row in rows if row[value] is not None], style)
-    x, y = rank_axis(rows), value_axis(rows, value, title, percent)
-    told = [
+    """Points with intervals, joined by lines, over rank counts.
+
+    Args:
+        data: Points with ``series``, ``ranks``, ``value``, ``value_low`` and ``value_high``.
+        style: Of the series.
+        value: Name of the field to draw.
+        title: Of the y axis.
+        extra: Layers below.
+        percent: Whether values are shares.
+    """
+    data = spread_horizontally([point for point in data if point[value] is not None], style)
+    x, y = rank_axis(data), value_axis(data, value, title, percent)
+    tooltip = [
         {"field": name, "type": "nominal", "title": name.replace("_", " ")}
-        for name in ("series", "ranks", "nodes", "repeats", "told", f"{value}_note", "runs")
+        for name in ("series", "ranks", "nodes", "repeats", "throughput", f"{value}_note", "runs")
     ]
     points = {
         "name": "points",
-        "params": [CHOSEN],
+        "params": [SELECTION],
         "mark": {"type": "point", "filled": True, "size": 55 if len(style.series) <= _FEW else 30},
-        "encoding": {"x": x, "y": y, **style.channels(), "opacity": FADE, "tooltip": told},
+        "encoding": {"x": x, "y": y, **style.channels(), "opacity": FADE, "tooltip": tooltip},
     }
-    joined = {
+    lines = {
         "mark": {"type": "line", "strokeWidth": 1.6 if len(style.series) <= _FEW else 1.0},
         "encoding": {"x": x, "y": y, **style.channels(lines=True), "opacity": FADE},
     }
@@ -98,52 +106,52 @@ def over_ranks(
             "opacity": FADE,
         },
     }
-    return {"data": {"values": rows}, "width": WIDTH, "height": HEIGHT, "layer": [*extra, joined, whiskers, points]}
+    return {"data": {"values": data}, "width": WIDTH, "height": HEIGHT, "layer": [*extra, lines, whiskers, points]}
 
 
-def set_apart(rows: Rows, style: Style) -> Rows:
-    """Rows with a place on the x axis: a little beside each other at the same count, so that intervals do not hide."""
+def spread_horizontally(data: Data, style: SeriesStyle) -> Data:
+    """Data with a field ``x``: points at the same count lie side by side, so that intervals stay visible."""
     few = len(style.series) <= _FEW
     middle = (len(style.series) - 1) / 2
     place = {name: (index - middle if few else 0.0) for index, name in enumerate(style.series)}
-    return [{**row, "x": row["ranks"] * (1 + 0.012 * place.get(row["series"], 0.0))} for row in rows]
+    return [{**point, "x": point["ranks"] * (1 + 0.012 * place.get(point["series"], 0.0))} for point in data]
 
 
-def spans_widely(rows: Rows) -> bool:
-    """Whether rank counts span a factor of eight, so that axes are logarithmic."""
-    counts = [row["ranks"] for row in rows] or [1]
+def spans_widely(data: Data) -> bool:
+    """Whether rank counts span a factor of eight; axes are then logarithmic."""
+    counts = [point["ranks"] for point in data] or [1]
     return bool(max(counts) >= 8 * min(counts))
 
 
-def rank_axis(rows: Rows, field: str = "x") -> Spec:
-    """Rank counts, logarithmic where they span a factor of eight."""
-    counts = sorted({row["ranks"] for row in rows}) or [1]
-    wide = spans_widely(rows)
-    shown = counts if len(counts) <= 12 else counts[:: -(-len(counts) // 12)]
+def rank_axis(data: Data, field: str = "x") -> Spec:
+    """The x axis: rank counts, logarithmic where they span a factor of eight."""
+    counts = sorted({point["ranks"] for point in data}) or [1]
+    wide = spans_widely(data)
+    ticks = counts if len(counts) <= 12 else counts[:: -(-len(counts) // 12)]
     margin = 0.1 * max(1, counts[-1] - counts[0])
     domain = [counts[0] * 0.9, counts[-1] * 1.1] if wide else [counts[0] - margin, counts[-1] + margin]
     scale: Spec = {"type": "log", "base": 2} if wide else {"type": "linear", "zero": False}
-    axis = {"values": shown, "format": "d", "grid": False, "labelOverlap": "greedy"}
+    axis = {"values": ticks, "format": "d", "grid": False, "labelOverlap": "greedy"}
     scale |= {"domain": domain, "nice": False}
     return {"field": field, "type": "quantitative", "title": "ranks", "scale": scale, "axis": axis}
 
 
-def value_axis(rows: Rows, field: str, title: str, percent: bool = False) -> Spec:
-    """Values; logarithmic like the ranks, so that the ideal is a straight line, except for shares."""
-    values = [row[field] for row in rows if row.get(field)]
+def value_axis(data: Data, field: str, title: str, percent: bool = False) -> Spec:
+    """The y axis: logarithmic like the ranks, which makes the ideal a straight line; linear for shares."""
+    values = [point[field] for point in data if point.get(field)]
     axis: Spec = {"format": ".0%" if percent else "~s", "tickCount": 6}
     scale: Spec = {"type": "linear", "zero": True}
-    if not percent and values and min(values) > 0 and spans_widely(rows):
+    if not percent and values and min(values) > 0 and spans_widely(data):
         scale = {"type": "log", "domain": [min(values) * 0.8, max(values) * 1.3], "nice": False}
         axis["labelOverlap"] = "greedy"
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
-def line_layer(rows: Rows, field: str, x: Spec, y: Spec, style: Style | None, dash: list[int]) -> Spec:
-    """A thin line over ranks from its own rows: an ideal, or a fitted law."""
+def line_layer(data: Data, field: str, x: Spec, y: Spec, style: SeriesStyle | None, dash: list[int]) -> Spec:
+    """A thin line over ranks: grey without a style (the ideal), else coloured by series (a fitted law)."""
     colour: Spec = {"value": "#888888"} if style is None else style.channels()["color"]
     return {
-        "data": {"values": rows},
+        "data": {"values": data},
         "mark": {"type": "line", "strokeDash": dash, "strokeWidth": 1.2, "clip": True},
         "encoding": {
             "x": {**x, "field": "ranks"},
@@ -155,10 +163,10 @@ def line_layer(rows: Rows, field: str, x: Spec, y: Spec, style: Style | None, da
     }
 
 
-def band_layer(rows: Rows, x: Spec, y: Spec, style: Style) -> Spec:
-    """A prediction's interval as a band over ranks."""
+def band_layer(data: Data, x: Spec, y: Spec, style: SeriesStyle) -> Spec:
+    """Prediction intervals as bands over ranks."""
     return {
-        "data": {"values": rows},
+        "data": {"values": data},
         "mark": {"type": "area", "opacity": 0.16, "clip": True},
         "encoding": {
             "x": {**x, "field": "ranks"},

@@ -1,0 +1,63 @@
+"""The baseline of a curve: the runs that its speed-up and efficiency are relative to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from saman.scaling.analysis.groups import RunGroup
+from saman.scaling.analysis.run_values import MeasuredRun
+from saman.scaling.statistics.intervals import Estimate, median_estimate
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A point of a curve, its own or another's, that speed-up and efficiency are relative to.
+
+    Attributes:
+        curve: Label of the curve that the baseline belongs to.
+        throughput: In samples per second, with its interval over ``runs``.
+    """
+
+    curve: str
+    ranks: int
+    runs: tuple[MeasuredRun, ...]
+    throughput: Estimate
+
+    @property
+    def label(self) -> str:
+        """The baseline in words: ``horovod on 1 rank``."""
+        return f"{self.curve} on {self.ranks} rank{'s' if self.ranks > 1 else ''}"
+
+    def ideal_throughput(self, ranks: int) -> float:
+        """Samples per second of ``ranks`` ranks at an efficiency of 1."""
+        return self.throughput.value / self.ranks * ranks
+
+
+def find_baseline(group: RunGroup, groups: Sequence[RunGroup], ranks: int) -> Baseline | None:
+    """The baseline of a curve.
+
+    Args:
+        group: The curve's runs.
+        groups: The runs of all curves.
+        ranks: Rank count of the baseline.
+
+    Returns:
+        The curve's own runs on ``ranks`` ranks. Where it has none and ``ranks`` is 1: ``single`` with the same
+        settings, for a pipeline also a pipeline of one stage. None where there is neither.
+    """
+    for (count, _), runs in group.points.items():
+        if count == ranks:
+            return Baseline(group.label, ranks, runs, _throughput(runs))
+    if ranks != 1:
+        return None
+    for strategy in ("single", "pipeline") if group.strategy == "pipeline" else ("single",):
+        for other in groups:
+            alike = other.training_settings == group.training_settings and other.scaling == group.scaling
+            if other.strategy == strategy and alike and (1, 1) in other.points:
+                return Baseline(other.label, 1, other.points[1, 1], _throughput(other.points[1, 1]))
+    return None
+
+
+def _throughput(runs: Sequence[MeasuredRun]) -> Estimate:
+    return median_estimate([run.measured.samples_per_second for run in runs])

@@ -1,0 +1,72 @@
+"""Contrasts: ratios of throughput between two sets of runs, with rank tests corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from saman.scaling.analysis.curves import Curve
+from saman.scaling.analysis.run_values import MeasuredRun
+from saman.scaling.statistics.bootstrap import ratio_estimate
+from saman.scaling.statistics.intervals import Estimate
+from saman.scaling.statistics.rank_test import AdjustedTest, RankTest, adjust, rank_test
+
+_MOST_CURVES_IN_PAIRS = 8  # beyond, each curve is compared with the fastest only
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two sets of runs at one rank count, to be compared; ``series`` and ``against`` name them."""
+
+    ranks: int
+    series: str
+    against: str
+    runs: tuple[MeasuredRun, ...]
+    against_runs: tuple[MeasuredRun, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Throughput of ``series`` ÷ throughput of ``against`` at one rank count, and whether the two differ."""
+
+    ranks: int
+    series: str
+    against: str
+    ratio: Estimate
+    test: RankTest
+    verdict: AdjustedTest
+
+
+def contrast_curves(curves: Sequence[Curve]) -> list[Contrast]:
+    """Compare curves at every rank and node count that two of them share.
+
+    All pairs are compared, or each curve with the fastest where there are many. p-values are corrected for the number
+    of comparisons (Holm).
+    """
+    pairs = list(combinations(curves, 2))
+    if len(curves) > _MOST_CURVES_IN_PAIRS:
+        fastest = max(curves, key=lambda curve: curve.points[-1].throughput.value)
+        pairs = [(fastest, curve) for curve in curves if curve is not fastest]
+    shared = []
+    for left, right in pairs:
+        places = {(point.ranks, point.nodes): point for point in right.points}
+        for point in left.points:
+            other = places.get((point.ranks, point.nodes))
+            if other is not None:
+                shared.append(RunPair(point.ranks, left.label, right.label, point.runs, other.runs))
+    return contrast_runs(shared)
+
+
+def contrast_runs(pairs: Sequence[RunPair]) -> list[Contrast]:
+    """Ratios and rank tests of ``pairs``, corrected for their number (Holm)."""
+    rates = [(_rates(pair.runs), _rates(pair.against_runs)) for pair in pairs]
+    tests = [rank_test(*values) for values in rates]
+    return [
+        Contrast(pair.ranks, pair.series, pair.against, ratio_estimate(*values), test, verdict)
+        for pair, values, test, verdict in zip(pairs, rates, tests, adjust(tests), strict=True)
+    ]
+
+
+def _rates(runs: Sequence[MeasuredRun]) -> list[float]:
+    return [run.measured.samples_per_second for run in runs]

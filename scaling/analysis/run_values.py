@@ -1,0 +1,165 @@
+"""A run as values: the facts of its folder, and either its measurement or the reason for its exclusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saman.runs.events import State
+from saman.runs.telemetry.reader import ExcludedWindows, ProcessTimes, StageWindows
+from saman.runs.telemetry.throughput import Throughput
+from saman.scaling.analysis.learning import Epoch, LossCurve
+from saman.scaling.analysis.stages import PlannedStages
+from saman.scaling.models.laws import Scaling
+from saman.scaling.statistics.steady_state import SteadyState
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the run folder says without its telemetry.
+
+    ``settings`` holds what was trained, by dotted key, without batch size, seed and place. ``batch_per_rank`` is set
+    under weak scaling only; ``joules`` only where a meter was read.
+    """
+
+    id: str
+    path: Path
+    digest: str
+    settings: Mapping[str, Any]
+    strategy: str
+    ranks: int
+    nodes: int
+    global_batch: int
+    batch_per_rank: int | None
+    cores_per_rank: int | None
+    state: State
+    started: float
+    hardware: str
+    software: str
+    placement: str
+    command: str
+    joules: float | None
+
+    @property
+    def scaling(self) -> Scaling:
+        """Weak where the batch per rank is fixed, else strong."""
+        return "weak" if self.batch_per_rank else "strong"
+
+    @property
+    def stage_count(self) -> int:
+        """Stages of a pipeline; 1 for every other strategy."""
+        return int(self.settings.get("train.pipeline.stages") or 1) if self.strategy == "pipeline" else 1
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches in a step of one replica."""
+        return int(self.settings.get("train.micro_batches") or 1)
+
+
+@dataclass(frozen=True)
+class WindowUsage:
+    """Telemetry windows of a run: how many count, the warm-up left out, and the excluded ones by reason."""
+
+    counted: int = 0
+    steady: SteadyState = SteadyState(0, True, "")
+    excluded: ExcludedWindows = ExcludedWindows()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The measures of a run over its steady windows; times are means over steps, in seconds per step.
+
+    Attributes:
+        throughput: Of all ranks, sustained and over windows.
+        exchange_seconds: Exposed exchange; None where the run did not measure it.
+        window_step_seconds: Seconds per step of the first windows.
+        stages: Windows of each process that holds a stage of a pipeline.
+        planned_stages: The partitioner's plan of those stages.
+        node_of: Node of each process, by its first rank.
+        duration_seconds: From the first window to the last; None without clock times.
+    """
+
+    throughput: Throughput
+    step_seconds: float
+    input_wait_seconds: float
+    exchange_seconds: float | None
+    window_step_seconds: Array
+    windows: WindowUsage
+    processes: tuple[ProcessTimes, ...]
+    stages: tuple[StageWindows, ...]
+    planned_stages: PlannedStages | None
+    node_of: Mapping[int, str]
+    loss: LossCurve | None
+    epochs: tuple[Epoch, ...]
+    duration_seconds: float | None
+
+    @property
+    def samples_per_second(self) -> float:
+        """Sustained throughput of all ranks."""
+        return self.throughput.sustained
+
+    @property
+    def samples_per_epoch(self) -> float | None:
+        """Samples in an epoch; None before the first epoch ends."""
+        return self.epochs[0].samples / self.epochs[0].epoch if self.epochs else None
+
+
+class ExclusionReason(Enum):
+    """Why a run is excluded from the analysis."""
+
+    FAILED = "failed"
+    UNFINISHED = "not finished"
+    NO_TELEMETRY_OF_THIS_SCHEMA = "no telemetry of this schema version"
+    NO_COUNTED_WINDOW = "no window counts"
+    INVALID_THROUGHPUT = "throughput is zero or not a number"
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """The reason for excluding a run, with details for the reader and what its telemetry held."""
+
+    reason: ExclusionReason
+    details: str = ""
+    windows: WindowUsage = WindowUsage()
+
+    @property
+    def text(self) -> str:
+        """Reason and details."""
+        return f"{self.reason.value}: {self.details}" if self.details else self.reason.value
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A completed run with usable telemetry."""
+
+    facts: RunFacts
+    measured: Measurement
+
+    @property
+    def windows(self) -> WindowUsage:
+        """Which of its telemetry windows count."""
+        return self.measured.windows
+
+
+@dataclass(frozen=True)
+class ExcludedRun:
+    """A run without usable measures."""
+
+    facts: RunFacts
+    exclusion: Exclusion
+
+    @property
+    def windows(self) -> WindowUsage:
+        """Which of its telemetry windows count."""
+        return self.exclusion.windows
+
+
+Run = MeasuredRun | ExcludedRun

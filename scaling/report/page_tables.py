@@ -1,0 +1,133 @@
+"""The tables of a report on the page: points, differences, laws, predictions, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from saman.scaling.analysis.analysis import Analysis
+from saman.scaling.analysis.contrasts import Contrast
+from saman.scaling.report.cells import CellColumn, format_estimate, format_interval, format_number, make_table
+from saman.scaling.report.rows import ContrastRow, LawRow, PointRow, PredictionRow, RunRow
+from saman.scaling.report.tables import (
+    contrast_rows,
+    law_rows,
+    point_rows,
+    prediction_rows,
+    run_rows,
+    series_of_runs,
+)
+from saman.scaling.report.writer import Table
+
+_MANY_CURVES = 8  # beyond, the page shows the chosen laws only
+
+
+def point_table(analysis: Analysis) -> Table:
+    """The points of all curves."""
+    columns: list[CellColumn[PointRow]] = [
+        CellColumn("series", lambda row: row.series, "text"),
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("nodes", lambda row: str(row.nodes)),
+        CellColumn("repeats", lambda row: str(row.repeats)),
+        CellColumn("samples/s", lambda row: format_estimate(row.samples_per_second)),
+        CellColumn("seconds/step", lambda row: format_estimate(row.step_seconds)),
+        CellColumn("speed-up", lambda row: format_estimate(row.speedup)),
+        CellColumn("efficiency", lambda row: format_estimate(row.efficiency, percent=True)),
+        CellColumn("Karp–Flatt", lambda row: format_number(row.karp_flatt, percent=True)),
+        CellColumn("CV per node", lambda row: row.variation_per_node, "text"),
+        CellColumn("stragglers", lambda row: row.stragglers or "–", "text"),
+        CellColumn("outliers", lambda row: row.outliers or "–", "text"),
+        CellColumn("interval", _interval_note, "text long"),
+    ]
+    note = "Medians over runs with 95 % intervals. Outliers are kept."
+    return make_table("Points", note, columns, point_rows(analysis.curves))
+
+
+def _interval_note(row: PointRow) -> str:
+    interval = row.samples_per_second.interval
+    return f"median covers {interval.attained:.1%}" if interval else str(row.samples_per_second.withheld)
+
+
+def contrast_table(contrasts: Sequence[Contrast], title: str = "Differences between series") -> Table:
+    """The comparisons of series or of two studies."""
+    columns: list[CellColumn[ContrastRow]] = [
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("series", lambda row: row.series, "text"),
+        CellColumn("against", lambda row: row.against, "text"),
+        CellColumn("ratio of throughput", lambda row: format_estimate(row.ratio)),
+        CellColumn("p", lambda row: f"{row.p:.3g}"),
+        CellColumn("p corrected", lambda row: f"{row.p_corrected:.3g}"),
+        CellColumn("verdict", lambda row: row.verdict, "text"),
+    ]
+    note = f"Exact rank tests, corrected for {len(contrasts)} comparisons (Holm)."
+    return make_table(title, note, columns, contrast_rows(contrasts))
+
+
+@dataclass(frozen=True)
+class _LawSummary:
+    """A law of a curve with all its parameters."""
+
+    row: LawRow
+    parameters: str
+
+
+def law_table(analysis: Analysis) -> Table:
+    """The laws fitted to each curve; of many curves the chosen laws only."""
+    columns: list[CellColumn[_LawSummary]] = [
+        CellColumn("series", lambda law: law.row.series, "text"),
+        CellColumn("law", lambda law: law.row.law + (" (chosen)" if law.row.chosen else ""), "text"),
+        CellColumn("expected error ahead", lambda law: format_number(law.row.expected_error_ahead, percent=True)),
+        CellColumn("largest residual", lambda law: format_number(law.row.largest_residual, percent=True)),
+        CellColumn("parameters with 95 % intervals", lambda law: law.parameters, "text long"),
+        CellColumn("note", lambda law: law.row.note, "text"),
+    ]
+    by_law: dict[tuple[str, str], list[LawRow]] = {}
+    for row in law_rows(analysis.drawable):
+        if row.chosen or len(analysis.drawable) <= _MANY_CURVES:
+            by_law.setdefault((row.series, row.law), []).append(row)
+    laws = [_LawSummary(rows[0], ", ".join(map(_parameter, rows))) for rows in by_law.values()]
+    note = "The chosen law predicts larger from smaller counts with the smallest error, here and on published curves."
+    return make_table("Laws", note, columns, laws)
+
+
+def _parameter(row: LawRow) -> str:
+    interval = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
+    return f"{row.parameter} {row.value:.3g}{interval}"
+
+
+def prediction_table(analysis: Analysis) -> Table:
+    """The predictions of the chosen laws."""
+    columns: list[CellColumn[PredictionRow]] = [
+        CellColumn("series", lambda row: row.series, "text"),
+        CellColumn("law", lambda row: row.law or "–", "text"),
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("nodes", lambda row: str(row.nodes)),
+        CellColumn(
+            "samples/s",
+            lambda row: format_interval(
+                row.samples_per_second, row.samples_per_second_low, row.samples_per_second_high
+            ),
+        ),
+        CellColumn("efficiency", lambda row: format_number(row.efficiency, percent=True)),
+        CellColumn("node-hours per epoch", lambda row: format_number(row.node_hours_per_epoch)),
+        CellColumn("caution", lambda row: row.caution or "", "text long"),
+    ]
+    known = analysis.calibration
+    note = f"Intervals of {known.nominal:.0%}, calibrated on {known.errors} published predictions." if known else ""
+    return make_table("Predictions", note, columns, prediction_rows(analysis.drawable))
+
+
+def run_table(analysis: Analysis) -> Table:
+    """All runs, excluded ones first."""
+    columns: list[CellColumn[RunRow]] = [
+        CellColumn("run", lambda row: row.run, "text"),
+        CellColumn("series", lambda row: row.series or row.strategy, "text"),
+        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("state", lambda row: row.state, "text"),
+        CellColumn("samples/s", lambda row: format_number(row.samples_per_second)),
+        CellColumn("windows", lambda row: str(row.windows)),
+        CellColumn("left out at the start", lambda row: row.steady_state, "text long"),
+        CellColumn("problem", lambda row: row.problem or "", "text long"),
+    ]
+    rows = sorted(run_rows(analysis.runs, series_of_runs(analysis.curves)), key=lambda row: (row.counts, row.run))
+    return make_table("Runs", "Excluded runs come first.", columns, rows)
