@@ -31,7 +31,7 @@ class StagePartition:
 
 
 def partition(chain: Chain, plan: PipelinePlan, link: Link, limit_bytes: int | None = None) -> StagePartition:
-    """Find the split whose slowest stage is fastest; of several such splits, that with the earliest last cuts.
+    """Find the split with the fastest slowest stage; of several such splits, that with the earliest last cuts.
 
     Args:
         chain: The measured layers.

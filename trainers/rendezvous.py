@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port-file", type=Path, required=True, help="file for host and port, once they are known")
     parser.add_argument("--bind", default="", help="the address to listen on (default: all)")
     parser.add_argument("--host", help="the name by which ranks reach this node (default: its address here)")
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free port)")
     parser.add_argument("slots", nargs="+", metavar="NODE:PROCESSES", help="nodes in the order of ranks")
     chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)

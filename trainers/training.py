@@ -61,13 +61,6 @@ def train(
     if strategy.chief:
         for notice in (*(Notice(text) for text in prepared.notices), *step.notices):
             record(notice)
-    telemetry = TelemetryWriter(
-        run.attempt(attempt).telemetry(strategy.ranks[0]),
-        strategy.ranks,
-        strategy.size,
-        experiment.train.telemetry_window_steps,
-        strategy.chief,
-    )
     environment = LoopEnvironment(
         checkpoints=run.checkpoints,
         training_facts=assembly.training_facts(experiment, strategy, prepared),
@@ -75,7 +68,7 @@ def train(
         stop_request=run.stop_request,
         record=record,
         observer=observer,
-        telemetry=telemetry,
+        telemetry=_telemetry(run, experiment, strategy, attempt),
     )
     rates = assembly.learning_rates(experiment, strategy, prepared)
     loop = Loop(experiment.train, strategy, step, prepared.feeds, rates, environment)
@@ -85,6 +78,12 @@ def train(
         observer.beat("export", loop.position.step, loop.position.epoch, rates.steps)
         _export(run, experiment, strategy, prepared, loop, record)
     return TrainingResult(loop, finished)
+
+
+def _telemetry(run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int) -> TelemetryWriter:
+    file = run.attempt(attempt).telemetry(strategy.ranks[0])
+    steps = experiment.train.telemetry_window_steps
+    return TelemetryWriter(file, strategy.ranks, strategy.size, steps, strategy.chief)
 
 
 def _calibrate(

@@ -2,8 +2,8 @@
 
     python benchmarks/launcher/allreduce.py [RANKS] [ROUNDS]        (2 ranks, 5 rounds: about 2 minutes on 2 cores)
 
-Each round starts every way once, in turn; a figure is the median over rounds of medians over repetitions, with the
-smallest and largest round. Ratios are taken within a round, whose ways saw the same machine.
+Each round starts every way once, in turn. A figure is the median over rounds of medians over repetitions, with the
+smallest and largest round. Ratios are taken within a round, because the load of the machine differs between rounds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BASE = "MPI, yielding"
 
 
 def on_rank() -> None:
-    """What every rank runs: prints seconds per allreduce of each size, from the chief."""
+    """Measure on a rank; the chief prints the seconds per allreduce of each size."""
     import time
 
     import horovod.tensorflow as hvd
@@ -46,7 +46,7 @@ def on_rank() -> None:
 
 
 def measure(way: str, ranks: int, folder: str) -> list[float]:
-    """Seconds for each size by one start."""
+    """Start the ranks once; return the seconds per allreduce of each size."""
     saman = [sys.executable, "-m", "saman", "run", "-np", str(ranks), "--runs-dir", folder, *WAYS[way]]
     command = [*saman, "--", sys.executable, str(Path(__file__).resolve()), "rank"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -57,7 +57,7 @@ def measure(way: str, ranks: int, folder: str) -> list[float]:
 
 
 def main(ranks: int = 2, rounds: int = 5) -> None:
-    """Measure in turn and print the table."""
+    """Measure every way in turn and print the table."""
     found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):

@@ -1,9 +1,9 @@
-"""What `saman --help` takes, against a process that imports its terminal libraries (typer and rich) and ends.
+"""Time of `saman --help`, beside a process that only imports its terminal libraries (typer and rich).
 
     python benchmarks/launcher/help.py [PAIRS]
 
-Pairs in turn, after one of each that fills the caches; prints medians and the median of the ratios within pairs.
-The second ratio is to printing the help page of a typer program that has one command.
+Pairs run in turn, after a first run of each that fills the caches. Prints medians, and the median of the ratios within
+pairs. The second ratio is to the help page of a small typer program.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def seconds(command: list[str]) -> float:
-    """Processor time of a process from start to end: what else runs here changes it little."""
+    """Return the processor time of a process, which other load on the machine changes little."""
     before = os.times()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     after = os.times()
@@ -40,7 +40,7 @@ def seconds(command: list[str]) -> float:
 
 
 def wall(command: list[str]) -> float:
-    """The same by the clock."""
+    """Return the elapsed time of a process."""
     began = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began

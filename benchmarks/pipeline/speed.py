@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline/speed.py [--out DIR] [--steps 15] [--repeats 3] [--micro-batches 1,2,4,8,16,32]
 
-For each number M of micro-batches, with the same global batch; a run's figure is the median of its steps, and the
-table's the median over repeats, in each of which all runs follow one another:
+For each number M of micro-batches, with the same global batch. The figure of a run is the median of its steps. The
+figure of the table is the median over repeats; each repeat does all runs in turn:
 
 - *one*: a process pinned to one core, while an equal process keeps the other core busy; the mean of the two;
 - *pipeline*: 2 stages, each pinned to one core, 1F1B, cuts found by the partitioner;
@@ -62,19 +62,19 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     found = []
     for text in asked.micro_batches.split(","):
-        found.append([measured(asked.out, int(text)) for _ in range(asked.repeats)])
+        found.append([measure(asked.out, int(text)) for _ in range(asked.repeats)])
         print(row(found[-1]), flush=True)
         (asked.out / "speed.json").write_text(json.dumps(found, indent=1))
 
 
 def row(repeats: list[dict[str, Any]]) -> str:
-    """One line of the table."""
+    """Return a line of the table."""
 
     def median(name: str) -> float:
-        return statistics.median(one[name] for one in repeats)
+        return statistics.median(repeat[name] for repeat in repeats)
 
-    shares = [one["share"] for one in repeats]
-    waiting = (statistics.median(stage) for stage in zip(*(one["waiting"] for one in repeats), strict=True))
+    shares = [repeat["share"] for repeat in repeats]
+    waiting = (statistics.median(stage) for stage in zip(*(repeat["waiting"] for repeat in repeats), strict=True))
     return (
         f"| {repeats[0]['micro_batches']} | {median('one_seconds') * 1e3:.0f} | {median('pipeline'):.2f} "
         f"| {median('bound'):.2f} | {median('bound_measured'):.2f} "
@@ -83,15 +83,15 @@ def row(repeats: list[dict[str, Any]]) -> str:
     )
 
 
-def measured(folder: Path, micro_batches: int) -> dict[str, Any]:
-    """One repeat for one number of micro-batches."""
-    at_once = [started(folder, core, 1, f"train.micro_batches={micro_batches}") for core in ("0", "1")]
-    one = statistics.mean(seconds(windows(one)[0]) for one in at_once)
+def measure(folder: Path, micro_batches: int) -> dict[str, Any]:
+    """Measure a repeat for ``micro_batches``."""
+    at_once = [start(folder, core, 1, f"train.micro_batches={micro_batches}") for core in ("0", "1")]
+    alone = statistics.mean(seconds(windows(process)[0]) for process in at_once)
     split = ("train.strategy=pipeline", f"train.micro_batches={micro_batches}")
-    stages = windows(started(folder, "0,1", 2, *split))
+    stages = windows(start(folder, "0,1", 2, *split))
     pipeline = seconds(stages[0])
     data = ("train.strategy=horovod", f"train.micro_batches={max(1, micro_batches // 2)}")
-    parallel = seconds(windows(started(folder, "0,1", 2, *data))[0])
+    parallel = seconds(windows(start(folder, "0,1", 2, *data))[0])
     busy = [statistics.median(_busy(window) for window in _steady(stage)) for stage in stages]
     bound = speedup(busy, micro_batches)
     said = subprocess.run(
@@ -103,20 +103,20 @@ def measured(folder: Path, micro_batches: int) -> dict[str, Any]:
     )
     return {
         "micro_batches": micro_batches,
-        "one_seconds": one,
-        "pipeline": one / pipeline,
+        "one_seconds": alone,
+        "pipeline": alone / pipeline,
         "bound": bubble_bound(micro_batches, 2),
         "bound_measured": bound,
-        "share": one / pipeline / bound,
-        "data": one / parallel,
+        "share": alone / pipeline / bound,
+        "data": alone / parallel,
         "predicted": json.loads(said.stdout)["speedup"],
         "busy_seconds": busy,
         "waiting": [statistics.median(w["bubble_seconds"] / w["seconds"] for w in _steady(stage)) for stage in stages],
     }
 
 
-def started(folder: Path, cores: str, ranks: int, *overrides: str) -> subprocess.Popen[str]:
-    """A run on ``cores`` only, which ranks share out among themselves."""
+def start(folder: Path, cores: str, ranks: int, *overrides: str) -> subprocess.Popen[str]:
+    """Start a run on ``cores``, which its ranks share."""
     command = ["taskset", "-c", cores, sys.executable, "-m", "saman", "run", "speed.yaml", "-np", str(ranks), "--json"]
     command += [*overrides, *(["launch.with=mpirun"] if ranks > 1 else [])]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -125,7 +125,7 @@ def started(folder: Path, cores: str, ranks: int, *overrides: str) -> subprocess
 
 
 def windows(process: subprocess.Popen[str]) -> list[list[dict[str, Any]]]:
-    """Telemetry of each rank, once the run has ended."""
+    """Wait for a run; return the telemetry of each rank."""
     out, err = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{out}\n{err}")
@@ -134,7 +134,7 @@ def windows(process: subprocess.Popen[str]) -> list[list[dict[str, Any]]]:
 
 
 def seconds(telemetry: list[dict[str, Any]]) -> float:
-    """Seconds of a step: the median after the first three."""
+    """Return the seconds of a step: the median of all but the first three steps."""
     return statistics.median(window["seconds"] / window["steps"] for window in _steady(telemetry))
 
 

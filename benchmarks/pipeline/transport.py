@@ -1,10 +1,10 @@
 """Seconds per message between two ranks: mpi4py, our TCP sockets, and Horovod broadcasts in a TensorFlow graph.
 
     mpirun -np 2 python benchmarks/pipeline/transport.py
-    horovodrun --gloo -np 2 python benchmarks/pipeline/transport.py        (no MPI: mpi4py is left out)
+    horovodrun --gloo -np 2 python benchmarks/pipeline/transport.py        (without MPI, mpi4py is left out)
 
-Each figure is the median over rounds of half a round trip of one array, from TensorFlow tensor to TensorFlow tensor,
-and the processor time that both ranks spent per message (an idle rank that polls burns its core).
+Each cell holds two figures: half a round trip of an array, from TensorFlow tensor to TensorFlow tensor, as the median
+over rounds; and the processor time of both ranks per message, which is high for a rank that polls while it waits.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ def test_a_slow_stage_a_slow_link_and_recomputation_each_cost_what_they_take() -
 
 def test_memory_is_what_is_kept_per_micro_batch_alive_and_per_parameter() -> None:
     stages = predict(even(4), (2,), PipelinePlan(2, 8, copies=4), Link()).stages
-    assert [one.memory_bytes for one in stages] == [2 * 10 * 4 + 2 * 200, 2 * 10 * 4 + 1 * (200 + 8)]
+    assert [stage.memory_bytes for stage in stages] == [2 * 10 * 4 + 2 * 200, 2 * 10 * 4 + 1 * (200 + 8)]
     kept = predict(even(4), (2,), PipelinePlan(2, 8, recompute=True, copies=4), Link()).stages
-    assert [one.memory_bytes for one in kept] == [80 + 200, 80 + 8 + 200]
+    assert [stage.memory_bytes for stage in kept] == [80 + 200, 80 + 8 + 200]
 
 
 @pytest.mark.parametrize("stages", [2, 4, 8])

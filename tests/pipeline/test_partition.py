@@ -73,8 +73,8 @@ def test_what_is_said_to_fit_fits_and_a_byte_less_does_not(chain: Chain, plan: P
 
 
 def even_chain(layers: int, activation_bytes: int = 2**20, parameter_bytes: int = 0) -> Chain:
-    one = [Layer(f"dense_{at}", 1.0, 2.0, parameter_bytes, activation_bytes) for at in range(layers)]
-    return Chain(tuple(one), (0,) * layers, (0,) * layers, {})
+    built = [Layer(f"dense_{at}", 1.0, 2.0, parameter_bytes, activation_bytes) for at in range(layers)]
+    return Chain(tuple(built), (0,) * layers, (0,) * layers, {})
 
 
 def test_a_request_that_cannot_fit_says_by_how_much_and_what_would() -> None:

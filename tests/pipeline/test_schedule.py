@@ -61,9 +61,10 @@ def test_an_even_step_attains_the_bubble_bound(size: tuple[str, int, int]) -> No
 def drawn(timeline: Timeline, stage: int) -> str:
     """The row of the picture: digits for forward passes, letters for backward passes."""
     row = ["."] * int(timeline.seconds)
-    for one in timeline.actions:
-        if one.stage == stage:
-            row[int(one.begin)] = ("0123456" if one.action.kind == "forward" else "abcdefg")[one.action.micro_batch]
+    for timed in timeline.actions:
+        if timed.stage == stage:
+            letters = "0123456" if timed.action.kind == "forward" else "abcdefg"
+            row[int(timed.begin)] = letters[timed.action.micro_batch]
     return " ".join(row)
 
 

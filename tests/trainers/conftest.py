@@ -1,4 +1,4 @@
-"""The trainers' tests import their cases as a user's code is imported: from a folder at the end of ``sys.path``."""
+"""Imports the cases of the trainers' tests like a user's code: from a folder at the end of ``sys.path``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that a pipeline could get wrong, beside those of ``training_cases``; and their experiments on a grid."""
+"""Models that a pipeline could get wrong, besides those of ``training_cases``, and their experiments on a grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saman.trainers import Context, Splits
 
 
 def long_skips(input_shape: Any) -> Any:
-    """Skips over several cuts, one of them from the input; moving statistics on the way."""
+    """Skip connections over several cuts, also from the input, and moving statistics between them."""
     from saman.trainers.keras_compat import keras
 
     layers = keras.layers
@@ -39,7 +39,7 @@ def sentences(ctx: Context) -> Splits:
 
 
 def deadly(ctx: Context) -> Splits:
-    """Data whose tenth batch or so kills the last stage of two while it trains."""
+    """Data that kill the last of two stages during training, at about the tenth batch."""
     import os
     import signal
 
@@ -59,7 +59,7 @@ def deadly(ctx: Context) -> Splits:
 
 
 def masked() -> Any:
-    """A mask that crosses cuts together with its tensor."""
+    """A mask that crosses cuts with its tensor."""
     from saman.trainers.keras_compat import keras
 
     layers = keras.layers
@@ -71,7 +71,7 @@ def masked() -> Any:
 
 
 def transformer() -> Any:
-    """Attention with dropout; without the key's bias, whose gradient is nothing but rounding."""
+    """Attention with dropout, without the key's bias: its gradient is rounding error."""
     from saman.trainers.keras_compat import keras
 
     layers = keras.layers
@@ -100,7 +100,7 @@ def two_inputs() -> Any:
 
 
 def _names_from_the_start() -> None:
-    """Layers bear names that do not depend on what was built before, so that cuts can name them."""
+    """Reset the layers' names, so that they do not depend on earlier models and cuts can name them."""
     from saman.trainers.keras_compat import keras
 
     keras.backend.clear_session()

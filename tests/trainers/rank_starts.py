@@ -1,4 +1,4 @@
-"""Starts ranks for tests, without saman's launcher: mpirun, a free choice of strategy, one log for all."""
+"""Starts ranks for tests without saman's launcher: under mpirun, with any strategy, and a common log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 def experiment(case: dict[str, Any], strategy: str, ranks: int, devices: int = 1, **train: Any) -> Experiment:
-    """The experiment of a case on other ranks; micro-batches are spread over them."""
+    """Return the experiment of a case on other ranks; micro-batches are spread over them."""
     values = copy.deepcopy(case)
     values["train"].update(strategy=strategy, **train)
     values["train"]["micro_batches"] = max(1, values["train"].get("micro_batches", 1) // ranks)
@@ -31,7 +31,7 @@ def experiment(case: dict[str, Any], strategy: str, ranks: int, devices: int = 1
 
 
 def make_run(folder: Path, what: Experiment, export: bool = False) -> RunFolder:
-    """A run folder whose user code lies beside this file."""
+    """Create a run folder; the user code is beside this file."""
     run = RunFolder.create(folder, what, code_path=[str(HERE)])
     if export:
         (run.path / "control" / "export").touch()
@@ -39,7 +39,7 @@ def make_run(folder: Path, what: Experiment, export: bool = False) -> RunFolder:
 
 
 def copied(run: RunFolder, folder: Path, what: Experiment) -> RunFolder:
-    """A run with another experiment that goes on from the checkpoints of ``run``."""
+    """Create a run of another experiment that continues from the checkpoints of ``run``."""
     other = make_run(folder, what)
     shutil.rmtree(other.checkpoints)
     shutil.copytree(run.checkpoints, other.checkpoints)
@@ -47,7 +47,7 @@ def copied(run: RunFolder, folder: Path, what: Experiment) -> RunFolder:
 
 
 def start(processes: int, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python command`` in so many processes at once, under mpirun where there are several."""
+    """Run ``python command`` in ``processes`` processes, under mpirun if there are several."""
     argv = [sys.executable, *command]
     if processes > 1:
         mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -68,22 +68,22 @@ def start(processes: int, *command: str, **environ: str) -> subprocess.Completed
 
 
 def train(processes: int, *runs: RunFolder) -> None:
-    """Train all ``runs`` in one start."""
+    """Train all ``runs`` in the same processes."""
     done = start(processes, str(HERE / "train_in_one_start.py"), *[str(run.path) for run in runs])
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
 
 
 def final(run: RunFolder) -> dict[str, np.ndarray]:
-    """Weights and optimiser of the newest checkpoint."""
+    """Return weights and optimiser state of the newest checkpoint."""
     return checkpoints.find(run.checkpoints)[0].read()[1]
 
 
 def distance(state: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
-    """The largest relative distance ‖w - w_ref‖ / ‖w_ref‖ of any tensor."""
+    """Return the largest relative distance ‖w - w_ref‖ / ‖w_ref‖ of any tensor."""
     assert set(state) == set(reference)
     return max(_relative(state[name].astype("f8"), reference[name].astype("f8")) for name in reference)
 
 
-def _relative(one: np.ndarray, reference: np.ndarray) -> float:
+def _relative(value: np.ndarray, reference: np.ndarray) -> float:
     norm = float(np.linalg.norm(reference))
-    return float(np.linalg.norm(one - reference)) / norm if norm else float(np.linalg.norm(one))
+    return float(np.linalg.norm(value - reference)) / norm if norm else float(np.linalg.norm(value))

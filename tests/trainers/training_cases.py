@@ -1,4 +1,4 @@
-"""Models and data that the trainers' tests train with: everything a strategy could get wrong, as small as possible."""
+"""Small models and data for the trainers' tests, with everything that a strategy could get wrong."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def convolutional(input_shape: Any) -> Any:
 
     layers = keras.layers
     inputs = keras.Input(input_shape)
-    # A bias before BatchNorm has a gradient that is zero but for rounding, which Adam would blow up.
+    # The gradient of a bias before BatchNorm is rounding error, which Adam would amplify.
     x = layers.Conv2D(4, 3, use_bias=False, kernel_regularizer=keras.regularizers.L2(1e-3))(inputs)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
     x = layers.Dropout(0.3)(layers.Flatten()(x))
@@ -80,19 +80,19 @@ def targets(ctx: Context) -> Splits:
 
 
 def sequences(ctx: Context) -> Splits:
-    """Rows of numbers, which are no images."""
+    """Rows of numbers instead of images."""
     import tensorflow as tf
 
     return Splits(tf.data.Dataset.from_tensor_slices((np.zeros((30, 5), "float32"), np.zeros(30, "int32"))))
 
 
 def broken(ctx: Context) -> Splits:
-    """A fault of the user's code."""
+    """Raise an error in the user's code."""
     raise ZeroDivisionError("division by zero")
 
 
 def wrong(ctx: Context) -> Any:
-    """No splits."""
+    """Return something that is not ``Splits``."""
     return two_inputs()
 
 

@@ -23,7 +23,7 @@ def save_serving(model: Any, path: Path, serve: Callable[..., Any], signature: S
     """Write a SavedModel.
 
     Args:
-        model: The model whose variables are saved.
+        model: The model; its variables are saved.
         path: The folder to write.
         serve: The function of the serving signature.
         signature: Named TensorSpecs of its arguments.

@@ -1,1 +1,1 @@
-"""The one training loop, the data-parallel step, and what they measure."""
+"""The training loop, the data-parallel step, learning rates, telemetry."""

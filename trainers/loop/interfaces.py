@@ -65,7 +65,7 @@ class OptimizerStep(Protocol):
 
 
 class LoopObserver(Protocol):
-    """Receives the loop's progress; ``saman.runs.ranks.heartbeats.Heartbeat`` is one."""
+    """Receives the loop's progress; for instance ``saman.runs.ranks.heartbeats.Heartbeat``."""
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None: ...
 
@@ -93,7 +93,7 @@ class LoopEnvironment:
         checkpoints: The folder of the run's checkpoints.
         training_facts: What determines the steps of the training; a checkpoint continues only where they are equal.
         metrics: Names of the metrics that the run computes.
-        stop_request: The file whose existence requests a stop.
+        stop_request: A file that requests a stop by its existence.
         record: Appends an event to the run.
         observer: Receives a beat before each step and each longer phase.
         telemetry: Writes the telemetry of this process.

@@ -13,7 +13,7 @@ START, GROW_AFTER, LARGEST = 2.0**15, 2000, 2.0**24
 
 
 class LossScale:
-    """Doubles after ``GROW_AFTER`` finite steps, halves after one that overflowed (Micikevicius et al. 2018, 3.2)."""
+    """Doubles after ``GROW_AFTER`` finite steps, halves after an overflow (Micikevicius et al. 2018, 3.2)."""
 
     def __init__(self, precision: str) -> None:
         self.dynamic = precision == "mixed_float16"

@@ -13,7 +13,7 @@ LOSS, CORRECT, COUNT, STOP = range(4)  # indices into a vector of measures
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over the examples of a step: of one rank or stage first, of all of them after the exchange.
+    """Sums over the examples of a step: of a rank or stage before the exchange, of all of them after it.
 
     Attributes:
         gradients: Σ of the gradients of the examples' losses, in the order of the trainable variables.

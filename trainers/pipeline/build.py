@@ -44,33 +44,37 @@ def build_step(
     refuse_unseeded_layers(graph)
     cuts = agree_on_cuts(experiment, graph, strategy)
     edges = [0, *cuts.positions, len(graph.steps)]
-    plan, scale = plan_of(experiment), LossScale(experiment.train.precision)
+    scale = LossScale(experiment.train.precision)
     transports = open_transports(strategy, spec.transport)
     numbers = range(strategy.stages) if isinstance(strategy, LocalPipelineStrategy) else [strategy.stage]
-    normalize = prepared.splits(0).normalize
-    random_layers = {id(source): number for number, source in enumerate(keras_compat.random_sources(model))}
-    runners, variables = [], []
+    runners = []
     for number, device, transport in zip(numbers, strategy.devices, transports, strict=True):
         with tf.device(device):
             stage = Stage(graph, edges[number], edges[number + 1], f"stage_{number}")
             keras_compat.initialize_values(stage)
-            built = program.build(experiment.train, stage, prepared.element_spec, normalize)
+            built = program.build(experiment.train, stage, prepared.element_spec, prepared.splits(0).normalize)
         runner = StageRunner(
             program=built,
             graph=graph,
             index=number,
-            plan=plan,
+            plan=plan_of(experiment),
             transport=transport,
-            random_layers=[random_layers[id(source)] for source in keras_compat.random_sources(stage)],
+            random_layers=_random_layers(model, stage),
             scale=scale,
             device=device,
         )
         runners.append(runner)
-        variables.append(StageVariables(model, stage))
+    variables = [StageVariables(model, runner.stage) for runner in runners]
     step = PipelineStep(runners, variables, strategy, scale)
     step.memory_start_bytes = before
     step.notices = (cuts.notice(graph),)
     return step
+
+
+def _random_layers(model: Any, stage: Any) -> list[int]:
+    """Return the numbers, in the whole model, of a stage's random layers."""
+    numbers = {id(source): number for number, source in enumerate(keras_compat.random_sources(model))}
+    return [numbers[id(source)] for source in keras_compat.random_sources(stage)]
 
 
 def resident_bytes() -> int | None:

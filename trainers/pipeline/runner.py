@@ -41,7 +41,7 @@ class _MicroBatch:
     labels: Any
     tape: Any = None
     targets: list[Any] = field(default_factory=list)
-    extra: Any = None  # the scalar of this stage whose gradient starts here
+    extra: Any = None  # the stage's own loss, a scalar from which gradients start
     moved: list[Any] = field(default_factory=list)
     measures: Any = None
 
@@ -178,7 +178,7 @@ class StageRunner:
         return sums
 
     def _trace_forward(self, step: Any, which: int, micro_batch: _MicroBatch) -> list[Any]:
-        """Trace a forward pass whose outputs are sent to the next stage at once."""
+        """Trace a forward pass; its outputs are sent to the next stage at once."""
         if self.plan.recompute and not self.last:
             leaving = self._call_pass(step, micro_batch)[0]
         else:
@@ -196,7 +196,7 @@ class StageRunner:
         return leaving
 
     def _trace_backward(self, step: Any, which: int, micro_batch: _MicroBatch) -> Sums:
-        """Trace a backward pass whose gradients of what arrived are sent back at once."""
+        """Trace a backward pass; the gradients of what arrived are sent back at once."""
         wanted = [spec for spec in self._leaving_specs if spec.has_gradient]
         arrived = self.messages.receive_nodes(self.index + 1, tag_of(which, True), wanted)
         if micro_batch.tape is None:
@@ -222,7 +222,7 @@ class StageRunner:
         return self._pass(step, micro_batch.number, micro_batch.examples, micro_batch.arriving, micro_batch.labels)
 
     def _trace_pass(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
-        """Return what leaves, the scalar whose gradient starts here, the moves of statistics, and float64[4] measures.
+        """Return what leaves, the stage's own loss, the moves of statistics, and float64[4] measures.
 
         Each random layer draws from a seed made of (seed, step, global micro-batch, layer in the whole model).
         """

@@ -170,7 +170,7 @@ class PipelineStep:
         return sums.with_tensors([*tensors, sums.measures])
 
     def _sum_over_stages(self, sums: Sequence[Sums], stop: float) -> np.ndarray:
-        """Return float64[5] over all ranks: the measures, and Σ gradient², of which each replica adds its share."""
+        """Return float64[5] over all ranks: the measures, and Σ gradient², to which each replica adds its share."""
         own = np.zeros(NORM + 1)
         own[STOP] = stop
         for runner, square_sum, stage_sums in zip(self.runners, self._square_sums, sums, strict=True):

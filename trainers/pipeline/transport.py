@@ -14,7 +14,7 @@ import numpy as np
 class Transport(Protocol):
     """Carries messages between the stages of a replica. A stage exchanges messages with its neighbours only.
 
-    Messages of one tag arrive in the order they were sent; messages of different tags may be received in any order.
+    Messages of the same tag arrive in order; messages of different tags may be received in any order.
     Since sending never waits, no order of arrival makes two stages wait for each other.
     """
 

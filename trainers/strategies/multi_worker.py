@@ -41,7 +41,7 @@ def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
 
 @contextmanager
 def _cpu_devices(count: int) -> Iterator[None]:
-    """Let TensorFlow give a CPU worker ``count`` devices; without this it takes one, whatever the logical devices."""
+    """Let TensorFlow give a CPU worker ``count`` devices; by default it uses a single device."""
     from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
     original = CollectiveAllReduceExtended._initialize_local_devices

@@ -1,4 +1,4 @@
-"""Ranks see the same examples in the same micro-batches whatever their number, and each example once."""
+"""Any number of ranks gets the same examples in the same micro-batches, and each example once."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def feed(epoch: int = 0, shuffle: bool = True, map: Any = None, maps_batches: bo
     return feed_of(SOURCE, EXAMPLES, BATCH, epoch=epoch, shuffle=shuffle, map=map, maps_batches=maps_batches)
 
 
-def micro_batches(size: int, per_rank: int, one: Feed, skip: int = 0) -> list[list[list[int]]]:
+def micro_batches(size: int, per_rank: int, source: Feed, skip: int = 0) -> list[list[list[int]]]:
     """[step][global micro-batch] → examples, as so many ranks cut them."""
-    found: list[list[list[int]]] = [[[] for _ in range(size * per_rank)] for _ in range(one.steps - skip)]
+    found: list[list[list[int]]] = [[[] for _ in range(size * per_rank)] for _ in range(source.steps - skip)]
     for rank in range(size):
-        for step, (inputs, labels) in enumerate(one.batches(Slice(rank, size), skip)):
+        for step, (inputs, labels) in enumerate(source.batches(Slice(rank, size), skip)):
             assert (np.asarray(labels) == 2 * np.asarray(inputs)).all()
             for index in range(per_rank):
                 found[step][rank + size * index] = np.asarray(inputs)[index::per_rank].tolist()
@@ -79,8 +79,8 @@ def test_an_example_gets_the_same_seed_on_whatever_rank_it_lands(maps_batches: b
         return value + 0 * drawn, tf.stack([tf.cast(label, tf.int64), drawn], -1)
 
     def seeds(size: int, epoch: int) -> dict[int, int]:
-        one = feed(epoch, map=noisy, maps_batches=maps_batches)
-        parts = [batch for rank in range(size) for batch in one.batches(Slice(rank, size), skip=1)]
+        source = feed(epoch, map=noisy, maps_batches=maps_batches)
+        parts = [batch for rank in range(size) for batch in source.batches(Slice(rank, size), skip=1)]
         labels = np.concatenate([np.asarray(part[1]) for part in parts])
         return {int(label): int(seed) for label, seed in labels}
 
@@ -92,7 +92,7 @@ def test_an_example_gets_the_same_seed_on_whatever_rank_it_lands(maps_batches: b
 def test_lengths_are_known_or_counted_and_endless_data_are_refused() -> None:
     numbers = tf.data.Dataset.range(7)
     assert count(numbers, "x") == (7, False)
-    assert count(numbers.filter(lambda one: one > 2), "x") == (4, True)
+    assert count(numbers.filter(lambda number: number > 2), "x") == (4, True)
     for wrong, problem in [(numbers.repeat(), "endless"), (numbers.take(0), "empty"), ([1], "neither a tf.data")]:
         with pytest.raises(UserError, match=problem):
             count(wrong, "x")

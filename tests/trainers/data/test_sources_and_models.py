@@ -1,4 +1,4 @@
-"""Shipped data are what they claim to be, shipped models build and say what does not suit them."""
+"""Shipped data are what they claim to be; shipped models build, and refuse unsuitable inputs with the reason."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_digits_are_scikit_learns_and_the_validation_part_depends_on_the_seed_al
     assert splits.normalize is not None
     train, held_out = splits.train.read(np.arange(1438))[0].numpy(), splits.validation.read(np.arange(359))[0].numpy()
     assert train.dtype == np.uint8 and train.max() == 16 and splits.normalize(train).numpy().max() == 1.0
-    rows = {one.tobytes() for one in train}
-    assert sum(one.tobytes() in rows for one in held_out) == 0
+    rows = {image.tobytes() for image in train}
+    assert sum(image.tobytes() in rows for image in held_out) == 0
     assert load("digits").identity == splits.identity
 
 

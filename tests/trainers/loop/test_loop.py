@@ -1,4 +1,4 @@
-"""What a whole run does: ends, stops, resumes, exports, says what went wrong. One rank, in this process."""
+"""Promises of a whole run on a single rank: end, stop, resume, export, and reports of failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 class Beats:
-    """Keeps the phases that the loop was in, in order."""
+    """Records the phases of the loop, in order."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
@@ -68,13 +68,16 @@ def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the
     made, loop = run(tmp_path, True, beats, optimizer={"name": "sgd", "momentum": 0.9})
     assert beats.phases == ["compile", *3 * ["train", "validate", "checkpoint"], "export"]  # compiles once
     found = epochs(made)
-    assert [one["step"] for one in found] == [7, 14, 21]
+    assert [epoch["step"] for epoch in found] == [7, 14, 21]
     assert found[-1]["metrics"]["loss"] < found[0]["metrics"]["loss"]
     assert loop.step._train.experimental_get_tracing_count() == 1  # the short last batch traces nothing anew
     windows, dropped, _ = read_windows(made, 0)
-    assert [one.steps for one in windows] == [1, 3, 3, 3, 3, 1, 3, 3, 1] and dropped == 0
-    assert sum(one.samples for one in windows) == 3 * 149 and [one.compiled for one in windows].count(True) == 1
-    assert [one.step for one in checkpoints.find(made.checkpoints)] == [21, 14, 7]
+    assert [window.steps for window in windows] == [1, 3, 3, 3, 3, 1, 3, 3, 1] and dropped == 0
+    assert (
+        sum(window.samples for window in windows) == 3 * 149
+        and [window.compiled for window in windows].count(True) == 1
+    )
+    assert [checkpoint.step for checkpoint in checkpoints.find(made.checkpoints)] == [21, 14, 7]
     about = json.loads((made.export / "export.json").read_text())
     assert about["checked"] and max(about["max_difference"].values()) <= 1e-6
     assert about["signature"]["inputs"] == {"inputs": {"dtype": "float32", "shape": [None, 6, 6, 1]}}
@@ -93,7 +96,7 @@ def test_an_early_stop_ends_with_the_best_weights_and_metrics(tmp_path: Path) ->
     found = epochs(made)
     assert len(found) == 3  # the first is the best; nothing improves by ten
     assert loop.position.metrics == found[0]["metrics"]
-    assert [one.step for one in checkpoints.find(made.checkpoints)] == [21, 7]
+    assert [checkpoint.step for checkpoint in checkpoints.find(made.checkpoints)] == [21, 7]
     best = checkpoints.Checkpoint(made.checkpoints / "step-00000007").read()[1]
     weights = {name: value for name, value in loop.step.state().items() if name.startswith("weight/")}
     assert distance(weights, {name: best[name] for name in weights}) == 0.0
@@ -177,7 +180,7 @@ def test_a_worker_started_by_hand_keeps_the_books_itself(tmp_path: Path, strateg
     environ = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(command, env=environ, cwd=HERE, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert made.state is State.COMPLETED and [one.number for one in made.attempts()] == [1]
+    assert made.state is State.COMPLETED and [attempt.number for attempt in made.attempts()] == [1]
     summary = made.summary()
     assert summary is not None and summary.metrics["val_loss"] > 0
     assert (made.export / "saved_model" / "saved_model.pb").is_file()

@@ -1,4 +1,4 @@
-"""Promises of cutting: stages one after another give the whole model's outputs and gradients."""
+"""Promises of cutting: stages in order return the whole model's outputs and gradients."""
 
 from __future__ import annotations
 
@@ -92,26 +92,28 @@ MODELS: dict[str, Callable[[], tuple[Any, Numbers]]] = {
 
 
 def summed(outputs: Any) -> Any:
-    parts = [tf.reduce_sum(tf.cast(one, tf.float64) ** 2) for one in tf.nest.flatten(outputs)]
+    parts = [tf.reduce_sum(tf.cast(tensor, tf.float64) ** 2) for tensor in tf.nest.flatten(outputs)]
     return tf.add_n(parts)
 
 
 def through(parts: list[Any], inputs: Any, variables: list[Any]) -> tuple[Any, list[Any]]:
-    """Outputs and gradients of the models ``parts`` one after another, their own losses included."""
+    """Return outputs and gradients of the models ``parts`` in order, with the losses that layers add."""
     with tf.GradientTape() as tape:
         passed, extra = tf.nest.map_structure(tf.constant, inputs), tf.constant(0.0, tf.float64)
         for part in parts:
             passed = part(passed, training=True)
-            extra += tf.add_n([tf.cast(tf.reduce_sum(one), tf.float64) for one in part.losses]) if part.losses else 0.0
+            extra += (
+                tf.add_n([tf.cast(tf.reduce_sum(loss), tf.float64) for loss in part.losses]) if part.losses else 0.0
+            )
         loss = summed(passed) + extra
-    watched = [keras_compat.tensor_of(one) for one in variables]
+    watched = [keras_compat.tensor_of(variable) for variable in variables]
     return passed, tape.gradient(loss, watched, unconnected_gradients="zero")
 
 
 def assert_equal(left: Any, right: Any) -> None:
-    for one, other in zip(tf.nest.flatten(left), tf.nest.flatten(right), strict=True):
+    for mine, other in zip(tf.nest.flatten(left), tf.nest.flatten(right), strict=True):
         np.testing.assert_allclose(
-            np.asarray(tf.convert_to_tensor(one)), np.asarray(tf.convert_to_tensor(other)), rtol=1e-10, atol=1e-12
+            np.asarray(tf.convert_to_tensor(mine)), np.asarray(tf.convert_to_tensor(other)), rtol=1e-10, atol=1e-12
         )
 
 
@@ -144,7 +146,7 @@ def test_resnet_50_is_the_same_in_four_stages() -> None:
     def both(which: list[Any], data: Any) -> Any:
         return tf.function(lambda: through(which, data, watched), autograph=False)()
 
-    keep = [one.numpy() for one in model.weights]
+    keep = [weight.numpy() for weight in model.weights]
     expected = both([model], inputs)
     for variable, value in zip(model.weights, keep, strict=True):
         variable.assign(value)
@@ -190,7 +192,7 @@ def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
 
 
 def subclassed_parts() -> list[Any]:
-    """Stages by hand: one of them has no graph."""
+    """Stages given by the user; the second has no graph."""
 
     class Own(layers.Layer):
         def __init__(self) -> None:

@@ -58,7 +58,7 @@ def batch(shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def program(model: Any, examples: tuple[Any, Any]) -> Program:
-    spec = tuple(tf.TensorSpec([None, *one.shape[1:]], one.dtype) for one in examples)
+    spec = tuple(tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in examples)
     return Program(
         model=model,
         optimizer=keras.optimizers.SGD(),
@@ -71,7 +71,7 @@ def program(model: Any, examples: tuple[Any, Any]) -> Program:
 
 def of_the_whole(model: Any, inputs: Any, labels: Any) -> list[Any]:
     """Sums over the examples, micro-batch by micro-batch."""
-    watched = [keras_compat.tensor_of(one) for one in model.trainable_variables]
+    watched = [keras_compat.tensor_of(variable) for variable in model.trainable_variables]
 
     @tf.function(autograph=False)
     def gradients(number: Any, inputs: Any, labels: Any) -> Any:
@@ -79,10 +79,10 @@ def of_the_whole(model: Any, inputs: Any, labels: Any) -> list[Any]:
             sources = range(len(keras_compat.random_sources(model)))
             seeds = [derive_seed(SEED, tf.constant(STEP), number, source) for source in sources]
             passed = keras_compat.forward(model, inputs, seeds)
-            added = tf.add_n([tf.reduce_sum(one) for one in passed.losses]) if passed.losses else 0.0
+            added = tf.add_n([tf.reduce_sum(loss) for loss in passed.losses]) if passed.losses else 0.0
             loss = tf.reduce_sum(OBJECTIVE.losses(labels, passed.outputs)) + added * int(labels.shape[0])
         found = tape.gradient(loss, watched, unconnected_gradients="zero")
-        return [tf.convert_to_tensor(one) for one in found]
+        return [tf.convert_to_tensor(gradient) for gradient in found]
 
     parts = range(MICRO_BATCHES)
     each = [gradients(tf.constant(n), inputs[n::MICRO_BATCHES], labels[n::MICRO_BATCHES]) for n in parts]
@@ -95,7 +95,7 @@ def of_stages(model: Any, plan: PipelinePlan, examples: tuple[Any, Any]) -> dict
     allowed = [cut for cut in range(1, len(graph.steps)) if cut not in graph.uncuttable()]
     cuts = [allowed[len(allowed) * stage // plan.stages] for stage in range(1, plan.stages)]
     edges = [0, *cuts, len(graph.steps)]
-    sources = {id(one): number for number, one in enumerate(keras_compat.random_sources(model))}
+    sources = {id(source): number for number, source in enumerate(keras_compat.random_sources(model))}
     boxes = [Mailbox() for _ in range(plan.stages)]
     runners = []
     for index in range(plan.stages):
@@ -114,8 +114,8 @@ def of_stages(model: Any, plan: PipelinePlan, examples: tuple[Any, Any]) -> dict
         sums = list(threads.map(lambda runner: runner.step(STEP, Slice(0, 1), examples), runners))
     return {
         id(variable): gradient
-        for runner, one in zip(runners, sums, strict=True)
-        for variable, gradient in zip(runner.variables, one.gradients, strict=True)
+        for runner, stage_sums in zip(runners, sums, strict=True)
+        for variable, gradient in zip(runner.variables, stage_sums.gradients, strict=True)
     }
 
 

@@ -1,4 +1,4 @@
-"""Memory: what one process cannot train within a limit trains in four stages within it, taking what was predicted."""
+"""Four stages train a model within a memory limit that is too small for one process, and use the predicted memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def trained(run: RunFolder, processes: int, limit: int = 0) -> Any:
 
 
 def increase(run: RunFolder, stage: int) -> int:
-    """What the stage's process took at most over what it held before its model was built."""
+    """Return the peak memory of a stage's process, above its memory before the model was built."""
     last = read_lines(run.attempt(1).telemetry(stage))[0][-1]
     return int(last["memory_bytes"]) - int(last["memory_start_bytes"])
 
@@ -66,7 +66,7 @@ def test_four_stages_train_within_a_limit_in_which_one_process_cannot(tmp_path: 
     limit = own + WHOLE_BYTES * 6 // 10
 
     assert trained(make_run(tmp_path, wide("single")), 1, limit).returncode != 0
-    # It is the limit that stopped it.
+    # It failed for the limit: with more memory it trains.
     roomy = trained(make_run(tmp_path, wide("single")), 1, own + 2 * WHOLE_BYTES)
     assert roomy.returncode == 0, roomy.stderr[-3000:]
 
@@ -80,7 +80,7 @@ def test_four_stages_train_within_a_limit_in_which_one_process_cannot(tmp_path: 
 
 
 def predicted(stage: int) -> int:
-    """As the partitioner predicts it; activations of these 4 examples are nothing beside the weights."""
+    """Return the partitioner's prediction; the activations of these 4 examples are negligible beside the weights."""
     sizes = [4 * WIDTH * (64 if at == 0 else WIDTH) for at in range(LAYERS)]
     here = LAYERS // STAGES
     chain = Chain(

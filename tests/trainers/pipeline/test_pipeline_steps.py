@@ -27,7 +27,7 @@ GRIDS: list[tuple[int, int, dict[str, object], tuple[str, ...]]] = [
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
-    """Each case on a single rank with the same micro-batches, and one that was asked to stop in its first epoch."""
+    """Each case on a single rank with the same micro-batches."""
     folder = tmp_path_factory.mktemp("single")
     runs = {name: make_run(folder, experiment(case, "single", 1)) for name, (case, _) in CASES.items()}
     train(1, *runs.values())
@@ -46,7 +46,7 @@ def _grid_runs(
 
 
 def _unlike(runs: dict[str, RunFolder], reference: dict[str, RunFolder]) -> list[str]:
-    """What differs between runs and their references: weights beyond the limit, metrics, an export not checked."""
+    """Differences between runs and their references: weights beyond the limit, metrics, an unchecked export."""
     found = []
     for name, run in runs.items():
         limit = LIMITS[str(run.experiment().train.precision)]
@@ -54,7 +54,7 @@ def _unlike(runs: dict[str, RunFolder], reference: dict[str, RunFolder]) -> list
             found.append(f"{name}: weights by {apart:.1e}")
         if _metrics(run) != pytest.approx(_metrics(reference[name]), rel=1e-4):
             found.append(f"{name}: metrics {_metrics(run)}, {_metrics(reference[name])}")
-        # the whole model again, loaded and found to predict what the stages did
+        # the exported model was loaded and compared with the stages
         if name in EXPORTED and not json.loads((run.export / "export.json").read_text())["checked"]:
             found.append(f"{name}: its export was not checked")
     return found
@@ -76,7 +76,7 @@ def test_every_grid_takes_the_same_steps_as_one_rank(
 ) -> None:
     runs = _grid_runs(tmp_path, stages, replicas, how, cases)
     resumed = []
-    if replicas == 2:  # goes on from what another number of replicas has left in the middle of an epoch
+    if replicas == 2:  # continues what another number of replicas left in the middle of an epoch
         case, cuts = CASES["skips"]
         left = make_run(tmp_path, on_grid(case, 2, 1, {"cuts": cuts[2]}, telemetry_window_steps=3))
         left.request_stop("test", "test")
@@ -101,7 +101,7 @@ def test_stages_on_the_devices_of_one_process_take_the_same_steps(
 
 
 def _telemetry_tells_stages(run: RunFolder, stages: int, replicas: int) -> None:
-    """Each example counts once; each stage says what it waited and what it handed over."""
+    """Each example counts once; each stage reports its waiting time."""
     lines = {rank: read_lines(run.attempt(1).telemetry(rank))[0] for rank in range(stages * replicas)}
     for rank, windows in lines.items():
         assert all(window["stage"] == rank % stages and window["bubble_seconds"] >= 0 for window in windows)

@@ -1,4 +1,4 @@
-"""What saman relies on inside Keras 2 and Keras 3 is there and does what is assumed."""
+"""The private parts of Keras 2 and Keras 3 on which saman relies exist and behave as assumed."""
 
 from __future__ import annotations
 
@@ -48,18 +48,20 @@ def passed(model: Any, inputs: np.ndarray, step: int, number: int) -> tuple[np.n
         return found.outputs, found.moved
 
     outputs, moved = run(tf.constant(inputs))
-    return outputs.numpy(), [one.numpy() for one in moved]
+    return outputs.numpy(), [move.numpy() for move in moved]
 
 
 def test_a_forward_pass_draws_from_its_seeds_alone_and_changes_no_variable() -> None:
     model = dropping()
     inputs = np.random.default_rng(0).normal(2.0, 1.0, (8, 50)).astype("float32")
-    before = [keras_compat.as_array(one).copy() for one in model.variables]
+    before = [keras_compat.as_array(variable).copy() for variable in model.variables]
     first, moved = passed(model, inputs, 1, 2)
     assert (first == passed(model, inputs, 1, 2)[0]).all()
     assert not np.allclose(first, passed(model, inputs, 1, 3)[0])
     assert not np.allclose(first, passed(model, inputs, 2, 2)[0])
-    assert all((old == keras_compat.as_array(one)).all() for old, one in zip(before, model.variables, strict=True))
+    assert all(
+        (old == keras_compat.as_array(variable)).all() for old, variable in zip(before, model.variables, strict=True)
+    )
     assert len(moved) == 2  # mean and variance; not the frozen layer's
     assert moved[0] == pytest.approx(0.5 * inputs.mean(0), rel=1e-4)
 
@@ -68,8 +70,8 @@ def test_two_dropouts_of_one_pass_drop_different_entries() -> None:
     inputs = keras.Input((400,))
     model = keras.Model(inputs, [keras.layers.Dropout(0.5)(inputs), keras.layers.Dropout(0.5)(inputs)])
     seeds = [derive_seed(0, 0, 0, layer) for layer in range(2)]
-    one, other = keras_compat.forward(model, tf.ones((1, 400)), seeds).outputs
-    assert not np.array_equal(one.numpy(), other.numpy())
+    first, other = keras_compat.forward(model, tf.ones((1, 400)), seeds).outputs
+    assert not np.array_equal(first.numpy(), other.numpy())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -93,7 +95,7 @@ def test_an_optimiser_neither_sums_gradients_nor_hides_state(spec: Any) -> None:
         extended._replica_ctx_all_reduce = noted
     try:
         keras_compat.rate_variable(optimizer).assign(0.1)
-        gradients = [tf.ones(one.shape) for one in model.trainable_variables]
+        gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]
         strategy.run(lambda: keras_compat.apply(optimizer, gradients, model.trainable_variables))
     finally:
         if original is not None:

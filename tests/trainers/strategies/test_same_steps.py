@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 LIMITS = {"float32": 1e-4, "float64": 1e-10}
 STEPS = 21  # three epochs of seven
 KERAS_2 = version("keras").startswith("2.")
-# strategy, ranks, devices per process; with Keras 2, one of each strategy shows what differs
+# strategy, ranks, devices per process; with Keras 2 a layout of each strategy suffices
 LAYOUTS = [
     ("horovod", 2, 1),
     ("horovod", 3, 1),
@@ -30,7 +30,7 @@ LAYOUTS = [
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
-    """Each case on a single rank, and one that was asked to stop in its first epoch."""
+    """Each case on a single rank, and a run that was stopped in its first epoch."""
     folder = tmp_path_factory.mktemp("single")
     runs = {name: make_run(folder, experiment(case, "single", 1)) for name, case in CASES.items()}
     stopped = make_run(folder, experiment(CASES["every_layer"], "single", 1, telemetry_window_steps=3))
@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     case = CASES["every_layer"]
     whole = make_run(tmp_path, experiment(case, "single", 1, checkpoint={"every_steps": 4, "keep": 9}, max_steps=10))
     train(1, whole)
-    found = [one.step for one in checkpoints.find(whole.checkpoints)]
+    found = [checkpoint.step for checkpoint in checkpoints.find(whole.checkpoints)]
     assert found == [10, 8, 7, 4]
     damaged = copied(whole, tmp_path, experiment(case, "single", 1))
     part = damaged.checkpoints / "step-00000010" / "part-00000.npz"

@@ -1,4 +1,4 @@
-"""Ranks know who they are under every starter; workers find each other's ports; failures are told apart."""
+"""Ranks find their identity under every starter; workers agree on ports; failures are classified."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_tf_config_names_hosts_only_across_machines() -> None:
 
 
 class UnknownError(Exception):
-    """Named as TensorFlow's."""
+    """Has the name of TensorFlow's error."""
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def _images(
 def _tokens(
     rng: np.random.Generator, labels: np.ndarray, shape: tuple[int, ...], classes: int, values: int
 ) -> np.ndarray:
-    """Return tokens of which half reveal the class: token mod classes is the label."""
+    """Return tokens; half of them reveal the class: token mod classes is the label."""
     tokens = rng.integers(0, values, (len(labels), *shape), dtype="int32")
     column = labels.reshape(-1, *([1] * len(shape)))
     telling = np.minimum(tokens // classes * classes + column, values - 1)
