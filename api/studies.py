@@ -65,13 +65,13 @@ class StudyRuns:
 
     @staticmethod
     def _counted(planned: Sequence[PlannedRunStatus]) -> str:
-        return ", ".join(f"{count} {stands}" for stands, count in Counter(run.stands for run in planned).items())
+        return ", ".join(f"{count} {standing}" for standing, count in Counter(run.standing for run in planned).items())
 
     def _repr_html_(self) -> str:
         found = self.planned
         axes = list(self.plan.study.axes)
         rows = (
-            (*(run.planned.settings[axis] for axis in axes), run.planned.repeat, run.stands, run.run and run.run.id)
+            (*(run.planned.settings[axis] for axis in axes), run.planned.repeat, run.standing, run.run and run.run.id)
             for run in found
         )
         return html.title(f"{self.name}: {self._counted(found)}") + html.table((*axes, "repeat", "state", "run"), rows)

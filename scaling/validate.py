@@ -1,7 +1,7 @@
 """Checks predictions on published tables: ``python -m saman.scaling.validate [FILE] [--json]``.
 
-Each series is fitted to its smaller counts, every larger one is predicted, and intervals come from the other sources.
-Pipelines are predicted from one row of their table (``pipeline_check.py`` says how).
+Laws are fitted to the smaller rank counts of each series and predict the larger ones; intervals are calibrated on the
+other sources. Pipelines are predicted from a single row of their table (see ``pipelines/published_check.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from saman.configs.errors import UserError
 from saman.scaling.models.fitting import FEWEST_POINTS
 from saman.scaling.models.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, ScalingSeries, calibrate, choose
-from saman.scaling.models.published import SHIPPED, read_tracks
+from saman.scaling.models.published import SHIPPED, read_series
 from saman.scaling.pipelines.published_check import (
     check_pipelines,
     check_stages,
@@ -35,7 +35,15 @@ ALARM_SHORTFALL = 0.15
 
 @dataclass(frozen=True)
 class ForecastCheck:
-    """One predicted point: ``error`` is predicted ÷ measured − 1, ``shortfall`` is 1 − measured ÷ predicted."""
+    """A predicted point.
+
+    Attributes:
+        fitted_to: Largest fitted rank count.
+        error: Predicted ÷ measured − 1.
+        shortfall: 1 − measured ÷ predicted.
+        covered: Whether the interval holds the measured value; None without interval.
+        supported: Whether ``ranks`` is at most 4 times ``fitted_to``; only these enter the totals.
+    """
 
     series: str
     fitted_to: int
@@ -48,12 +56,12 @@ class ForecastCheck:
     low: float | None
     high: float | None
     covered: bool | None
-    supported: bool  # at most 4 times the largest fitted count; only these enter the totals' error and coverage
+    supported: bool
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A point at which the curve turned out worse than expected once it was known."""
+    """A point far below the expectation from smaller counts; ``false`` where no prediction was far too high."""
 
     series: str
     ranks: int
@@ -64,7 +72,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class SeriesCheck:
-    """The checks of one series, or why there are none."""
+    """The checks of a series, or in ``note`` why there are none."""
 
     series: str
     source: str
@@ -74,9 +82,15 @@ class SeriesCheck:
 
 
 def check_series(track: ScalingSeries, others: Sequence[ScalingSeries], calibration: Calibration | None) -> SeriesCheck:
-    """Predictions of ``track`` from every origin of at least three points, and the alarms its points raise."""
+    """Check predictions of a series from every origin of three points or more, and raise alarms.
+
+    Args:
+        track: The series.
+        others: Series of other sources, for the choice of laws.
+        calibration: Of the intervals; without it there are none.
+    """
     if len(track.points) <= FEWEST_POINTS:
-        note = f"not enough data: {len(track.points)} points, {FEWEST_POINTS} are fitted and one more is predicted"
+        note = f"not enough data: {len(track.points)} points, at least {FEWEST_POINTS + 1} are needed"
         return SeriesCheck(track.id, track.source, note, (), ())
     checks = [
         check
@@ -100,33 +114,30 @@ def _checks_from(
             width = float(np.sqrt(np.log2(point.ranks / origin)))
             low, high = (float(value * np.exp(edge * width)) for edge in (calibration.low, calibration.high))
             covered = low <= point.throughput <= high
-        error, shortfall = float(value / point.throughput - 1), float(1 - point.throughput / value)
-        supported = point.ranks <= SUPPORTED_RATIO * origin
-        law, measured = choice.fit.law.name, point.throughput
         found.append(
             ForecastCheck(
-                track.id,
-                origin,
-                point.ranks,
-                law,
-                float(value),
-                measured,
-                error,
-                shortfall,
-                low,
-                high,
-                covered,
-                supported,
+                series=track.id,
+                fitted_to=origin,
+                ranks=point.ranks,
+                law=choice.fit.law.name,
+                predicted=float(value),
+                measured=point.throughput,
+                error=float(value / point.throughput - 1),
+                shortfall=float(1 - point.throughput / value),
+                low=low,
+                high=high,
+                covered=covered,
+                supported=point.ranks <= SUPPORTED_RATIO * origin,
             )
         )
     return found
 
 
 def _alarms(track: ScalingSeries, checks: Sequence[ForecastCheck]) -> list[Alarm]:
-    """Alarms per point: it fell short of an earlier prediction, or its Karp–Flatt serial fraction jumped.
+    """Alarms at points below an earlier prediction, or after a jump of the Karp–Flatt serial fraction.
 
-    The jump needs no law: the point lies more than 15 % below Amdahl's law with the fraction of the point before. An
-    alarm is false where no earlier prediction was more than 15 % too high.
+    The jump needs no fitted law: the point is more than 15 % below Amdahl's law with the fraction of the point before.
+    An alarm is false if no earlier prediction was more than 15 % too high.
     """
     found = []
     base = track.points[0].throughput / track.points[0].ranks
@@ -143,22 +154,29 @@ def _alarms(track: ScalingSeries, checks: Sequence[ForecastCheck]) -> list[Alarm
 
 
 def validate(tracks: Sequence[ScalingSeries], nominal: float = NOMINAL) -> tuple[list[SeriesCheck], dict[str, Any]]:
-    """Every series checked with the laws' scores and the calibration of the *other* sources only, and the totals.
+    """Check every series, with the scores of laws and the calibration from *other* sources only.
 
-    A table with a single source is calibrated on the shipped one, without series whose points it repeats.
+    A table of a single source is calibrated on the shipped table, except for series with the same points.
+
+    Args:
+        tracks: The series of a table.
+        nominal: Coverage of the intervals.
+
+    Returns:
+        The checks of each series, and the totals.
     """
     found = []
     for track in tracks:
         others = tuple(other for other in tracks if other.source != track.source)
         if not others:
             own = {other.points for other in tracks}
-            others = tuple(t for t in read_tracks() if t.source != track.source and t.points not in own)
+            others = tuple(t for t in read_series() if t.source != track.source and t.points not in own)
         found.append(check_series(track, others, calibrate(others, nominal)))
     return found, totals(found, nominal)
 
 
 def totals(series: Sequence[SeriesCheck], nominal: float = NOMINAL) -> dict[str, Any]:
-    """Error and coverage over the points at up to 4× the largest fitted count, and the number of alarms."""
+    """Error and coverage of points at up to 4× the largest fitted count, and the number of alarms."""
     near = [check for entry in series for check in entry.checks if check.supported]
     judged = [check.covered for check in near if check.covered is not None]
     low, high = binomial_interval(sum(judged), len(judged))
@@ -188,7 +206,7 @@ def _text(series: Sequence[SeriesCheck], total: dict[str, Any]) -> str:
         for check in entry.checks:
             inside = {None: "no interval", True: "inside", False: "OUTSIDE"}[check.covered]
             band = "" if check.low is None else f" [{check.low:.4g}, {check.high:.4g}]"
-            beyond = "" if check.supported else "  (beyond 4×, not in the totals)"
+            beyond = "" if check.supported else "  (beyond 4×: not in the totals)"
             lines.append(
                 f"  fitted to {check.fitted_to:>4}, at {check.ranks:>4}: {check.predicted:.4g}{band}"
                 f" measured {check.measured:.4g}  {check.error:+.1%}  {inside}  {check.law}{beyond}"
@@ -203,20 +221,26 @@ def _text(series: Sequence[SeriesCheck], total: dict[str, Any]) -> str:
         f"coverage {coverage['value']:.1%} ({coverage['covered']} of {coverage['predictions']}; 95 % binomial interval"
         f" {coverage['low']:.1%} to {coverage['high']:.1%}), nominal {total['nominal']:.0%}"
         if coverage["value"] is not None
-        else "coverage: no other source to calibrate on",
+        else "coverage: unknown without another source for calibration",
         f"alarms {total['alarms']}, false alarms {total['false_alarms']}",
     ]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Validate a table and print; 2 where the file is not one."""
+    """Check a table and print the result.
+
+    Returns:
+        The exit status: 0, or 2 for a file that is not such a table.
+    """
     parser = argparse.ArgumentParser(prog="python -m saman.scaling.validate", description=__doc__)
-    parser.add_argument("file", nargs="?", type=Path, default=SHIPPED, help="a table like scaling/published.json")
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=SHIPPED, help="a table like scaling/models/published.json"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args(arguments)
     try:
-        series, total = validate(read_tracks(asked.file))
+        series, total = validate(read_series(asked.file))
         rows = read_pipelines(asked.file)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -224,8 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks, across = check_pipelines(rows), check_stages(rows)
     if asked.json:
         facts: dict[str, Any] = {"series": [asdict(entry) for entry in series], "totals": total}
-        told = {"checks": checks, "other_stages": across}
-        facts["pipelines"] = {name: [asdict(one) for one in found] for name, found in told.items()}
+        pipelines = {"checks": checks, "other_stages": across}
+        facts["pipelines"] = {name: [asdict(check) for check in found] for name, found in pipelines.items()}
         facts["pipelines"]["totals"] = pipeline_totals(checks)
         print(json.dumps(facts, indent=1))
     else:

@@ -69,7 +69,7 @@ def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> N
     costs = cost(found)
     if as_json:
         runs = [
-            {**status.planned.to_json(), "stands": status.stands, "run": status.run and str(status.run.path)}
+            {**status.planned.to_json(), "stands": status.standing, "run": status.run and str(status.run.path)}
             for status in found
         ]
         hours = {"used": costs.used, "expected": costs.expected, "at_most": costs.bound}
@@ -92,10 +92,10 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
         table.add_column(heading, justify="right" if heading in ("", "repeat", "nodes", "node-hours") else "left")
     for number, status in enumerate(found, 1):
         planned = status.planned
-        hours = f"{status.node_hours:.3g}" if status.stands == "done" else f"≤ {planned.node_hours_bound:.3g}"
+        hours = f"{status.node_hours:.3g}" if status.standing == "done" else f"≤ {planned.node_hours_bound:.3g}"
         values = [str(planned.settings[axis]) for axis in axes]
-        colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.stands, "dim")
-        cell = f"[{colour}]{status.stands}[/] {status.run.id if status.run else ''}"
+        colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.standing, "dim")
+        cell = f"[{colour}]{status.standing}[/] {status.run.id if status.run else ''}"
         table.add_row(str(number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
     console.print(table)
     for note in plan.notes:
@@ -110,7 +110,7 @@ def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> No
     from saman.scaling.study.execution import run_missing, standings, study_exit_code
 
     if not as_json:
-        _print_plan_notes(console, plan, len([status for status in standings(plan, runs_dir) if status.wanted]))
+        _print_plan_notes(console, plan, len([status for status in standings(plan, runs_dir) if status.to_run]))
     done: list[tuple[PlannedRun, Outcome]] = []
     with RunView(console, plan.study.name, quiet=True) as view:
         for planned, outcome in run_missing(plan, runs_dir, lambda _: view):

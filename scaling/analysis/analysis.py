@@ -16,7 +16,7 @@ from saman.scaling.analysis.run_values import MeasuredRun, Run
 from saman.scaling.models.fitting import FEWEST_POINTS
 from saman.scaling.models.forecast import Calibration, calibrate, choose, predict
 from saman.scaling.models.laws import ScalingPoint
-from saman.scaling.models.published import read_tracks
+from saman.scaling.models.published import read_series
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def analyse(
     """
     groups = group_runs([run for run in runs if isinstance(run, MeasuredRun)])
     enough = any(len(group.points) >= FEWEST_POINTS for group in groups)
-    calibration = calibrate(tuple(read_tracks())) if enough else None
+    calibration = calibrate(tuple(read_series())) if enough else None
     curves = tuple(_curve(group, groups, base_ranks, predict_at, calibration) for group in groups)
     found = [*findings, *review_runs(runs), *(finding for group in groups for finding in group.findings)]
     found += [finding for curve in curves for finding in review_curve(curve, base_ranks)]
@@ -91,7 +91,7 @@ def _curve(
     if not group.is_drawable or len(points) < FEWEST_POINTS:
         return curve
     measured = tuple(ScalingPoint(point.ranks, point.throughput.value, point.nodes) for point in points)
-    choice = choose(measured, tuple(read_tracks()), group.scaling)
+    choice = choose(measured, tuple(read_series()), group.scaling)
     if choice is None:
         return curve
     wanted = [point_beyond(measured, n) for n in predict_at or (2 * measured[-1].ranks, 4 * measured[-1].ranks)]

@@ -12,7 +12,7 @@ from saman.runs.events import Event
 from saman.runs.telemetry.reader import Telemetry
 
 Array = NDArray[np.float64]
-_CURVE_POINTS = 120  # of a loss curve; more cannot be told apart in a figure
+_CURVE_POINTS = 120  # of a loss curve; a figure does not resolve more
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ SHIPPED = Path(__file__).with_name("published.json")
 _PER_NODE = (r"(\d+)\s*x\s*\w+/node", r"nodes\s*x\s*(\d+)", r"(\d+)\s*GPUs?/node")
 
 
-def read_tracks(path: Path = SHIPPED) -> list[ScalingSeries]:
+def read_series(path: Path = SHIPPED) -> list[ScalingSeries]:
     """Read the data-parallel series of a table.
 
     Returns:

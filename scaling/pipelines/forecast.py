@@ -11,7 +11,7 @@ from saman.scaling.analysis.curves import Curve, point_beyond
 from saman.scaling.analysis.run_values import MeasuredRun
 from saman.scaling.models.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, calibrate
 from saman.scaling.models.laws import ScalingPoint
-from saman.scaling.models.published import read_tracks
+from saman.scaling.models.published import read_series
 from saman.scaling.pipelines.cases import Case, cases_of
 from saman.scaling.pipelines.published_check import PipelineCalibration, calibrate_pipelines
 from saman.scaling.pipelines.step_model import StageWork, StepModel, step_model
@@ -231,7 +231,7 @@ def _interval(model: StepModel, micro_batches: int, replicas: int) -> tuple[floa
 
 def calibrations() -> tuple[PipelineCalibration, Calibration | None]:
     """The basis of the intervals: published pipelines, and published data parallelism for the replicas."""
-    return calibrate_pipelines(), calibrate(tuple(read_tracks()), NOMINAL)
+    return calibrate_pipelines(), calibrate(tuple(read_series()), NOMINAL)
 
 
 def _caution(model: StepModel, micro_batches: int, replicas: int, nodes: int, batch: float) -> str | None:

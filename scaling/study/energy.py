@@ -1,4 +1,4 @@
-"""Energy of a run where a meter exists: RAPL for processors, NVML for NVIDIA GPUs; everything on the machine counts."""
+"""Energy of a run by the machine's meters: RAPL for processors, NVML for NVIDIA GPUs. Other work counts too."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Reading:
-    """Counters of one moment: microjoules of each RAPL package with where it wraps, millijoules of each GPU."""
+    """Counters at a moment: microjoules of each RAPL package with its wrap-around value, millijoules of each GPU."""
 
     packages: dict[str, tuple[int, int]]
     gpus: dict[str, int]
 
     @property
     def meters(self) -> tuple[str, ...]:
-        """Names of the meters that were found."""
+        """Names of the meters."""
         return (*sorted(self.packages), *sorted(self.gpus))
 
 
 def read_meters(powercap: Path = _POWERCAP) -> Reading:
-    """What the meters of this machine show now; empty where there are none or they may not be read."""
+    """Read the meters of this machine; empty without meters or without permission."""
     packages = {}
     for folder in powercap.glob("intel-rapl:[0-9]*"):
         if folder.name.count(":") != 1:
@@ -52,7 +52,7 @@ def _gpus() -> Iterator[tuple[str, int]]:
 
 
 def joules_between(before: Reading, after: Reading) -> float | None:
-    """Joules that all meters counted between two readings; none without a meter in both. A counter may wrap once."""
+    """Joules between two readings, over all meters; None without a meter in both. A counter may wrap once."""
     total, found = 0.0, False
     for name, (start, limit) in before.packages.items():
         if name in after.packages:
@@ -66,13 +66,13 @@ def joules_between(before: Reading, after: Reading) -> float | None:
 
 
 def record_energy(run: Path, before: Reading, after: Reading) -> None:
-    """Leave what the meters counted beside the run; nothing where there is no meter."""
+    """Write the energy between two readings into a run folder; without a meter, write nothing."""
     joules = joules_between(before, after)
     if joules is not None:
         EnergyRecord(joules, before.meters).write(RunPaths(run).energy_file)
 
 
 def energy_of(run: Path) -> float | None:
-    """Joules that were recorded for a run."""
+    """The recorded joules of a run; None without a record."""
     record = EnergyRecord.read(RunPaths(run).energy_file)
     return record.joules if record else None

@@ -1,4 +1,4 @@
-"""Doing a study: what is done, what is missing, and running that, one after another or by a given submitter."""
+"""Executes a study: finds completed and missing runs, and runs or submits the missing ones."""
 
 from __future__ import annotations
 
@@ -25,22 +25,28 @@ from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 @dataclass(frozen=True)
 class PlannedRunStatus:
-    """Progress of a planned run, its newest start, and the node-hours of that."""
+    """The standing of a planned run, the run folder that fills it, and the node-hours of that run."""
 
     planned: PlannedRun
     run: RunFolder | None
-    stands: Standing
+    standing: Standing
     node_hours: float
 
     @property
-    def wanted(self) -> bool:
-        """Whether it is to be run."""
-        return self.stands in (Standing.FAILED, Standing.MISSING)
+    def to_run(self) -> bool:
+        """Whether the run failed or is missing."""
+        return self.standing in (Standing.FAILED, Standing.MISSING)
 
 
 @dataclass(frozen=True)
 class StudyCost:
-    """Node-hours of a study: what its runs have used, and what those still wanted take by the likes of them."""
+    """Node-hours of a study.
+
+    Attributes:
+        used: By its runs so far.
+        expected: Estimated cost of outstanding runs, from completed runs of the same configuration.
+        bound: The most that outstanding runs may cost, by their time limits.
+    """
 
     used: float
     expected: float
@@ -48,7 +54,7 @@ class StudyCost:
 
 
 def standings(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
-    """Tell the progress of every planned run, in the plan's order; completed runs fill the repeats first."""
+    """The status of every planned run, in the plan's order; completed runs fill the repeats first."""
     placed = fill_plan(plan.record().repeats, find_runs(runs_dir, plan.study.name))
     found = {}
     for planned in sorted(plan.runs, key=lambda planned: planned.repeat):
@@ -78,33 +84,42 @@ def _status(planned: PlannedRun, placed: RunStanding | None) -> PlannedRunStatus
 
 
 def cost(found: Sequence[PlannedRunStatus]) -> StudyCost:
-    """Used and expected node-hours. A run like one that was done is expected to cost as much, else its time limit."""
-    used = sum(one.node_hours for one in found)
-    like: dict[str, list[float]] = defaultdict(list)
-    for one in found:
-        if one.stands is Standing.DONE:
-            like[one.planned.digest].append(one.node_hours)
-    wanted = [one.planned for one in found if one.wanted]
+    """Node-hours used and expected; without a completed run of its configuration a run costs its time limit."""
+    completed: dict[str, list[float]] = defaultdict(list)
+    for status in found:
+        if status.standing is Standing.DONE:
+            completed[status.planned.digest].append(status.node_hours)
+    todo = [status.planned for status in found if status.to_run]
     expected = sum(
-        sum(like[run.digest]) / len(like[run.digest]) if like[run.digest] else run.node_hours_bound for run in wanted
+        sum(completed[run.digest]) / len(completed[run.digest]) if completed[run.digest] else run.node_hours_bound
+        for run in todo
     )
-    return StudyCost(used, expected, sum(run.node_hours_bound for run in wanted))
+    used = sum(status.node_hours for status in found)
+    return StudyCost(used, expected, sum(run.node_hours_bound for run in todo))
 
 
 def check_limit(plan: StudyPlan, costs: StudyCost) -> None:
-    """Raise ``UserError`` where the study may go over its cap on node-hours."""
+    """Check a study against its cap on node-hours.
+
+    Raises:
+        UserError: Used and expected node-hours exceed the cap.
+    """
     limit = plan.study.node_hours_limit
     if limit is not None and costs.used + costs.expected > limit:
         raise UserError(
-            f"{costs.used:.2f} node-hours are used, {costs.expected:.2f} more are expected, and the cap is {limit:g}",
+            f"{costs.used:.2f} node-hours used and {costs.expected:.2f} more expected exceed the cap of {limit:g}",
             where=f"{plan.file}: node_hours_limit",
             remedy="a shorter resources.time_limit, fewer repeats, or a higher cap",
         )
 
 
 @contextlib.contextmanager
-def sole(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
-    """Be the only one who does this study; records the plan. Raises ``UserError`` where another one is at it."""
+def hold_study(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
+    """Lock the study's folder and record the plan there; yields the folder.
+
+    Raises:
+        UserError: Another process holds the study.
+    """
     study = StudyPaths.of(runs_dir, plan.study.name)
     folder = study.path
     with explained(folder, "the study"):
@@ -122,12 +137,21 @@ def sole(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
 def run_missing(
     plan: StudyPlan, runs_dir: Path, view: Callable[[PlannedRun], View | None] | None = None
 ) -> Iterator[tuple[PlannedRun, Outcome]]:
-    """Run here what is missing or failed, one after another, in the plan's order; stops when interrupted.
+    """Run missing and failed runs on this machine, in the plan's order, until done or interrupted.
 
-    Raises ``UserError`` before a run that could take the study over its cap.
+    Args:
+        plan: The study's plan.
+        runs_dir: Folder of the runs.
+        view: Makes the progress view of a run.
+
+    Yields:
+        Each planned run with its outcome.
+
+    Raises:
+        UserError: Another process holds the study, or the next run could exceed the cap on node-hours.
     """
-    with sole(plan, runs_dir):
-        todo = [one.planned for one in standings(plan, runs_dir) if one.wanted]
+    with hold_study(plan, runs_dir):
+        todo = [status.planned for status in standings(plan, runs_dir) if status.to_run]
         check_limit(plan, cost(standings(plan, runs_dir)))
         for planned in todo:
             before = read_meters()
@@ -142,11 +166,23 @@ def run_missing(
 
 
 def submit_missing(plan: StudyPlan, runs_dir: Path, submit: Callable[[Sequence[PlannedRun]], None]) -> list[PlannedRun]:
-    """Hand what is missing or failed to ``submit``, all at once; returns it."""
-    with sole(plan, runs_dir):
+    """Submit missing and failed runs.
+
+    Args:
+        plan: The study's plan.
+        runs_dir: Folder of the runs.
+        submit: Called once with all of them, unless there are none.
+
+    Returns:
+        The submitted runs.
+
+    Raises:
+        UserError: Another process holds the study, or its runs could exceed the cap on node-hours.
+    """
+    with hold_study(plan, runs_dir):
         found = standings(plan, runs_dir)
         check_limit(plan, cost(found))
-        todo = [one.planned for one in found if one.wanted]
+        todo = [status.planned for status in found if status.to_run]
         if todo:
             submit(todo)
         return todo

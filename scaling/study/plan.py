@@ -20,7 +20,7 @@ from saman.runs.records.study import ImpossibleSettings, PlannedRunRecord, Study
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run to be done. ``node_hours_bound`` is what it may cost at most: its nodes for its time limit."""
+    """A run of the plan. ``node_hours_bound`` is the most it may cost: its nodes for its time limit."""
 
     key: str
     digest: str
@@ -50,7 +50,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study's runs in the order in which they are to be done, and combinations that cannot be run."""
+    """A study's runs in their order, and the combinations that cannot be run with their reasons."""
 
     study: Study
     file: Path
@@ -75,10 +75,17 @@ class StudyPlan:
 
 
 def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
-    """Every run of ``study`` on nodes of so many cores.
+    """Plan every run of a study.
 
-    A combination that is no possible experiment (``single`` on two ranks) is listed with its reason. Raises
-    ``UserError`` where none is possible or the kind of batch does not suit the kind of scaling.
+    Args:
+        study: The study. Combinations that are not valid experiments (``single`` on two ranks) are listed with their
+            reasons.
+        file: Its file, for messages and ``study.json``.
+        cores_per_node: Cores of the nodes, divided among the ranks of a node.
+
+    Raises:
+        UserError: No combination is valid, two are the same experiment, or the kind of batch size does not match the
+            kind of scaling.
     """
     base = base_experiment(study, file)
     possible, impossible = [], []
@@ -86,7 +93,7 @@ def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
         try:
             possible.append((settings, _load(study, base, settings, None)))
         except UserError as error:
-            impossible.append((settings, "; ".join(one.problem for one in (error, *error.others))))
+            impossible.append((settings, "; ".join(each.problem for each in (error, *error.others))))
             last = error
     if not possible:
         raise last
@@ -95,7 +102,7 @@ def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
     cores, note = _cores(study, [loaded for _, loaded in possible], cores_per_node)
     runs = [run for settings, _ in possible for run in _repeats(study, settings, _load(study, base, settings, cores))]
     if len({run.key for run in runs}) < len(runs):
-        raise UserError("two combinations of the axes are the same experiment", where=f"{file}: axes")
+        raise UserError("two combinations of the axes give the same experiment", where=f"{file}: axes")
     return StudyPlan(study, file, tuple(in_random_order(runs, study.order_seed)), tuple(impossible), cores, (note,))
 
 
@@ -113,9 +120,9 @@ def cores_of_nodes(cluster: Cluster | None, partition: str | None = None) -> int
 
 
 def in_random_order(runs: Sequence[PlannedRun], seed: int) -> list[PlannedRun]:
-    """Repeat after repeat, each shuffled by itself, so that drift of the machine falls on all combinations alike.
+    """Order runs by repeat, shuffled within each repeat, so that drift of the machine affects all combinations alike.
 
-    This is a randomised complete block design (Montgomery, Design and Analysis of Experiments, ch. 4).
+    A randomised complete block design (Montgomery, Design and Analysis of Experiments, ch. 4).
     """
     generator = random.Random(seed)
     ordered = []
@@ -140,7 +147,7 @@ def _load(study: Study, base: str, settings: Mapping[str, Any], cores: int | Non
 def _unsplit(
     study: Study, base: str, overrides: Sequence[str], ranks: int | None, loaded: LoadedExperiment
 ) -> LoadedExperiment:
-    """A combination of a strategy without stages: with one stage it is that strategy's run, with more it is none."""
+    """The experiment of a strategy other than ``pipeline`` in a study over stages: valid for 1 stage only."""
     asked = loaded.experiment.train.pipeline
     if STAGES not in {**study.changes, **study.axes} or asked is None:
         return loaded
@@ -163,10 +170,10 @@ def _check_batch(study: Study, loaded: LoadedExperiment, where: str) -> None:
 
 
 def _cores(study: Study, loaded: Sequence[LoadedExperiment], cores_per_node: int) -> tuple[int, str]:
-    """The cores that every rank of every run gets, and how that came about."""
-    most = max(one.experiment.resources.ranks_per_node for one in loaded)
+    """The cores per rank of every run, and the reason in words."""
+    most = max(each.experiment.resources.ranks_per_node for each in loaded)
     if study.cpus_per_rank != "auto":
-        return study.cpus_per_rank, f"{study.cpus_per_rank} cores per rank in every run, as the study says"
+        return study.cpus_per_rank, f"{study.cpus_per_rank} cores per rank in every run, set by the study"
     cores = max(1, cores_per_node // most)
     shared = "; ranks share cores" if most > cores_per_node else ""
     return cores, f"{cores_per_node} cores ÷ {most} ranks per node at most = {cores} per rank in every run{shared}"

@@ -22,7 +22,7 @@ from saman.scaling.models.communication import (
 from saman.scaling.models.fitting import fit
 from saman.scaling.models.forecast import ScalingSeries, calibrate, choose, predict
 from saman.scaling.models.laws import AMDAHL, GUSTAFSON, POWER, USL, Law, ScalingPoint, rank_counts
-from saman.scaling.models.published import ranks_per_node, read_tracks
+from saman.scaling.models.published import ranks_per_node, read_series
 from saman.scaling.validate import check_series, validate
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -102,7 +102,7 @@ def test_a_prediction_says_when_it_goes_beyond_the_data() -> None:
 
 
 def test_published_predictions_meet_their_targets_without_seeing_the_scored_source() -> None:
-    _, total = validate(read_tracks())
+    _, total = validate(read_series())
     assert set(total) == {"median_abs_error", "coverage", "nominal", "alarms", "false_alarms"}
     assert total["median_abs_error"] <= 0.10
     assert total["coverage"]["low"] <= total["nominal"] <= total["coverage"]["high"]
@@ -111,7 +111,7 @@ def test_published_predictions_meet_their_targets_without_seeing_the_scored_sour
 
 
 def test_the_scored_points_do_not_move_their_own_predictions() -> None:
-    tracks = read_tracks()
+    tracks = read_series()
     mine = next(track for track in tracks if track.id == "daint-inceptionv3-synth")
     others = tuple(track for track in tracks if track.source != mine.source)
     changed = ScalingSeries(mine.source, mine.id, (*mine.points[:-1], ScalingPoint(128, 1.0, 128)))
@@ -120,7 +120,7 @@ def test_the_scored_points_do_not_move_their_own_predictions() -> None:
 
 
 def test_three_points_are_not_enough_data() -> None:
-    series, _ = validate(read_tracks())
+    series, _ = validate(read_series())
     note = next(entry.note for entry in series if entry.series == "hvd-288")
     assert note is not None
     assert note.startswith("not enough data")
@@ -143,7 +143,7 @@ def test_the_command_prints_json_and_refuses_what_is_no_table(tmp_path: Path) ->
     assert "not a throughput" in refused.stderr
     assert "Traceback" not in refused.stderr
     with pytest.raises(UserError, match="cannot be read"):
-        read_tracks(tmp_path / "missing.json")
+        read_series(tmp_path / "missing.json")
 
 
 def test_node_sizes_are_read_from_hardware_lines() -> None:

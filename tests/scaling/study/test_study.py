@@ -12,13 +12,13 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.configs.loading.studies import load_study
-from saman.launcher.supervision.run_lock import alone
+from saman.launcher.supervision.run_lock import hold_run
 from saman.runs.folder import RunFolder
 from saman.runs.records.summary import Summary
 from saman.scaling.analysis.results import read_run
 from saman.scaling.analysis.sources import find_source, read_source
 from saman.scaling.study import execution
-from saman.scaling.study.execution import cost, run_missing, sole, standings, submit_missing
+from saman.scaling.study.execution import cost, hold_study, run_missing, standings, submit_missing
 from saman.scaling.study.plan import PlannedRun, StudyPlan, make_plan
 
 STUDY = """
@@ -89,7 +89,7 @@ def test_batches_that_do_not_suit_the_scaling_are_refused(tmp_path: Path) -> Non
     [
         ("axes: {strategy: [sinlge], ranks: [1]}", "horovod"),
         ("axes: {}", "axes"),
-        ("axes: {ranks: [1, 1]}", "twice"),
+        ("axes: {ranks: [1, 1]}", "duplicate value"),
         ("axes: {ranks: [many]}", "not a number of ranks"),
         ("axes: {name: [a, b]}", "study's name"),
     ],
@@ -113,7 +113,7 @@ def test_what_is_done_counts_and_what_failed_or_was_killed_is_wanted_again(tmp_p
     _done(plan.runs[1], runs, "failed")
     _done(plan.runs[2], runs, "running")  # nobody supervises it: it was killed
     found = standings(plan, runs)
-    assert [one.stands for one in found] == ["done", "failed", "failed", "missing", "missing", "missing"]
+    assert [one.standing for one in found] == ["done", "failed", "failed", "missing", "missing", "missing"]
     costs = cost(found)
     assert costs.used == pytest.approx(0.02)  # two summaries of 36 s on one node
     assert costs.bound == pytest.approx(5.0)  # five runs of at most an hour
@@ -122,9 +122,9 @@ def test_what_is_done_counts_and_what_failed_or_was_killed_is_wanted_again(tmp_p
 def test_a_run_under_a_live_supervisor_is_waited_for(tmp_path: Path) -> None:
     plan, runs = _plan(tmp_path), tmp_path / "runs"
     run = _done(plan.runs[0], runs, "running")
-    with alone(run):
-        assert standings(plan, runs)[0].stands == "waiting"
-    assert standings(plan, runs)[0].stands == "failed"
+    with hold_run(run):
+        assert standings(plan, runs)[0].standing == "waiting"
+    assert standings(plan, runs)[0].standing == "failed"
 
 
 def _run_by_hand(monkeypatch: pytest.MonkeyPatch, runs: Path, stop_after: int | None = None) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
     rest = _run_by_hand(monkeypatch, runs)
     list(run_missing(plan, runs))
     assert [*first, *rest] == [run.digest for run in plan.runs]
-    assert all(one.stands == "done" for one in standings(plan, runs))
+    assert all(one.standing == "done" for one in standings(plan, runs))
     nothing = _run_by_hand(monkeypatch, runs)
     list(run_missing(plan, runs))
     assert nothing == []
@@ -159,14 +159,18 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
 def test_a_cap_on_node_hours_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, runs = _plan(tmp_path, STUDY + "node_hours_limit: 5.5\n"), tmp_path / "runs"
     order = _run_by_hand(monkeypatch, runs)
-    with pytest.raises(UserError, match="the cap is 5.5"):
+    with pytest.raises(UserError, match="exceed the cap of 5.5"):
         list(run_missing(plan, runs))
     assert order == []
 
 
 def test_two_at_once_on_one_study_is_refused(tmp_path: Path) -> None:
     plan = _plan(tmp_path)
-    with sole(plan, tmp_path / "runs"), pytest.raises(UserError, match="already"), sole(plan, tmp_path / "runs"):
+    with (
+        hold_study(plan, tmp_path / "runs"),
+        pytest.raises(UserError, match="already"),
+        hold_study(plan, tmp_path / "runs"),
+    ):
         pass
 
 
@@ -180,7 +184,7 @@ def test_a_submitter_gets_all_that_is_missing_at_once(tmp_path: Path) -> None:
 
 def test_a_report_names_missing_runs_of_the_plan(tmp_path: Path) -> None:
     plan, runs = _plan(tmp_path), tmp_path / "runs"
-    with sole(plan, runs) as folder:
+    with hold_study(plan, runs) as folder:
         assert json.loads((folder / "study.json").read_text())["study"]["order_seed"] == 3
     _done(plan.runs[0], runs)
     source = find_source([str(tmp_path / "study.yaml")], runs)
