@@ -37,7 +37,7 @@ def test_four_ranks_on_two_nodes_answer_as_one_rank_here(minicluster: Minicluste
     assert inference.run(here, shared / "runs").bad == 1
     there = inference.prepare(shared / "models", "vectors", [shared / "rows.npy"], shared / "there.parquet", batch=32)
     wanted = {"nodes": 2, "ranks_per_node": 2, "cpus_per_rank": 1, "memory_per_rank": "1G", "time_limit": "00:05:00"}
-    job = submitted(inference.script(there, wanted), site(), minicluster.shared).run
+    job = submitted(inference.make_script(there, wanted), site(), minicluster.shared).run
     assert wait_for(job, seconds=150).state == "completed", told(job)
     assert {event.facts["node"] for event in job.events() if event.kind == "rank_started"} == {"node1", "node2"}
     assert pl.read_parquet(shared / "there.parquet").equals(pl.read_parquet(shared / "here.parquet"))
