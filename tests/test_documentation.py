@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from tests.test_floors import BELOW
 
 from saman.cli.main import make_app, split_program
 from saman.configs.errors import UserError
@@ -78,3 +79,27 @@ def test_the_mistake_that_the_readme_shows_is_told_in_these_words(tmp_path, monk
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_design_shows_every_room_with_the_rooms_it_may_use():
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = dict(re.findall(r"^(\w+)/ .{20,}?  +(\S.*)$", text, re.M))
+    everything = {"everything but trainers": set(BELOW) - {"cli", "trainers"}, "nothing": set()}
+    assert {room: everything.get(uses) or set(uses.split(", ")) - {"nothing"} for room, uses in rows.items()} == BELOW
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_file_of_the_project_that_is_named_exists(page):
+    named = re.findall(r"`((?:" + "|".join([*BELOW, "tests", "benchmarks"]) + r")/[\w/]+\.py)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_module_of_the_project_that_is_named_exists(page):
+    named = re.findall(r"\b(?:saman\.)?((?:" + "|".join(BELOW) + r")(?:\.[a-z_]+)+)`", page.read_text())
+    assert [name for name in named if not _is_module(name)] == []
+
+
+def _is_module(name):
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
