@@ -18,7 +18,6 @@ if os.environ.get("PLAIN_THREADS"):
         os.environ[name] = os.environ["PLAIN_THREADS"]
 
 import horovod.tensorflow as hvd
-
 import tensorflow as tf
 from models import INPUTS, build
 

@@ -95,7 +95,16 @@ def by_script(name: str, ranks: int, pinned: bool) -> float:
         each = max(1, cores // ranks)
         environment["PLAIN_THREADS"] = str(each)
         binding = ["--map-by", f"slot:PE={each}", "--bind-to", "core"] if ranks <= cores else ["--bind-to", "none"]
-        start = [str(BIN / "mpirun"), "-np", str(ranks), "--oversubscribe", *binding, "--mca", "mpi_yield_when_idle", "1"]
+        start = [
+            str(BIN / "mpirun"),
+            "-np",
+            str(ranks),
+            "--oversubscribe",
+            *binding,
+            "--mca",
+            "mpi_yield_when_idle",
+            "1",
+        ]
         start += ["--mca", "plm_rsh_agent", "/bin/true", "-x", "PLAIN_THREADS", "-x", "PATH"]
     else:
         environment["OMPI_MCA_plm_rsh_agent"] = "/bin/true"

@@ -59,6 +59,43 @@ class Feed:
         """The number of global batches in a pass, a short last batch included."""
         return -(-self.examples // self.global_batch_size)
 
+    @property
+    def full_steps(self) -> int:
+        """Global batches in one pass in which every slice is full; at most one short batch follows them."""
+        return self.examples // self.global_batch_size
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether ``full_batches`` runs on into the next epochs, so that an epoch costs no new pipeline."""
+        return isinstance(self.dataset, RandomAccess) and (self.map is None or self.maps_batches)
+
+    def full_batches(self, part: Slice, skip: int = 0) -> Any:
+        """Return the slice's full batches as a ``tf.data.Dataset`` with static batch sizes.
+
+        Args:
+            part: The slice.
+            skip: The global batch of this epoch to begin with.
+
+        Returns:
+            Pairs (inputs, labels): those of this epoch, or of all epochs from this one on if ``is_endless``.
+        """
+        if not self.is_endless:
+            dataset = self.batched(part, skip)
+            static = [self.global_batch_size // part.count]
+
+            def fix(*batch: Any) -> Any:
+                return tf.nest.map_structure(lambda tensor: tf.ensure_shape(tensor, static + tensor.shape[1:]), batch)
+
+            return dataset.take(self.full_steps - skip).map(fix)
+        here = tf.range(part.index, self.global_batch_size, part.count, dtype=tf.int64)
+
+        def read(step: Any) -> Any:
+            position = step % self.full_steps * self.global_batch_size + here
+            return self._read(self.dataset, position, step // self.full_steps)
+
+        steps = tf.data.Dataset.range(self.epoch * self.full_steps + skip, tf.int64.max)
+        return _in_order(steps.map(read, tf.data.AUTOTUNE))
+
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
         """Yield the (inputs, labels) pairs of a slice, exactly ``steps - skip`` of them.
 
@@ -84,31 +121,28 @@ class Feed:
         per_slice = self.global_batch_size // part.count
         if isinstance(self.dataset, RandomAccess):
             dataset = self._own_examples(self.dataset, part, skip)
-            if self.map is not None and not self.maps_batches:
+            if not self.is_endless:
                 dataset = dataset.unbatch().map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
-            else:
-                dataset = dataset.map(self._apply_map, tf.data.AUTOTUNE)
         elif self.maps_batches:
             dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._apply_map, tf.data.AUTOTUNE)
         else:
             dataset = self._every_nth_example(part, skip).map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
-        options = tf.data.Options()
-        options.deterministic = True
-        dataset = dataset.with_options(options).prefetch(2)
+        dataset = _in_order(dataset)
         _check_pairs(dataset.element_spec, self.where)
         return dataset
 
     def _own_examples(self, source: RandomAccess, part: Slice, skip: int) -> Any:
-        """Return batches of (position in the epoch, example); only the slice's examples are read."""
+        """Return batches of the slice: mapped, or (position, example) pairs if the map takes single examples."""
         first = skip * self.global_batch_size + part.index
         positions = tf.data.Dataset.range(first, self.examples, part.count)
         positions = positions.batch(self.global_batch_size // part.count)
+        return positions.map(lambda position: self._read(source, position, self.epoch), tf.data.AUTOTUNE)
 
-        def read(position: Any) -> Any:
-            order = permute(position, self.examples, self.seed, self.epoch) if self.shuffle else position
-            return position, source.read(order)
-
-        return positions.map(read, tf.data.AUTOTUNE)
+    def _read(self, source: RandomAccess, position: Any, epoch: Any) -> Any:
+        """Read the examples at int64[n] positions of an epoch, and map them if the map takes batches."""
+        order = permute(position, self.examples, self.seed, epoch) if self.shuffle else position
+        example = source.read(order)
+        return self._apply_map(position, example, epoch) if self.is_endless else (position, example)
 
     def _every_nth_example(self, part: Slice, skip: int) -> Any:
         """Return (position in the epoch, example) pairs; every rank reads the whole dataset."""
@@ -118,13 +152,13 @@ class Feed:
             dataset = dataset.shuffle(max(1, self.examples), seed=seed, reshuffle_each_iteration=False)
         return dataset.enumerate().skip(skip * self.global_batch_size).shard(part.count, part.index)
 
-    def _apply_map(self, position: Any, example: Any) -> Any:
+    def _apply_map(self, position: Any, example: Any, epoch: Any = None) -> Any:
         if self.map is None:
             return example
         values = example if isinstance(example, tuple) else (example,)
         if "seed" not in inspect.signature(self.map).parameters:
             return self.map(*values)
-        start = tf.constant([_mix(self.seed, 0), self.epoch], tf.int32)
+        start = tf.stack([_mix(self.seed, 0), tf.cast(self.epoch if epoch is None else epoch, tf.int32)])
 
         def seed_of(place: Any) -> Any:
             return tf.random.experimental.stateless_fold_in(start, tf.cast(place, tf.int32))
@@ -159,7 +193,7 @@ def count(dataset: Any, where: str) -> tuple[int, bool]:
     return known, read
 
 
-def permute(positions: Any, examples: int, seed: int, epoch: int) -> Any:
+def permute(positions: Any, examples: int, seed: int, epoch: Any) -> Any:
     """Map positions in an epoch to examples by a permutation that depends on (seed, epoch) alone.
 
     Each position is permuted by itself, without a buffer (a block cipher with cycle walking). The four rounds of
@@ -170,17 +204,24 @@ def permute(positions: Any, examples: int, seed: int, epoch: int) -> Any:
         positions: int64[n], each in 0…examples-1.
         examples: The number of examples.
         seed: The run's seed.
-        epoch: The epoch, from 0.
+        epoch: The epoch, from 0; an integer or a scalar tensor.
 
     Returns:
         int64[n], a different example for each position.
     """
     return tf.raw_ops.RandomIndexShuffle(
         index=positions,
-        seed=tf.constant([_mix(seed, epoch), epoch, 0], tf.uint32),
+        seed=tf.stack([tf.constant(_mix(seed, 0), tf.uint32), tf.cast(epoch, tf.uint32), tf.constant(0, tf.uint32)]),
         max_index=tf.constant(examples - 1, tf.int64),
         rounds=ROUNDS,
     )
+
+
+def _in_order(dataset: Any) -> Any:
+    """Keep the order of the examples, whatever runs in parallel, and read two batches ahead."""
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.with_options(options).prefetch(2)
 
 
 def _mix(seed: int, epoch: int) -> int:

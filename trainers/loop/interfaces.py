@@ -13,6 +13,37 @@ from saman.runs.ranks.training_events import Notice, TrainingEvent
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.loop.telemetry import TelemetryWriter
 
+MOST_STEPS = 64  # of one call of ``OptimizerStep.train_many``
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """Sums over the steps of one call.
+
+    Attributes:
+        measures: float64[4] measures of the global batches, equal on all ranks.
+        input_wait_seconds: Time in which the graph waited for batches.
+        exchange_seconds: Time from this rank's last gradient to the sums of all ranks; ``None`` without an exchange.
+    """
+
+    measures: Any
+    input_wait_seconds: float
+    exchange_seconds: float | None
+
+
+class TrainMany(Protocol):
+    """Takes one step per learning rate in ``rates``, at most ``MOST_STEPS``."""
+
+    def __call__(self, step: int, rates: Sequence[float], stop: float, streams: Sequence[Any]) -> StepTotals:
+        """Take the steps.
+
+        Args:
+            step: The number of the first step, counted from 0.
+            rates: The learning rate of each step.
+            stop: 1.0 if this process requests a stop.
+            streams: One ``tf.data`` iterator of full (inputs, labels) batches per slice.
+        """
+
 
 class OptimizerStep(Protocol):
     """Computes one optimiser step on the ranks of this process: data parallel or as a pipeline.
@@ -22,6 +53,7 @@ class OptimizerStep(Protocol):
         notices: What users should know about how the step is computed; the chief records them as events.
         counts_examples: Whether this process's telemetry counts the examples of its slices. Each example is counted
             by exactly one process.
+        train_many: Takes several steps in one call, on batches that the graph reads itself; ``None`` if it cannot.
         part: The part of a checkpoint that this process writes; ``None`` if it writes none.
         parts: The number of parts of a checkpoint.
     """
@@ -29,6 +61,7 @@ class OptimizerStep(Protocol):
     slices: list[Slice]
     notices: tuple[Notice, ...]
     counts_examples: bool
+    train_many: TrainMany | None
     part: int | None
     parts: int
 

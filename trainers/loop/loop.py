@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,13 +21,16 @@ from saman.runs.ranks.training_events import (
     Resumption,
     TrainingEvent,
 )
+from saman.trainers.data.feed import Feed
+from saman.trainers.data.stream import Stream
 from saman.trainers.loop import early_stop
-from saman.trainers.loop.interfaces import Feeds, LoopEnvironment, OptimizerStep
+from saman.trainers.loop.interfaces import MOST_STEPS, Feeds, LoopEnvironment, OptimizerStep, TrainMany
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.sums import CORRECT, COUNT, LOSS, STOP
 from saman.trainers.strategies.base import Strategy, agree
 
 STOP_POLL_SECONDS = 0.5
+CALL_SECONDS = 0.25  # of a call that takes several steps: the granularity of progress and of stop requests
 
 
 class Loop:
@@ -50,7 +54,9 @@ class Loop:
         self.position = TrainingPosition()
         self._polled = 0.0
         self._stop = False
-        self._traced = False  # the graph takes batches of any length: only an attempt's first step compiles
+        self._traced: set[str] = set()  # the graphs that this attempt has compiled: for full batches, for any
+        self._stream = Stream(step.slices)
+        self._seconds_per_step = math.inf
 
     @property
     def finished(self) -> bool:
@@ -75,12 +81,9 @@ class Loop:
 
     def _run_epoch(self) -> None:
         """Take steps up to the end of the epoch, the last step of the run, or a window with a stop request."""
-        position = self.position
-        parts = [self.data.train(position.epoch).batches(part, position.batch) for part in self.step.slices]
+        feed = self.data.train(self.position.epoch)
         self.environment.telemetry.pause()
-        began = time.perf_counter()
-        for batches in _zip_batches(parts):
-            full = self._take_step(batches, input_wait_seconds=time.perf_counter() - began)
+        for full in self._windows(feed):
             last = self._at_end_of_epoch()
             due = self._checkpoint_is_due() and not last
             if full or last or due:
@@ -89,17 +92,69 @@ class Loop:
                 return
             if due:
                 self._save_checkpoint()
+
+    def _windows(self, feed: Feed) -> Iterator[bool]:
+        """Take the epoch's steps; yield after each call of a graph whether the telemetry window is full.
+
+        Full batches are read by the graph, several steps in one call; the rest come one by one.
+        """
+        while self.step.train_many is not None and self.position.batch < feed.full_steps:
+            yield self._take_steps(self.step.train_many, feed, self._steps_per_call(feed))
+        parts = [feed.batches(part, self.position.batch) for part in self.step.slices]
+        began = time.perf_counter()
+        for batches in _zip_batches(parts):
+            yield self._take_step(batches, input_wait_seconds=time.perf_counter() - began)
             began = time.perf_counter()
+
+    def _steps_per_call(self, feed: Feed) -> int:
+        """As many steps as take about ``CALL_SECONDS``, and not beyond what happens between steps."""
+        if "stream" not in self._traced:
+            return 1
+        ends = [MOST_STEPS, self.environment.telemetry.room, feed.full_steps - self.position.batch]
+        ends += [self.rates.steps - self.position.step, int(CALL_SECONDS / self._seconds_per_step)]
+        if every := self.train.checkpoint.every_steps:
+            ends.append(every - self.position.step % every)
+        return max(1, min(ends))
+
+    def _take_steps(self, train_many: TrainMany, feed: Feed, steps: int) -> bool:
+        """Take steps on full batches in one call; return whether the telemetry window is full."""
+        step, compiled = self.position.step, self._begin_call("stream")
+        streams = self._stream.iterators(feed, self.position.batch)
+        began = time.perf_counter()
+        rates = [self.rates(number) for number in range(step, step + steps)]
+        totals = train_many(step, rates, self._poll_stop_request(), streams)
+        self._stream.advance(steps)
+        if not compiled:
+            self._seconds_per_step = (time.perf_counter() - began) / steps
+        self.position = replace(self.position, step=step + steps, batch=self.position.batch + steps)
+        here = feed.global_batch_size // self.strategy.size * len(self.step.slices)
+        return self.environment.telemetry.add(
+            steps,
+            steps * here if self.step.counts_examples else 0,
+            totals.measures,
+            input_wait_seconds=totals.input_wait_seconds,
+            exchange_seconds=totals.exchange_seconds,
+            compiled=compiled,
+        )
 
     def _take_step(self, batches: list[Any], input_wait_seconds: float) -> bool:
         """Take one optimiser step; return whether the telemetry window is full."""
-        step = self.position.step
-        self._beat("train" if self._traced else "compile")
+        step, compiled = self.position.step, self._begin_call("batch")
         sums = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
-        self._traced = True
         samples = sum(int(labels.shape[0]) for _, labels in batches) if self.step.counts_examples else 0
         self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
-        return self.environment.telemetry.step(sums, samples, input_wait_seconds)
+        return self.environment.telemetry.add(
+            1, samples, sums, input_wait_seconds=input_wait_seconds, compiled=compiled
+        )
+
+    def _begin_call(self, graph: str) -> bool:
+        """Report progress; return whether the call compiles its graph. Such a call has a window of its own."""
+        compiled = graph not in self._traced
+        if compiled and self.environment.telemetry.steps:
+            self._close_window()
+        self._traced.add(graph)
+        self._beat("compile" if compiled else "train")
+        return compiled
 
     def _at_end_of_epoch(self) -> bool:
         return self.position.batch == self.data.steps_per_epoch or self.position.step == self.rates.steps

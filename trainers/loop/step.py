@@ -17,6 +17,7 @@ from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
+from saman.trainers.loop.interfaces import MOST_STEPS, StepTotals, TrainMany
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.micro_batches import derive_seed, take_micro_batch, with_any_length
 from saman.trainers.loop.sums import COUNT, STOP, Sums
@@ -32,9 +33,10 @@ class DataParallelStep:
     ) -> None:
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
-        self.exchange = exchange
+        self.exchange = exchange and strategy.size > 1
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
+        self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
         self.part = 0 if strategy.chief else None
         self.parts = 1
         self._variables = list(program.model.trainable_variables)
@@ -43,6 +45,7 @@ class DataParallelStep:
         batches = [tf.nest.map_structure(with_any_length, program.element_spec) for _ in strategy.ranks]
         numbers = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64), tf.TensorSpec([], tf.float64)]
         self._train = tf.function(self._whole_step, input_signature=[*numbers, batches], autograph=False)
+        self._steps_graph = tf.function(self._take_steps, autograph=False)
         self._predict = tf.function(self._predict_first, input_signature=[batches[0][0]], autograph=False)
         self._validate = tf.function(self._validate_all, input_signature=[batches], autograph=False)
 
@@ -55,6 +58,15 @@ class DataParallelStep:
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> Any:
         """Take one step; the float64[4] tensor that it returns need not be read at once."""
         return self._train(tf.constant(step, tf.int64), tf.constant(rate, tf.float64), _double(stop), list(batches))
+
+    def _train_on_streams(self, step: int, rates: Sequence[float], stop: float, streams: Sequence[Any]) -> StepTotals:
+        """Take the steps in one call of a graph that reads the streams itself."""
+        padded = np.zeros(MOST_STEPS)
+        padded[: len(rates)] = rates
+        count, first = tf.constant(len(rates)), tf.constant(step, tf.int64)
+        measures, seconds = self._steps_graph(first, tf.constant(padded), count, _double(stop), list(streams))
+        waited, exchanged = np.asarray(seconds).tolist()
+        return StepTotals(measures, waited, exchanged if self.exchange else None)
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this process's examples in inference mode."""
@@ -90,11 +102,31 @@ class DataParallelStep:
 
     # ---- the graph ----------------------------------------------------------------------------------------
 
+    def _take_steps(self, step: Any, rates: Any, count: Any, stop: Any, streams: list[Any]) -> Any:
+        """Take ``count`` steps; return float64[4] measures and float64[2] seconds: input wait and exchange."""
+
+        def take(index: Any, measures: Any, seconds: Any) -> Any:
+            began = tf.timestamp()
+            with tf.control_dependencies([began]):
+                batches = [stream.get_next() for stream in streams]
+            with tf.control_dependencies(tf.nest.flatten(batches)):
+                fetched = tf.timestamp()
+            more, exchanged = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
+            return index + 1, measures + more, seconds + tf.stack([fetched - began, exchanged])
+
+        start = [tf.constant(0), tf.zeros([4], tf.float64), tf.zeros([2], tf.float64)]
+        _, measures, seconds = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
+        return measures, seconds
+
     def _whole_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> Any:
+        return self._timed_step(step, rate, stop, batches)[0]
+
+    def _timed_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, Any]:
+        """Take a step; return its float64[4] measures and the seconds of the first rank's exchange."""
         results = self.strategy.each_rank(
-            lambda here, batch: self._global_sums(step, stop, self.slices[here], batch).tensors(), batches
+            lambda here, batch: self._global_sums(step, stop, self.slices[here], batch), batches
         )
-        sums = [self._zeros().with_tensors(tensors) for tensors in results]
+        sums = [self._zeros().with_tensors(tensors) for tensors, _ in results]
         variable = keras_compat.rate_variable(self.program.optimizer)
         variable.assign(tf.cast(rate, variable.dtype))
 
@@ -109,14 +141,34 @@ class DataParallelStep:
                 self.scale.adjust(finite)
         else:
             update()
-        return sums[0].measures
+        return sums[0].measures, results[0][1]
 
-    def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> Sums:
-        """Return the sums over all ranks, with every rank's stop request among the measures."""
+    def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], Any]:
+        """Return the sums over all ranks, every rank's stop request among the measures, and seconds of the exchange."""
         local = self._local_sums(step, part, batch)
         measures = tf.stack([*tf.unstack(local.measures)[:STOP], stop])
-        local = Sums(local.gradients, local.moved, measures)
-        return local.with_tensors(self.strategy.combine(local.tensors())) if self.exchange else local
+        tensors = Sums(local.gradients, local.moved, measures).tensors()
+        if not self.exchange:
+            return tensors, _double(0.0)
+        with tf.control_dependencies(tensors):
+            ready = tf.timestamp()
+        summed = self._combine(tensors)
+        with tf.control_dependencies(summed):
+            received = tf.timestamp()
+        return summed, received - ready
+
+    def _combine(self, tensors: list[Any]) -> list[Any]:
+        """Sum over all ranks, in one message where the gradients are float32.
+
+        Their measures travel as two float32 vectors, whose sum holds each double to 48 bits.
+        """
+        *rest, measures = tensors
+        if not all(tensor.dtype == tf.float32 for tensor in rest):
+            return self.strategy.combine(tensors)
+        high = tf.cast(measures, tf.float32)
+        low = tf.cast(measures - _double(high), tf.float32)
+        *rest, halves = self.strategy.combine([*rest, tf.stack([high, low])])
+        return [*rest, _double(halves[0]) + _double(halves[1])]
 
     def _local_sums(self, step: Any, part: Slice, batch: Any) -> Sums:
         """Return the sums over a rank's micro-batches, each from the same weights and the same moving statistics."""
@@ -137,6 +189,8 @@ class DataParallelStep:
 
     def _micro_batch_sums(self, step: Any, number: Any, batch: Any) -> Sums:
         """Return the sums over a micro-batch; zeros for an empty micro-batch, without calling the model."""
+        if batch[1].shape[0]:  # known while tracing: the batch is full
+            return self._forward_backward(step, number, batch)
         zeros = self._zeros()
         examples = tf.shape(batch[1])[0]
         tensors = tf.cond(

@@ -25,30 +25,57 @@ class TelemetryWriter:
     def __init__(self, path: Path, ranks: Sequence[int], size: int, window_steps: int, chief: bool) -> None:
         self._path, self._ranks, self._size, self._chief = path, ranks, size, chief
         self._window_steps = window_steps
-        self._traced = False
         self.exchange_seconds: float | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         self.pause()
 
     def pause(self) -> None:
         """Start the next window now; time since the last window (validation, a checkpoint) belongs to no step."""
-        self._began, self._input_wait, self._samples = time.perf_counter(), 0.0, 0
+        self._began, self._input_wait, self._samples, self._steps = time.perf_counter(), 0.0, 0, 0
+        self._exchange: float | None = 0.0
+        self._compiled = False
         self._sums: list[Any] = []
 
-    def step(self, sums: Any, samples: int, input_wait_seconds: float) -> bool:
-        """Add a step to the window; return whether the window is full.
+    @property
+    def steps(self) -> int:
+        """Steps in the window so far."""
+        return self._steps
 
-        The first step of an attempt, which traces the graph, is a window of its own.
+    @property
+    def room(self) -> int:
+        """Steps that the window still takes."""
+        return self._window_steps - self._steps
+
+    def add(
+        self,
+        steps: int,
+        samples: int,
+        sums: Any,
+        *,
+        input_wait_seconds: float,
+        exchange_seconds: float | None = None,
+        compiled: bool = False,
+    ) -> bool:
+        """Add steps to the window; return whether the window is full.
 
         Args:
-            sums: float64[4] measures of the step; read when the window closes.
+            steps: Number of steps.
             samples: Examples of this process alone.
-            input_wait_seconds: How long the step waited for its batch.
+            sums: float64[4] measures of the steps; read when the window closes.
+            input_wait_seconds: How long the steps waited for their batches.
+            exchange_seconds: Duration of the exchange between ranks, if it was measured.
+            compiled: Whether a graph was traced; such a step is a window of its own.
         """
+        self._steps += steps
         self._sums.append(sums)
         self._samples += samples
         self._input_wait += input_wait_seconds
-        return not self._traced or len(self._sums) >= self._window_steps
+        if self._exchange is None or exchange_seconds is None:
+            self._exchange = None
+        else:
+            self._exchange += exchange_seconds
+        self._compiled = self._compiled or compiled
+        return self._compiled or self.room <= 0
 
     def close_window(self, step: int, epoch: int, rate: float, **measured: Any) -> np.ndarray:
         """Write the window and start the next.
@@ -63,26 +90,27 @@ class TelemetryWriter:
             float64[4]: the sums of the window's measures.
         """
         total = np.sum([np.asarray(sums) for sums in self._sums], axis=0) if self._sums else np.zeros(4)
-        exchange = None if self.exchange_seconds is None else self.exchange_seconds * len(self._sums)
-        if self._sums:
+        exchange = self._exchange
+        if exchange is None and self.exchange_seconds is not None:
+            exchange = self.exchange_seconds * self._steps
+        if self._steps:
             window = Window(
                 rank=self._ranks[0],
                 ranks_here=len(self._ranks),
                 size=self._size,
                 step=step,
-                steps=len(self._sums),
+                steps=self._steps,
                 epoch=epoch,
                 samples=self._samples,
                 seconds=time.perf_counter() - self._began,
                 input_wait_seconds=self._input_wait,
                 loss=_finite(total[LOSS] / total[COUNT]) if self._chief and total[COUNT] else None,
                 learning_rate=rate,
-                compiled=not self._traced,
+                compiled=self._compiled,
                 memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 **{"exchange_seconds": exchange, **measured},
             )
             append_line(self._path, window.to_json())
-            self._traced = True
         self.pause()
         return total
 

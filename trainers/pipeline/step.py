@@ -18,6 +18,7 @@ from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
+from saman.trainers.loop.interfaces import TrainMany
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.sums import COUNT, STOP, Sums
 from saman.trainers.pipeline.inference import StageInference
@@ -65,6 +66,7 @@ class PipelineStep:
         self.runners, self.variables, self.grid, self.scale = list(runners), list(variables), grid, scale
         self.slices = [Slice(grid.replica, grid.replicas)]
         self.counts_examples = self.runners[0].first
+        self.train_many: TrainMany | None = None
         self.part = self.runners[0].index if grid.replica == 0 else None
         self.parts = 1 if len(self.runners) > 1 else self.runners[0].plan.stages
         self.exchange_seconds = 0.0

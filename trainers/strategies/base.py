@@ -20,12 +20,14 @@ class Strategy(Protocol):
         size: The number of ranks of the run.
         ranks: The ranks that compute in this process.
         chief: Whether rank 0 computes in this process.
+        loops_in_graph: Whether ``combine`` works inside a loop in a graph, so that one call takes many steps.
     """
 
     name: str
     size: int
     ranks: tuple[int, ...]
     chief: bool
+    loops_in_graph: bool
 
     def scope(self) -> AbstractContextManager[Any]:
         """Return the context in which the model and the optimiser are built."""

@@ -15,6 +15,8 @@ from saman.trainers.strategies.base import R, T, group_by_type
 class DistributedStrategy:
     """Replica i of this process is rank ``ranks[i]``; gradients are summed by the strategy's own allreduce."""
 
+    loops_in_graph = False
+
     def __init__(self, name: str, strategy: Any, ranks: tuple[int, ...]) -> None:
         self.name = name
         self._strategy = strategy

@@ -28,6 +28,7 @@ class HorovodStrategy:
     """
 
     name = "horovod"
+    loops_in_graph = True
 
     def __init__(self, hvd: Any) -> None:
         self._hvd = hvd
@@ -44,6 +45,8 @@ class HorovodStrategy:
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        if self.size == 1:
+            return dense
         summed: list[Any] = [None] * len(dense)
         for places in plan_exchange(dense, BUCKET_BYTES):
             self._groups += 1  # names are the same on all ranks

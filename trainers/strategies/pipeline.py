@@ -27,6 +27,7 @@ class PipelineStrategy:
     """Rank = replica · stages + stage, so that a replica's stages share a node if they fit."""
 
     name = "pipeline"
+    loops_in_graph = False
 
     def __init__(self, joined: horovod.HorovodStrategy, hvd: Any, stages: int, replicas_here: Any) -> None:
         self.size, self.ranks, self.chief = joined.size, joined.ranks, joined.chief
@@ -87,6 +88,7 @@ class LocalPipelineStrategy:
     """All stages in this process, each on a GPU or a logical device of its own; there are no other ranks."""
 
     name = "pipeline"
+    loops_in_graph = False
     replica, replicas, chief = 0, 1, True
 
     def __init__(self, devices: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ class SingleStrategy:
     size = 1
     ranks: tuple[int, ...] = (0,)
     chief = True
+    loops_in_graph = True
 
     def scope(self) -> AbstractContextManager[Any]:
         return nullcontext()
