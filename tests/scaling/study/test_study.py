@@ -68,7 +68,7 @@ def test_every_run_has_the_same_cores_per_rank(tmp_path: Path) -> None:
     plan = _plan(tmp_path, cores=6)
     assert plan.cores_per_rank == 3
     assert {run.loaded.experiment.resources.cpus_per_rank for run in plan.runs} == {3}
-    with pytest.raises(UserError, match="same in all runs"):
+    with pytest.raises(UserError, match="cores per rank cannot vary within a study"):
         _plan(tmp_path, STUDY.replace("ranks: [1, 2]", "resources.cpus_per_rank: [1, 2]"))
 
 
