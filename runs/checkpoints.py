@@ -1,8 +1,8 @@
-"""Checkpoints: one folder per step, independent of the strategy, visible by one rename, checked by SHA-256 when read.
+"""Checkpoints: a folder per step, the same for every strategy, visible by one rename, checked by SHA-256 when read.
 
     checkpoints/step-00000123/{checkpoint.json, part-00000.npz, …}
 
-A part holds named arrays; ranks that hold different layers write a part each, and a reader gets their union.
+A part holds named arrays. Ranks that hold different layers write a part each; a reader gets their union.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _JSON = "checkpoint.json"
 
 @dataclass(frozen=True)
 class TrainingPosition:
-    """Where a run stands: ``step`` steps are done, ``batch`` of them in ``epoch``; what the loop carries along."""
+    """Position of a training: ``step`` steps are done, ``batch`` of them in ``epoch``; and the state of the loop."""
 
     step: int = 0
     epoch: int = 0
@@ -42,8 +42,8 @@ class TrainingPosition:
     ended: bool = False
 
 
-class DamagedCheckpoint(Exception):  # noqa: N818  (it says what the checkpoint is)
-    """A checkpoint that is not what was written."""
+class DamagedCheckpoint(Exception):  # noqa: N818  (the name of the state, not of the error)
+    """The content of a checkpoint differs from what was written."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Checkpoint:
         return int(self.path.name.removeprefix("step-"))
 
     def read(self) -> tuple[TrainingPosition, dict[str, np.ndarray], dict[str, Any]]:
-        """Position, arrays and the facts it was written with; raises ``DamagedCheckpoint``."""
+        """Read position, arrays and facts. Raises ``DamagedCheckpoint`` if a file is missing or was changed."""
         header = read_json(self.path / _JSON)
         if not isinstance(header, dict) or header.get("schema") != SCHEMA:
             raise DamagedCheckpoint(f"{_JSON} is missing, torn or of another schema")
@@ -70,13 +70,22 @@ class Checkpoint:
 
 
 def find(folder: Path) -> list[Checkpoint]:
-    """Every complete checkpoint, newest first."""
+    """List every complete checkpoint, newest first."""
     names = (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
-    return sorted((Checkpoint(path) for path in names), key=lambda one: -one.step)
+    return sorted((Checkpoint(path) for path in names), key=lambda checkpoint: -checkpoint.step)
+
+
+def checkpoint_of(folder: Path, step: int) -> Checkpoint:
+    """Return the checkpoint of ``step``, which may not exist.
+
+    >>> checkpoint_of(Path("checkpoints"), 123).path.name
+    'step-00000123'
+    """
+    return Checkpoint(folder / f"step-{step:08d}")
 
 
 def newest_sound(folder: Path) -> Iterator[tuple[Checkpoint, str | None]]:
-    """Checkpoints from the newest on, each with what is wrong with it, up to and including the first sound one."""
+    """Yield checkpoints, newest first, each with its damage or ``None``; the first sound one is the last."""
     for checkpoint in find(folder):
         try:
             checkpoint.read()
@@ -88,12 +97,12 @@ def newest_sound(folder: Path) -> Iterator[tuple[Checkpoint, str | None]]:
 
 
 def draft(folder: Path, step: int) -> Path:
-    """Where the parts of a checkpoint are written before it becomes visible."""
+    """Return the hidden folder in which a checkpoint is written."""
     return folder / f".step-{step:08d}.tmp"
 
 
 def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write one part of a checkpoint that is not yet visible, holding one array in memory at a time."""
+    """Write part number ``part`` of a hidden checkpoint; at most a single array is in memory besides ``arrays``."""
     place = draft(folder, step)
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".part-{part:05d}.tmp"
@@ -108,13 +117,20 @@ def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarr
 
 
 def publish(folder: Path, position: TrainingPosition, parts: int, facts: Mapping[str, Any]) -> Checkpoint:
-    """Make the checkpoint of ``position`` visible once all its parts are written; replaces one of the same step."""
+    """Make a checkpoint visible whose parts are all written; it replaces an earlier checkpoint of the same step.
+
+    Args:
+        folder: The folder of checkpoints.
+        position: The position of the training; names the checkpoint.
+        parts: Number of parts.
+        facts: Facts that must be equal when training resumes from here (``check_same_training``).
+    """
     place = draft(folder, position.step)
     names = [f"part-{part:05d}.npz" for part in range(parts)]
     files = {name: _digest(place / name) for name in names}
     header = {"schema": SCHEMA, "position": asdict(position), "facts": dict(facts), "files": files}
     write_json(place / _JSON, header)
-    final = folder / f"step-{position.step:08d}"
+    final = checkpoint_of(folder, position.step).path
     if final.exists():
         old = folder / f".old-{final.name}.tmp"
         shutil.rmtree(old, ignore_errors=True)
@@ -136,22 +152,22 @@ def _digest(path: Path) -> str:
 
 
 def discard(folder: Path, keep: int, also: int | None) -> None:
-    """Remove all but the newest ``keep`` checkpoints and that of step ``also``."""
+    """Remove all but the newest ``keep`` checkpoints and the one of step ``also``."""
     for checkpoint in find(folder)[keep:]:
         if checkpoint.step != also:
             hidden = checkpoint.path.with_name(f".old-{checkpoint.path.name}.tmp")
-            checkpoint.path.rename(hidden)  # at once out of sight, however long removal takes
+            checkpoint.path.rename(hidden)  # hidden at once, because removal may take long
             shutil.rmtree(hidden, ignore_errors=True)
 
 
 def discard_drafts(folder: Path) -> None:
-    """Remove what a killed writer left."""
+    """Remove checkpoints that a killed writer left unfinished."""
     for left in folder.glob(".*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def check_same_training(facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ``UserError`` where a checkpoint was written by a training whose steps were others than ``now``'s."""
+    """Raise ``UserError`` if a checkpoint's facts differ from those ``now``: its training would take other steps."""
     different = sorted(key for key in {*facts, *now} if facts.get(key) != now.get(key))
     if different:
         was = ", ".join(f"{key}: {json.dumps(facts.get(key))}" for key in different)
@@ -173,7 +189,7 @@ def _arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpoint(f"{path.name} is no archive of arrays: {error}") from error
+        raise DamagedCheckpoint(f"{path.name} is not an archive of arrays: {error}") from error
 
 
 def _sync(folder: Path) -> None:

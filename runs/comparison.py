@@ -1,4 +1,4 @@
-"""Two or more finished runs side by side: throughput per window with its spread, metrics, and whether weights agree."""
+"""Compares finished runs: throughput over windows, metrics, and whether their weights agree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class Comparison:
 
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
-    """Compare runs with the first; raises ``UserError`` where one left no sound checkpoint or is of another model."""
+    """Compare runs with the first of them.
+
+    Raises:
+        UserError: A run left no sound checkpoint, or its model differs from the first run's.
+    """
     reference, *others = runs
     differences = [_difference(reference, other) for other in others]
     return Comparison(tuple(map(_row, runs)), max(differences, default=(0.0, "")))
@@ -66,7 +70,7 @@ def _difference(reference: RunFolder, other: RunFolder) -> tuple[float, str]:
 
     first, second = _weights(reference), _weights(other)
     if first.keys() != second.keys():
-        raise UserError("the runs are of different models", where=f"{reference.id} and {other.id}")
+        raise UserError("the models of these runs differ", where=f"{reference.id} and {other.id}")
     found = []
     for name, weights in first.items():
         difference = np.linalg.norm(second[name] - weights) / max(float(np.linalg.norm(weights)), 1e-12)
@@ -79,4 +83,4 @@ def _weights(run: RunFolder) -> dict[str, np.ndarray]:
         if problem is None:
             arrays = checkpoint.read()[1]
             return {name: array for name, array in arrays.items() if name.startswith("weight/")}
-    raise UserError("no sound checkpoint is left", where=str(run.checkpoints))
+    raise UserError("this run has no sound checkpoint", where=str(run.checkpoints))

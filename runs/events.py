@@ -1,4 +1,4 @@
-"""The one record format: what submitter, supervisor and ranks write about a run, and how it is read back.
+"""Events of a run, written by submitter, supervisor and ranks, and the state that follows from them.
 
 Plain dataclasses, because every rank imports this file before its work begins.
 """
@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 class State(str, Enum):
-    """Where a run stands."""
+    """State of a run."""
 
     CREATED = "created"
     QUEUED = "queued"
@@ -27,7 +27,7 @@ class State(str, Enum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens unless somebody resumes the run."""
+        """Whether the run is over unless a user resumes it."""
         return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
@@ -75,7 +75,11 @@ TRANSITIONS: Mapping[str, State] = {
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a run: ``time`` in Unix seconds, the writer, and facts that depend on the kind."""
+    """An event of a run: ``time`` in Unix seconds, ``who`` wrote it, and facts that depend on the kind.
+
+    >>> Event.from_json(Event("checkpoint", "rank 0", 1.0, facts={"step": 7}).to_json()).facts
+    {'step': 7}
+    """
 
     kind: str
     who: str
@@ -90,13 +94,13 @@ class Event:
             raise ValueError(f"facts of an event may not be called {sorted(clash)}")
 
     def to_json(self) -> dict[str, Any]:
-        """One line of ``events.jsonl``."""
+        """Return the values of a line of ``events.jsonl``."""
         head = {"schema": SCHEMA, "time": self.time, "kind": self.kind, "who": self.who}
         return {**head, **({} if self.attempt is None else {"attempt": self.attempt}), **self.facts}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Event | None:
-        """The event of a line; ``None`` where the line is no event of this schema."""
+        """Take the event out of a line; ``None`` if the line is no event of this schema."""
         if line.get("schema") != SCHEMA or not isinstance(line.get("kind"), str):
             return None
         facts = {key: value for key, value in line.items() if key not in cls._own}
@@ -104,7 +108,11 @@ class Event:
 
 
 def state_of(events: Iterable[Event]) -> State:
-    """The state that the events lead to, in the order they were written."""
+    """Derive the state from events in the order of writing.
+
+    >>> state_of([Event("created", "submitter"), Event("attempt_started", "supervisor")])
+    <State.RUNNING: 'running'>
+    """
     state = State.CREATED
     for event in events:
         state = TRANSITIONS.get(event.kind, state)

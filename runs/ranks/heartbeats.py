@@ -1,7 +1,7 @@
-"""Heartbeats: what phase and step a process is in, written by the process itself, and who has stopped moving.
+"""Heartbeats: each process writes its phase and step.
 
-``beat`` only notes where the loop is; a thread of its own puts the newest note on disk twice a second, so that the
-last note before a hang is never lost, and shows every few seconds that the process still answers.
+``beat`` notes the position of the loop in memory. A thread writes the newest note to disk twice a second, so the last
+note before a hang is never lost, and every few seconds a sign of life.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from saman.runs import variables
 
 PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
-WRITE_SECONDS = 0.5  # the newest note reaches the disk within this
-ALIVE_SECONDS = 5.0  # a process that answers says so at least this often
+WRITE_SECONDS = 0.5  # delay of a note on its way to the disk, at most
+ALIVE_SECONDS = 5.0  # interval of signs of life, at most
 
 
 @dataclass(frozen=True)
 class Beat:
-    """Where a process stands. ``time`` (Unix seconds) is its last progress, ``alive`` its last sign of life."""
+    """Position of a process. ``time`` (Unix seconds) is its last progress, ``alive`` its last sign of life."""
 
     phase: str
     step: int = 0
@@ -49,7 +49,7 @@ class Heartbeat:
 
     @classmethod
     def from_environment(cls) -> Heartbeat | None:
-        """The heartbeat that the launcher watches (``SAMAN_HEARTBEAT``); ``None`` where nobody does."""
+        """Start the heartbeat that the launcher watches (``SAMAN_HEARTBEAT``); ``None`` outside a launcher."""
         path = os.environ.get(variables.HEARTBEAT)
         return cls(Path(path)) if path else None
 
@@ -58,7 +58,7 @@ class Heartbeat:
         self._note = Beat(phase, step, epoch, self._note.pid, time.time(), 0.0, total_steps)
 
     def mark(self, process_state: str) -> None:
-        """Note the state in which the watched process is, without calling that progress."""
+        """Note the state of the watched process; this is no progress."""
         self._note = replace(self._note, process_state=process_state)
 
     def close(self, phase: str = "done") -> None:
@@ -83,14 +83,14 @@ class Heartbeat:
 
 
 def write_beat(path: Path, beat: Beat) -> None:
-    """Put a heartbeat at ``path``, whole; without fsync, for only the living count."""
+    """Put a heartbeat at ``path``, whole; without fsync, because heartbeats from before a crash do not matter."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(asdict(beat)))
     temporary.replace(path)
 
 
 def read_beat(path: Path) -> Beat | None:
-    """The heartbeat at ``path``; ``None`` where there is none or it is torn."""
+    """Read the heartbeat at ``path``; ``None`` if it is missing or torn."""
     try:
         value = json.loads(path.read_text())
         return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})

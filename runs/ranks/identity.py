@@ -1,4 +1,4 @@
-"""Which process am I? Read from the variables that each start method sets. Pure."""
+"""Identity of this process, from the variables that each start method sets. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from saman.runs import variables
 
-# (who sets it, index, count, local index, local count); the first whose index is there is believed.
+# (who sets it, index, count, local index, local count); the first family with an index is taken.
 _OWN = ("saman", variables.PROCESS, variables.PROCESSES, variables.LOCAL_PROCESS, variables.LOCAL_PROCESSES)
 _OPEN_MPI = (
     "mpirun",
@@ -25,7 +25,7 @@ _FAMILIES = (_OWN, _OPEN_MPI, _HOROVOD, _HYDRA, _SLURM)
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """This process among ``processes``; the local numbers are ``None`` where nobody says them."""
+    """This process among ``processes``; local numbers are ``None`` if no variable holds them."""
 
     process: int
     processes: int
@@ -35,10 +35,18 @@ class ProcessIdentity:
 
 
 def identify(environ: Mapping[str, str], starter: str | None = None) -> ProcessIdentity:
-    """Who this process is. ``starter`` names the start method where it is known, so that variables of an enclosing
-    job (an ``srun`` shell in which somebody calls mpirun) are not believed. Alone, if no variable says more.
+    """Identify this process. Without any variable it is the only process.
 
-    Raises ``ValueError`` where ``starter`` left no trace: it then started singletons.
+    Args:
+        environ: The environment.
+        starter: The start method, if it is known; the variables of an enclosing job (mpirun called in an ``srun``
+            shell) are then ignored.
+
+    Raises:
+        ValueError: ``starter`` set no variable, so it started singletons.
+
+    >>> identify({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}).processes
+    4
     """
     families = [family for family in _FAMILIES if starter is None or family[0] in _believed(starter)]
     for source, index, count, local, locals_ in families:
@@ -67,5 +75,5 @@ def _number(text: str | None) -> int | None:
 
 
 def node_name(environ: Mapping[str, str]) -> str:
-    """The name by which the node is known: Slurm's before the host's."""
+    """Name this node: Slurm's name, else the host's."""
     return environ.get("SLURMD_NODENAME") or socket.gethostname()

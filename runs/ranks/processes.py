@@ -1,4 +1,4 @@
-"""What Linux knows about processes: who descends from whom, who belongs to a run, and who must not outlive a parent."""
+"""Processes on Linux: descendants, the processes of a run, and signals at the death of a parent."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from saman.runs import variables
 
-_LIBC = ctypes.CDLL(None)  # loaded here, for nothing may be loaded between fork and exec
+_LIBC = ctypes.CDLL(None)  # loaded here, because nothing may be loaded between fork and exec
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """A process as seen in /proc. ``started`` (clock ticks since boot) tells it from a later one of the same pid."""
+    """A process as seen in /proc. ``started`` (clock ticks since boot) tells it from a later process of the same pid."""
 
     pid: int
     parent: int
@@ -30,51 +30,51 @@ class ProcessInfo:
 
 
 def see(pid: int) -> ProcessInfo | None:
-    """The process with this pid; ``None`` where there is none."""
+    """Look up the process ``pid``; ``None`` if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
+    fields = text[text.rindex(")") + 2 :].split()  # the name may hold any character, also a parenthesis
     return ProcessInfo(pid, int(fields[1]), fields[0], int(fields[19]), int(fields[11]) + int(fields[12]))
 
 
 def everybody() -> dict[int, ProcessInfo]:
-    """Every process that is here, by pid; zombies are left out."""
+    """List every process by pid, without zombies."""
     pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
     seen = (see(pid) for pid in pids)
-    return {one.pid: one for one in seen if one is not None and one.state not in ("Z", "X")}
+    return {process.pid: process for process in seen if process is not None and process.state not in ("Z", "X")}
 
 
 def descendants(of: Iterable[int], among: dict[int, ProcessInfo] | None = None) -> dict[int, ProcessInfo]:
-    """Every live process below the given ones, without these."""
+    """List every live descendant of the processes ``of``."""
     among = everybody() if among is None else among
     above = set(of)
     found: dict[int, ProcessInfo] = {}
     while True:
-        more = {pid: one for pid, one in among.items() if one.parent in above and pid not in found}
+        more = {pid: process for pid, process in among.items() if process.parent in above and pid not in found}
         if not more:
-            return {pid: one for pid, one in found.items() if pid not in set(of)}
+            return {pid: process for pid, process in found.items() if pid not in set(of)}
         found |= more
         above |= set(more)
 
 
 def members(run: Path, attempt: int, **more: str) -> dict[int, ProcessInfo]:
-    """Every live process of an attempt, but this one: those whose environment names it, and all below them.
+    """List every live process of an attempt, except this process: by environment variables, and by descent.
 
-    ``more`` variables narrow it down, such as ``variables.PROCESS`` to one process of the attempt and what it started.
+    ``more`` variables narrow it down, such as ``variables.PROCESS`` to process process of the attempt and what it started.
     """
     wanted = {variables.RUN: str(run), variables.ATTEMPT: str(attempt), **more}
     marks = {f"{name}={value}".encode(errors="surrogateescape") for name, value in wanted.items()}
     among = everybody()
-    marked = {pid: one for pid, one in among.items() if marks <= _environment(pid)}
+    marked = {pid: process for pid, process in among.items() if marks <= _environment(pid)}
     found = marked | descendants(marked, among)
     found.pop(os.getpid(), None)
     return found
 
 
 def guard(find: Callable[[], dict[int, ProcessInfo]]) -> None:
-    """Fork a process that kills what ``find`` finds once this one is gone, even by SIGKILL."""
+    """Fork a process that kills the processes that ``find`` returns, once this process has ended, even by SIGKILL."""
     watched, held = os.pipe()
     if os.fork():
         os.close(watched)  # the other end stays open until the kernel closes it
@@ -82,7 +82,7 @@ def guard(find: Callable[[], dict[int, ProcessInfo]]) -> None:
     try:
         os.setsid()
         os.dup2(watched, 0)
-        os.closerange(1, 4096)  # nobody may wait for what the guard holds open
+        os.closerange(1, 4096)  # the guard must hold no pipe open that somebody reads
         os.read(0, 1)
         kill_until_gone(find, seconds=5.0)
     finally:
@@ -97,16 +97,16 @@ def _environment(pid: int) -> set[bytes]:
 
 
 def send(processes: Iterable[ProcessInfo], number: int) -> None:
-    """Signal those of the processes that are still the ones that were seen."""
-    for one in processes:
-        now = see(one.pid)
-        if now is not None and now.started == one.started:
+    """Signal ``processes``, except where the pid belongs to a later process."""
+    for process in processes:
+        now = see(process.pid)
+        if now is not None and now.started == process.started:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(one.pid, number)
+                os.kill(process.pid, number)
 
 
 def kill_until_gone(find: Callable[[], dict[int, ProcessInfo]], seconds: float) -> dict[int, ProcessInfo]:
-    """SIGKILL what ``find`` finds until it finds nothing or the time is over; what is left then."""
+    """Send SIGKILL until ``find`` returns no process or the time is over. Returns the survivors."""
     deadline = time.monotonic() + seconds
     while left := find():
         send(left.values(), signal.SIGKILL)
@@ -117,16 +117,16 @@ def kill_until_gone(find: Callable[[], dict[int, ProcessInfo]], seconds: float) 
 
 
 def die_with_parent(number: int) -> None:
-    """Let the kernel send this process a signal when the thread that started it ends."""
+    """Have the kernel send signal ``number`` to this process when the thread that started it ends."""
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends, so that none gets lost."""
+    """Become the parent of orphaned descendants, so that none is lost."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _prctl(option: int, value: int) -> None:
-    # Where there is no prctl (not Linux), runs still work; they only clean up less.
+    # Without prctl (not Linux) runs work, but leave more processes behind.
     with contextlib.suppress(AttributeError):
         _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The record that the wrapper of each process keeps: the placement it found, and how its program ended."""
+"""Record of a process: where it ran, and how its program ended. The process's wrapper keeps it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saman.configs.files import read_json, write_json
 
 @dataclass(frozen=True)
 class RankRecord:
-    """One process of an attempt as it was found. Exactly one of ``code`` and ``signal`` is set once it ended.
+    """A process of an attempt. Exactly one of ``code`` and ``signal`` is set once its program has ended.
 
     ``stopped`` says that the wrapper was told to stop it before it ended by itself. Times are Unix seconds.
     """
@@ -36,12 +36,12 @@ class RankRecord:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its program has ended and the wrapper saw it."""
+        """Whether the wrapper has seen the end of the program."""
         return self.code is not None or self.signal is not None
 
     @property
     def failed(self) -> bool:
-        """Whether it ended, and not well; 85 (checkpointed on request) is well."""
+        """Whether the program failed. 85 (checkpointed on request) is no failure."""
         return self.has_ended and self.code not in (0, 85)
 
     def write(self, path: Path) -> None:
@@ -49,12 +49,12 @@ class RankRecord:
         write_json(path, {"schema": 1, **asdict(self)})
 
     def ending(self, **facts: Any) -> RankRecord:
-        """The record of the same process with its end filled in."""
+        """Return the record with the end of the program filled in."""
         return replace(self, **facts)
 
     @classmethod
     def read(cls, path: Path) -> RankRecord | None:
-        """The record at ``path``; ``None`` where there is none or it is of another schema."""
+        """Read the record at ``path``; ``None`` if it is missing or of another schema."""
         value = read_json(path)
         if not isinstance(value, Mapping) or value.get("schema") != 1:
             return None

@@ -247,7 +247,7 @@ class Loop:
         self._record(Resumption(self.position.step, self.position.epoch + 1))
 
     def _restore(self, step: int, optimizer: bool) -> TrainingPosition:
-        position, arrays, facts = checkpoints.Checkpoint(self.environment.checkpoints / f"step-{step:08d}").read()
+        position, arrays, facts = checkpoints.checkpoint_of(self.environment.checkpoints, step).read()
         checkpoints.check_same_training(facts, self.environment.training_facts)
         self.step.restore(arrays, optimizer)
         return position
