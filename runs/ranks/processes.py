@@ -20,7 +20,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """A process as seen in /proc. ``started`` (clock ticks since boot) tells it from a later process of the same pid."""
+    """A process in /proc. ``started`` (clock ticks since boot) distinguishes it from a later process with its pid."""
 
     pid: int
     parent: int
@@ -62,7 +62,7 @@ def descendants(of: Iterable[int], among: dict[int, ProcessInfo] | None = None) 
 def members(run: Path, attempt: int, **more: str) -> dict[int, ProcessInfo]:
     """List every live process of an attempt, except this process: by environment variables, and by descent.
 
-    ``more`` variables narrow it down, such as ``variables.PROCESS`` to process process of the attempt and what it started.
+    More variables narrow the list down, such as ``variables.PROCESS`` to a process of the attempt and its descendants.
     """
     wanted = {variables.RUN: str(run), variables.ATTEMPT: str(attempt), **more}
     marks = {f"{name}={value}".encode(errors="surrogateescape") for name, value in wanted.items()}
