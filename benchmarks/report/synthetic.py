@@ -73,8 +73,12 @@ def write_run(path: Path, made: Made, number: int = 0) -> Path:
     (attempt / "provenance.json").write_text(json.dumps(facts))
     per_node = made.ranks // made.nodes
     files = range(made.ranks) if made.processes == 0 else range(1)
-    placed = [{"index": i, "node": f"n{i // per_node}", "first_rank": i} for i in files]
-    (attempt / "placement.json").write_text(json.dumps({"processes": placed, "cores_per_rank": made.cores_per_rank}))
+    here = {"ranks_here": made.ranks // len(files), "cores": [], "gpus": [], "threads": made.cores_per_rank}
+    placed = [
+        {"index": i, "node": f"n{i // per_node}", "local_index": i % per_node, "first_rank": i, **here} for i in files
+    ]
+    plan = {"schema": 1, "processes": placed, "cores_per_rank": made.cores_per_rank, "cores_shared": False, "notes": []}
+    (attempt / "placement.json").write_text(json.dumps(plan))
     for one in placed:
         record = {"schema": 1, "process": one["index"], "first_rank": one["first_rank"], "node": one["node"]}
         (attempt / "ranks" / f"{one['index']:05d}.json").write_text(json.dumps(record))

@@ -64,6 +64,10 @@ class Placement:
                 return process
         raise ValueError(f"rank {rank} of {self.size}")
 
+    def sentence(self) -> str:
+        """For people."""
+        return f"{len(self.processes)} processes on {len(self.nodes)} nodes, {self.cores_per_rank} cores per rank"
+
     def to_json(self) -> dict[str, Any]:
         """Return the values of ``placement.json``."""
         return {"schema": 1, **asdict(self)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.configs import yaml12
-from saman.configs.files import read_json, read_lines
-from saman.runs.events import Event, State, state_of
-from saman.runs.paths import names_in
+from saman.configs.files import read_json
+from saman.launcher.plan.placement import Placement
+from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.folder import Attempt, RunFolder
+from saman.runs.records.experiment import WrittenExperiment
+from saman.runs.records.provenance import Provenance
 from saman.runs.telemetry.reader import Telemetry, read_telemetry
 from saman.scaling.analysis.learning import epochs_of, loss_curve
 from saman.scaling.analysis.run_values import (
@@ -56,56 +57,49 @@ def read_runs(paths: Sequence[Path], warmup_windows: int = 0, workers: int = 2) 
 
 def read_run(path: Path, warmup_windows: int = 0) -> Run:
     """Read a run folder. Files that a killed run left half-written are read as far as they go."""
-    spec, digest, settings = _spec((path / "experiment.yaml").read_bytes())
-    events = [event for line in read_lines(path / "events.jsonl")[0] if (event := Event.from_json(line))]
-    facts = _facts(path, spec, digest, settings, events)
-    exclusion = _unfinished(facts.state, events, path)
+    run = RunFolder(path)
+    events = run.events()
+    attempt = run.last_attempt() or run.attempt(1)
+    facts = _facts(run, attempt, events)
+    exclusion = _unfinished(run, facts.state, events)
     if exclusion is not None:
         return ExcludedRun(facts, exclusion)
-    return _measure(facts, read_telemetry(path, facts.ranks), events, warmup_windows)
+    return _measure(facts, _nodes(attempt), read_telemetry(path, facts.ranks), events, warmup_windows)
 
 
-_SPECS: dict[bytes, tuple[dict[str, Any], str, dict[str, Any]]] = {}
-
-
-def _spec(data: bytes) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """The resolved experiment of a file, its digest and settings. Repeats have equal files; YAML is slow."""
-    if data not in _SPECS:
-        value = yaml12.parse(data.decode(errors="replace"), "experiment.yaml")
-        spec = value if isinstance(value, dict) else {}
-        text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-        _SPECS[data] = (spec, hashlib.sha256(text.encode()).hexdigest(), _settings(spec))
-    return _SPECS[data]
-
-
-def _facts(
-    path: Path, spec: Mapping[str, Any], digest: str, settings: Mapping[str, Any], events: Sequence[Event]
-) -> RunFacts:
-    train, resources = spec.get("train") or {}, spec.get("resources") or {}
-    nodes = int(resources.get("nodes") or 1)
-    ranks = nodes * int(resources.get("ranks_per_node") or 1)
-    attempt = _last_attempt(path)
-    provenance = read_json(attempt / "provenance.json") or {}
-    placement = read_json(attempt / "placement.json") or {}
+def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFacts:
+    experiment = run.written_experiment()
+    provenance = Provenance.read(attempt.provenance) or Provenance()
+    placement = Placement.read(attempt.placement)
     return RunFacts(
-        id=path.name,
-        path=path,
-        digest=digest,
-        settings=settings,
-        strategy=str(train.get("strategy")),
-        ranks=ranks,
-        nodes=nodes,
-        global_batch=int(train.get("global_batch_size") or (train.get("batch_size_per_rank") or 0) * ranks),
-        batch_per_rank=train.get("batch_size_per_rank"),
-        cores_per_rank=placement.get("cores_per_rank"),
+        id=run.id,
+        path=run.path,
+        digest=experiment.digest,
+        settings=_settings_of(experiment),
+        strategy=str(experiment.train.get("strategy")),
+        ranks=experiment.ranks,
+        nodes=experiment.nodes,
+        global_batch=experiment.global_batch_size,
+        batch_per_rank=experiment.batch_size_per_rank,
+        cores_per_rank=placement.cores_per_rank if placement else None,
         state=state_of(events),
         started=events[0].time if events else 0.0,
-        hardware=_hardware(provenance),
-        software=_software(provenance),
-        placement=_placement(placement),
-        command=f"saman run {path / 'experiment.yaml'}",
-        joules=energy_of(path),
+        hardware=provenance.host.sentence() if provenance.host else "unknown",
+        software=provenance.software(),
+        placement=placement.sentence() if placement else "unknown",
+        command=f"saman run {run.experiment_file}",
+        joules=energy_of(run.path),
     )
+
+
+_SETTINGS: dict[str, Mapping[str, Any]] = {}
+
+
+def _settings_of(experiment: WrittenExperiment) -> Mapping[str, Any]:
+    """The settings of an experiment; repeats share them."""
+    if experiment.digest not in _SETTINGS:
+        _SETTINGS[experiment.digest] = _settings(experiment.values)
+    return _SETTINGS[experiment.digest]
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,45 +115,23 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield f"{prefix}{key}", json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _last_attempt(path: Path) -> Path:
-    numbers = [int(name) for name in names_in(path / "attempts") if name.isdigit()]
-    return path / "attempts" / str(max(numbers, default=1))
-
-
-def _hardware(facts: Mapping[str, Any]) -> str:
-    host = facts.get("host") or {}
-    if not host:
-        return "unknown"
-    gpus = ", ".join(map(str, host.get("gpus") or []))
-    return f"{host.get('cpu')}, {host.get('cores')} cores" + (f", {gpus}" if gpus else "")
-
-
-def _software(facts: Mapping[str, Any]) -> str:
-    versions = {k: v for k, v in (facts.get("versions") or {}).items() if k != "executable" and v}
-    parts = [f"{name} {version}" for name, version in versions.items()]
-    return ", ".join([*parts, *([str(facts["mpi"])] if facts.get("mpi") else [])]) or "unknown"
-
-
-def _placement(placement: Mapping[str, Any]) -> str:
-    processes = placement.get("processes") or []
-    nodes = {process.get("node") for process in processes}
-    cores = placement.get("cores_per_rank")
-    return f"{len(processes)} processes on {len(nodes)} nodes, {cores} cores per rank" if processes else "unknown"
-
-
-def _unfinished(state: State, events: Sequence[Event], path: Path) -> Exclusion | None:
+def _unfinished(run: RunFolder, state: State, events: Sequence[Event]) -> Exclusion | None:
     """Why a run that did not complete is excluded; None for a completed run."""
     if state is State.COMPLETED:
         return None
     if state is State.FAILED:
-        summary = read_json(path / "summary.json") or {}
-        failed = [event for event in events if event.kind == "failed"]
-        message = str(summary.get("message") or (failed[-1].facts.get("message") if failed else "") or "no message")
+        summary = run.summary()
+        failed = [event for event in events if event.kind == EventKind.FAILED]
+        message = str(
+            (summary and summary.message) or (failed[-1].facts.get("message") if failed else "") or "no message"
+        )
         return Exclusion(ExclusionReason.FAILED, message.split("\n")[0][:200])
     return Exclusion(ExclusionReason.UNFINISHED, state.value)
 
 
-def _measure(facts: RunFacts, telemetry: Telemetry, events: Sequence[Event], warmup_windows: int) -> Run:
+def _measure(
+    facts: RunFacts, node_of: Mapping[int, str], telemetry: Telemetry, events: Sequence[Event], warmup_windows: int
+) -> Run:
     """The run with its measures over steady windows, or excluded where these give none."""
     steady = steady_state(telemetry.seconds_per_step, warmup_windows)
     kept = slice(steady.dropped, None)
@@ -182,7 +154,7 @@ def _measure(facts: RunFacts, telemetry: Telemetry, events: Sequence[Event], war
         processes=telemetry.processes,
         stages=tuple(stage.after(steady.dropped) for stage in telemetry.stages),
         planned_stages=planned_stages(events) if telemetry.stages else None,
-        node_of=_nodes(facts.path),
+        node_of=node_of,
         loss=loss_curve(telemetry),
         epochs=tuple(epochs_of(events, telemetry, start)),
         duration_seconds=float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
@@ -200,14 +172,11 @@ def _without_windows(windows: WindowUsage) -> Exclusion:
     return Exclusion(ExclusionReason.NO_COUNTED_WINDOW, details, windows)
 
 
-def _nodes(path: Path) -> dict[int, str]:
+def _nodes(attempt: Attempt) -> dict[int, str]:
     """The node of each process, by its first rank."""
     found = {}
-    ranks = _last_attempt(path) / "ranks"
-    for name in names_in(ranks):
-        stem = name.removesuffix(".json")
-        if stem.isdigit() and stem != name:
-            record = read_json(ranks / name)
-            if isinstance(record, dict) and "node" in record:
-                found[int(stem)] = str(record["node"])
+    for rank in attempt.ranks():
+        record = read_json(attempt.rank_record(rank))
+        if isinstance(record, dict) and "node" in record:
+            found[rank] = str(record["node"])
     return found

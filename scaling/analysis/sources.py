@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json
 from saman.runs.find import find_run
+from saman.runs.folder import RunFolder
+from saman.runs.paths import StudyPaths
+from saman.runs.records.study import StudyRecord
+from saman.runs.studies import find_study, planned_digest
 from saman.scaling.analysis.analysis import Analysis, analyse
 from saman.scaling.analysis.findings import Finding, FindingKind
 from saman.scaling.analysis.results import read_runs
@@ -23,7 +25,7 @@ class ReportSource:
 
     title: str
     paths: tuple[Path, ...]
-    study: dict[str, Any] | None
+    study: StudyRecord | None
 
     @property
     def warmup_windows(self) -> int:
@@ -41,7 +43,7 @@ class ReportSource:
         return tuple(self._setting("predict", ())) or None
 
     def _setting(self, key: str, default: Any) -> Any:
-        return (self.study or {}).get("study", {}).get(key, default)
+        return self.study.study.get(key, default) if self.study else default
 
 
 def find_source(words: Sequence[str], runs_dir: Path) -> ReportSource:
@@ -65,31 +67,21 @@ def find_source(words: Sequence[str], runs_dir: Path) -> ReportSource:
 
 def _folder(word: str, runs_dir: Path) -> Path | None:
     """The folder of a study's or an experiment's runs."""
-    path = Path(word).expanduser()
-    if path.suffix in (".yaml", ".yml") or _is_shipped(word):
-        from saman.configs.loading.studies import load_study
-
-        name = load_study(word)[0].name
-        if not (runs_dir / name).is_dir():
+    study = find_study(word, runs_dir)
+    if study is not None:
+        if not study.path.is_dir():
+            name = study.path.name
             raise UserError(f"the study {name} has no runs in {runs_dir}", remedy=f"saman study {word}")
-        return runs_dir / name
-    for folder in (path, runs_dir / word):
-        if folder.is_dir() and (any(folder.glob("*/experiment.yaml")) or (folder / "study.json").is_file()):
+        return study.path
+    for folder in (Path(word).expanduser(), runs_dir / word):
+        if StudyPaths(folder).experiment_runs():
             return folder
     return None
 
 
-def _is_shipped(word: str) -> bool:
-    from saman.configs.loading.files import shipped
-
-    return word in shipped("studies")
-
-
 def _folder_source(folder: Path) -> ReportSource:
-    known = read_json(folder / "study.json")
-    paths = sorted(path.parent for path in folder.glob("*/experiment.yaml"))
-    study = known if isinstance(known, dict) and known.get("schema") == 1 else None
-    return ReportSource(folder.resolve().name, tuple(paths), study)
+    study = StudyPaths(folder)
+    return ReportSource(folder.resolve().name, tuple(study.experiment_runs()), StudyRecord.read(study.record))
 
 
 def read_source(source: ReportSource, predict_at: Sequence[int] | None = None) -> Analysis:
@@ -107,19 +99,17 @@ def read_source(source: ReportSource, predict_at: Sequence[int] | None = None) -
     return analyse(runs, base_ranks=source.base_ranks, predict_at=wanted, findings=found)
 
 
-def _keep_planned(runs: Sequence[Run], study: dict[str, Any]) -> tuple[list[Run], list[Finding]]:
+def _keep_planned(runs: Sequence[Run], study: StudyRecord) -> tuple[list[Run], list[Finding]]:
     """The runs in the study's plan, with findings about missing repeats and about other runs."""
-    planned = study.get("runs") or []
-    wanted = Counter(str(run.get("digest")) for run in planned)
-    settings_of = {str(run.get("digest")): run.get("settings") or {} for run in planned}
-    done = Counter(run.facts.digest for run in runs if isinstance(run, MeasuredRun))
+    repeats = study.repeats
+    digests = {run.facts.id: planned_digest(RunFolder(run.facts.path), repeats) for run in runs}
+    done = [digest for run in runs if isinstance(run, MeasuredRun) and (digest := digests[run.facts.id])]
     found = []
-    for digest, count in wanted.items():
-        lack = count - done[digest]
-        if lack > 0:
-            settings = ", ".join(f"{key} {value}" for key, value in settings_of[digest].items())
-            found.append(Finding(FindingKind.MISSING_RUNS, f"{settings}: {lack} of {count} repeats are missing"))
-    kept = [run for run in runs if run.facts.digest in wanted]
+    for digest, lack in study.missing(done).items():
+        settings = ", ".join(f"{key} {value}" for key, value in study.settings[digest].items())
+        text = f"{settings}: {lack} of {repeats[digest]} repeats are missing"
+        found.append(Finding(FindingKind.MISSING_RUNS, text))
+    kept = [run for run in runs if digests[run.facts.id]]
     others = len(runs) - len(kept)
     if others:
         text = f"{others} runs in the folder are not in the study's present plan"
