@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from saman.configs.errors import UserError
-from saman.launcher.supervision.run_lock import alone, running, supervisor_of
+from saman.launcher.supervision.run_lock import hold_run, is_supervised, supervisor_of
 from saman.runs.folder import RunFolder
 from saman.runs.locks import Holder, LockHeldError, acquire, hold, holder_of
 
@@ -111,38 +111,38 @@ def test_a_file_that_is_not_there_is_held_by_nobody_and_not_made(tmp_path: Path)
 def test_probes_never_fail_a_real_start(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     (tmp_path / "control").mkdir()
-    with alone(run):
+    with hold_run(run):
         pass
     stop = tmp_path / "stop"
     program = (
         "import sys; from pathlib import Path\n"
-        "from saman.launcher.supervision.run_lock import running; from saman.runs.folder import RunFolder\n"
+        "from saman.launcher.supervision.run_lock import is_supervised; from saman.runs.folder import RunFolder\n"
         "run, stop, looks = RunFolder(Path(sys.argv[1])), Path(sys.argv[2]), 0\n"
         "print('probing', flush=True)\n"
-        "while not stop.exists(): running(run); looks += 1\n"
+        "while not stop.exists(): is_supervised(run); looks += 1\n"
         "print(looks)"
     )
     command = [sys.executable, "-c", program, str(tmp_path), str(stop)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as prober:
         assert prober.stdout is not None and prober.stdout.readline() == "probing\n"
         for _ in range(200):
-            with alone(run):
-                assert running(run)
+            with hold_run(run):
+                assert is_supervised(run)
             time.sleep(0.001)
         stop.touch()
         assert int(prober.stdout.readline()) > 200
-    assert not running(run)
+    assert not is_supervised(run)
 
 
 def test_a_second_supervisor_is_refused_or_waits(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     (tmp_path / "control").mkdir()
     with held_elsewhere(tmp_path / "control" / "supervisor") as other:
-        with pytest.raises(UserError, match="this run is running"), alone(run):
+        with pytest.raises(UserError, match="this run is running"), hold_run(run):
             pass
         assert supervisor_of(run) == Holder(other.pid, socket.gethostname())
         threading.Timer(0.3, other.kill).start()
-        with alone(run, wait_seconds=30):
+        with hold_run(run, wait_seconds=30):
             assert supervisor_of(run) == Holder(os.getpid(), socket.gethostname())
 
 
