@@ -18,10 +18,9 @@ The rooms of the project lie at the top level of the repository; this package ho
 they are imported as ``saman.<room>`` and never collide with a user's own ``configs`` or ``trainers``.
 """
 
-from __future__ import annotations
+import sys
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # not typing's: the Pythons that the set-up turns away must read this file, even Python 2
 if TYPE_CHECKING:
     from saman.api.experiments import load_experiment, run, submit
     from saman.api.models import ModelVersions, models
@@ -29,33 +28,11 @@ if TYPE_CHECKING:
     from saman.api.runs import Run, RunFailed, open_run
     from saman.api.studies import StudyRuns, study
     from saman.configs.errors import EnvironmentLack, UserError
+elif sys.version_info >= (3, 10):
+    from saman.api import __dir__, __getattr__
 
 __version__ = "0.1.0"
 __all__ = [
     "EnvironmentLack", "ModelVersions", "Report", "Run", "RunFailed", "StudyRuns", "UserError",
     "load_experiment", "models", "open_run", "report", "run", "study", "submit",
 ]  # fmt: skip
-
-_MODULES = {
-    "experiments": ("load_experiment", "run", "submit"),
-    "models": ("ModelVersions", "models"),
-    "reports": ("Report", "report"),
-    "runs": ("Run", "RunFailed", "open_run"),
-    "studies": ("StudyRuns", "study"),
-}
-_HOMES = {name: f"saman.api.{module}" for module, names in _MODULES.items() for name in names}
-_HOMES |= dict.fromkeys(("EnvironmentLack", "UserError"), "saman.configs.errors")
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'saman' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
