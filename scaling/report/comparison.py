@@ -14,7 +14,7 @@ from saman.scaling.report.pages import now
 from saman.scaling.report.tables import contrast_rows, tables
 from saman.scaling.report.writer import Page, provenance_counts
 from saman.scaling.statistics.columns import to_columns, to_frame
-from saman.scaling.statistics.rank_test import Verdict
+from saman.scaling.statistics.rank_test import Significance
 
 
 def compare(before: Analysis, after: Analysis) -> tuple[list[Contrast], list[Finding]]:
@@ -83,7 +83,7 @@ def _opening(contrasts: Sequence[Contrast], after: str) -> tuple[str, ...]:
         return ("The two studies share no point.",)
     real = [contrast for contrast in contrasts if contrast.verdict.different]
     faster = sum(contrast.ratio.value > 1 for contrast in real)
-    unknown = sum(contrast.verdict.verdict is Verdict.TOO_FEW_REPEATS for contrast in contrasts)
+    unknown = sum(contrast.verdict.verdict is Significance.TOO_FEW_REPEATS for contrast in contrasts)
     largest = max(contrasts, key=lambda contrast: abs(contrast.ratio.value - 1))
     ratio = f"{largest.ratio.value:.3g}× {interval_in_words(largest.ratio)}"
     return (

@@ -34,7 +34,7 @@ class RankTest:
     exact: bool
 
 
-class Verdict(Enum):
+class Significance(Enum):
     """What a corrected test allows to be said."""
 
     DIFFERENT = "a real difference"
@@ -55,17 +55,17 @@ class AdjustedTest:
     p: float
     corrected: float
     smallest_corrected: float
-    verdict: Verdict
+    verdict: Significance
 
     @property
     def different(self) -> bool:
         """Whether the difference is significant."""
-        return self.verdict is Verdict.DIFFERENT
+        return self.verdict is Significance.DIFFERENT
 
     @property
     def words(self) -> str:
         """The verdict with its p-value."""
-        if self.verdict is Verdict.TOO_FEW_REPEATS:
+        if self.verdict is Significance.TOO_FEW_REPEATS:
             return f"{self.verdict.value} (smallest possible p = {self.smallest_corrected:.2g})"
         return f"{self.verdict.value} (corrected p = {self.corrected:.2g})"
 
@@ -125,9 +125,9 @@ def adjust(tests: Sequence[RankTest], significance: float = SIGNIFICANCE) -> lis
 
 def _adjusted(test: RankTest, corrected: float, comparisons: int, significance: float) -> AdjustedTest:
     if corrected <= significance:
-        verdict = Verdict.DIFFERENT
+        verdict = Significance.DIFFERENT
     elif test.smallest * comparisons > significance:
-        verdict = Verdict.TOO_FEW_REPEATS
+        verdict = Significance.TOO_FEW_REPEATS
     else:
-        verdict = Verdict.NOT_SHOWN
+        verdict = Significance.NOT_SHOWN
     return AdjustedTest(test.p, corrected, min(1.0, test.smallest * comparisons), verdict)
