@@ -9,7 +9,7 @@ from scipy import stats
 from saman.runs.telemetry.reader import variation
 from saman.scaling.statistics.bootstrap import FEWEST_REPEATS, hierarchical_estimate, ratio_estimate
 from saman.scaling.statistics.intervals import best_median_coverage, binomial_interval, median_coverage, median_estimate
-from saman.scaling.statistics.rank_test import Verdict, adjust, holm, rank_test
+from saman.scaling.statistics.rank_test import Significance, adjust, holm, rank_test
 from saman.scaling.statistics.steady_state import outliers, steady_state
 from saman.scaling.statistics.variability import karp_flatt, stragglers, variation_per_node
 
@@ -45,8 +45,10 @@ def test_median_of_nan_is_refused() -> None:
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (46, 54), (1, 3)])
 def test_binomial_interval_is_clopper_pearson(k: int, n: int) -> None:
-    expected = stats.binomtest(k, n).proportion_ci(0.95, "exact")
-    assert binomial_interval(k, n) == pytest.approx((expected.low, expected.high))
+    """By quantiles of the beta distribution (Clopper & Pearson 1934 in its modern form)."""
+    low = 0.0 if k == 0 else stats.beta.ppf(0.025, k, n - k + 1)
+    high = 1.0 if k == n else stats.beta.ppf(0.975, k + 1, n - k)
+    assert binomial_interval(k, n) == pytest.approx((low, high))
 
 
 def test_too_few_repeats_withhold_the_ratio_and_say_why() -> None:
@@ -117,7 +119,7 @@ def test_three_against_three_are_too_few_for_a_verdict() -> None:
     (found,) = adjust([rank_test([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])])
     assert found.p == pytest.approx(0.1)
     assert not found.different
-    assert found.verdict is Verdict.TOO_FEW_REPEATS
+    assert found.verdict is Significance.TOO_FEW_REPEATS
     assert found.smallest_corrected == pytest.approx(0.1)
 
 
