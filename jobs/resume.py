@@ -32,7 +32,7 @@ class ResumeRequest:
 
 
 @dataclass(frozen=True)
-class Resumed:
+class ResumedRun:
     """A run that continues: finished here, submitted again, or skipped for a reason. Exactly one of them is set."""
 
     run: RunFolder
@@ -45,7 +45,7 @@ def resume_runs(
     runs: Sequence[RunFolder],
     request: ResumeRequest = ResumeRequest(),
     view: Callable[[RunFolder], AbstractContextManager[View | None]] = lambda run: nullcontext(None),
-) -> Iterator[Resumed]:
+) -> Iterator[ResumedRun]:
     """Continue each run in its own folder, those from Slurm by a new job.
 
     Args:
@@ -58,14 +58,14 @@ def resume_runs(
         EnvironmentLack: the machine lacks something, or Slurm does not answer.
     """
     problems = list(zip(runs, _obstacles(runs), strict=True))
-    yield from (Resumed(run, skipped=error.problem) for run, error in problems if error is not None)
+    yield from (ResumedRun(run, skipped=error.problem) for run, error in problems if error is not None)
     for run in (run for run, error in problems if error is None):
         if is_slurms(run) and not request.here:
-            yield Resumed(run, submission=_resubmitted(run, request))
+            yield ResumedRun(run, submission=_resubmitted(run, request))
         else:
             with view(run) as shown:
                 finished = resume_here(run, request, shown)
-            yield Resumed(run, finished=finished)
+            yield ResumedRun(run, finished=finished)
 
 
 def resume_here(run: RunFolder, request: ResumeRequest, view: View | None = None) -> FinishedRun:

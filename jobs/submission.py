@@ -36,7 +36,7 @@ class SubmissionOptions:
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmittedRuns:
     """Runs that Slurm has taken, and what their users should know."""
 
     submissions: tuple[Submission, ...]
@@ -76,7 +76,7 @@ def check_plan(plan: SubmissionPlan, options: SubmissionOptions) -> CheckedPlan:
 
 def submit_run(
     spec: Experiment | Script, cluster: Cluster, code_path: Sequence[Path], options: SubmissionOptions
-) -> Submitted:
+) -> SubmittedRuns:
     """Submit a run.
 
     Args:
@@ -92,17 +92,17 @@ def submit_run(
     return submit_plan(check_plan(plan_submission(spec, cluster, options), options), code_path, options)
 
 
-def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: SubmissionOptions) -> Submitted:
+def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: SubmissionOptions) -> SubmittedRuns:
     """Submit a checked plan. Raises as ``submit_run``."""
     plan = checked.plan
     copy = code_copy(plan.spec, code_path, options.runs_dir, options.code) if options.copy_code else None
     done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
-    return Submitted((done,), checked.notes)
+    return SubmittedRuns((done,), checked.notes)
 
 
 def submit_experiments(
     loaded: Sequence[LoadedExperiment], cluster: Cluster, options: SubmissionOptions, concurrency: int | None = None
-) -> Submitted:
+) -> SubmittedRuns:
     """Submit many experiments as job arrays, ``concurrency`` at a time. They share a copy of the first one's code.
 
     Raises as ``submit_run``.
@@ -117,4 +117,4 @@ def submit_experiments(
     def create(plan: SubmissionPlan) -> RunFolder:
         return slurm.create_run(plan, first.code_path, copy, options.models_dir)
 
-    return Submitted(tuple(slurm.submit_many(plans, create, concurrency)), tuple(warnings))
+    return SubmittedRuns(tuple(slurm.submit_many(plans, create, concurrency)), tuple(warnings))

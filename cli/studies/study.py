@@ -145,11 +145,11 @@ def _print_plan_notes(console: Console, plan: StudyPlan, wanted: int) -> None:
 
 
 def _submit(plan: StudyPlan, site: Cluster, partition: str | None, runs_dir: Path, as_json: bool) -> None:
-    from saman.jobs.submission import SubmissionOptions, Submitted, submit_experiments
+    from saman.jobs.submission import SubmissionOptions, SubmittedRuns, submit_experiments
     from saman.scaling.study.execution import submit_missing
 
     options = SubmissionOptions(runs_dir=runs_dir, partition=partition)
-    taken: list[Submitted] = []
+    taken: list[SubmittedRuns] = []
 
     def send(wanted: Sequence[PlannedRun]) -> None:
         loaded = [planned.loaded for planned in wanted]

@@ -35,7 +35,7 @@ QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
 
 
 @dataclass
-class _Asked:
+class _ReceivedSignals:
     """Signals that reached this process; handlers only note them."""
 
     signals: list[int] = field(default_factory=list)
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m saman.slurm.job RUN", file=sys.stderr)
         return ExitCode.BAD_REQUEST
-    asked = _Asked()
+    asked = _ReceivedSignals()
     asked.listen()
     run = RunFolder(Path(arguments[0]).absolute())
     try:
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
 class _Start:
     """A start of a run."""
 
-    def __init__(self, run: RunFolder, asked: _Asked) -> None:
+    def __init__(self, run: RunFolder, asked: _ReceivedSignals) -> None:
         self.run, self.asked = run, asked
         self.cluster: Cluster = cluster_of(run)
         resources = run.spec().resources
