@@ -55,7 +55,7 @@ class Heartbeat:
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
         """Note progress: ``step`` of ``total_steps`` of the whole run, in ``epoch``, during one of ``PHASES``."""
-        self._note = Beat(phase, step, epoch, self._note.pid, time.time(), 0.0, total_steps)
+        self._note = Beat(phase, step, epoch, pid=self._note.pid, time=time.time(), total_steps=total_steps)
 
     def mark(self, process_state: str) -> None:
         """Note the state of the watched process; this is no progress."""

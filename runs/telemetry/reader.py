@@ -218,14 +218,14 @@ def _process(found: Columns, rank: float) -> ProcessTimes:
     wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
     stage = mine["stage"][0]
     return ProcessTimes(
-        int(rank),
-        float(np.median(seconds)),
-        float(np.median(own)),
-        float(np.median(wait)),
-        variation(seconds),
-        int(stage) if np.isfinite(stage) else None,
-        _median(mine["transfer_seconds"] / steps),
-        _median(mine["bubble_seconds"] / steps),
+        rank=int(rank),
+        seconds=float(np.median(seconds)),
+        own_seconds=float(np.median(own)),
+        input_wait_seconds=float(np.median(wait)),
+        variation=variation(seconds),
+        stage=int(stage) if np.isfinite(stage) else None,
+        transfer_seconds=_median(mine["transfer_seconds"] / steps),
+        bubble_seconds=_median(mine["bubble_seconds"] / steps),
     )
 
 
@@ -243,14 +243,14 @@ def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
         wait, transfer = np.nan_to_num(mine["input_wait_seconds"]), np.nan_to_num(mine["transfer_seconds"])
         held = (mine["memory_bytes"] - mine["memory_start_bytes"])[np.isfinite(mine["memory_start_bytes"])]
         yield StageWindows(
-            int(rank),
-            int(mine["stage"][0]),
-            mine["seconds"] / steps,
-            wait / steps,
-            waiting / steps,
-            transfer / steps,
-            shared / steps,
-            float(held.max()) if len(held) and np.isfinite(held).all() else None,
+            rank=int(rank),
+            stage=int(mine["stage"][0]),
+            seconds=mine["seconds"] / steps,
+            input_wait=wait / steps,
+            waiting=waiting / steps,
+            transfer=transfer / steps,
+            exchange=shared / steps,
+            memory_bytes=float(held.max()) if len(held) and np.isfinite(held).all() else None,
         )
 
 

@@ -150,7 +150,15 @@ def _check(row: PublishedSpeedup, known: PublishedSpeedup | None) -> PipelineChe
         predicted = efficiency * ideal(row.stages, row.micro_batches)
     origin = None if known is None else (known.stages, known.micro_batches)
     error = predicted / row.speedup - 1
-    return PipelineCheck(row.source, row.stages, row.micro_batches, origin, predicted, row.speedup, error)
+    return PipelineCheck(
+        source=row.source,
+        stages=row.stages,
+        micro_batches=row.micro_batches,
+        learned_from=origin,
+        predicted=predicted,
+        published=row.speedup,
+        error=error,
+    )
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ busy time goes with the examples. The exchange is a constant plus the hierarchic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,11 +171,22 @@ def step_model(
     exchange = _exchange(points, others)
     # backward costs twice forward, and recomputation forward once more
     share = 1 / 4 if recompute else 1 / 3
-    bare = StepModel(stages, order, share, work, exchange, wait, 1.0, 0.0, sizes, tuple(points))
+    bare = StepModel(
+        stages=stages,
+        order=order,
+        forward_share=share,
+        work=work,
+        exchange=exchange,
+        input_wait_per_example=wait,
+        factor=1.0,
+        misfit=0.0,
+        sizes=sizes,
+        points=tuple(points),
+    )
     ratios = np.array([point.step_seconds / _modelled(bare, point) for point in points])
     factor = float(np.exp(np.median(np.log(ratios))))
     misfit = float(np.max(np.abs(np.log(ratios / factor))))
-    return StepModel(stages, order, share, work, exchange, wait, factor, misfit, sizes, tuple(points))
+    return replace(bare, factor=factor, misfit=misfit)
 
 
 def _modelled(model: StepModel, point: MeasuredPipeline) -> float:
