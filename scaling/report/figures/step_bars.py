@@ -21,10 +21,11 @@ def step_breakdown(points: Data, style: SeriesStyle) -> Figure:
     if len(points) > _MOST_BARS:
         largest = {name: max(p["ranks"] for p in points if p["series"] == name) for name in style.series}
         points = [point for point in points if point["ranks"] == largest[point["series"]]]
-    parts = []
+    parts, unmeasured = [], False
     for point in points:
         head = {"place": f"{point['series']} × {point['ranks']}", "series": point["series"], "ranks": point["ranks"]}
         measured = point["exchange_seconds"] is not None or point["ranks"] == 1
+        unmeasured = unmeasured or not measured
         seconds = {
             "compute" if measured else "compute and exchange": point["compute_seconds"],
             "exposed exchange": point["exchange_seconds"] or 0.0,
@@ -35,7 +36,6 @@ def step_breakdown(points: Data, style: SeriesStyle) -> Figure:
             {**head, "part": part, "order": order, "ms": 1e3 * value}
             for order, (part, value) in enumerate(seconds.items())
         ]
-    unmeasured = any(part["part"] == "compute and exchange" for part in parts)
     lacks = " Where exposed exchange was not measured, compute includes it." if unmeasured else ""
     caption = f"Medians over runs. Exchange that overlaps with backward is not shown.{lacks}"
     return Figure("step", "Breakdown of a step", caption, step_bars(parts, _COLOURS))
