@@ -73,11 +73,6 @@ def tensor_of(variable: Any) -> Any:
     return variable if KERAS_2 else variable.value
 
 
-def name_of(variable: Any) -> str:
-    """Return the variable's name, with the name of its layer."""
-    return str(variable.name.partition(":")[0] if KERAS_2 else variable.path)
-
-
 def all_layers(model: Any) -> list[Any]:
     """Return every layer at any depth, in a fixed order."""
     return list(model._flatten_layers(include_self=True, recursive=True))

@@ -57,13 +57,6 @@ class Placement:
         """The processes of one node."""
         return tuple(process for process in self.processes if process.node == node)
 
-    def of_rank(self, rank: int) -> Process:
-        """The process that runs ``rank``; raises ``ValueError`` if there is none."""
-        for process in self.processes:
-            if rank in process.ranks:
-                return process
-        raise ValueError(f"rank {rank} of {self.size}")
-
     def sentence(self) -> str:
         """For people."""
         return f"{len(self.processes)} processes on {len(self.nodes)} nodes, {self.cores_per_rank} cores per rank"

@@ -35,7 +35,6 @@ class TrainingProgress:
     metrics: Mapping[str, float] = field(default_factory=dict)
     remaining_seconds: float | None = None
     behind: int | None = None
-    ranks_started: int = 0
 
 
 class AttemptWatch:
@@ -87,5 +86,4 @@ class AttemptWatch:
             metrics=self._metrics,
             remaining_seconds=pace * left if pace is not None and left is not None else None,
             behind=slowest if uneven else None,
-            ranks_started=len(beats),
         )
