@@ -1,4 +1,4 @@
-"""Reads files while another process appends to them: what is new since the last look, and what stands at the end.
+"""Reads files while another process appends to them: the lines since the last read, and the end of the file.
 
 A file that is missing or cannot be read has nothing new.
 """

@@ -126,7 +126,7 @@ def holder_of(path: Path) -> Holder | None:
     """Name the process that holds the lock on ``path``, without touching the lock.
 
     Returns:
-        The holder; ``None`` where nobody holds the lock, or where that cannot be asked.
+        The holder; ``None`` if the lock is free, or if the file system cannot say.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | _SAFE)

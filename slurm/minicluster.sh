@@ -17,7 +17,7 @@ set -euo pipefail
 
 SELF=$(readlink -f "${BASH_SOURCE[0]}")
 ROOT=$(readlink -m "${SAMAN_MINICLUSTER_ROOT:-/tmp/saman-minicluster-$(id -u)}")   # every file of the cluster; keep the path short (sockets)
-[[ ! -e $ROOT || -O $ROOT ]] || { echo "minicluster: $ROOT belongs to somebody else" >&2; exit 1; }
+[[ ! -e $ROOT || -O $ROOT ]] || { echo "minicluster: $ROOT belongs to another user" >&2; exit 1; }
 PATH=$PATH:/usr/sbin:/sbin                              # an ordinary user's PATH on Debian lacks the daemons
 [[ ${1:-} == up || ! -s $ROOT/etc/settings ]] || source "$ROOT/etc/settings"     # later commands see what `up` was given
 CPUS=${SAMAN_MINICLUSTER_CPUS:-4}                       # CPUs declared per node, whatever the machine has

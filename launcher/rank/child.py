@@ -16,7 +16,7 @@ from saman.runs.ranks import processes
 
 @dataclass
 class Child:
-    """The running program. ``kill_at`` is when it gets SIGKILL (monotonic seconds), once it was told to stop."""
+    """The running program. ``kill_at`` is when it gets SIGKILL (monotonic seconds), after a request to stop."""
 
     pid: int
     parent: int  # of the wrapper, when it began

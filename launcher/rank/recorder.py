@@ -61,7 +61,7 @@ class RankRecorder:
 
         Args:
             status: the exit status; negative for a signal.
-            stopped: whether the program was told to stop.
+            stopped: whether the program received a request to stop.
             log: the program's output, whose last lines are kept if it failed.
         """
         code, number = (status, None) if status >= 0 else (None, -status)

@@ -234,7 +234,7 @@ class _Wrapper:
             child.kill_at = time.monotonic() + GRACE_SECONDS
 
     def _wait_for_peers(self, seconds: float) -> None:
-        """Wait until every process has recorded its exit, the time is over, or this one is told to stop."""
+        """Wait until every process has recorded its exit, the time is over, or a request to stop arrives."""
         deadline = time.monotonic() + seconds
         others = [process.first_rank for process in self.placement.processes] if self.placement else []
         while others and time.monotonic() < deadline:

@@ -182,7 +182,7 @@ def _kind(report: RankFailed | None, exited: RankExited | None) -> FailureKind:
         return report.kind
     if exited is None:
         return FailureKind.ERROR
-    # A process that was told to stop ended because of another one.
+    # A process that was asked to stop ended because of another process.
     if exited.stopped or any(_PEER_LOST.search(line) for line in exited.last_lines):
         return FailureKind.PEER_LOST
     return FailureKind.KILLED if exited.signal is not None else FailureKind.ERROR

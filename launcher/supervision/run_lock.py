@@ -33,7 +33,7 @@ def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 def supervisor_of(run: RunFolder) -> locks.Holder | None:
-    """Name the process that supervises the run; ``None`` if nobody does. A running supervisor notices nothing."""
+    """Name the process that supervises the run; ``None`` without a supervisor. The query takes no lock."""
     return locks.holder_of(_file(run))
 
 

@@ -82,7 +82,7 @@ def guard(find: Callable[[], dict[int, ProcessInfo]]) -> None:
     try:
         os.setsid()
         os.dup2(watched, 0)
-        os.closerange(1, 4096)  # the guard must hold no pipe open that somebody reads
+        os.closerange(1, 4096)  # the guard must hold no pipe open that another process reads
         os.read(0, 1)
         kill_until_gone(find, seconds=5.0)
     finally:

@@ -51,7 +51,7 @@ class RankFailed:
 
 @dataclass(frozen=True)
 class RankExited:
-    """``rank_exited``: the exit status or signal of a process. ``stopped``: it was told to end before it ended."""
+    """``rank_exited``: the exit status or signal of a process. ``stopped``: a request to stop came before its end."""
 
     rank: int
     node: str | None

@@ -14,7 +14,7 @@ from saman.configs.files import read_json, write_json
 class RankRecord:
     """A process of an attempt. Exactly one of ``code`` and ``signal`` is set once its program has ended.
 
-    ``stopped`` says that the wrapper was told to stop it before it ended by itself. Times are Unix seconds.
+    ``stopped``: the wrapper received a request to stop it before it ended. Times are Unix seconds.
     """
 
     process: int

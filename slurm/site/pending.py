@@ -11,7 +11,7 @@ class Wait(str, Enum):
     """What has to happen before a pending job starts."""
 
     SLURM = "slurm"  # its scheduler places the job in time
-    USER = "user"  # somebody releases the job, or changes its dependency
+    USER = "user"  # until a user releases the job, or changes its dependency
     NEVER = "never"  # the request cannot be met as it is
 
 

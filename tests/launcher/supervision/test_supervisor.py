@@ -30,7 +30,7 @@ MPI = pytest.param("mpirun", marks=[pytest.mark.mpi, pytest.mark.skipif(PLAIN.mp
 HOROVODRUN = pytest.param("horovodrun", marks=pytest.mark.skipif(PLAIN.horovodrun is None, reason="no horovodrun here"))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
 
-# A program of which each rank does what the text for it says, with a child of its own that must not outlive it.
+# Each rank of the program does what its text says, and has a child process that must not outlive it.
 PROGRAM = """
 import os, signal, subprocess, sys, time
 rank = int(os.environ["SAMAN_FIRST_RANK"])

@@ -34,7 +34,7 @@ SUSTAINED = 1000 * 5 / (3 * FAST + 2 * SLOW)
 
 @pytest.fixture
 def stalled(tmp_path: Path) -> RunFolder:
-    """A run of two ranks, of which the chief's telemetry has 500 samples per window; the first window was traced."""
+    """A run of two ranks; the chief has 500 samples per window, and a graph was traced in the first."""
     experiment = {
         "name": "made", "data": {"source": "digits"}, "model": {"build": "mlp"},
         "train": {"strategy": "single", "global_batch_size": 100},
