@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saman.launcher.plan.placement import Placement
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.heartbeats import Beat, read_beat
@@ -56,7 +56,7 @@ class AttemptWatch:
     def note(self, event: Event) -> None:
         """Take the metrics of an epoch from its event."""
         metrics = event.facts.get("metrics")
-        if event.kind == "epoch" and isinstance(metrics, dict):
+        if event.kind == EventKind.EPOCH and isinstance(metrics, dict):
             self._metrics = metrics
 
     def progress(self, beats: Mapping[int, Beat]) -> TrainingProgress:

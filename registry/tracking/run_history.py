@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saman.runs.events import Event, State
+from saman.runs.events import Event, EventKind, State
 from saman.runs.folder import RunFolder
 from saman.runs.records.provenance import Provenance
 from saman.runs.telemetry.throughput import chief_throughput
@@ -52,7 +52,7 @@ def read_history(run: RunFolder) -> RunHistory:
     versions = tuple(
         (str(event.facts["model"]), int(event.facts["version"]))
         for event in events
-        if event.kind == "published" and "model" in event.facts and "version" in event.facts
+        if event.kind == EventKind.PUBLISHED and "model" in event.facts and "version" in event.facts
     )
     return RunHistory(
         run_id=run.id,
@@ -85,7 +85,7 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
     """Metrics of epochs; loss, learning rate and throughput of windows; sustained throughput. Each step once."""
     newest: dict[tuple[str, int], MetricPoint] = {}
     for event in events:
-        metrics = event.facts.get("metrics") if event.kind == "epoch" else None
+        metrics = event.facts.get("metrics") if event.kind == EventKind.EPOCH else None
         for name, value in (metrics or {}).items():
             if isinstance(value, (int, float)) and math.isfinite(value):
                 step = int(event.facts.get("step", 0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 
 ENDED_WELL = (0, 85)  # done, and checkpointed on request
 
@@ -43,7 +43,7 @@ class RankFailed:
     def from_event(cls, event: Event) -> RankFailed | None:
         """The facts of an event; ``None`` if it is of another kind or names no rank."""
         rank, facts = event.facts.get("rank"), event.facts
-        if event.kind != "rank_failed" or not isinstance(rank, int):
+        if event.kind != EventKind.RANK_FAILED or not isinstance(rank, int):
             return None
         kind = None if facts.get("failure") is None else failure_kind(facts["failure"])
         return cls(rank=rank, time=event.time, kind=kind, node=facts.get("node"), message=facts.get("message"))
@@ -76,7 +76,7 @@ class RankExited:
     def from_event(cls, event: Event) -> RankExited | None:
         """The facts of an event; ``None`` if it is of another kind or names no rank."""
         rank, facts = event.facts.get("rank"), event.facts
-        if event.kind != "rank_exited" or not isinstance(rank, int):
+        if event.kind != EventKind.RANK_EXITED or not isinstance(rank, int):
             return None
         return cls(
             rank=rank,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 from saman.runs.telemetry.reader import Telemetry
 
 Array = NDArray[np.float64]
@@ -59,7 +59,7 @@ def epochs_of(events: Iterable[Event], telemetry: Telemetry, start: float) -> It
     seen: dict[int, Epoch] = {}
     for event in events:
         metrics = event.facts.get("metrics")
-        if event.kind == "epoch" and isinstance(metrics, Mapping):
+        if event.kind == EventKind.EPOCH and isinstance(metrics, Mapping):
             number, step = int(event.facts.get("epoch", 0)), float(event.facts.get("step", 0))
             values = {str(key): float(value) for key, value in metrics.items() if isinstance(value, int | float)}
             seen[number] = Epoch(number, step * per_step, event.time - start, values)

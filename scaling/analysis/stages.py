@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 from saman.runs.telemetry.reader import StageWindows
 from saman.scaling.statistics.intervals import Quartiles
 
@@ -43,7 +43,7 @@ def planned_stages(events: Iterable[Event]) -> PlannedStages | None:
     found = None
     for event in events:
         cuts = event.facts.get("cuts")
-        if event.kind == "notice" and isinstance(cuts, list):
+        if event.kind == EventKind.NOTICE and isinstance(cuts, list):
             predicted = event.facts.get("predicted")
             predicted = predicted if isinstance(predicted, dict) else {}
             found = PlannedStages(

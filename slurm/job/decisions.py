@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from saman.runs.events import Event, State, state_of
+from saman.runs.events import Event, EventKind, State, state_of
 from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
 
@@ -17,7 +17,7 @@ EXCLUDED_AFTER = 2  # failures of a node in a run; after that the node is exclud
 
 
 class Begin(str, Enum):
-    """What a job that has just started does."""
+    """The action of a job that has just started."""
 
     GO = "go"
     NOT_NEEDED = "not needed"  # the run has ended; this is a follow-up, or an old script
@@ -27,7 +27,7 @@ class Begin(str, Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, the reason, and for ``ELSEWHERE`` the nodes to exclude."""
+    """The action, the reason, and for ``ELSEWHERE`` the nodes to exclude."""
 
     begin: Begin
     reason: str = ""
@@ -55,9 +55,9 @@ def _earlier_attempts(events: Sequence[Event]) -> int:
     made = 0
     earlier = 0
     for event in events:
-        if event.kind == "attempt_started":
+        if event.kind == EventKind.ATTEMPT_STARTED:
             made += 1
-        elif event.kind == "queued" and event.who == "submitter":
+        elif event.kind == EventKind.QUEUED and event.who == "submitter":
             earlier = made
     return earlier
 
@@ -69,7 +69,7 @@ def was_lost(events: Sequence[Event]) -> bool:
 
 def nodes_failed_twice(events: Iterable[Event]) -> set[str]:
     """Nodes that failed ``EXCLUDED_AFTER`` times or more."""
-    losses = Counter(str(event.facts.get("node")) for event in events if event.kind == "node_failed")
+    losses = Counter(str(event.facts.get("node")) for event in events if event.kind == EventKind.NODE_FAILED)
     return {node for node, count in losses.items() if count >= EXCLUDED_AFTER}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import JobSubmission
 
@@ -23,7 +23,7 @@ def record_follow_ups(run: RunFolder, jobs: Sequence[str]) -> None:
 def last_queued(events: Sequence[Event]) -> JobSubmission | None:
     """The newest submitted job; ``None`` if the run has continued on this machine since."""
     for event in reversed(events):
-        if event.kind == "taken_here":
+        if event.kind == EventKind.TAKEN_HERE:
             return None
         if (submission := JobSubmission.from_event(event)) is not None:
             return submission
@@ -45,10 +45,10 @@ def jobs_of(events: Sequence[Event]) -> list[str]:
     """The newest job of a run and its follow-ups, in the order in which they would start."""
     found: list[str] = []
     for event in events:
-        if event.kind == "queued" and "job" in event.facts:
+        if event.kind == EventKind.QUEUED and "job" in event.facts:
             found = [str(event.facts["job"]), *map(str, event.facts.get("follow_ups", []))]
-        elif event.kind == "follow_ups" and found:
+        elif event.kind == EventKind.FOLLOW_UPS and found:
             found += map(str, event.facts.get("jobs", []))
-        elif event.kind == "taken_here":
+        elif event.kind == EventKind.TAKEN_HERE:
             found = []
     return found
