@@ -21,7 +21,7 @@ _SHOWN = ("Points", "Differences between series", "Differences")
 
 
 class Report:
-    """What a report says: sentences, findings and tables. A notebook shows a summary; ``write`` makes the page."""
+    """The content of a report: sentences, findings and tables. A notebook shows a summary; ``write`` makes the page."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -36,12 +36,12 @@ class Report:
 
     @property
     def opening(self) -> tuple[str, ...]:
-        """What scales best, where more ranks stop paying, and what limits them."""
+        """The series that scales best, the rank count where throughput stops growing, and the limit."""
         return self._page.opening
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is missing, excluded or doubtful; a finding that is no ``note`` needs attention."""
+        """Missing, excluded or doubtful runs; a finding that is no ``note`` needs attention."""
         return self._page.findings
 
     @property

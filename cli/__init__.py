@@ -1,1 +1,1 @@
-"""What a person types: each command parses, calls one function of a room below, and prints."""
+"""The command line: each command parses, calls one function of a room below, and prints."""

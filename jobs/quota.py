@@ -15,7 +15,7 @@ from saman.slurm.submission.resource_request import PartitionChoice, choose_part
 
 @dataclass(frozen=True)
 class Needs:
-    """What the runs asked about would use at most, by their time limits. ``cost`` is in the cluster file's unit."""
+    """The largest use of the requested runs, by their time limits. ``cost`` is in the cluster file's unit."""
 
     runs: int
     node_hours: float

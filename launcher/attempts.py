@@ -34,7 +34,7 @@ def _unchanged(plan: LaunchPlan) -> Start:
 
 @dataclass(frozen=True)
 class AttemptRequest:
-    """What to start, and how.
+    """The request for an attempt: the program and its start.
 
     ``adapt`` fits the planned start to its surroundings (a container, a job). ``job_script`` is kept with the
     attempt. ``who`` signs the notes in the events. ``lock_seconds`` is how long to wait for another

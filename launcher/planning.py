@@ -50,7 +50,7 @@ class LaunchPlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about how the ranks are placed and started."""
+        """Remarks for the user on the placement and the start of ranks."""
         return (*self.placement.notes, *self.start.notes)
 
     def command_text(self, run: Path) -> str:

@@ -13,7 +13,7 @@ LARGEST_READ = 1 << 20
 
 
 class Follower:
-    """What is appended to one file, look after look.
+    """Follows the lines appended to a file.
 
     Args:
         path: The file; it may appear later.

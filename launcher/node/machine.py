@@ -52,7 +52,7 @@ def this_node(environ: Mapping[str, str] | None = None) -> Node:
 
 
 def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
-    """What Open MPI 4 needs set where there is no ssh: it refuses to start even on one machine, where it calls none."""
+    """Variables for Open MPI 4 without ssh: it refuses to start even on a single machine, where it never calls ssh."""
     here = any(shutil.which(name, path=environ.get("PATH")) for name in ("ssh", "rsh"))
     return {} if here or "OMPI_MCA_plm_rsh_agent" in environ else {"OMPI_MCA_plm_rsh_agent": "false"}
 

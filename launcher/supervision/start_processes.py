@@ -22,7 +22,7 @@ OUTPUT_LINES = 40  # kept in memory, because a full disk takes no starter.log
 
 
 class StartProcesses:
-    """What the supervisor itself starts: one process per command, and the companions beside them."""
+    """The processes that the supervisor starts: one per command, and their companions."""
 
     def __init__(self, run: RunFolder, attempt: Attempt, start: Start, environ: Mapping[str, str]) -> None:
         self.run, self.attempt, self.start, self.environ = run, attempt, start, environ

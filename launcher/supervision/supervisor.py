@@ -22,7 +22,7 @@ from saman.launcher.supervision.stalls import Stall, find_stall
 from saman.launcher.supervision.start_processes import StartProcesses
 from saman.launcher.supervision.verdict import AttemptEnd
 from saman.launcher.supervision.views import SilentView, View
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.rank_events import RankExited
@@ -35,7 +35,7 @@ LINGER_SECONDS = 1.5  # after the first failure, for peers to report theirs; a l
 
 @dataclass(frozen=True)
 class SupervisionOptions:
-    """What to watch for: the limit of each phase, whether a stall ends the run, whose output to show."""
+    """The options of supervision: time limits of phases, whether a stall ends the run, and the output to show."""
 
     stall_seconds: Mapping[str, float] = field(default_factory=dict)
     abort_on_stall: bool = False
@@ -156,10 +156,10 @@ class _Supervisor:
 
     def _take(self, event: Event) -> None:
         self.watch.note(event)
-        if event.kind == "notice" and event.who != WHO:
+        if event.kind == EventKind.NOTICE and event.who != WHO:
             self.view.say(str(event.facts.get("text", "")))
         exited = RankExited.from_event(event)
-        failing = event.kind == "rank_failed" or (exited is not None and exited.failed and not exited.stopped)
+        failing = event.kind == EventKind.RANK_FAILED or (exited is not None and exited.failed and not exited.stopped)
         if failing and self.failed_at is None:
             self.failed_at = time.monotonic()
 

@@ -24,7 +24,7 @@ def find_tampering(folder: Path) -> list[str]:
 
 
 def _check_entry(folder: Path, number: int, expected: str) -> tuple[list[str], str]:
-    """What is wrong with an entry, and its digest, which the next entry must name (empty where it is unknown)."""
+    """The faults of an entry, and its digest, which the next entry must name (empty where it is unknown)."""
     file = entry_file(folder, number)
     if not file.exists():
         return [f"entry {number} is missing"], ""

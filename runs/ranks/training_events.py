@@ -28,7 +28,7 @@ class TrainingEvent:
 
 @dataclass(frozen=True)
 class Notice(TrainingEvent):
-    """What users should know about how the run is computed; ``details`` says the same as data."""
+    """A remark for users on the computation; ``details`` has it as data."""
 
     kind: ClassVar[EventKind] = EventKind.NOTICE
 

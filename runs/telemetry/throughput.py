@@ -1,4 +1,4 @@
-"""The one definition of throughput, and what a run's summary says of it.
+"""The one definition of throughput, and the summary of a run.
 
 *Sustained* throughput is Σ samples ÷ Σ seconds over the steady part of a run: every window in which no graph was
 traced, less what a reader drops at the start as warm-up. A stall therefore lowers it by the time it took; a median over
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from saman.runs.events import Event
+from saman.runs.events import Event, EventKind
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.telemetry.window import Window, read_windows
 
@@ -78,13 +78,13 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, Any]:
-    """What ``summary.json`` says about a run: throughput, steps, final metrics."""
+    """Compute the content of ``summary.json``: throughput, steps, final metrics."""
     windows, dropped, repeated = read_windows(run, 0)
     measured = chief_throughput(windows)
-    epochs = [event for event in events if event.kind == "epoch"]
+    epochs = [event for event in events if event.kind == EventKind.EPOCH]
     last = epochs[-1].facts if epochs else {}
     # The exported model may be of an earlier epoch than the last: the best one.
-    exported = next((event.facts for event in reversed(events) if event.kind == "exported"), {})
+    exported = next((event.facts for event in reversed(events) if event.kind == EventKind.EXPORTED), {})
     return {
         "attempts": attempt.number,
         "samples_per_second": measured and measured.sustained,

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class FindingKind(str, Enum):
-    """What a finding is about. The values are stable: they are printed by ``--json`` and written to tables."""
+    """The subject of a finding. The values are stable: they are printed by ``--json`` and written to tables."""
 
     NO_RUNS = "no_runs"
     MISSING_RUNS = "missing_runs"

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the run folder says without its telemetry.
+    """The facts in a run folder, without its telemetry.
 
     ``settings`` holds what was trained, by dotted key, without batch size, seed and place. ``batch_per_rank`` is set
     under weak scaling only; ``joules`` only where a meter was read.

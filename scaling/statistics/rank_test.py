@@ -35,7 +35,7 @@ class RankTest:
 
 
 class Significance(Enum):
-    """What a corrected test allows to be said."""
+    """The conclusion from a corrected test."""
 
     DIFFERENT = "a real difference"
     TOO_FEW_REPEATS = "too few repeats for a verdict"

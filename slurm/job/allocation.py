@@ -26,7 +26,7 @@ class Allocation:
     restarts: int
 
     def offers(self, allowed_here: int | None = None) -> tuple[Node, ...]:
-        """What each node offers. Ranks are pinned only if the usable cores are exactly the allocated ones."""
+        """The usable resources of each node. Ranks are pinned only if exactly the allocated cores are usable."""
         allowed = len(allowed_cores()) if allowed_here is None else allowed_here
         pinnable = allowed == self.cores[0]
         notes: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from saman.slurm.site import client
 
 
 class Scope(str, Enum):
-    """What a limit counts over."""
+    """The jobs over which a limit counts."""
 
     JOB = "one job"
     NODE = "one node of a job"

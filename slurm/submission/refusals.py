@@ -9,7 +9,7 @@ from saman.slurm.site.pending import BrokenLimit, find_limit
 
 
 class RefusalKind(str, Enum):
-    """What Slurm objects to."""
+    """The reason of a refusal by Slurm."""
 
     ACCOUNT = "account"
     QOS = "qos"
@@ -32,7 +32,7 @@ class RefusalKind(str, Enum):
 
 @dataclass(frozen=True)
 class RequestedResources:
-    """What the job asked for, as text for people."""
+    """The resources that the job requested, as text for the user."""
 
     account: str
     partition: str
@@ -70,7 +70,7 @@ class Refusal:
 
     @property
     def remedy(self) -> str | None:
-        """What to do about it."""
+        """The remedy."""
         return None if self.kind is RefusalKind.OTHER else _TEXTS[self.kind][1]
 
 

@@ -33,7 +33,7 @@ from saman.trainers.program.program import Program
 
 @dataclass
 class _MicroBatch:
-    """What a stage keeps of a micro-batch between its two passes, while the graph is traced."""
+    """The tensors that a stage keeps of a micro-batch between its two passes, while the graph is traced."""
 
     number: Any  # int64: its number in the global batch
     examples: Any  # float64
