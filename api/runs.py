@@ -73,7 +73,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``created``, ``queued``, ``running``, ``completed``, ``failed``, ``cancelled``, or one of two more.
+        """``created``, ``queued``, ``running``, ``completed``, ``failed``, ``cancelled``, ``preempted``, ``vanished``.
 
         ``preempted``: stopped at a checkpoint. ``vanished``: recorded as running, but its processes are gone.
         """
@@ -229,7 +229,7 @@ class Run:
             >>> import saman
             >>> saman.open_run("last").resume()
             Traceback (most recent call last):
-            saman.configs.errors.UserError: ...: this run has completed (saman run or submit starts a new one)
+            saman.configs.errors.UserError: ...: this run has completed (saman run or submit starts a new run)
         """
         from saman.jobs.resume import ResumeRequest, resume_runs
 

@@ -192,7 +192,7 @@ def run(
     from saman.launcher.planning import Options
 
     if ranks < 1:
-        raise UserError(f"{ranks} ranks cannot predict", where="-np", remedy="1 or more")
+        raise UserError(f"{ranks} ranks are too few", where="-np", remedy="1 or more")
     spec = make_script(request, {"nodes": 1, "ranks_per_node": ranks})
     with _report_progress(request.job, progress):
         outcome = run_script(spec, Options(runs_dir=runs_dir))

@@ -93,7 +93,7 @@ def _obstacles(runs: Sequence[RunFolder]) -> Iterable[UserError | None]:
     for run, status in zip(runs, reconcile(runs), strict=True):
         error = None
         if status.state is RunState.COMPLETED:
-            remedy = "saman run or submit starts a new one"
+            remedy = "saman run or submit starts a new run"
             error = UserError("this run has completed", where=str(run.path), remedy=remedy)
         elif status.state in (RunState.RUNNING, RunState.QUEUED):
             problem = f"this run is {status.state}: {status.detail}"

@@ -47,7 +47,7 @@ def resume_locally(run: RunFolder, options: Options, view: View | None = None, r
         EnvironmentLack: the machine lacks something, or the run folder cannot be written.
     """
     if run.state is State.COMPLETED:
-        raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new one")
+        raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new run")
     spec = run.spec() if ranks is None else _on_ranks(run.spec(), ranks)
     directory = Path(spec.directory) if isinstance(spec, Script) else _recorded_directory(run)
     return make_attempt(run, AttemptRequest(spec, directory, run.code_path, options), view)

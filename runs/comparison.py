@@ -47,7 +47,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     """Compare runs with the first of them.
 
     Raises:
-        UserError: A run left no sound checkpoint, or its model differs from the first run's.
+        UserError: A run left no intact checkpoint, or its model differs from the first run's.
     """
     reference, *others = runs
     differences = [_difference(reference, other) for other in others]
@@ -83,4 +83,4 @@ def _weights(run: RunFolder) -> dict[str, np.ndarray]:
         if problem is None:
             arrays = checkpoint.read()[1]
             return {name: array for name, array in arrays.items() if name.startswith("weight/")}
-    raise UserError("this run has no sound checkpoint", where=str(run.checkpoints))
+    raise UserError("this run has no intact checkpoint", where=str(run.checkpoints))

@@ -57,7 +57,7 @@ class HeldLock:
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:
-        """Let the next one have the lock; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -43,5 +43,5 @@ def show_log_if_asked(environ: Mapping[str, str] = os.environ) -> None:
     if not name:
         return
     if name.lower() not in LEVELS:
-        raise UserError(f"{name!r} is no level of messages", where=variables.LOG, remedy=", ".join(LEVELS))
+        raise UserError(f"{name!r} is not a log level", where=variables.LOG, remedy=", ".join(LEVELS))
     show_log(LEVELS[name.lower()])

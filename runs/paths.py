@@ -103,7 +103,7 @@ class Attempt:
         return self.rank_folder / f"{rank:05d}.json"
 
     def heartbeat(self, rank: int) -> Path:
-        """Phase, epoch and step of the process, rewritten as it goes on."""
+        """Phase, epoch and step of the process, rewritten during the run."""
         return self.rank_folder / f"{rank:05d}.heartbeat.json"
 
     def telemetry(self, rank: int) -> Path:

@@ -69,7 +69,7 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
 
 
 def standing_of(run: RunFolder) -> Standing:
-    """Tell the progress of a run. A local run whose supervisor is gone counts as failed."""
+    """Return the progress of a run. A local run whose supervisor is gone counts as failed."""
     events = run.events()
     state = state_of(events)
     if state is State.COMPLETED:

@@ -72,7 +72,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class SeriesCheck:
-    """The checks of a series, or in ``note`` why there are none."""
+    """The checks of a series; without checks, ``note`` gives the reason."""
 
     series: str
     source: str

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Train the run folder named by the only argument; return the exit status."""
+    """Train the run in the folder given as the only argument; return the exit status."""
     if len(arguments) != 1:
         print("usage: python -m saman.trainers.worker RUN", file=sys.stderr)
         return ExitCode.BAD_REQUEST

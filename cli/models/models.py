@@ -104,7 +104,7 @@ def verify(
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Find files that differ from the published ones, and edits of audit logs; exit status 1 if there are any.
+    """Find changed model files and edited audit logs. Exit status 1 if there are any.
 
     Examples:
 
@@ -168,7 +168,7 @@ def promote(
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Put a label on a version, which must pass the gates to become stable.
+    """Put a label on a version. The label stable requires that all gates pass.
 
     Examples:
 

@@ -40,7 +40,7 @@ def track(
     wanted = validated(Tracking, values, "command line") if any(values.values()) else None
     if not runs:
         if wanted is not None or follow:
-            raise UserError("no run is named", remedy="saman track RUN --mlflow URI")
+            raise UserError("missing run", remedy="saman track RUN --mlflow URI")
         done = delivery.track_waiting(runs_dir)
     elif follow:
         done = [delivery.follow(find_run(runs[0], runs_dir), wanted)]

@@ -71,7 +71,7 @@ def logs(
 def wait(
     runs: Some,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after this many seconds.")] = None,
-    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.")] = 5.0,
+    every: Annotated[float, typer.Option("--every", help="Seconds between checks.")] = 5.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -106,7 +106,7 @@ def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
 def resume(
     runs: Some,
     here: Annotated[bool, typer.Option("--here", help="Continue on this machine, even a run from Slurm.")] = False,
-    ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="On this machine: number of ranks.")] = None,
+    ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="With --here: number of ranks.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the same as before.")] = None,
     exclude: Exclude = None,
     runs_dir: RunsDir = RUNS,

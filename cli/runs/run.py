@@ -105,7 +105,7 @@ def _loaded(words: list[str], ranks: int | None) -> LoadedExperiment:
 
     if not words or "=" in words[0].split("/")[-1]:
         names = ", ".join(shipped("experiments"))
-        raise UserError("no experiment is named", remedy=f"saman run EXPERIMENT; a .yaml file, or one of: {names}")
+        raise UserError("missing experiment", remedy=f"saman run EXPERIMENT; a .yaml file, or one of: {names}")
     return load_experiment(words[0], words[1:], ranks)
 
 

@@ -145,7 +145,7 @@ def _spec(
         return script_from_command(program, arguments, ranks, legacy_keras), (Path.cwd(),)
     if not arguments or "=" in arguments[0]:
         raise UserError(
-            "no experiment is named",
+            "missing experiment",
             where="saman submit",
             remedy="saman submit EXPERIMENT --cluster C; or -- and a program",
         )

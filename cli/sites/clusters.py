@@ -42,7 +42,7 @@ def show(cluster: Annotated[str, typer.Argument(help="A shipped name, your own n
 
 @app.command()
 def check(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
-    """Check a cluster file; every problem is named with its key.
+    """Check a cluster file, and name the key of every problem.
 
     Example:
 

@@ -68,7 +68,7 @@ def env() -> None:
 
 @app.command()
 def crash(node: Annotated[str, typer.Argument(help="A node, such as node2.")]) -> None:
-    """Crash a node, as a power failure does.
+    """Crash a node, as a power failure would.
 
     Example:
 

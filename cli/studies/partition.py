@@ -25,7 +25,7 @@ def partition(
 ) -> None:
     """Show the split of an experiment's model into stages, with the expected times, bubble, memory and speed-up.
 
-    Layers are measured once, in their own process; the measurement is kept.
+    The first call measures the layers in a separate process; later calls reuse the measurement.
 
     Examples:
 
@@ -56,7 +56,7 @@ def _loaded(words: list[str], stages: int | None, ranks: int | None) -> tuple[Ex
     from saman.configs.loading.files import find, overridden
 
     if not words:
-        raise UserError("no experiment is named", remedy="saman partition EXPERIMENT [key=value ...]")
+        raise UserError("missing experiment", remedy="saman partition EXPERIMENT [key=value ...]")
     name, *overrides = words
     values = overridden(yaml12.read(find("experiments", name)), overrides)
     train = values.get("train") if isinstance(values, dict) else None

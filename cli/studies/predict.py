@@ -32,7 +32,7 @@ def predict(
     ] = None,
     stages: Annotated[
         str | None,
-        typer.Option("--stages", help="Pipelines: numbers of stages; new ones need profiled layers."),
+        typer.Option("--stages", help="Pipelines: stages per replica; new numbers need profiled layers."),
     ] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="Simulate too, calibrated by the runs.")] = False,
     mtbf_hours: Annotated[
@@ -42,14 +42,18 @@ def predict(
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
     ] = 1000,
-    checkpoint_seconds: Annotated[float, typer.Option("--checkpoint-seconds", min=0, help="Pause of each.")] = 30.0,
-    restart_seconds: Annotated[float, typer.Option("--restart-seconds", min=0, help="Pause after a failure.")] = 300.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option("--checkpoint-seconds", min=0, help="Seconds per checkpoint.")
+    ] = 30.0,
+    restart_seconds: Annotated[
+        float, typer.Option("--restart-seconds", min=0, help="Seconds lost per failure.")
+    ] = 300.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Predict throughput, efficiency and cost at rank counts that were not run.
 
-    Example:
+    Examples:
 
         saman predict my-study.yaml --ranks 64,256,1024 --simulate
 

@@ -1,4 +1,4 @@
-"""``saman study``: all runs of a scaling study, on this machine in turn, or on a cluster as job arrays."""
+"""``saman study``: all runs of a scaling study, one after another on this machine, or as job arrays on a cluster."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class MpiSettings(Strict):
 
 
 class Network(Strict):
-    """The network of the ranks: applies to Open MPI, Gloo and NCCL."""
+    """The network between ranks, for Open MPI, Gloo and NCCL."""
 
     interface: Interface | None = None
 

@@ -70,7 +70,7 @@ def allowed_cores() -> list[int]:
 
 
 def physical_cores(cores: Sequence[int]) -> int:
-    """How many physical cores lie under these logical ones."""
+    """Number of physical cores behind these logical cores."""
     return len({_physical(core) for core in cores})
 
 

@@ -69,7 +69,7 @@ def provenance(
 
 
 def git_state(directory: Path) -> CodeState | None:
-    """Tell commit, branch and uncommitted changes of the repository around ``directory``; ``None`` without one."""
+    """Return commit, branch and uncommitted changes of the repository around ``directory``; ``None`` without one."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return None

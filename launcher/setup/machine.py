@@ -58,7 +58,9 @@ def python_lacks(request: SetupRequest, python: Python | None, others: list[Pyth
         return [_no_python(stack, request.python, others)]
     found = []
     if python.bits != 64:
-        found.append(EnvironmentLack(f"{python.executable} is a {python.bits}-bit Python", remedy="use a 64-bit one"))
+        found.append(
+            EnvironmentLack(f"{python.executable} is a {python.bits}-bit Python", remedy="use a 64-bit Python")
+        )
     if not python.ensurepip and not request.in_place:
         package = "python{}.{}-venv".format(*python.minor)
         text = f"{python.executable} cannot make environments (no ensurepip)"

@@ -36,7 +36,7 @@ class Python:
 
     @property
     def minor(self) -> tuple[int, int]:
-        """``(3, 11)``."""
+        """Major and minor version, such as ``(3, 11)``."""
         return self.version[:2]
 
     @property

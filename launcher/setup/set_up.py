@@ -77,7 +77,7 @@ def refuse_foreign(request: SetupRequest, found: stamp.Stamp | None) -> None:
     venv = request.venv
     if request.in_place or found or not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
         return
-    remedy = "name another with --venv, or remove it"
+    remedy = "choose another folder with --venv, or remove this folder"
     raise UserError("already exists and was not created by saman setup", where=str(venv), remedy=remedy)
 
 

@@ -201,7 +201,7 @@ class _Supervisor:
         return conclude(self.run, self.attempt, ended, seconds, tuple(self.processes.output))
 
     def _record_lost_processes(self, records: Mapping[int, RankRecord]) -> None:
-        """Record the end of processes whose wrapper could not: it was killed, or its node is gone."""
+        """Record the end of processes that left no record, because the wrapper was killed or the node is gone."""
         for process in self.placement.processes:
             record, number = records.get(process.first_rank), self._wrapper_signal(process.index)
             if (record is None and number is None) or (record is not None and record.has_ended):

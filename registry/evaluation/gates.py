@@ -147,7 +147,7 @@ def _check_metrics(policy: Policy, about: Manifest) -> Iterator[GateResult]:
 def _check_answers(folder: ModelFolder, policy: Policy, files: Path, stable: int | None) -> Iterator[GateResult]:
     """The gates that need the models' answers; the same process answers for both."""
     if not (files / VALIDATION).is_file():
-        problem = "the version has no validation sample to measure it on"
+        problem = "the version has no validation sample"
         yield GateResult(Gate.COMPARE, GateOutcome.NOT_MEASURED, problem, {})
         return
     against = stable if policy.compare is not None else None

@@ -115,7 +115,7 @@ def export_all(
 ) -> Iterator[Callable[[], tuple[Path, Parity]]]:
     """Yield, for each format, a function that does what ``export`` does; the version answers its sample only once."""
     if not 0 <= tolerance <= 1:
-        raise UserError(f"the tolerance is {tolerance}", remedy="a part of the accuracy, 0 to 1")
+        raise UserError(f"the tolerance {tolerance:g} is out of range", remedy="0 to 1, as a difference of accuracies")
     parsed = parse_spec(spec)
     folder = find_model(models_dir, parsed.name)
     number = try_reconcile(folder).find(parsed).number

@@ -76,5 +76,5 @@ def require_number(text: str) -> int:
     """The number in ``NAME:VERSION``; raises ``UserError`` for any other specification."""
     number = parse_spec(text).number
     if number is None:
-        raise UserError(f"{text!r} does not name a version by its number", remedy="NAME:VERSION")
+        raise UserError(f"{text!r} lacks a version number", remedy="NAME:VERSION")
     return number

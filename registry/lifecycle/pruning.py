@@ -70,7 +70,7 @@ def prune(
     parsed = parse_spec(spec)
     folder = find_model(models_dir, parsed.name)
     if keep is not None and keep < 0:
-        raise UserError(f"--keep is {keep}", remedy="0 or more versions")
+        raise UserError(f"cannot keep {keep} versions", where="--keep", remedy="0 or more")
     state = try_reconcile(folder) if act else read_model(folder)
     by_number = parsed != VersionSpec(parsed.name)
     if by_number:

@@ -111,7 +111,7 @@ def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, w
     entries = audit_log.change(folder.log, decide, why=why, who=who)
     version = _find_same_files(folder, replay(folder.name, entries), draft)
     if version is None:  # pruned between the entry and this line
-        remedy = f"saman models log {folder.name} tells by whom"
+        remedy = f"saman models log {folder.name} shows the author"
         raise UserError("the version was pruned as soon as it was published", remedy=remedy)
     reconcile(folder, entries)
     serving_config.refresh(folder.models_dir)

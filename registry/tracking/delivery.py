@@ -55,7 +55,7 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
     wanted = wanted or wanted_by(run)
     if wanted is None:
         remedy = "tracking: {mlflow: URI} in the experiment, or --mlflow URI"
-        raise UserError("no tracker is named for this run", where=str(run.path), remedy=remedy)
+        raise UserError("this run has no tracker", where=str(run.path), remedy=remedy)
     # Without the lock, two processes would both find the run missing in MLflow and create it twice.
     with hold(run.tracking_lock, wait_seconds=None):
         with contextlib.suppress(OSError):  # another user's run folder is not writable

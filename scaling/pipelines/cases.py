@@ -35,7 +35,7 @@ class Case:
         return sorted({entry.measured.stages for entry in self.points})
 
     def with_stages(self, stages: int) -> list[MeasuredPipeline]:
-        """The measured pipelines of as many stages."""
+        """The measured pipelines with this number of stages."""
         return [entry.measured for entry in self.points if entry.measured.stages == stages]
 
     def global_batch(self, ranks: int) -> float:

@@ -216,7 +216,7 @@ def _prediction(case: Case, model: StepModel, ranks: int, micro_batches: int, ba
 
 
 def _interval(model: StepModel, micro_batches: int, replicas: int) -> tuple[float, float]:
-    """ln of the interval's edges: errors on published tables per √doubling, combined with the points' own misfit."""
+    """Logarithms of the interval's bounds: errors on published tables per √doubling, plus the misfit of the points."""
     distances = [
         (abs(log2(micro_batches / point.micro_batches)), abs(log2(replicas / point.replicas))) for point in model.points
     ]

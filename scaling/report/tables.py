@@ -278,5 +278,5 @@ def tables(analysis: Analysis) -> dict[str, pl.DataFrame]:
 
 
 def series_of_runs(curves: Sequence[Curve]) -> dict[str, str]:
-    """The label of its curve for the id of each measured run."""
+    """Map the id of each measured run to the label of its curve."""
     return {run.facts.id: curve.label for curve in curves for run in curve.group.runs}

@@ -25,7 +25,7 @@ class RankTest:
 
     Attributes:
         p: The p-value.
-        smallest: The smallest p-value that is possible with as many repeats.
+        smallest: The smallest possible p-value for this number of repeats.
         exact: Whether all arrangements were enumerated.
     """
 
@@ -49,7 +49,7 @@ class AdjustedTest:
     Attributes:
         p: The p-value by itself.
         corrected: The p-value corrected for the number of comparisons (Holm).
-        smallest_corrected: The smallest corrected p-value that is possible with as many repeats.
+        smallest_corrected: The smallest possible corrected p-value for this number of repeats.
     """
 
     p: float

@@ -21,7 +21,7 @@ class SteadyState:
     Attributes:
         dropped: Windows to leave out at the start, warm-up included.
         reached: False where step times drift to the end.
-        reason: Why as many, in words.
+        reason: Reason for this number, in words.
     """
 
     dropped: int

@@ -1,4 +1,4 @@
-"""Executes a study: finds completed and missing runs, and runs or submits the missing ones."""
+"""Executes a study: finds the missing runs, and runs or submits them."""
 
 from __future__ import annotations
 

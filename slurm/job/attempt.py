@@ -75,7 +75,7 @@ def _job_script(run: RunFolder, here: Allocation) -> Path | None:
 
 
 def with_starter(spec: Experiment | Script, cluster: Cluster) -> Experiment | Script:
-    """``spec`` with ``auto`` replaced by this site's start method."""
+    """Return ``spec`` for a start inside a job: the cluster's start method replaces ``auto``."""
     if spec.launch.starter != "auto":
         return spec
     starter = "mpirun" if cluster.mpi.start == "mpirun" else "srun"

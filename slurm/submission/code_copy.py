@@ -158,7 +158,7 @@ def _copy(root: Path, files: Sequence[Path], into: Path) -> None:
         total += source.lstat().st_size
         if total > LARGEST_BYTES or number > MOST_FILES:
             size = f"more than {LARGEST_BYTES >> 20} MiB or {MOST_FILES} files"
-            raise UserError(f"the code below {root} is {size}", where="snapshot", remedy=_REMEDY)
+            raise UserError(f"the code below {root} has {size}", where="snapshot", remedy=_REMEDY)
         target = into / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target, follow_symlinks=True)

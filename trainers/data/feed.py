@@ -181,7 +181,7 @@ def count(dataset: Any, where: str) -> tuple[int, bool]:
         return dataset.examples, False
     if not isinstance(dataset, tf.data.Dataset):
         problem = f"{type(dataset).__name__} is neither a tf.data.Dataset nor RandomAccess"
-        raise UserError(problem, where=where, remedy="return Splits of these")
+        raise UserError(problem, where=where, remedy="return Splits of either type")
     known = int(dataset.cardinality().numpy())
     if known == tf.data.INFINITE_CARDINALITY:
         raise UserError("the dataset is endless", where=where, remedy="remove .repeat(): every epoch reads it again")

@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, UnreadableInput, fit_shape, fit_values
+from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, UnreadableInput, convert_rows, fit_shape
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -39,7 +39,7 @@ def _array(path: Path, kind: str, opened: Callable[[], IO[bytes]], wanted: Input
     forward = _ForwardReader(start, dtype, shape[1:])
 
     def read(first: int, last: int) -> RowBatch:
-        values, errors = fit_values(forward.rows(first, last), wanted)
+        values, errors = convert_rows(forward.rows(first, last), wanted)
         return RowBatch(values, errors, [path.name] * len(errors))
 
     return RowSource(path, kind, shape[0], read)
@@ -120,7 +120,7 @@ def open_idx(path: Path, wanted: InputSpec) -> RowSource:
 
     def read(first: int, last: int) -> RowBatch:
         rows = forward.rows(first, last)
-        values, errors = fit_values(rows.astype(rows.dtype.newbyteorder("=")), wanted)
+        values, errors = convert_rows(rows.astype(rows.dtype.newbyteorder("=")), wanted)
         return RowBatch(values, errors, [path.name] * len(errors))
 
     return RowSource(path, "idx", shape[0], read)

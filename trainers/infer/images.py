@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, fit_values
+from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, convert_rows
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
@@ -26,7 +26,7 @@ def open_images(folder: Path, wanted: InputSpec) -> RowSource:
             names.append(file.relative_to(folder).as_posix())
             try:
                 pixels = _decoded(file, shape)
-                fitted, [error] = fit_values(pixels[None], wanted)
+                fitted, [error] = convert_rows(pixels[None], wanted)
                 values[index] = fitted[0]
             except ValueError as problem:
                 error = str(problem)

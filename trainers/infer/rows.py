@@ -47,8 +47,8 @@ class RowSource:
     read: Callable[[int, int], RowBatch]
 
 
-def fit_values(values: Array, wanted: InputSpec) -> tuple[Array, list[str | None]]:
-    """Fit values to the model.
+def convert_rows(values: Array, wanted: InputSpec) -> tuple[Array, list[str | None]]:
+    """Convert rows to the dtype that the model takes.
 
     Args:
         values: Rows, examples first.

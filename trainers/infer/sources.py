@@ -12,7 +12,7 @@ from saman.trainers.infer.tables import open_parquet
 
 
 def open_source(path: Path, wanted: InputSpec) -> RowSource:
-    """Open a file, or a folder of images, by the kind that its name tells; raises ``UnreadableInput``."""
+    """Open a file, or a folder of images, by the kind in its name; raises ``UnreadableInput``."""
     try:
         if path.is_dir():
             return open_images(path, wanted)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, fit_values
+from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, convert_rows
 
 
 def open_parquet(path: Path, wanted: InputSpec) -> RowSource:
@@ -28,7 +28,7 @@ def open_parquet(path: Path, wanted: InputSpec) -> RowSource:
     def read(first: int, last: int) -> RowBatch:
         part = frame.select(columns).slice(first, last - first).collect()
         values, errors = _features(part, size) if len(columns) > 1 else _lists(part.to_series(), size)
-        shaped, bad = fit_values(values.reshape(len(errors), size), wanted)
+        shaped, bad = convert_rows(values.reshape(len(errors), size), wanted)
         errors = [ours or theirs for ours, theirs in zip(errors, bad, strict=True)]
         return RowBatch(shaped, errors, [path.name] * len(errors))
 

@@ -100,7 +100,7 @@ def _answer_rows(answer: Callable[[Array], Array], values: Array) -> Array:
 
 
 def join(job: InferenceJob) -> None:
-    """Join the parts in the order of rows, as a stream; only the first rank to arrive does it."""
+    """Stream the part files into the output, in the order of rows; only the first rank to call this does the work."""
     try:
         job.paths.joining.mkdir()
     except FileExistsError:

@@ -12,7 +12,7 @@ def build(input_shape: tuple[int, ...], name: str, classes: int) -> Any:
     """Build the network ``name`` with ``classes`` probabilities.
 
     Raises:
-        ValueError: The images are too small, or no images.
+        ValueError: The inputs are too small, or are not images.
     """
     if len(input_shape) != 3:
         raise ValueError("images need the shape (height, width, channels)")
