@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from saman.configs.schemas.script import Script
 
 __all__ = ["Attempt", "RunFolder"]
+_log = logging.getLogger(__name__)
 
 
 class RunFolder(RunPaths):
@@ -132,6 +134,7 @@ class RunFolder(RunPaths):
         """
         event = Event(EventKind(kind).value, who, attempt=attempt, facts=facts)
         append_line(self.events_file, event.to_json())
+        _log.info("%s: %s by %s", self.id, event.kind, who)
         if kind in TRANSITIONS:
             self.refresh_state()
         return event

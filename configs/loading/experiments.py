@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from saman.configs.loading.files import find, overridden, set_key
 from saman.configs.names import is_reference
 from saman.configs.problems import gathered, validated
 from saman.configs.schemas.experiment import Experiment
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
         UserError: with every mistake: file, key path, value, what would be valid.
     """
     file = find("experiments", name_or_path)
+    _log.debug("experiment from %s with %d overrides", file, len(overrides))  # values may be secret
     values = overridden(yaml12.read(file), overrides)
     if ranks is not None:
         values = with_ranks(values, ranks)

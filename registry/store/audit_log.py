@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import logging
 import os
 import random
 import socket
@@ -24,6 +25,7 @@ from saman.configs.files import read_json, write_json
 from saman.registry.store import disk
 from saman.registry.store.audit_entry import ROOT, AuditDecision, Entry, entry_file, entry_numbers, parse_entry
 
+_log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 5.0  # how long an NFS client may deny a file that another node has made
 
 
@@ -99,6 +101,7 @@ def append(folder: Path, entries: list[Entry], decision: AuditDecision, *, why: 
     if not _link_entry(folder, entry):
         return False
     disk.sync(folder)
+    _log.info("%s: entry %d, %s by %s", folder, entry.number, entry.action, who)
     entries.append(entry)
     advance_head(folder, entry)
     return True

@@ -1,5 +1,6 @@
 """Promises of the run folder: ids that sort and never collide, numbered attempts, readers that accept torn files."""
 
+import logging
 import multiprocessing
 import os
 
@@ -38,6 +39,15 @@ def test_a_script_run_is_read_back_as_it_was_made(tmp_path):
     script = Script(name="train", command=["python", "it's $(here).py", "--lr", "0.1\n"], directory="/tmp")
     run = RunFolder.create(tmp_path, script)
     assert RunFolder.open(run.path).spec() == script
+
+
+def test_every_event_is_logged(tmp_path, experiment, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("saman"), "propagate", True)
+    caplog.set_level(logging.INFO, "saman")
+    run = RunFolder.create(tmp_path, experiment)
+    run.append("cancelled", "submitter")
+    events = [record.getMessage() for record in caplog.records if record.name == "saman.runs.folder"]
+    assert events == [f"{run.id}: created by submitter", f"{run.id}: cancelled by submitter"]
 
 
 def test_ids_sort_by_time_and_are_unique(tmp_path, experiment):
