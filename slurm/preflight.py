@@ -51,7 +51,15 @@ class NodeOutlier:
 def preflight_script(
     folder: Path, python: str, nodes: int, ranks_per_node: int, time_limit: str = "00:10:00"
 ) -> Script:
-    """The run that measures: a program on every rank."""
+    """The run that measures: a program on every rank.
+
+    Args:
+        folder: the folder for the measurements, visible from every node.
+        python: the Python interpreter on the nodes.
+        nodes: number of nodes.
+        ranks_per_node: ranks on each node.
+        time_limit: the job's time limit, as ``HH:MM:SS``.
+    """
     values = {
         "name": "preflight",
         "command": [python, "-m", "saman.trainers.preflight", str(folder)],

@@ -41,6 +41,12 @@ class _JobLog(SilentView):
 def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Callable[[str], None]) -> Outcome:
     """Start the ranks in this allocation as the run's next attempt, and supervise them to the end.
 
+    Args:
+        run: the run folder.
+        cluster: the cluster file that the job reads.
+        here: this job's allocation.
+        say: receives progress messages for the job's log.
+
     Raises:
         UserError: another supervisor is at work on the run, or the ranks do not fit the allocation.
         EnvironmentLack: the run folder cannot be written, or the node lacks what the start needs.

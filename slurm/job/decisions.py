@@ -35,7 +35,14 @@ class Decision:
 
 
 def decide_start(events: Sequence[Event], attempts: int, allowed: int, nodes: Iterable[str]) -> Decision:
-    """Decide what a job on ``nodes`` does for a run with these events after ``attempts`` attempts."""
+    """Decide whether a job starts an attempt.
+
+    Args:
+        events: the run's events.
+        attempts: number of attempts so far.
+        allowed: number of attempts that the cluster file allows.
+        nodes: names of the job's nodes.
+    """
     state = state_of(events)
     if state.ended:
         return Decision(Begin.NOT_NEEDED, f"the run is already {state.value}")

@@ -103,7 +103,16 @@ def available(command: str = "sbatch") -> bool:
 
 
 def ask(command: Sequence[str], timeout_seconds: float = 60, text: str | None = None) -> Answer:
-    """Run a Slurm command; raises ``EnvironmentLack`` if it is missing or does not finish in time."""
+    """Run a Slurm command and return its answer.
+
+    Args:
+        command: the program and its arguments.
+        timeout_seconds: how long to wait for the answer.
+        text: standard input of the command.
+
+    Raises:
+        EnvironmentLack: The command is missing, or did not finish in time.
+    """
     environment = clean_environment(os.environ)
     try:
         done = run_command(command, environment=environment, timeout_seconds=timeout_seconds, text=text)

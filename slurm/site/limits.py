@@ -52,7 +52,14 @@ _SUFFIXES = {
 
 
 def read_limits(text: str, account: str | None, qos: Iterable[str], uid: int) -> list[Limit]:
-    """The limits in the output of ``scontrol -o show assoc_mgr`` that apply to the user in ``account`` with ``qos``."""
+    """The limits that apply to a user's jobs.
+
+    Args:
+        text: the output of ``scontrol -o show assoc_mgr``.
+        account: the account of the jobs, if known.
+        qos: names of the QOS that apply.
+        uid: the user's number.
+    """
     found: list[Limit] = []
     parents = _ancestors(text, account)
     wanted = set(qos)

@@ -20,7 +20,13 @@ class UserLimits:
 
 
 def read_user_limits(account: str | None, qos: str | None, partition: str | None = None) -> UserLimits:
-    """Ask Slurm for the limits on this user's jobs; ``account`` and ``qos`` default to the user's own defaults."""
+    """Ask Slurm for the limits on this user's jobs.
+
+    Args:
+        account: the account; ``None`` for the user's default.
+        qos: the QOS; ``None`` for the user's default.
+        partition: a partition; the limits of its own QOS count too.
+    """
     uid = os.getuid()
     default_account, default_qos = _defaults(account)
     account = account or default_account

@@ -43,7 +43,17 @@ class Snapshot:
 def code_copy(
     spec: Experiment | Script, code_path: Sequence[Path], runs_dir: Path, listed: Sequence[Path] = ()
 ) -> Snapshot | None:
-    """Copy the user's code that the run uses to ``runs_dir/.code``; ``None`` if it uses none."""
+    """Copy the user's code that the run uses to ``runs_dir/.code``.
+
+    Args:
+        spec: the experiment or script.
+        code_path: folders of the user's code, for an experiment that names a function in them.
+        runs_dir: the folder of all runs.
+        listed: the files and folders to copy; empty for all code.
+
+    Returns:
+        The copy; ``None`` if the run uses no code of the user.
+    """
     if isinstance(spec, Script):
         folders: Sequence[Path] = [Path(spec.directory)]
     else:
@@ -78,9 +88,15 @@ def _moved(argument: str, old: Path, new: Path) -> str:
 
 
 def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:
-    """Copy the code of ``folders``, or only the ``listed`` files and folders, to ``into``.
+    """Copy the code of ``folders``, or only the ``listed`` files and folders.
 
-    Raises ``UserError`` if it is too large to be code.
+    Args:
+        folders: the folders of code; a folder in a git repository stands for the whole repository.
+        into: the folder for the copy.
+        listed: the files and folders to copy; empty for all code.
+
+    Raises:
+        UserError: The code is too large to be code.
     """
     moved: dict[Path, Path] = {}
     origin: dict[str, Any] = {"folders": [str(folder) for folder in folders]}

@@ -49,7 +49,17 @@ class LimitCheck:
 def sum_needs(
     requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None
 ) -> dict[str, float]:
-    """The resources that jobs need together, by the names in ``Limit``, if each runs to its time limit."""
+    """The resources that jobs need together if each runs to its time limit.
+
+    Args:
+        requests: the request of each job.
+        cores_per_node: cores of a node; a job with whole nodes needs all of them.
+        gpu_type: Slurm's name for the type of the GPUs.
+
+    Returns:
+        The amount of each resource, by its name in ``Limit``: memory in MiB, ``wall`` in minutes (of the longest job),
+        ``…-minutes`` in resource-minutes, else a count.
+    """
     total: dict[str, float] = {}
     for request in requests:
         minutes = request.seconds / 60
@@ -78,7 +88,18 @@ def compare_with_limits(
     limits: Iterable[Limit], requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None,
     threshold: float = 0.8,
 ) -> list[LimitCheck]:  # fmt: skip
-    """Compare requests with each limit, worst first. A limit per job is compared with the largest request."""
+    """Compare requests with each limit, worst first. A limit per job is compared with the largest request.
+
+    Args:
+        limits: the limits that apply.
+        requests: the request of each job.
+        cores_per_node: cores of a node; a job with whole nodes needs all of them.
+        gpu_type: Slurm's name for the type of the GPUs.
+        threshold: the share of a limit above which it is ``TIGHT``.
+
+    Returns:
+        A check for each limit on a resource that the requests need.
+    """
     together = sum_needs(requests, cores_per_node, gpu_type)
     each = [sum_needs([request], cores_per_node, gpu_type) for request in requests]
     found = []

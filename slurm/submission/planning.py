@@ -37,7 +37,14 @@ class SubmissionPlan:
     notes: tuple[str, ...]
 
     def job(self, runs: Sequence[Path], script: Path, array: bool = False, concurrency: int | None = None) -> BatchJob:
-        """The job for real run folders."""
+        """The job for real run folders.
+
+        Args:
+            runs: the run folders, one per task of an array.
+            script: the job script.
+            array: whether to submit a job array.
+            concurrency: number of tasks of the array that run at a time; ``None`` for no limit.
+        """
         return BatchJob(
             name=self.spec.name,
             runs=tuple(runs),
@@ -54,7 +61,19 @@ def plan(
     spec: Experiment | Script, cluster: Cluster, runs_dir: Path, partition: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> SubmissionPlan:  # fmt: skip
-    """Choose the partition and render the script, without side effects; raises ``UserError`` with every obstacle."""
+    """Choose the partition and render the script, without side effects.
+
+    Args:
+        spec: the experiment or script.
+        cluster: the cluster file.
+        runs_dir: the folder of all runs.
+        partition: the partition to use; ``None`` for the cheapest that fits.
+        environ: the environment of the submission; ``None`` for this process's own.
+
+    Raises:
+        UserError: The start method does not suit the cluster, or no partition meets the request; the error lists every
+            obstacle.
+    """
     environ = os.environ if environ is None else environ
     check_starter(spec, cluster)
     choice = choose_partition(cluster, spec, partition)

@@ -26,7 +26,16 @@ def option(text: str) -> ShellText:
 
 
 def path_option(name: str, path: Path, pattern: str = "") -> ShellText:
-    """``--name="path"`` for sbatch: ``%`` doubled, quotes escaped, followed by a file name pattern."""
+    """The option ``--name="path"`` for sbatch: ``%`` doubled, quotes escaped.
+
+    Args:
+        name: the option's name without dashes.
+        path: the path.
+        pattern: a file name pattern of Slurm that follows the path, unescaped.
+
+    Raises:
+        UserError: The path contains a backslash or a control character.
+    """
     text = str(path)
     bad = [character for character in text if ord(character) < 32 or ord(character) == 127]
     if bad or "\\" in text:

@@ -58,7 +58,13 @@ class PartitionChoice:
 
 
 def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster) -> ResourceRequest:
-    """The request of ``spec`` on ``partition``; ``auto`` is the share of a node that its ranks take."""
+    """The resources to request for a run on a partition.
+
+    Args:
+        partition: the partition.
+        spec: the experiment or script; ``auto`` becomes the share of a node that its ranks take.
+        cluster: the cluster file; it decides whether to request memory.
+    """
     wanted = spec.resources
     processes = max(1, wanted.ranks_per_node // spec.devices_per_process)
     cpus_per_rank = _cpus_per_rank(partition, wanted)
@@ -123,7 +129,13 @@ def cost_of(partition: Partition, request: ResourceRequest) -> float:
 def choose_partition(cluster: Cluster, spec: Experiment | Script, named: str | None = None) -> PartitionChoice:
     """Choose the named partition, or the cheapest that meets the request (the first listed among equals).
 
-    Raises ``UserError`` with the obstacles on every partition.
+    Args:
+        cluster: the cluster file.
+        spec: the experiment or script.
+        named: the partition to use; ``None`` for the cheapest.
+
+    Raises:
+        UserError: No partition meets the request; the error lists the obstacles on each.
     """
     candidates: Sequence[Partition] = [cluster.partition(named)] if named else cluster.partitions
     fitting: list[tuple[float, Partition, ResourceRequest]] = []

@@ -11,7 +11,15 @@ from saman.runs.records.run_events import JobSubmission
 
 
 def record_queued(run: RunFolder, job: str, cluster: str, who: str, **facts: Any) -> None:
-    """Record a submitted job, so that every other command finds it."""
+    """Record a submitted job, so that every other command finds it.
+
+    Args:
+        run: the run folder.
+        job: the job's id.
+        cluster: the cluster's name.
+        who: the author of the event.
+        facts: further fields of the event.
+    """
     run.append("queued", who, job=job, cluster=cluster, log="slurm/job.out", **facts)
 
 

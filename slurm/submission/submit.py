@@ -58,7 +58,18 @@ def submit(
     models_dir: Path = Path("models"),
     exclude: Sequence[str] = (),
 ) -> Submission:
-    """Create the run folder, submit the job, record its id; leaves nothing behind if Slurm refuses the job."""
+    """Create the run folder, submit the job, and record its id; leave nothing behind if Slurm refuses the job.
+
+    Args:
+        plan: the checked submission.
+        code_path: folders of the user's code.
+        code: the copy of that code, if any.
+        models_dir: where the run publishes its model.
+        exclude: names of nodes that the job must not use.
+
+    Raises:
+        UserError: Slurm refuses the job.
+    """
     run = create_run(plan, code_path, code, models_dir)
     try:
         return _send(plan, run, exclude)
@@ -71,7 +82,13 @@ def submit(
 
 
 def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str] = ()) -> Submission:
-    """Submit an existing run again, to the cluster of its first submission."""
+    """Submit an existing run again, to the cluster of its first submission.
+
+    Args:
+        run: the run folder.
+        partition: the partition to use; ``None`` for that of the last submission.
+        exclude: names of nodes that the job must not use.
+    """
     cluster = cluster_of(run)
     last = last_queued(run.events())
     named = partition or (last.partition if last else None)
@@ -136,9 +153,20 @@ def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequen
 def submit_many(
     plans: Sequence[SubmissionPlan], make_run: Callable[[SubmissionPlan], RunFolder], concurrency: int | None = None
 ) -> list[Submission]:
-    """Submit many runs as job arrays, one array per distinct request; ``concurrency`` tasks of an array run at a time.
+    """Submit many runs as job arrays, one array per distinct request.
 
     Each run has its own folder and state; its job is ``ARRAY_i`` for task ``i`` of the array.
+
+    Args:
+        plans: the checked submissions.
+        make_run: creates the run folder of a plan.
+        concurrency: number of tasks of an array that run at a time; ``None`` for no limit.
+
+    Returns:
+        The submitted runs, grouped by array.
+
+    Raises:
+        UserError: Slurm refuses an array; the error says how many runs were submitted before it.
     """
     groups: dict[tuple[object, ...], list[SubmissionPlan]] = {}
     for each in plans:
