@@ -144,6 +144,11 @@ def test_every_room_is_known_and_linked() -> None:
         assert (ROOT / "src" / "saman" / room).resolve() == ROOT / room
 
 
+@pytest.mark.parametrize("room", BELOW)
+def test_every_room_has_a_folder_of_tests(room: str) -> None:
+    assert list((ROOT / "tests" / room).rglob("test_*.py")), f"tests/{room} holds no tests"
+
+
 def test_the_floors_themselves_have_no_circle() -> None:
     done: set[str] = set()
     while ready := {room for room, below in BELOW.items() if room not in done and below <= done}:
