@@ -14,9 +14,21 @@ Array = NDArray[np.float64]
 
 
 def ring_seconds(message_bytes: Array | float, ranks: int, link: Link) -> Array | float:
-    """Seconds of an allreduce in a ring of p ranks: 2(p−1)·α + 2(p−1)/p·bytes·β.
+    """Compute the time of an allreduce in a ring of p ranks: 2(p−1)·α + 2(p−1)/p·bytes·β.
 
     Source: Patarasuk & Yuan, J. Parallel Distrib. Comput. 69 (2009), §4; Thakur et al. (2005), §4.4.
+
+    Args:
+        message_bytes: Bytes of the reduced arrays; of an array, each element is a message.
+        ranks: Number of ranks, p.
+        link: The slowest link of the ring: latency α and bandwidth 1/β.
+
+    Returns:
+        Seconds, in the shape of ``message_bytes``.
+
+    Example:
+        >>> ring_seconds(4e6, ranks=4, link=Link(latency_seconds=1e-6, bytes_per_second=1e9))
+        0.006006
     """
     steps = 2 * (ranks - 1)
     return steps * link.latency_seconds + steps / ranks * message_bytes / link.bytes_per_second
@@ -25,9 +37,19 @@ def ring_seconds(message_bytes: Array | float, ranks: int, link: Link) -> Array 
 def flat_ring_seconds(
     message_bytes: Array | float, nodes: int, per_node: int, within: Link, across: Link
 ) -> Array | float:
-    """Seconds of an allreduce in a single ring through all ranks, node after node.
+    """Compute the time of an allreduce in a single ring through all ranks, node after node.
 
     The slower link sets the bandwidth. Of the 2(p−1) hops of a chunk 2(m−1) cross nodes (NCCL, src/graph/tuning.cc).
+
+    Args:
+        message_bytes: Bytes of the reduced arrays.
+        nodes: Number of nodes, m.
+        per_node: Ranks on each node, p ÷ m.
+        within: Link between ranks of a node.
+        across: Link between nodes.
+
+    Returns:
+        Seconds, in the shape of ``message_bytes``.
     """
     ranks = nodes * per_node
     if nodes == 1:
@@ -41,10 +63,20 @@ def flat_ring_seconds(
 def hierarchical_seconds(
     message_bytes: Array | float, nodes: int, per_node: int, within: Link, across: Link
 ) -> Array | float:
-    """Seconds of a hierarchical allreduce: reduce-scatter within nodes, allreduce across, allgather within.
+    """Compute the time of a hierarchical allreduce: reduce-scatter within nodes, allreduce across, allgather within.
 
     The shards of a node share its network link, which therefore carries the whole message. Source: Horovod's
     hierarchical allreduce; Jia et al., arXiv:1807.11205, §3.3.
+
+    Args:
+        message_bytes: Bytes of the reduced arrays.
+        nodes: Number of nodes.
+        per_node: Ranks on each node.
+        within: Link between ranks of a node.
+        across: Link between nodes.
+
+    Returns:
+        Seconds, in the shape of ``message_bytes``.
     """
     inside = ring_seconds(message_bytes, per_node, within) if per_node > 1 else 0.0 * np.asarray(message_bytes)
     if nodes == 1:

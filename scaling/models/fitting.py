@@ -76,6 +76,15 @@ def fit(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = "weak", l
 
     Raises:
         ValueError: A throughput is not finite and positive.
+
+    Example:
+        >>> from saman.scaling.models.laws import AMDAHL, ScalingPoint
+        >>> measured = ((1, 100.0), (2, 190.0), (4, 348.0), (8, 593.0))
+        >>> fitted = fit(AMDAHL, tuple(ScalingPoint(ranks, rate) for ranks, rate in measured))
+        >>> fitted.parameters[0].name, round(fitted.parameters[0].value, 3)
+        ('serial_fraction', 0.05)
+        >>> round(float(fitted.throughput([ScalingPoint(16, 0.0)])[0]))
+        916
     """
     at, measured = rank_counts(points, scaling), _log_throughput(points)
     free = law.parameters(at)
@@ -163,6 +172,17 @@ def errors_ahead(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = 
 
     Cross-validation with a rolling origin (Tashman, Int. J. Forecasting 16, 2000): it judges a law by extrapolation,
     which is its use, and not by its fit.
+
+    Args:
+        law: The law.
+        points: Measured points, in ascending order of ranks.
+        scaling: Weak or strong.
+
+    Returns:
+        An error per fitted and predicted count; empty with ``FEWEST_POINTS`` points or fewer.
+
+    Raises:
+        ValueError: A throughput is not finite and positive.
     """
     found = []
     for count in range(FEWEST_POINTS, len(points)):

@@ -155,7 +155,16 @@ def calibrate(others: tuple[ScalingSeries, ...], nominal: float = NOMINAL) -> Ca
 
 
 def weighted_quantiles(values: Array, weights: Array, tail: float) -> tuple[float, float]:
-    """The quantiles ``tail`` (at most 0) and 1 − ``tail`` (at least 0) of weighted values."""
+    """Compute the quantiles ``tail`` and 1 − ``tail`` of weighted values, so that 0 lies between them.
+
+    Args:
+        values: Log errors, shape (n,).
+        weights: Their positive weights, shape (n,); they need not sum to 1.
+        tail: Share of the weight below the lower quantile, and above the upper quantile.
+
+    Returns:
+        The lower quantile, at most 0, and the upper quantile, at least 0.
+    """
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum()
     last = len(values) - 1
@@ -165,7 +174,17 @@ def weighted_quantiles(values: Array, weights: Array, tail: float) -> tuple[floa
 
 
 def predict(fitted: Fit, places: Sequence[ScalingPoint], calibration: Calibration | None) -> list[ThroughputForecast]:
-    """Predict throughput at the ranks and nodes of ``places``; without calibration there are no intervals."""
+    """Predict throughput at other ranks and nodes.
+
+    Args:
+        fitted: The fitted law.
+        places: Ranks and nodes to predict; their throughput is ignored.
+        calibration: Quantiles of the log errors of past predictions, each divided by the square root of its
+            doublings; the interval widens by the same root. ``None`` for no intervals.
+
+    Returns:
+        A forecast in samples per second for each place, with a caution where it leaves the measured range.
+    """
     return [
         _prediction(fitted, point, float(value), calibration)
         for point, value in zip(places, fitted.throughput(places), strict=True)

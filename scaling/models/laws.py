@@ -64,6 +64,11 @@ class Law:
         parameters: The free parameters for given rank counts. The throughput of a single rank, the scale, is fitted
             with every law and not among them.
         relative: Relative throughput for rank counts and parameter values by name.
+
+    Example:
+        >>> places = rank_counts([ScalingPoint(ranks, throughput=0.0) for ranks in (1, 2, 4)])
+        >>> AMDAHL.relative(places, {"serial_fraction": 0.1}).round(2).tolist()
+        [1.0, 1.82, 3.08]
     """
 
     name: str

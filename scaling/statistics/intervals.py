@@ -69,6 +69,13 @@ def median_estimate(values: Sequence[float] | NDArray[np.float64], level: float 
 
     Raises:
         ValueError: No values, or values that are not finite.
+
+    Example:
+        >>> estimate = median_estimate([98.0, 99.0, 100.0, 101.0, 102.0, 104.0])
+        >>> estimate.value, estimate.interval.low, estimate.interval.high, estimate.interval.attained
+        (100.5, 98.0, 104.0, 0.96875)
+        >>> median_estimate([98.0, 99.0, 100.0]).withheld
+        'the range of 3 repeats covers 75.0%; a 95% interval of the median needs 6 repeats'
     """
     x = np.sort(np.asarray(values, dtype=float))
     n = len(x)
@@ -94,7 +101,20 @@ def _too_few(n: int, level: float) -> str:
 
 
 def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
-    """Exact interval of a proportion (Clopper & Pearson, Biometrika 26, 1934); (0, 1) without trials."""
+    """Compute the exact interval of a proportion (Clopper & Pearson, Biometrika 26, 1934).
+
+    Args:
+        successes: Number of successes.
+        trials: Number of trials.
+        level: Nominal coverage; the attained coverage is at least this.
+
+    Returns:
+        The lower and upper limit; (0, 1) without trials.
+
+    Example:
+        >>> [round(limit, 3) for limit in binomial_interval(9, 10)]
+        [0.555, 0.997]
+    """
     if trials == 0:
         return (0.0, 1.0)
     found = binomtest(successes, trials).proportion_ci(level, "exact")

@@ -79,6 +79,14 @@ def rank_test(left: Sequence[float] | Array, right: Sequence[float] | Array, see
         left: Values of the first group.
         right: Values of the second group.
         seed: For drawing arrangements where there are too many to enumerate.
+
+    Returns:
+        The p-value, and the smallest p-value that groups of these sizes can reach.
+
+    Example:
+        >>> test = rank_test([98.0, 99.0, 100.0, 101.0], [110.0, 111.0, 112.0, 113.0])
+        >>> round(test.p, 4), test.exact
+        (0.0286, True)
     """
     a, b = np.asarray(left, float), np.asarray(right, float)
     ranks = np.asarray(rankdata(np.concatenate([a, b])), float)
@@ -107,7 +115,12 @@ def _normal_p(deviation: float, ranks: Array, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm, Scand. J. Statist. 6, 1979); the order stays."""
+    """Correct p-values for their number (Holm, Scand. J. Statist. 6, 1979); the order stays.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
     count = len(p_values)
     corrected = [0.0] * count
     running = 0.0

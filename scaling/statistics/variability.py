@@ -32,6 +32,10 @@ def karp_flatt(speedup: float, ranks: float) -> float | None:
 
     Returns:
         The fraction, negative for a super-linear speed-up; None at p ≤ 1.
+
+    Example:
+        >>> round(karp_flatt(speedup=3.2, ranks=4), 3)
+        0.083
     """
     return None if ranks <= 1 else (1.0 / speedup - 1.0 / ranks) / (1.0 - 1.0 / ranks)
 
