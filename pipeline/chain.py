@@ -150,7 +150,12 @@ class StageCosts:
         """Return the bytes that layers [begin, end) take as stage number ``stage``, above an idle process.
 
         A micro-batch between its passes keeps its activations and what arrived over the cut. With recomputation it
-        keeps what arrived; one set of activations exists during a backward pass (Chen et al. 2016, §3).
+        keeps what arrived; a single set of activations exists during a backward pass (Chen et al. 2016, §3).
+
+        Args:
+            stage: Number of the stage, from 0; it sets how many micro-batches are held.
+            begin: The first layer.
+            end: The layer after the last.
         """
         held = self._parameters[end] - self._parameters[begin]
         parameters, update = held * self.plan.copies, held * self.plan.update_copies

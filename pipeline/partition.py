@@ -39,6 +39,9 @@ def partition(chain: Chain, plan: PipelinePlan, link: Link, limit_bytes: int | N
         link: Latency and bandwidth between stages.
         limit_bytes: The memory limit of each stage; ``None`` for no limit.
 
+    Returns:
+        The cuts, and the busy seconds per micro-batch of the slowest stage.
+
     Raises:
         UserError: The chain has too few layers, or no split fits; the message says by how much, and what would fit.
 
@@ -71,6 +74,12 @@ def least_memory(chain: Chain, plan: PipelinePlan) -> StagePartition | None:
 
 def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_bytes: int | None = None) -> None:
     """Check cuts that the user gives.
+
+    Args:
+        chain: The measured layers.
+        cuts: Positions of the layers before which to cut, in ascending order.
+        plan: Number of stages and micro-batches, order, what is kept in memory.
+        limit_bytes: The memory limit of each stage; ``None`` for no limit.
 
     Raises:
         UserError: The cuts are not possible, or a stage exceeds ``limit_bytes``.

@@ -54,7 +54,16 @@ def load_or_measure(experiment: Experiment, code_path: Iterable[Path], threads: 
 
 
 def load(experiment: Experiment, code_path: Iterable[Path], threads: int) -> Profile | None:
-    """Return the profile from the cache, or ``None`` if the model was not measured on this machine."""
+    """Return the profile from the cache.
+
+    Args:
+        experiment: The experiment; its model, data, precision and micro-batch size identify the profile.
+        code_path: Folders of the user's code; its content is part of the identity.
+        threads: Threads of a rank during the measurement.
+
+    Returns:
+        The profile; ``None`` if the model was not measured on this machine.
+    """
     return Profile.from_json(read_json(_file(experiment, list(code_path), threads)))
 
 

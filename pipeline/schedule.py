@@ -38,7 +38,12 @@ Order = Callable[[int, int, int], Iterator[Action]]
 
 
 def one_forward_one_backward(stage: int, stages: int, micro_batches: int) -> Iterator[Action]:
-    """Yield the actions of ``stage`` in a step; it holds at most ``stages − stage`` micro-batches.
+    """Yield the actions of a stage in a step; it holds at most ``stages − stage`` micro-batches.
+
+    Args:
+        stage: The stage, from 0.
+        stages: Number of stages.
+        micro_batches: Micro-batches per step.
 
     >>> [f"{action.kind[0]}{action.micro_batch}" for action in one_forward_one_backward(1, 2, 2)]
     ['f0', 'b0', 'f1', 'b1']
@@ -54,7 +59,16 @@ def one_forward_one_backward(stage: int, stages: int, micro_batches: int) -> Ite
 
 
 def all_forward_all_backward(stage: int, stages: int, micro_batches: int) -> Iterator[Action]:
-    """Yield GPipe's order (Huang et al. 2019, §2.3): every forward pass, then every backward pass in reverse."""
+    """Yield GPipe's order (Huang et al. 2019, §2.3): every forward pass, then every backward pass in reverse.
+
+    Args:
+        stage: The stage, from 0; the order is the same for all stages.
+        stages: Number of stages.
+        micro_batches: Micro-batches per step.
+
+    >>> [f"{action.kind[0]}{action.micro_batch}" for action in all_forward_all_backward(0, 2, 2)]
+    ['f0', 'f1', 'b1', 'b0']
+    """
     for micro_batch in range(micro_batches):
         yield Action("forward", micro_batch)
     for micro_batch in reversed(range(micro_batches)):
@@ -65,5 +79,9 @@ ORDERS: dict[str, Order] = {"1f1b": one_forward_one_backward, "gpipe": all_forwa
 
 
 def bubble_bound(micro_batches: int, stages: int) -> float:
-    """Return the speed-up of even stages with free transfers over one process: m·n/(m + n − 1) (Huang et al., §2.3)."""
+    """Return the speed-up of even stages with free transfers over one process: m·n/(m + n − 1) (Huang et al., §2.3).
+
+    >>> round(bubble_bound(micro_batches=8, stages=4), 2)
+    2.91
+    """
     return micro_batches * stages / (micro_batches + stages - 1)
