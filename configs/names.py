@@ -25,7 +25,11 @@ def is_reference(text: str) -> bool:
 
 
 def seconds(clock: str) -> int:
-    """Seconds in ``[D-]HH:MM:SS``; raises ``ValueError`` for any other text."""
+    """Seconds in ``[D-]HH:MM:SS``; raises ``ValueError`` for any other text.
+
+    >>> seconds("1-02:00:30")
+    93630
+    """
     match = _CLOCK.fullmatch(clock)
     if match is None:
         raise ValueError(f"{clock!r} is not a duration; write HH:MM:SS or D-HH:MM:SS, quoted")
@@ -34,7 +38,11 @@ def seconds(clock: str) -> int:
 
 
 def clock(total_seconds: int) -> str:
-    """``[D-]HH:MM:SS`` for a number of seconds."""
+    """``[D-]HH:MM:SS`` for a number of seconds.
+
+    >>> clock(93630)
+    '1-02:00:30'
+    """
     minutes, rest = divmod(total_seconds, 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -43,7 +51,11 @@ def clock(total_seconds: int) -> str:
 
 
 def size_bytes(text: str) -> int:
-    """Bytes in ``512M``, ``4G``… (powers of 1024); raises ``ValueError`` for any other text."""
+    """Bytes in ``512M``, ``4G``… (powers of 1024); raises ``ValueError`` for any other text.
+
+    >>> size_bytes("4G")
+    4294967296
+    """
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a memory size; write a whole number and K, M, G or T, such as 4G")

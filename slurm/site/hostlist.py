@@ -18,6 +18,9 @@ def expand(text: str) -> list[str]:
 
     With several brackets the last one varies fastest. Leading zeros of a range's first number set the width:
     ``[08-11]`` is 08 09 10 11. Raises ``UserError`` for a text that Slurm would not write.
+
+    >>> expand("r[1-2]n[08-09],login")
+    ['r1n08', 'r1n09', 'r2n08', 'r2n09', 'login']
     """
     names = list(itertools.islice((name for part in _parts(text) for name in _names(part, text)), LARGEST + 1))
     if len(names) > LARGEST:

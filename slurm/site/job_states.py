@@ -38,6 +38,12 @@ _STATES = {
 
 
 def job_state(slurm: str) -> JobState:
-    """The state that Slurm's word means; accepts ``CANCELLED by 1000`` and a trailing ``+``."""
+    """The state that Slurm's word means; accepts ``CANCELLED by 1000`` and a trailing ``+``.
+
+    >>> job_state("CANCELLED by 1000").value
+    'cancelled'
+    >>> job_state("CONFIGURING") is JobState.PENDING
+    True
+    """
     word = slurm.strip().split(" ")[0].rstrip("+").upper()
     return _STATES.get(word, JobState.UNKNOWN)
