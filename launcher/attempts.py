@@ -54,6 +54,11 @@ class AttemptRequest:
 def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = None) -> Outcome:
     """Start the ranks as the next attempt of ``run``, and supervise them to the end.
 
+    Args:
+        run: the run folder.
+        request: the program and its start.
+        view: shows the progress; ``None`` shows nothing.
+
     Raises:
         UserError: another supervisor is at work on the run, or the ranks do not fit.
         EnvironmentLack: the run folder cannot be written, or the machine lacks what the start needs.

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 def run_locally(loaded: LoadedExperiment, options: Options, view: View | None = None) -> Outcome:
     """Train an experiment here, now.
 
+    Args:
+        loaded: the experiment, and the folders of its code.
+        options: the options of the start.
+        view: shows the progress; ``None`` shows nothing.
+
     Raises:
         UserError: the experiment cannot be started like this; nothing was written.
         EnvironmentLack: the machine lacks something, or the run folder cannot be written.
@@ -34,13 +39,29 @@ def run_locally(loaded: LoadedExperiment, options: Options, view: View | None = 
 
 
 def run_script(spec: Script, options: Options, view: View | None = None) -> Outcome:
-    """Start a program on every rank, from the folder that its spec names. Raises as ``run_locally``."""
+    """Start a program on every rank, from the folder that its spec names.
+
+    Args:
+        spec: the program and its resources.
+        options: the options of the start.
+        view: shows the progress; ``None`` shows nothing.
+
+    Raises:
+        UserError: the program cannot be started like this.
+        EnvironmentLack: the machine lacks something, or the run folder cannot be written.
+    """
     check_legacy_keras(spec)
     return _run_new(AttemptRequest(spec, Path(spec.directory), (), options), view)
 
 
 def resume_locally(run: RunFolder, options: Options, view: View | None = None, ranks: int | None = None) -> Outcome:
-    """Continue a run in its own folder as the next attempt, on another number of ``ranks`` if given.
+    """Continue a run in its own folder as the next attempt.
+
+    Args:
+        run: the run folder.
+        options: the options of the start.
+        view: shows the progress; ``None`` shows nothing.
+        ranks: another number of ranks; ``None`` keeps the number.
 
     Raises:
         UserError: the run has completed or is running, or cannot be split over so many ranks.

@@ -29,7 +29,13 @@ class ProgramCommand:
 
 
 def program_command(spec: Experiment | Script, run: Path, path: str) -> ProgramCommand:
-    """The command that each process of ``spec`` runs, found on ``path``; ``run`` is the run folder."""
+    """The command that each process runs.
+
+    Args:
+        spec: the experiment or script.
+        run: the run folder.
+        path: the search path (``PATH``) for a script's program.
+    """
     if isinstance(spec, Script):
         return ProgramCommand(tuple(spec.command), True, _interpreter(spec.command, path))
     return ProgramCommand((sys.executable, "-m", "saman.trainers.worker", str(run)), spec.uses_horovod)

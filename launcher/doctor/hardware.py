@@ -53,7 +53,14 @@ def check_memory() -> Diagnosis:
 
 
 def check_folder(name: str, folder: Path, *, needed: bool, option: str) -> Diagnosis:
-    """Whether ``folder`` can be written or created, and its free space."""
+    """Whether ``folder`` can be written or created, and its free space.
+
+    Args:
+        name: the folder's name in the diagnosis.
+        folder: the folder; it need not exist.
+        needed: whether saman cannot work without it.
+        option: the command-line option that names another folder.
+    """
     place, name = existing(folder.expanduser().absolute()), f"Folder {name}"
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Diagnosis(name, "broken", f"{folder} is not writable", f"choose another folder with {option}", needed)

@@ -41,7 +41,14 @@ def check_libraries(inventory: Inventory) -> list[Diagnosis]:
 def check_library(
     name: str, facts: LibraryFacts | None, describe: Callable[[LibraryFacts], str], *, needed: bool = False
 ) -> Diagnosis:
-    """A library by its part of the inventory, which is missing if an earlier library failed to load."""
+    """A library by its part of the inventory, which is missing if an earlier library failed to load.
+
+    Args:
+        name: the library's name.
+        facts: its part of the inventory.
+        describe: the text for a working library.
+        needed: whether saman cannot work without it.
+    """
     setup = "make setup" if source_tree() else "saman setup"
     if facts is None or facts.missing:
         return Diagnosis(name, "missing", "not installed" if facts else "not reached", setup, needed)
@@ -72,7 +79,13 @@ def _describe_horovod(facts: LibraryFacts) -> str:
 
 
 def check_mpi(mpi: MpiInstallation | None, horovod: LibraryFacts | None, build: HorovodBuild | None) -> Diagnosis:
-    """The MPI that would start ranks, and whether Horovod was built with it."""
+    """The MPI that would start ranks, and whether Horovod was built with it.
+
+    Args:
+        mpi: the MPI of this machine; ``None`` without a working ``mpirun``.
+        horovod: Horovod's part of the inventory.
+        build: the MPI and Gloo support that Horovod was built with.
+    """
     if mpi is None:
         return Diagnosis("MPI", "missing", "no working mpirun", "not needed: ranks start over Gloo without it")
     found = f"{mpi}, {mpi.mpirun}"

@@ -25,7 +25,16 @@ class CoreClaim:
 
 
 def choose_cores(allowed: Sequence[int], free: Sequence[int], wanted: int) -> CoreClaim:
-    """Choose cores for a run that pins ``wanted`` of the ``allowed`` cores; other runs hold those not ``free``."""
+    """Choose cores for a run, and report whether it shares them with other runs. Pure.
+
+    Args:
+        allowed: the logical cores that this process may use.
+        free: the allowed cores that no other run holds.
+        wanted: number of cores that the run pins; 0 if it pins none.
+
+    Returns:
+        The cores and a note; no cores if all allowed cores are free, or if too few are.
+    """
     taken = len(allowed) - len(free)
     if not taken or not wanted:
         return CoreClaim()

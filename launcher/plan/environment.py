@@ -67,7 +67,14 @@ def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
 def job_environment(
     spec: Experiment | Script, directory: Path, code_path: Iterable[Path], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables to set for every process of a run; ``launch.environment`` overrides all others."""
+    """Variables to set for every process of a run; ``launch.environment`` overrides all others.
+
+    Args:
+        spec: the experiment or script.
+        directory: the folder in which the program starts.
+        code_path: folders of the user's code, in the order of the search.
+        environ: the user's environment; a variable set there is kept where saman has only a default.
+    """
     own = {
         variables.DIRECTORY: str(directory),
         variables.CODE_PATH: os.pathsep.join(str(folder) for folder in code_path),

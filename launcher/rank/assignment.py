@@ -16,7 +16,14 @@ class MisplacedRank(Exception):  # noqa: N818  (a finding)
 def assign_process(placement: Placement | None, identity: ProcessIdentity, node: str, cores: int) -> Process:
     """This process's entry in the placement; without a placement (started by hand), an equal share of the node.
 
-    Raises ``MisplacedRank`` if the placement has another node or another number of processes.
+    Args:
+        placement: the whole placement; ``None`` if the process was started by hand.
+        identity: the identity that the start method gave this process.
+        node: this node's name.
+        cores: number of cores that this process may use on the node.
+
+    Raises:
+        MisplacedRank: The placement has another node or another number of processes.
     """
     if placement is None:
         local, of = identity.local_process or 0, identity.local_processes or 1

@@ -59,7 +59,14 @@ def program_environment(
 def rank_variables(
     process: Process, placement: Placement | None, identity: ProcessIdentity, cores: int
 ) -> dict[str, str]:
-    """The identity of a process and its number of threads, as variables."""
+    """The identity of a process and its number of threads, as variables.
+
+    Args:
+        process: this process in the placement.
+        placement: the whole placement; ``None`` if the process was started by hand.
+        identity: the identity that the start method gave this process.
+        cores: number of cores that this process is pinned to; its ranks share them.
+    """
     size = placement.size if placement else identity.processes
     ranks = process.ranks_here
     own = {
@@ -81,7 +88,14 @@ def rank_variables(
 
 
 def horovod_variables(process: Process, placement: Placement, host: str, port: int) -> dict[str, str]:
-    """The variables by which Horovod finds its peers over Gloo, as horovodrun sets them."""
+    """The variables by which Horovod finds its peers over Gloo, as horovodrun sets them.
+
+    Args:
+        process: this process in the placement.
+        placement: the whole placement.
+        host: the address of the rendezvous server.
+        port: the port of the rendezvous server.
+    """
     nodes = placement.nodes
     own = {
         "HOROVOD_HOSTNAME": process.node,

@@ -85,7 +85,18 @@ def elapsed(seconds: float) -> str:
 def run(
     command: Sequence[str], log: Path, progress: ProgressLine, *, env: Mapping[str, str], cwd: Path | None = None
 ) -> None:
-    """Run ``command`` with its output appended to ``log``; raises EnvironmentLack with the last lines if it fails."""
+    """Run a command and wait for its end.
+
+    Args:
+        command: the program and its arguments.
+        log: the file to which the command's output is appended.
+        progress: shows that the command is still running.
+        env: the whole environment of the command.
+        cwd: the folder it starts in; ``None`` for the current folder.
+
+    Raises:
+        EnvironmentLack: The command fails; the error has the last lines of its output.
+    """
     with log.open("ab") as output:
         output.write(f"\n$ {' '.join(command)}\n".encode())
         output.flush()

@@ -31,9 +31,20 @@ def make_request(
     mpi: str | None = None,
     gpu: bool | None = None,
 ) -> SetupRequest:
-    """The request for these options; raises UserError if they are impossible.
+    """The request for these options.
 
     ``None`` for ``mpi`` or ``gpu`` keeps the choice of the previous set-up, so that ``make demo`` does not change it.
+
+    Args:
+        venv: the environment's folder; ``None`` for the default.
+        python: a path or a name on PATH; ``None`` for any suitable Python.
+        tensorflow: a TensorFlow version with a tested stack.
+        compat: whether to use the stack ``COMPAT``.
+        mpi: ``wheel`` or ``system``.
+        gpu: whether to build Horovod with NCCL.
+
+    Raises:
+        UserError: The options are impossible.
     """
     name = tensorflow or (COMPAT if compat else CURRENT).name
     if name not in STACKS or (compat and name != COMPAT.name):
@@ -68,9 +79,18 @@ def describe(ahead: SetupPlan, request: SetupRequest) -> list[str]:
 
 
 def perform(request: SetupRequest, *, dry_run: bool = False, as_json: bool = False) -> bool:
-    """Set up and print progress; returns whether there was anything to do, and prints nothing otherwise.
+    """Set up and print progress; print nothing if there is nothing to do.
 
-    Raises UserError or EnvironmentLack with every problem found.
+    Args:
+        request: the set-up.
+        dry_run: whether to print the outstanding steps instead.
+        as_json: whether to print JSON; progress then goes to standard error.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UserError, EnvironmentLack: The set-up cannot be done; the error lists every problem found.
     """
     if dry_run:
         ahead = prospect(request)

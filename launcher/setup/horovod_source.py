@@ -95,7 +95,17 @@ def _includes_all(compiler: str) -> bool:
 
 
 def provide(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> Path:
-    """The wheel for ``request``, built if it is not cached; raises EnvironmentLack if the build fails."""
+    """The wheel of Horovod for a set-up, built if it is not cached.
+
+    Args:
+        request: the set-up.
+        python: the Python for which the wheel is built.
+        log: the file to which the build's output is appended.
+        progress: shows that the build runs, or waits for another set-up.
+
+    Raises:
+        EnvironmentLack: The build fails.
+    """
     cache, wanted = caches.cache_folder(), inputs(request, python)
     folder = wheel_cache.place(cache, wanted)
     title = progress.title

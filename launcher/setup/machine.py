@@ -28,7 +28,15 @@ OLDEST_GCC = 9  # TensorFlow's headers are C++17 since 2.11
 def lacks(
     request: SetupRequest, python: Python | None, others: list[Python], cache: Path, *, build: bool
 ) -> list[EnvironmentLack]:
-    """Everything missing for ``request``. ``build``: Horovod is not cached, so it must be compiled."""
+    """Everything missing for a set-up.
+
+    Args:
+        request: the set-up.
+        python: the Python to use; ``None`` if no suitable Python was found.
+        others: the unsuitable Pythons.
+        cache: the folder of cached wheels.
+        build: whether Horovod must be compiled, because it is not cached.
+    """
     found = [platform_lack(), *python_lacks(request, python, others), *space_lacks(request, cache)]
     if build:
         found += [compiler_lack(), tool_lack("make", "make")]
@@ -52,7 +60,13 @@ def platform_lack() -> EnvironmentLack | None:
 
 
 def python_lacks(request: SetupRequest, python: Python | None, others: list[Python]) -> list[EnvironmentLack]:
-    """Problems of the Python: out of range, 32-bit, or without ``ensurepip``."""
+    """Problems of the Python: out of range, 32-bit, or without ``ensurepip``.
+
+    Args:
+        request: the set-up.
+        python: the Python to use; ``None`` if no suitable Python was found.
+        others: the unsuitable Pythons.
+    """
     stack = request.stack
     if python is None:
         return [_no_python(stack, request.python, others)]

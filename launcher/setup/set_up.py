@@ -57,7 +57,13 @@ def _python(request: SetupRequest, found: stamp.Stamp | None) -> tuple[Python | 
 
 
 def remaining(steps: list[SetupStep], found: stamp.Stamp | None, *, in_place: bool) -> list[SetupStep]:
-    """The outstanding steps; all of them after an interrupted set-up, because its leftovers are not trusted."""
+    """The outstanding steps; all of them after an interrupted set-up, because its leftovers are not trusted.
+
+    Args:
+        steps: all steps of the set-up, in order.
+        found: the record of the previous set-up; ``None`` if there is none.
+        in_place: whether saman's own environment is set up; its finished steps count even after an interruption.
+    """
     if found is None or (found.begun and not in_place):
         return steps
     todo = [step for step in steps if not found.holds(step.name, step.key)]

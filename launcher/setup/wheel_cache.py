@@ -29,7 +29,16 @@ def lookup(folder: Path) -> Path | None:
 
 
 def keep(folder: Path, wheel: Path, inputs: Mapping[str, str]) -> Path:
-    """Move ``wheel`` into ``folder`` by one rename; replaces a corrupt entry."""
+    """Put a wheel into the cache by one rename; replace a corrupt entry.
+
+    Args:
+        folder: the place of the wheel in the cache.
+        wheel: the wheel's file, which is copied.
+        inputs: the versions and settings that the wheel depends on.
+
+    Returns:
+        The wheel's path in the cache.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:

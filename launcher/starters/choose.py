@@ -18,9 +18,17 @@ STARTERS: dict[str, Callable[[Placement, RankProgram, MachineFacts], Start]] = {
 
 
 def make_start(asked: str, placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """The start by the requested method, or by the best one for ``auto``; its first note names method and reason.
+    """The start by the requested method, or by the best method for ``auto``; its first note names method and reason.
 
-    Raises ``EnvironmentLack`` if the requested method is missing here, ``UserError`` if it cannot start these ranks.
+    Args:
+        asked: the name of the method, or ``auto``.
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks.
+        facts: the machine's MPI, Horovod, Slurm and network.
+
+    Raises:
+        EnvironmentLack: The requested method is missing here.
+        UserError: The requested method cannot start these ranks.
     """
     name, why = (asked, "requested") if asked != "auto" else choose(placement, job, facts)
     start = STARTERS[name](placement, job, facts)
@@ -28,7 +36,16 @@ def make_start(asked: str, placement: Placement, job: RankProgram, facts: Machin
 
 
 def choose(placement: Placement, job: RankProgram, facts: MachineFacts) -> tuple[str, str]:
-    """The best start method, and the reason."""
+    """The best start method, and the reason.
+
+    Args:
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks.
+        facts: the machine's MPI, Horovod, Slurm and network.
+
+    Returns:
+        The method's name and the reason, in words.
+    """
     if facts.in_allocation and facts.srun is not None:
         return "srun", "this is a Slurm allocation"
     if len(placement.nodes) > 1:

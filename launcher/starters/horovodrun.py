@@ -9,7 +9,16 @@ from saman.launcher.starters.start import Command, MachineFacts, RankProgram, St
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One ``horovodrun`` for all processes; raises ``EnvironmentLack`` if it is missing."""
+    """One ``horovodrun`` for all processes.
+
+    Args:
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks.
+        facts: the machine's MPI, Horovod, Slurm and network.
+
+    Raises:
+        EnvironmentLack: ``horovodrun`` is missing.
+    """
     if facts.horovodrun is None or facts.horovod is None:
         raise EnvironmentLack(
             "horovodrun is not installed",

@@ -9,7 +9,16 @@ from saman.launcher.starters.start import Command, MachineFacts, RankProgram, St
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One ``mpirun`` for all processes; raises ``EnvironmentLack`` without a suitable one."""
+    """One ``mpirun`` for all processes.
+
+    Args:
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks.
+        facts: the machine's MPI, Horovod, Slurm and network.
+
+    Raises:
+        EnvironmentLack: ``mpirun`` is missing, or Horovod was built with another MPI or without MPI.
+    """
     mpi = facts.mpi
     if mpi is None:
         raise EnvironmentLack(

@@ -18,7 +18,17 @@ from saman.runs import variables
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One command per process, with its index in the environment; raises ``UserError`` for several nodes."""
+    """One command per process, with its index in the environment.
+
+    Args:
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks.
+        facts: the machine's MPI, Horovod, Slurm and network.
+
+    Raises:
+        UserError: The placement has several nodes.
+        EnvironmentLack: Horovod was built without Gloo.
+    """
     if len(placement.nodes) > 1:
         raise UserError(
             f"processes starts ranks on this machine only, but the request is for {len(placement.nodes)} nodes",

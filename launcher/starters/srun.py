@@ -17,7 +17,16 @@ from saman.launcher.starters.start import (
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
-    """One ``srun`` for all processes; raises ``EnvironmentLack`` outside an allocation."""
+    """One ``srun`` for all processes.
+
+    Args:
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks.
+        facts: the machine's MPI, Horovod, Slurm and network.
+
+    Raises:
+        EnvironmentLack: ``srun`` is missing, or this is not an allocation.
+    """
     if facts.srun is None:
         raise EnvironmentLack(
             "srun is not installed", where="launch.with", remedy="launch.with=auto, or run on a cluster"

@@ -112,7 +112,14 @@ def rank_argv(job: RankProgram, facts: MachineFacts) -> tuple[str, ...]:
 
 
 def common_environment(placement: Placement, job: RankProgram, facts: MachineFacts, starter: str) -> dict[str, str]:
-    """Variables that are the same in every process."""
+    """Variables that are the same in every process.
+
+    Args:
+        placement: the process, node and cores of each rank.
+        job: the program of the ranks, and its own variables.
+        facts: the machine; its network interface is set for MPI, Gloo and NCCL.
+        starter: the name of the start method.
+    """
     return {
         **network_variables(facts.interface),
         **YIELDING,
@@ -131,7 +138,13 @@ def gloo_environment(job: RankProgram) -> dict[str, str]:
 
 
 def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> Command:
-    """Horovod's rendezvous server, for ranks that are started without horovodrun."""
+    """Horovod's rendezvous server, for ranks that are started without horovodrun.
+
+    Args:
+        placement: the process and node of each rank.
+        job: the program of the ranks; its run folder receives the server's port.
+        facts: the machine; its Python runs the server.
+    """
     slots = [f"{node}:{len(placement.on(node))}" for node in placement.nodes]
     bind = ["--bind", "127.0.0.1"] if len(slots) == 1 else []
     argv = (facts.python, "-m", "saman.trainers.rendezvous", "--port-file", str(job.rendezvous_file), *bind, *slots)
