@@ -128,7 +128,13 @@ def _check_same_spec(train: Any, validation: Any) -> None:
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:
-    """Build the model, its optimiser and the step under the strategy's scope; all ranks call it together."""
+    """Build the model, its optimiser and the step under the strategy's scope; all ranks call it together.
+
+    Args:
+        experiment: The experiment.
+        strategy: The strategy of this process.
+        prepared: The examples, the shape of an input, and the types of a batch.
+    """
     if experiment.train.strategy == "pipeline":
         from saman.trainers.pipeline.build import build_step as build_pipeline
 
@@ -141,7 +147,16 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
 
 
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
-    """Return the learning rate of every step, and the number of steps."""
+    """Return the learning rate of every step, and the number of steps.
+
+    Args:
+        experiment: The experiment.
+        strategy: The strategy; its number of ranks sets the global batch size.
+        prepared: The examples; they set the number of steps per epoch.
+
+    Raises:
+        UserError: The batch does not divide evenly over ranks and micro-batches.
+    """
     train, per_epoch = experiment.train, prepared.feeds.steps_per_epoch
     steps = train.epochs * per_epoch
     steps = min(steps, train.max_steps) if train.max_steps else steps

@@ -204,7 +204,13 @@ def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
 
 
 def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-    """Take an optimiser step with gradients that are already combined; call it on each replica."""
+    """Take an optimiser step with gradients that are already combined; call it on each replica.
+
+    Args:
+        optimizer: The Keras optimiser.
+        gradients: A gradient for each variable.
+        variables: The variables, in the same order.
+    """
     if KERAS_2:
         optimizer.apply_gradients(zip(gradients, variables, strict=True), skip_gradients_aggregation=True)
     else:

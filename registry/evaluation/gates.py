@@ -92,6 +92,14 @@ def check_at_publication(folder: ModelFolder, draft: Manifest, staged: Path) -> 
 def check_at_promotion(folder: ModelFolder, number: int, label: str) -> list[GateResult]:
     """Check all gates before a version becomes ``stable``; other labels have no gates.
 
+    Args:
+        folder: The model.
+        number: The version.
+        label: The label that the version is to get.
+
+    Returns:
+        The result of each gate; empty for a label without gates.
+
     Raises:
         PublishRefusal: At least one gate refuses; the error lists all of them.
     """

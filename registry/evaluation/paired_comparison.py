@@ -108,7 +108,17 @@ def mcnemar(better: int, worse: int) -> float:
 
 
 def tango_lower(better: int, worse: int, count: int, confidence: float) -> float:
-    """One-sided lower bound of the difference of paired proportions (Tango 1998, equations 8 and 10)."""
+    """One-sided lower bound of the difference of paired proportions (Tango 1998, equations 8 and 10).
+
+    Args:
+        better: Number of examples that only the candidate answers correctly.
+        worse: Number of examples that only the stable version answers correctly.
+        count: Number of all examples.
+        confidence: The level of the bound, between 0 and 1.
+
+    Returns:
+        The bound of candidate − stable, between −1 and (better − worse) / count.
+    """
     z = NormalDist().inv_cdf(confidence)
 
     def statistic(delta: float) -> float:

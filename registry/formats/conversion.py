@@ -113,7 +113,13 @@ def export_all(
     who: str | None = None,
     say: Say = silent,
 ) -> Iterator[Callable[[], tuple[Path, Parity]]]:
-    """Yield, for each format, a function that does what ``export`` does; the version answers its sample only once."""
+    """Yield, for each format, a function that does what ``export`` does; the version answers its sample only once.
+
+    ``names`` are keys of ``FORMATS``; the other arguments are those of ``export``.
+
+    Raises:
+        UserError: The version or its validation sample is missing, or the tolerance is not between 0 and 1.
+    """
     if not 0 <= tolerance <= 1:
         raise UserError(f"the tolerance {tolerance:g} is out of range", remedy="0 to 1, as a difference of accuracies")
     parsed = parse_spec(spec)

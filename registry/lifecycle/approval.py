@@ -47,7 +47,18 @@ def approve(models_dir: Path, spec: str, by: str, *, why: str = "", who: str | N
 
 
 def sign(models_dir: Path, spec: str, private_key: Path, *, why: str = "", who: str | None = None) -> Change:
-    """Sign a version's manifest; raises ``UserError`` for an unusable key or a damaged version."""
+    """Sign a version's manifest.
+
+    Args:
+        models_dir: The models folder.
+        spec: ``NAME``, ``NAME:VERSION`` or ``NAME:LABEL``; a name alone means the newest version.
+        private_key: The file of the private key, in PEM.
+        why: The reason, for the log.
+        who: The author of the entry; default: the user of this process.
+
+    Raises:
+        UserError: The key is unusable, or the version is damaged.
+    """
     folder = find_model(models_dir, parse_spec(spec).name)
     number = choose_version(try_reconcile(folder), spec).number
     damage = find_file_damage(folder, number)

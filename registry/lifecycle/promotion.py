@@ -62,7 +62,18 @@ def _promote(folder: ModelFolder, number: int, label: str, why: str, who: str | 
 
 
 def unlabel(models_dir: Path, name: str, label: str, *, why: str = "", who: str | None = None) -> Change:
-    """Take a label away; raises ``UserError`` where no version has it."""
+    """Take a label away from the version that has it.
+
+    Args:
+        models_dir: The models folder.
+        name: The model's name.
+        label: The label; ``previous`` cannot be taken away.
+        why: The reason, for the log.
+        who: The author, for the log; default: the user of this process.
+
+    Raises:
+        UserError: No version has the label, or it is ``previous``.
+    """
 
     def decide(state: ModelState) -> AuditDecision:
         if label == PREVIOUS:

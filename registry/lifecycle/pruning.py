@@ -24,7 +24,17 @@ def _require_unlabelled(state: ModelState, number: int) -> None:
 
 
 def retire(models_dir: Path, spec: str, *, why: str = "", who: str | None = None) -> Change:
-    """Stop offering a version and keep its files; raises ``UserError`` for a labelled version."""
+    """Stop offering a version and keep its files.
+
+    Args:
+        models_dir: The models folder.
+        spec: ``NAME:VERSION``.
+        why: The reason, for the log.
+        who: The author, for the log; default: the user of this process.
+
+    Raises:
+        UserError: The version has a label, or does not exist.
+    """
     folder = find_model(models_dir, parse_spec(spec).name)
     number = require_number(spec)
 
@@ -38,7 +48,13 @@ def retire(models_dir: Path, spec: str, *, why: str = "", who: str | None = None
 
 
 def choose_prunable(folder: ModelFolder, state: ModelState, keep: int | None = None) -> list[int]:
-    """Versions outside the keep policy: unlabelled, old enough, and not among the newest ``keep``."""
+    """Versions outside the keep policy: unlabelled, old enough, and not among the newest.
+
+    Args:
+        folder: The model.
+        state: Its state.
+        keep: Number of newest versions to keep; ``None`` for the policy's number.
+    """
     policy = read_policy(folder).keep
     newest = policy.newest if keep is None else keep
     young = time.time() - policy.days * 86400

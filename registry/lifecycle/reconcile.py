@@ -152,7 +152,16 @@ def _carry_out(folder: ModelFolder, step: PendingStep) -> None:
 
 
 def make_visible(folder: ModelFolder, source: Path, target: Path) -> None:
-    """Rename a staged version to its number."""
+    """Rename a staged version to its number; a version that is no longer staged is left alone.
+
+    Args:
+        folder: The model.
+        source: The staged version.
+        target: The version's folder, named by its number.
+
+    Raises:
+        UserError: Something else occupies the place of the version.
+    """
     try:
         source.rename(target)
     except FileNotFoundError:

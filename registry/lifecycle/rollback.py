@@ -12,7 +12,17 @@ from saman.registry.store.model_state import STABLE, ModelState
 
 
 def rollback(models_dir: Path, name: str, *, why: str = "", who: str | None = None) -> Change:
-    """Move ``stable`` back to the version before; raises ``UserError`` where there is none."""
+    """Move ``stable`` back to the version that had it before.
+
+    Args:
+        models_dir: The models folder.
+        name: The model's name.
+        why: The reason, for the log.
+        who: The author, for the log; default: the user of this process.
+
+    Raises:
+        UserError: No version is stable, or none was stable before.
+    """
 
     def decide(state: ModelState) -> AuditDecision:
         current, target = state.assigned.get(STABLE), state.rollback_target()

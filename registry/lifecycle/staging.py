@@ -28,7 +28,19 @@ _MANIFEST_KEYS = ("signature", "metrics", "data", "statistics", "versions")
 def stage_version(
     run: RunFolder, folder: ModelFolder, staged: Path, exported: ExportRecord, *, why: str, who: str
 ) -> Manifest:
-    """Fill ``staged`` with the files of a version; returns its manifest, still without a number."""
+    """Fill a folder with the files of a version.
+
+    Args:
+        run: The run that trained the model.
+        folder: The model.
+        staged: The folder to fill.
+        exported: The record of the run's export.
+        why: The reason, for the manifest.
+        who: The author, for the manifest.
+
+    Returns:
+        The version's manifest, still without a number.
+    """
     saved_model = run.exported.saved_model
     places = {path.as_posix(): saved_model / path for path in disk.regular_files(saved_model)}
     places |= {place: file for place, file in _extra_files(run.exported).items() if file.is_file()}

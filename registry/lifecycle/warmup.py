@@ -39,14 +39,27 @@ def tensor_proto(value: np.ndarray[Any, Any]) -> bytes:
 
 
 def predict_request(model: str, signature: str, inputs: dict[str, np.ndarray[Any, Any]]) -> bytes:
-    """A ``PredictRequest`` to the signature of a model."""
+    """A serialised ``PredictRequest`` of TensorFlow Serving.
+
+    Args:
+        model: The model's name.
+        signature: The name of the signature.
+        inputs: The value of each input, by name.
+    """
     spec = protobuf.text(1, model) + protobuf.text(3, signature)
     entries = (protobuf.text(1, name) + protobuf.message(2, tensor_proto(value)) for name, value in inputs.items())
     return protobuf.message(1, spec) + b"".join(protobuf.message(2, entry) for entry in entries)
 
 
 def warmup_file(model: str, signature: str, input_name: str, sample: np.ndarray[Any, Any]) -> bytes:
-    """The file's content: one request with a single example and one with all of ``sample`` (examples first)."""
+    """The file's content: a request with a single example, and a request with all of ``sample``.
+
+    Args:
+        model: The model's name.
+        signature: The name of the signature.
+        input_name: The name of the signature's only input.
+        sample: Examples, stacked along the first axis.
+    """
     batches = [sample[:1]] if len(sample) < 2 else [sample[:1], sample]
     logs = (protobuf.message(1, predict_request(model, signature, {input_name: batch})) for batch in batches)
     return b"".join(protobuf.record(protobuf.message(_PREDICT_LOG, log)) for log in logs)

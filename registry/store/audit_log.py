@@ -85,6 +85,13 @@ def _read_entry(folder: Path, number: int) -> Entry | None:
 def append(folder: Path, entries: list[Entry], decision: AuditDecision, *, why: str, who: str) -> bool:
     """Try to write the entry that follows ``entries``, and add it to them.
 
+    Args:
+        folder: The folder of the log.
+        entries: All entries so far.
+        decision: The change.
+        why: The reason.
+        who: The author.
+
     Returns:
         ``False`` where another process wrote that entry first.
     """

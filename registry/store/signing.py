@@ -38,7 +38,19 @@ def _manifest_only(version: Path) -> Iterator[Path]:
 
 
 def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
-    """Sign a version's manifest; returns the signature's file. Raises ``UserError`` for an unusable key."""
+    """Sign a version's manifest.
+
+    Args:
+        folder: The model.
+        number: The version.
+        private_key: The file of the private key, in PEM.
+
+    Returns:
+        The signature's file.
+
+    Raises:
+        UserError: The key is missing or cannot sign.
+    """
     signing, _ = _library()
     version = folder.version(number)
     if not private_key.is_file():
@@ -56,9 +68,14 @@ def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
 
 
 def signature_problem(folder: ModelFolder, path: Path, policy: Policy) -> str:
-    """Check the signature of the version in ``path`` under the model's policy.
+    """Check the signature of a version under the model's policy.
 
     Without a public key in the policy, only the presence of a signature is checked.
+
+    Args:
+        folder: The model.
+        path: The folder of the version.
+        policy: The model's policy.
 
     Returns:
         The problem; empty for a valid signature, or where the policy requires none.

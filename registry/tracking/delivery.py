@@ -149,7 +149,16 @@ def track_if_asked(run: RunFolder) -> list[Delivery]:
 
 
 def follow(run: RunFolder, wanted: Tracking | None = None, every_seconds: float = 10.0) -> Delivery:
-    """Deliver a run repeatedly while it runs, and once after its end."""
+    """Deliver a run repeatedly while it runs, and once after its end.
+
+    Args:
+        run: The run.
+        wanted: The trackers; ``None`` for those that the experiment names.
+        every_seconds: The pause between two deliveries.
+
+    Returns:
+        The last delivery.
+    """
     while True:
         ended = run.state.ended
         delivery = track(run, wanted)

@@ -49,5 +49,15 @@ def caller(model: Path) -> Any:
 
 
 def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
-    """Write the model's answers to the sample to ``output``; returns their shape and latency."""
+    """Write the model's answers to the sample to a file.
+
+    Args:
+        model: The SavedModel's folder.
+        output: The file to write (.npy), answers stacked along the first axis.
+        inputs: The sample's file (.npz).
+        latency_runs: Number of calls to time; 0 measures no latency.
+
+    Returns:
+        ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
+    """
     return sample.write_answers(caller(model), sample.inputs(inputs), output, latency_runs)

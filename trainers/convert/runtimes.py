@@ -20,7 +20,18 @@ NODE_FOLDER = variables.TFJS_NODE
 
 
 def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
-    """Write the answers of the converted model in ``model`` to ``output``; returns runtime, shape and latency."""
+    """Write the converted model's answers to the sample to a file.
+
+    Args:
+        name: The format.
+        model: The converted model.
+        output: The file to write (.npy), answers stacked along the first axis.
+        inputs: The sample's file (.npz).
+        latency_runs: Number of calls to time; 0 measures no latency.
+
+    Returns:
+        ``runtime``, ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
+    """
     values = sample.inputs(inputs)
     if name == "tfjs":
         return _tfjs(model, output, values, latency_runs)

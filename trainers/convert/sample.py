@@ -35,7 +35,16 @@ def batches(values: Array, size: int = BATCH) -> Iterator[Array]:
 
 
 def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int) -> float | None:
-    """Median wall time of ``call`` for a single example, after five warm-up calls."""
+    """Median wall time of a call for a single example, after five warm-up calls.
+
+    Args:
+        call: Answers a batch.
+        values: Examples, stacked along the first axis; the first is used.
+        runs: Number of calls to time.
+
+    Returns:
+        Milliseconds; ``None`` without calls or examples.
+    """
     if not runs or not len(values):
         return None
     example = values[:1]
@@ -50,7 +59,17 @@ def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int)
 
 
 def write_answers(call: Callable[[Array], Array], values: Array, output: Path, runs: int) -> dict[str, Any]:
-    """Write the answers to all examples to ``output`` (.npy); returns their number, shape and latency."""
+    """Write the answers to all examples to a file.
+
+    Args:
+        call: Answers a batch.
+        values: Examples, stacked along the first axis.
+        output: The file to write (.npy).
+        runs: Number of calls to time; 0 measures no latency.
+
+    Returns:
+        ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
+    """
     answers = np.concatenate([np.asarray(call(batch)) for batch in batches(values)])
     np.save(output, answers, allow_pickle=False)
     latency = latency_milliseconds(call, values, runs)

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 def work(folder: Path, rank: int, size: int) -> None:
-    """Answer the chunks ``rank``, ``rank + size``, … of the job in ``folder``, then join if all are answered."""
+    """Answer this rank's chunks that are still without answer, then join the parts if all chunks are answered.
+
+    Args:
+        folder: The folder of the job.
+        rank: This rank; it answers chunks ``rank``, ``rank + size``, …
+        size: Number of ranks.
+    """
     job = load(folder)
     mine = [number for number in range(rank, job.chunks, size) if not job.paths.part(number).is_file()]
     heartbeat = Heartbeat.from_environment()

@@ -10,7 +10,14 @@ from saman.runs.checkpoints import TrainingPosition
 
 
 def is_better(metric: str, value: float, best: float | None, min_delta: float) -> bool:
-    """Return whether ``value`` improves on ``best`` by more than ``min_delta``; a loss improves by falling."""
+    """Return whether a metric has improved; a loss improves by falling, any other metric by rising.
+
+    Args:
+        metric: The metric's name; a loss ends with ``loss``.
+        value: The new value; a value that is not finite is no improvement.
+        best: The best value so far; ``None`` if there is none.
+        min_delta: The improvement that ``value`` must exceed.
+    """
     if not math.isfinite(value):
         return False
     if best is None:
@@ -19,7 +26,13 @@ def is_better(metric: str, value: float, best: float | None, min_delta: float) -
 
 
 def judge(position: TrainingPosition, spec: EarlyStop, value: float) -> TrainingPosition:
-    """Return ``position`` after a validation with metric ``value``; ``ended`` once patience is used up."""
+    """Return the position after a validation; ``ended`` once patience is used up.
+
+    Args:
+        position: The position before the validation.
+        spec: The metric, its smallest improvement, and the patience in validations.
+        value: The metric's value in this validation.
+    """
     if is_better(spec.metric, value, position.best, spec.min_delta):
         return replace(position, best=value, best_step=position.step, without_improvement=0)
     waited = position.without_improvement + 1

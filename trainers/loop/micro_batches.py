@@ -8,9 +8,14 @@ from saman.trainers.keras_compat import tf
 
 
 def take_micro_batch(batch: Any, index: Any, count: int) -> Any:
-    """Return every ``count``-th example of a nest of tensors, starting at ``index``.
+    """Return every ``count``-th example of a batch, starting at ``index``.
 
     Gathering copies whole rows, which a strided slice does not.
+
+    Args:
+        batch: A nest of tensors, examples along the first axis.
+        index: The number of the micro-batch, counted from 0.
+        count: Number of micro-batches.
     """
 
     def gather_rows(tensor: Any) -> Any:

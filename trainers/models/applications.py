@@ -9,7 +9,12 @@ from saman.trainers.keras_compat import keras
 
 
 def build(input_shape: tuple[int, ...], name: str, classes: int) -> Any:
-    """Build the network ``name`` with ``classes`` probabilities.
+    """Build a network of ``keras.applications`` without weights, with softmax at its end.
+
+    Args:
+        input_shape: Height, width and channels.
+        name: A key of ``APPLICATIONS``.
+        classes: Number of classes.
 
     Raises:
         ValueError: The inputs are too small, or are not images.

@@ -9,7 +9,14 @@ from saman.trainers.keras_compat import keras
 
 
 def build(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int], dropout: float) -> Any:
-    """Build dense layers of ``hidden`` units with ReLU and dropout, then ``classes`` probabilities."""
+    """Build a multilayer perceptron: dense layers with ReLU and dropout, then probabilities.
+
+    Args:
+        input_shape: The shape of an example; it is flattened.
+        classes: Number of classes.
+        hidden: Number of units of each hidden layer.
+        dropout: The share of units to drop after each hidden layer; 0 for no dropout.
+    """
     layers = keras.layers
     inputs = keras.Input(input_shape)
     x = layers.Flatten()(inputs)

@@ -62,7 +62,13 @@ class Messages:
         self.time.transfer_seconds += time.perf_counter() - began
 
     def receive_nodes(self, stage: int, tag: int, specs: Sequence[TensorSpec]) -> list[Any]:
-        """Return graph nodes for the tensors of a message; the graph waits for the message when it runs them."""
+        """Return graph nodes for the tensors of a message; the graph waits for the message when it runs them.
+
+        Args:
+            stage: The sender.
+            tag: The message's tag.
+            specs: Type and shape of each tensor; no node without tensors.
+        """
         if not specs:
             return []
         tensors = tf.numpy_function(lambda: self.receive(stage, tag), [], [tf.as_dtype(spec.dtype) for spec in specs])
@@ -71,7 +77,13 @@ class Messages:
         return list(tensors)
 
     def send_node(self, stage: int, tag: int, tensors: Sequence[Any]) -> Any:
-        """Return a graph node that hands ``tensors`` to the transport."""
+        """Return a graph node that hands tensors to the transport.
+
+        Args:
+            stage: The receiver.
+            tag: The message's tag.
+            tensors: The tensors of the message.
+        """
 
         def send(*arrays: np.ndarray) -> np.ndarray:
             self.send(stage, tag, arrays)

@@ -65,6 +65,11 @@ def choose_cuts(experiment: Experiment, graph: Graph) -> ChosenCuts:
 def agree_on_cuts(experiment: Experiment, graph: Graph, strategy: Any) -> ChosenCuts:
     """Return the chief's cuts on every rank; only the chief has the prediction.
 
+    Args:
+        experiment: The experiment.
+        graph: The model as a list of layer calls.
+        strategy: The strategy; all ranks take part in the exchange.
+
     Raises:
         UserError: The chief could not choose cuts.
     """

@@ -88,7 +88,13 @@ class Listener:
 
 
 def connect(address: Address, secret: bytes, own_stage: int, stage: int) -> socket.socket:
-    """Connect ``own_stage`` to ``stage``, over the first host name or address that answers with the secret.
+    """Connect to a stage, over the first host name or address that answers with the secret.
+
+    Args:
+        address: The host names, addresses and port of the other stage.
+        secret: The bytes that both sides must send.
+        own_stage: This stage.
+        stage: The other stage, for the error.
 
     Raises:
         StageLost: No address answered within ``CONNECT_SECONDS``.

@@ -62,7 +62,16 @@ class Stage(keras.Model):
 
 
 def run_step(step: LayerCall, values: Mapping[Key, Any], training: Any) -> list[Any]:
-    """Run a layer call on tensors by key; return the tensors that it gives."""
+    """Run a layer call on tensors.
+
+    Args:
+        step: The layer call.
+        values: The tensors that it may read, by key.
+        training: Whether the layer is in training mode.
+
+    Returns:
+        The tensors that the call gives, in one flat list.
+    """
     args, kwargs = step.arguments(values)
     outputs = step.layer(*args, **_with_training(step.layer, kwargs, training))
     return list(tf.nest.flatten(outputs))

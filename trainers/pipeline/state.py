@@ -29,7 +29,12 @@ class StageVariables:
         return LazyArrays(self._by_name(program))
 
     def restore(self, program: Program, state: Mapping[str, np.ndarray], optimizer: bool) -> None:
-        """Load the stage's part of ``state``.
+        """Load the stage's part of a state.
+
+        Args:
+            program: The model's program.
+            state: The values by name.
+            optimizer: Whether to load the optimiser state too.
 
         Raises:
             KeyError: The state is of another model.

@@ -19,7 +19,13 @@ class Transport(Protocol):
     """
 
     def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
-        """Send to ``stage`` and return at once; the arrays must not change afterwards."""
+        """Send a message and return at once.
+
+        Args:
+            stage: The receiver.
+            tag: The message's tag.
+            arrays: The content; the arrays must not change afterwards.
+        """
 
     def receive(self, stage: int, tag: int) -> list[np.ndarray]:
         """Wait for the next message of ``tag`` from ``stage``.
@@ -52,7 +58,13 @@ class Mailbox:
         self._lock = threading.Lock()
 
     def put(self, sender: int, tag: int, arrays: list[np.ndarray]) -> None:
-        """Add a message that has arrived."""
+        """Add a message that has arrived.
+
+        Args:
+            sender: The stage that sent it.
+            tag: The message's tag.
+            arrays: The content.
+        """
         self._box(sender, tag).put(arrays)
 
     def lose(self, sender: int, reason: str) -> None:

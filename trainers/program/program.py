@@ -67,7 +67,12 @@ class Program:
 
 
 def assign_state(variables: Mapping[str, Any], state: Mapping[str, np.ndarray], optimizer: bool) -> None:
-    """Assign the values of ``state`` to the variables of the same names; without ``optimizer`` to weights alone.
+    """Assign the values of a state to the variables of the same names.
+
+    Args:
+        variables: The variables by name.
+        state: The values by name; further names are ignored.
+        optimizer: Whether to assign the optimiser state too, not only the weights.
 
     Raises:
         KeyError: The state lacks a variable.

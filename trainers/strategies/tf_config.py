@@ -57,7 +57,13 @@ def endpoints(workers: Sequence[WorkerAddress]) -> list[str]:
 
 
 def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
-    """Return the folder where the workers of this start, and of no other, publish their addresses."""
+    """Return the folder where the workers of this start, and of no other, publish their addresses.
+
+    Args:
+        run: The run folder.
+        me: This worker; without an attempt it was started by hand.
+        environment: The variables of this process; they identify a start by hand.
+    """
     if me.attempt:
         return run.attempt(me.attempt).ports
     started_by_hand = next((environment[name] for name in _START_VARIABLES if name in environment), str(os.getppid()))

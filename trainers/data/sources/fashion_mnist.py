@@ -25,6 +25,11 @@ CLASSES = 10
 def load(context: Context, validation_fraction: float, folder: str | None = None) -> Splits:
     """Return uint8[28, 28] images with int32 labels of the training files; a part of them is for validation.
 
+    Args:
+        context: The context of the run; its seed chooses the validation examples.
+        validation_fraction: The share of the examples for validation.
+        folder: The folder of the files; ``None`` for Keras's folder, after a download if they are missing.
+
     Raises:
         UserError: A file is missing or damaged.
         EnvironmentLack: The download failed.
