@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from saman.scaling.analysis.analysis import Analysis
+    from saman.scaling.forecasts import Forecasts, SimulatedCurve
     from saman.scaling.pipelines.forecast import PipelineForecast
     from saman.scaling.report.rows import PredictionRow
-    from saman.scaling.simulation.calibration import Simulation
-    from saman.scaling.simulation.engine import SimulationResult
-    from saman.scaling.simulation.interruptions import GoodputEstimate, Interruptions
-
-_WEEK = 7 * 86400.0
 
 
 def predict(
@@ -61,81 +57,58 @@ def predict(
     """
     from rich.console import Console
 
-    from saman.configs.errors import UserError
-    from saman.scaling.analysis.sources import find_source, read_source
-    from saman.scaling.report.tables import prediction_rows
-    from saman.scaling.simulation.calibration import simulate_curve
+    from saman.scaling.forecasts import ForecastRequest, make_forecasts
     from saman.scaling.simulation.interruptions import Interruptions
 
-    asked = _counts(ranks, "--ranks", "rank counts")
-    source = find_source(what, runs_dir)
-    analysis = read_source(source, asked)
-    rows = prediction_rows(analysis.drawable)
-    pipelines = _pipelines(analysis, asked, micro_batches, stages)
-    if not rows and not pipelines.predictions:
-        raise UserError(
-            "; ".join(("too few runs for a prediction", *pipelines.left_out)),
-            where=source.title,
-            remedy="run three rank counts or more, or a pipeline",
-        )
-    simulated = [simulation for curve in analysis.drawable if simulate and (simulation := simulate_curve(curve, asked))]
-    pauses = None
+    failures = None
     if mtbf_hours is not None:
-        pauses = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
+        failures = Interruptions(checkpoint_every, checkpoint_seconds, restart_seconds, mtbf_hours)
+    request = ForecastRequest(
+        ranks=_counts(ranks, "--ranks", "rank counts"),
+        micro_batches=_counts(micro_batches, "--micro-batches", "numbers of micro-batches") if micro_batches else None,
+        stages=_counts(stages, "--stages", "numbers of stages") if stages else None,
+        simulate=simulate,
+        interruptions=failures,
+    )
+    found = make_forecasts(what, runs_dir, request)
     if as_json:
-        typer.echo(json.dumps(_facts(analysis, rows, pipelines, simulated, pauses), indent=2))
-        return
-    console = Console()
-    if rows:
-        _show(console, analysis, rows)
-    if pipelines.predictions:
-        _show_pipelines(console, pipelines)
-    for simulation in simulated:
-        _show_simulation(console, simulation, pauses)
-    if simulate and not simulated:
+        typer.echo(json.dumps(_to_json(found), indent=2))
+    else:
+        _show_all(Console(), found, simulate)
+
+
+def _show_all(console: Console, found: Forecasts, simulate: bool) -> None:
+    if found.rows:
+        _show(console, found.analysis, found.rows)
+    if found.pipelines.predictions:
+        _show_pipelines(console, found.pipelines)
+    for curve in found.simulated:
+        _show_simulation(console, curve)
+    if simulate and not found.simulated:
         console.print("no simulation: it needs runs on 1 rank and on two other counts")
 
 
-def _facts(
-    analysis: Analysis,
-    rows: Sequence[PredictionRow],
-    pipelines: PipelineForecast,
-    simulated: list[Simulation],
-    pauses: Interruptions | None,
-) -> dict[str, Any]:
+def _to_json(found: Forecasts) -> dict[str, Any]:
     from saman.scaling.statistics.columns import to_columns
 
-    facts: dict[str, Any] = {"predictions": [to_columns(row) for row in rows]}
-    facts["findings"] = [asdict(finding) for finding in analysis.findings]
+    pipelines = found.pipelines
+    facts: dict[str, Any] = {"predictions": [to_columns(row) for row in found.rows]}
+    facts["findings"] = [asdict(finding) for finding in found.analysis.findings]
     facts["pipelines"] = {**asdict(pipelines), "predictions": [to_columns(row) for row in pipelines.predictions]}
-    facts["simulated"] = [asdict(simulation) for simulation in simulated]
-    if pauses is not None:
-        for plain, simulation in zip(facts["simulated"], simulated, strict=True):
-            for point, made in zip(plain["points"], simulation.points, strict=True):
-                point["survived"] = asdict(_survived(pauses, made.simulated))
+    facts["simulated"] = [asdict(curve.simulation) for curve in found.simulated]
+    for plain, curve in zip(facts["simulated"], found.simulated, strict=True):
+        for point, goodput in zip(plain["points"], curve.goodput or (), strict=False):
+            point["survived"] = asdict(goodput)
     return facts
 
 
-def _counts(text: str, option: str, what: str) -> list[int]:
+def _counts(text: str, option: str, what: str) -> tuple[int, ...]:
     from saman.configs.errors import UserError
 
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdigit() and int(word) > 0 for word in words):
         raise UserError(f"{text!r} are not {what}", where=option, remedy="64,256,1024")
-    return sorted({int(word) for word in words})
-
-
-def _pipelines(analysis: Analysis, ranks: list[int], micro_batches: str | None, stages: str | None) -> PipelineForecast:
-    from saman.configs.errors import UserError
-    from saman.scaling.pipelines.forecast import forecast
-    from saman.scaling.pipelines.profiled_shares import profiled_shares
-
-    passes = _counts(micro_batches, "--micro-batches", "numbers of micro-batches") if micro_batches else None
-    numbers = _counts(stages, "--stages", "numbers of stages") if stages else None
-    option = "--micro-batches" if passes else "--stages"
-    if (passes or numbers) and not any(point.stages for curve in analysis.drawable for point in curve.points):
-        raise UserError("no completed run is a pipeline", where=option, remedy="leave the option out")
-    return forecast(analysis.drawable, ranks, passes, numbers, profiled_shares)
+    return tuple(sorted({int(word) for word in words}))
 
 
 def _show(console: Console, analysis: Analysis, rows: Sequence[PredictionRow]) -> None:
@@ -201,29 +174,23 @@ def _show_pipelines(console: Console, found: PipelineForecast) -> None:
         console.print(text, style="yellow", markup=False)
 
 
-def _survived(pauses: Interruptions, made: SimulationResult) -> GoodputEstimate:
-    """Simulate a week of steps at this point, long enough for failures to happen."""
-    from saman.scaling.simulation.interruptions import estimate_goodput
-
-    return estimate_goodput(pauses, made.step_seconds, made.nodes, max(1, int(_WEEK / made.step_seconds)))
-
-
-def _show_simulation(console: Console, simulation: Simulation, pauses: Interruptions | None) -> None:
+def _show_simulation(console: Console, curve: SimulatedCurve) -> None:
     from rich.table import Table
 
     from saman.scaling.report.cells import format_number
 
+    simulation, goodput = curve.simulation, curve.goodput
     title = f"simulated: {simulation.label}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     headings = ["ranks", "nodes", "samples/s", "measured", "error", "efficiency", "exposed ms", "straggler ms"]
-    for heading in [*headings, *(["time kept"] if pauses else [])]:
+    for heading in [*headings, *(["time kept"] if goodput is not None else [])]:
         table.add_column(heading, justify="right")
-    for point in simulation.points:
+    for number, point in enumerate(simulation.points):
         made = point.simulated
         error = "" if point.error is None else f"{point.error:+.1%}"
         waits = (f"{1e3 * made.exposed_seconds:.3g}", f"{1e3 * made.straggler_seconds:.3g}")
         head = (str(made.ranks), str(made.nodes), format_number(made.throughput))
-        kept = [f"{_survived(pauses, made).useful:.1%}"] if pauses else []
+        kept = [f"{goodput[number].useful:.1%}"] if goodput is not None else []
         table.add_row(*head, format_number(point.measured), error, format_number(made.efficiency, True), *waits, *kept)
     console.print()
     console.print(table)

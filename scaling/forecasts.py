@@ -1,0 +1,118 @@
+"""Forecasts rank counts that were not run: by scaling laws, by pipeline stages and by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.configs.errors import UserError
+from saman.scaling.analysis.analysis import Analysis
+from saman.scaling.analysis.sources import find_source, read_source
+from saman.scaling.pipelines.forecast import PipelineForecast, forecast
+from saman.scaling.pipelines.profiled_shares import profiled_shares
+from saman.scaling.report.rows import PredictionRow
+from saman.scaling.report.tables import prediction_rows
+from saman.scaling.simulation.calibration import Simulation, simulate_curve
+from saman.scaling.simulation.engine import SimulationResult
+from saman.scaling.simulation.interruptions import GoodputEstimate, Interruptions, estimate_goodput
+
+_WEEK_SECONDS = 7 * 86400.0  # long enough for failures to happen
+
+
+@dataclass(frozen=True)
+class ForecastRequest:
+    """The rank counts and pipelines of a forecast.
+
+    Attributes:
+        ranks: Rank counts.
+        micro_batches: Micro-batches per replica of pipelines; ``None`` for the measured numbers.
+        stages: Stages per replica of pipelines; ``None`` for the measured numbers.
+        simulate: Simulate the curves too.
+        interruptions: Checkpoints and node failures of the simulated runs; ``None`` for undisturbed runs.
+    """
+
+    ranks: tuple[int, ...]
+    micro_batches: tuple[int, ...] | None = None
+    stages: tuple[int, ...] | None = None
+    simulate: bool = False
+    interruptions: Interruptions | None = None
+
+
+@dataclass(frozen=True)
+class SimulatedCurve:
+    """The simulation of a curve; ``goodput`` has an estimate per point, or is ``None`` for undisturbed runs."""
+
+    simulation: Simulation
+    goodput: tuple[GoodputEstimate, ...] | None
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Every forecast for a request.
+
+    Attributes:
+        analysis: The analysed runs.
+        rows: Forecasts by scaling laws, a row per curve and rank count.
+        pipelines: Forecasts by pipeline stages.
+        simulated: Simulated curves; empty if no curve can be simulated or no simulation was requested.
+    """
+
+    analysis: Analysis
+    rows: tuple[PredictionRow, ...]
+    pipelines: PipelineForecast
+    simulated: tuple[SimulatedCurve, ...]
+
+
+def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastRequest) -> Forecasts:
+    """Forecast the throughput of a study, or of runs.
+
+    Args:
+        words: A study, a folder of runs, or runs, as for ``find_source``.
+        runs_dir: Folder of the runs.
+        request: The rank counts and pipelines.
+
+    Raises:
+        UserError: The runs do not exist, are too few, or are no pipelines although the request has micro-batches or
+            stages.
+    """
+    source = find_source(words, runs_dir)
+    analysis = read_source(source, request.ranks)
+    rows = tuple(prediction_rows(analysis.drawable))
+    pipelines = _forecast_pipelines(analysis, request)
+    if not rows and not pipelines.predictions:
+        raise UserError(
+            "; ".join(("too few runs for a prediction", *pipelines.left_out)),
+            where=source.title,
+            remedy="run three rank counts or more, or a pipeline",
+        )
+    return Forecasts(analysis, rows, pipelines, _simulate(analysis, request) if request.simulate else ())
+
+
+def _forecast_pipelines(analysis: Analysis, request: ForecastRequest) -> PipelineForecast:
+    if request.micro_batches or request.stages:
+        option = "--micro-batches" if request.micro_batches else "--stages"
+        if not any(point.stages for curve in analysis.drawable for point in curve.points):
+            raise UserError("no completed run is a pipeline", where=option, remedy="leave the option out")
+    return forecast(analysis.drawable, request.ranks, request.micro_batches, request.stages, profiled_shares)
+
+
+def _simulate(analysis: Analysis, request: ForecastRequest) -> tuple[SimulatedCurve, ...]:
+    simulations = (simulate_curve(curve, request.ranks) for curve in analysis.drawable)
+    return tuple(
+        SimulatedCurve(simulation, _goodput(simulation, request.interruptions))
+        for simulation in simulations
+        if simulation is not None
+    )
+
+
+def _goodput(simulation: Simulation, interruptions: Interruptions | None) -> tuple[GoodputEstimate, ...] | None:
+    if interruptions is None:
+        return None
+    return tuple(_weekly_goodput(interruptions, point.simulated) for point in simulation.points)
+
+
+def _weekly_goodput(interruptions: Interruptions, result: SimulationResult) -> GoodputEstimate:
+    """The goodput of a week of steps."""
+    steps = max(1, int(_WEEK_SECONDS / result.step_seconds))
+    return estimate_goodput(interruptions, result.step_seconds, result.nodes, steps)
