@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from saman.configs.loading.experiments import LoadedExperiment
@@ -43,6 +44,31 @@ class SubmittedRuns:
     notes: tuple[str, ...] = ()
 
 
+class SubmissionMode(Enum):
+    """How far a submission goes."""
+
+    SUBMIT = "submit"
+    TEST_ONLY = "test only"  # ask Slurm for the start time; submit nothing
+    DRY_RUN = "dry run"  # render the job script; ask Slurm nothing
+
+
+@dataclass(frozen=True)
+class SubmissionResult:
+    """A submission as far as its mode goes.
+
+    Attributes:
+        plan: The chosen partition and the job script.
+        notes: Remarks for the user, choices first; the limits are missing after a dry run.
+        start: The start time in Slurm's words, in the mode ``TEST_ONLY``.
+        submission: The job and its run folder, in the mode ``SUBMIT``.
+    """
+
+    plan: SubmissionPlan
+    notes: tuple[str, ...]
+    start: str | None = None
+    submission: Submission | None = None
+
+
 @dataclass(frozen=True)
 class CheckedPlan:
     """A submission plan held against the user's limits. ``notes`` explain the choices, ``warnings`` the limits."""
@@ -72,6 +98,36 @@ def check_plan(plan: SubmissionPlan, options: SubmissionOptions) -> CheckedPlan:
         UserError: a limit forbids the job.
     """
     return CheckedPlan(plan, () if options.ignore_limits else tuple(planning.check_limits(plan)))
+
+
+def make_submission(
+    spec: Experiment | Script,
+    cluster: Cluster,
+    code_path: Sequence[Path],
+    options: SubmissionOptions,
+    mode: SubmissionMode = SubmissionMode.SUBMIT,
+) -> SubmissionResult:
+    """Plan a run's job, check it and submit it, as far as ``mode`` goes.
+
+    Args:
+        spec: The experiment, or a program.
+        cluster: The cluster.
+        code_path: Folders of the user's code.
+        options: Folders, partition, code and limits.
+        mode: Submit, ask Slurm for the start time, or only render the job script.
+
+    Raises:
+        UserError: The run does not fit the cluster, a limit forbids it, or Slurm refuses it.
+        EnvironmentLack: Slurm does not answer, or the run folder cannot be written.
+    """
+    plan = plan_submission(spec, cluster, options)
+    if mode is SubmissionMode.DRY_RUN:
+        return SubmissionResult(plan, plan.notes)
+    checked = check_plan(plan, options)
+    if mode is SubmissionMode.TEST_ONLY:
+        return SubmissionResult(plan, checked.notes, start=planning.test_only(plan))
+    (submission,) = submit_plan(checked, code_path, options).submissions
+    return SubmissionResult(plan, checked.notes, submission=submission)
 
 
 def submit_run(

@@ -27,7 +27,9 @@ from saman.cli.options import (
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
+    from saman.jobs.submission import SubmissionResult
     from saman.runs.folder import RunFolder
+    from saman.slurm.submission.submit import Submission
 
 
 def submit(
@@ -67,37 +69,42 @@ def submit(
         saman submit --cluster mysite -np 8 -- python train.py --lr 0.1
     """
     from saman.configs.loading.clusters import load_cluster
-    from saman.jobs import submission
-    from saman.slurm.submission import planning
+    from saman.jobs.submission import SubmissionMode, SubmissionOptions, make_submission
 
     site = load_cluster(cluster, tuple(set_cluster or ()))
     spec, code_path = _spec(arguments or [], context.obj, ranks, nodes, legacy_keras)
-    options = submission.SubmissionOptions(
+    options = SubmissionOptions(
         runs_dir=runs_dir, models_dir=models_dir, partition=partition, exclude=tuple(exclude or ()),
         code=tuple(code or ()), copy_code=not no_snapshot, ignore_limits=ignore_limits,
     )  # fmt: skip
-    plan = submission.plan_submission(spec, site, options)
-    if dry_run:
-        for note in plan.notes:
+    other = SubmissionMode.TEST_ONLY if test_only else SubmissionMode.SUBMIT
+    result = make_submission(spec, site, code_path, options, SubmissionMode.DRY_RUN if dry_run else other)
+    _show(result, as_json)
+    if follow and result.submission is not None:
+        _follow(result.submission.run, as_json)
+
+
+def _show(result: SubmissionResult, as_json: bool) -> None:
+    notes = list(result.notes)
+    if result.submission is not None:
+        _show_submission(result, result.submission, as_json)
+    elif result.start is not None:
+        _print({"would": result.start, "notes": notes}, [*notes, result.start], as_json)
+    else:
+        for note in notes:
             typer.echo(f"# {note}")
-        typer.echo(plan.text, nl=False)
-        return
-    checked = submission.check_plan(plan, options)
-    if test_only:
-        started = planning.test_only(plan)
-        _print({"would": started, "notes": list(checked.notes)}, [*checked.notes, started], as_json)
-        return
-    (done,) = submission.submit_plan(checked, code_path, options).submissions
+        typer.echo(result.plan.text, nl=False)
+
+
+def _show_submission(result: SubmissionResult, done: Submission, as_json: bool) -> None:
     facts = {
         "run": str(done.run.path), "id": done.run.id, "job": done.job, "follow_ups": list(done.follow_ups),
-        "partition": plan.choice.partition.name, "notes": list(checked.notes),
+        "partition": result.plan.choice.partition.name, "notes": list(result.notes),
     }  # fmt: skip
-    sentences = [*checked.notes, f"job {done.job}: {done.run.path}"]
+    sentences = [*result.notes, f"job {done.job}: {done.run.path}"]
     if done.follow_ups:
         sentences.append(f"follow-ups, should the job be cut short: {', '.join(done.follow_ups)}")
     _print(facts, [*sentences, f"follow it: saman status {done.run.id}"], as_json)
-    if follow:
-        _follow(done.run, as_json)
 
 
 def _follow(run: RunFolder, as_json: bool) -> None:
