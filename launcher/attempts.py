@@ -73,7 +73,15 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
             notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
             _tell(run, attempt, request.who, notes, view)
             environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-            return supervise(run, attempt, plan.start, plan.placement, environ, _limits(request, run.is_script), view)
+            return supervise(
+                run,
+                attempt,
+                start=plan.start,
+                placement=plan.placement,
+                environ=environ,
+                watching=_limits(request, run.is_script),
+                view=view,
+            )
 
 
 def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:

@@ -52,11 +52,13 @@ def run(
     from saman.cli.runs.outcome import end_with
     from saman.jobs.publishing import finish_run
     from saman.launcher.planning import Options
+    from saman.launcher.programs import script_from_command
 
     console = Console(stderr=as_json)
     options = Options(runs_dir=runs_dir, all_ranks=all_ranks)
     if context.obj is not None:
-        outcome = _run_program(console, context.obj, words or [], ranks, legacy_keras, options, dry_run, as_json)
+        spec = script_from_command(context.obj, words or [], ranks, legacy_keras)
+        outcome = _run_program(console, spec, options, dry_run, as_json)
     elif legacy_keras:
         raise UserError("--legacy-keras is for programs", remedy="saman run --legacy-keras -np 2 -- python script.py")
     else:
@@ -65,15 +67,10 @@ def run(
         end_with(console, finish_run(outcome, models_dir), as_json)
 
 
-def _run_program(
-    console: Console, program: list[str], words: list[str], ranks: int | None, legacy_keras: bool, options: Options,
-    dry_run: bool, as_json: bool,
-) -> Outcome | None:  # fmt: skip
+def _run_program(console: Console, spec: Script, options: Options, dry_run: bool, as_json: bool) -> Outcome | None:
     from saman.cli.runs.view import RunView
     from saman.launcher.local import run_script
-    from saman.launcher.programs import script_from_command
 
-    spec = script_from_command(program, words, ranks, legacy_keras)
     if dry_run:
         _show_plan(console, spec, options, as_json)
         return None

@@ -139,7 +139,13 @@ class _Wrapper:
         recorder = self._recorder()
         log, process = self.attempt.log(self.rank), str(self.process.index)
         environment = program_environment(
-            self.run, self.attempt, self.process, self.placement, self.identity, len(self.cores), self.gpus
+            self.run,
+            self.attempt,
+            self.process,
+            placement=self.placement,
+            identity=self.identity,
+            cores=len(self.cores),
+            gpus=self.gpus,
         )
         with log.open("ab", buffering=0) as output:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,23 +134,24 @@ def _packages(request: SetupRequest, python: Python, log: Path, progress: Progre
     with tempfile.TemporaryDirectory(prefix="saman-setup-") as scratch:
         exact = Path(scratch) / "exact.txt"
         exact.write_text(text, "utf-8")
-        _pip(request, log, progress, "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(exact))
+        install = ["install", "--quiet", "--no-deps", "--require-hashes", "-r", str(exact)]
+        _pip(request, log, progress, install)
         if request.gpu:
             limits = Path(scratch) / "limits.txt"
             limits.write_text(packages.constraints(text), "utf-8")
             wanted = f"tensorflow[and-cuda]=={request.stack.tensorflow}"
-            _pip(request, log, progress, "install", "--quiet", "-c", str(limits), wanted)
+            _pip(request, log, progress, ["install", "--quiet", "-c", str(limits), wanted])
 
 
 def _saman(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
     tree = source_tree()
     assert tree  # steps.saman_step refused otherwise
-    _pip(request, log, progress, "--quiet", *saman_arguments(tree))
+    _pip(request, log, progress, ["--quiet", *saman_arguments(tree)])
 
 
 def _horovod(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
     wheel = horovod_source.provide(request, python, log, progress)
-    _pip(request, log, progress, "install", "--quiet", "--no-deps", "--force-reinstall", str(wheel))
+    _pip(request, log, progress, ["install", "--quiet", "--no-deps", "--force-reinstall", str(wheel)])
     command = [str(request.venv / "bin" / "python"), "-c", CHECK]
     # The MPI wheel finds its own files by OPAL_PREFIX, which mpirun sets; a process started without mpirun has to.
     prefix = {"OPAL_PREFIX": str(request.venv)} if request.mpi == "wheel" else {}
@@ -157,6 +159,6 @@ def _horovod(request: SetupRequest, python: Python, log: Path, progress: Progres
     run(command, log, progress, env={**env, **open_mpi_without_ssh(env), **prefix}, cwd=request.venv)
 
 
-def _pip(request: SetupRequest, log: Path, progress: ProgressLine, *arguments: str) -> None:
+def _pip(request: SetupRequest, log: Path, progress: ProgressLine, arguments: Sequence[str]) -> None:
     command = [str(request.venv / "bin" / "python"), "-m", "pip", *arguments]
     run(command, log, progress, env=environment_of(request.venv))
