@@ -41,15 +41,6 @@ class Timeline:
         """Return the share of the step in which ``stage`` waits for its neighbours."""
         return 1 - self.busy_seconds(stage) / self.seconds if self.seconds else 0.0
 
-    def most_alive(self, stage: int) -> int:
-        """Return the largest number of micro-batches that are between their passes on ``stage`` at the same time."""
-        alive = most = 0
-        for timed in self.actions:
-            if timed.stage == stage:
-                alive += 1 if timed.action.kind == "forward" else -1
-                most = max(most, alive)
-        return most
-
 
 class Deadlock(RuntimeError):  # noqa: N818
     """Every stage waits for a message that no stage will send."""

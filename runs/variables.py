@@ -40,7 +40,6 @@ SLURM_LOG = "SAMAN_SLURM_LOG"  # the log of a Slurm job
 TFJS_NODE = "SAMAN_TFJS_NODE"  # folder of the Node.js packages of the converter to TensorFlow.js
 
 # Of the test cluster (slurm/minicluster.sh).
-MINICLUSTER_PREFIX = "SAMAN_MINICLUSTER_"
 MINICLUSTER_ROOT = "SAMAN_MINICLUSTER_ROOT"
 
 # click's, by the name of the program: a shell asks for completions.

@@ -30,11 +30,6 @@ class Gradients:
     message_bytes: Array
     ready: Array
 
-    @classmethod
-    def uniform(cls, total_bytes: float, tensors: int = 100) -> Gradients:
-        """Equal gradients, ready at equal intervals over the backward pass."""
-        return cls(np.full(tensors, total_bytes / tensors), np.arange(1, tensors + 1) / tensors)
-
 
 @dataclass(frozen=True)
 class RankStep:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from published_headline import headlines, resnet101, uniform_gradients, vgg16
 
 from saman.scaling.models.communication import Link, hierarchical_seconds, ring_seconds
 from saman.scaling.simulation.engine import Gradients, Machine, RankStep, simulate
 from saman.scaling.simulation.interruptions import Interruptions, estimate_goodput
-from saman.scaling.simulation.published_headline import headlines, resnet101, vgg16
 
 STILL = np.ones(1)
 FAST, SLOW = Link(1e-6, 1e10), Link(10e-6, 1e9)
@@ -40,7 +40,7 @@ def test_an_exchange_that_fits_behind_backward_is_hidden() -> None:
 
 
 def test_smaller_fusion_buffers_pay_more_latency() -> None:
-    many = Gradients.uniform(1e6, 100)
+    many = uniform_gradients(1e6, 100)
     at_end = Gradients(many.message_bytes, np.ones(100))
     costs = [
         simulate(_job(at_end), Machine(4, FAST, SLOW, fusion_bytes=size, cycle_seconds=0), 64, steps=2).exposed_seconds
@@ -53,15 +53,15 @@ def test_smaller_fusion_buffers_pay_more_latency() -> None:
 
 def test_everybody_waits_for_the_slowest_of_many() -> None:
     jitter = 1 + 0.05 * np.random.default_rng(0).uniform(-1, 1, 5000)
-    found = simulate(_job(Gradients.uniform(1.0), jitter), Machine(8, FAST, SLOW, cycle_seconds=0), 1024, steps=50)
+    found = simulate(_job(uniform_gradients(1.0), jitter), Machine(8, FAST, SLOW, cycle_seconds=0), 1024, steps=50)
     assert found.straggler_seconds == pytest.approx(0.3 * 0.05, rel=0.02)
-    lasting = simulate(_job(Gradients.uniform(1.0), slow=np.array([1.0, 1.5])), Machine(8, FAST, SLOW), 64, steps=3)
+    lasting = simulate(_job(uniform_gradients(1.0), slow=np.array([1.0, 1.5])), Machine(8, FAST, SLOW), 64, steps=3)
     assert lasting.step_seconds == pytest.approx(0.45, rel=0.02)
 
 
 def test_ten_thousand_ranks_are_simulated() -> None:
     jitter = np.exp(np.random.default_rng(0).normal(0, 0.02, 1000))
-    found = simulate(_job(Gradients.uniform(1e8), jitter), Machine(4, FAST, SLOW), 10_000, steps=100)
+    found = simulate(_job(uniform_gradients(1e8), jitter), Machine(4, FAST, SLOW), 10_000, steps=100)
     assert found.nodes == 2500
     assert 0 < found.efficiency < 1
 

@@ -55,6 +55,11 @@ def headlines(steps: int = 20) -> list[Headline]:
     return found
 
 
+def uniform_gradients(total_bytes: float, tensors: int = 100) -> Gradients:
+    """Equal gradients, ready at equal intervals over the backward pass."""
+    return Gradients(np.full(tensors, total_bytes / tensors), np.arange(1, tensors + 1) / tensors)
+
+
 def vgg16() -> Gradients:
     """The gradients of VGG-16, last layer first (Simonyan & Zisserman 2015, table 1, D)."""
     widths = [(64, 64, 224), (128, 128, 112), (256, 256, 256, 56), (512, 512, 512, 28), (512, 512, 512, 14)]
@@ -84,7 +89,7 @@ def resnet101() -> Gradients:
 
 def inception_v3() -> Gradients:
     """The gradients of Inception V3: 23.8 million parameters, spread evenly (Szegedy et al. 2016; no auxiliary)."""
-    return Gradients.uniform(4 * 23.8e6)
+    return uniform_gradients(4 * 23.8e6)
 
 
 _GRADIENTS = {"InceptionV3": inception_v3, "ResNet101": resnet101, "VGG16": vgg16}
