@@ -28,7 +28,7 @@ def load_experiment(path: str | PathLike[str], *, ranks: int | None = None, **ov
         The checked experiment (``.experiment``), its file, and the folders of the user's code.
 
     Raises:
-        UserError: The file has mistakes; the error lists every one with its key and what would be right.
+        UserError: The file has mistakes; the error lists each with its key and what would be right.
 
     Example:
         >>> import saman
@@ -101,7 +101,7 @@ def submit(
 
     Args:
         experiment: What ``load_experiment`` returned, or the name or path of an experiment file.
-        cluster: A cluster file: the name of a shipped one or of yours, or a path.
+        cluster: A cluster file: the name of a shipped file or of your own, or a path.
         ranks: Number of ranks; default: what the experiment says.
         partition: Default: the cheapest partition that fits.
         runs_dir: The folder of the runs; every node must see it.

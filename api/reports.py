@@ -109,6 +109,6 @@ def report(*what: Run | str | PathLike[str], runs_dir: str | PathLike[str] = "ru
     from saman.scaling.analysis.sources import find_source, read_source
     from saman.scaling.report.pages import study_page
 
-    words = [str(one.path) if isinstance(one, Run) else str(one) for one in what]
+    words = [str(item.path) if isinstance(item, Run) else str(item) for item in what]
     source = find_source(words, Path(runs_dir))
     return Report(study_page(read_source(source), source.title, "saman report " + shlex.join(words)))

@@ -183,7 +183,7 @@ class Run:
         return self
 
     def cancel(self) -> str:
-        """End the run, with its Slurm job if it has one.
+        """End the run and its Slurm job, if any.
 
         Returns:
             A sentence that says what was done.

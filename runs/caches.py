@@ -20,5 +20,11 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def only_one(name: str, cache: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
-    """Hold the lock ``name`` among all processes of this user; ``waiting`` is called once if another holds it."""
+    """Hold a lock among all processes of this user; waits without a limit.
+
+    Args:
+        name: Name of the lock.
+        cache: The cache folder, which holds the lock's file.
+        waiting: Called once if another process holds the lock.
+    """
     return hold(cache / "locks" / f"{name}.lock", wait_seconds=None, waiting=lambda holder: waiting())

@@ -102,7 +102,14 @@ def draft(folder: Path, step: int) -> Path:
 
 
 def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write part number ``part`` of a hidden checkpoint; at most a single array is in memory besides ``arrays``."""
+    """Write a part of a hidden checkpoint; at most a single array is in memory besides ``arrays``.
+
+    Args:
+        folder: The folder of checkpoints.
+        step: Optimiser steps taken; names the checkpoint.
+        part: Number of the part, from 0.
+        arrays: The content, by name.
+    """
     place = draft(folder, step)
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".part-{part:05d}.tmp"
@@ -117,7 +124,7 @@ def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarr
 
 
 def publish(folder: Path, position: TrainingPosition, parts: int, facts: Mapping[str, Any]) -> Checkpoint:
-    """Make a checkpoint visible whose parts are all written; it replaces an earlier checkpoint of the same step.
+    """Make a checkpoint visible once all its parts are written; it replaces an earlier checkpoint of the same step.
 
     Args:
         folder: The folder of checkpoints.
@@ -152,7 +159,13 @@ def _digest(path: Path) -> str:
 
 
 def discard(folder: Path, keep: int, also: int | None) -> None:
-    """Remove all but the newest ``keep`` checkpoints and the one of step ``also``."""
+    """Remove old checkpoints.
+
+    Args:
+        folder: The folder of checkpoints.
+        keep: Number of newest checkpoints to keep.
+        also: A step to keep besides, such as the step of the best model; ``None`` for no such step.
+    """
     for checkpoint in find(folder)[keep:]:
         if checkpoint.step != also:
             hidden = checkpoint.path.with_name(f".old-{checkpoint.path.name}.tmp")

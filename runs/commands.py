@@ -71,7 +71,7 @@ def run_command(
 
 
 def shown(command: Sequence[str | os.PathLike[str]]) -> str:
-    """Return a command as a shell would take it, without secrets; a very long one is cut."""
+    """Return a command as a shell would take it, without secrets; a very long command is cut."""
     text = shlex.join(without_secrets([os.fspath(word) for word in command]))
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} … ({len(text)} characters)"
 

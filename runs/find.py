@@ -27,7 +27,7 @@ def find_run(text: str, runs_dir: Path) -> RunFolder:
         runs_dir: The folder of runs.
 
     Raises:
-        UserError: No run, or more than one, has this name.
+        UserError: No run, or several runs, have this name.
     """
     if Path(text).is_dir() and (len(Path(text).parts) > 1 or text in (".", "..")):
         return RunFolder.open(Path(text))

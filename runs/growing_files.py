@@ -66,7 +66,13 @@ def last_text(path: Path, most_bytes: int) -> str:
 
 
 def last_lines(path: Path, lines: int = 20, most_bytes: int = 8192) -> tuple[str, ...]:
-    """Return the last lines of a file as a terminal would show them, without blank ends."""
+    """Return the last lines of a file as a terminal would show them, without blank ends.
+
+    Args:
+        path: The file; a missing file has no lines.
+        lines: Number of lines at most.
+        most_bytes: Bytes to read from the end of the file.
+    """
     text = last_text(path, most_bytes).rstrip()
     # A progress bar rewrites its line by carriage returns: only what stayed visible counts.
     visible = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]

@@ -181,7 +181,7 @@ class SlurmPaths:
 
     @property
     def follow_up_script(self) -> Path:
-        """Script of the jobs that continue where the one before was cut short."""
+        """Script of the jobs that continue where the previous job was cut short."""
         return self.path / "follow-up.sbatch"
 
     @property
@@ -309,7 +309,7 @@ class RunPaths:
 
     @property
     def stop_request(self) -> Path:
-        """File whose presence asks all ranks for a checkpoint and a clean end."""
+        """Marker file: if it exists, all ranks save a checkpoint and end cleanly."""
         return self.control / "stop"
 
     @property
@@ -372,7 +372,7 @@ class StudyPaths:
 
 
 def planned_run(runs_dir: Path, name: str, placeholder: str = "RUN") -> Path:
-    """Return the folder of a run that is only planned; ``placeholder`` stands for its id."""
+    """Return the folder of a run that is only planned; ``placeholder`` replaces its id."""
     return runs_dir.absolute() / name / placeholder
 
 

@@ -69,7 +69,7 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
 
 
 def standing_of(run: RunFolder) -> Standing:
-    """Return the progress of a run. A local run whose supervisor is gone counts as failed."""
+    """Return the progress of a run. A local run without a live supervisor counts as failed."""
     events = run.events()
     state = state_of(events)
     if state is State.COMPLETED:
@@ -120,7 +120,7 @@ def study_runs(study: StudyPaths) -> list[RunFolder]:
     """List the runs that fill a study's plan, oldest first. Raises ``UserError`` if there are none."""
     record, runs_dir, name = StudyRecord.read(study.record), study.path.parent, study.path.name
     placed = fill_plan(record.repeats, find_runs(runs_dir, name)) if record else {}
-    kept = [one.run for group in placed.values() for one in group]
+    kept = [placing.run for group in placed.values() for placing in group]
     if not kept:
         raise UserError(f"the study {name} has no runs in {runs_dir}", remedy="saman study starts them")
     return sorted(kept, key=lambda run: run.id)

@@ -54,7 +54,14 @@ class Heartbeat:
         return cls(Path(path)) if path else None
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
-        """Note progress: ``step`` of ``total_steps`` of the whole run, in ``epoch``, during one of ``PHASES``."""
+        """Note progress; a thread writes the note later.
+
+        Args:
+            phase: A phase of ``PHASES``.
+            step: Optimiser steps taken in the whole run.
+            epoch: The current epoch.
+            total_steps: Optimiser steps of the whole run; ``None`` if not known.
+        """
         self._note = Beat(phase, step, epoch, pid=self._note.pid, time=time.time(), total_steps=total_steps)
 
     def mark(self, process_state: str) -> None:

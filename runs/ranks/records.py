@@ -12,7 +12,7 @@ from saman.configs.files import read_json, write_json
 
 @dataclass(frozen=True)
 class RankRecord:
-    """A process of an attempt. Exactly one of ``code`` and ``signal`` is set once its program has ended.
+    """A process of an attempt. Once its program has ended, either ``code`` or ``signal`` is set.
 
     ``stopped``: the wrapper received a request to stop it before it ended. Times are Unix seconds.
     """

@@ -36,6 +36,7 @@ class Notice(TrainingEvent):
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
+        """Return the text and the details in a flat dictionary."""
         return {"text": self.text, **self.details}
 
 

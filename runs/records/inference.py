@@ -43,7 +43,7 @@ class InferencePaths:
 
     @property
     def joining(self) -> Path:
-        """Folder whose presence marks the rank that joins the parts."""
+        """Marker folder of the rank that joins the parts."""
         return self.path / "joining"
 
     def part(self, chunk: int) -> Path:

@@ -47,7 +47,7 @@ class ProcessTimes:
 
 @dataclass(frozen=True)
 class StageWindows:
-    """One process that holds one stage of a pipeline: per window of the run, in seconds per step.
+    """The process of a pipeline stage: per window of the run, in seconds per step.
 
     All stages end a step together. ``exchange`` is the shortest exchange of all stages; the rest of a stage's exchange
     is waiting. ``waiting`` (the bubble) includes it and waiting for neighbours. ``memory_bytes`` is the peak above the
@@ -171,7 +171,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
         np.minimum.at(result, place, values)
         return result
 
-    # the stages of a pipeline end a step together: what one exchanges longer than another is waiting
+    # the stages of a pipeline end a step together: a stage's exchange beyond the shortest is waiting
     staged = bool(np.isfinite(found["stage"]).any())
     # the stages of a pipeline share their samples: those of the first count
     first = np.nan_to_num(found["stage"]) == 0

@@ -64,7 +64,7 @@ def chief_throughput(windows: Iterable[Window]) -> Throughput | None:
 def samples_of_all_ranks(window: Window) -> float:
     """Samples of all ranks in a window of the chief.
 
-    Every rank has the same share of a batch; of a pipeline every replica, whose first stage counts it.
+    Every rank has the same share of a batch. In a pipeline every replica has, and its first stage counts the samples.
     """
     return window.samples * window.size / window.ranks_here / (window.stages or 1)
 
@@ -78,7 +78,17 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, Any]:
-    """Compute the content of ``summary.json``: throughput, steps, final metrics."""
+    """Compute the content of ``summary.json``: throughput, steps, final metrics.
+
+    Args:
+        run: The run folder, for its telemetry.
+        attempt: The last attempt.
+        events: The events of the run, oldest first.
+
+    Returns:
+        The content as JSON: throughput in samples per second of all ranks (``null`` without steady windows), the counts
+        of dropped and repeated windows, the last step and epoch, and the metrics of the exported model.
+    """
     windows, dropped, repeated = read_windows(run, 0)
     measured = chief_throughput(windows)
     epochs = [event for event in events if event.kind == EventKind.EPOCH]

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Window:
-    """The measurements of a process over a window of optimiser steps: one line of ``telemetry/<process>.jsonl``.
+    """The measurements of a process over a window of optimiser steps: a line of ``telemetry/<process>.jsonl``.
 
     ``step`` is the last step of the window (the first step of a run is 1), ``steps`` their number. ``samples`` are
     the examples of the ranks in this process. ``seconds`` is wall time; it includes ``input_wait_seconds`` and
