@@ -55,7 +55,7 @@ class EnvironmentLack(UserError):  # noqa: N818  (a lack, not a mistake)
 
 
 def choices(value: object, valid: Iterable[str]) -> str:
-    """List the valid values, after the one with the nearest spelling.
+    """List the valid values, after the value with the nearest spelling.
 
     >>> choices("sgdd", ["adam", "sgd"])
     "did you mean 'sgd'? valid: adam, sgd"

@@ -15,7 +15,7 @@ from saman.configs.errors import EnvironmentLack
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file by one rename: a reader sees the old content or the new, never a part of it."""
+    """Write a file by a single rename: a reader sees the old content or the new, never a part of it."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -31,7 +31,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, by one rename."""
+    """Write ``value`` as indented JSON, by a single rename."""
     write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

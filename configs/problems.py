@@ -48,7 +48,16 @@ _TYPES = {
 
 
 def validated(model: type[M], value: Any, where: str) -> M:
-    """``value`` as a ``model``; raises ``UserError`` with every mistake, each at ``where: key.path``."""
+    """Validate a value read from a file.
+
+    Args:
+        model: The schema.
+        value: The value, a mapping if the file is right.
+        where: The file or command, for errors.
+
+    Raises:
+        UserError: The value does not follow the schema; lists every mistake, each at ``where: key.path``.
+    """
     if not isinstance(value, Mapping):
         raise UserError(f"{value!r} is not a mapping of keys to values", where=where)
     try:

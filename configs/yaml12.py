@@ -96,7 +96,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["
 
 
 def parse(text: str, where: str) -> Any:
-    """The value of one YAML document.
+    """The value of a single YAML document.
 
     Raises ``UserError`` naming ``where``, line and column.
     """
@@ -112,7 +112,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def read(path: Path) -> Any:
-    """The value of the one document in a YAML file (UTF-8).
+    """The value of a YAML file (UTF-8) with a single document.
 
     Raises ``UserError`` if the file cannot be read or is invalid.
     """

@@ -18,7 +18,7 @@ def user_clusters() -> Path:
 
 
 def load_cluster(name_or_path: str, overrides: tuple[str, ...] = ()) -> Cluster:
-    """Load a cluster: the user's own or a shipped one by name, or any file by path.
+    """Load a cluster: the user's own or a shipped file by name, or any file by path.
 
     The user's own are in ``~/.config/saman/clusters``, where ``saman clusters init`` writes them. Raises ``UserError``
     with every mistake in the file.

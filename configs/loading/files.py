@@ -12,12 +12,12 @@ from saman.configs.errors import UserError, choices
 SHIPPED = Path(__file__).parents[1]
 
 
-# Setting one of these on the command line replaces the other, whatever the file says.
+# Setting either of a pair on the command line replaces the other, whatever the file says.
 _EXCLUSIVE = (("train", "global_batch_size", "batch_size_per_rank"),)
 
 
 def find(kind: str, name_or_path: str) -> Path:
-    """The YAML file of a ``kind`` (``experiments``, ``clusters``, ``studies``): a shipped one by name, or a path.
+    """The YAML file of a ``kind`` (``experiments``, ``clusters``, ``studies``): a shipped file by name, or a path.
 
     Raises ``UserError`` with the nearest shipped names.
     """
@@ -58,7 +58,20 @@ def overridden(values: Any, overrides: Sequence[str]) -> Any:
 
 
 def set_key(values: Any, keys: Sequence[str], value: Any, path: str) -> Any:
-    """A copy of ``values`` with the key path ``keys`` set; ``path`` names it in errors."""
+    """Return a copy of nested mappings with a key path set.
+
+    Args:
+        values: The mappings; ``None`` counts as empty.
+        keys: The key path, outermost key first. If it is empty, the result is ``value``.
+        value: The new value.
+        path: The key path as the user wrote it, for errors.
+
+    Raises:
+        UserError: A key on the path has a value that is not a mapping.
+
+    >>> set_key({"train": {"epochs": 3}}, ["train", "seed"], 7, "train.seed")
+    {'train': {'epochs': 3, 'seed': 7}}
+    """
     if not keys:
         return value
     if values is None:

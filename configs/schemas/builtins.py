@@ -94,9 +94,18 @@ def known(kind: dict[str, type[Strict]], name: str) -> str:
 
 
 def resolved_args(kind: dict[str, type[Strict]], name: str | None, args: dict[str, Any]) -> dict[str, Any]:
-    """``args`` with the defaults of the built-in ``name``; arguments of user code stay as they are.
+    """Complete the arguments of a built-in with its defaults; arguments of user code stay as they are.
 
-    Raises ``Problems`` for unknown or invalid arguments of a built-in.
+    Args:
+        kind: The built-ins, such as ``SOURCES``.
+        name: The built-in, or a reference to user code.
+        args: The arguments that the experiment gives.
+
+    Raises:
+        Problems: Unknown or invalid arguments of a built-in.
+
+    >>> resolved_args(SOURCES, "my_data:load", {"rows": 10})
+    {'rows': 10}
     """
     if name not in kind:
         return args

@@ -25,7 +25,7 @@ SHORT_NAMES = {
 RANKS = "ranks"
 STAGES = "stages"
 BATCH = "batch_size"
-_COUNTS = ("nodes", STAGES, "micro_batches")  # axes whose values are counts
+_COUNTS = ("nodes", STAGES, "micro_batches")  # axes with counts as values
 
 
 class Study(Strict):
