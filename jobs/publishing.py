@@ -116,7 +116,7 @@ def show_if_asked(run: RunFolder) -> tuple[str, ...]:
     """Show the run in its trackers, if its experiment has ``tracking``.
 
     Returns:
-        Why a tracker did not take the run yet. The run is delivered with the next one, or by ``saman track``.
+        Why a tracker did not take the run yet. The run is delivered with the next run, or by ``saman track``.
     """
     from saman.registry.tracking.delivery import track_if_asked
 

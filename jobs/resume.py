@@ -33,7 +33,7 @@ class ResumeRequest:
 
 @dataclass(frozen=True)
 class ResumedRun:
-    """A run that continues: finished here, submitted again, or skipped for a reason. Exactly one of them is set."""
+    """A run that continues: finished here, submitted again, or skipped for a reason. Exactly one field is set."""
 
     run: RunFolder
     finished: FinishedRun | None = None
@@ -69,7 +69,17 @@ def resume_runs(
 
 
 def resume_here(run: RunFolder, request: ResumeRequest, view: View | None = None) -> FinishedRun:
-    """Continue a run on this machine, also one from Slurm, and publish it where its experiment asks."""
+    """Continue a run on this machine, also a run from Slurm, and publish it if its experiment asks for that.
+
+    Args:
+        run: The run.
+        request: The number of ranks, and the folders of runs and models.
+        view: Shows the run; ``None`` shows nothing.
+
+    Raises:
+        UserError: The run cannot be continued like this.
+        EnvironmentLack: The machine lacks something.
+    """
     if is_slurms(run):
         record_taken_here(run)
     outcome = resume_locally(run, Options(runs_dir=request.runs_dir), view, request.ranks)

@@ -18,7 +18,7 @@ def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list
         newest: Number of newest runs to list if there are no names; 0 lists all.
 
     Raises:
-        UserError: Nothing has one of the names.
+        UserError: A name fits no run, experiment or study.
     """
     from saman.runs.find import find_run, find_runs
     from saman.runs.studies import find_study, study_runs

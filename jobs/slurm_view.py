@@ -30,7 +30,7 @@ class SlurmView:
 
 
 def ask_slurm(jobs: Iterable[str]) -> SlurmView:
-    """Ask Slurm about ``jobs``: one question to the queue, and one to accounting for jobs that have left it."""
+    """Ask Slurm about ``jobs``: first the queue, then accounting for the jobs that have left it, each once."""
     wanted = set(jobs)
     if not wanted or not client.available("squeue"):
         return SlurmView({}, None, reachable=False)

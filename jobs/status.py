@@ -80,7 +80,7 @@ class RunStatus:
 
 
 def read_status(runs: Sequence[RunFolder]) -> list[RunStatus]:
-    """Read the status of each run, with one question to each of squeue and sacct for all of them.
+    """Read the status of each run, with a single question to each of squeue and sacct for all of them.
 
     Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm.
     """
@@ -98,7 +98,14 @@ def _may_have_a_job(run: RunFolder, events: Sequence[Event]) -> bool:
 
 
 def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> RunStatus:
-    """The status of a run by its folder and by ``view``, at Unix time ``now``."""
+    """Combine a run's folder and Slurm's view into its status; writes nothing.
+
+    Args:
+        run: The run.
+        events: Its events, oldest first.
+        view: Slurm's answer about its jobs.
+        now: Unix time in seconds.
+    """
     state = state_of(events)
     queued = last_queued(events)
     attempts = run.attempts()

@@ -85,6 +85,11 @@ class CheckedPlan:
 def plan_submission(spec: Experiment | Script, cluster: Cluster, options: SubmissionOptions) -> SubmissionPlan:
     """Choose the partition and render the job script; nothing is written, Slurm is not asked.
 
+    Args:
+        spec: the experiment, or a program.
+        cluster: the cluster to submit to.
+        options: the folder of runs, and the partition if the user chose it.
+
     Raises:
         UserError: the run does not fit the cluster; names every obstacle.
     """
@@ -149,7 +154,17 @@ def submit_run(
 
 
 def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: SubmissionOptions) -> SubmittedRuns:
-    """Submit a checked plan. Raises as ``submit_run``."""
+    """Submit a checked plan.
+
+    Args:
+        checked: the plan.
+        code_path: folders of the user's code.
+        options: everything else.
+
+    Raises:
+        UserError: Slurm refuses the job.
+        EnvironmentLack: Slurm does not answer, or the run folder cannot be written.
+    """
     plan = checked.plan
     copy = code_copy(plan.spec, code_path, options.runs_dir, options.code) if options.copy_code else None
     done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
@@ -159,9 +174,17 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
 def submit_experiments(
     loaded: Sequence[LoadedExperiment], cluster: Cluster, options: SubmissionOptions, concurrency: int | None = None
 ) -> SubmittedRuns:
-    """Submit many experiments as job arrays, ``concurrency`` at a time. They share a copy of the first one's code.
+    """Submit many experiments as job arrays. They share a copy of the first experiment's code.
 
-    Raises as ``submit_run``.
+    Args:
+        loaded: the experiments.
+        cluster: the cluster to submit to.
+        options: everything else.
+        concurrency: jobs of an array that may run at the same time; ``None`` for no limit.
+
+    Raises:
+        UserError: a run does not fit the cluster, a limit forbids it, or Slurm refuses it.
+        EnvironmentLack: Slurm does not answer, or a run folder cannot be written.
     """
     plans = [plan_submission(each.experiment, cluster, options) for each in loaded]
     warnings: list[str] = []
