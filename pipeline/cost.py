@@ -136,7 +136,7 @@ def recomputation(micro_batches: int, spared: int = 0, backward_over_forward: fl
 
     Args:
         micro_batches: m, micro-batches per step.
-        spared: Micro-batches per step whose activations are kept.
+        spared: Micro-batches per step with kept activations.
         backward_over_forward: b ÷ f.
     """
     both = 1 + backward_over_forward

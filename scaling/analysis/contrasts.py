@@ -17,7 +17,7 @@ _MOST_CURVES_IN_PAIRS = 8  # beyond, each curve is compared with the fastest onl
 
 @dataclass(frozen=True)
 class RunPair:
-    """Two sets of runs at one rank count, to be compared; ``series`` and ``against`` name them."""
+    """Two sets of runs at a rank count, to be compared; ``series`` and ``against`` name them."""
 
     ranks: int
     series: str

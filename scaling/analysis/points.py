@@ -1,4 +1,4 @@
-"""The point of a curve at one rank count: throughput, speed-up, the breakdown of a step, stragglers, outliers."""
+"""The point of a curve at a rank count: throughput, speed-up, the breakdown of a step, stragglers, outliers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CurvePoint:
         step_seconds: Over the windows of all runs.
         outliers: Ids of runs.
         variation: Coefficient of variation of the processes of each node.
-        stages: Of a pipeline whose telemetry has times per stage.
+        stages: Of a pipeline with times per stage in its telemetry.
     """
 
     ranks: int
@@ -70,7 +70,14 @@ class CurvePoint:
 
 
 def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None) -> CurvePoint:
-    """The point of ``runs``, with speed-up and efficiency relative to ``baseline``."""
+    """Compute the measures of a rank count.
+
+    Args:
+        ranks: Number of ranks.
+        nodes: Number of nodes.
+        runs: The runs of this rank count.
+        baseline: The baseline of speed-up and efficiency; without it both are ``None``.
+    """
     rates = [run.measured.samples_per_second for run in runs]
     speedup, efficiency = _speedup(ranks, runs, baseline)
     fraction = karp_flatt(speedup.value, ranks / baseline.ranks) if speedup and baseline else None

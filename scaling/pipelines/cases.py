@@ -51,7 +51,17 @@ class Case:
         return min(based, key=lambda entry: abs(log2(entry.measured.micro_batches / micro_batches))).curve.baseline
 
     def measured_throughput(self, stages: int, replicas: int, micro_batches: int, batch: float) -> float | None:
-        """Samples per second where this pipeline was run."""
+        """Look up the measured throughput of a pipeline.
+
+        Args:
+            stages: Number of stages.
+            replicas: Number of replicas.
+            micro_batches: Micro-batches per step and replica.
+            batch: Global batch size.
+
+        Returns:
+            Samples per second, the median over runs; ``None`` if no run had this shape.
+        """
         wanted = (stages, replicas, micro_batches, batch)
         for entry in self.points:
             seen = entry.measured
@@ -61,7 +71,7 @@ class Case:
 
 
 def cases_of(curves: Sequence[Curve]) -> list[Case]:
-    """The cases among curves; without curves whose telemetry has no times per stage."""
+    """The cases among curves; curves without times per stage in their telemetry are left out."""
     cases: dict[str, list[CasePoint]] = {}
     for curve in curves:
         points = [

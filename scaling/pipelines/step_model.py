@@ -131,14 +131,24 @@ class StepModel:
         return float(np.median([point.filled for point in self.points]))
 
     def seconds(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
-        """Seconds of a step in which each replica takes ``examples`` in ``micro_batches``."""
+        """Predict the seconds of an optimiser step.
+
+        Args:
+            micro_batches: Micro-batches per step and replica.
+            examples: Examples per step and replica.
+            replicas: Number of replicas.
+            nodes: Number of nodes.
+        """
         each = self._seconds_per_micro_batch(micro_batches, examples)
         passes = micro_batches * sum(each) / speedup(each, micro_batches, self.order, self.forward_share)
         wait = self.input_wait_per_example * examples
         return self.factor * (passes + self.exchange.seconds(replicas, nodes) + wait)
 
     def bubble_share(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
-        """The share of a step spent waiting for other stages, the mean over stages."""
+        """Predict the share of a step that a stage waits for other stages: the mean over stages, between 0 and 1.
+
+        The arguments are those of ``seconds``.
+        """
         each = self._seconds_per_micro_batch(micro_batches, examples)
         ratio = speedup(each, micro_batches, self.order, self.forward_share)
         waiting = micro_batches * sum(each) * (1 / ratio - 1 / len(each))

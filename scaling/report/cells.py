@@ -26,7 +26,14 @@ class CellColumn(Generic[Row]):
 
 
 def make_table(title: str, note: str, columns: Sequence[CellColumn[Row]], rows: Sequence[Row]) -> Table:
-    """A table for the page; of very many rows only the first."""
+    """Make a table for the page; of very many rows only the first.
+
+    Args:
+        title: The title.
+        note: Text below the title; a cut table adds how many rows it has.
+        columns: The columns, from left to right.
+        rows: The rows, from top to bottom.
+    """
     more = f" The first {_MOST_ROWS} of {len(rows)} rows; tables/ has all." if len(rows) > _MOST_ROWS else ""
     cells = tuple(tuple(column.text(row) for column in columns) for row in rows[:_MOST_ROWS])
     return Table(title, note + more, tuple(Column(column.name, column.kind) for column in columns), cells)
@@ -40,7 +47,11 @@ def format_number(value: float | None, percent: bool = False) -> str:
 
 
 def format_interval(value: float | None, low: float | None, high: float | None, percent: bool = False) -> str:
-    """``0.91 [0.88, 0.94]``; without ``low`` the value alone."""
+    """Format a value with its interval; without ``low`` the value alone.
+
+    >>> format_interval(0.91, 0.88, 0.94)
+    '0.91 [0.88, 0.94]'
+    """
     text = format_number(value, percent)
     return text if low is None else f"{text} [{format_number(low, percent)}, {format_number(high, percent)}]"
 

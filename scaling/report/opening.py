@@ -24,7 +24,18 @@ def opening(analysis: Analysis) -> tuple[str, str, str]:
 
 
 def interval_in_words(estimate: Estimate, form: str = "{:.3g}", scale: float = 1.0) -> str:
-    """``(95% interval 0.88 to 0.94)``, or the number of repeats where there is no interval."""
+    """Put an estimate's interval into words, or the number of repeats without an interval.
+
+    Args:
+        estimate: The estimate.
+        form: Format of the limits.
+        scale: Factor of the limits.
+
+    Example:
+        >>> from saman.scaling.statistics.intervals import Interval
+        >>> interval_in_words(Estimate(0.91, 6, Interval(0.88, 0.94, 0.95, 0.969, "order statistics 1 and 6")))
+        '(95% interval 0.88 to 0.94)'
+    """
     if estimate.interval is None:
         return f"(no interval: {estimate.repeats} repeat{'s' if estimate.repeats != 1 else ''})"
     low, high = (form.format(scale * edge) for edge in (estimate.interval.low, estimate.interval.high))

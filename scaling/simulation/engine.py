@@ -132,7 +132,18 @@ def _slowest(job: RankStep, ranks: int, steps: int, rng: np.random.Generator) ->
 def slowest_factors(
     jitter: Array, ranks: int, steps: int, rng: np.random.Generator, lasting: Array | None = None
 ) -> Array:
-    """For every step the largest of ``ranks`` draws from ``jitter``, each times the ``lasting`` factor of its rank."""
+    """Draw the factor of the slowest rank in each step, for which all ranks wait.
+
+    Args:
+        jitter: Factors of a step's seconds to draw from, shape (n,).
+        ranks: Number of ranks.
+        steps: Number of steps.
+        rng: Source of the draws.
+        lasting: Factor of each rank in all steps, shape (ranks,); ``None`` for equal ranks.
+
+    Returns:
+        The largest factor of each step, shape (steps,).
+    """
     at_once = max(1, _CHUNK // ranks)
     found = []
     for start in range(0, steps, at_once):
@@ -148,7 +159,7 @@ def _exchange(machine: Machine, nodes: int, per_node: int) -> Callable[[float], 
 
 
 def _step(job: RankStep, machine: Machine, factor: float, cost: Callable[[float], float] | None) -> float:
-    """Seconds of a step whose slowest rank takes ``factor`` times the usual; events are cycle ticks and buffer ends."""
+    """Seconds of a step: the slowest rank takes ``factor`` times the usual; events are cycle ticks and buffer ends."""
     end_of_compute = factor * job.compute_seconds
     if cost is None:
         return end_of_compute

@@ -66,7 +66,13 @@ def joules_between(before: Reading, after: Reading) -> float | None:
 
 
 def record_energy(run: Path, before: Reading, after: Reading) -> None:
-    """Write the energy between two readings into a run folder; without a meter, write nothing."""
+    """Write the energy between two readings, in joules, into a run folder; without a meter, write nothing.
+
+    Args:
+        run: The run folder.
+        before: The meters before the run.
+        after: The meters after it.
+    """
     joules = joules_between(before, after)
     if joules is not None:
         EnergyRecord(joules, before.meters).write(RunPaths(run).energy_file)

@@ -148,7 +148,16 @@ def value_axis(data: Data, field: str, title: str, percent: bool = False) -> Spe
 
 
 def line_layer(data: Data, field: str, x: Spec, y: Spec, style: SeriesStyle | None, dash: list[int]) -> Spec:
-    """A thin line over ranks: grey without a style (the ideal), else coloured by series (a fitted law)."""
+    """Make a layer with a thin line over ranks.
+
+    Args:
+        data: The points, with ``ranks`` and ``series``.
+        field: The field of the points to draw.
+        x: The x axis.
+        y: The y axis.
+        style: Colours by series (a fitted law); ``None`` for grey (the ideal).
+        dash: Lengths of dashes and gaps, in pixels.
+    """
     colour: Spec = {"value": "#888888"} if style is None else style.channels()["color"]
     return {
         "data": {"values": data},
