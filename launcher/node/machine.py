@@ -58,7 +58,7 @@ def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def same_node(one: str, other: str) -> bool:
-    """Whether two names mean one node; a short name equals its fully qualified form."""
+    """Whether two names mean the same node; a short name equals its fully qualified form."""
     if "." in one and "." in other:
         return one == other
     return one.split(".")[0] == other.split(".")[0]
@@ -128,7 +128,7 @@ def _cgroups(root: Path, controller: str, groups: str | None) -> list[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         folder = (root / controller if controllers else root) / path.lstrip("/")
-        found += [one for one in (folder, *folder.parents) if one != root and root in one.parents]
+        found += [place for place in (folder, *folder.parents) if place != root and root in place.parents]
     return list(dict.fromkeys(found))
 
 
@@ -148,7 +148,7 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
 
 
 def listed_gpus(text: str) -> list[str]:
-    """The entries of a CUDA_VISIBLE_DEVICES value; CUDA ignores everything from the first invalid one on."""
+    """The entries of a CUDA_VISIBLE_DEVICES value; CUDA ignores everything from the first invalid entry on."""
     names = []
     for entry in (part.strip() for part in text.split(",")):
         if not entry or entry.startswith("-"):
