@@ -1,4 +1,4 @@
-"""The one way to begin an attempt: plan it, record the plan in the run folder, start the ranks, supervise them."""
+"""The only way to begin an attempt: plan it, record the plan in the run folder, start the ranks, supervise them."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def make_plan(
 
 
 def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> MachineFacts:
-    """Look at this machine. ``python`` is the interpreter whose Horovod counts, and the MPI beside it."""
+    """Look at this machine. ``python`` is the interpreter with the ranks' Horovod, and with the MPI beside it."""
     environ = os.environ if environ is None else environ
     path = environ.get("PATH", os.defpath)
     beside = Path(python or sys.executable).parent

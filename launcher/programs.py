@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProgramCommand:
-    """The command of each process. ``python`` is the interpreter whose Horovod counts, if not saman's own."""
+    """The command of each process. ``python`` is the interpreter with the ranks' Horovod, if not saman's own."""
 
     argv: tuple[str, ...]
     may_use_horovod: bool
@@ -55,7 +55,7 @@ def script_from_command(
         overrides: ``KEY=VALUE`` changes of ``resources`` and ``launch``.
         ranks: number of ranks, as ``-np`` gives it.
         legacy_keras: whether the program needs Keras 2.
-        directory: working directory of the ranks; the current one by default.
+        directory: working directory of the ranks; default: the current directory.
 
     Raises:
         UserError: the command is empty, or an override does not fit.
@@ -113,7 +113,7 @@ def check_legacy_keras(spec: Script) -> None:
 def script_path(environ: Mapping[str, str]) -> tuple[str, str | None]:
     """PATH for the ranks of a program, and a note for the user.
 
-    If no environment is active, saman's own comes first, so that ``python`` is the one that has Horovod.
+    If no environment is active, saman's own comes first, so that ``python`` is the interpreter with Horovod.
     """
     path = environ.get("PATH", os.defpath)
     beside = str(Path(sys.executable).parent)

@@ -37,7 +37,7 @@ class ModelVersion:
         return arrives(self.folder, self.record)
 
     def read_manifest(self) -> Manifest:
-        """Read the manifest, also of a version that is not visible yet; raises ``UserError`` for a damaged one."""
+        """Read the manifest, also of a version that is not visible yet; raises ``UserError`` for a damaged manifest."""
         return manifest.read(self.folder.staging / self.record.staging if self.arrives else self.path)
 
     def require_visible(self) -> Path:

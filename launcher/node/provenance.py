@@ -41,7 +41,7 @@ def provenance(
 
     Args:
         argv: The command line.
-        directory: The working folder, in whose git repository the code lies.
+        directory: The working folder; its git repository holds the code.
         mpi: The MPI library that the ranks use.
         start_method: The start method of the ranks.
     """
@@ -69,7 +69,7 @@ def provenance(
 
 
 def git_state(directory: Path) -> CodeState | None:
-    """Return commit, branch and uncommitted changes of the repository around ``directory``; ``None`` without one."""
+    """Return commit, branch and uncommitted changes of the repository around ``directory``; ``None`` outside any."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -58,7 +58,7 @@ def usable_cores(allowed: Sequence[int], claim: str | None) -> tuple[int, ...]:
 
 
 def select_cores(allowed: Sequence[int], indices: Sequence[int]) -> tuple[int, ...]:
-    """The cores for a process: those at ``indices`` of the allowed ones.
+    """The cores for a process: those at ``indices`` of the allowed cores.
 
     If the starter has already restricted the process to that few cores, it keeps them.
     """

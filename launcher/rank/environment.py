@@ -23,7 +23,7 @@ def program_environment(
     cores: int,
     gpus: tuple[str, ...] | None,
 ) -> dict[str, str]:
-    """The environment in which the program of this process starts; waits for Horovod's rendezvous if there is one.
+    """The environment in which the program of this process starts; waits for Horovod's rendezvous, if any.
 
     Args:
         run: the run folder.
@@ -36,7 +36,7 @@ def program_environment(
     """
     environment = dict(os.environ)
     own = rank_variables(process, placement, identity, cores)
-    # The cluster's network for TF_CONFIG too: a node's name may resolve to the slow one.
+    # The cluster's network for TF_CONFIG too: a node's name may resolve to the slow network.
     interface = os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
     if variables.ADDRESS not in own and (address := interface_address(interface)) is not None:
         own[variables.ADDRESS] = address

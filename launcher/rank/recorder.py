@@ -62,7 +62,7 @@ class RankRecorder:
         Args:
             status: the exit status; negative for a signal.
             stopped: whether the program received a request to stop.
-            log: the program's output, whose last lines are kept if it failed.
+            log: the program's output; its last lines are kept if it failed.
         """
         code, number = (status, None) if status >= 0 else (None, -status)
         lines = last_lines(log) if code not in (ExitCode.DONE, ExitCode.REQUEUE) else ()

@@ -13,7 +13,7 @@ OLDEST_MINOR = 10
 
 def main():
     # type: () -> None
-    """Continue under Python 3.10 or newer; exit with 3 and the remedy without one."""
+    """Continue under Python 3.10 or newer; exit with 3 and the remedy if there is none."""
     if sys.version_info < (3, OLDEST_MINOR):
         for minor in range(NEWEST_MINOR, OLDEST_MINOR - 1, -1):
             other = "python3." + str(minor)

@@ -127,7 +127,7 @@ def _short(path: Path) -> str:
 
 
 def _leave_environment(request: SetupRequest) -> None:
-    """Continue under the base Python if this one runs in the environment that the set-up is about to remove."""
+    """Continue under the base Python if this Python runs in the environment that the set-up is about to remove."""
     if request.in_place or Path(sys.prefix) != request.venv:
         return
     ahead = prospect(request)

@@ -131,7 +131,7 @@ def tool_lack(name: str, package: str) -> EnvironmentLack | None:
 
 
 def system_mpi(name: str) -> str | None:
-    """The path of ``mpirun`` or ``mpicxx`` on PATH, ignoring Python environments, whose MPI comes from a wheel."""
+    """The path of ``mpirun`` or ``mpicxx`` on PATH, ignoring Python environments: their MPI comes from a wheel."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     kept = [folder for folder in folders if not (Path(folder).parent / "pyvenv.cfg").exists()]
     return shutil.which(name, path=os.pathsep.join(kept))
@@ -196,7 +196,7 @@ def existing(path: Path) -> Path:
 
 
 def choose_python(request: SetupRequest) -> tuple[Python | None, list[Python]]:
-    """The Python for ``request``; in place it is this one."""
+    """The Python for ``request``; in place it is this Python."""
     if not request.in_place:
         return pythons.choose(request.stack, request.python)
     here = pythons.probe(sys.executable)

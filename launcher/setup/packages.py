@@ -21,7 +21,7 @@ def entries(text: str) -> dict[str, list[str]]:
 
 
 def locked_version(lock: Path, package: str) -> str:
-    """The version that ``lock`` pins for ``package``; the last one where Python versions differ. Raises KeyError."""
+    """The version that ``lock`` pins for ``package``; the last if Python versions differ. Raises KeyError."""
     pin = _PIN.match(entries(lock.read_text("utf-8"))[package][-1])
     assert pin
     return pin[2]

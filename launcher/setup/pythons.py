@@ -65,14 +65,14 @@ def probe(command: str) -> Python | None:
 
 
 def candidates(stack: SoftwareStack) -> list[str]:
-    """The commands to try, in order: this Python, then the newest one that the stack supports."""
+    """The commands to try, in order: this Python, then the newest Python that the stack supports."""
     low, high = stack.oldest_python[1], stack.newest_python[1]
     names = [f"python3.{minor}" for minor in range(high, low - 1, -1)]
     return [sys.executable, *(found for name in names if (found := shutil.which(name)))]
 
 
 def choose(stack: SoftwareStack, asked: str | None) -> tuple[Python | None, list[Python]]:
-    """The Python to use (None without a suitable one), and the unsuitable ones that were tried."""
+    """The Python to use (None without a suitable Python), and the unsuitable Pythons that were tried."""
     others: list[Python] = []
     for command in [asked] if asked else candidates(stack):
         found = probe(command)

@@ -1,4 +1,4 @@
-"""Performs a set-up: checks the machine, does the outstanding steps, and records each one that is finished."""
+"""Performs a set-up: checks the machine, does the outstanding steps, and records each finished step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOG = "saman-setup.log"
 
 @dataclass(frozen=True)
 class SetupPlan:
-    """The steps of a set-up; ``todo`` are the outstanding ones."""
+    """The steps of a set-up; ``todo`` are the outstanding steps."""
 
     python: Python
     steps: list[SetupStep]

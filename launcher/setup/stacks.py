@@ -1,4 +1,4 @@
-"""The tested software stacks that ``saman setup`` can build, and the request for one."""
+"""The tested software stacks that ``saman setup`` can build, and the request for a set-up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SoftwareStack:
 
     tensorflow: str
     newest_python: tuple[int, int]
-    # Horovod's last release knows TensorFlow up to 2.15; see horovod_source.mend for what a newer one needs.
+    # Horovod's last release knows TensorFlow up to 2.15; see horovod_source.mend for what a newer TensorFlow needs.
     mend_horovod: bool
     oldest_python: tuple[int, int] = (3, 10)
 
@@ -50,8 +50,8 @@ class SetupRequest:
     """The request to ``saman setup``."""
 
     venv: Path  # absolute
-    python: str | None = None  # a path or a name on PATH; None: any suitable one
+    python: str | None = None  # a path or a name on PATH; None: any suitable Python
     stack: SoftwareStack = CURRENT
     mpi: Mpi = "wheel"
     gpu: bool = False
-    in_place: bool = False  # into the environment that saman is installed in, instead of one made from a source tree
+    in_place: bool = False  # into the environment that saman is installed in, not into an environment of a source tree

@@ -45,7 +45,7 @@ def plan(request: SetupRequest, python: Python) -> list[SetupStep]:
 
 
 def environment_step(request: SetupRequest, python: Python) -> SetupStep:
-    """An empty environment; a different Python, TensorFlow, MPI or GPU choice makes a new one."""
+    """An empty environment; a different Python, TensorFlow, MPI or GPU choice makes a new environment."""
     key = f"{python.tag} tensorflow {request.stack.tensorflow} mpi {request.mpi} gpu {request.gpu}"
     line = shlex.join([python.executable, "-m", "venv", str(request.venv)])
     return SetupStep("environment", f"environment on Python {python.text}", key, (line,))

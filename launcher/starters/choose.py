@@ -1,4 +1,4 @@
-"""Chooses the start method: the requested one, or for ``auto`` the best one, with the reason."""
+"""Chooses the start method: the requested method, or for ``auto`` the best, with the reason."""
 
 from __future__ import annotations
 

@@ -54,5 +54,5 @@ def _controller(placement: Placement, facts: MachineFacts) -> tuple[str, str]:
 
 
 def _name(node: str, placement: Placement) -> str:
-    # A single node is this one; by this name horovodrun never tries ssh.
+    # A single node is this node; by this name horovodrun never tries ssh.
     return "localhost" if len(placement.nodes) == 1 else node

@@ -59,7 +59,7 @@ class MachineFacts:
 
 @dataclass(frozen=True)
 class Command:
-    """A process to start, and the variables to set for it besides the inherited ones."""
+    """A process to start, and the variables to set for it besides the inherited variables."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)

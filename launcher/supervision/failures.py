@@ -43,7 +43,7 @@ _HINTS = {
     signal.SIGPIPE: "the reader of its output has exited",
 }
 _CODES = {126: "not executable", 127: "command not found", 120: "its output could not be written: is the disk full?"}
-_TELLING = (FailureKind.USER_ERROR, FailureKind.MISPLACED)  # kinds whose message says more than the exit status
+_TELLING = (FailureKind.USER_ERROR, FailureKind.MISPLACED)  # kinds with a message that says more than the exit status
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _failed_ranks(events: Sequence[Event], records: Mapping[int, RankRecord]) ->
 
 
 def _recorded_exit(record: RankRecord | None) -> RankExited | None:
-    """The exit by the wrapper's record, for a run whose event was lost."""
+    """The exit by the wrapper's record, for a run that lost the event."""
     if record is None or not record.has_ended:
         return None
     return RankExited(

@@ -49,7 +49,7 @@ class AttemptWatch:
         self._metrics: dict[str, float] = {}
 
     def beats(self) -> dict[int, Beat]:
-        """The newest heartbeat of each process that has one, by first rank."""
+        """The newest heartbeats, by the first rank of the process; a process without heartbeat is left out."""
         found = {rank: read_beat(self.attempt.heartbeat(rank)) for rank in self._ranks}
         return {rank: beat for rank, beat in found.items() if beat is not None}
 

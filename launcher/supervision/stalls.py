@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from saman.runs.ranks.heartbeats import ALIVE_SECONDS, PHASES, WRITE_SECONDS, Beat
 
-# Phases without a limit of their own -> the phase whose limit applies; None: no limit.
+# Phase without its own limit -> the phase with the limit that applies; None: no limit.
 _LIMIT_OF: Mapping[str, str | None] = {"export": "checkpoint", "script": "train", "done": None}
 
 
@@ -42,7 +42,7 @@ def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: floa
     """Find the stall in the newest heartbeats; ``None`` without a stall.
 
     Ranks wait for each other, so one rank that hangs stops all. Only the ranks behind count, with the limits of their
-    phases: a rank that waits in ``train`` for another one that compiles has not stalled.
+    phases: a rank that waits in ``train`` while another rank compiles has not stalled.
 
     Args:
         beats: the newest heartbeat of each process, by first rank.
@@ -62,7 +62,7 @@ def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: floa
 
 
 def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[dict[int, Beat], str]:
-    """The ranks that hold up the others, and the evidence: a stopped process, a silent one, or the fewest steps."""
+    """The ranks that hold up the others, and the evidence: a stopped process, a silent process, or the fewest steps."""
     stopped = {rank: beat for rank, beat in overdue.items() if beat.process_state in ("T", "t")}
     if stopped:
         return stopped, "its process is stopped (SIGSTOP)"

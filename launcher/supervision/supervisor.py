@@ -52,7 +52,7 @@ def supervise(
     watching: SupervisionOptions | None = None,
     view: View | None = None,
 ) -> Outcome:
-    """Start the ranks, watch them until the last one has exited, and record the outcome.
+    """Start the ranks, watch them until the last rank has exited, and record the outcome.
 
     SIGINT, SIGTERM and SIGHUP stop all ranks (``cancelled``, 130); SIGUSR1 asks for a checkpoint and a clean end.
 

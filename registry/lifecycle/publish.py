@@ -155,7 +155,7 @@ def _find_publication(run: RunFolder, folder: ModelFolder) -> PublishedVersion |
 
 
 def _find_same_files(folder: ModelFolder, state: ModelState, draft: Manifest) -> VersionState | None:
-    """The version of this run with exactly these files, if there is one."""
+    """The version of this run with exactly these files, if any."""
     digests = {path: record.sha256 for path, record in draft.files.items()}
     for version in reversed(state.present()):
         if version.run == draft.run.id and _file_digests(folder, version) == digests:

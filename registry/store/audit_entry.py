@@ -41,7 +41,7 @@ class AuditDecision:
 class Entry:
     """One recorded change. ``time`` is in Unix seconds; ``facts`` depend on the action.
 
-    ``action`` is a plain string because a newer saman may have written an action that this one does not know.
+    ``action`` is a plain string because a newer saman may have written an action that this saman does not know.
     """
 
     number: int

@@ -2,9 +2,10 @@
 
 Each change is one entry. Versions, labels and approvals are derived from the entries (store/model_state.py), so log
 and state cannot disagree. ``link(2)`` makes an entry visible under its number and fails where the number is taken:
-of any number of processes on any number of nodes one wins; the others read its entry and decide again. ``link`` is
-atomic on local file systems, NFS, Lustre and GPFS and needs no lock daemon. NFS may lose the reply and repeat the
-call, so a failed link checks whether the entry is its own. A process killed before the link has changed nothing.
+of any number of processes on any number of nodes a single process wins; the others read its entry and decide again.
+``link`` is atomic on local file systems, NFS, Lustre and GPFS and needs no lock daemon. NFS may lose the reply and
+repeat the call, so a failed link checks whether the entry is its own. A process killed before the link has changed
+nothing.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def change(folder: Path, decide: Callable[[list[Entry]], AuditDecision | None], 
         who: The author, for the log.
 
     Returns:
-        All entries; the new one is the last.
+        All entries; the new entry is the last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = _read_whole(folder)
@@ -173,7 +174,7 @@ def head_file(folder: Path) -> Path:
 
 
 def advance_head(folder: Path, entry: Entry) -> None:
-    """Make the head name ``entry``, unless it names a later one."""
+    """Make the head name ``entry``, unless it names a later entry."""
     # The change is already made: a full disk must not report it as a failure. The next change writes the head again.
     with contextlib.suppress(OSError):
         known = read_json(head_file(folder))

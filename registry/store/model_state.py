@@ -90,7 +90,7 @@ class ModelState:
         return dict(sorted({**self.assigned, **({PREVIOUS: earlier} if earlier else {})}.items()))
 
     def rollback_target(self) -> int | None:
-        """The newest version that was stable before the current one and is still published."""
+        """The newest version that was stable before the current version and is still published."""
         servable = [n for n in self.stable_history[:-1] if self.versions[n].status is VersionStatus.PUBLISHED]
         current = self.assigned.get(STABLE)
         return next((number for number in reversed(servable) if number != current), None)

@@ -136,7 +136,7 @@ def track_waiting(runs_dir: Path) -> list[Delivery]:
 
 
 def track_if_asked(run: RunFolder) -> list[Delivery]:
-    """Deliver an ended run whose experiment names a tracker, and all waiting runs; an error becomes a ``problem``."""
+    """Deliver an ended run if its experiment names a tracker, then all waiting runs; an error becomes a ``problem``."""
     try:
         if wanted_by(run) is None:
             return []

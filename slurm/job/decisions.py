@@ -1,4 +1,4 @@
-"""Decides whether a job starts an attempt, which nodes the last one lost, and why Slurm ended this one. Pure."""
+"""Decides whether a job starts an attempt, which nodes the last attempt lost, and why Slurm ended this job. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saman.runs.events import Event, EventKind, State, state_of
 from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
 
-SILENT_SECONDS = 12.0  # a node that was silent this much longer than another one failed first
+SILENT_SECONDS = 12.0  # a node that was silent this much longer than another node failed first
 EXCLUDED_AFTER = 2  # failures of a node in a run; after that the node is excluded
 
 

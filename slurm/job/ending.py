@@ -113,7 +113,7 @@ class Ending:
         return self._fail(f"{reached}; saman resume {self.run.id}")
 
     def _again(self, outcome: Outcome, reason: str) -> int:
-        """Continue in another start, if one is left."""
+        """Continue in another start, if any is left."""
         attempts = len(self.run.attempts())
         decision = decisions.decide_start(self.run.events(), attempts, self.attempts_allowed, ())
         if outcome.state is not State.PREEMPTED or decision.begin is Begin.NOT_NEEDED:

@@ -35,7 +35,7 @@ def record_gone(run: RunFolder, attempt: Attempt) -> list[str]:
 
 
 def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
-    """Record and return the nodes whose ranks left no record of their end and that start no more job steps."""
+    """Record and return the failed nodes: their ranks left no record of an end, and they start no more job steps."""
     attempt = run.attempt(outcome.attempt)
     placement = Placement.read(attempt.placement)
     if placement is None or (

@@ -2,7 +2,8 @@
 
 When Slurm ends a job, every process gets SIGTERM, and SIGKILL after KillWait. The job script and the ranks use the
 time between for a checkpoint; Open MPI's mpirun and its daemons would end the ranks at once. They install a handler
-even for an ignored signal, but they leave a blocked one blocked, and unblock it for the ranks. So it is blocked here.
+even for an ignored signal. But they leave a blocked signal blocked, and unblock it for the ranks. So this module
+blocks it.
 """
 
 from __future__ import annotations

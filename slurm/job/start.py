@@ -132,7 +132,7 @@ class _Start:
     # ---- the attempt -------------------------------------------------------------------------------------
 
     def _attempt_in_a_thread(self) -> None:
-        """Supervise in a thread; this one receives the signals, and asks the ranks for a checkpoint."""
+        """Supervise in a thread; this thread receives the signals, and asks the ranks for a checkpoint."""
         thread = threading.Thread(target=self._attempt_noting_errors, name="supervisor")
         thread.start()
         stop_seen = self.run.stop_request.exists()

@@ -16,7 +16,7 @@ _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 def expand(text: str) -> list[str]:
     """The host names of a host list, in order; an empty text is an empty list.
 
-    With several brackets the last one varies fastest. Leading zeros of a range's first number set the width:
+    With several brackets the last bracket varies fastest. Leading zeros of a range's first number set the width:
     ``[08-11]`` is 08 09 10 11. Raises ``UserError`` for a text that Slurm would not write.
 
     >>> expand("r[1-2]n[08-09],login")

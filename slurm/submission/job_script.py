@@ -85,7 +85,7 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
 
 
 def python_of(cluster: Cluster) -> str:
-    """The Python that runs saman in the job: the cluster file's, the activated environment's, or this one."""
+    """The Python that runs saman in the job: the cluster file's, the activated environment's, or this Python."""
     software = cluster.software
     if software.python is not None:
         return str(Path(software.python).expanduser())

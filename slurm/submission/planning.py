@@ -103,7 +103,7 @@ def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
 def check_limits(plan: SubmissionPlan, *more: SubmissionPlan) -> list[str]:
     """Warnings from the limits of the account and QOS, for jobs on one partition.
 
-    Raises ``UserError`` if a limit forbids one of them.
+    Raises ``UserError`` if a limit forbids any of them.
     """
     partition, requests = plan.choice.partition, [each.choice.request for each in (plan, *more)]
     mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)

@@ -39,7 +39,7 @@ def create_run(
     Args:
         plan: the checked submission.
         code_path: folders of the user's code.
-        code: the copy of that code, if there is one.
+        code: the copy of that code, if any.
         models_dir: where the run publishes its model.
     """
     moved = [str(code.of(path) if code else path) for path in code_path]
@@ -126,11 +126,11 @@ def _record(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
 
 
 def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequence[str] = ()) -> tuple[str, ...]:
-    """Submit the follow-up jobs of a run: each starts if all jobs before it failed, and is removed if one succeeds.
+    """Submit the follow-up jobs of a run: each starts if all jobs before it failed, and is removed if any succeeds.
 
     A follow-up depends on *all* jobs before it: with a dependency on its predecessor alone it would start as soon as
-    Slurm removes that one. Each task of an array has its own follow-ups, because Slurm has no dependency between the
-    tasks of two arrays for failures.
+    Slurm removes it. Each task of an array has its own follow-ups, because Slurm has no dependency between the tasks
+    of two arrays for failures.
     """
     if plan.cluster.requeue.by != "follow-up":
         return ()

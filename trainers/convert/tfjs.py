@@ -23,7 +23,7 @@ _UNUSED = (
 
 
 class _StubModule(types.ModuleType):
-    """A module with every attribute; calling one raises."""
+    """A module with every attribute; a call of any attribute raises."""
 
     __path__: list[str] = []
 

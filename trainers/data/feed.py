@@ -77,7 +77,7 @@ class Feed:
             skip: The global batch of this epoch to begin with.
 
         Returns:
-            Pairs (inputs, labels): those of this epoch, or of all epochs from this one on if ``is_endless``.
+            Pairs (inputs, labels): those of this epoch, or of all epochs from this epoch on if ``is_endless``.
         """
         if not self.is_endless:
             dataset = self.batched(part, skip)

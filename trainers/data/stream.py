@@ -14,11 +14,11 @@ class Stream:
     def __init__(self, slices: Sequence[Slice]) -> None:
         self._slices = slices
         self._feed: Feed | None = None
-        self._step = 0  # full global batches before the next one, over all epochs
+        self._step = 0  # full global batches before the next batch, over all epochs
         self._iterators: list[Any] = []
 
     def iterators(self, feed: Feed, batch: int) -> list[Any]:
-        """Return iterators whose next element is global batch ``batch`` of the feed's epoch."""
+        """Return iterators that continue with global batch ``batch`` of the feed's epoch."""
         step = feed.epoch * feed.full_steps + batch
         if not self._continues(feed) or step != self._step:
             self._iterators = [iter(feed.full_batches(part, batch)) for part in self._slices]

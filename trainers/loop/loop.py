@@ -96,7 +96,7 @@ class Loop:
     def _windows(self, feed: Feed) -> Iterator[bool]:
         """Take the epoch's steps; yield after each call of a graph whether the telemetry window is full.
 
-        Full batches are read by the graph, several steps in one call; the rest come one by one.
+        The graph reads full batches, several steps per call; the rest follow in single steps.
         """
         while self.step.train_many is not None and self.position.batch < feed.full_steps:
             yield self._take_steps(self.step.train_many, feed, self._steps_per_call(feed))

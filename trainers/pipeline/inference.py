@@ -40,7 +40,7 @@ class StageInference:
         return None
 
     def grant_credit(self) -> None:
-        """Let the stage before this one send another batch."""
+        """Let the previous stage send another batch."""
         if not self._runner.first:
             self._messages.send(self._runner.index - 1, CREDIT, [])
 

@@ -14,7 +14,7 @@ from saman.trainers.pipeline.graph import Graph, Key, LayerCall, TensorSpec
 
 
 def travelling_specs(graph: Graph, at: int) -> list[TensorSpec]:
-    """Return the specs of what crosses position ``at``, in order: each tensor, followed by its mask if it has one."""
+    """Return the specs of what crosses position ``at``, in order: each tensor, followed by its mask, if any."""
     found = []
     for key in _keys(graph, at):
         spec = graph.specs[key]
