@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from saman.configs.errors import UserError, choices
 from saman.configs.names import size_bytes
@@ -14,6 +15,7 @@ from saman.pipeline.chain import PipelinePlan
 from saman.pipeline.cost import StepPrediction, predict
 from saman.pipeline.partition import check_cuts, partition
 from saman.pipeline.profile import Profile
+from saman.pipeline.profile_cache import load_or_measure
 
 _ADAPTIVE_SLOTS = 2  # variables per weight of Adam, AdamW and LAMB
 
@@ -35,6 +37,47 @@ class PipelineSplit:
     plan: PipelinePlan
     limit_bytes: int | None
     prediction: StepPrediction
+
+
+@dataclass(frozen=True)
+class MeasuredSplit:
+    """The split of a model, and the profile of its layers."""
+
+    profile: Profile
+    split: PipelineSplit
+
+
+def measure_and_split(
+    experiment: Experiment, code_path: Iterable[Path], cores: int, again: bool = False
+) -> MeasuredSplit:
+    """Split an experiment's model by its profile on this machine.
+
+    Args:
+        experiment: A pipeline.
+        code_path: Folders of the user's code.
+        cores: Number of cores that this process may use; its ranks share them.
+        again: Measure even if the profile is in the cache.
+
+    Raises:
+        UserError: The model cannot be cut, or no split fits into the memory limit.
+        EnvironmentLack: The training environment is missing, or the cache folder cannot be written.
+    """
+    profile = load_or_measure(experiment, code_path, threads_per_rank(experiment, cores), again)
+    return MeasuredSplit(profile, split(experiment, profile))
+
+
+def threads_per_rank(experiment: Experiment, cores: int) -> int:
+    """Return the number of threads of a rank on a node with this number of usable cores.
+
+    Example:
+        >>> from saman.configs.loading.experiments import load_experiment
+        >>> threads_per_rank(load_experiment("quickstart", ranks=2).experiment, 8)
+        4
+    """
+    resources = experiment.resources
+    if resources.cpus_per_rank != "auto":
+        return resources.cpus_per_rank
+    return max(1, cores // resources.ranks_per_node)
 
 
 def split(experiment: Experiment, profile: Profile) -> PipelineSplit:

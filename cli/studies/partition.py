@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,47 +34,20 @@ def partition(
     """
     from rich.console import Console
 
-    from saman.pipeline.choose import split
-    from saman.pipeline.profile_cache import load_or_measure
-
-    experiment, code_path = _loaded(words or [], stages, ranks)
-    with Console(stderr=True).status("measuring the layers"):
-        profile = load_or_measure(experiment, code_path, _threads(experiment), again)
-    found = split(experiment, profile)
-    if as_json:
-        typer.echo(json.dumps(as_plain(experiment, profile, found), indent=2))
-    else:
-        typer.echo("\n".join(lines(experiment, profile, found)))
-
-
-def _loaded(words: list[str], stages: int | None, ranks: int | None) -> tuple[Experiment, tuple[Path, ...]]:
-    """Load the experiment as a pipeline, with 1 replica unless ``-np`` or the experiment gives more."""
-    from saman.configs import yaml12
     from saman.configs.errors import UserError
-    from saman.configs.loading.experiments import load_experiment
-    from saman.configs.loading.files import find, overridden
+    from saman.configs.loading.pipelines import load_as_pipeline
+    from saman.launcher.node.machine import allowed_cores
+    from saman.pipeline.choose import measure_and_split
 
     if not words:
         raise UserError("missing experiment", remedy="saman partition EXPERIMENT [key=value ...]")
-    name, *overrides = words
-    values = overridden(yaml12.read(find("experiments", name)), overrides)
-    train = values.get("train") if isinstance(values, dict) else None
-    train = train if isinstance(train, dict) else {}
-    already = train.get("strategy") == "pipeline"
-    asked = stages or (train.get("pipeline") or {}).get("stages", 2)
-    more = [f"train.pipeline.stages={asked}"] + ([] if already else ["train.strategy=pipeline"])
-    if not already and ranks is None:
-        more += ["resources.nodes=1", f"resources.ranks_per_node={asked}"]
-    loaded = load_experiment(name, [*overrides, *more], ranks)
-    return loaded.experiment, loaded.code_path
-
-
-def _threads(experiment: Experiment) -> int:
-    """Threads of a rank."""
-    from saman.launcher.node.machine import allowed_cores
-
-    asked = experiment.resources.cpus_per_rank
-    return asked if asked != "auto" else max(1, len(allowed_cores()) // experiment.resources.ranks_per_node)
+    loaded = load_as_pipeline(words[0], words[1:], stages, ranks)
+    with Console(stderr=True).status("measuring the layers"):
+        found = measure_and_split(loaded.experiment, loaded.code_path, len(allowed_cores()), again)
+    if as_json:
+        typer.echo(json.dumps(as_plain(loaded.experiment, found.profile, found.split), indent=2))
+    else:
+        typer.echo("\n".join(lines(loaded.experiment, found.profile, found.split)))
 
 
 def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> list[str]:
