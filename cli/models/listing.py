@@ -1,0 +1,128 @@
+"""Lists, shows and checks model versions: list, show, verify, log, card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saman.cli.models.arguments import Name, Spec
+from saman.cli.models.output import print_json
+from saman.cli.options import MODELS, Json, ModelsDir
+
+
+def list_models(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """List every model with its versions and labels.
+
+    Example:
+
+        saman models list
+    """
+    from saman.registry.listing import list_versions
+    from saman.registry.tables import listing_table
+
+    rows = list_versions(models_dir)
+    if as_json:
+        print_json([row.to_json() for row in rows])
+        return
+    if not rows:
+        typer.echo(f"{models_dir} has no model; saman models publish RUN publishes the first version")
+        return
+    from rich.console import Console
+
+    Console().print(listing_table(rows))
+
+
+def show(
+    model: Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL.")],
+    models_dir: ModelsDir = MODELS,
+    as_json: Json = False,
+) -> None:
+    """Show a version: status, training, metrics, files and publisher.
+
+    Example:
+
+        saman models show digits:stable
+    """
+    from saman.registry.listing import describe_version
+    from saman.registry.tables import details_view
+
+    details = describe_version(models_dir, model)
+    if as_json:
+        print_json(details.to_json())
+        return
+    from rich.console import Console
+
+    Console().print(details_view(details))
+
+
+def verify(
+    model: Annotated[str | None, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; default: all models.")] = None,
+    models_dir: ModelsDir = MODELS,
+    as_json: Json = False,
+) -> None:
+    """Find changed model files and edited audit logs. Exit status 1 if there are any.
+
+    Examples:
+
+        saman models verify
+
+        saman models verify digits:3
+    """
+    from dataclasses import asdict
+
+    from saman.registry.lifecycle.verify import verify as find_damage
+    from saman.registry.listing import list_versions
+
+    count = len(list_versions(models_dir))
+    found = find_damage(models_dir, model)
+    if as_json:
+        print_json([asdict(damage) for damage in found])
+    elif not found:
+        typer.echo(f"{model} is intact" if model else f"all {count} versions are intact")
+    for damage in found if not as_json else ():
+        typer.echo(str(damage))
+    if found:
+        raise typer.Exit(1)
+
+
+def show_log(model: Name, models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """Show every change of a model: time, author, change and reason.
+
+    Example:
+
+        saman models log digits
+    """
+    from saman.registry.listing import read_history
+    from saman.registry.tables import log_table
+
+    entries = read_history(models_dir, model)
+    if as_json:
+        print_json([entry.to_json() for entry in entries])
+        return
+    from rich.console import Console
+
+    Console().print(log_table(entries))
+
+
+def card(
+    model: Spec,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: standard output.")] = None,
+    models_dir: ModelsDir = MODELS,
+) -> None:
+    """Write a version's model card (Markdown).
+
+    Example:
+
+        saman models card digits:stable -o card.md
+    """
+    from saman.configs.files import write_whole
+    from saman.registry.model_card import render_card
+
+    text = render_card(models_dir, model)
+    if output is None:
+        typer.echo(text)
+    else:
+        write_whole(output, text)
+        typer.echo(f"written to {output}")
