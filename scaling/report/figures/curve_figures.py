@@ -43,7 +43,13 @@ def point_data(rows: Sequence[PointRow]) -> Data:
 
 
 def throughput(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure:
-    """Throughput over ranks with intervals, the ideal line from the baseline, and the fitted law."""
+    """Draw throughput over ranks with intervals, the ideal line from the baseline, and the fitted law.
+
+    Args:
+        curves: The curves.
+        points: Their points as values of a figure.
+        style: Colours by curve.
+    """
     x, y = rank_axis(points), value_axis(points, "samples_per_second", "samples per second")
     few = curves if len(curves) <= _MOST_LINES else ()
     ideal = [entry for curve in few for entry in _ideal_line(curve)]
@@ -79,7 +85,13 @@ def _law_line(curve: Curve, first: int, last: int) -> Data:
 
 
 def speedup(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure | None:
-    """Speed-up over the baseline with bootstrap intervals; None where no curve goes beyond its baseline."""
+    """Draw the speed-up over the baseline with bootstrap intervals; None where no curve goes beyond its baseline.
+
+    Args:
+        curves: The curves.
+        points: Their points as values of a figure.
+        style: Colours by curve.
+    """
     baselines = [curve.baseline for curve in curves if curve.baseline is not None and curve.points_beyond_baseline]
     if not baselines:
         return None
@@ -95,7 +107,13 @@ def speedup(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure
 
 
 def efficiency(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure | None:
-    """Efficiency relative to the baseline; None where no curve goes beyond its baseline."""
+    """Draw the efficiency relative to the baseline; None where no curve goes beyond its baseline.
+
+    Args:
+        curves: The curves.
+        points: Their points as values of a figure.
+        style: Colours by curve.
+    """
     if not any(curve.points_beyond_baseline for curve in curves):
         return None
     known = [point for point in points if point["efficiency"] is not None]
@@ -105,7 +123,13 @@ def efficiency(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fig
 
 
 def predictions(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure | None:
-    """Measured points, the chosen laws and their predictions with bands; None without predictions."""
+    """Draw measured points, the chosen laws and their predictions with bands; None without predictions.
+
+    Args:
+        curves: The curves.
+        points: Their points as values of a figure.
+        style: Colours by curve.
+    """
     ahead = [curve for curve in curves if curve.predictions and curve.choice is not None][:_MOST_LINES]
     if not ahead:
         return None

@@ -137,7 +137,14 @@ def rank_axis(data: Data, field: str = "x") -> Spec:
 
 
 def value_axis(data: Data, field: str, title: str, percent: bool = False) -> Spec:
-    """The y axis: logarithmic like the ranks, which makes the ideal a straight line; linear for shares."""
+    """Make the y axis: logarithmic like the ranks, which makes the ideal a straight line; linear for shares.
+
+    Args:
+        data: The values of the figure; they set the range.
+        field: The field on the axis.
+        title: The title of the axis.
+        percent: Whether the values are shares, shown as percentages.
+    """
     values = [point[field] for point in data if point.get(field)]
     axis: Spec = {"format": ".0%" if percent else "~s", "tickCount": 6}
     scale: Spec = {"type": "linear", "zero": True}
@@ -173,7 +180,14 @@ def line_layer(data: Data, field: str, x: Spec, y: Spec, style: SeriesStyle | No
 
 
 def band_layer(data: Data, x: Spec, y: Spec, style: SeriesStyle) -> Spec:
-    """Prediction intervals as bands over ranks."""
+    """Make a layer with prediction intervals as bands over ranks.
+
+    Args:
+        data: The points, with ``ranks``, ``low``, ``high`` and ``series``.
+        x: The x axis.
+        y: The y axis.
+        style: Colours by series.
+    """
     return {
         "data": {"values": data},
         "mark": {"type": "area", "opacity": 0.16, "clip": True},
