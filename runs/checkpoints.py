@@ -1,4 +1,4 @@
-"""Checkpoints: a folder per step, the same for every strategy, visible by one rename, checked by SHA-256 when read.
+"""Checkpoints: a folder per step, the same for every strategy, visible by a rename, checked by SHA-256 when read.
 
     checkpoints/step-00000123/{checkpoint.json, part-00000.npz, …}
 
@@ -85,7 +85,7 @@ def checkpoint_of(folder: Path, step: int) -> Checkpoint:
 
 
 def newest_sound(folder: Path) -> Iterator[tuple[Checkpoint, str | None]]:
-    """Yield checkpoints, newest first, each with its damage or ``None``; the first sound one is the last."""
+    """Yield checkpoints, newest first, each with its damage or ``None``; the first sound checkpoint ends the list."""
     for checkpoint in find(folder):
         try:
             checkpoint.read()

@@ -9,7 +9,7 @@ from saman.runs.folder import RunFolder
 
 
 def find_runs(runs_dir: Path, name: str = "*") -> list[RunFolder]:
-    """List the runs under ``runs_dir``, oldest first; with ``name`` those of one experiment or study.
+    """List the runs under ``runs_dir``, oldest first; with ``name`` those of an experiment or study.
 
     >>> find_runs(Path("a/folder/that/does/not/exist"))
     []

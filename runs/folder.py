@@ -124,7 +124,7 @@ class RunFolder(RunPaths):
         """Record an event, and rewrite ``state.json`` if the event changes the state.
 
         Args:
-            kind: One of ``EventKind``.
+            kind: A value of ``EventKind``.
             who: The writer: ``submitter``, ``supervisor``, ``job``, ``rank 3``, …
             attempt: Number of the attempt that the event belongs to.
             facts: Facts of the event, by name.

@@ -1,4 +1,4 @@
-"""Studies on disk: finding one by name, and assigning its runs to its plan."""
+"""Studies on disk: finding a study by name, and assigning its runs to its plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of saman's environment variables. No other module spells one."""
+"""The names of saman's environment variables. No other module spells them."""
 
 from __future__ import annotations
 

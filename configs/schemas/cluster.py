@@ -132,7 +132,7 @@ class Software(Strict):
     modules: Modules = Modules()
     virtualenv: PathText | None = None
     conda: Conda | None = None
-    python: PathText | None = None  # on the compute nodes, after the above; null: the one that runs `saman submit`
+    python: PathText | None = None  # on the compute nodes, after the above; null: the Python that runs `saman submit`
 
     @model_validator(mode="after")
     def _one_environment(self) -> Software:
@@ -152,7 +152,7 @@ class Container(Strict):
 
 
 class MpiSettings(Strict):
-    """The start method at this site, unless the experiment names one."""
+    """The start method at this site, unless the experiment names another."""
 
     start: Literal["srun", "mpirun", "gloo"] = "srun"  # gloo: srun starts the ranks, which connect without MPI and ssh
     pmi: Literal["pmix", "pmix_v3", "pmix_v4", "pmix_v5", "pmi2", "cray_shasta", "none"] = "pmix"

@@ -15,7 +15,7 @@ from saman.configs.schemas.experiment import Condition
 
 
 class Compare(Strict):
-    """A version may be worse than the one labelled ``stable`` by at most ``tolerance``.
+    """A version may be worse than the version labelled ``stable`` by at most ``tolerance``.
 
     Both models predict the candidate's validation sample. The paired difference of their accuracies (for a regression:
     of their mean squared errors) must stay within ``tolerance`` with ``confidence`` (one-sided).

@@ -64,7 +64,7 @@ def identify(environ: Mapping[str, str], starter: str | None = None) -> ProcessI
 
 
 def _believed(starter: str) -> tuple[str, ...]:
-    # horovodrun --mpi calls mpirun, whose variables it leaves to the ranks; mpirun in an allocation may call srun.
+    # horovodrun --mpi calls mpirun and leaves mpirun's variables to the ranks; mpirun in an allocation may call srun.
     return {"processes": ("saman",), "horovodrun": ("mpirun", "horovodrun")}.get(starter, (starter,))
 
 

@@ -1,4 +1,4 @@
-"""Facts of the events that the training loop writes: one type for each kind, shared by ranks and readers.
+"""Facts of the events that the training loop writes: a type for each kind, shared by ranks and readers.
 
 Plain dataclasses, because every rank imports this file before its work begins.
 

@@ -53,7 +53,7 @@ def check_schema(value: Mapping[str, Any], known: int, where: str) -> None:
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """Return ``value`` if it is a dictionary, else an empty one."""
+    """Return ``value`` if it is a dictionary, else an empty dictionary."""
     return value if isinstance(value, dict) else {}
 
 

@@ -76,7 +76,7 @@ class StageWindows:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """Windows of a run in the order of steps: samples of all processes, seconds of the slowest one.
+    """Windows of a run in the order of steps: samples of all processes, seconds of the slowest.
 
     Times are in seconds; names that end in ``_per_step`` are divided by the optimiser steps of the window.
     """
@@ -133,7 +133,7 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
 
 
 def _is_whole(found: Columns) -> NDArray[np.bool_]:
-    """Mark the lines whose needed measures are finite and positive."""
+    """Mark the lines with finite and positive values of the needed measures."""
     mask = np.isfinite(np.array([found[name] for name in _NEEDED])).all(axis=0)
     positive = (found["seconds"] > 0) & (found["samples"] >= 0) & (found["steps"] > 0) & (found["ranks_here"] > 0)
     return np.asarray(mask & positive)

@@ -93,7 +93,7 @@ def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, 
     measured = chief_throughput(windows)
     epochs = [event for event in events if event.kind == EventKind.EPOCH]
     last = epochs[-1].facts if epochs else {}
-    # The exported model may be of an earlier epoch than the last: the best one.
+    # The exported model may be of an earlier epoch than the last: of the best epoch.
     exported = next((event.facts for event in reversed(events) if event.kind == EventKind.EXPORTED), {})
     return {
         "attempts": attempt.number,

@@ -111,7 +111,7 @@ def cores_of_nodes(cluster: Cluster | None, partition: str | None = None) -> int
 
     Args:
         cluster: the cluster; ``None`` means this machine.
-        partition: its partition; by default the one with the smallest nodes counts.
+        partition: its partition; by default the partition with the fewest cores per node.
     """
     if cluster is None:
         return this_node().cores
