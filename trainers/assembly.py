@@ -164,7 +164,13 @@ def learning_rates(experiment: Experiment, strategy: Strategy, prepared: Prepare
 
 
 def training_facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> dict[str, Any]:
-    """Return what determines the steps of a training; a checkpoint continues only where these are equal."""
+    """Return what determines the steps of a training; a checkpoint continues only where these are equal.
+
+    Args:
+        experiment: The experiment.
+        strategy: The strategy; its number of ranks sets the global batch size.
+        prepared: The examples; they set the number of steps per epoch.
+    """
     train = experiment.train
     return {
         "model": experiment.model.model_dump(mode="json"),

@@ -153,7 +153,7 @@ def _draw_from(generator: Any, seed: Any) -> None:
 
 
 def build_without_values(build: Callable[[], Any]) -> Any:
-    """Build a model whose variables have no values yet, so that a rank holds the values of its own stage alone.
+    """Build a model without values of its variables, so that a rank holds the values of its own stage alone.
 
     With Keras 2, and if the user's function assigns values itself, the variables have their values.
     """

@@ -59,7 +59,7 @@ def parse_version(text: str) -> tuple[Flavour, tuple[int, ...]] | None:
 def find_mpi(
     environ: Mapping[str, str] | None = None, beside: Path | None = Path(sys.executable).parent
 ) -> MpiInstallation | None:
-    """The MPI whose ``mpirun`` would start ranks here; ``None`` without a working ``mpirun``.
+    """The MPI that would start ranks here; ``None`` without a working ``mpirun``.
 
     The MPI of this interpreter's environment (a wheel, in ``beside``) comes before the first on PATH.
     """

@@ -30,7 +30,7 @@ class Process:
 
     @property
     def ranks(self) -> range:
-        """The ranks whose devices are in this process."""
+        """The ranks with devices in this process."""
         return range(self.first_rank, self.first_rank + self.ranks_here)
 
 

@@ -103,7 +103,7 @@ def _digest(history: RunHistory) -> str:
 
 
 def find_waiting(runs_dir: Path) -> list[RunFolder]:
-    """Find runs whose trackers do not have their present state."""
+    """Find runs with a present state that their trackers do not have."""
     found = []
     for run in find_runs(runs_dir):
         with contextlib.suppress(UserError):  # a damaged run folder is reported by other commands

@@ -24,6 +24,11 @@ def shield_from_sigterm(start: Start, mpi: MpiInstallation | None, python: str) 
     """Change a start so that SIGTERM asks its ranks for a checkpoint; SIGINT then stops it. Pure.
 
     Hydra (MPICH, Intel MPI) and horovodrun end their ranks on SIGTERM in any case; a note says so.
+
+    Args:
+        start: the planned start.
+        mpi: the MPI that starts the ranks, if any.
+        python: the Python interpreter that runs this module around ``mpirun``.
     """
     if start.starter == "processes":
         commands = tuple(replace(command, environment={**command.environment, **ASKS}) for command in start.commands)

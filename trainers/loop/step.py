@@ -160,7 +160,7 @@ class DataParallelStep:
     def _combine(self, tensors: list[Any]) -> list[Any]:
         """Sum over all ranks, in one message where the gradients are float32.
 
-        Their measures travel as two float32 vectors, whose sum holds each double to 48 bits.
+        Their measures travel as two float32 vectors; their sum holds each double to 48 bits.
         """
         *rest, measures = tensors
         if not all(tensor.dtype == tf.float32 for tensor in rest):

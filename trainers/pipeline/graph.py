@@ -173,7 +173,7 @@ def _expand(
 
 
 def _nested(layer: Any, node: Any, taken: Sequence[Any]) -> Any | None:
-    """Return the model to flatten; ``None`` for a layer, and for a model whose call has further arguments."""
+    """Return the model to flatten; ``None`` for a layer, and for a model with further arguments in its call."""
     if not isinstance(layer, keras.Model):
         return None
     inner = _functional(layer)

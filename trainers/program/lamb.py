@@ -31,7 +31,13 @@ class Lamb(keras.optimizers.Optimizer):
             self._velocities.append(self.add_variable_from_reference(variable, "velocity"))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any = None) -> None:
-        """Update ``variable``; Keras 3 passes ``learning_rate``, Keras 2 does not."""
+        """Update a variable and its two moments.
+
+        Args:
+            gradient: The gradient, in the variable's shape.
+            variable: The variable.
+            learning_rate: The learning rate, from Keras 3; ``None`` from Keras 2.
+        """
         rate = tf.cast(self._learning_rate if learning_rate is None else learning_rate, variable.dtype)
         index = self._index_dict[self._var_key(variable)] if KERAS_2 else self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
