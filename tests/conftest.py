@@ -2,12 +2,14 @@
 
 ``SAMAN_REQUIRE=slurm,mpi,browser`` (or ``all``, also the default where ``CI`` is set) names what must be there: a test
 that would be skipped for want of it fails instead, so that nothing is silently left out.
+Fixtures of several rooms are here too.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,6 +18,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from saman.runs.folder import RunFolder
 from saman.slurm.minicluster import missing_packages
 
 # The generator of synthetic runs, which the report's benchmark uses too.
@@ -117,3 +120,35 @@ def fashion_mnist_folder() -> Path:
 def repository() -> Path:
     """The root of the source tree."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """``good`` and ``poor`` (hardly trained) exports of real images, and a small ``synthetic`` one of 64 features.
+
+    The images are Fashion-MNIST's where SAMAN_FASHION_MNIST names them, else scikit-learn's digits.
+    """
+    folder = tmp_path_factory.mktemp("exports")
+    images = os.environ.get("SAMAN_FASHION_MNIST", "digits")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    wanted = (("good", images, 900, 0), ("poor", images, 1, 1), ("synthetic", "synthetic", 300, 0))
+    each = [[str(folder / name), source, str(steps), str(seed)] for name, source, steps, seed in wanted]
+    program = Path(__file__).parent / "registry" / "make_export.py"
+    command = [sys.executable, str(program), *(part for arguments in each for part in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return {name: folder / name for name, *_ in wanted}
+
+
+@pytest.fixture(scope="session")
+def real_run(real_exports: dict[str, Path]) -> Callable[[Path, str], RunFolder]:
+    """A finished run that exported one of ``real_exports``."""
+    from tests.registry.registry_kit import experiment
+
+    def make(folder: Path, which: str, model: str = "images") -> RunFolder:
+        run = RunFolder.create(folder / "runs", experiment(model=model))
+        shutil.copytree(real_exports[which], run.export, dirs_exist_ok=True)
+        run.append("completed", "supervisor")
+        return run
+
+    return make
