@@ -137,6 +137,12 @@ def test_a_folder_holds_about_a_dozen_files(room: str) -> None:
         assert len(names) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(names)} files: {sorted(names)}"
 
 
+def test_no_two_test_modules_share_a_name() -> None:
+    """pytest imports test modules by file name: a second file of the same name stops the collection."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_room_is_known_and_linked() -> None:
     rooms = {path.name for path in (ROOT / "src" / "saman").iterdir() if path.is_symlink()}
     assert rooms == set(BELOW)
