@@ -12,12 +12,12 @@ from saman.api import html
 from saman.api.progress import progress_view
 from saman.api.reports import Report, report
 from saman.api.runs import Run
+from saman.api.study_plans import prepare_study, submit_study
 from saman.configs.errors import ExitCode
 
 if TYPE_CHECKING:
-    from saman.configs.schemas.cluster import Cluster
     from saman.scaling.study.execution import PlannedRunStatus
-    from saman.scaling.study.plan import PlannedRun, StudyPlan
+    from saman.scaling.study.plan import StudyPlan
 
 
 class StudyRuns:
@@ -111,24 +111,13 @@ def study(
         >>> study.report().tables["points"]["ranks"].to_list()
         [1, 2]
     """
-    from saman.configs.loading.clusters import load_cluster
-    from saman.configs.loading.studies import load_study
-    from saman.jobs.reconcile import reconcile
-    from saman.scaling.study.execution import unfinished_runs
-    from saman.scaling.study.plan import cores_of_nodes, make_plan
-
-    site = None if cluster is None else load_cluster(str(cluster))
-    loaded, file = load_study(str(name))
-    found = StudyRuns(make_plan(loaded, file, cores_of_nodes(site, partition)), Path(runs_dir))
-    if site is not None:
-        reconcile(unfinished_runs(found.plan, Path(runs_dir)))
-    if dry_run:
-        return found
-    if site is None:
-        _run_here(found.plan, Path(runs_dir), quiet)
-    else:
-        _submit(found.plan, site, partition, Path(runs_dir))
-    return found
+    prepared = prepare_study(str(name), Path(runs_dir), None if cluster is None else str(cluster), partition)
+    if not dry_run:
+        if prepared.cluster is None:
+            _run_here(prepared.plan, prepared.runs_dir, quiet)
+        else:
+            submit_study(prepared, prepared.cluster)
+    return StudyRuns(prepared.plan, prepared.runs_dir)
 
 
 def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
@@ -137,15 +126,3 @@ def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
     for _, outcome in run_missing(plan, runs_dir, lambda planned: progress_view(planned.loaded.experiment.name, quiet)):
         if outcome.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt(outcome.message)
-
-
-def _submit(plan: StudyPlan, site: Cluster, partition: str | None, runs_dir: Path) -> None:
-    from saman.jobs.submission import SubmissionOptions, submit_experiments
-    from saman.scaling.study.execution import submit_missing
-
-    options = SubmissionOptions(runs_dir=runs_dir, partition=partition)
-
-    def send(wanted: Sequence[PlannedRun]) -> None:
-        submit_experiments([planned.loaded for planned in wanted], site, options, plan.study.concurrency)
-
-    submit_missing(plan, runs_dir, send)

@@ -11,7 +11,7 @@ import typer
 from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
 
 if TYPE_CHECKING:
-    from saman.jobs.inference import InferenceRequest
+    from saman.jobs.inference import InferenceRequest, InferenceResult
 
 
 def infer(
@@ -44,8 +44,6 @@ def infer(
 
         saman infer digits:stable -i images/ -o predictions.parquet -np 4
     """
-    from dataclasses import asdict
-
     from saman.jobs.inference import prepare, run
 
     request = prepare(models_dir, model, inputs, output, batch=batch, overwrite=overwrite, restart=restart)
@@ -54,6 +52,12 @@ def infer(
         return
     with _bar(as_json) as progress:
         result = run(request, runs_dir, ranks, progress=progress)
+    _show(request, result, as_json)
+
+
+def _show(request: InferenceRequest, result: InferenceResult, as_json: bool) -> None:
+    from dataclasses import asdict
+
     facts = {"model": request.model, "version": request.version, "output": str(result.output)}
     if as_json:
         bad = [asdict(row) for row in result.first_bad]

@@ -14,6 +14,7 @@ from saman.cli.options import RUNS, Json, Partition, RunsDir
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from saman.api.study_plans import PreparedStudy
     from saman.configs.schemas.cluster import Cluster
     from saman.launcher.supervision.outcome import Outcome
     from saman.scaling.study.execution import PlannedRunStatus
@@ -42,24 +43,16 @@ def study(
     """
     from rich.console import Console
 
-    from saman.configs.loading.clusters import load_cluster
-    from saman.configs.loading.studies import load_study
-    from saman.jobs.reconcile import reconcile
-    from saman.scaling.study.execution import unfinished_runs
-    from saman.scaling.study.plan import cores_of_nodes, make_plan
+    from saman.api.study_plans import prepare_study
 
-    site = None if cluster is None else load_cluster(cluster)
-    loaded, file = load_study(name)
-    plan = make_plan(loaded, file, cores_of_nodes(site, partition))
+    prepared = prepare_study(name, runs_dir, cluster, partition)
     console = Console(stderr=as_json)
-    if site is not None:
-        reconcile(unfinished_runs(plan, runs_dir))
     if dry_run:
-        _show(console, plan, runs_dir, as_json)
-    elif site is not None:
-        _submit(plan, site, partition, runs_dir, as_json)
+        _show(console, prepared.plan, runs_dir, as_json)
+    elif prepared.cluster is not None:
+        _submit(prepared, prepared.cluster, as_json)
     else:
-        _run(console, plan, runs_dir, as_json)
+        _run(console, prepared.plan, runs_dir, as_json)
 
 
 def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
@@ -144,26 +137,17 @@ def _print_plan_notes(console: Console, plan: StudyPlan, wanted: int) -> None:
         console.print("  " + note, style="dim")
 
 
-def _submit(plan: StudyPlan, site: Cluster, partition: str | None, runs_dir: Path, as_json: bool) -> None:
-    from saman.jobs.submission import SubmissionOptions, SubmittedRuns, submit_experiments
-    from saman.scaling.study.execution import submit_missing
+def _submit(prepared: PreparedStudy, site: Cluster, as_json: bool) -> None:
+    from saman.api.study_plans import submit_study
 
-    options = SubmissionOptions(runs_dir=runs_dir, partition=partition)
-    taken: list[SubmittedRuns] = []
-
-    def send(wanted: Sequence[PlannedRun]) -> None:
-        loaded = [planned.loaded for planned in wanted]
-        taken.append(submit_experiments(loaded, site, options, plan.study.concurrency))
-
-    submit_missing(plan, runs_dir, send)
-    submissions = [submission for submitted in taken for submission in submitted.submissions]
+    submitted = submit_study(prepared, site)
+    submissions = submitted.submissions
     if as_json:
         runs = [{"run": str(submission.run.path), "job": submission.job} for submission in submissions]
         typer.echo(json.dumps({"runs": runs}, indent=2))
         return
-    for submitted in taken:
-        for note in submitted.notes:
-            typer.echo(note)
+    for note in submitted.notes:
+        typer.echo(note)
     for submission in submissions:
         typer.echo(f"job {submission.job}: {submission.run.path}")
     typer.echo(f"{len(submissions)} runs submitted; saman status shows their state, saman report their results")

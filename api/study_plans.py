@@ -1,0 +1,86 @@
+"""Plans a study and submits its missing runs: the steps that ``saman study`` and ``saman.study`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saman.configs.schemas.cluster import Cluster
+    from saman.jobs.submission import SubmittedRuns
+    from saman.scaling.study.plan import PlannedRun, StudyPlan
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A planned study and its place.
+
+    Attributes:
+        plan: The planned runs.
+        runs_dir: Folder of the runs.
+        cluster: The cluster of the runs; ``None`` for this machine.
+        partition: ``None`` for the cheapest partition that fits.
+    """
+
+    plan: StudyPlan
+    runs_dir: Path
+    cluster: Cluster | None
+    partition: str | None
+
+
+def prepare_study(name: str, runs_dir: Path, cluster: str | None = None, partition: str | None = None) -> PreparedStudy:
+    """Load a study and plan its runs. On a cluster, bring the state of its earlier runs up to date.
+
+    Args:
+        name: A study file, or the name of a shipped study.
+        runs_dir: Folder of the runs.
+        cluster: A cluster file by name or path; ``None`` for this machine.
+        partition: A partition of the cluster.
+
+    Raises:
+        UserError: The study or the cluster file has mistakes.
+    """
+    from saman.configs.loading.clusters import load_cluster
+    from saman.configs.loading.studies import load_study
+    from saman.jobs.reconcile import reconcile
+    from saman.scaling.study.execution import unfinished_runs
+    from saman.scaling.study.plan import cores_of_nodes, make_plan
+
+    site = None if cluster is None else load_cluster(cluster)
+    loaded, file = load_study(name)
+    plan = make_plan(loaded, file, cores_of_nodes(site, partition))
+    if site is not None:
+        reconcile(unfinished_runs(plan, runs_dir))
+    return PreparedStudy(plan, runs_dir, site, partition)
+
+
+def submit_study(study: PreparedStudy, cluster: Cluster) -> SubmittedRuns:
+    """Submit the missing and failed runs of a study as job arrays.
+
+    Args:
+        study: The prepared study.
+        cluster: Its cluster.
+
+    Returns:
+        The submitted runs; empty if the study is complete.
+
+    Raises:
+        UserError: Another process holds the study, its runs could exceed the cap on node-hours, or Slurm refuses them.
+        EnvironmentLack: Slurm does not answer.
+    """
+    from saman.jobs.submission import SubmissionOptions, SubmittedRuns, submit_experiments
+    from saman.scaling.study.execution import submit_missing
+
+    options = SubmissionOptions(runs_dir=study.runs_dir, partition=study.partition)
+    submitted = SubmittedRuns(())
+
+    def send(wanted: Sequence[PlannedRun]) -> None:
+        nonlocal submitted
+        submitted = submit_experiments(
+            [planned.loaded for planned in wanted], cluster, options, study.plan.study.concurrency
+        )
+
+    submit_missing(study.plan, study.runs_dir, send)
+    return submitted
