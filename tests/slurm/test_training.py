@@ -34,6 +34,7 @@ def experiment(
         "model": {"build": "mlp", "args": {"classes": 10, "hidden": hidden or [16]}},
         "data": {"source": "digits", "validation_fraction": 0.2},
         "train": {"strategy": strategy, "precision": "float64" if hidden else "float32",
+                  "telemetry_window_steps": 2,  # a stop request is read at the end of a window
                   "epochs": 4, "global_batch_size": 64, "seed": 7,
                   "optimizer": {"name": "sgd", "momentum": 0.9},
                   "learning_rate": {"base": 0.05, "base_batch_size": 64}},
@@ -161,7 +162,8 @@ def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(
     assert wait_for(done.run, seconds=120).state == "completed", told(done.run)
     assert len(done.run.attempts()) == 2, told(done.run)
     events = done.run.events()
-    assert any(event.kind == "preempted" and event.who == "supervisor" and event.attempt == 1 for event in events)
+    preempted = [event for event in events if event.kind == "preempted" and event.attempt == 1]
+    assert [event.who for event in preempted] == ["supervisor"], told(done.run)
     stopped = max(event.facts["step"] for event in events if event.kind == "checkpoint" and event.attempt == 1)
     resumed = next(event for event in events if event.kind == "resumed" and event.attempt == 2)
     assert resumed.facts["step"] == stopped

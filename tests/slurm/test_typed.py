@@ -69,7 +69,7 @@ def test_a_pending_run_is_cancelled_and_resumed_and_an_ended_one_is_left_alone(h
 def test_a_running_run_is_cancelled_and_goes_on_when_resumed(home: Path) -> None:
     run = submit(home, "echo attempt $SAMAN_ATTEMPT; [ $SAMAN_ATTEMPT -gt 1 ] || sleep 300")
     until(lambda: any(event.kind == "rank_started" for event in run.events()), 30)
-    until(lambda: "its program runs" in saman(home, "status", run.id).stdout, 30)  # its first sign of life may lag
+    until(lambda: "program running" in saman(home, "status", run.id).stdout, 30)  # its first sign of life may lag
     assert "is cancelled" in saman(home, "cancel", run.id).stdout
     assert wait_for(run, seconds=30).state == "cancelled", told(run)
     assert "continues it as attempt 2" in saman(home, "resume", run.id).stdout
