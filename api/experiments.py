@@ -79,13 +79,12 @@ def run(
         >>> run.state
         'completed'
     """
-    from saman.jobs.publishing import finish_run
-    from saman.launcher.local import run_locally
+    from saman.jobs.local import run_here
     from saman.launcher.planning import Options
 
     loaded = loaded_experiment(experiment, ranks)
-    outcome = run_locally(loaded, Options(runs_dir=Path(runs_dir)), progress_view(loaded.experiment.name, quiet))
-    return check_end(finish_run(outcome, Path(models_dir)))
+    view = progress_view(loaded.experiment.name, quiet)
+    return check_end(run_here(loaded, Options(runs_dir=Path(runs_dir)), Path(models_dir), view))
 
 
 def submit(

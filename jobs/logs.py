@@ -8,8 +8,10 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.jobs.status import RunStatus, read_status
+from saman.launcher.plan.placement import Placement
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
+from saman.runs.paths import Attempt
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 5.0  # between two readings of the run's status
@@ -60,12 +62,15 @@ def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Pa
     if job:
         return [run.slurm.log]
     attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
-    return [each.log(_process(each.ranks(), rank)) for each in attempts]
+    return [each.log(_process(each, rank)) for each in attempts]
 
 
-def _process(first_ranks: list[int], rank: int) -> int:
+def _process(attempt: Attempt, rank: int) -> int:
     """The first rank of the process that holds ``rank``; logs are named by it."""
-    return max((first for first in first_ranks if first <= rank), default=rank)
+    placement = Placement.read(attempt.placement)
+    if placement is not None:
+        return next((process.first_rank for process in placement.processes if rank in process.ranks), rank)
+    return max((first for first in attempt.ranks() if first <= rank), default=rank)
 
 
 def _missing(run: RunFolder, rank: int, job: bool) -> UserError:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from saman.configs.loading.experiments import LoadedExperiment
     from saman.configs.schemas.script import Script
     from saman.launcher.planning import Options
-    from saman.launcher.supervision.outcome import Outcome
 
 
 def run(
@@ -49,51 +48,51 @@ def run(
     """
     from rich.console import Console
 
-    from saman.cli.runs.outcome import end_with
-    from saman.jobs.publishing import finish_run
+    from saman.cli.runs.outcome import end_with, shown_path
+    from saman.cli.runs.view import RunView
+    from saman.jobs.local import run_here
+    from saman.launcher.local import prepare_by_hand
     from saman.launcher.planning import Options
-    from saman.launcher.programs import script_from_command
 
     console = Console(stderr=as_json)
     options = Options(runs_dir=runs_dir, all_ranks=all_ranks)
-    if context.obj is not None:
-        spec = script_from_command(context.obj, words or [], ranks, legacy_keras)
-        outcome = _run_program(console, spec, options, dry_run, as_json)
-    elif legacy_keras:
-        raise UserError("--legacy-keras is for programs", remedy="saman run --legacy-keras -np 2 -- python script.py")
-    else:
-        outcome = _run_experiment(console, _loaded(words or [], ranks), options, dry_run, prepare, as_json)
-    if outcome is not None:
-        end_with(console, finish_run(outcome, models_dir), as_json)
-
-
-def _run_program(console: Console, spec: Script, options: Options, dry_run: bool, as_json: bool) -> Outcome | None:
-    from saman.cli.runs.view import RunView
-    from saman.launcher.local import run_script
-
+    what = _named(context, words or [], ranks, legacy_keras)
     if dry_run:
-        _show_plan(console, spec, options, as_json)
-        return None
-    with RunView(console, spec.name, as_json) as view:
-        return run_script(spec, options, view)
-
-
-def _run_experiment(
-    console: Console, loaded: LoadedExperiment, options: Options, dry_run: bool, prepare: bool, as_json: bool
-) -> Outcome | None:
-    from saman.cli.runs.outcome import shown_path
-    from saman.cli.runs.view import RunView
-    from saman.launcher.local import prepare_by_hand, run_locally
-
-    if dry_run:
-        _show_plan(console, loaded, options, as_json)
-        return None
-    if prepare:
-        prepared = prepare_by_hand(loaded, options)
+        _show_plan(console, what, options, as_json)
+    elif prepare:
+        prepared = prepare_by_hand(_experiment(what), options)
         typer.echo(prepared.command(shown_path(prepared.run.path)))
-        return None
-    with RunView(console, loaded.experiment.name, as_json) as view:
-        return run_locally(loaded, options, view)
+    else:
+        with RunView(console, _name(what), as_json) as view:
+            finished = run_here(what, options, models_dir, view)
+        end_with(console, finished, as_json)
+
+
+def _named(
+    context: typer.Context, words: list[str], ranks: int | None, legacy_keras: bool
+) -> LoadedExperiment | Script:
+    """The program behind ``--``, or the experiment that the words name."""
+    if context.obj is not None:
+        from saman.launcher.programs import script_from_command
+
+        return script_from_command(context.obj, words, ranks, legacy_keras)
+    if legacy_keras:
+        raise UserError("--legacy-keras is for programs", remedy="saman run --legacy-keras -np 2 -- python script.py")
+    return _loaded(words, ranks)
+
+
+def _experiment(what: LoadedExperiment | Script) -> LoadedExperiment:
+    from saman.configs.loading.experiments import LoadedExperiment
+
+    if isinstance(what, LoadedExperiment):
+        return what
+    raise UserError("--prepare is for experiments", remedy="horovodrun starts a program without saman")
+
+
+def _name(what: LoadedExperiment | Script) -> str:
+    from saman.configs.schemas.script import Script
+
+    return what.name if isinstance(what, Script) else what.experiment.name
 
 
 def _loaded(words: list[str], ranks: int | None) -> LoadedExperiment:

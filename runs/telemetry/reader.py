@@ -116,7 +116,8 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
 
     Args:
         run: The run folder.
-        size: The number of ranks of a complete window; the largest size in the telemetry if it is ``None``.
+        size: The number of ranks of a complete window. ``None`` takes the recorded world size of each window, so that a
+            run that resumed on fewer ranks keeps the windows of both attempts.
     """
     found, torn, foreign = read_columns(run)
     whole = where(found, _is_whole(found))
@@ -125,8 +126,7 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
     traced = np.unique(kept["step"][compiled])
     steady = where(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
     windows, ranks = _joined(steady)
-    expected = size or (int(steady["size"].max()) if len(steady["size"]) else 0)
-    complete = where(windows, ranks >= expected)
+    complete = where(windows, ranks >= (windows["size"] if size is None else size))
     lost = {"not_finite": count(found) - count(whole), "repeated": count(whole) - count(kept)}
     left = ExcludedWindows(torn, foreign, **lost, incomplete=count(windows) - count(complete), compiled=len(traced))
     return _telemetry(complete, steady, left)
@@ -181,6 +181,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
     windows = {
         "step": steps,
         "steps": most(found["steps"]),
+        "size": most(found["size"]),
         "samples": total(np.where(first, found["samples"], 0.0)),
         "seconds": most(found["seconds"]),
         "input_wait": total(np.nan_to_num(found["input_wait_seconds"])) / processes,

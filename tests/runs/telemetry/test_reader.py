@@ -103,3 +103,16 @@ def test_a_run_without_any_throughput_does_not_count(tmp_path: Path) -> None:
 def test_a_killed_run_does_not_count_and_says_so(tmp_path: Path) -> None:
     assert _exclusion(_run(tmp_path, state="running")) is ExclusionReason.UNFINISHED
     assert _exclusion(write_run(tmp_path / "other", Made(state="failed"))) is ExclusionReason.FAILED
+
+
+def test_windows_after_a_resume_on_fewer_ranks_are_kept(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    for attempt, size, first in ((1, 2, 0), (2, 1, 6)):
+        for rank in range(size):
+            windows = [Window(rank, 1, size, 10 * (first + i + 1), 10, 1, 320, 0.5, 0.1) for i in range(6)]
+            file = _file(run, rank, attempt)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps(window.to_json()) + "\n" for window in windows))
+    found = read_telemetry(run)
+    assert found.left_out.incomplete == 0
+    assert found.samples.tolist() == [640.0] * 6 + [320.0] * 6

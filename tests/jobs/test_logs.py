@@ -1,0 +1,37 @@
+"""Logs by rank: the log of the process that holds the rank, or an error that names the processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from saman.configs.errors import UserError
+from saman.configs.loading.experiments import load_experiment
+from saman.jobs.logs import read_logs
+from saman.launcher.plan.placement import Placement, Process
+from saman.runs.folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """Two processes: the first holds ranks 0 and 1, the second rank 2."""
+    made = RunFolder.create(tmp_path, load_experiment("quickstart").experiment)
+    attempt = made.new_attempt()
+    attempt.make_folders()
+    Placement((Process(0, "here", 0, 0, 2), Process(1, "here", 1, 2, 1)), 1).write(attempt.placement)
+    for first in (0, 2):
+        attempt.log(first).write_text(f"process of rank {first}\n")
+        attempt.rank_record(first).write_text("{}")
+    return made
+
+
+@pytest.mark.parametrize(("rank", "first"), [(0, 0), (1, 0), (2, 2)])
+def test_a_rank_is_found_in_the_log_of_its_process(run: RunFolder, rank: int, first: int) -> None:
+    assert "".join(read_logs(run, rank=rank)) == f"process of rank {first}\n"
+
+
+def test_a_rank_beyond_the_last_has_no_log(run: RunFolder) -> None:
+    with pytest.raises(UserError, match="no log of rank 7") as error:
+        list(read_logs(run, rank=7))
+    assert "[0, 2]" in error.value.remedy
