@@ -13,6 +13,13 @@ from saman.runs.telemetry.columns import Array, Columns, count, read_columns, wh
 from saman.runs.telemetry.throughput import Throughput, throughput
 from saman.runs.telemetry.window import last_steps
 
+# Series of a stage's work and their columns.
+_WORK = {
+    "passes": "pass_seconds",
+    "pass_cpu": "pass_cpu_seconds",
+    "exchange_cpu": "exchange_cpu_seconds",
+    "update_cpu": "update_cpu_seconds",
+}
 _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
 
@@ -50,8 +57,9 @@ class StageWindows:
     """The process of a pipeline stage: per window of the run, in seconds per step.
 
     All stages end a step together. ``exchange`` is the shortest exchange of all stages; the rest of a stage's exchange
-    is waiting. ``waiting`` (the bubble) includes it and waiting for neighbours. ``memory_bytes`` is the peak above the
-    start of the process, where the system reports it.
+    is waiting. ``waiting`` (the bubble) includes it and waiting for neighbours. ``passes`` has the
+    wall seconds of both passes, ``pass_cpu``, ``exchange_cpu`` and ``update_cpu`` CPU seconds; all are None in older
+    telemetry. ``memory_bytes`` is the peak above the start of the process, where the system reports it.
     """
 
     rank: int
@@ -61,6 +69,10 @@ class StageWindows:
     waiting: Array
     transfer: Array
     exchange: Array
+    passes: Array | None
+    pass_cpu: Array | None
+    exchange_cpu: Array | None
+    update_cpu: Array | None
     memory_bytes: float | None
 
     @property
@@ -70,8 +82,9 @@ class StageWindows:
 
     def after(self, dropped: int) -> StageWindows:
         """Drop the first ``dropped`` windows."""
-        series = ("seconds", "input_wait", "waiting", "transfer", "exchange")
-        return replace(self, **{name: getattr(self, name)[dropped:] for name in series})
+        series = ("seconds", "input_wait", "waiting", "transfer", "exchange", *_WORK)
+        known = {name: values for name in series if (values := getattr(self, name)) is not None}
+        return replace(self, **{name: values[dropped:] for name, values in known.items()})
 
 
 @dataclass(frozen=True)
@@ -251,8 +264,13 @@ def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
             waiting=waiting / steps,
             transfer=transfer / steps,
             exchange=shared / steps,
+            **{name: _if_finite(mine[column] / steps) for name, column in _WORK.items()},
             memory_bytes=float(held.max()) if len(held) and np.isfinite(held).all() else None,
         )
+
+
+def _if_finite(values: Array) -> Array | None:
+    return values if len(values) and np.isfinite(values).all() else None
 
 
 def _median(values: Array) -> float | None:

@@ -23,7 +23,10 @@ class Window:
     ``exchange_seconds`` (exposed communication; ``None`` if it was not measured). ``compiled`` marks a window in which
     a graph was traced. ``memory_bytes`` is the peak memory of the process so far, ``memory_start_bytes`` its memory
     before the model was built. ``loss`` is the mean over the global batches of the window; only the chief writes it. A
-    process of a pipeline holds ``stage`` of ``stages``; stage 0 counts the samples of its replica.
+    process of a pipeline holds ``stage`` of ``stages``; stage 0 counts the samples of its replica. Its
+    ``pass_seconds`` are the wall seconds of both passes without messages; ``pass_cpu_seconds`` are the CPU seconds of
+    all threads in them, which unlike wall time do not grow when ranks share a core. ``exchange_cpu_seconds`` and
+    ``update_cpu_seconds`` are those of the exchange and of the optimiser's update.
     """
 
     rank: int
@@ -45,6 +48,10 @@ class Window:
     stages: int | None = None
     transfer_seconds: float | None = None
     bubble_seconds: float | None = None
+    pass_seconds: float | None = None
+    pass_cpu_seconds: float | None = None
+    exchange_cpu_seconds: float | None = None
+    update_cpu_seconds: float | None = None
     time: float = field(default_factory=time.time)
 
     def to_json(self) -> dict[str, Any]:

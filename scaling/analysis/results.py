@@ -89,7 +89,18 @@ def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFact
         placement=placement.sentence() if placement else "unknown",
         command=f"saman run {run.experiment_file}",
         joules=energy_of(run.path),
+        node_cores=_node_cores(placement, provenance),
+        cores_shared=placement.cores_shared if placement else False,
     )
+
+
+def _node_cores(placement: Placement | None, provenance: Provenance) -> int | None:
+    """The cores of a node: those that pinned ranks use where they share them, else those of the starting machine."""
+    if placement is not None and placement.cores_shared:
+        used = {core for process in placement.on(placement.nodes[0]) for core in process.cores}
+        if used:
+            return len(used)
+    return provenance.host.cores if provenance.host else None
 
 
 _SETTINGS: dict[str, Mapping[str, Any]] = {}

@@ -27,7 +27,8 @@ class RunFacts:
     """The facts in a run folder, without its telemetry.
 
     ``settings`` holds what was trained, by dotted key, without batch size, seed and place. ``batch_per_rank`` is set
-    under weak scaling only; ``joules`` only where a meter was read.
+    under weak scaling only; ``joules`` only where a meter was read. ``node_cores`` are the cores of a node that ranks
+    may use; ``cores_shared`` says that a node had more ranks' cores to give than it has, so that ranks took turns.
     """
 
     id: str
@@ -47,6 +48,8 @@ class RunFacts:
     placement: str
     command: str
     joules: float | None
+    node_cores: int | None = None
+    cores_shared: bool = False
 
     @property
     def scaling(self) -> Scaling:

@@ -21,10 +21,14 @@ CREDIT, RETURN = 1 << 20, 1 << 20 | 1
 
 @dataclass
 class MessageTime:
-    """Seconds of a telemetry window: waiting for messages, and handing tensors to the transport."""
+    """Seconds of a telemetry window: waiting for messages, and handing tensors to the transport.
+
+    ``cpu_seconds`` is the CPU time of both: a transport that polls computes while it waits.
+    """
 
     waiting_seconds: float = 0.0
     transfer_seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 class Messages:
@@ -46,7 +50,7 @@ class Messages:
         Raises:
             StageLost: The stage has ended.
         """
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         try:
             return self.transport.receive(stage, tag)
         except Exception as problem:
@@ -54,12 +58,14 @@ class Messages:
             raise
         finally:
             self.time.waiting_seconds += time.perf_counter() - began
+            self.time.cpu_seconds += time.thread_time() - cpu
 
     def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
         """Send and return at once; the arrays must not change afterwards."""
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         self.transport.send(stage, tag, arrays)
         self.time.transfer_seconds += time.perf_counter() - began
+        self.time.cpu_seconds += time.thread_time() - cpu
 
     def receive_nodes(self, stage: int, tag: int, specs: Sequence[TensorSpec]) -> list[Any]:
         """Return graph nodes for the tensors of a message; the graph waits for the message when it runs them.

@@ -8,8 +8,10 @@ stages here ──► Σ over micro-batches ──► Σ over the stage's replic
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -53,6 +55,29 @@ class Grid(Protocol):
         """Give all replicas of this process's stage the values of the first replica."""
 
 
+@dataclass
+class WorkTime:
+    """The work of a process in a telemetry window: wall seconds of the passes, CPU seconds of all threads by part."""
+
+    pass_seconds: float = 0.0
+    pass_cpu_seconds: float = 0.0
+    exchange_cpu_seconds: float = 0.0
+    update_cpu_seconds: float = 0.0
+
+    def add(self, passes: float, pass_cpu: float, exchange_cpu: float, update_cpu: float) -> None:
+        """Add a step; ``passes`` and ``pass_cpu`` include messages."""
+        self.pass_seconds += passes
+        self.pass_cpu_seconds += pass_cpu
+        self.exchange_cpu_seconds += exchange_cpu
+        self.update_cpu_seconds += update_cpu
+
+    def without_messages(self, spent: MessageTime) -> dict[str, float]:
+        """The fields of the window, without waiting for messages and sending them."""
+        wall = self.pass_seconds - spent.waiting_seconds - spent.transfer_seconds
+        cpu = self.pass_cpu_seconds - spent.cpu_seconds
+        return {**asdict(self), "pass_seconds": max(0.0, wall), "pass_cpu_seconds": max(0.0, cpu)}
+
+
 class PipelineStep:
     """An ``OptimizerStep`` of the stages in this process: one stage of a grid, or all stages on devices of their own.
 
@@ -70,6 +95,7 @@ class PipelineStep:
         self.part = self.runners[0].index if grid.replica == 0 else None
         self.parts = 1 if len(self.runners) > 1 else self.runners[0].plan.stages
         self.exchange_seconds = 0.0
+        self.work = WorkTime()
         self.memory_start_bytes: int | None = None
         self.notices: tuple[Notice, ...] = ()
         self._inferences = [StageInference(runner) for runner in self.runners]
@@ -82,21 +108,25 @@ class PipelineStep:
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> np.ndarray:
         """Take one step; return the float64[4] measures of the global batch."""
         part = self.slices[0]
+        entered, cpu = time.perf_counter(), time.process_time()
         sums = self._on_every_stage(lambda runner: runner.step(step, part, batches[0]), self.runners)
-        began = time.perf_counter()
+        began, passed_cpu = time.perf_counter(), time.process_time()
         sums = [self._sum_over_replicas(stage_sums) for stage_sums in sums]
         total = self._sum_over_stages(sums, stop)
         self.exchange_seconds += time.perf_counter() - began
+        exchanged_cpu = time.process_time()
         finite = bool(np.isfinite(total[NORM]))
         if finite or not self.scale.dynamic:
             self._update(sums, total, rate)
+        self.work.add(began - entered, passed_cpu - cpu, exchanged_cpu - passed_cpu, time.process_time() - exchanged_cpu)
         if self.scale.dynamic:
             self.scale.adjust(tf.constant(finite))
         return total[: STOP + 1]
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this replica's examples on the process of the last stage, else zeros."""
-        measures = self._on_every_stage(lambda inference: inference.validate(batches[0]), self._inferences)
+        with self._untimed():
+            measures = self._on_every_stage(lambda inference: inference.validate(batches[0]), self._inferences)
         return np.asarray(np.sum(measures, axis=0))
 
     def predict(self, inputs: Any) -> np.ndarray:
@@ -107,7 +137,8 @@ class PipelineStep:
             inference.grant_credit()
             return inference.return_to_first(outputs)
 
-        first = self._on_every_stage(run, self._inferences)[0]
+        with self._untimed():
+            first = self._on_every_stage(run, self._inferences)[0]
         return np.zeros((0,)) if first is None else np.asarray(first)
 
     def state(self) -> Mapping[str, np.ndarray]:
@@ -147,6 +178,7 @@ class PipelineStep:
         """Return the pipeline's fields of the telemetry window that ends now, and start the next window."""
         times = [runner.messages.time for runner in self.runners]
         exchange, self.exchange_seconds = self.exchange_seconds, 0.0
+        work, self.work = self.work, WorkTime()
         for runner in self.runners:
             runner.messages.time = MessageTime()
         alone = len(self.runners) == 1
@@ -156,8 +188,19 @@ class PipelineStep:
             "bubble_seconds": float(np.mean([spent.waiting_seconds for spent in times])),
             "transfer_seconds": float(np.mean([spent.transfer_seconds for spent in times])),
             "exchange_seconds": exchange,
+            **(work.without_messages(times[0]) if alone else {}),  # a process clock cannot tell stages apart
             "memory_start_bytes": self.memory_start_bytes,
         }
+
+    @contextmanager
+    def _untimed(self) -> Iterator[None]:
+        """Keep messages of inference out of the telemetry: their time belongs to no step."""
+        kept = [replace(runner.messages.time) for runner in self.runners]
+        try:
+            yield
+        finally:
+            for runner, spent in zip(self.runners, kept, strict=True):
+                runner.messages.time = spent
 
     # ---- parts of a step ---------------------------------------------------------------------------------------
 
