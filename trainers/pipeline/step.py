@@ -118,7 +118,8 @@ class PipelineStep:
         finite = bool(np.isfinite(total[NORM]))
         if finite or not self.scale.dynamic:
             self._update(sums, total, rate)
-        self.work.add(began - entered, passed_cpu - cpu, exchanged_cpu - passed_cpu, time.process_time() - exchanged_cpu)
+        update_cpu = time.process_time() - exchanged_cpu
+        self.work.add(began - entered, passed_cpu - cpu, exchanged_cpu - passed_cpu, update_cpu)
         if self.scale.dynamic:
             self.scale.adjust(tf.constant(finite))
         return total[: STOP + 1]
