@@ -9,7 +9,6 @@ over rounds; and the processor time of both ranks per message, which is high for
 
 from __future__ import annotations
 
-import json
 import secrets
 import statistics
 import time
@@ -21,20 +20,19 @@ import numpy as np
 
 from saman.trainers.keras_compat import tf
 from saman.trainers.pipeline.mpi import MpiTransport
-from saman.trainers.pipeline.sockets import Address, Listener, SocketTransport, connect
+from saman.trainers.pipeline.network.listener import Address, Listener
+from saman.trainers.pipeline.sockets import SocketTransport, meet
 
 SIZES = (4 << 10, 256 << 10, 1 << 20, 16 << 20)
 
 
 def sockets(rank: int) -> SocketTransport:
     listener = Listener()
-    told = json.dumps([listener.address.hosts, listener.address.port]).encode().ljust(512)
-    everybody = hvd.allgather(tf.constant(np.frombuffer(told, np.uint8)[None])).numpy()
+    told = np.frombuffer(listener.address.to_bytes(), np.uint8)
+    everybody = hvd.allgather(tf.constant(told[None])).numpy()
     secret = hvd.broadcast(tf.constant(np.frombuffer(secrets.token_bytes(32), np.uint8)), 0).numpy().tobytes()
-    if rank == 0:
-        return SocketTransport({1: listener.accept(secret, 1)})
-    hosts, port = json.loads(bytes(everybody[0]).decode())
-    return SocketTransport({0: connect(Address(tuple(hosts), port), secret, 1, 0)})
+    before = (0, Address.from_bytes(everybody[0].tobytes())) if rank else None
+    return SocketTransport(meet(listener, secret, rank, before, None if rank else 1))
 
 
 def by_messages(transport: Any, rank: int) -> Callable[[Any], Any]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from saman.configs.errors import EnvironmentLack
 from saman.trainers.keras_compat import tf
-from saman.trainers.pipeline.sockets import ADDRESS_BYTES, Address, Listener, SocketTransport, connect
+from saman.trainers.pipeline.network.listener import ADDRESS_BYTES, Address, listen_in_network
+from saman.trainers.pipeline.sockets import SocketTransport, meet
 from saman.trainers.pipeline.transport import Mailbox, ThreadTransport, Transport
 from saman.trainers.strategies.pipeline import LocalPipelineStrategy, PipelineStrategy
 
@@ -50,17 +51,18 @@ def _open_mpi(strategy: PipelineStrategy, neighbours: Sequence[int]) -> Transpor
 
 def _open_sockets(strategy: PipelineStrategy, neighbours: Sequence[int]) -> Transport:
     """Publish this stage's address to all ranks, connect to the stage before, accept the stage behind."""
-    hvd, listener = strategy.hvd, Listener()
+    hvd, listener = strategy.hvd, listen_in_network()
     secret = hvd.broadcast(tf.constant(np.frombuffer(secrets.token_bytes(32), np.uint8)), 0, name="saman.secret")
     mine = tf.constant(np.frombuffer(listener.address.to_bytes(), np.uint8)[np.newaxis])
     addresses = hvd.allgather(mine, name="saman.addresses").numpy()
     assert addresses.shape[1] == ADDRESS_BYTES
-    connections = {}
+    first = strategy.replica * strategy.stages
+    before = behind = None
     for stage in neighbours:
         if stage < strategy.stage:
-            address = Address.from_bytes(addresses[strategy.replica * strategy.stages + stage].tobytes())
-            connections[stage] = connect(address, secret.numpy().tobytes(), strategy.stage, stage)
+            before = (first + stage, Address.from_bytes(addresses[first + stage].tobytes()))
         else:
-            connections[stage] = listener.accept(secret.numpy().tobytes(), stage)
+            behind = first + stage
+    connections = meet(listener, secret.numpy().tobytes(), first + strategy.stage, before, behind)
     listener.close()
-    return SocketTransport(connections)
+    return SocketTransport({rank - first: connection for rank, connection in connections.items()})

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.trainers.pipeline.sockets import empty_array
+from saman.trainers.pipeline.network.frames import empty_array
 
 _MOST_AXES = 8  # of a tensor
 
