@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from saman.api import html
 from saman.api.progress import progress_view
 from saman.configs.errors import ExitCode, UserError
-from saman.runs.events import EventKind
+from saman.runs.events import find_last
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.training_events import EpochEnd
+from saman.runs.records.run_events import Publication
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,8 +87,8 @@ class Run:
         summary = self._folder.summary()
         if summary is not None and summary.metrics:
             return dict(summary.metrics)
-        epochs = [event.facts for event in self._folder.events() if event.kind == EventKind.EPOCH]
-        return dict(epochs[-1].get("metrics", {})) if epochs else {}
+        epoch = find_last(EpochEnd.from_event, self._folder.events())
+        return epoch.finite_metrics() if epoch else {}
 
     @property
     def samples_per_second(self) -> float | None:
@@ -97,8 +99,8 @@ class Run:
     @property
     def published(self) -> str | None:
         """The model version that the run became, as ``NAME:VERSION``; ``None`` where it became none."""
-        facts = [event.facts for event in self._folder.events() if event.kind == EventKind.PUBLISHED]
-        return f"{facts[-1]['model']}:{facts[-1]['version']}" if facts else None
+        publication = find_last(Publication.from_event, self._folder.events())
+        return str(publication) if publication else None
 
     def telemetry(self) -> pl.DataFrame:
         """Return measurements of all ranks together, a row for each window of optimiser steps.

@@ -13,9 +13,9 @@ from saman.configs.errors import EnvironmentLack
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import RunState, RunStatus
 from saman.launcher.supervision.run_lock import is_supervised, supervisor_of
-from saman.runs.events import EventKind, State
+from saman.runs.events import EventKind, State, find_last
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import newest
+from saman.runs.records.run_events import USER, AttemptStart, StopCause
 from saman.slurm.site import client
 from saman.slurm.submission.run_jobs import jobs_of
 
@@ -43,14 +43,14 @@ def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
 
 
 def _cancel_jobs(run: RunFolder, status: RunStatus, jobs: Sequence[str]) -> str:
-    run.append(EventKind.STOP_REQUESTED, "user", reason="cancel")
+    run.append(EventKind.STOP_REQUESTED, USER, reason=StopCause.CANCELLED.value)
     answer = client.cancel(reversed(jobs))  # follow-ups first, so that none begins
     known = [line for line in answer.err.splitlines() if "Invalid job id" not in line]
     if answer.code != 0 and known:
         raise EnvironmentLack(f"scancel failed: {client.last_error(answer)}", where=f"job {jobs[0]}")
     if status.state is not RunState.RUNNING:
         began = "continued" if status.attempt else "began"
-        run.append(EventKind.CANCELLED, "user", reason=f"job {jobs[0]} was cancelled before it {began}")
+        run.append(EventKind.CANCELLED, USER, reason=f"job {jobs[0]} was cancelled before it {began}")
     return f"{run.id}: job {status.job or jobs[0]} is cancelled"
 
 
@@ -61,14 +61,14 @@ def _cancel_here(run: RunFolder, status: RunStatus) -> str:
     if supervisor is None and status.state is RunState.RUNNING and host != socket.gethostname():
         return _ask(run, f"it runs on {host}")
     if supervisor is None:
-        run.append(EventKind.CANCELLED, "user", reason="its processes had all exited")
+        run.append(EventKind.CANCELLED, USER, reason="its processes had all exited")
         return f"{run.id} is cancelled; its processes had all exited"
     if supervisor.pid is None or supervisor.host != socket.gethostname():
         return _ask(run, f"it runs on {supervisor.host or 'another machine'}")
     if run.is_script:
-        run.append(EventKind.STOP_REQUESTED, "user", reason="cancel")
+        run.append(EventKind.STOP_REQUESTED, USER, reason=StopCause.CANCELLED.value)
     else:
-        run.request_stop("cancel", "user")
+        run.request_stop(StopCause.CANCELLED.value, USER)
     if run.is_script or not _ends(run, CHECKPOINT_SECONDS):
         with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor.pid, signal.SIGTERM)
@@ -88,20 +88,20 @@ def _result(run: RunFolder) -> str:
     kept = ", with a checkpoint" if state is State.PREEMPTED else ", before a checkpoint was done"
     kept = "" if run.is_script else kept
     if state is not State.CANCELLED:
-        run.append(EventKind.CANCELLED, "user", reason=f"cancelled{kept}")
+        run.append(EventKind.CANCELLED, USER, reason=f"cancelled{kept}")
     return f"{run.id} is cancelled{kept}"
 
 
 def _ask(run: RunFolder, where: str) -> str:
     if run.is_script:
         return f"{run.id}: {where}; run saman cancel on that machine"
-    run.request_stop("cancel", "user")
+    run.request_stop(StopCause.CANCELLED.value, USER)
     return f"{run.id}: {where}, and was asked to stop at its next step, with a checkpoint"
 
 
 def _last_host(run: RunFolder) -> str:
-    start = newest(run.events(), EventKind.ATTEMPT_STARTED)
-    return str(start.facts.get("host", "another machine")) if start else "another machine"
+    start = find_last(AttemptStart.from_event, run.events())
+    return (start and start.host) or "another machine"
 
 
 def _ends(run: RunFolder, seconds: float) -> bool:

@@ -6,12 +6,13 @@ Plain dataclasses, because every rank imports this file before its work begins.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 SCHEMA = 1
+Facts = TypeVar("Facts")
 
 
 class State(str, Enum):
@@ -117,3 +118,13 @@ def state_of(events: Iterable[Event]) -> State:
     for event in events:
         state = TRANSITIONS.get(event.kind, state)
     return state
+
+
+def find_last(read: Callable[[Event], Facts | None], events: Sequence[Event]) -> Facts | None:
+    """Return the facts of the newest event that ``read`` understands; ``None`` if there is none.
+
+    Args:
+        read: ``from_event`` of a type of facts, such as ``EpochEnd.from_event``.
+        events: The events, oldest first.
+    """
+    return next((facts for event in reversed(events) if (facts := read(event)) is not None), None)

@@ -14,6 +14,7 @@ from saman.configs.files import append_line, explained, read_json, read_lines, w
 from saman.runs.events import TRANSITIONS, Event, EventKind, State, state_of
 from saman.runs.paths import Attempt, RunPaths
 from saman.runs.records.experiment import WrittenExperiment, read_written
+from saman.runs.records.run_events import Creation
 from saman.runs.records.summary import Summary
 
 if TYPE_CHECKING:
@@ -114,9 +115,7 @@ class RunFolder(RunPaths):
     @property
     def code_path(self) -> tuple[Path, ...]:
         """Folders that hold the user's code, last on ``sys.path``."""
-        created = next((event for event in self.events() if event.kind == EventKind.CREATED), None)
-        recorded = created.facts.get("code_path", []) if created else []
-        return tuple(Path(folder) for folder in recorded)
+        return Creation.find(self.events()).code_path
 
     # ---- events and state --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -153,6 +154,13 @@ def test_every_room_is_known_and_linked() -> None:
 @pytest.mark.parametrize("room", BELOW)
 def test_every_room_has_a_folder_of_tests(room: str) -> None:
     assert list((ROOT / "tests" / room).rglob("test_*.py")), f"tests/{room} holds no tests"
+
+
+def test_only_runs_reads_the_facts_of_events_by_name() -> None:
+    """Other rooms take them typed: ``EpochEnd.from_event`` and its like."""
+    files = [path for room in BELOW if room != "runs" for path in files_of(room)]
+    found = [path for path in files if re.search(r"\bevent\.facts\b", path.read_text("utf-8"))]
+    assert not found
 
 
 def test_the_floors_themselves_have_no_circle() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from saman.launcher.plan.placement import Placement
@@ -12,7 +12,7 @@ from saman.runs.events import State
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.records import RankRecord
 from saman.runs.records.summary import Summary
-from saman.runs.telemetry.throughput import summary
+from saman.runs.telemetry.throughput import TrainingMeasures, measure_training
 
 WHO = "supervisor"
 
@@ -46,9 +46,7 @@ def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float
     verdict = judge_attempt(ended, found)
     failure = found if verdict.state is State.FAILED else None
     facts = _facts(verdict, failure, seconds)
-    written = {"state": verdict.state.value, "message": verdict.message, **facts}
-    written |= {**summary(run, attempt, run.events()), "failure": failure.to_json() if failure else None}
-    run.write_summary(Summary.from_json(written))
+    run.write_summary(_summary(verdict, failure, seconds, measure_training(run, attempt, run.events())))
     run.append(verdict.state.value, WHO, attempt.number, **facts)
     return Outcome(
         run=run,
@@ -67,6 +65,28 @@ def _facts(verdict: Verdict, failure: Failure | None, seconds: float) -> dict[st
     if verdict.state is State.FAILED:
         facts |= {"message": verdict.message, "ranks": [failed.rank for failed in failure.first] if failure else []}
     return facts
+
+
+def _summary(verdict: Verdict, failure: Failure | None, seconds: float, measured: TrainingMeasures) -> Summary:
+    throughput = measured.throughput
+    return Summary(
+        state=verdict.state.value,
+        message=verdict.message,
+        seconds=round(seconds, 3),
+        ranks=tuple(failed.rank for failed in failure.first) if failure else (),
+        attempts=measured.attempts,
+        samples_per_second=throughput.sustained if throughput else None,
+        step=measured.step,
+        epoch=measured.epoch,
+        metrics=measured.metrics,
+        failure=failure.to_json() if failure else None,
+        more={
+            "throughput": asdict(throughput) if throughput else None,
+            "windows": throughput.windows if throughput else 0,
+            "telemetry_lines_dropped": measured.lines_dropped,
+            "windows_repeated": measured.windows_repeated,
+        },
+    )
 
 
 def read_records(attempt: Attempt, placement: Placement) -> dict[int, RankRecord]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saman.launcher.plan.placement import Placement
-from saman.runs.events import Event, EventKind
+from saman.runs.events import Event
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.heartbeats import Beat, read_beat
+from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 
@@ -55,9 +56,8 @@ class AttemptWatch:
 
     def note(self, event: Event) -> None:
         """Take the metrics of an epoch from its event."""
-        metrics = event.facts.get("metrics")
-        if event.kind == EventKind.EPOCH and isinstance(metrics, dict):
-            self._metrics = metrics
+        if (epoch := EpochEnd.from_event(event)) is not None:
+            self._metrics = epoch.finite_metrics()
 
     def progress(self, beats: Mapping[int, Beat]) -> TrainingProgress:
         """Combine the heartbeats with the chief's newest telemetry."""

@@ -27,6 +27,7 @@ from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.rank_events import RankExited
 from saman.runs.ranks.records import RankRecord
+from saman.runs.ranks.training_events import Notice
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two readings of the heartbeats
@@ -156,8 +157,9 @@ class _Supervisor:
 
     def _take(self, event: Event) -> None:
         self.watch.note(event)
-        if event.kind == EventKind.NOTICE and event.who != WHO:
-            self.view.say(str(event.facts.get("text", "")))
+        notice = Notice.from_event(event)
+        if notice is not None and event.who != WHO:
+            self.view.say(notice.text)
         exited = RankExited.from_event(event)
         failing = event.kind == EventKind.RANK_FAILED or (exited is not None and exited.failed and not exited.stopped)
         if failing and self.failed_at is None:

@@ -98,7 +98,8 @@ def _write(run: RunFolder, record: DeliveryRecord) -> None:
 
 def _digest(history: RunHistory) -> str:
     points = [vars(point) for point in history.points]
-    plain = [history.state.value, sorted(history.tags.items()), points, history.versions]
+    versions = [[version.model, version.version] for version in history.versions]
+    plain = [history.state.value, sorted(history.tags.items()), points, versions]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 

@@ -129,7 +129,7 @@ def _versions(client: Any, run_id: str, history: RunHistory) -> None:
     """Register published versions in MLflow's registry, tagged with their numbers."""
     from mlflow.exceptions import MlflowException
 
-    for name, number in history.versions:
+    for name, number in ((version.model, version.version) for version in history.versions):
         try:
             client.create_registered_model(name)
         except MlflowException:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saman.runs.events import Event, EventKind, State
+from saman.runs.events import Event, State
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.records.provenance import Provenance
+from saman.runs.records.run_events import Publication
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import read_windows
 
@@ -41,7 +43,7 @@ class RunHistory:
     points: tuple[MetricPoint, ...]
     tags: Mapping[str, str]
     files: Mapping[str, Path]
-    versions: tuple[tuple[str, int], ...]
+    versions: tuple[Publication, ...]
 
 
 def read_history(run: RunFolder) -> RunHistory:
@@ -49,11 +51,7 @@ def read_history(run: RunFolder) -> RunHistory:
     events = run.events()
     spec = run.spec()
     state = run.state
-    versions = tuple(
-        (str(event.facts["model"]), int(event.facts["version"]))
-        for event in events
-        if event.kind == EventKind.PUBLISHED and "model" in event.facts and "version" in event.facts
-    )
+    versions = tuple(found for event in events if (found := Publication.from_event(event)) is not None)
     return RunHistory(
         run_id=run.id,
         experiment=spec.name,
@@ -85,12 +83,10 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
     """Metrics of epochs; loss, learning rate and throughput of windows; sustained throughput. Each step once."""
     newest: dict[tuple[str, int], MetricPoint] = {}
     for event in events:
-        metrics = event.facts.get("metrics") if event.kind == EventKind.EPOCH else None
-        for name, value in (metrics or {}).items():
-            if isinstance(value, (int, float)) and math.isfinite(value):
-                step = int(event.facts.get("step", 0))
+        if (epoch := EpochEnd.from_event(event)) is not None:
+            for name, metric in epoch.finite_metrics().items():
                 # A resumed run may repeat a step: the last value counts.
-                newest[name, step] = MetricPoint(name, step, event.time, float(value))
+                newest[name, epoch.step] = MetricPoint(name, epoch.step, event.time, metric)
     windows = read_windows(run, 0)[0]
     for window in windows:
         found = {"train_loss": window.loss, "learning_rate": window.learning_rate}
@@ -105,7 +101,7 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
         yield MetricPoint("sustained_samples_per_second", last.step, last.time, measured.sustained)
 
 
-def _tags(run: RunFolder, versions: tuple[tuple[str, int], ...]) -> dict[str, str]:
+def _tags(run: RunFolder, versions: tuple[Publication, ...]) -> dict[str, str]:
     tags = {"saman.run": run.id, "saman.folder": str(run.path), "saman.state": run.state.value}
     attempts = run.attempts()
     provenance = Provenance.read(attempts[-1].provenance) if attempts else None
@@ -114,7 +110,7 @@ def _tags(run: RunFolder, versions: tuple[tuple[str, int], ...]) -> dict[str, st
     if provenance and provenance.host and provenance.host.name:
         tags["saman.host"] = provenance.host.name
     if versions:
-        tags["saman.versions"] = ", ".join(f"{name}:{number}" for name, number in versions)
+        tags["saman.versions"] = ", ".join(map(str, versions))
     return tags
 
 

@@ -8,11 +8,13 @@ Plain dataclasses, because every rank imports this file before its work begins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from saman.runs.events import EventKind
+from saman.runs.events import Event, EventKind
+from saman.runs.records.schema import integer, mapping, number
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,67 @@ class Notice(TrainingEvent):
     kind: ClassVar[EventKind] = EventKind.NOTICE
 
     text: str
-    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_event(cls, event: Event) -> Notice | None:
+        """Return the notice of an event; ``None`` if the event is of another kind."""
+        return cls(str(event.facts.get("text", ""))) if event.kind == cls.kind else None
+
+
+@dataclass(frozen=True)
+class PredictedStages:
+    """The partitioner's prediction for the stages of a pipeline.
+
+    Attributes:
+        step_seconds: Seconds per step.
+        speedup: Throughput, as a multiple of the whole model's on one rank.
+        stage_seconds: Busy seconds of each stage per micro-batch.
+        memory_bytes: Memory of each stage.
+        bubble_share: Share of a step in which each stage waits.
+    """
+
+    step_seconds: float | None = None
+    speedup: float | None = None
+    stage_seconds: tuple[float, ...] = ()
+    memory_bytes: tuple[float, ...] = ()
+    bubble_share: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitNotice(Notice):
+    """How a model is split into stages: the name of the first layer of each stage but the first, and the prediction."""
+
+    cuts: tuple[str, ...] = ()
+    predicted: PredictedStages | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return the text and the details in a flat dictionary."""
-        return {"text": self.text, **self.details}
+        """Return the facts; a missing prediction, for cuts given by hand, is left out."""
+        known = {} if self.predicted is None else {"predicted": asdict(self.predicted)}
+        return {"text": self.text, "cuts": list(self.cuts), **known}
+
+    @classmethod
+    def from_event(cls, event: Event) -> SplitNotice | None:
+        """Return the split of an event; ``None`` if the event is of another kind or names no cuts."""
+        cuts, predicted = event.facts.get("cuts"), event.facts.get("predicted")
+        if event.kind != cls.kind or not isinstance(cuts, list):
+            return None
+        found = _predicted_stages(predicted) if isinstance(predicted, dict) else None
+        return cls(str(event.facts.get("text", "")), tuple(map(str, cuts)), found)
+
+
+def _predicted_stages(value: Mapping[str, object]) -> PredictedStages:
+    def numbers(name: str) -> tuple[float, ...]:
+        values = value.get(name)
+        sound = isinstance(values, list) and all(isinstance(item, int | float) for item in values)
+        return tuple(map(float, values)) if isinstance(values, list) and sound else ()
+
+    return PredictedStages(
+        step_seconds=number(value.get("step_seconds")),
+        speedup=number(value.get("speedup")),
+        stage_seconds=numbers("stage_seconds"),
+        memory_bytes=numbers("memory_bytes"),
+        bubble_share=numbers("bubble_share"),
+    )
 
 
 @dataclass(frozen=True)
@@ -49,6 +107,19 @@ class EpochEnd(TrainingEvent):
     epoch: int
     step: int
     metrics: Mapping[str, float | None]
+
+    @classmethod
+    def from_event(cls, event: Event) -> EpochEnd | None:
+        """Return the epoch that an event ends; ``None`` if the event is of another kind or has no metrics."""
+        metrics = event.facts.get("metrics")
+        if event.kind != cls.kind or not isinstance(metrics, dict):
+            return None
+        epoch, step = integer(event.facts.get("epoch")), integer(event.facts.get("step"))
+        return cls(epoch or 0, step or 0, {name: number(value) for name, value in metrics.items()})
+
+    def finite_metrics(self) -> dict[str, float]:
+        """The metrics without those that are not finite."""
+        return {name: value for name, value in self.metrics.items() if value is not None and math.isfinite(value)}
 
 
 @dataclass(frozen=True)
@@ -110,3 +181,12 @@ class ModelExport(TrainingEvent):
 
     path: str
     metrics: Mapping[str, float]
+
+    @classmethod
+    def from_event(cls, event: Event) -> ModelExport | None:
+        """Return the export of an event; ``None`` if the event is of another kind."""
+        if event.kind != cls.kind:
+            return None
+        metrics = {name: number(value) for name, value in mapping(event.facts.get("metrics")).items()}
+        known = {name: value for name, value in metrics.items() if value is not None}
+        return cls(str(event.facts.get("path", "")), known)

@@ -1,12 +1,15 @@
-"""The facts of events about a whole run, as types: its creation, its job, the start of an attempt, its end."""
+"""The facts of events about a whole run, as types: its creation, jobs, stops, lost nodes, its end, its version."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from saman.runs.events import Event, EventKind
+
+USER = "user"  # the writer of events about what a user asked for
 
 
 def newest(events: Sequence[Event], kind: str) -> Event | None:
@@ -40,6 +43,7 @@ class JobSubmission:
     job: str
     cluster: str | None = None
     partition: str | None = None
+    follow_ups: tuple[str, ...] = ()  # as older runs recorded them
 
     @classmethod
     def from_event(cls, event: Event) -> JobSubmission | None:
@@ -48,7 +52,91 @@ class JobSubmission:
         if event.kind != EventKind.QUEUED or "job" not in facts:
             return None
         named = {name: str(facts[name]) for name in ("cluster", "partition") if facts.get(name) is not None}
-        return cls(str(facts["job"]), **named)
+        return cls(str(facts["job"]), follow_ups=_texts(facts.get("follow_ups")), **named)
+
+
+@dataclass(frozen=True)
+class FollowUps:
+    """``follow_ups``: jobs that continue the run, each if the job before it is cut short."""
+
+    jobs: tuple[str, ...] = ()
+
+    @classmethod
+    def from_event(cls, event: Event) -> FollowUps | None:
+        """The facts of an event; ``None`` if it is of another kind."""
+        return cls(_texts(event.facts.get("jobs"))) if event.kind == EventKind.FOLLOW_UPS else None
+
+
+@dataclass(frozen=True)
+class AttemptStart:
+    """``attempt_started``: the host of the supervisor."""
+
+    host: str | None = None
+
+    @classmethod
+    def from_event(cls, event: Event) -> AttemptStart | None:
+        """The facts of an event; ``None`` if it is of another kind."""
+        host = event.facts.get("host")
+        return cls(None if host is None else str(host)) if event.kind == EventKind.ATTEMPT_STARTED else None
+
+
+class StopCause(str, Enum):
+    """Why a run was asked to stop."""
+
+    CANCELLED = "cancel"  # the user ended the run
+    OTHER = "other"  # a signal, or a request in ``control/``: the run is to continue later
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """``stop_requested``: who asked the ranks to stop, and why."""
+
+    who: str
+    cause: StopCause
+
+    @classmethod
+    def from_event(cls, event: Event) -> StopRequest | None:
+        """The facts of an event; ``None`` if it is of another kind."""
+        if event.kind != EventKind.STOP_REQUESTED:
+            return None
+        cancelled = event.facts.get("reason") == StopCause.CANCELLED.value
+        return cls(event.who, StopCause.CANCELLED if cancelled else StopCause.OTHER)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether a user cancelled the run."""
+        return self.cause is StopCause.CANCELLED and self.who == USER
+
+
+@dataclass(frozen=True)
+class NodeLoss:
+    """``node_failed``: a node that Slurm lost."""
+
+    node: str
+
+    @classmethod
+    def from_event(cls, event: Event) -> NodeLoss | None:
+        """The facts of an event; ``None`` if it is of another kind."""
+        return cls(str(event.facts.get("node"))) if event.kind == EventKind.NODE_FAILED else None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """``published``: the version that the run became."""
+
+    model: str
+    version: int
+
+    @classmethod
+    def from_event(cls, event: Event) -> Publication | None:
+        """The facts of an event; ``None`` if it is of another kind or names no version."""
+        model, version = event.facts.get("model"), event.facts.get("version")
+        if event.kind != EventKind.PUBLISHED or model is None or version is None:
+            return None
+        return cls(str(model), int(version))
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.version}"
 
 
 @dataclass(frozen=True)
@@ -69,3 +157,7 @@ class RunEnd:
             exit_code=code if isinstance(code, int) else None,
             ranks=tuple(rank for rank in ranks if isinstance(rank, int)) if isinstance(ranks, list) else (),
         )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()

@@ -1,4 +1,4 @@
-"""The one definition of throughput, and the summary of a run.
+"""The one definition of throughput, and the measures in the summary of a run.
 
 *Sustained* throughput is Σ samples ÷ Σ seconds over the steady part of a run: every window in which no graph was
 traced, less what a reader drops at the start as warm-up. A stall therefore lowers it by the time it took; a median over
@@ -9,12 +9,12 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from saman.runs.events import Event, EventKind
+from saman.runs.events import Event, find_last
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks.training_events import EpochEnd, ModelExport
 from saman.runs.telemetry.window import Window, read_windows
 
 
@@ -77,32 +77,48 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def summary(run: RunFolder, attempt: Attempt, events: list[Event]) -> dict[str, Any]:
-    """Compute the content of ``summary.json``: throughput, steps, final metrics.
+@dataclass(frozen=True)
+class TrainingMeasures:
+    """Measures of a run up to its newest attempt.
+
+    Attributes:
+        attempts: Number of the newest attempt.
+        throughput: Of all ranks; ``None`` without steady windows.
+        lines_dropped: Lines of telemetry that are damaged.
+        windows_repeated: Windows that a later attempt repeated; they count once.
+        step: The last step; ``None`` before the first window.
+        epoch: The last complete epoch.
+        metrics: Of the exported model, else of the last epoch.
+    """
+
+    attempts: int
+    throughput: Throughput | None
+    lines_dropped: int
+    windows_repeated: int
+    step: int | None
+    epoch: int | None
+    metrics: Mapping[str, float | None]
+
+
+def measure_training(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> TrainingMeasures:
+    """Measure a run for its ``summary.json``.
 
     Args:
         run: The run folder, for its telemetry.
         attempt: The last attempt.
         events: The events of the run, oldest first.
-
-    Returns:
-        The content as JSON: throughput in samples per second of all ranks (``null`` without steady windows), the counts
-        of dropped and repeated windows, the last step and epoch, and the metrics of the exported model.
     """
     windows, dropped, repeated = read_windows(run, 0)
-    measured = chief_throughput(windows)
-    epochs = [event for event in events if event.kind == EventKind.EPOCH]
-    last = epochs[-1].facts if epochs else {}
+    last = find_last(EpochEnd.from_event, events)
     # The exported model may be of an earlier epoch than the last: of the best epoch.
-    exported = next((event.facts for event in reversed(events) if event.kind == EventKind.EXPORTED), {})
-    return {
-        "attempts": attempt.number,
-        "samples_per_second": measured and measured.sustained,
-        "throughput": measured and asdict(measured),
-        "windows": measured.windows if measured else 0,
-        "telemetry_lines_dropped": dropped,
-        "windows_repeated": repeated,
-        "step": last.get("step", windows[-1].step if windows else None),
-        "epoch": last.get("epoch"),
-        "metrics": exported.get("metrics") or last.get("metrics", {}),
-    }
+    exported = find_last(ModelExport.from_event, events)
+    step = windows[-1].step if windows else None
+    return TrainingMeasures(
+        attempts=attempt.number,
+        throughput=chief_throughput(windows),
+        lines_dropped=dropped,
+        windows_repeated=repeated,
+        step=last.step if last else step,
+        epoch=last.epoch if last else None,
+        metrics=(exported and exported.metrics) or (last.metrics if last else {}),
+    )

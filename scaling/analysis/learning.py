@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.events import Event, EventKind
+from saman.runs.events import Event
+from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.telemetry.reader import Telemetry
 
 Array = NDArray[np.float64]
@@ -58,9 +59,7 @@ def epochs_of(events: Iterable[Event], telemetry: Telemetry, start: float) -> It
     per_step = float(total[-1] / telemetry.steps.sum()) if len(total) else 0.0
     seen: dict[int, Epoch] = {}
     for event in events:
-        metrics = event.facts.get("metrics")
-        if event.kind == EventKind.EPOCH and isinstance(metrics, Mapping):
-            number, step = int(event.facts.get("epoch", 0)), float(event.facts.get("step", 0))
-            values = {str(key): float(value) for key, value in metrics.items() if isinstance(value, int | float)}
-            seen[number] = Epoch(number, step * per_step, event.time - start, values)
+        if (done := EpochEnd.from_event(event)) is not None:
+            values = {name: value for name, value in done.metrics.items() if value is not None}
+            seen[done.epoch] = Epoch(done.epoch, done.step * per_step, event.time - start, values)
     return [seen[number] for number in sorted(seen) if number > 0]

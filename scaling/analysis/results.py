@@ -17,6 +17,7 @@ from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
+from saman.runs.records.run_events import RunEnd, newest
 from saman.runs.telemetry.reader import Telemetry, read_telemetry
 from saman.scaling.analysis.learning import epochs_of, loss_curve
 from saman.scaling.analysis.run_values import (
@@ -132,10 +133,9 @@ def _unfinished(run: RunFolder, state: State, events: Sequence[Event]) -> Exclus
         return None
     if state is State.FAILED:
         summary = run.summary()
-        failed = [event for event in events if event.kind == EventKind.FAILED]
-        message = str(
-            (summary and summary.message) or (failed[-1].facts.get("message") if failed else "") or "no message"
-        )
+        failed = newest(events, EventKind.FAILED)
+        texts = RunEnd.from_event(failed).texts if failed else ()
+        message = (summary and summary.message) or next(iter(texts), "no message")
         return Exclusion(ExclusionReason.FAILED, message.split("\n")[0][:200])
     return Exclusion(ExclusionReason.UNFINISHED, state.value)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.events import Event, EventKind
+from saman.runs.events import Event, find_last
+from saman.runs.ranks.training_events import PredictedStages, SplitNotice
 from saman.runs.telemetry.reader import StageWindows
 from saman.scaling.statistics.intervals import Quartiles
 
@@ -38,25 +39,13 @@ class PlannedStages:
         return f"from {first} up to {end}" if end else f"from {first}"
 
 
-def planned_stages(events: Iterable[Event]) -> PlannedStages | None:
+def planned_stages(events: Sequence[Event]) -> PlannedStages | None:
     """The split in the notice of the last attempt; None for a run that is not a pipeline."""
-    found = None
-    for event in events:
-        cuts = event.facts.get("cuts")
-        if event.kind == EventKind.NOTICE and isinstance(cuts, list):
-            predicted = event.facts.get("predicted")
-            predicted = predicted if isinstance(predicted, dict) else {}
-            found = PlannedStages(
-                tuple(map(str, cuts)), _numbers(predicted, "stage_seconds"), _numbers(predicted, "memory_bytes")
-            )
-    return found
-
-
-def _numbers(predicted: dict[str, object], name: str) -> tuple[float, ...]:
-    values = predicted.get(name)
-    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
-        return ()
-    return tuple(float(value) for value in values)
+    found = find_last(SplitNotice.from_event, events)
+    if found is None:
+        return None
+    predicted = found.predicted or PredictedStages()
+    return PlannedStages(found.cuts, predicted.stage_seconds, predicted.memory_bytes)
 
 
 @dataclass(frozen=True)

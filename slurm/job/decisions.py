@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.records.run_events import NodeLoss
 from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
 
@@ -76,7 +77,7 @@ def was_lost(events: Sequence[Event]) -> bool:
 
 def nodes_failed_twice(events: Iterable[Event]) -> set[str]:
     """Nodes that failed ``EXCLUDED_AFTER`` times or more."""
-    losses = Counter(str(event.facts.get("node")) for event in events if event.kind == EventKind.NODE_FAILED)
+    losses = Counter(loss.node for event in events if (loss := NodeLoss.from_event(event)) is not None)
     return {node for node, count in losses.items() if count >= EXCLUDED_AFTER}
 
 

@@ -18,7 +18,7 @@ from saman.runs.commands import run_command
 from saman.runs.events import TRANSITIONS, EventKind, State
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
-from saman.runs.records.run_events import Creation
+from saman.runs.records.run_events import Creation, StopRequest
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.decisions import Begin, Cause
@@ -96,8 +96,8 @@ class Ending:
             (index for index, event in enumerate(events) if event.kind == EventKind.ATTEMPT_STARTED), default=0
         )
         waited = max((index for index, event in enumerate(events[:started]) if event.kind in TRANSITIONS), default=0)
-        asked = [event for event in events[waited:] if event.kind == EventKind.STOP_REQUESTED and event.who == "user"]
-        return any(event.facts.get("reason") == "cancel" for event in asked)
+        asked = (StopRequest.from_event(event) for event in events[waited:])
+        return any(request is not None and request.cancels for request in asked)
 
     def _cancel(self, outcome: Outcome) -> int:
         if outcome.state is not State.CANCELLED:

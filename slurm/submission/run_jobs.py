@@ -7,7 +7,7 @@ from typing import Any
 
 from saman.runs.events import Event, EventKind
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import JobSubmission
+from saman.runs.records.run_events import FollowUps, JobSubmission
 
 
 def record_queued(run: RunFolder, job: str, cluster: str, who: str, **facts: Any) -> None:
@@ -53,10 +53,10 @@ def jobs_of(events: Sequence[Event]) -> list[str]:
     """The newest job of a run and its follow-ups, in the order in which they would start."""
     found: list[str] = []
     for event in events:
-        if event.kind == EventKind.QUEUED and "job" in event.facts:
-            found = [str(event.facts["job"]), *map(str, event.facts.get("follow_ups", []))]
-        elif event.kind == EventKind.FOLLOW_UPS and found:
-            found += map(str, event.facts.get("jobs", []))
+        if (submission := JobSubmission.from_event(event)) is not None:
+            found = [submission.job, *submission.follow_ups]
+        elif (more := FollowUps.from_event(event)) is not None and found:
+            found += more.jobs
         elif event.kind == EventKind.TAKEN_HERE:
             found = []
     return found

@@ -16,7 +16,7 @@ from saman.pipeline.choose import split
 from saman.pipeline.cost import StepPrediction
 from saman.pipeline.partition import check_positions
 from saman.pipeline.profile_cache import load_or_measure
-from saman.runs.ranks.training_events import Notice
+from saman.runs.ranks.training_events import PredictedStages, SplitNotice
 from saman.trainers.pipeline.graph import Graph
 
 
@@ -27,20 +27,21 @@ class ChosenCuts:
     positions: tuple[int, ...]
     prediction: StepPrediction | None = None
 
-    def notice(self, graph: Graph) -> Notice:
+    def notice(self, graph: Graph) -> SplitNotice:
         """Describe the split for users, with the predicted figures of the step and of each stage."""
         names = [graph.steps[position].name for position in self.positions]
-        details: dict[str, Any] = {"cuts": names}
-        if self.prediction is not None:
-            stages = self.prediction.stages
-            details["predicted"] = {
-                "step_seconds": self.prediction.step_seconds,
-                "speedup": self.prediction.speedup,
-                "stage_seconds": [stage.seconds for stage in stages],
-                "memory_bytes": [stage.memory_bytes for stage in stages],
-                "bubble_share": [stage.bubble_share for stage in stages],
-            }
-        return Notice(f"the model is split into {len(names) + 1} stages, cut before {names}", details)
+        text = f"the model is split into {len(names) + 1} stages, cut before {names}"
+        return SplitNotice(text, tuple(names), _as_facts(self.prediction) if self.prediction else None)
+
+
+def _as_facts(prediction: StepPrediction) -> PredictedStages:
+    return PredictedStages(
+        step_seconds=prediction.step_seconds,
+        speedup=prediction.speedup,
+        stage_seconds=tuple(stage.seconds for stage in prediction.stages),
+        memory_bytes=tuple(stage.memory_bytes for stage in prediction.stages),
+        bubble_share=tuple(stage.bubble_share for stage in prediction.stages),
+    )
 
 
 def choose_cuts(experiment: Experiment, graph: Graph) -> ChosenCuts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from saman.launcher.supervision.progress import AttemptWatch
 from saman.registry.tracking.run_history import read_history
 from saman.runs.comparison import compare
 from saman.runs.folder import RunFolder
-from saman.runs.telemetry.throughput import summary, throughput
+from saman.runs.telemetry.throughput import measure_training, throughput
 from saman.runs.telemetry.window import Window
 from saman.scaling.analysis.results import read_run
 from saman.scaling.analysis.run_values import MeasuredRun
@@ -48,9 +49,9 @@ def stalled(tmp_path: Path) -> RunFolder:
 
 
 def test_a_stall_shows_in_the_summary(stalled: RunFolder) -> None:
-    told = summary(stalled, stalled.attempt(1), [])
-    assert told["samples_per_second"] == pytest.approx(SUSTAINED)
-    assert told["throughput"] == pytest.approx(
+    measured = measure_training(stalled, stalled.attempt(1), []).throughput
+    assert measured is not None
+    assert asdict(measured) == pytest.approx(
         {"sustained": SUSTAINED, "median": 1000.0, "p5": 250.0, "p95": 1000.0, "windows": 40}
     )
 
