@@ -13,6 +13,8 @@ from typing import Any
 
 from saman.configs.errors import EnvironmentLack
 
+DEEPEST = 100  # levels of JSON and YAML; deeper values exhaust the stack of whatever walks them
+_TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file by a single rename: a reader sees the old content or the new, never a part of it."""
@@ -36,22 +38,55 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append a JSON line by a single write; first ends a line that a killed writer left torn."""
+    """Append a JSON line by a single write; first ends a line that a killed writer left torn.
+
+    Raises:
+        OSError: The line is not on file, or not whole: a nearly full disk takes a part and reports no error.
+    """
     data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            data = b"\n" + data
-        os.write(descriptor, data)
+        # Never only the rest: another process may have appended after the first part.
+        if not (_write_line(descriptor, data) or _write_line(descriptor, data)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> Any | None:
-    """The value of a JSON file; ``None`` if the file is missing or torn."""
+def _write_line(descriptor: int, line: bytes) -> bool:
+    """Whether the line was written whole."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line
+    return os.write(descriptor, line) == len(line)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ``ValueError`` where it is no JSON, or nested deeper than ``DEEPEST``."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    opening = (text.count(b"{") + text.count(b"[")) if isinstance(text, bytes) else (text.count("{") + text.count("["))
+    if opening > DEEPEST and _is_deep(value):
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def read_json(path: Path) -> Any | None:
+    """The value of a JSON file; ``None`` if the file is missing, torn or nested too deeply."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -67,7 +102,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError:
             value = None
         if isinstance(value, dict):

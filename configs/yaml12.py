@@ -13,7 +13,10 @@ from typing import Any
 import yaml
 
 from saman.configs.errors import UserError
+from saman.configs.files import DEEPEST
 
+MOST_CHARACTERS = 4_000_000
+MOST_VALUES = 200_000
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
@@ -23,9 +26,24 @@ _FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the implicit types of the YAML 1.2 core schema."""
+    """SafeLoader with the implicit types of the YAML 1.2 core schema, and limits of depth and of size."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise _too_deep(self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _measure(node, {})
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -83,6 +101,35 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+def _too_deep(mark: yaml.Mark) -> yaml.composer.ComposerError:
+    return yaml.composer.ComposerError(None, None, f"this is nested deeper than {DEEPEST} levels", mark)
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Number of values and depth of a node with its aliases expanded; ten lines of aliases can stand for 10^10 values.
+
+    Args:
+        node: The node.
+        known: The nodes measured before, by identity; ``None`` for those around this node.
+    """
+    if id(node) in known:
+        if (found := known[id(node)]) is None:
+            raise yaml.composer.ComposerError(None, None, "this value contains itself", node.start_mark)
+        return found
+    known[id(node)] = None
+    inner = node.value if isinstance(node, yaml.SequenceNode) else []
+    inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else inner
+    sizes = [_measure(part, known) for part in inner]
+    values, depth = 1 + sum(size for size, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
+    if depth > DEEPEST:
+        raise _too_deep(node.start_mark)
+    if values > MOST_VALUES:
+        problem = f"with its aliases expanded, this has {values} values; at most {MOST_VALUES} are read"
+        raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
+    known[id(node)] = values, depth
+    return values, depth
+
+
 def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
@@ -100,6 +147,9 @@ def parse(text: str, where: str) -> Any:
 
     Raises ``UserError`` naming ``where``, line and column.
     """
+    if len(text) > MOST_CHARACTERS:
+        problem = f"the text has {len(text)} characters; at most {MOST_CHARACTERS} are read"
+        raise UserError(problem, where=where)
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (_Loader is a SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -107,6 +157,8 @@ def parse(text: str, where: str) -> Any:
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise UserError(problem, where=place, remedy="valid YAML 1.2") from error
+    except RecursionError:
+        raise UserError(f"it is nested deeper than {DEEPEST} levels", where=where, remedy="valid YAML 1.2") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(str(error).replace("\n", " "), where=where, remedy="valid YAML 1.2") from error
 
