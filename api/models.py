@@ -66,14 +66,22 @@ def models(name: str | None = None, *, models_dir: str | PathLike[str] = "models
         The versions by model and number; ``version.path`` is the folder of the SavedModel.
 
     Raises:
-        UserError: The models folder is damaged.
+        UserError: The log of the model ``name`` is damaged. Without a name, a damaged model is a warning.
 
     Example:
         >>> import saman
         >>> [version.version for version in saman.models("digits")]
         [1]
     """
-    from saman.registry.listing import list_versions
+    import warnings
 
-    rows = list_versions(Path(models_dir))
-    return ModelVersions([row for row in rows if name in (None, row.model)], Path(models_dir))
+    from saman.configs.errors import UserError
+    from saman.registry.listing import read_listing
+
+    listing = read_listing(Path(models_dir))
+    for damaged in listing.damaged:
+        if damaged.model == name:
+            raise UserError(damaged.problem, where=name, remedy="saman models verify lists all damage")
+        if name is None:
+            warnings.warn(f"{damaged.model} cannot be listed: {damaged.problem}", stacklevel=2)
+    return ModelVersions([row for row in listing.rows if name in (None, row.model)], Path(models_dir))

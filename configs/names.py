@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d{1,4}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
 _SIZE = re.compile(r"(\d+)([KMGT])")
 
@@ -17,6 +18,11 @@ _SIZE = re.compile(r"(\d+)([KMGT])")
 def is_name(text: str) -> bool:
     """Whether ``text`` can name an experiment or a model: a path component that never needs quoting."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Whether ``text`` can be a label of a model's version."""
+    return _LABEL.fullmatch(text) is not None
 
 
 def is_reference(text: str) -> bool:
@@ -86,7 +92,9 @@ Size = Annotated[str, AfterValidator(_checked_size)]
 
 
 def when(seconds: float) -> str:
-    """A time for people, in UTC."""
+    """A time for people, in UTC; ``unknown time`` for a number that no calendar holds."""
+    if not 0 <= seconds < 253_402_300_800:  # the year 10000
+        return "unknown time"
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

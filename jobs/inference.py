@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.schemas.script import Script
+from saman.registry.lifecycle.verify import require_sound
 from saman.registry.store import disk
 from saman.registry.versions import ModelVersion, find_version
 from saman.runs.commands import run_command
@@ -87,9 +88,12 @@ def prepare(
         restart: Discard an interrupted job.
 
     Raises:
-        UserError: An input is missing or does not fit the model, or an unfinished job has another request.
+        UserError: The version is damaged, or its policy requires a signature that it lacks; an input is missing or does
+            not fit the model; or an unfinished job has another request.
     """
     version = find_version(models_dir, spec)
+    version.require_visible()
+    require_sound(version.folder, version.number)
     record = _make_record(version, inputs, output, batch)
     job = InferencePaths.beside(output)
     _begin(job, record, output, overwrite=overwrite, restart=restart)

@@ -69,13 +69,39 @@ class VersionDetails:
         }
 
 
-def list_versions(models_dir: Path) -> list[VersionRow]:
-    """List every version with files, by model and number."""
-    rows = []
+@dataclass(frozen=True)
+class DamagedModel:
+    """A model that cannot be listed, and why."""
+
+    model: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every version with files, by model and number, and the models with a damaged log."""
+
+    rows: list[VersionRow]
+    damaged: list[DamagedModel]
+
+
+def read_listing(models_dir: Path) -> Listing:
+    """List every version of every model; a damaged model does not hide the others."""
+    listing = Listing([], [])
     for folder in list_models(models_dir):
-        state = read_model(folder)
-        rows += [_row(ModelVersion(folder, state, record)) for record in state.present()]
-    return rows
+        try:
+            state = read_model(folder)
+        except (UserError, OSError) as error:
+            problem = error.one_line() if isinstance(error, UserError) else str(error)
+            listing.damaged.append(DamagedModel(folder.name, problem))
+            continue
+        listing.rows.extend(_row(ModelVersion(folder, state, record)) for record in state.present())
+    return listing
+
+
+def list_versions(models_dir: Path) -> list[VersionRow]:
+    """List every version with files, by model and number, of all models with a sound log."""
+    return read_listing(models_dir).rows
 
 
 def _row(version: ModelVersion) -> VersionRow:

@@ -19,19 +19,22 @@ def list_models(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
 
         saman models list
     """
-    from saman.registry.listing import list_versions
+    from saman.registry.listing import read_listing
     from saman.registry.tables import listing_table
 
-    rows = list_versions(models_dir)
+    listing = read_listing(models_dir)
     if as_json:
-        print_json([row.to_json() for row in rows])
-        return
-    if not rows:
-        typer.echo(f"{models_dir} has no model; saman models publish RUN publishes the first version")
-        return
-    from rich.console import Console
+        print_json([row.to_json() for row in listing.rows])
+    elif listing.rows:
+        from rich.console import Console
 
-    Console().print(listing_table(rows))
+        Console().print(listing_table(listing.rows))
+    elif not listing.damaged:
+        typer.echo(f"{models_dir} has no model; saman models publish RUN publishes the first version")
+    for model in listing.damaged:
+        typer.echo(f"error: {model.model} cannot be listed: {model.problem}", err=True)
+    if listing.damaged:
+        raise typer.Exit(1)
 
 
 def show(
@@ -75,8 +78,8 @@ def verify(
     from saman.registry.lifecycle.verify import verify as find_damage
     from saman.registry.listing import list_versions
 
-    count = len(list_versions(models_dir))
     found = find_damage(models_dir, model)
+    count = len(list_versions(models_dir))
     if as_json:
         print_json([asdict(damage) for damage in found])
     elif not found:

@@ -191,5 +191,5 @@ def _check_approvals(policy: Policy, version: VersionState) -> list[GateResult]:
 def _check_signature(folder: ModelFolder, number: int, policy: Policy) -> list[GateResult]:
     if policy.signature != "required":
         return []
-    problem = signature_problem(folder, folder.version(number), policy)
+    problem = signature_problem(folder, number, policy)
     return [GateResult(Gate.SIGNATURE, GateOutcome.of(not problem), problem or "the signature fits", {})]

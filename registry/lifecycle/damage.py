@@ -26,6 +26,7 @@ class DamageKind(str, Enum):
     ADDED_FILE = "added file"
     UNREADABLE_FILE = "unreadable file"
     SIGNATURE = "signature"
+    POLICY = "policy"
     SERVING_CONFIG = "serving config"
 
 

@@ -18,7 +18,7 @@ from saman.configs.errors import UserError
 from saman.registry.lifecycle import serving_config
 from saman.registry.store import audit_log, disk
 from saman.registry.store.audit_entry import Entry
-from saman.registry.store.layout import ModelFolder, list_models
+from saman.registry.store.layout import ModelFolder, list_models, require_own_place
 from saman.registry.store.model_state import ModelState, VersionState, VersionStatus, read_model, replay
 
 
@@ -96,7 +96,7 @@ def reconcile(folder: ModelFolder, entries: list[Entry]) -> ModelState:
 
     Raises:
         OSError: A step needs write access that this process lacks.
-        UserError: Something else occupies the place of a version.
+        UserError: Something else occupies the place of a version, or a step leads out of the model's folder.
     """
     state = replay(folder.name, entries)
     if entries:
@@ -104,6 +104,7 @@ def reconcile(folder: ModelFolder, entries: list[Entry]) -> ModelState:
     for step in find_pending(folder, state):
         _carry_out(folder, step)
     if folder.trash.is_dir():
+        require_own_place(folder, folder.trash / "any")
         for left in folder.trash.iterdir():
             disk.remove_tree(left)
     return state
@@ -126,21 +127,39 @@ def reconcile_all(models_dir: Path, *, act: bool = True) -> list[PendingStep]:
         EnvironmentLack: The models folder is not writable.
     """
     steps: list[PendingStep] = []
+    damaged: list[UserError] = []
     for folder in list_models(models_dir):
-        steps += find_pending(folder, read_model(folder))
-        if act:
-            with disk.explained(folder.path, "the models folder"):
-                reconcile(folder, audit_log.read(folder.log))
+        try:
+            steps += _reconcile_model(folder, act)
+        except UserError as error:
+            damaged.append(error)  # the other models do not wait for its repair
     if list_models(models_dir) and not serving_config.is_current(models_dir):
         file = models_dir / serving_config.FILE
         steps.append(PendingStep(StepKind.SERVING_CONFIG, serving_config.FILE, 0, file))
         if act:
             with disk.explained(models_dir, "the models folder"):
                 serving_config.refresh(models_dir)
+    if damaged:
+        raise type(damaged[0])(
+            damaged[0].problem, where=damaged[0].where, remedy=damaged[0].remedy, others=damaged[1:]
+        )
+    return steps
+
+
+def _reconcile_model(folder: ModelFolder, act: bool) -> list[PendingStep]:
+    steps = find_pending(folder, read_model(folder))
+    if act:
+        with disk.explained(folder.path, "the models folder"):
+            reconcile(folder, audit_log.read(folder.log))
     return steps
 
 
 def _carry_out(folder: ModelFolder, step: PendingStep) -> None:
+    for path in (step.source, *([step.target] if step.target else [])):
+        require_own_place(folder, path)
+    if step.source.is_symlink():
+        problem = "this is a symbolic link; versions are real folders"
+        raise UserError(problem, where=str(step.source), remedy="remove it; saman models verify lists all damage")
     if step.kind is StepKind.VERSION_ARRIVAL and step.target:
         make_visible(folder, step.source, step.target)
     elif step.kind is StepKind.FORMAT_ARRIVAL and step.target:

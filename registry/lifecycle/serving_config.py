@@ -1,8 +1,8 @@
 """``models.config``: the versions that TensorFlow Serving loads, and the labels under which clients request them.
 
-The file follows the audit logs of all models. Writers hold a lock (NFS forwards it to its server), so that a
-slow writer never restores an older state. On a file system without locks, writers compare file and logs after writing
-and repeat until they agree.
+The file follows the audit logs of all models. Writers compare file and logs after writing, and repeat until they agree.
+A lock keeps them from writing at once; a writer that does not get it within seconds goes on without it, so that a
+stopped process blocks nobody.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from saman.configs.errors import UserError
 from saman.configs.files import write_whole
-from saman.registry.store.layout import list_models
+from saman.registry.store.layout import ModelFolder, list_models
 from saman.registry.store.model_state import ModelState, VersionStatus, read_model
-from saman.runs.locks import hold
+from saman.runs.locks import LockHeldError, hold
 
 FILE = "models.config"
+_END = "\n  }\n"
+_LOCK_SECONDS = 5.0
 
 
 def render(states: Iterable[ModelState], base_path: Path) -> str:
@@ -26,7 +29,11 @@ def render(states: Iterable[ModelState], base_path: Path) -> str:
     Labelled versions are loaded under their labels; a model without labels offers its newest version.
     """
     blocks = [_block(state, base_path) for state in sorted(states, key=lambda state: state.name)]
-    body = "\n".join(block for block in blocks if block)
+    return _text(block for block in blocks if block)
+
+
+def _text(blocks: Iterable[str]) -> str:
+    body = "\n".join(blocks)
     head = "# Written by saman from the audit logs; edits are lost at the next promotion.\n"
     return f"{head}model_config_list {{\n{body}}}\n"
 
@@ -45,7 +52,7 @@ def _block(state: ModelState, base_path: Path) -> str:
         f"    model_version_policy {{ specific {{ {versions} }} }}",
         *(f"    version_labels {{ key: {_quoted(label)} value: {number} }}" for label, number in labels.items()),
     ]
-    return "  config {\n" + "\n".join(lines) + "\n  }\n"
+    return "  config {\n" + "\n".join(lines) + _END
 
 
 def _quoted(text: str) -> str:
@@ -56,12 +63,33 @@ def _quoted(text: str) -> str:
 def expected(models_dir: Path, base_path: Path | None = None) -> str:
     """The content that the audit logs demand. Writes nothing.
 
+    A model with a damaged log keeps what the present file says of it.
+
     Args:
         models_dir: The models folder.
         base_path: The models folder as the server sees it; default: the same path.
     """
-    states = [read_model(folder) for folder in list_models(models_dir)]
-    return render(states, base_path or models_dir.absolute())
+    base = base_path or models_dir.absolute()
+    blocks = [_block_of(folder, base) for folder in list_models(models_dir)]
+    return _text(block for block in blocks if block)
+
+
+def _block_of(folder: ModelFolder, base_path: Path) -> str:
+    try:
+        return _block(read_model(folder), base_path)
+    except (UserError, OSError):
+        return _written_block(folder)
+
+
+def _written_block(folder: ModelFolder) -> str:
+    """The model's part of the present file; empty where it has none."""
+    try:
+        text = (folder.models_dir / FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    name = f"    name: {_quoted(folder.name)}\n"
+    blocks = [f"  config {{\n{part.partition(_END)[0]}{_END}" for part in text.split("  config {\n")[1:]]
+    return next((block for block in blocks if name in block), "")
 
 
 def is_current(models_dir: Path) -> bool:
@@ -74,6 +102,6 @@ def refresh(models_dir: Path) -> None:
     """Rewrite the file unless it is current."""
     while not is_current(models_dir):
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # no locks here: the loop compares again
-                stack.enter_context(hold(models_dir / f".{FILE}.lock", wait_seconds=None))
+            with contextlib.suppress(OSError, LockHeldError):  # the loop compares again
+                stack.enter_context(hold(models_dir / f".{FILE}.lock", wait_seconds=_LOCK_SECONDS))
             write_whole(models_dir / FILE, expected(models_dir))

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from saman.configs.errors import UserError
 from saman.configs.files import read_json
 from saman.registry.lifecycle import serving_config
 from saman.registry.lifecycle.damage import Damage, DamageKind, FileDamage, find_changed_files
 from saman.registry.lifecycle.reconcile import arrives
 from saman.registry.store import disk, manifest
-from saman.registry.store.layout import MANIFEST, ModelFolder, find_model, list_models, parse_spec
+from saman.registry.store.layout import (
+    MANIFEST,
+    ModelFolder,
+    check_relative_path,
+    find_model,
+    list_models,
+    parse_spec,
+)
 from saman.registry.store.manifest import FileRecord, Manifest
 from saman.registry.store.model_state import FormatRecord, ModelState, VersionState, VersionStatus, read_model
 from saman.registry.store.policies import read_policy
@@ -27,16 +36,16 @@ def verify(models_dir: Path, spec: str | None = None) -> list[Damage]:
         spec: A version, a model, or ``None`` for all models and ``models.config``.
     """
     if spec is None:
-        found = [damage for folder in list_models(models_dir) for damage in _check_model(folder)]
+        found = [damage for folder in list_models(models_dir) for damage in _check_readable_model(folder)]
         return found + _check_serving_config(models_dir)
     parsed = parse_spec(spec)
     folder = find_model(models_dir, parsed.name)
     if parsed.number is None and parsed.label is None:
-        return _check_model(folder)
+        return _check_readable_model(folder)
     try:
         state = read_model(folder)
     except UserError:
-        return _check_model(folder)
+        return _check_readable_model(folder)
     return [*_check_log(folder), *_check_version(folder, state.find(parsed))]
 
 
@@ -58,6 +67,16 @@ def find_file_damage(folder: ModelFolder, number: int) -> list[Damage]:
 def _check_log(folder: ModelFolder) -> list[Damage]:
     problems = find_tampering(folder.log)
     return [Damage(folder.name, 0, "audit log", problem, DamageKind.AUDIT_LOG) for problem in problems]
+
+
+def _check_readable_model(folder: ModelFolder) -> list[Damage]:
+    """All damage of a model; a file that cannot be read is damage, and does not hide that of other models."""
+    try:
+        return _check_model(folder)
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else str(folder.path)
+        problem = f"it cannot be read: {error.strerror}"
+        return [Damage(folder.name, 0, place, problem, DamageKind.UNREADABLE_FILE)]
 
 
 def _check_model(folder: ModelFolder) -> list[Damage]:
@@ -88,14 +107,23 @@ def _check_version(folder: ModelFolder, version: VersionState) -> Iterator[Damag
     if path.is_symlink() or not path.is_dir():
         yield _missing_folder(folder, version)
         return
-    about, found = _read_manifest(path, version)
+    about, found = _read_manifest(folder, version)
     if about is not None:
         found += find_changed_files(path, about.files)
-        if problem := signature_problem(folder, path, read_policy(folder)):
-            found.append(FileDamage("signature", problem, DamageKind.SIGNATURE))
+        found += _check_signature(folder, version.number)
         for record in version.formats.values():
             found += _check_format(folder, record)
     yield from (damage.of(folder.name, version.number) for damage in found)
+
+
+def _check_signature(folder: ModelFolder, number: int) -> Iterator[FileDamage]:
+    try:
+        policy = read_policy(folder)
+    except UserError as error:
+        yield FileDamage("policy.yaml", error.one_line(), DamageKind.POLICY)
+        return
+    if problem := signature_problem(folder, number, policy):
+        yield FileDamage("signature", problem, DamageKind.SIGNATURE)
 
 
 def _missing_folder(folder: ModelFolder, version: VersionState) -> Damage:
@@ -105,8 +133,9 @@ def _missing_folder(folder: ModelFolder, version: VersionState) -> Damage:
     return Damage(folder.name, version.number, "", "its folder is missing", DamageKind.MISSING_FOLDER)
 
 
-def _read_manifest(path: Path, version: VersionState) -> tuple[Manifest | None, list[FileDamage]]:
+def _read_manifest(folder: ModelFolder, version: VersionState) -> tuple[Manifest | None, list[FileDamage]]:
     """The manifest, as far as it is readable, and its damage."""
+    path = folder.version(version.number)
     about, problem, file = None, "", path / MANIFEST
     try:
         about = manifest.read(path)
@@ -114,10 +143,10 @@ def _read_manifest(path: Path, version: VersionState) -> tuple[Manifest | None, 
         problem = error.problem
     if not file.is_file() or file.is_symlink():
         problem = "the manifest is missing"
+    elif about is not None and (about.model, about.version) != (folder.name, version.number):
+        problem = f"this is the manifest of {about.model} version {about.version}"
     elif about is not None and disk.digest(file).sha256 != version.manifest:
-        other = about.version != version.number
         problem = "this is not the manifest that was published"
-        problem = f"this is the manifest of {about.model} version {about.version}" if other else problem
     return about, [FileDamage(MANIFEST, problem, DamageKind.MANIFEST)] if problem else []
 
 
@@ -132,11 +161,24 @@ def _check_format(folder: ModelFolder, record: FormatRecord) -> Iterator[FileDam
         problem = "this is not the record that the conversion wrote"
         yield FileDamage(f"{name}: saman.json", problem, DamageKind.MANIFEST)
         return
-    about = read_json(file) or {}
-    files = {path: FileRecord.model_validate(value) for path, value in about.get("files", {}).items()}
+    files = _recorded_files(file)
+    if files is None:
+        yield FileDamage(f"{name}: saman.json", "this is no record of a conversion", DamageKind.MANIFEST)
+        return
     for damage in find_changed_files(path, files):
         if damage.path != "saman.json":
             yield FileDamage(f"{name}: {damage.path}", damage.problem, damage.kind)
+
+
+def _recorded_files(file: Path) -> dict[str, FileRecord] | None:
+    about = read_json(file)
+    files = about.get("files") if isinstance(about, dict) else None
+    if not isinstance(files, dict):
+        return None
+    try:
+        return {check_relative_path(path, str(file)): FileRecord.model_validate(it) for path, it in files.items()}
+    except (ValidationError, UserError):
+        return None
 
 
 def _check_serving_config(models_dir: Path) -> list[Damage]:

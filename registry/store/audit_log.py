@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.files import read_json, write_json
@@ -159,7 +160,7 @@ def _read_whole(folder: Path) -> list[Entry]:
     while True:
         head = read_json(head_file(folder))
         entries = read(folder)
-        last = head.get("number", 0) if isinstance(head, dict) else 0
+        last = _number(head)
         if last <= len(entries):
             return entries
         if time.monotonic() > deadline:
@@ -173,10 +174,16 @@ def head_file(folder: Path) -> Path:
     return folder.parent / "head.json"
 
 
+def _number(head: Any) -> int:
+    """The entry that a head names; 0 where it is missing or damaged."""
+    number = head.get("number") if isinstance(head, dict) else None
+    return number if isinstance(number, int) else 0
+
+
 def advance_head(folder: Path, entry: Entry) -> None:
     """Make the head name ``entry``, unless it names a later entry."""
     # The change is already made: a full disk must not report it as a failure. The next change writes the head again.
     with contextlib.suppress(OSError):
         known = read_json(head_file(folder))
-        if not isinstance(known, dict) or known.get("number", 0) < entry.number:
+        if _number(known) < entry.number:
             write_json(head_file(folder), {"number": entry.number, "digest": entry.digest()})

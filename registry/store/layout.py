@@ -13,21 +13,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from saman.configs.errors import UserError, choices
-from saman.configs.names import is_name
+from saman.configs.names import is_label, is_name
 
 MANIFEST = "assets.extra/saman.json"
 KERAS_FILE = "assets.extra/model.keras"
 VALIDATION = "assets.extra/validation.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 SIGNATURE = "assets.extra/saman.sig"
-
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -116,6 +112,17 @@ def list_models(models_dir: Path) -> list[ModelFolder]:
     return sorted((folder for folder in folders if folder.log.is_dir()), key=lambda folder: folder.name)
 
 
+def require_own_place(folder: ModelFolder, path: Path) -> None:
+    """Raise ``UserError`` where a path leads out of a model's folder, by ``..`` or through a symbolic link."""
+    inside = path.is_relative_to(folder.path) and ".." not in path.parts
+    between = [place for place in path.parents if place.is_relative_to(folder.path)] if inside else []
+    link = next((place for place in between if place.is_symlink()), None)
+    if not inside or link is not None:
+        problem = "this is a symbolic link" if link else f"this leads out of the folder of {folder.name}"
+        remedy = "a model's files stay in its folder; find out who wrote it: saman models log, saman models verify"
+        raise UserError(problem, where=str(link or path), remedy=remedy)
+
+
 @dataclass(frozen=True)
 class VersionSpec:
     """``NAME``, ``NAME:3`` or ``NAME:stable``, parsed."""
@@ -139,7 +146,7 @@ def parse_spec(text: str) -> VersionSpec:
 
 def check_label(text: str) -> str:
     """Return ``text`` if it is a valid label; raises ``UserError`` otherwise."""
-    if not _LABEL.fullmatch(text):
+    if not is_label(text):
         remedy = "stable, canary, or lower-case letters, digits, '_' and '-', the first a letter"
         raise UserError(f"{text!r} is neither a version nor a label", remedy=remedy)
     return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saman.configs.errors import UserError
+from saman.configs.files import parse_json
 from saman.registry.store import disk, protobuf
 from saman.registry.store.layout import MANIFEST, SIGNATURE, check_relative_path
 from saman.runs.records.provenance import Provenance
@@ -96,7 +96,7 @@ def parse(text: bytes, where: str) -> Manifest:
         UserError: It is damaged, of a newer schema, or lists a path outside the version's folder.
     """
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         value = None
     if not isinstance(value, Mapping) or not isinstance(value.get("schema"), int):

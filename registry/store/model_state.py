@@ -145,13 +145,30 @@ def read_model(folder: ModelFolder) -> ModelState:
 
 
 def replay(name: str, entries: Iterable[Entry]) -> ModelState:
-    """The state after all entries. Unknown actions of a newer saman are skipped."""
+    """The state after all entries. Unknown actions of a newer saman are skipped.
+
+    Raises:
+        UserError: An entry names a version that no earlier entry published, or publishes a version again.
+    """
     state = ModelState(name)
     for entry in entries:
         step = _STEPS.get(entry.action)
         if step is not None:
+            _check_order(state, entry)
             step(state, entry)
     return state
+
+
+def _check_order(state: ModelState, entry: Entry) -> None:
+    """Raise ``UserError`` where an entry contradicts those before it."""
+    publishes = entry.action == AuditAction.PUBLISH.value
+    named = [entry.facts.get("version"), entry.moved_to]
+    named += [entry.moved_from] if entry.action == AuditAction.ROLLBACK.value else []
+    wrong = [number for number in named if number is not None and (number in state.versions) == publishes]
+    if wrong:
+        what = "publishes version {} again" if publishes else "names version {}, which was never published"
+        problem = f"entry {entry.number} of the audit log is damaged: it {what.format(wrong[0])}"
+        raise UserError(problem, where=state.name, remedy="saman models verify lists all damage")
 
 
 def _publish(state: ModelState, entry: Entry) -> None:

@@ -7,6 +7,7 @@ The signature covers the manifest, which holds the SHA-256 of every other file. 
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.files import write_whole
 from saman.configs.schemas.policy import Policy
-from saman.registry.store import disk
+from saman.registry.store import disk, manifest
 from saman.registry.store.layout import MANIFEST, SIGNATURE, ModelFolder
 
 
@@ -67,26 +68,28 @@ def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
     return version / SIGNATURE
 
 
-def signature_problem(folder: ModelFolder, path: Path, policy: Policy) -> str:
+def signature_problem(folder: ModelFolder, number: int, policy: Policy) -> str:
     """Check the signature of a version under the model's policy.
 
-    Without a public key in the policy, only the presence of a signature is checked.
+    Without a public key in the policy, only the presence of a signature is checked. A signature fits only the model and
+    the version that its manifest names.
 
     Args:
         folder: The model.
-        path: The folder of the version.
+        number: The version.
         policy: The model's policy.
 
     Returns:
         The problem; empty for a valid signature, or where the policy requires none.
     """
+    path = folder.version(number)
     if not (path / SIGNATURE).is_file():
         return "the policy asks for a signature, but there is none" if policy.signature == "required" else ""
     if policy.public_key is None:
         return "the policy asks for signatures but names no public_key" if policy.signature == "required" else ""
     key = folder.models_dir / Path(policy.public_key).expanduser()
-    if not key.is_file():
-        return f"the policy's public_key does not exist: {key}"
+    if problem := _key_problem(folder, key) or _identity_problem(folder, number):
+        return problem
     _, verifying = _library()
     with _manifest_only(path) as content:
         try:
@@ -94,3 +97,26 @@ def signature_problem(folder: ModelFolder, path: Path, policy: Policy) -> str:
         except Exception as error:  # the library raises the errors of its parts; each means a mismatch
             return f"the signature does not fit the manifest and the policy's public_key ({type(error).__name__})"
     return ""
+
+
+def _key_problem(folder: ModelFolder, key: Path) -> str:
+    """Why a public key proves nothing; empty for a sound key."""
+    if key.resolve().is_relative_to(folder.models_dir.resolve()):
+        why = "whoever can exchange a version there can exchange the key; keep it in a folder that only you can write"
+        return f"the policy's public_key lies in the models folder ({key}): {why}"
+    if not key.is_file():
+        return f"the policy's public_key does not exist: {key}"
+    if key.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write the policy's public_key: {key}; chmod go-w"
+    return ""
+
+
+def _identity_problem(folder: ModelFolder, number: int) -> str:
+    """Whether the manifest names another model or version: a signed version can be copied to another place."""
+    try:
+        about = manifest.read(folder.version(number))
+    except UserError as error:
+        return error.problem
+    return "" if (about.model, about.version) == (folder.name, number) else (
+        f"the signed manifest is that of {about.model} version {about.version}"
+    )
