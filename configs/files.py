@@ -16,6 +16,7 @@ from saman.configs.errors import EnvironmentLack
 DEEPEST = 100  # levels of JSON and YAML; deeper values exhaust the stack of whatever walks them
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file by a single rename: a reader sees the old content or the new, never a part of it."""
     data = content.encode() if isinstance(content, str) else content

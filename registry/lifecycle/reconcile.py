@@ -140,9 +140,7 @@ def reconcile_all(models_dir: Path, *, act: bool = True) -> list[PendingStep]:
             with disk.explained(models_dir, "the models folder"):
                 serving_config.refresh(models_dir)
     if damaged:
-        raise type(damaged[0])(
-            damaged[0].problem, where=damaged[0].where, remedy=damaged[0].remedy, others=damaged[1:]
-        )
+        raise type(damaged[0])(damaged[0].problem, where=damaged[0].where, remedy=damaged[0].remedy, others=damaged[1:])
     return steps
 
 

@@ -25,6 +25,7 @@ VALIDATION = "assets.extra/validation.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 SIGNATURE = "assets.extra/saman.sig"
 
+
 @dataclass(frozen=True)
 class ModelFolder:
     """The folder of one model's versions."""

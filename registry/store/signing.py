@@ -117,6 +117,8 @@ def _identity_problem(folder: ModelFolder, number: int) -> str:
         about = manifest.read(folder.version(number))
     except UserError as error:
         return error.problem
-    return "" if (about.model, about.version) == (folder.name, number) else (
-        f"the signed manifest is that of {about.model} version {about.version}"
+    return (
+        ""
+        if (about.model, about.version) == (folder.name, number)
+        else (f"the signed manifest is that of {about.model} version {about.version}")
     )

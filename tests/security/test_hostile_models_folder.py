@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).with_name("attacks")), str(Path(__file__).parents[1] / "registry")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
+sys.path.insert(0, str(Path(__file__).with_name("attacks")))
 from forge_entry import forge
 from registry_kit import published, tree
 
