@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from saman.runs.paths import RunPaths
 from saman.runs.records.energy import EnergyRecord
 
 _POWERCAP = Path("/sys/class/powercap")
+# The smallest RAPL counters wrap after 65.5 kJ (2³² units of 15.3 µJ): at 1 kW per package after 65 s.
+SAMPLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,67 @@ def joules_between(before: Reading, after: Reading) -> float | None:
     return total if found else None
 
 
-def record_energy(run: Path, before: Reading, after: Reading) -> None:
-    """Write the energy between two readings, in joules, into a run folder; without a meter, write nothing.
+class EnergyMeter:
+    """Adds up the energy of this machine while the ``with`` block lasts; a thread reads the counters before they wrap.
 
-    Args:
-        run: The run folder.
-        before: The meters before the run.
-        after: The meters after it.
+    >>> with EnergyMeter(lambda: Reading({}, {})) as meter:
+    ...     pass
+    >>> meter.joules is None
+    True
     """
-    joules = joules_between(before, after)
-    if joules is not None:
-        EnergyRecord(joules, before.meters).write(RunPaths(run).energy_file)
+
+    def __init__(self, read: Callable[[], Reading] = read_meters, every_seconds: float = SAMPLE_SECONDS) -> None:
+        """Prepare the meter.
+
+        Args:
+            read: Reads the counters.
+            every_seconds: Time between readings; it must be shorter than the time in which a counter wraps.
+        """
+        self._read, self._every = read, every_seconds
+        self._last = Reading({}, {})
+        self._first = self._last
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._keep_reading, name="energy", daemon=True)
+        self.joules: float | None = None
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """Names of the meters that count."""
+        return self._first.meters
+
+    def __enter__(self) -> EnergyMeter:
+        self._first = self._last = self._read()
+        if self._first.meters:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._first.meters:
+            self.sample()
+
+    def sample(self) -> None:
+        """Read the counters and add the energy since the last reading."""
+        with self._lock:
+            now = self._read()
+            more = joules_between(self._last, now)
+            if more is not None:
+                self.joules = (self.joules or 0.0) + more
+            # a meter that could not be read this time counts from its last value the next time
+            self._last = Reading({**self._last.packages, **now.packages}, {**self._last.gpus, **now.gpus})
+
+    def _keep_reading(self) -> None:
+        while not self._over.wait(self._every):
+            self.sample()
+
+    def record(self, run: Path) -> None:
+        """Write the energy into a run folder; without a meter, write nothing."""
+        if self.joules is not None:
+            EnergyRecord(self.joules, self.meters).write(RunPaths(run).energy_file)
 
 
 def energy_of(run: Path) -> float | None:

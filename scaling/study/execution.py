@@ -19,7 +19,7 @@ from saman.runs.folder import RunFolder
 from saman.runs.locks import LockHeldError, hold
 from saman.runs.paths import StudyPaths
 from saman.runs.studies import RunStanding, Standing, fill_plan
-from saman.scaling.study.energy import read_meters, record_energy
+from saman.scaling.study.energy import EnergyMeter
 from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 
@@ -154,11 +154,11 @@ def run_missing(
         todo = [status.planned for status in standings(plan, runs_dir) if status.to_run]
         check_limit(plan, cost(standings(plan, runs_dir)))
         for planned in todo:
-            before = read_meters()
             command = ("saman", "study", str(plan.file))
             options = Options(runs_dir=runs_dir, command_line=command)
-            outcome = run_locally(planned.loaded, options, view(planned) if view else None)
-            record_energy(outcome.run.path, before, read_meters())
+            with EnergyMeter() as meter:
+                outcome = run_locally(planned.loaded, options, view(planned) if view else None)
+            meter.record(outcome.run.path)
             yield planned, outcome
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 return
