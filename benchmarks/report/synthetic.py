@@ -105,7 +105,8 @@ def experiment(made: Made) -> str:
 
 def _events(made: Made, start: float) -> list[dict[str, Any]]:
     steps = made.windows * made.window_steps
-    events = [{"schema": 1, "time": start, "kind": "created", "who": "submitter"}]
+    events: list[dict[str, Any]] = [{"schema": 1, "time": start, "kind": "created", "who": "submitter"}]
+    events.append({"schema": 1, "time": start, "kind": "attempt_started", "who": "supervisor", "attempt": 1})
     for epoch in range(1, made.epochs + 1):
         when = start + made.step_seconds * steps * epoch / made.epochs
         metrics = {"accuracy": 1 - 0.5 / epoch, "val_accuracy": 1 - 0.6 / epoch, "loss": 2.0 / epoch}

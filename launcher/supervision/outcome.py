@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,7 +47,8 @@ def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float
     verdict = judge_attempt(ended, found)
     failure = found if verdict.state is State.FAILED else None
     facts = _facts(verdict, failure, seconds)
-    run.write_summary(_summary(verdict, failure, seconds, measure_training(run, attempt, run.events())))
+    measured = measure_training(run, attempt, run.events(), time.time())
+    run.write_summary(_summary(verdict, failure, seconds, measured))
     run.append(verdict.state.value, WHO, attempt.number, **facts)
     return Outcome(
         run=run,
@@ -82,6 +84,7 @@ def _summary(verdict: Verdict, failure: Failure | None, seconds: float, measured
         failure=failure.to_json() if failure else None,
         more={
             "throughput": asdict(throughput) if throughput else None,
+            "end_to_end_samples_per_second": measured.end_to_end_samples_per_second,
             "windows": throughput.windows if throughput else 0,
             "telemetry_lines_dropped": measured.lines_dropped,
             "windows_repeated": measured.windows_repeated,

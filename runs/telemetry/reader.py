@@ -92,6 +92,7 @@ class Telemetry:
     """Windows of a run in the order of steps: samples of all processes, seconds of the slowest.
 
     Times are in seconds; names that end in ``_per_step`` are divided by the optimiser steps of the window.
+    ``all_samples`` counts every step once, those of windows that are left out included.
     """
 
     steps: Array
@@ -102,6 +103,7 @@ class Telemetry:
     exchange_per_step: Array | None
     loss: Array
     time: Array
+    all_samples: float
     processes: tuple[ProcessTimes, ...]
     stages: tuple[StageWindows, ...]
     left_out: ExcludedWindows
@@ -142,7 +144,7 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
     complete = where(windows, ranks >= (windows["size"] if size is None else size))
     lost = {"not_finite": count(found) - count(whole), "repeated": count(whole) - count(kept)}
     left = ExcludedWindows(torn, foreign, **lost, incomplete=count(windows) - count(complete), compiled=len(traced))
-    return _telemetry(complete, steady, left)
+    return _telemetry(complete, steady, float(np.sum(_counted_samples(kept))), left)
 
 
 def _is_whole(found: Columns) -> NDArray[np.bool_]:
@@ -186,8 +188,6 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
 
     # the stages of a pipeline end a step together: a stage's exchange beyond the shortest is waiting
     staged = bool(np.isfinite(found["stage"]).any())
-    # the stages of a pipeline share their samples: those of the first count
-    first = np.nan_to_num(found["stage"]) == 0
     known = np.isfinite(found["loss"])
     loss = np.full(len(steps), np.nan)
     loss[place[known]] = found["loss"][known]
@@ -195,7 +195,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
         "step": steps,
         "steps": most(found["steps"]),
         "size": most(found["size"]),
-        "samples": total(np.where(first, found["samples"], 0.0)),
+        "samples": total(_counted_samples(found)),
         "seconds": most(found["seconds"]),
         "input_wait": total(np.nan_to_num(found["input_wait_seconds"])) / processes,
         "exchange": least(found["exchange_seconds"]) if staged else total(found["exchange_seconds"]) / processes,
@@ -205,7 +205,12 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
     return windows, total(found["ranks_here"])
 
 
-def _telemetry(windows: Columns, steady: Columns, left_out: ExcludedWindows) -> Telemetry:
+def _counted_samples(found: Columns) -> Array:
+    """Samples per row; the stages of a pipeline share their samples: those of the first stage count."""
+    return np.where(np.nan_to_num(found["stage"]) == 0, found["samples"], 0.0)
+
+
+def _telemetry(windows: Columns, steady: Columns, all_samples: float, left_out: ExcludedWindows) -> Telemetry:
     steps, exchange = windows["steps"], windows["exchange"]
     return Telemetry(
         steps=steps,
@@ -216,6 +221,7 @@ def _telemetry(windows: Columns, steady: Columns, left_out: ExcludedWindows) -> 
         exchange_per_step=exchange / steps if len(steps) and np.isfinite(exchange).all() else None,
         loss=windows["loss"],
         time=windows["time"],
+        all_samples=all_samples,
         processes=tuple(_process(steady, rank) for rank in np.unique(steady["rank"])),
         stages=tuple(_stages(steady, windows)),
         left_out=left_out,

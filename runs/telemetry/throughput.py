@@ -1,10 +1,13 @@
-"""The one definition of throughput, and the measures in the summary of a run.
+"""The definitions of throughput, and the measures in the summary of a run.
 
 *Sustained* throughput is Σ samples ÷ Σ seconds over the steady part of a run: every window in which no graph was
 traced, less what a reader drops at the start as warm-up. A stall therefore lowers it by the time it took; a median over
 windows would hide it. Where the telemetry of all processes is read, a window lasts as long as its slowest rank. Where
 the chief's telemetry alone is read (summary, live progress, tracking), its seconds count: synchronous ranks end a step
 together.
+
+*End-to-end* throughput is all samples ÷ all wall time of a run's attempts: start, tracing, validation and checkpoints
+included. Cost and time to accuracy follow from it, not from sustained throughput.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from saman.runs.events import Event, find_last
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.training_events import EpochEnd, ModelExport
+from saman.runs.telemetry.wall_time import wall_time
 from saman.runs.telemetry.window import Window, read_windows
 
 
@@ -27,6 +31,15 @@ class Throughput:
     p5: float
     p95: float
     windows: int
+
+    @property
+    def excess_of_median(self) -> float:
+        """Median over windows ÷ sustained throughput, less 1: large where a part of the windows stalls.
+
+        >>> round(throughput([1000] * 5, [1, 4, 1, 4, 1]).excess_of_median, 2)
+        1.2
+        """
+        return self.median / self.sustained - 1.0 if self.sustained > 0 else 0.0
 
 
 def throughput(samples: Sequence[float], seconds: Sequence[float]) -> Throughput | None:
@@ -53,6 +66,16 @@ def throughput(samples: Sequence[float], seconds: Sequence[float]) -> Throughput
         p95=_quantile(rates, 0.95),
         windows=len(counted),
     )
+
+
+def end_to_end_rate(samples: float, wall_seconds: float) -> float | None:
+    """Compute end-to-end throughput in samples per second; ``None`` without samples or wall time.
+
+    Args:
+        samples: Samples of every step that counts, those of tracing steps included.
+        wall_seconds: Seconds of all attempts (``WallTime.seconds``).
+    """
+    return samples / wall_seconds if samples > 0 and wall_seconds > 0 else None
 
 
 def chief_throughput(windows: Iterable[Window]) -> Throughput | None:
@@ -84,6 +107,7 @@ class TrainingMeasures:
     Attributes:
         attempts: Number of the newest attempt.
         throughput: Of all ranks; ``None`` without steady windows.
+        end_to_end_samples_per_second: Of all ranks over the wall time of all attempts; ``None`` without samples.
         lines_dropped: Lines of telemetry that are damaged.
         windows_repeated: Windows that a later attempt repeated; they count once.
         step: The last step; ``None`` before the first window.
@@ -93,6 +117,7 @@ class TrainingMeasures:
 
     attempts: int
     throughput: Throughput | None
+    end_to_end_samples_per_second: float | None
     lines_dropped: int
     windows_repeated: int
     step: int | None
@@ -100,15 +125,19 @@ class TrainingMeasures:
     metrics: Mapping[str, float | None]
 
 
-def measure_training(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> TrainingMeasures:
+def measure_training(
+    run: RunFolder, attempt: Attempt, events: Sequence[Event], now: float | None = None
+) -> TrainingMeasures:
     """Measure a run for its ``summary.json``.
 
     Args:
         run: The run folder, for its telemetry.
         attempt: The last attempt.
         events: The events of the run, oldest first.
+        now: End of the last attempt, in Unix seconds, where its event is not written yet.
     """
     windows, dropped, repeated = read_windows(run, 0)
+    wall, samples = wall_time(events, now), sum(map(samples_of_all_ranks, windows))
     last = find_last(EpochEnd.from_event, events)
     # The exported model may be of an earlier epoch than the last: of the best epoch.
     exported = find_last(ModelExport.from_event, events)
@@ -116,6 +145,7 @@ def measure_training(run: RunFolder, attempt: Attempt, events: Sequence[Event]) 
     return TrainingMeasures(
         attempts=attempt.number,
         throughput=chief_throughput(windows),
+        end_to_end_samples_per_second=end_to_end_rate(samples, wall.seconds) if wall else None,
         lines_dropped=dropped,
         windows_repeated=repeated,
         step=last.step if last else step,

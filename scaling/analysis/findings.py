@@ -19,6 +19,7 @@ class FindingKind(str, Enum):
     NOT_FINITE = "not_finite"
     INCOMPLETE_WINDOWS = "incomplete_windows"
     NOT_STEADY = "never_settled"
+    UNEVEN_WINDOWS = "uneven_windows"
     OUTLIERS = "outliers"
     MIXED_HARDWARE = "mixed_hardware"
     UNEQUAL_CORES = "unequal_cores"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from saman.runs.events import Event
 from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.telemetry.reader import Telemetry
+from saman.runs.telemetry.wall_time import WallTime
 
 Array = NDArray[np.float64]
 _CURVE_POINTS = 120  # of a loss curve; a figure does not resolve more
@@ -27,7 +28,7 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Metrics at the end of an epoch, with samples seen and seconds since the first window."""
+    """Metrics at the end of an epoch, with samples seen and wall time of the attempts until then, in seconds."""
 
     epoch: int
     samples: float
@@ -47,13 +48,13 @@ def loss_curve(telemetry: Telemetry) -> LossCurve | None:
     return LossCurve(*(np.add.reduceat(column, starts) / sizes for column in (samples, seconds, loss)))
 
 
-def epochs_of(events: Iterable[Event], telemetry: Telemetry, start: float) -> Iterable[Epoch]:
+def epochs_of(events: Iterable[Event], telemetry: Telemetry, wall: WallTime) -> Iterable[Epoch]:
     """The finished epochs in order.
 
     Args:
         events: Of all attempts; a repeated epoch counts once, as of its last attempt.
         telemetry: Gives the samples per step.
-        start: Clock time at the start of the first window, in seconds.
+        wall: Wall time of the attempts: time to a metric includes start, tracing, validation and checkpoints.
     """
     total = np.cumsum(telemetry.samples)
     per_step = float(total[-1] / telemetry.steps.sum()) if len(total) else 0.0
@@ -61,5 +62,5 @@ def epochs_of(events: Iterable[Event], telemetry: Telemetry, start: float) -> It
     for event in events:
         if (done := EpochEnd.from_event(event)) is not None:
             values = {name: value for name, value in done.metrics.items() if value is not None}
-            seen[done.epoch] = Epoch(done.epoch, done.step * per_step, event.time - start, values)
+            seen[done.epoch] = Epoch(done.epoch, done.step * per_step, wall.until(event.time), values)
     return [seen[number] for number in sorted(seen) if number > 0]

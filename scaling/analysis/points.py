@@ -39,11 +39,22 @@ class StepBreakdown:
 
 
 @dataclass(frozen=True)
+class WindowRates:
+    """The distribution of throughput over windows, in samples per second."""
+
+    median: float
+    p5: float
+    p95: float
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """The measures of one rank count of a curve.
 
     Attributes:
-        throughput: In samples per second.
+        throughput: Sustained, in samples per second.
+        end_to_end: Median over runs of all samples ÷ all wall time, in samples per second; None where it is unknown.
+        windows: Medians over runs of the median, 5 % and 95 % points of their windows, in samples per second.
         speedup: Over the curve's baseline; None without a baseline, 1 for the baseline itself.
         efficiency: Speed-up ÷ (ranks ÷ ranks of the baseline).
         serial_fraction: Karp–Flatt; None at or below the ranks of the baseline.
@@ -57,6 +68,8 @@ class CurvePoint:
     nodes: int
     runs: tuple[MeasuredRun, ...]
     throughput: Estimate
+    end_to_end: float | None
+    windows: WindowRates
     speedup: Estimate | None
     efficiency: Estimate | None
     serial_fraction: float | None
@@ -89,6 +102,8 @@ def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: 
         nodes=nodes,
         runs=runs,
         throughput=median_estimate(rates),
+        end_to_end=_end_to_end(measured),
+        windows=_window_rates(measured),
         speedup=speedup,
         efficiency=efficiency,
         serial_fraction=fraction,
@@ -104,6 +119,17 @@ def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: 
             [run.planned_stages for run in measured],
         ),
     )
+
+
+def _end_to_end(runs: Sequence[Measurement]) -> float | None:
+    known = [rate for run in runs if (rate := run.end_to_end_samples_per_second) is not None]
+    return float(np.median(known)) if known else None
+
+
+def _window_rates(runs: Sequence[Measurement]) -> WindowRates:
+    found = [(run.throughput.median, run.throughput.p5, run.throughput.p95) for run in runs]
+    median, p5, p95 = np.median(np.array(found), axis=0)
+    return WindowRates(float(median), float(p5), float(p95))
 
 
 def _speedup(

@@ -19,6 +19,8 @@ from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
 from saman.runs.records.run_events import RunEnd, newest
 from saman.runs.telemetry.reader import Telemetry, read_telemetry
+from saman.runs.telemetry.throughput import end_to_end_rate
+from saman.runs.telemetry.wall_time import WallTime, wall_time
 from saman.scaling.analysis.learning import epochs_of, loss_curve
 from saman.scaling.analysis.run_values import (
     ExcludedRun,
@@ -155,6 +157,7 @@ def _measure(
         return ExcludedRun(facts, Exclusion(ExclusionReason.INVALID_THROUGHPUT, windows=windows))
     exchange = telemetry.exchange_per_step
     start = float(telemetry.time[0] - telemetry.seconds[0])
+    wall = wall_time(events)
     measured = Measurement(
         throughput=throughput,
         step_seconds=float(np.average(step_seconds, weights=steps)),
@@ -167,8 +170,10 @@ def _measure(
         planned_stages=planned_stages(events) if telemetry.stages else None,
         node_of=node_of,
         loss=loss_curve(telemetry),
-        epochs=tuple(epochs_of(events, telemetry, start)),
+        epochs=tuple(epochs_of(events, telemetry, wall or WallTime(((start, np.inf),)))),
         duration_seconds=float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
+        wall_seconds=wall.seconds if wall else None,
+        end_to_end_samples_per_second=end_to_end_rate(telemetry.all_samples, wall.seconds) if wall else None,
     )
     return MeasuredRun(facts, measured)
 

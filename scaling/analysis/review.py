@@ -11,6 +11,7 @@ from saman.scaling.analysis.run_values import ExcludedRun, ExclusionReason, Meas
 
 _MOST_LISTED = 50  # excluded runs
 _MOST_NAMED = 5  # runs within a sentence
+UNEVEN_SHARE = 0.05  # difference of sustained throughput and the median over windows from which a reader must know
 _KIND_OF = {
     ExclusionReason.NO_TELEMETRY_OF_THIS_SCHEMA: FindingKind.OTHER_SCHEMA,
     ExclusionReason.INVALID_THROUGHPUT: FindingKind.INVALID_THROUGHPUT,
@@ -30,9 +31,25 @@ def review_runs(runs: Sequence[Run]) -> Iterable[Finding]:
         yield Finding(FindingKind.EXCLUDED_RUN, f"{len(excluded) - _MOST_LISTED} more runs are excluded")
     measured = [run for run in runs if isinstance(run, MeasuredRun)]
     yield from _review_records(measured)
+    yield from _review_windows(measured)
     unsteady = [run.facts.id for run in measured if not run.windows.steady.reached]
     if unsteady:
         yield Finding(FindingKind.NOT_STEADY, f"{len(unsteady)} runs never reach a steady state: {_named(unsteady)}")
+
+
+def _review_windows(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
+    """A finding about runs whose windows differ so much that their median is not the rate that was sustained."""
+    uneven = [run for run in measured if abs(run.measured.throughput.excess_of_median) > UNEVEN_SHARE]
+    if uneven:
+        worst = max(uneven, key=lambda run: abs(run.measured.throughput.excess_of_median))
+        rates = worst.measured.throughput
+        yield Finding(
+            FindingKind.UNEVEN_WINDOWS,
+            f"in {_runs(len(uneven))} sustained throughput and the median over windows differ by more than "
+            f"{UNEVEN_SHARE:.0%}, most in {worst.facts.id}: {rates.sustained:,.4g} samples/s sustained, windows have a "
+            f"median of {rates.median:,.4g} (5 % to 95 %: {rates.p5:,.4g} to {rates.p95:,.4g}); "
+            f"{_named([run.facts.id for run in uneven])}",
+        )
 
 
 def _review_records(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
@@ -79,6 +96,10 @@ def review_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
     if curve.group.strategy == "pipeline" and not all(point.stages for point in curve.points):
         text = f"{curve.label}: its telemetry has no times per stage; the table of stages lacks this curve"
         yield Finding(FindingKind.STAGES_UNKNOWN, text, note=True)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count != 1 else ''}"
 
 
 def _ranks(count: int) -> str:

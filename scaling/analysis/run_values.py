@@ -88,6 +88,9 @@ class Measurement:
         planned_stages: The partitioner's plan of those stages.
         node_of: Node of each process, by its first rank.
         duration_seconds: From the first window to the last; None without clock times.
+        wall_seconds: Of all attempts, start, tracing, validation and checkpoints included; None in records without
+            the start of an attempt.
+        end_to_end_samples_per_second: All samples ÷ ``wall_seconds``.
     """
 
     throughput: Throughput
@@ -103,6 +106,8 @@ class Measurement:
     loss: LossCurve | None
     epochs: tuple[Epoch, ...]
     duration_seconds: float | None
+    wall_seconds: float | None = None
+    end_to_end_samples_per_second: float | None = None
 
     @property
     def samples_per_second(self) -> float:
@@ -113,6 +118,26 @@ class Measurement:
     def samples_per_epoch(self) -> float | None:
         """Samples in an epoch; None before the first epoch ends."""
         return self.epochs[0].samples / self.epochs[0].epoch if self.epochs else None
+
+    @property
+    def overhead_seconds_per_epoch(self) -> float | None:
+        """Wall time per epoch in which no steady step was taken; None where wall time or epochs are unknown."""
+        if self.wall_seconds is None or not self.epochs:
+            return None
+        taken = self.epochs[-1].samples / self.throughput.sustained
+        return max(0.0, self.wall_seconds - taken) / self.epochs[-1].epoch
+
+    def epoch_seconds(self, samples_per_second: float) -> float | None:
+        """Wall time of an epoch at a sustained throughput, end to end: with the overhead of this run.
+
+        Args:
+            samples_per_second: Sustained throughput, for instance a forecast.
+
+        Returns:
+            Seconds; None where the samples of an epoch or the wall time of the run are unknown.
+        """
+        samples, overhead = self.samples_per_epoch, self.overhead_seconds_per_epoch
+        return None if samples is None or overhead is None else samples / samples_per_second + overhead
 
 
 class ExclusionReason(Enum):

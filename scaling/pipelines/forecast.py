@@ -191,7 +191,7 @@ def _prediction(case: Case, model: StepModel, ranks: int, micro_batches: int, ba
     rate = examples / seconds
     low, high = _interval(model, micro_batches, replicas)
     baseline = case.nearest_baseline(micro_batches)
-    epoch = case.points[0].point.runs[0].measured.samples_per_epoch
+    epoch_seconds = case.points[0].point.runs[0].measured.epoch_seconds(rate)
     known = case.measured_throughput(model.stages, replicas, micro_batches, batch)
     return PipelineThroughput(
         series=case.label,
@@ -208,7 +208,7 @@ def _prediction(case: Case, model: StepModel, ranks: int, micro_batches: int, ba
         baseline=baseline.label if baseline else None,
         bubble_share=model.bubble_share(micro_batches, per_replica, replicas, nodes),
         exchange_seconds=model.factor * model.exchange.seconds(replicas, nodes),
-        node_hours_per_epoch=epoch / rate * nodes / 3600 if epoch else None,
+        node_hours_per_epoch=epoch_seconds * nodes / 3600 if epoch_seconds else None,
         measured=known,
         error=rate / known - 1 if known else None,
         caution=_caution(model, micro_batches, replicas, nodes, batch),

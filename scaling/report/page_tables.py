@@ -19,6 +19,14 @@ from saman.scaling.report.tables import (
 )
 from saman.scaling.report.writer import Table
 
+# The definition of throughput, as ``runs.telemetry.throughput`` computes it.
+THROUGHPUT_NOTE = (
+    "samples/s is sustained throughput: Σ samples of all ranks ÷ Σ seconds of the steady part, where a window of steps "
+    "lasts as long as on its slowest rank. Steps that traced a graph, warm-up, validation and checkpoints are not in "
+    "it. “windows” is the median with the 5 % and 95 % points of single windows. “end to end” is all samples ÷ all "
+    "wall time of the run's attempts, validation and checkpoints included; node-hours and time to accuracy follow from "
+    "it."
+)
 _MANY_CURVES = 8  # beyond, the page shows the chosen laws only
 
 
@@ -30,6 +38,8 @@ def point_table(analysis: Analysis) -> Table:
         CellColumn("nodes", lambda row: str(row.nodes)),
         CellColumn("repeats", lambda row: str(row.repeats)),
         CellColumn("samples/s", lambda row: format_estimate(row.samples_per_second)),
+        CellColumn("windows", _window_rates),
+        CellColumn("end to end", lambda row: format_number(row.end_to_end_samples_per_second)),
         CellColumn("seconds/step", lambda row: format_estimate(row.step_seconds)),
         CellColumn("speed-up", lambda row: format_estimate(row.speedup)),
         CellColumn("efficiency", lambda row: format_estimate(row.efficiency, percent=True)),
@@ -39,8 +49,12 @@ def point_table(analysis: Analysis) -> Table:
         CellColumn("outliers", lambda row: row.outliers or "–", "text"),
         CellColumn("interval", _interval_note, "text long"),
     ]
-    note = "Medians over runs with 95 % intervals. Outliers are kept."
+    note = f"Medians over runs with 95 % intervals. Outliers are kept. {THROUGHPUT_NOTE}"
     return make_table("Points", note, columns, point_rows(analysis.curves))
+
+
+def _window_rates(row: PointRow) -> str:
+    return format_interval(row.window_median, row.window_p5, row.window_p95)
 
 
 def _interval_note(row: PointRow) -> str:

@@ -24,6 +24,7 @@ class RunRow:
     counts: bool
     problem: str | None
     samples_per_second: float | None
+    end_to_end_samples_per_second: float | None
     window_median: float | None
     window_p5: float | None
     window_p95: float | None
@@ -57,6 +58,10 @@ class PointRow:
     nodes: int
     repeats: int
     samples_per_second: Estimate
+    end_to_end_samples_per_second: float | None
+    window_median: float
+    window_p5: float
+    window_p95: float
     speedup: Estimate | None
     efficiency: Estimate | None
     step_seconds: Estimate

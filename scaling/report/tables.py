@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 import polars as pl
 
@@ -49,6 +50,7 @@ def _run_row(run: Run, series: str | None) -> RunRow:
         counts=measured is not None,
         problem=run.exclusion.text if isinstance(run, ExcludedRun) else None,
         samples_per_second=measured.samples_per_second if measured else None,
+        end_to_end_samples_per_second=measured.end_to_end_samples_per_second if measured else None,
         window_median=measured.throughput.median if measured else None,
         window_p5=measured.throughput.p5 if measured else None,
         window_p95=measured.throughput.p95 if measured else None,
@@ -83,6 +85,10 @@ def point_rows(curves: Sequence[Curve]) -> list[PointRow]:
             nodes=point.nodes,
             repeats=len(point.runs),
             samples_per_second=point.throughput,
+            end_to_end_samples_per_second=point.end_to_end,
+            window_median=point.windows.median,
+            window_p5=point.windows.p5,
+            window_p95=point.windows.p95,
             speedup=point.speedup,
             efficiency=point.efficiency,
             step_seconds=point.step_seconds,
@@ -160,21 +166,23 @@ def _law_row(series: str, choice: LawChoice, fitted: Fit, parameter: ParameterEs
 def prediction_rows(curves: Sequence[Curve]) -> list[PredictionRow]:
     """A row per predicted rank count.
 
-    Efficiency is relative to the curve's baseline. Node-hours per epoch need a run that finished an epoch.
+    Efficiency is relative to the curve's baseline. Node-hours per epoch are end to end: the median wall time outside of
+    steady steps, at the largest measured count, is added to the steps. They need runs that finished an epoch.
     """
     return [_prediction_row(curve, ahead) for curve in curves for ahead in curve.predictions]
 
 
 def _prediction_row(curve: Curve, ahead: ThroughputForecast) -> PredictionRow:
     ideal = curve.baseline.ideal_throughput(ahead.ranks) if curve.baseline else None
-    samples = (run.measured.samples_per_epoch for run in curve.group.runs)
-    epoch = next((count for count in samples if count), None)
+    largest = [run.measured for run in curve.points[-1].runs]
 
     def share(throughput: float | None) -> float | None:
         return throughput / ideal if ideal and throughput else None
 
     def node_hours(throughput: float | None) -> float | None:
-        return epoch / throughput * ahead.nodes / 3600 if epoch and throughput else None
+        seconds = [run.epoch_seconds(throughput) for run in largest] if throughput else []
+        known = [value for value in seconds if value is not None]
+        return median(known) * ahead.nodes / 3600 if known else None
 
     return PredictionRow(
         series=curve.label,

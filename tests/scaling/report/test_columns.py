@@ -16,13 +16,15 @@ from saman.scaling.report.pages import study_page
 COLUMNS = {
     "runs": (
         "run series strategy ranks nodes global_batch cores_per_rank state counts problem samples_per_second "
-        "window_median window_p5 window_p95 step_seconds exchange_seconds input_wait_seconds windows "
-        "windows_dropped_at_start steady_state windows_compiled windows_incomplete windows_repeated "
+        "end_to_end_samples_per_second window_median window_p5 window_p95 step_seconds "
+        "exchange_seconds input_wait_seconds windows windows_dropped_at_start "
+        "steady_state windows_compiled windows_incomplete windows_repeated "
         "lines_torn records_of_other_schema records_not_finite joules hardware software placement again"
     ),
     "points": (
         "series drawn scaling ranks nodes repeats samples_per_second samples_per_second_low "
-        "samples_per_second_high samples_per_second_coverage samples_per_second_note speedup speedup_low "
+        "samples_per_second_high samples_per_second_coverage samples_per_second_note end_to_end_samples_per_second "
+        "window_median window_p5 window_p95 speedup speedup_low "
         "speedup_high speedup_coverage speedup_note efficiency efficiency_low efficiency_high "
         "efficiency_coverage efficiency_note step_seconds step_seconds_low step_seconds_high "
         "step_seconds_coverage step_seconds_note base karp_flatt compute_seconds exchange_seconds "
