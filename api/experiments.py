@@ -120,7 +120,7 @@ def submit(
         'completed'
     """
     from saman.configs.loading.clusters import load_cluster
-    from saman.jobs.submission import SubmissionOptions, submit_run
+    from saman.slurm.submission.run_submission import SubmissionOptions, submit_run
 
     loaded = loaded_experiment(experiment, ranks)
     options = SubmissionOptions(runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition)

@@ -44,10 +44,10 @@ class ModelVersions(Sequence["VersionRow"]):
 
 
 def _cells(row: VersionRow) -> tuple[object, ...]:
-    from saman.configs.names import when
+    from saman.configs.units import format_time
 
     metrics = row.problem or _figures(row.metrics or {})
-    published = when(row.published_at)
+    published = format_time(row.published_at)
     return row.model, row.version, ", ".join(row.labels), metrics, published, row.published_by, row.path
 
 

@@ -38,9 +38,9 @@ class StudyRuns:
     @property
     def planned(self) -> Sequence[PlannedRunStatus]:
         """Every planned run: its settings, its repeat, whether it is done, and its run folder."""
-        from saman.scaling.study.execution import standings
+        from saman.scaling.study.execution import planned_run_states
 
-        return standings(self.plan, self._runs_dir)
+        return planned_run_states(self.plan, self._runs_dir)
 
     @property
     def runs(self) -> list[Run]:
@@ -65,13 +65,13 @@ class StudyRuns:
 
     @staticmethod
     def _counted(planned: Sequence[PlannedRunStatus]) -> str:
-        return ", ".join(f"{count} {standing}" for standing, count in Counter(run.standing for run in planned).items())
+        return ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in planned).items())
 
     def _repr_html_(self) -> str:
         found = self.planned
         axes = list(self.plan.study.axes)
         rows = (
-            (*(run.planned.settings[axis] for axis in axes), run.planned.repeat, run.standing, run.run and run.run.id)
+            (*(run.planned.settings[axis] for axis in axes), run.planned.repeat, run.state, run.run and run.run.id)
             for run in found
         )
         return html.title(f"{self.name}: {self._counted(found)}") + html.table((*axes, "repeat", "state", "run"), rows)

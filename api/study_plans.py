@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
-    from saman.jobs.submission import SubmittedRuns
     from saman.scaling.study.plan import PlannedRun, StudyPlan
+    from saman.slurm.submission.run_submission import SubmittedRuns
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def submit_study(study: PreparedStudy, cluster: Cluster) -> SubmittedRuns:
         UserError: Another process holds the study, its runs could exceed the cap on node-hours, or Slurm refuses them.
         EnvironmentLack: Slurm does not answer.
     """
-    from saman.jobs.submission import SubmissionOptions, SubmittedRuns, submit_experiments
     from saman.scaling.study.execution import submit_missing
+    from saman.slurm.submission.run_submission import SubmissionOptions, SubmittedRuns, submit_experiments
 
     options = SubmissionOptions(runs_dir=study.runs_dir, partition=study.partition)
     submitted = SubmittedRuns(())

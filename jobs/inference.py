@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.schemas.script import Script
 from saman.registry.lifecycle.verify import require_sound
-from saman.registry.store import disk
 from saman.registry.versions import ModelVersion, find_version
 from saman.runs.commands import run_command
+from saman.runs.files import disk
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _make_record(version: ModelVersion, inputs: Sequence[Path], output: Path, ba
 def _begin(
     job: InferencePaths, record: InferenceRequestRecord, output: Path, *, overwrite: bool, restart: bool
 ) -> None:
-    with disk.explained(job.path, "the job"):
+    with explain_write_errors(job.path, "the job", "--output"):
         if restart:
             disk.remove_tree(job.path)
         earlier = InferenceRequestRecord.read(job.request)

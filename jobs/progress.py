@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from saman.configs.units import format_duration
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs.folder import RunFolder
@@ -35,9 +36,9 @@ class AttemptProgress:
         if self.samples_per_second:
             parts.append(f"{self.samples_per_second:.4g} samples/s")
         if self.seconds_left is not None:
-            parts.append(f"{ago(self.seconds_left)} left")
+            parts.append(f"{format_duration(self.seconds_left)} left")
         if self.silent_seconds > SILENT_SECONDS / 2:
-            parts.append(f"no sign of life for {ago(self.silent_seconds)}")
+            parts.append(f"no sign of life for {format_duration(self.silent_seconds)}")
         return ", ".join(parts)
 
 
@@ -62,10 +63,3 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
         seconds_left=seen.remaining_seconds,
         silent_seconds=silent,
     )
-
-
-def ago(seconds: float) -> str:
-    """A duration for people: ``2 h 5 min``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

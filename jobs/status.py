@@ -9,7 +9,8 @@ from enum import Enum
 from typing import Any
 
 from saman.configs.errors import ExitCode
-from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, ago, read_progress
+from saman.configs.units import format_duration
+from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, read_progress
 from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.runs.events import Event, EventKind, State, state_of
@@ -204,7 +205,8 @@ def _unknown(base: RunStatus, progress: AttemptProgress | None, view: SlurmView,
         return replace(base, detail=f"job {base.job}: Slurm cannot be asked from here; state by the run folder")
     if quiet < SILENT_SECONDS:
         return replace(base, detail=f"job {base.job} is not listed by Slurm (not yet, or no longer)", progress=progress)
-    detail = f"Slurm no longer knows job {base.job}; last event {ago(quiet)} ago; `saman resume {base.id}` continues"
+    last = f"last event {format_duration(quiet)} ago"
+    detail = f"Slurm no longer knows job {base.job}; {last}; `saman resume {base.id}` continues"
     return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
 
 
@@ -212,7 +214,7 @@ def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> R
     if state is State.RUNNING and progress is not None:
         if progress.silent_seconds < SILENT_SECONDS:
             return replace(base, detail=progress.sentence(), progress=progress)
-        detail = f"no sign of life for {ago(progress.silent_seconds)}; `saman resume {base.id}` continues"
+        detail = f"no sign of life for {format_duration(progress.silent_seconds)}; `saman resume {base.id}` continues"
         return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
     if state is State.PREEMPTED:
         return replace(base, detail=f"stopped at a checkpoint; `saman resume {base.id}` continues")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saman.configs.files import explained, write_whole
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.planning import LaunchPlan, Options, make_plan
@@ -21,6 +20,8 @@ from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
 from saman.runs import variables
 from saman.runs.events import EventKind
+from saman.runs.files.whole import write_whole
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
 
 
 def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
-    with explained(run.path, "the run folder"):
+    with explain_write_errors(run.path, "the run folder"):
         run.withdraw_stop()
         attempt = run.new_attempt()
         if request.job_script is not None:
@@ -97,7 +98,7 @@ def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: Lau
     """Keep in the attempt's folder how its ranks are started."""
     command = request.options.command_line or sys.argv
     facts = provenance(command, request.directory, plan.facts.mpi, start_method=plan.start.starter)
-    with explained(run.path, "the run folder"):
+    with explain_write_errors(run.path, "the run folder"):
         plan.placement.write(attempt.placement)
         write_whole(attempt.command, plan.command_text(run.path))
         facts.write(attempt.provenance)
@@ -105,7 +106,7 @@ def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: Lau
 
 def _tell(run: RunFolder, attempt: Attempt, who: str, notes: Sequence[str], view: View | None) -> None:
     for note in notes:
-        with explained(run.path, "the run folder"):
+        with explain_write_errors(run.path, "the run folder"):
             run.append(EventKind.NOTICE, who, attempt.number, text=note)
         if view is not None:
             view.say(note)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import UserError, choices
-from saman.configs.names import size_bytes
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.splitting import Pipeline
 from saman.configs.schemas.training import Sgd
+from saman.configs.units import parse_size
 from saman.pipeline.chain import PipelinePlan
 from saman.pipeline.cost import StepPrediction, predict
 from saman.pipeline.partition import check_cuts, partition
@@ -88,7 +88,7 @@ def split(experiment: Experiment, profile: Profile) -> PipelineSplit:
     """
     spec = experiment.train.pipeline or Pipeline()
     plan = plan_of(experiment)
-    limit = None if spec.memory_limit == "none" else size_bytes(spec.memory_limit)
+    limit = None if spec.memory_limit == "none" else parse_size(spec.memory_limit)
     layers = [layer.name for layer in profile.chain.layers]
     if spec.cuts == "auto":
         cuts = partition(profile.chain, plan, profile.link, limit).cuts

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saman.configs.errors import UserError
+from saman.configs.units import format_bytes
 from saman.pipeline.chain import Chain, Link, PipelinePlan, StageCosts, stage_spans
 
 _INFINITE = float("inf")
@@ -197,16 +198,3 @@ def _what_fits(chain: Chain, plan: PipelinePlan, limit_bytes: int) -> list[str]:
             found.append(f"{plan.micro_batches * times} micro-batches")
             break
     return found
-
-
-def format_bytes(count: float, up: bool = False) -> str:
-    """Return a number of bytes with its unit; ``up`` rounds up instead of to the nearest tenth.
-
-    >>> format_bytes(1.5 * 2**30)
-    '1.5 GiB'
-    """
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if abs(count) >= factor:
-            tenths = -(-count * 10 // factor) / 10 if up else count / factor
-            return f"{tenths:.1f} {unit}"
-    return f"{int(count)} bytes"

@@ -16,13 +16,13 @@ from typing import Any
 
 from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.files import read_json, write_whole
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.profile import Profile, micro_batch_examples
 from saman.runs import variables
 from saman.runs.caches import cache_folder
 from saman.runs.commands import run_command
+from saman.runs.files.whole import read_json, write_whole
 
 # Variables of a rank: with them the measuring process, which may be started by a rank, would act as that rank.
 _RANK_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "HOROVOD_", variables.PREFIX, "SLURM_PROCID", "TF_CONFIG")

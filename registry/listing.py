@@ -106,7 +106,7 @@ def list_versions(models_dir: Path) -> list[VersionRow]:
 
 def _row(version: ModelVersion) -> VersionRow:
     record, about, problem = version.record, None, ""
-    pending = StepKind.VERSION_ARRIVAL if version.arrives else None
+    pending = StepKind.VERSION_ARRIVAL if version.in_staging else None
     try:
         about = version.read_manifest()
     except UserError as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from saman.configs.names import size, when
+from saman.configs.units import format_bytes, format_time
 from saman.registry.formats.parity import read_parities
 from saman.registry.store import audit_log
 from saman.registry.store.manifest import Manifest
@@ -53,11 +53,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _head(about: Manifest, version: ModelVersion) -> str:
     labels = ", ".join(version.state.labels_of(version.number)) or "none"
     why = f" Reason: {about.why}." if about.why else ""
-    arrival = " Its arrival was interrupted; `saman models reconcile` completes it." if version.arrives else ""
+    arrival = " Its arrival was interrupted; `saman models reconcile` completes it." if version.in_staging else ""
     return (
         f"# {about.model}, version {about.version}\n\n"
-        f"Published {when(about.published_at)} by {about.published_by}.{why} "
-        f"Status: {version.record.status.value}; labels: {labels}; size: {size(about.total_bytes)}.{arrival}\n"
+        f"Published {format_time(about.published_at)} by {about.published_by}.{why} "
+        f"Status: {version.record.status.value}; labels: {labels}; size: {format_bytes(about.total_bytes)}.{arrival}\n"
     )
 
 
@@ -114,7 +114,7 @@ def _formats(version: ModelVersion) -> str:
             parity.runtime,
             f"{parity.max_difference:.3g}",
             "" if parity.accuracy is None else f"{parity.accuracy:.4f}",
-            size(parity.bytes),
+            format_bytes(parity.bytes),
             parity.note,
         )
         for parity in read_parities(version.folder, version.record)
@@ -136,7 +136,7 @@ def _limits(about: Manifest) -> str:
 
 
 def _approvals(record: VersionState) -> str:
-    rows = [(approval.by, when(approval.time), approval.who, approval.why) for approval in record.approvals]
+    rows = [(approval.by, format_time(approval.time), approval.who, approval.why) for approval in record.approvals]
     heads = ["by", "when", "entered by", "why"]
     return "## Approvals\n\n" + (_table(heads, rows) if rows else "None.\n")
 
@@ -145,7 +145,7 @@ def _deployment(version: ModelVersion) -> str:
     labels = version.state.labels_of(version.number)
     served = f"`models.config` of {version.folder.models_dir} serves it as {', '.join(labels)}."
     rows = [
-        (when(entry.time), entry.action, entry.label, entry.moved_from or "", entry.moved_to, entry.who)
+        (format_time(entry.time), entry.action, entry.label, entry.moved_from or "", entry.moved_to, entry.who)
         for entry in audit_log.read(version.folder.log)
         if entry.moved_to is not None and version.number in (entry.moved_from, entry.moved_to)
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.registry.lifecycle.reconcile import arrives
+from saman.registry.lifecycle.reconcile import is_in_staging
 from saman.registry.store import manifest
 from saman.registry.store.layout import ModelFolder, find_model, parse_spec
 from saman.registry.store.manifest import Manifest
@@ -32,17 +32,17 @@ class ModelVersion:
         return self.folder.version(self.record.number)
 
     @property
-    def arrives(self) -> bool:
+    def in_staging(self) -> bool:
         """Whether the version is published but not visible yet."""
-        return arrives(self.folder, self.record)
+        return is_in_staging(self.folder, self.record)
 
     def read_manifest(self) -> Manifest:
         """Read the manifest, also of a version that is not visible yet; raises ``UserError`` for a damaged manifest."""
-        return manifest.read(self.folder.staging / self.record.staging if self.arrives else self.path)
+        return manifest.read(self.folder.staging / self.record.staging if self.in_staging else self.path)
 
     def require_visible(self) -> Path:
         """The folder of the version; raises ``UserError`` where its arrival was interrupted."""
-        if self.arrives:
+        if self.in_staging:
             problem = f"the arrival of {self.folder.name} version {self.number} was interrupted"
             raise UserError(problem, where=str(self.path), remedy="saman models reconcile completes it")
         return self.path

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json, write_json
+from saman.runs.files.whole import read_json, write_json
 
 SCHEMA = 1
 _JSON = "checkpoint.json"

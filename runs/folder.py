@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
-from saman.configs.files import append_line, explained, read_json, read_lines, write_json, write_whole
 from saman.runs.events import TRANSITIONS, Event, EventKind, State, state_of
+from saman.runs.files.whole import append_line, read_json, read_lines, write_json, write_whole
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths import Attempt, RunPaths
 from saman.runs.records.experiment import WrittenExperiment, read_written
 from saman.runs.records.run_events import Creation
@@ -63,7 +64,7 @@ class RunFolder(RunPaths):
         now = datetime.now(timezone.utc)
         name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
         run = cls(runs_dir.absolute() / spec.name / name)
-        with explained(run.path, "the run folder"):
+        with explain_write_errors(run.path, "the run folder"):
             run.path.mkdir(parents=True)
             for folder in (run.attempts_folder, run.checkpoints, run.control):
                 folder.mkdir()
@@ -160,7 +161,7 @@ class RunFolder(RunPaths):
 
     def new_attempt(self) -> Attempt:
         """Make the folders of the next attempt. Two processes that ask at once get different numbers."""
-        with explained(self.path, "the run folder"):
+        with explain_write_errors(self.path, "the run folder"):
             while True:
                 attempt = self.attempt(len(self.attempts()) + 1)
                 try:

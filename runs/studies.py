@@ -18,7 +18,7 @@ from saman.runs.paths import StudyPaths
 from saman.runs.records.study import StudyRecord
 
 
-class Standing(str, Enum):
+class StudyRunState(str, Enum):
     """Progress of a planned run, best first."""
 
     DONE = "done"
@@ -30,16 +30,16 @@ class Standing(str, Enum):
         return self.value
 
 
-_PREFERENCE = list(Standing)
+_PREFERENCE = list(StudyRunState)
 
 
 @dataclass(frozen=True)
-class RunStanding:
+class StudyRun:
     """A run of a study: the planned digest it belongs to, and its progress."""
 
     run: RunFolder
     digest: str
-    standing: Standing
+    state: StudyRunState
 
 
 def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
@@ -68,16 +68,16 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
     return None
 
 
-def standing_of(run: RunFolder) -> Standing:
+def study_run_state(run: RunFolder) -> StudyRunState:
     """Return the progress of a run. A local run without a live supervisor counts as failed."""
     events = run.events()
     state = state_of(events)
     if state is State.COMPLETED:
-        return Standing.DONE
+        return StudyRunState.DONE
     if any(event.kind == EventKind.QUEUED for event in events):
-        return Standing.FAILED if state.ended else Standing.WAITING
+        return StudyRunState.FAILED if state.ended else StudyRunState.WAITING
     supervised = state is State.RUNNING and locks.holder_of(run.supervisor_lock) is not None
-    return Standing.WAITING if supervised else Standing.FAILED
+    return StudyRunState.WAITING if supervised else StudyRunState.FAILED
 
 
 def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
@@ -94,7 +94,7 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
     return None
 
 
-def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str, list[RunStanding]]:
+def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str, list[StudyRun]]:
     """Assign runs to the repeats of a plan.
 
     Args:
@@ -105,13 +105,13 @@ def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str
         By digest at most as many runs as planned: completed ones, then those under way, then failed ones; among equals
         the newest first. Further runs are replaced ones and left out.
     """
-    found: dict[str, list[RunStanding]] = defaultdict(list)
+    found: dict[str, list[StudyRun]] = defaultdict(list)
     for run in reversed(list(runs)):
         digest = None if run.is_script else planned_digest(run, repeats)
         if digest is not None:
-            found[digest].append(RunStanding(run, digest, standing_of(run)))
+            found[digest].append(StudyRun(run, digest, study_run_state(run)))
     return {
-        digest: sorted(found[digest], key=lambda placed: _PREFERENCE.index(placed.standing))[:count]
+        digest: sorted(found[digest], key=lambda placed: _PREFERENCE.index(placed.state))[:count]
         for digest, count in repeats.items()
     }
 

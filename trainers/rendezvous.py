@@ -17,7 +17,7 @@ from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs.ranks.identity import node_name
-from saman.runs.ranks.processes import die_with_parent
+from saman.runs.ranks.parent_death import die_with_parent
 from saman.runs.records.rendezvous import RendezvousAddress
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import explained
 from saman.runs import variables
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.records.summary import Summary
@@ -62,7 +62,7 @@ def _train(run: RunFolder, experiment: Experiment, me: WorkerIdentity, heartbeat
 
     attempt = me.attempt or _begin_attempt_by_hand(run, strategy)
     began = time.time()
-    with explained(run.path, "the run folder"):
+    with explain_write_errors(run.path, "the run folder"):
         result = train(run, experiment, strategy, attempt, heartbeat or SilentObserver())
     if not me.supervised and strategy.chief:
         _record_end(run, attempt, result, time.time() - began)

@@ -26,9 +26,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import read_lines
 from saman.pipeline.cost import speedup
 from saman.pipeline.schedule import bubble_bound
+from saman.runs.files.whole import read_lines
 
 HERE = Path(__file__).parent
 BATCH = 64

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from models import BATCH
 
-from saman.configs.files import read_lines
+from saman.runs.files.whole import read_lines
 from saman.runs.find import find_runs
 
 HERE = Path(__file__).resolve().parent

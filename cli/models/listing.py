@@ -19,8 +19,8 @@ def list_models(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
 
         saman models list
     """
+    from saman.cli.models.tables import listing_table
     from saman.registry.listing import read_listing
-    from saman.registry.tables import listing_table
 
     listing = read_listing(models_dir)
     if as_json:
@@ -48,8 +48,8 @@ def show(
 
         saman models show digits:stable
     """
+    from saman.cli.models.tables import details_view
     from saman.registry.listing import describe_version
-    from saman.registry.tables import details_view
 
     details = describe_version(models_dir, model)
     if as_json:
@@ -97,8 +97,8 @@ def show_log(model: Name, models_dir: ModelsDir = MODELS, as_json: Json = False)
 
         saman models log digits
     """
+    from saman.cli.models.tables import log_table
     from saman.registry.listing import read_history
-    from saman.registry.tables import log_table
 
     entries = read_history(models_dir, model)
     if as_json:
@@ -120,8 +120,8 @@ def card(
 
         saman models card digits:stable -o card.md
     """
-    from saman.configs.files import write_whole
     from saman.registry.model_card import render_card
+    from saman.runs.files.whole import write_whole
 
     text = render_card(models_dir, model)
     if output is None:

@@ -77,7 +77,8 @@ def _train(console: Console, strategy: str, runs_dir: Path) -> Outcome:
 def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
     from rich.table import Table
 
-    from saman.cli.runs.view import number, plain, seconds
+    from saman.cli.runs.view import number, plain
+    from saman.configs.units import format_duration
 
     table = Table(
         box=None,
@@ -98,7 +99,7 @@ def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
             plain(measured and f"{number(measured.p5)} – {number(measured.p95)}"),
             str(measured.windows if measured else 0),
             plain(accuracy if accuracy is None else f"{accuracy:.4f}"),
-            seconds(outcome.seconds),
+            format_duration(outcome.seconds),
         )
     return table
 

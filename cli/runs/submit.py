@@ -27,8 +27,8 @@ from saman.cli.options import (
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
-    from saman.jobs.submission import SubmissionResult
     from saman.runs.folder import RunFolder
+    from saman.slurm.submission.run_submission import SubmissionResult
     from saman.slurm.submission.submit import Submission
 
 
@@ -69,7 +69,7 @@ def submit(
         saman submit --cluster mysite -np 8 -- python train.py --lr 0.1
     """
     from saman.configs.loading.clusters import load_cluster
-    from saman.jobs.submission import SubmissionMode, SubmissionOptions, make_submission
+    from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, make_submission
 
     site = load_cluster(cluster, tuple(set_cluster or ()))
     spec, code_path = _spec(arguments or [], context.obj, ranks, nodes, legacy_keras)

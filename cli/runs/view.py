@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
+from saman.configs.units import format_duration
+
 if TYPE_CHECKING:
     from saman.launcher.supervision.progress import TrainingProgress
 
@@ -83,7 +85,7 @@ def describe(progress: TrainingProgress) -> str:
         parts.append(f"loss {progress.loss:.4g}")
     parts += [f"{name} {progress.metrics[name]:.4g}" for name in METRICS if name in progress.metrics]
     if progress.remaining_seconds is not None:
-        parts.append(f"{seconds(progress.remaining_seconds)} left")
+        parts.append(f"{format_duration(progress.remaining_seconds)} left")
     return "  ".join(parts) or progress.phase
 
 
@@ -93,16 +95,6 @@ def number(value: float) -> str:
         if abs(value) >= limit:
             return f"{value / limit:.3g}{suffix}"
     return f"{value:.3g}"
-
-
-def seconds(value: float) -> str:
-    """``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def plain(value: Any) -> str:

@@ -70,8 +70,8 @@ def init(
         saman clusters init -o mysite.yaml
     """
     from saman.configs.errors import UserError
-    from saman.configs.files import write_whole
     from saman.configs.loading.clusters import load_cluster, user_clusters
+    from saman.runs.files.whole import write_whole
     from saman.slurm.site.discovery import ask_site, cluster_yaml
 
     site = ask_site()

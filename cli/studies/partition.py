@@ -52,7 +52,7 @@ def partition(
 
 def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> list[str]:
     """The split as a table, and its expected performance in sentences."""
-    from saman.pipeline.partition import format_bytes
+    from saman.configs.units import format_bytes
 
     prediction, layers = found.prediction, profile.chain.layers
     rows: list[tuple[str, ...]] = [("stage", "layers", "from", "forward", "backward", "receiving", "waiting", "memory")]

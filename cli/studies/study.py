@@ -56,13 +56,13 @@ def study(
 
 
 def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
-    from saman.scaling.study.execution import check_limit, cost, standings
+    from saman.scaling.study.execution import check_limit, cost, planned_run_states
 
-    found = standings(plan, runs_dir)
+    found = planned_run_states(plan, runs_dir)
     costs = cost(found)
     if as_json:
         runs = [
-            {**status.planned.to_json(), "stands": status.standing, "run": status.run and str(status.run.path)}
+            {**status.planned.to_json(), "state": status.state, "run": status.run and str(status.run.path)}
             for status in found
         ]
         hours = {"used": costs.used, "expected": costs.expected, "at_most": costs.bound}
@@ -85,10 +85,10 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
         table.add_column(heading, justify="right" if heading in ("", "repeat", "nodes", "node-hours") else "left")
     for number, status in enumerate(found, 1):
         planned = status.planned
-        hours = f"{status.node_hours:.3g}" if status.standing == "done" else f"≤ {planned.node_hours_bound:.3g}"
+        hours = f"{status.node_hours:.3g}" if status.state == "done" else f"≤ {planned.node_hours_bound:.3g}"
         values = [str(planned.settings[axis]) for axis in axes]
-        colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.standing, "dim")
-        cell = f"[{colour}]{status.standing}[/] {status.run.id if status.run else ''}"
+        colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.state, "dim")
+        cell = f"[{colour}]{status.state}[/] {status.run.id if status.run else ''}"
         table.add_row(str(number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
     console.print(table)
     for note in plan.notes:
@@ -100,10 +100,11 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
 
 def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
     from saman.cli.runs.view import RunView
-    from saman.scaling.study.execution import run_missing, standings, study_exit_code
+    from saman.scaling.study.execution import planned_run_states, run_missing, study_exit_code
 
     if not as_json:
-        _print_plan_notes(console, plan, len([status for status in standings(plan, runs_dir) if status.to_run]))
+        outstanding = [status for status in planned_run_states(plan, runs_dir) if status.to_run]
+        _print_plan_notes(console, plan, len(outstanding))
     done: list[tuple[PlannedRun, Outcome]] = []
     with RunView(console, plan.study.name, quiet=True) as view:
         for planned, outcome in run_missing(plan, runs_dir, lambda _: view):

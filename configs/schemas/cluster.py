@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from saman.configs.errors import UserError, choices
-from saman.configs.names import Clock, Name, Size, seconds, size_bytes
+from saman.configs.names import Name
 from saman.configs.problems import Problems, Strict
+from saman.configs.units import Clock, Size, parse_duration, parse_size
 
 # Options that saman sets itself; an extra line of the cluster file must not contradict them.
 OWN_OPTIONS = frozenset({
@@ -96,12 +97,12 @@ class Partition(Strict):
     @property
     def memory_bytes(self) -> int | None:
         """Memory of a node; ``None`` if the file does not set it."""
-        return None if self.memory_per_node is None else size_bytes(self.memory_per_node)
+        return None if self.memory_per_node is None else parse_size(self.memory_per_node)
 
     @property
     def max_seconds(self) -> int | None:
         """The longest time limit in seconds; ``None`` if the file does not set it."""
-        return None if self.max_time is None else seconds(self.max_time)
+        return None if self.max_time is None else parse_duration(self.max_time)
 
 
 class Gpus(Strict):

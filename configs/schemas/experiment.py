@@ -10,11 +10,12 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from saman.configs.errors import UserError, choices
-from saman.configs.names import Clock, Name, Size, is_reference
+from saman.configs.names import Name, is_reference
 from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, SOURCES, known, resolved_args
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
+from saman.configs.units import Clock, Size
 
 Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from saman.configs.names import Size
 from saman.configs.problems import Strict
 from saman.configs.schemas.experiment import Condition
+from saman.configs.units import Size
 
 
 class Compare(Strict):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import PositiveInt, model_validator
 
-from saman.configs.names import Size
 from saman.configs.problems import Strict
+from saman.configs.units import Size
 
 
 class Pipeline(Strict):

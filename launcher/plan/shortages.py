@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import EnvironmentLack
-from saman.configs.names import size_bytes
+from saman.configs.units import parse_size
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Resources
@@ -41,7 +41,7 @@ def _memory_shortage(resources: Resources, node: Node) -> Iterator[EnvironmentLa
     asked = resources.memory_per_rank
     if node.memory_bytes is None or asked == "auto":
         return
-    if size_bytes(asked) * resources.ranks_per_node > node.memory_bytes:
+    if parse_size(asked) * resources.ranks_per_node > node.memory_bytes:
         has = f"{node.memory_bytes / 2**30:.1f}G"
         yield EnvironmentLack(
             f"{resources.ranks_per_node} ranks × {asked} of memory requested on {node.name}, which has {has}",

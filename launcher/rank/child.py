@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from saman.launcher.supervision import processes
 from saman.runs import variables
-from saman.runs.ranks import processes
+from saman.runs.ranks import parent_death
 
 
 @dataclass
@@ -68,7 +69,7 @@ def start_child(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if ignore_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        processes.die_with_parent(signal.SIGKILL)
+        parent_death.die_with_parent(signal.SIGKILL)
         if os.getppid() != me:
             os._exit(1)
 
@@ -90,4 +91,4 @@ def _reaped_descendants() -> dict[int, processes.ProcessInfo]:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return processes.descendants([os.getpid()])
+    return processes.list_descendants([os.getpid()])

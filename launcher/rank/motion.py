@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from saman.runs.ranks import processes
+from saman.launcher.supervision import processes
 from saman.runs.ranks.heartbeats import Heartbeat
 
 ACTIVE_CORES = 0.1  # an idle Horovod uses a few hundredths of a core
@@ -22,7 +22,7 @@ class ScriptMotion:
 
     def observe(self) -> None:
         """Write a heartbeat if the log grew or more than ``ACTIVE_CORES`` were used since the last call."""
-        seen = processes.see(self.pid)
+        seen = processes.find_process(self.pid)
         if seen is None:
             return
         size, now = self.log.stat().st_size, time.monotonic()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import ExitCode
+from saman.launcher.supervision import processes
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import last_lines
-from saman.runs.ranks import processes
 from saman.runs.ranks.heartbeats import Beat, write_beat
 from saman.runs.ranks.rank_events import FailureKind, RankExited
 from saman.runs.ranks.records import RankRecord
@@ -42,7 +42,7 @@ class RankRecorder:
 
     def started(self, pid: int, wanted_cores: int) -> None:
         """Record the start of the program, and a notice if it gets fewer cores than planned."""
-        seen, now = processes.see(pid), time.time()
+        seen, now = processes.find_process(pid), time.time()
         self.record = self.record.ending(pid=pid, pid_started=seen.started if seen else None, started=now)
         record, heartbeat = self.record, self.attempt.heartbeat(self._rank)
         self._write()

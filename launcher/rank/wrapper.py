@@ -24,9 +24,10 @@ from saman.launcher.rank.child import Child, start_child
 from saman.launcher.rank.environment import program_environment
 from saman.launcher.rank.motion import ScriptMotion
 from saman.launcher.rank.recorder import RankRecorder
+from saman.launcher.supervision import processes
 from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.ranks import processes
+from saman.runs.ranks import parent_death
 from saman.runs.ranks.heartbeats import ALIVE_SECONDS, Heartbeat
 from saman.runs.ranks.identity import ProcessIdentity, identify, node_name
 from saman.runs.ranks.rank_events import FailureKind
@@ -45,8 +46,8 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m saman.launcher.rank RUN -- COMMAND [ARGUMENT ...]", file=sys.stderr)
         return ExitCode.BAD_REQUEST
     parent = os.getppid()
-    processes.die_with_parent(signal.SIGTERM)
-    processes.adopt_orphans()
+    parent_death.die_with_parent(signal.SIGTERM)
+    parent_death.adopt_orphans()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     run = RunFolder(Path(arguments[0]).absolute())
     attempt = _current_attempt(run)
@@ -154,8 +155,9 @@ class _Wrapper:
                 return recorder.not_started(command, error)
             # A start method may kill this wrapper without warning: the guard then ends what it has started. It ends
             # with the program's other descendants, and its pipe is never closed by hand.
-            processes.guard(
-                lambda: processes.members(self.run.path, self.attempt.number, **{variables.PROCESS: process})
+            mark = {variables.PROCESS: process}
+            processes.kill_after_own_death(
+                lambda: processes.list_attempt_processes(self.run.path, self.attempt.number, **mark)
             )
             recorder.started(child.pid, wanted_cores=len(self.process.cores))
             self._watch(child, log)

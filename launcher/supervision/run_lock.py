@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.configs.files import explained
 from saman.runs import locks
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 
 
@@ -23,7 +23,7 @@ def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
     Raises:
         UserError: Another process supervises the run.
     """
-    with explained(run.path, "the run folder"), contextlib.ExitStack() as stack:
+    with explain_write_errors(run.path, "the run folder"), contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds))
         except locks.LockHeldError as held:

@@ -12,9 +12,10 @@ from typing import IO
 
 from saman.configs.errors import ExitCode
 from saman.launcher.starters.start import Command, Start
+from saman.launcher.supervision import processes
 from saman.runs.commands import CommandLog
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.ranks import processes
+from saman.runs.ranks import parent_death
 
 STOP_SECONDS = 5.0  # between the stop signal and SIGKILL; the rank wrappers kill their programs after 4
 GONE_SECONDS = 2.0  # for all processes to disappear after SIGKILL
@@ -42,7 +43,7 @@ class StartProcesses:
 
     def _launch(self, command: Command) -> subprocess.Popen[bytes]:
         def prepare() -> None:
-            processes.die_with_parent(self.start.stop_signal)
+            parent_death.die_with_parent(self.start.stop_signal)
 
         process = subprocess.Popen(
             command.argv,
@@ -118,4 +119,4 @@ class StartProcesses:
     def _remaining(self) -> dict[int, processes.ProcessInfo]:
         for process in [*self.ranks, *self.companions]:
             process.poll()  # reaps it
-        return processes.members(self.run.path, self.attempt.number)
+        return processes.list_attempt_processes(self.run.path, self.attempt.number)

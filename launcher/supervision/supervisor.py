@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from saman.configs.files import explained
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.outcome import WHO, Outcome, conclude, read_records
@@ -23,6 +22,7 @@ from saman.launcher.supervision.start_processes import StartProcesses
 from saman.launcher.supervision.verdict import AttemptEnd
 from saman.launcher.supervision.views import SilentView, View
 from saman.runs.events import Event, EventKind
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.rank_events import RankExited
@@ -78,7 +78,7 @@ def supervise(
         watching=watching or SupervisionOptions(),
         view=view or SilentView(),
     )
-    with explained(run.path, "the run folder"):
+    with explain_write_errors(run.path, "the run folder"):
         return supervisor.supervise()
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
-from saman.registry.store import disk
 from saman.runs.caches import cache_folder, only_one
 from saman.runs.commands import run_command
+from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
 Say = Callable[[str], None]
 
@@ -64,7 +64,7 @@ def install_packages(wanted: ConverterPackages, say: Say = silent) -> Path:
     if wanted.npm and not shutil.which("npm"):
         raise EnvironmentLack(f"{wanted.name} needs Node.js and npm", remedy="install Node.js 18 or newer")
     with (
-        disk.explained(cache, "the cache of converters"),
+        explain_write_errors(cache, "the cache of converters", MODELS_OPTION),
         only_one(name, cache, lambda: say("waiting for another saman process")),
     ):
         if not folder.is_dir():

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.names import size, size_bytes
 from saman.configs.schemas.policy import Policy
+from saman.configs.units import format_bytes, parse_size
 from saman.registry.evaluation.answers import answer_sample
 from saman.registry.evaluation.stable_comparison import compare_with_stable
 from saman.registry.store import manifest
@@ -132,8 +132,8 @@ def _measure(
 ) -> Iterator[GateResult]:
     yield from _check_metrics(policy, about)
     if policy.size_at_most is not None:
-        most = size_bytes(policy.size_at_most)
-        text = f"its size is {size(about.total_bytes)}, at most {size(most)} is allowed"
+        most = parse_size(policy.size_at_most)
+        text = f"its size is {format_bytes(about.total_bytes)}, at most {format_bytes(most)} is allowed"
         facts = {"bytes": about.total_bytes, "at_most": most}
         yield GateResult(Gate.SIZE, GateOutcome.of(about.total_bytes <= most), text, facts)
     if policy.latency_at_most_milliseconds is not None or (policy.compare is not None and stable is not None):

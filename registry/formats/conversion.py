@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from saman.configs.errors import UserError, choices
-from saman.configs.files import write_json
 from saman.registry.evaluation import converter_process
 from saman.registry.evaluation.answers import SampleAnswers, answer_sample
 from saman.registry.evaluation.converter_packages import LITERT, ONNX, TFJS, ConverterPackages, Say, silent
@@ -28,10 +27,13 @@ from saman.registry.formats.parity import (
     require_parity,
 )
 from saman.registry.lifecycle.reconcile import awaited, reconcile, try_reconcile
-from saman.registry.store import audit_log, disk, manifest
+from saman.registry.store import audit_log, manifest
 from saman.registry.store.audit_entry import AuditAction, AuditDecision, Entry
 from saman.registry.store.layout import VALIDATION, ModelFolder, find_model, parse_spec
 from saman.registry.store.model_state import read_model, replay
+from saman.runs.files import disk
+from saman.runs.files.whole import write_json
+from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 from saman.runs.records.export import ExportRecord, Normalization
 
 FORMATS: dict[str, ConverterPackages | None] = {
@@ -147,9 +149,9 @@ def _export(request: ConversionRequest) -> tuple[Path, Parity]:
     folder = request.folder
     if request.format not in FORMATS:
         raise UserError(f"the format {request.format!r} is unknown", remedy=choices(request.format, FORMATS))
-    with disk.explained(folder.path, "the models folder"):
+    with explain_write_errors(folder.path, "the models folder", MODELS_OPTION):
         folder.staging.mkdir(parents=True, exist_ok=True)
-        staged = folder.staging / disk.token()
+        staged = folder.staging / disk.unique_name()
         try:
             parity = _convert(request, staged)
             require_parity(parity, request.tolerance)
@@ -212,10 +214,10 @@ def _enter(request: ConversionRequest, staged: Path, parity: Parity) -> Path:
     """Write the record, enter it into the audit log, and make the folder visible."""
     folder, number, name = request.folder, request.number, request.format
     digest = _write_record(request, staged / name, parity)
-    ready = folder.staging / disk.token()
+    ready = folder.staging / disk.unique_name()
     (staged / name).rename(ready)
     disk.sync_folders(ready)
-    disk.sync(folder.staging)
+    disk.sync_path(folder.staging)
 
     def decide(entries: list[Entry]) -> AuditDecision:
         replay(folder.name, entries).version(number)  # raises where the version was pruned meanwhile
@@ -245,4 +247,4 @@ def _write_record(request: ConversionRequest, converted: Path, parity: Parity) -
         "files": {path: file.model_dump() for path, file in files.items()},
     }
     write_json(converted / "saman.json", record)
-    return disk.digest(converted / "saman.json").sha256
+    return disk.digest_file(converted / "saman.json").sha256

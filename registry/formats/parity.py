@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json
-from saman.configs.names import size
+from saman.configs.units import format_bytes
 from saman.registry.evaluation.answers import SampleAnswers
 from saman.registry.evaluation.paired_comparison import Array, is_classification, mark_correct
 from saman.registry.store.layout import ModelFolder
 from saman.registry.store.model_state import VersionState
+from saman.runs.files.whole import read_json
 
 
 class ConversionRefusal(UserError):  # noqa: N818  (a decision, not a fault)
@@ -137,5 +137,5 @@ def parity_table(rows: Sequence[Parity]) -> Any:
         accuracies = ["" if value is None else f"{value:.4f}" for value in (row.accuracy, row.version_accuracy)]
         latency = "" if row.latency_milliseconds is None else f"{row.latency_milliseconds:.3f} ms"
         difference = f"{row.max_difference:.3g}"
-        table.add_row(row.format, row.runtime, difference, *accuracies, size(row.bytes), latency, row.note)
+        table.add_row(row.format, row.runtime, difference, *accuracies, format_bytes(row.bytes), latency, row.note)
     return table

@@ -8,11 +8,12 @@ from saman.configs.errors import UserError
 from saman.registry.lifecycle.changes import Change, apply_change, choose_version, require_offered
 from saman.registry.lifecycle.reconcile import try_reconcile
 from saman.registry.lifecycle.verify import find_file_damage
-from saman.registry.store import disk, signing
+from saman.registry.store import signing
 from saman.registry.store.audit_entry import AuditAction, AuditDecision
 from saman.registry.store.layout import find_model, parse_spec
 from saman.registry.store.model_state import ModelState
 from saman.registry.store.policies import read_policy
+from saman.runs.files import disk
 
 
 def approve(models_dir: Path, spec: str, by: str, *, why: str = "", who: str | None = None) -> Change:
@@ -64,7 +65,7 @@ def sign(models_dir: Path, spec: str, private_key: Path, *, why: str = "", who: 
     damage = find_file_damage(folder, number)
     if damage:
         raise UserError(f"a damaged version cannot be signed: {damage[0]}", remedy="saman models verify")
-    signature = disk.digest(signing.sign(folder, number, private_key)).sha256
+    signature = disk.digest_file(signing.sign(folder, number, private_key)).sha256
 
     def decide(state: ModelState) -> AuditDecision:
         facts = {"version": require_offered(state, number).number, "signature": signature}

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from saman.configs.errors import UserError
 from saman.registry.lifecycle import serving_config
 from saman.registry.lifecycle.reconcile import reconcile, try_reconcile
-from saman.registry.store import audit_log, disk
+from saman.registry.store import audit_log
 from saman.registry.store.audit_entry import AuditDecision, Entry
 from saman.registry.store.layout import ModelFolder, parse_spec
 from saman.registry.store.model_state import ModelState, VersionState, VersionStatus, replay
+from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def apply_change(folder: ModelFolder, decide: Decide, why: str, who: str | None)
         changed = decision is not None
         return decision
 
-    with disk.explained(folder.path, "the models folder"):
+    with explain_write_errors(folder.path, "the models folder", MODELS_OPTION):
         try_reconcile(folder)
         entries = audit_log.change(folder.log, decide_on_entries, why=why, who=who or audit_log.current_user())
         state = reconcile(folder, entries)

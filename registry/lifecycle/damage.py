@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from saman.registry.store import disk
 from saman.registry.store.manifest import UNCOVERED, FileRecord
+from saman.runs.files import disk
 
 
 class DamageKind(str, Enum):
@@ -81,7 +81,7 @@ def _check_file(file: Path, name: str, record: FileRecord) -> FileDamage | None:
         size = file.stat().st_size
         if size != record.bytes:
             return FileDamage(name, f"it has {size} bytes instead of {record.bytes}", DamageKind.CHANGED_FILE)
-        if disk.digest(file).sha256 == record.sha256:
+        if disk.digest_file(file).sha256 == record.sha256:
             return None
         return FileDamage(name, "its content has changed", DamageKind.CHANGED_FILE)
     except OSError as error:

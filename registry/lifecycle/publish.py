@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json, write_json
 from saman.registry.evaluation.gates import PublishRefusal, check_at_publication
 from saman.registry.lifecycle import serving_config
 from saman.registry.lifecycle.reconcile import awaited, reconcile
 from saman.registry.lifecycle.run_export import check_condition, model_name, read_export
 from saman.registry.lifecycle.staging import clear_export, stage_version, sweep_staging
-from saman.registry.store import audit_log, disk, manifest
+from saman.registry.store import audit_log, manifest
 from saman.registry.store.audit_entry import AuditAction, AuditDecision, Entry
 from saman.registry.store.layout import MANIFEST, ModelFolder, model_folder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import ModelState, VersionState, read_model, replay
+from saman.runs.files import disk
+from saman.runs.files.whole import read_json, write_json
+from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.records.export import ExportRecord
 
@@ -69,7 +71,7 @@ def publish(
     exported = read_export(run)
     try:
         check_condition(run, exported)
-        with disk.explained(folder.path, "the models folder"):
+        with explain_write_errors(folder.path, "the models folder", MODELS_OPTION):
             return _publish(run, folder, exported, why=why, who=who or audit_log.current_user())
     except PublishRefusal as refusal:
         with contextlib.suppress(OSError):
@@ -82,7 +84,7 @@ def _publish(run: RunFolder, folder: ModelFolder, exported: ExportRecord, *, why
     folder.log.mkdir(exist_ok=True)
     reconcile(folder, audit_log.read(folder.log))
     sweep_staging(folder)
-    staged = folder.staging / disk.token()
+    staged = folder.staging / disk.unique_name()
     try:
         draft = stage_version(run, folder, staged, exported, why=why, who=who)
         return _enter(run, folder, staged, draft, why, who)
@@ -128,8 +130,8 @@ def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifes
     number = max([state.highest, *folder.visible()]) + 1
     write_json(staged / MANIFEST, draft.model_copy(update={"version": number}).to_json())
     disk.sync_folders(staged)
-    disk.sync(folder.staging)
-    digest = disk.digest(staged / MANIFEST).sha256
+    disk.sync_path(folder.staging)
+    digest = disk.digest_file(staged / MANIFEST).sha256
     facts = {"version": number, "manifest": digest, "staging": staged.name, "run": draft.run.id}
     return AuditDecision(AuditAction.PUBLISH, facts)
 

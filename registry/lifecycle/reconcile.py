@@ -16,10 +16,12 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.registry.lifecycle import serving_config
-from saman.registry.store import audit_log, disk
+from saman.registry.store import audit_log
 from saman.registry.store.audit_entry import Entry
 from saman.registry.store.layout import ModelFolder, list_models, require_own_place
 from saman.registry.store.model_state import ModelState, VersionState, VersionStatus, read_model, replay
+from saman.runs.files import disk
+from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
 
 class StepKind(str, Enum):
@@ -70,7 +72,7 @@ def _pending_of(folder: ModelFolder, version: VersionState) -> Iterator[PendingS
         if converted.exists():
             yield PendingStep(StepKind.FORMAT_REMOVAL, folder.name, number, converted)
         return
-    if arrives(folder, version):
+    if is_in_staging(folder, version):
         yield PendingStep(StepKind.VERSION_ARRIVAL, folder.name, number, folder.staging / version.staging, path)
     for record in version.formats.values():
         staged = folder.staging / record.staging
@@ -79,7 +81,7 @@ def _pending_of(folder: ModelFolder, version: VersionState) -> Iterator[PendingS
             yield PendingStep(StepKind.FORMAT_ARRIVAL, folder.name, number, staged, target)
 
 
-def arrives(folder: ModelFolder, version: VersionState) -> bool:
+def is_in_staging(folder: ModelFolder, version: VersionState) -> bool:
     """Whether a published version is still in staging: its publisher was killed, or is about to rename it."""
     if version.status is not VersionStatus.PUBLISHED or folder.version(version.number).exists():
         return False
@@ -137,7 +139,7 @@ def reconcile_all(models_dir: Path, *, act: bool = True) -> list[PendingStep]:
         file = models_dir / serving_config.FILE
         steps.append(PendingStep(StepKind.SERVING_CONFIG, serving_config.FILE, 0, file))
         if act:
-            with disk.explained(models_dir, "the models folder"):
+            with explain_write_errors(models_dir, "the models folder", MODELS_OPTION):
                 serving_config.refresh(models_dir)
     if damaged:
         raise type(damaged[0])(damaged[0].problem, where=damaged[0].where, remedy=damaged[0].remedy, others=damaged[1:])
@@ -147,7 +149,7 @@ def reconcile_all(models_dir: Path, *, act: bool = True) -> list[PendingStep]:
 def _reconcile_model(folder: ModelFolder, act: bool) -> list[PendingStep]:
     steps = find_pending(folder, read_model(folder))
     if act:
-        with disk.explained(folder.path, "the models folder"):
+        with explain_write_errors(folder.path, "the models folder", MODELS_OPTION):
             reconcile(folder, audit_log.read(folder.log))
     return steps
 
@@ -188,7 +190,7 @@ def make_visible(folder: ModelFolder, source: Path, target: Path) -> None:
             problem = "something else occupies the place of this version"
             raise UserError(problem, where=str(target), remedy="move it away") from error
         raise
-    disk.sync(folder.path)
+    disk.sync_path(folder.path)
 
 
 def _make_format_visible(folder: ModelFolder, source: Path, target: Path) -> None:
@@ -198,13 +200,13 @@ def _make_format_visible(folder: ModelFolder, source: Path, target: Path) -> Non
         _remove(folder, target, f"{target.parent.name}-{target.name}")
     with contextlib.suppress(FileNotFoundError):  # another process was first
         source.rename(target)
-    disk.sync(target.parent)
+    disk.sync_path(target.parent)
 
 
 def _remove(folder: ModelFolder, path: Path, name: str) -> None:
     """Rename a folder into the trash, then delete it."""
     folder.trash.mkdir(parents=True, exist_ok=True)
-    away = folder.trash / f"{name}-{disk.token()}"
+    away = folder.trash / f"{name}-{disk.unique_name()}"
     with contextlib.suppress(FileNotFoundError):  # another process was first
         path.rename(away)
     disk.remove_tree(away)

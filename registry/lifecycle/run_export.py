@@ -5,7 +5,7 @@ from __future__ import annotations
 from saman.configs.errors import UserError
 from saman.registry.evaluation.gates import PublishRefusal
 from saman.registry.store import audit_log
-from saman.registry.store.manifest import RunRecord
+from saman.registry.store.manifest import ManifestRun
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.records import RankRecord
@@ -71,13 +71,13 @@ def check_condition(run: RunFolder, exported: ExportRecord) -> None:
     raise PublishRefusal(f"not published: {reason}", reason=reason, where=str(run.path), remedy=remedy)
 
 
-def run_record(run: RunFolder) -> RunRecord:
+def run_record(run: RunFolder) -> ManifestRun:
     """Describe the training for the manifest, from the run folder."""
     experiment = None if run.is_script else run.experiment()
     attempts = run.attempts()
     records = [RankRecord.read(attempts[-1].rank_record(rank)) for rank in attempts[-1].ranks()] if attempts else []
     provenance = Provenance.read(attempts[-1].provenance) if attempts else None
-    return RunRecord(
+    return ManifestRun(
         id=run.id,
         folder=str(run.path),
         host=audit_log.current_user().rpartition("@")[2],

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.configs.files import write_whole
 from saman.registry.store.layout import ModelFolder, list_models
 from saman.registry.store.model_state import ModelState, VersionStatus, read_model
+from saman.runs.files.whole import write_whole
 from saman.runs.locks import LockHeldError, hold
 
 FILE = "models.config"

@@ -12,10 +12,11 @@ import numpy as np
 from saman.registry.lifecycle.reconcile import awaited
 from saman.registry.lifecycle.run_export import run_record
 from saman.registry.lifecycle.warmup import warmup_file
-from saman.registry.store import disk, manifest
+from saman.registry.store import manifest
 from saman.registry.store.layout import KERAS_FILE, VALIDATION, WARMUP, ModelFolder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import read_model
+from saman.runs.files import disk
 from saman.runs.folder import RunFolder
 from saman.runs.paths import ExportPaths
 from saman.runs.records.export import ExportRecord
@@ -47,12 +48,12 @@ def stage_version(
     for relative, source in places.items():
         target = staged / relative
         target.parent.mkdir(parents=True, exist_ok=True)
-        disk.take(source, target)
+        disk.link_or_copy(source, target)
     (staged / "assets.extra").mkdir(exist_ok=True)
     warmup = _warmup_requests(folder.name, exported, staged)
     if warmup:
         (staged / WARMUP).write_bytes(warmup)
-        disk.sync(staged / WARMUP)
+        disk.sync_path(staged / WARMUP)
     return Manifest(
         model=folder.name,
         version=0,

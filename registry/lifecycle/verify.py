@@ -8,11 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json
 from saman.registry.lifecycle import serving_config
 from saman.registry.lifecycle.damage import Damage, DamageKind, FileDamage, find_changed_files
-from saman.registry.lifecycle.reconcile import arrives
-from saman.registry.store import disk, manifest
+from saman.registry.lifecycle.reconcile import is_in_staging
+from saman.registry.store import manifest
 from saman.registry.store.layout import (
     MANIFEST,
     ModelFolder,
@@ -26,6 +25,8 @@ from saman.registry.store.model_state import FormatRecord, ModelState, VersionSt
 from saman.registry.store.policies import read_policy
 from saman.registry.store.signing import signature_problem
 from saman.registry.store.tampering import find_tampering
+from saman.runs.files import disk
+from saman.runs.files.whole import read_json
 
 
 def verify(models_dir: Path, spec: str | None = None) -> list[Damage]:
@@ -127,7 +128,7 @@ def _check_signature(folder: ModelFolder, number: int) -> Iterator[FileDamage]:
 
 
 def _missing_folder(folder: ModelFolder, version: VersionState) -> Damage:
-    if arrives(folder, version):
+    if is_in_staging(folder, version):
         problem = "its arrival was interrupted; saman models reconcile completes it"
         return Damage(folder.name, version.number, "", problem, DamageKind.INTERRUPTED_ARRIVAL)
     return Damage(folder.name, version.number, "", "its folder is missing", DamageKind.MISSING_FOLDER)
@@ -145,7 +146,7 @@ def _read_manifest(folder: ModelFolder, version: VersionState) -> tuple[Manifest
         problem = "the manifest is missing"
     elif about is not None and (about.model, about.version) != (folder.name, version.number):
         problem = f"this is the manifest of {about.model} version {about.version}"
-    elif about is not None and disk.digest(file).sha256 != version.manifest:
+    elif about is not None and disk.digest_file(file).sha256 != version.manifest:
         problem = "this is not the manifest that was published"
     return about, [FileDamage(MANIFEST, problem, DamageKind.MANIFEST)] if problem else []
 
@@ -157,7 +158,7 @@ def _check_format(folder: ModelFolder, record: FormatRecord) -> Iterator[FileDam
         yield FileDamage(name, "its folder is missing", DamageKind.MISSING_FOLDER)
         return
     file = path / "saman.json"
-    if not file.is_file() or disk.digest(file).sha256 != record.manifest:
+    if not file.is_file() or disk.digest_file(file).sha256 != record.manifest:
         problem = "this is not the record that the conversion wrote"
         yield FileDamage(f"{name}: saman.json", problem, DamageKind.MANIFEST)
         return

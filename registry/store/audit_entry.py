@@ -11,8 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import parse_json
 from saman.configs.names import is_label, is_name
+from saman.runs.files.whole import parse_json
 
 SCHEMA = 1
 ROOT = "0" * 64  # ``previous`` of the first entry

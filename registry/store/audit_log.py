@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json, write_json
-from saman.registry.store import disk
 from saman.registry.store.audit_entry import ROOT, AuditDecision, Entry, entry_file, entry_numbers, parse_entry
+from saman.runs.files import disk
+from saman.runs.files.whole import read_json, write_json
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 5.0  # how long an NFS client may deny a file that another node has made
@@ -100,7 +100,7 @@ def append(folder: Path, entries: list[Entry], decision: AuditDecision, *, why: 
     entry = Entry(
         number=len(entries) + 1,
         previous=entries[-1].digest() if entries else ROOT,
-        id=disk.token(),
+        id=disk.unique_name(),
         time=round(time.time(), 3),
         who=who,
         why=why,
@@ -109,7 +109,7 @@ def append(folder: Path, entries: list[Entry], decision: AuditDecision, *, why: 
     )
     if not _link_entry(folder, entry):
         return False
-    disk.sync(folder)
+    disk.sync_path(folder)
     _log.info("%s: entry %d, %s by %s", folder, entry.number, entry.action, who)
     entries.append(entry)
     advance_head(folder, entry)
@@ -121,7 +121,7 @@ def _link_entry(folder: Path, entry: Entry) -> bool:
     target = entry_file(folder, entry.number)
     temporary.write_bytes(json.dumps(entry.to_json(), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
     try:
-        disk.sync(temporary)
+        disk.sync_path(temporary)
         target.hardlink_to(temporary)
     except FileExistsError:
         found = read_json(target)  # our own entry, where NFS lost the reply and repeated the call

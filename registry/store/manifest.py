@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saman.configs.errors import UserError
-from saman.configs.files import parse_json
-from saman.registry.store import disk, protobuf
+from saman.registry.store import protobuf
 from saman.registry.store.layout import MANIFEST, SIGNATURE, check_relative_path
+from saman.runs.files import disk
+from saman.runs.files.whole import parse_json
 from saman.runs.records.provenance import Provenance
 
 SCHEMA = 1
@@ -30,7 +31,7 @@ class FileRecord(_ManifestPart):
     bytes: int
 
 
-class RunRecord(_ManifestPart):
+class ManifestRun(_ManifestPart):
     """The run that trained the version."""
 
     id: str
@@ -71,7 +72,7 @@ class Manifest(_ManifestPart):
     fingerprint: dict[str, int | str] = {}
     signature: dict[str, Any] = {}
     metrics: dict[str, float] = {}
-    run: RunRecord
+    run: ManifestRun
     data: dict[str, Any] = {}
     statistics: Any = None
     versions: dict[str, Any] = {}
@@ -130,7 +131,7 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     found = {}
     for relative in disk.regular_files(folder):
         if relative.as_posix() not in UNCOVERED:
-            digest = disk.digest(folder / relative)
+            digest = disk.digest_file(folder / relative)
             found[relative.as_posix()] = FileRecord(sha256=digest.sha256, bytes=digest.bytes)
     return found
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.files import write_whole
 from saman.configs.schemas.policy import Policy
-from saman.registry.store import disk, manifest
+from saman.registry.store import manifest
 from saman.registry.store.layout import MANIFEST, SIGNATURE, ModelFolder
+from saman.runs.files.whole import write_whole
+from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
 
 def _library() -> tuple[Any, Any]:
@@ -63,7 +64,7 @@ def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
         except (ValueError, TypeError) as error:
             remedy = "a private key in PEM: openssl ecparam -name prime256v1 -genkey -noout"
             raise UserError(f"this key cannot sign: {error}", where=str(private_key), remedy=remedy) from error
-        with disk.explained(version, "the signature"):
+        with explain_write_errors(version, "the signature", MODELS_OPTION):
             write_whole(version / SIGNATURE, made.read_bytes())
     return version / SIGNATURE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import parse_json, read_json
 from saman.registry.store.audit_entry import ROOT, entry_file, entry_numbers, parse_entry
 from saman.registry.store.audit_log import head_file
+from saman.runs.files.whole import parse_json, read_json
 
 
 def find_tampering(folder: Path) -> list[str]:

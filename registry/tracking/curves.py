@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import write_whole
 from saman.registry.tracking.run_history import MetricPoint, RunHistory
+from saman.runs.files.whole import write_whole
 
 _FEW_STEPS = 30  # up to which each point gets a mark
 _LEFT_OUT = frozenset({"learning_rate", "sustained_samples_per_second"})

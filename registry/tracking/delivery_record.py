@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import write_json
+from saman.runs.files.whole import write_json
 from saman.runs.records.schema import mapping, number, read_record, text
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from saman.configs.files import write_whole
 from saman.registry.store import protobuf
 from saman.registry.tracking.run_history import RunHistory
+from saman.runs.files.whole import write_whole
 
 
 def event_file(history: RunHistory) -> bytes:

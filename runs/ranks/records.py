@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import read_json, write_json
+from saman.runs.files.whole import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.files import write_json
+from saman.runs.files.whole import write_json
 from saman.runs.records.schema import integer, mapping, number, others, read_record
 
 SCHEMA = 2

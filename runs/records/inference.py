@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import write_json
+from saman.runs.files.whole import write_json
 from saman.runs.paths import names_in
 from saman.runs.records.schema import read_record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from saman.configs.files import write_json
+from saman.runs.files.whole import write_json
 from saman.runs.records.schema import read_record
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.files import read_json
+from saman.runs.files.whole import read_json
 
 
 class NewerSchema(UserError):  # noqa: N818  (the name says what is wrong)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import write_json
+from saman.runs.files.whole import write_json
 from saman.runs.records.schema import integer, mapping, read_record
 
 

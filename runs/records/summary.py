@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from saman.configs.files import write_json
+from saman.runs.files.whole import write_json
 from saman.runs.records.schema import integer, mapping, number, others, read_record, text
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import inf
 from typing import Any
 
-from saman.configs.files import read_lines
+from saman.runs.files.whole import read_lines
 from saman.runs.folder import RunFolder
 
 SCHEMA = 1

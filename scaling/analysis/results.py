@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.configs.files import read_json
 from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.files.whole import read_json
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance

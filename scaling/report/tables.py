@@ -226,7 +226,7 @@ def process_rows(curves: Sequence[Curve]) -> list[ProcessRow]:
     ]
 
 
-def typical_run(runs: Sequence[MeasuredRun]) -> MeasuredRun:
+def median_run(runs: Sequence[MeasuredRun]) -> MeasuredRun:
     """The run of the (lower) median throughput: a real run, not an average."""
     return sorted(runs, key=lambda run: run.measured.samples_per_second)[(len(runs) - 1) // 2]
 
@@ -236,7 +236,7 @@ def loss_rows(curves: Sequence[Curve]) -> list[LossRow]:
     found = []
     for curve in curves:
         for point in curve.points:
-            run = typical_run(point.runs)
+            run = median_run(point.runs)
             loss = run.measured.loss
             if loss is not None:
                 triples = zip(loss.samples, loss.seconds, loss.loss, strict=True)
@@ -260,7 +260,7 @@ def metric_rows(curves: Sequence[Curve]) -> list[MetricRow]:
         )
         for curve in curves
         for point in curve.points
-        for run in [typical_run(point.runs)]
+        for run in [median_run(point.runs)]
         for epoch in run.measured.epochs
         for name, value in epoch.metrics.items()
     ]

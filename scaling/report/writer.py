@@ -13,7 +13,8 @@ from typing import Any
 import polars as pl
 
 from saman.configs.errors import EnvironmentLack
-from saman.configs.files import explained, write_whole
+from saman.runs.files.whole import write_whole
+from saman.runs.files.write_errors import explain_write_errors
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.run_values import Run
 from saman.scaling.report.figures.vega import Figure, Spec
@@ -73,7 +74,7 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
     Raises:
         EnvironmentLack: The folder cannot be written, or the library of the figures is missing.
     """
-    with explained(folder, "the report"):
+    with explain_write_errors(folder, "the report"):
         for name in ("tables", "figures") if papers else ("tables",):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for name, frame in page.data.items():

@@ -9,33 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import explained
 from saman.launcher.local import run_locally
 from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import View
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import LockHeldError, hold
 from saman.runs.paths import StudyPaths
-from saman.runs.studies import RunStanding, Standing, fill_plan
+from saman.runs.studies import StudyRun, StudyRunState, fill_plan
 from saman.scaling.study.energy import EnergyMeter
 from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 
 @dataclass(frozen=True)
 class PlannedRunStatus:
-    """The standing of a planned run, the run folder that fills it, and the node-hours of that run."""
+    """The state of a planned run, the run folder that fills it, and the node-hours of that run."""
 
     planned: PlannedRun
     run: RunFolder | None
-    standing: Standing
+    state: StudyRunState
     node_hours: float
 
     @property
     def to_run(self) -> bool:
         """Whether the run failed or is missing."""
-        return self.standing in (Standing.FAILED, Standing.MISSING)
+        return self.state in (StudyRunState.FAILED, StudyRunState.MISSING)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class StudyCost:
     bound: float
 
 
-def standings(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
+def planned_run_states(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
     """The status of every planned run, in the plan's order; completed runs fill the repeats first."""
     placed = fill_plan(plan.record().repeats, find_runs(runs_dir, plan.study.name))
     found = {}
@@ -75,19 +75,19 @@ def study_exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
     return ExitCode.RUN_FAILED if any(outcome.exit_code for outcome in outcomes) else ExitCode.DONE
 
 
-def _status(planned: PlannedRun, placed: RunStanding | None) -> PlannedRunStatus:
+def _status(planned: PlannedRun, placed: StudyRun | None) -> PlannedRunStatus:
     if placed is None:
-        return PlannedRunStatus(planned, None, Standing.MISSING, 0.0)
+        return PlannedRunStatus(planned, None, StudyRunState.MISSING, 0.0)
     summary = placed.run.summary()
     hours = planned.nodes * (summary.seconds or 0.0) / 3600 if summary else 0.0
-    return PlannedRunStatus(planned, placed.run, placed.standing, hours)
+    return PlannedRunStatus(planned, placed.run, placed.state, hours)
 
 
 def cost(found: Sequence[PlannedRunStatus]) -> StudyCost:
     """Node-hours used and expected; without a completed run of its configuration a run costs its time limit."""
     completed: dict[str, list[float]] = defaultdict(list)
     for status in found:
-        if status.standing is Standing.DONE:
+        if status.state is StudyRunState.DONE:
             completed[status.planned.digest].append(status.node_hours)
     todo = [status.planned for status in found if status.to_run]
     expected = sum(
@@ -122,9 +122,9 @@ def hold_study(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
     """
     study = StudyPaths.of(runs_dir, plan.study.name)
     folder = study.path
-    with explained(folder, "the study"):
+    with explain_write_errors(folder, "the study"):
         folder.mkdir(parents=True, exist_ok=True)
-    with explained(folder, "the study"), contextlib.ExitStack() as stack:
+    with explain_write_errors(folder, "the study"), contextlib.ExitStack() as stack:
         try:
             stack.enter_context(hold(study.lock))
         except LockHeldError as held:
@@ -151,8 +151,8 @@ def run_missing(
         UserError: Another process holds the study, or the next run could exceed the cap on node-hours.
     """
     with hold_study(plan, runs_dir):
-        todo = [status.planned for status in standings(plan, runs_dir) if status.to_run]
-        check_limit(plan, cost(standings(plan, runs_dir)))
+        todo = [status.planned for status in planned_run_states(plan, runs_dir) if status.to_run]
+        check_limit(plan, cost(planned_run_states(plan, runs_dir)))
         for planned in todo:
             command = ("saman", "study", str(plan.file))
             options = Options(runs_dir=runs_dir, command_line=command)
@@ -162,7 +162,7 @@ def run_missing(
             yield planned, outcome
             if outcome.exit_code == ExitCode.INTERRUPTED:
                 return
-            check_limit(plan, cost(standings(plan, runs_dir)))
+            check_limit(plan, cost(planned_run_states(plan, runs_dir)))
 
 
 def submit_missing(plan: StudyPlan, runs_dir: Path, submit: Callable[[Sequence[PlannedRun]], None]) -> list[PlannedRun]:
@@ -180,7 +180,7 @@ def submit_missing(plan: StudyPlan, runs_dir: Path, submit: Callable[[Sequence[P
         UserError: Another process holds the study, or its runs could exceed the cap on node-hours.
     """
     with hold_study(plan, runs_dir):
-        found = standings(plan, runs_dir)
+        found = planned_run_states(plan, runs_dir)
         check_limit(plan, cost(found))
         todo = [status.planned for status in found if status.to_run]
         if todo:

@@ -11,9 +11,9 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment, load_experiment
 from saman.configs.loading.studies import base_experiment
-from saman.configs.names import seconds
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.study import RANKS, STAGES, Study
+from saman.configs.units import parse_duration
 from saman.launcher.node.machine import this_node
 from saman.runs.records.study import ImpossibleSettings, PlannedRunRecord, StudyRecord
 
@@ -182,6 +182,6 @@ def _cores(study: Study, loaded: Sequence[LoadedExperiment], cores_per_node: int
 def _repeats(study: Study, settings: Mapping[str, Any], loaded: LoadedExperiment) -> list[PlannedRun]:
     experiment = loaded.experiment
     digest = experiment.digest()
-    bound = experiment.resources.nodes * seconds(experiment.resources.time_limit) / 3600
+    bound = experiment.resources.nodes * parse_duration(experiment.resources.time_limit) / 3600
     first = PlannedRun(f"{digest[:16]}-1", digest, 1, settings, loaded, bound)
     return [replace(first, key=f"{digest[:16]}-{number}", repeat=number) for number in range(1, study.repeats + 1)]

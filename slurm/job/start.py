@@ -17,10 +17,11 @@ from pathlib import Path
 from types import FrameType
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import explained, write_whole
 from saman.configs.schemas.cluster import Cluster
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import EventKind, State
+from saman.runs.files.whole import write_whole
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> int:
     asked.listen()
     run = RunFolder(Path(arguments[0]).absolute())
     try:
-        with explained(run.path, "the run folder"):
+        with explain_write_errors(run.path, "the run folder"):
             return _Start(RunFolder.open(run.path), asked).whole()
     except UserError as error:
         _say(str(error))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack
-from saman.configs.names import clock
+from saman.configs.units import format_clock
 from saman.slurm.site import client
 from saman.slurm.site.user_limits import UserLimits, read_user_limits
 
@@ -108,7 +108,7 @@ def _clock(text: str) -> str | None:
     if match is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return clock(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    return format_clock(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def _number(text: str) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from saman.configs.names import clock
 from saman.configs.schemas.cluster import Cluster, Partition
+from saman.configs.units import format_clock
 from saman.runs.paths import RunPaths
 from saman.slurm.submission.quoting import ShellText, extra_option, option, path_option
 from saman.slurm.submission.resource_request import MIB, ResourceRequest
@@ -42,7 +42,7 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
     yield from _resource_options(job.request)
     if job.request.gpus_per_node:
         yield option(_gpu_option(job))
-    yield option(f"--time={clock(job.request.seconds)}")
+    yield option(f"--time={format_clock(job.request.seconds)}")
     if job.array:
         limit = f"%{job.concurrency}" if job.concurrency else ""
         yield option(f"--array=0-{len(job.runs) - 1}{limit}")

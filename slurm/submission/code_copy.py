@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.files import explained
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.runs.commands import COMMAND_ERRORS, run_command
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths import code_diff, new_code_folder
 
 LARGEST_BYTES = 200 << 20
@@ -62,7 +62,7 @@ def code_copy(
     if not folders:
         return None
     into = new_code_folder(runs_dir)
-    with explained(into, "the copy of your code"):
+    with explain_write_errors(into, "the copy of your code"):
         into.mkdir(parents=True)
         try:
             return copy_code(folders, into, listed)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.names import clock
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.configs.units import format_clock
 from saman.runs.paths import RunPaths, planned_run
 from saman.slurm.site import client
 from saman.slurm.site.user_limits import read_user_limits
@@ -144,7 +144,7 @@ def _requested(plan: SubmissionPlan) -> RequestedResources:
         account=cluster.account or "(your default)",
         partition=partition.name,
         qos=partition.qos or cluster.qos or "(your default)",
-        time=clock(request.seconds),
+        time=format_clock(request.seconds),
         nodes=str(request.nodes),
         tasks=str(request.tasks_per_node),
         cpus=str(request.cpus_per_task),

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from saman.configs.errors import UserError
-from saman.configs.names import clock, seconds, size_bytes
 from saman.configs.schemas.cluster import Cluster, Partition
 from saman.configs.schemas.experiment import Experiment, Resources
 from saman.configs.schemas.script import Script
+from saman.configs.units import format_clock, parse_duration, parse_size
 
 MIB = 1 << 20
 
@@ -75,7 +75,7 @@ def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster
         cpus_per_task=cpus_per_task,
         gpus_per_node=wanted.gpus_per_rank * wanted.ranks_per_node,
         memory_bytes=_memory(partition, wanted, cpus_per_task * processes) if cluster.request_memory else None,
-        seconds=seconds(wanted.time_limit),
+        seconds=parse_duration(wanted.time_limit),
         whole_nodes=partition.whole_nodes,
     )
 
@@ -90,7 +90,7 @@ def _cpus_per_rank(partition: Partition, wanted: Resources) -> int:
 
 def _memory(partition: Partition, wanted: Resources, cpus: int) -> int | None:
     if wanted.memory_per_rank != "auto":
-        return size_bytes(wanted.memory_per_rank) * wanted.ranks_per_node
+        return parse_size(wanted.memory_per_rank) * wanted.ranks_per_node
     if partition.whole_nodes:
         return 0
     if partition.memory_bytes is None:
@@ -112,7 +112,7 @@ def find_obstacles(partition: Partition, request: ResourceRequest) -> Iterator[s
         asked = (request.memory_bytes or 0) / (1 << 30)
         yield f"{asked:.1f} GiB per node requested, a node has {memory / (1 << 30):.1f} GiB"
     if partition.max_seconds is not None and request.seconds > partition.max_seconds:
-        yield f"{clock(request.seconds)} requested, at most {partition.max_time} allowed"
+        yield f"{format_clock(request.seconds)} requested, at most {partition.max_time} allowed"
 
 
 def cost_of(partition: Partition, request: ResourceRequest) -> float:

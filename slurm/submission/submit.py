@@ -10,9 +10,10 @@ from pathlib import Path
 
 from saman.configs import yaml12
 from saman.configs.errors import UserError
-from saman.configs.files import explained, write_whole
 from saman.configs.loading.clusters import load_cluster
 from saman.configs.schemas.cluster import Cluster
+from saman.runs.files.whole import write_whole
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.paths import array_script, new_array_folder
 from saman.slurm.site import client
@@ -189,7 +190,7 @@ def _array(
 ) -> list[Submission]:
     first = group[0]
     folder = new_array_folder(first.runs_dir)
-    with explained(folder, "the array's folder"):
+    with explain_write_errors(folder, "the array's folder"):
         folder.mkdir(parents=True)
     runs = [make_run(each) for each in group]
     script = array_script(folder)

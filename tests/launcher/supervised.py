@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from ranks import PLAIN, Ranks, Seen
 
-from saman.configs.files import write_json
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.node.machine import Node
 from saman.launcher.planning import Options, make_plan
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
+from saman.runs.files.whole import write_json
 from saman.runs.folder import RunFolder
 
 MPI = pytest.param("mpirun", marks=[pytest.mark.mpi, pytest.mark.skipif(PLAIN.mpi is None, reason="no mpirun here")])

@@ -15,8 +15,8 @@ from ranks import Ranks, Seen, wait_for
 
 from saman.launcher.planning import gather_facts
 from saman.launcher.starters.start import MachineFacts
+from saman.launcher.supervision import processes
 from saman.runs.events import State
-from saman.runs.ranks import processes
 
 pytestmark = [pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -95,6 +95,6 @@ def test_the_rendezvous_ends_with_its_parent(tmp_path: Path, facts: MachineFacts
 
 def _ends(pid: int, seconds: float) -> bool:
     """Whether a process ends within the time; one that nobody has waited for has ended."""
-    wait_for(lambda: (seen := processes.see(pid)) is None or seen.state == "Z", seconds, must=False)
-    seen = processes.see(pid)
+    wait_for(lambda: (seen := processes.find_process(pid)) is None or seen.state == "Z", seconds, must=False)
+    seen = processes.find_process(pid)
     return seen is None or seen.state == "Z"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from saman.configs.files import append_line, read_json, read_lines, write_json, write_whole
 from saman.configs.loading.experiments import load_experiment
 from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.files.whole import append_line, read_json, read_lines, write_json, write_whole
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.window import Window, without_repeats
 

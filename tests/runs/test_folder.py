@@ -81,7 +81,7 @@ def test_state_json_follows_the_events(tmp_path, experiment):
 
 
 def test_telemetry_of_a_killed_and_resumed_run_counts_each_step_once(tmp_path, experiment):
-    from saman.configs.files import append_line
+    from saman.runs.files.whole import append_line
 
     run = RunFolder.create(tmp_path, experiment)
     first, second = run.new_attempt(), run.new_attempt()

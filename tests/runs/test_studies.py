@@ -11,7 +11,7 @@ from saman.configs.loading.experiments import load_experiment
 from saman.configs.schemas.experiment import digest_of
 from saman.runs import locks
 from saman.runs.folder import RunFolder
-from saman.runs.studies import Standing, fill_plan, find_study, planned_digest, standing_of
+from saman.runs.studies import StudyRunState, fill_plan, find_study, planned_digest, study_run_state
 
 EXPERIMENT = load_experiment("quickstart", ["name=curve"]).experiment
 DIGEST = EXPERIMENT.digest()
@@ -31,15 +31,15 @@ def test_completed_runs_fill_a_plan_first_then_those_under_way_then_the_newest_f
     runs = [failed, done, waiting, later, again]
     placed = fill_plan({DIGEST: 4, "other": 1}, runs)
     assert [one.run for one in placed[DIGEST]] == [again, done, waiting, later]
-    assert [str(one.standing) for one in placed[DIGEST]] == ["done", "done", "waiting", "failed"]
+    assert [str(one.state) for one in placed[DIGEST]] == ["done", "done", "waiting", "failed"]
     assert placed["other"] == []
 
 
 def test_a_local_run_is_under_way_only_while_it_is_supervised(tmp_path: Path) -> None:
     run = made(tmp_path, "attempt_started")
-    assert standing_of(run) is Standing.FAILED
+    assert study_run_state(run) is StudyRunState.FAILED
     with locks.hold(run.supervisor_lock):
-        assert standing_of(run) is Standing.WAITING
+        assert study_run_state(run) is StudyRunState.WAITING
 
 
 def test_a_run_that_an_earlier_saman_wrote_is_still_in_the_plan(tmp_path: Path) -> None:

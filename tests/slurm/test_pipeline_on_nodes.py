@@ -7,8 +7,8 @@ from tests.slurm.conftest import Minicluster
 from tests.slurm.runs import site, submitted, told, wait_for
 from tests.slurm.test_training import assert_same_weights, experiment
 
-from saman.configs.files import read_lines
 from saman.configs.schemas.experiment import Experiment
+from saman.runs.files.whole import read_lines
 
 pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.configs.files import append_line
+from saman.runs.files.whole import append_line
 from saman.runs.telemetry.window import Window
 from saman.trainers.loop.sums import COUNT, LOSS
 

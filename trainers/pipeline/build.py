@@ -20,11 +20,11 @@ from saman.trainers.pipeline.stage import Stage
 from saman.trainers.pipeline.state import StageVariables
 from saman.trainers.pipeline.step import PipelineStep
 from saman.trainers.program import program
-from saman.trainers.strategies.pipeline import LocalPipelineStrategy, PipelineStrategy
+from saman.trainers.strategies.pipeline import OneProcessPipelineStrategy, PipelineStrategy
 
 
 def build_step(
-    experiment: Experiment, strategy: PipelineStrategy | LocalPipelineStrategy, prepared: Any
+    experiment: Experiment, strategy: PipelineStrategy | OneProcessPipelineStrategy, prepared: Any
 ) -> PipelineStep:
     """Build the stages of this process; all ranks call it together.
 
@@ -46,7 +46,7 @@ def build_step(
     edges = [0, *cuts.positions, len(graph.steps)]
     scale = LossScale(experiment.train.precision)
     transports = open_transports(strategy, spec.transport)
-    numbers = range(strategy.stages) if isinstance(strategy, LocalPipelineStrategy) else [strategy.stage]
+    numbers = range(strategy.stages) if isinstance(strategy, OneProcessPipelineStrategy) else [strategy.stage]
     runners = []
     for number, device, transport in zip(numbers, strategy.devices, transports, strict=True):
         with tf.device(device):

@@ -12,10 +12,10 @@ from saman.trainers.keras_compat import tf
 from saman.trainers.pipeline.network.listener import ADDRESS_BYTES, Address, listen_in_network
 from saman.trainers.pipeline.sockets import SocketTransport, meet
 from saman.trainers.pipeline.transport import Mailbox, ThreadTransport, Transport
-from saman.trainers.strategies.pipeline import LocalPipelineStrategy, PipelineStrategy
+from saman.trainers.strategies.pipeline import OneProcessPipelineStrategy, PipelineStrategy
 
 
-def open_transports(strategy: PipelineStrategy | LocalPipelineStrategy, kind: str) -> list[Transport]:
+def open_transports(strategy: PipelineStrategy | OneProcessPipelineStrategy, kind: str) -> list[Transport]:
     """Return a transport for each stage in this process; the strategy closes those that need it.
 
     Args:
@@ -25,7 +25,7 @@ def open_transports(strategy: PipelineStrategy | LocalPipelineStrategy, kind: st
     Raises:
         EnvironmentLack: ``mpi`` is requested, but the ranks were not started by MPI.
     """
-    if isinstance(strategy, LocalPipelineStrategy):
+    if isinstance(strategy, OneProcessPipelineStrategy):
         boxes = [Mailbox() for _ in range(strategy.stages)]
         return [ThreadTransport(stage, boxes) for stage in range(strategy.stages)]
     if strategy.stages == 1:

@@ -8,8 +8,8 @@ import traceback
 from pathlib import Path
 
 from saman.configs.errors import ExitCode, UserError
-from saman.configs.files import write_json
 from saman.runs import variables
+from saman.runs.files.whole import write_json
 
 
 def main(arguments: list[str]) -> int:

@@ -84,7 +84,7 @@ class PipelineStrategy:
         self._joined.close()
 
 
-class LocalPipelineStrategy:
+class OneProcessPipelineStrategy:
     """All stages in this process, each on a GPU or a logical device of its own; there are no other ranks."""
 
     name = "pipeline"
@@ -122,7 +122,7 @@ class LocalPipelineStrategy:
         pass
 
 
-def start(experiment: Experiment, run: RunFolder) -> PipelineStrategy | LocalPipelineStrategy:
+def start(experiment: Experiment, run: RunFolder) -> PipelineStrategy | OneProcessPipelineStrategy:
     """Join the other ranks of the grid, or claim the devices of this process."""
     spec = experiment.train.pipeline
     assert spec is not None  # the schema requires it for this strategy
@@ -132,7 +132,7 @@ def start(experiment: Experiment, run: RunFolder) -> PipelineStrategy | LocalPip
     if spec.devices == "local":
         if "TF_NUM_INTEROP_THREADS" not in os.environ:  # a stage that waits for a message may hold a thread
             tf.config.threading.set_inter_op_parallelism_threads(max(spec.stages, os.cpu_count() or 1))
-        return LocalPipelineStrategy(claim(spec.stages, experiment.resources.gpus_per_rank))
+        return OneProcessPipelineStrategy(claim(spec.stages, experiment.resources.gpus_per_rank))
     hvd = horovod.import_horovod()
     size = experiment.resources.ranks
     sets = [hvd.ProcessSet(range(stage, size, spec.stages)) for stage in range(spec.stages)]

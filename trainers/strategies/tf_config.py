@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack
-from saman.configs.files import read_json, write_json
 from saman.runs import variables
+from saman.runs.files.whole import read_json, write_json
 from saman.runs.folder import RunFolder
 from saman.runs.paths import port_file
 from saman.trainers.identity import WorkerIdentity

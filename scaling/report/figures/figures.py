@@ -14,7 +14,7 @@ from saman.scaling.report.figures.curve_figures import (
     throughput,
 )
 from saman.scaling.report.figures.run_figures import accuracy_over_time, loss_over_time, rank_times, side_by_side
-from saman.scaling.report.figures.stage_figures import stage_grid, stage_times
+from saman.scaling.report.figures.stage_figures import stage_grid, stage_times_figure
 from saman.scaling.report.figures.step_bars import step_breakdown
 from saman.scaling.report.figures.vega import Figure, SeriesStyle
 from saman.scaling.report.tables import point_rows
@@ -34,7 +34,7 @@ def make_figures(analysis: Analysis) -> list[Figure]:
         lambda: side_by_side(curves, style),
         lambda: step_breakdown(points, style),
         lambda: rank_times(curves, style),
-        lambda: stage_times(curves),
+        lambda: stage_times_figure(curves),
         lambda: stage_grid(curves),
         lambda: loss_over_time(curves, style),
         lambda: accuracy_over_time(curves, style),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Data, Figure, SeriesStyle, Spec
 from saman.scaling.report.rows import ProcessRow
-from saman.scaling.report.tables import loss_rows, metric_rows, point_rows, process_rows, run_rows, typical_run
+from saman.scaling.report.tables import loss_rows, median_run, metric_rows, point_rows, process_rows, run_rows
 from saman.scaling.statistics.columns import to_columns
 
 _MOST_CURVES = 8  # in the figure of ranks
@@ -72,7 +72,7 @@ def _side_by_side_layers(runs: Data, points: Data, style: SeriesStyle, title: st
 
 def rank_times(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
     """The own time of every rank at the largest count of each curve; None below two processes."""
-    several = [curve for curve in curves if len(typical_run(curve.points[-1].runs).measured.processes) > 1]
+    several = [curve for curve in curves if len(median_run(curve.points[-1].runs).measured.processes) > 1]
     chosen = sorted(several, key=lambda curve: -curve.points[-1].ranks)[:_MOST_CURVES]
     if len(chosen) < len(style.series) > _MOST_CURVES:
         style = SeriesStyle(tuple(curve.label for curve in chosen))
@@ -107,7 +107,7 @@ def rank_times(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
 def _rank_data(curve: Curve) -> Data:
     """Own times of the processes of the typical run at the largest count."""
     point = curve.points[-1]
-    run = typical_run(point.runs).facts.id
+    run = median_run(point.runs).facts.id
     slow = {straggler.rank for straggler in point.stragglers}
     rows: list[ProcessRow] = [row for row in process_rows([curve]) if row.run == run and row.ranks == point.ranks]
     return [{**to_columns(row), "ms": 1e3 * row.own_seconds_per_step, "straggler": row.rank in slow} for row in rows]

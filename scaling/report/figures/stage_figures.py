@@ -23,7 +23,7 @@ _COLOURS = {
 }
 
 
-def stage_times(curves: Sequence[Curve]) -> Figure | None:
+def stage_times_figure(curves: Sequence[Curve]) -> Figure | None:
     """The breakdown of a step by stage; of many stages only at the largest count of each series."""
     rows = stage_rows(curves)
     if len(rows) > _MOST_BARS:

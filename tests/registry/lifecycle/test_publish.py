@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from registry_kit import finished_run, is_root, published, tree
 
+from saman.cli.models.tables import details_view, listing_table
 from saman.configs.errors import EnvironmentLack
 from saman.registry.evaluation.gates import PublishRefusal
 from saman.registry.lifecycle.publish import publish
 from saman.registry.listing import describe_version, list_versions
-from saman.registry.tables import details_view, listing_table
 
 
 def test_a_run_becomes_version_1_in_the_layout_that_tensorflow_serving_reads(tmp_path: Path) -> None:

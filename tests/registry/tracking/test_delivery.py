@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 import pytest
 from registry_kit import experiment, fake_export
 
-from saman.configs.files import append_line
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.tracking import Tracking
 from saman.registry.lifecycle.publish import publish
@@ -24,6 +23,7 @@ from saman.registry.tracking import tensorboard
 from saman.registry.tracking.curves import draw_curves
 from saman.registry.tracking.delivery import find_waiting, track, track_if_asked, track_waiting
 from saman.registry.tracking.run_history import read_history
+from saman.runs.files.whole import append_line
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import Publication
 from saman.runs.records.summary import Summary

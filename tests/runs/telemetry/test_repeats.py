@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as some
 
-from saman.configs.files import append_line
+from saman.runs.files.whole import append_line
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.reader import read_telemetry
 from saman.runs.telemetry.window import Window, read_windows

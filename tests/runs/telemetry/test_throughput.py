@@ -15,12 +15,12 @@ from synthetic import Made, write_run
 
 import saman.runs.telemetry.throughput
 import saman.runs.telemetry.window
-from saman.configs.files import append_line
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.registry.tracking.run_history import read_history
 from saman.runs.comparison import compare
+from saman.runs.files.whole import append_line
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.throughput import measure_training, throughput
 from saman.runs.telemetry.window import Window

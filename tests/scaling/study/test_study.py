@@ -18,7 +18,7 @@ from saman.runs.records.summary import Summary
 from saman.scaling.analysis.results import read_run
 from saman.scaling.analysis.sources import find_source, read_source
 from saman.scaling.study import execution
-from saman.scaling.study.execution import cost, hold_study, run_missing, standings, submit_missing
+from saman.scaling.study.execution import cost, hold_study, planned_run_states, run_missing, submit_missing
 from saman.scaling.study.plan import PlannedRun, StudyPlan, make_plan
 
 STUDY = """
@@ -112,7 +112,7 @@ def test_what_is_done_counts_and_what_failed_or_was_killed_is_wanted_again(tmp_p
     _done(plan.runs[0], runs)
     _done(plan.runs[1], runs, "failed")
     _done(plan.runs[2], runs, "running")  # nobody supervises it: it was killed
-    found = standings(plan, runs)
+    found = planned_run_states(plan, runs)
     assert [one.standing for one in found] == ["done", "failed", "failed", "missing", "missing", "missing"]
     costs = cost(found)
     assert costs.used == pytest.approx(0.02)  # two summaries of 36 s on one node
@@ -123,8 +123,8 @@ def test_a_run_under_a_live_supervisor_is_waited_for(tmp_path: Path) -> None:
     plan, runs = _plan(tmp_path), tmp_path / "runs"
     run = _done(plan.runs[0], runs, "running")
     with hold_run(run):
-        assert standings(plan, runs)[0].standing == "waiting"
-    assert standings(plan, runs)[0].standing == "failed"
+        assert planned_run_states(plan, runs)[0].standing == "waiting"
+    assert planned_run_states(plan, runs)[0].standing == "failed"
 
 
 def _run_by_hand(monkeypatch: pytest.MonkeyPatch, runs: Path, stop_after: int | None = None) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
     rest = _run_by_hand(monkeypatch, runs)
     list(run_missing(plan, runs))
     assert [*first, *rest] == [run.digest for run in plan.runs]
-    assert all(one.standing == "done" for one in standings(plan, runs))
+    assert all(one.standing == "done" for one in planned_run_states(plan, runs))
     nothing = _run_by_hand(monkeypatch, runs)
     list(run_missing(plan, runs))
     assert nothing == []

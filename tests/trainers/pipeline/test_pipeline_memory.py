@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rank_starts import HERE, make_run, start
 
-from saman.configs.files import read_lines
 from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.chain import Chain, Layer, Link, StageCosts
 from saman.pipeline.choose import plan_of
+from saman.runs.files.whole import read_lines
 from saman.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.ranks, pytest.mark.mpi, pytest.mark.slow]

@@ -9,7 +9,7 @@ import pytest
 from pipeline_cases import CASES, on_grid
 from rank_starts import copied, distance, experiment, final, make_run, train
 
-from saman.configs.files import read_lines
+from saman.runs.files.whole import read_lines
 from saman.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from saman.configs.loading.clusters import load_cluster
-from saman.jobs import submission
-from saman.jobs.submission import SubmissionMode, SubmissionOptions, SubmissionResult, make_submission
 from saman.launcher.programs import script_from_command
+from saman.slurm.submission import run_submission as submission
+from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, SubmissionResult, make_submission
 
 
 def _make(runs_dir: Path, mode: SubmissionMode) -> SubmissionResult:

@@ -1,9 +1,8 @@
-"""Processes on Linux: descendants, the processes of a run, and signals at the death of a parent."""
+"""The processes of an attempt, found in /proc: listed, signalled, killed."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
@@ -12,10 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.runs import variables
-
-_LIBC = ctypes.CDLL(None)  # loaded here, because nothing may be loaded between fork and exec
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class ProcessInfo:
     cpu_ticks: int = 0
 
 
-def see(pid: int) -> ProcessInfo | None:
+def find_process(pid: int) -> ProcessInfo | None:
     """Look up the process ``pid``; ``None`` if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -39,16 +34,16 @@ def see(pid: int) -> ProcessInfo | None:
     return ProcessInfo(pid, int(fields[1]), fields[0], int(fields[19]), int(fields[11]) + int(fields[12]))
 
 
-def everybody() -> dict[int, ProcessInfo]:
+def list_processes() -> dict[int, ProcessInfo]:
     """List every process by pid, without zombies."""
     pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
-    seen = (see(pid) for pid in pids)
+    seen = (find_process(pid) for pid in pids)
     return {process.pid: process for process in seen if process is not None and process.state not in ("Z", "X")}
 
 
-def descendants(of: Iterable[int], among: dict[int, ProcessInfo] | None = None) -> dict[int, ProcessInfo]:
+def list_descendants(of: Iterable[int], among: dict[int, ProcessInfo] | None = None) -> dict[int, ProcessInfo]:
     """List every live descendant of the processes ``of``."""
-    among = everybody() if among is None else among
+    among = list_processes() if among is None else among
     above = set(of)
     found: dict[int, ProcessInfo] = {}
     while True:
@@ -59,21 +54,21 @@ def descendants(of: Iterable[int], among: dict[int, ProcessInfo] | None = None) 
         above |= set(more)
 
 
-def members(run: Path, attempt: int, **more: str) -> dict[int, ProcessInfo]:
+def list_attempt_processes(run: Path, attempt: int, **more: str) -> dict[int, ProcessInfo]:
     """List every live process of an attempt, except this process: by environment variables, and by descent.
 
     More variables narrow the list down, such as ``variables.PROCESS`` to a process of the attempt and its descendants.
     """
     wanted = {variables.RUN: str(run), variables.ATTEMPT: str(attempt), **more}
     marks = {f"{name}={value}".encode(errors="surrogateescape") for name, value in wanted.items()}
-    among = everybody()
+    among = list_processes()
     marked = {pid: process for pid, process in among.items() if marks <= _environment(pid)}
-    found = marked | descendants(marked, among)
+    found = marked | list_descendants(marked, among)
     found.pop(os.getpid(), None)
     return found
 
 
-def guard(find: Callable[[], dict[int, ProcessInfo]]) -> None:
+def kill_after_own_death(find: Callable[[], dict[int, ProcessInfo]]) -> None:
     """Fork a process that kills the processes that ``find`` returns, once this process has ended, even by SIGKILL."""
     watched, held = os.pipe()
     if os.fork():
@@ -96,10 +91,10 @@ def _environment(pid: int) -> set[bytes]:
         return set()
 
 
-def send(processes: Iterable[ProcessInfo], number: int) -> None:
+def signal_processes(processes: Iterable[ProcessInfo], number: int) -> None:
     """Signal ``processes``, except where the pid belongs to a later process."""
     for process in processes:
-        now = see(process.pid)
+        now = find_process(process.pid)
         if now is not None and now.started == process.started:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process.pid, number)
@@ -109,24 +104,8 @@ def kill_until_gone(find: Callable[[], dict[int, ProcessInfo]], seconds: float) 
     """Send SIGKILL until ``find`` returns no process or the time is over. Returns the survivors."""
     deadline = time.monotonic() + seconds
     while left := find():
-        send(left.values(), signal.SIGKILL)
+        signal_processes(left.values(), signal.SIGKILL)
         if time.monotonic() > deadline:
             return left
         time.sleep(0.02)
     return {}
-
-
-def die_with_parent(number: int) -> None:
-    """Have the kernel send signal ``number`` to this process when the thread that started it ends."""
-    _prctl(_PR_SET_PDEATHSIG, number)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of orphaned descendants, so that none is lost."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    # Without prctl (not Linux) runs work, but leave more processes behind.
-    with contextlib.suppress(AttributeError):
-        _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from saman.configs.names import size, when
+from saman.configs.units import format_bytes, format_time
 from saman.registry.lifecycle.reconcile import StepKind
 from saman.registry.listing import VersionDetails, VersionRow
 from saman.registry.store.audit_entry import Entry
@@ -26,9 +26,9 @@ def listing_table(rows: Iterable[VersionRow]) -> Table:
         table.add_column(heading, justify="right" if heading in ("version", "size") else "left")
     for row in rows:
         metrics = row.problem or format_metrics(row.metrics or {})
-        total = "?" if row.bytes is None else size(row.bytes)
-        cells = (row.model, str(row.version), _marks(row), metrics, total, when(row.published_at), row.published_by)
-        table.add_row(*cells)
+        total = "?" if row.bytes is None else format_bytes(row.bytes)
+        published = format_time(row.published_at)
+        table.add_row(row.model, str(row.version), _marks(row), metrics, total, published, row.published_by)
     return table
 
 
@@ -61,7 +61,7 @@ def details_view(details: VersionDetails) -> Group:
     files.add_column("size", justify="right")
     files.add_column("SHA-256")
     for path, record in sorted(details.manifest.files.items()):
-        files.add_row(path, size(record.bytes), record.sha256[:16] + "…")
+        files.add_row(path, format_bytes(record.bytes), record.sha256[:16] + "…")
     title = Text(f"{details.row.model} version {details.row.version}", style="bold underline")
     return Group(title, facts, Text(""), files)
 
@@ -71,7 +71,7 @@ def _facts(details: VersionDetails) -> list[tuple[str, str]]:
     marks = _marks(row)
     pairs = [
         ("status", row.status + (f" ({marks})" if marks else "")),
-        ("published", f"{when(about.published_at)} by {about.published_by}"),
+        ("published", f"{format_time(about.published_at)} by {about.published_by}"),
         ("why", about.why),
         ("path", str(row.path)),
         ("inputs", _tensors(about.signature.get("inputs"))),
@@ -112,7 +112,7 @@ def log_table(entries: Iterable[Entry]) -> Table:
     for heading in ("#", "when", "who", "change", "why"):
         table.add_column(heading, overflow="fold")
     for entry in entries:
-        table.add_row(str(entry.number), when(entry.time), entry.who, _describe(entry), entry.why)
+        table.add_row(str(entry.number), format_time(entry.time), entry.who, _describe(entry), entry.why)
     return table
 
 

@@ -28,12 +28,12 @@ class Digest:
     bytes: int
 
 
-def token() -> str:
+def unique_name() -> str:
     """A name that is unique among all processes."""
     return f"{os.getpid()}-{secrets.token_hex(6)}"
 
 
-def digest(path: Path) -> Digest:
+def digest_file(path: Path) -> Digest:
     """Read a file in blocks and return its SHA-256 and size."""
     total, state = 0, hashlib.sha256()
     with path.open("rb") as file:
@@ -58,7 +58,7 @@ def regular_files(folder: Path) -> Iterator[Path]:
             raise UserError(f"this is {kind}", where=str(path), remedy="versions hold plain files only")
 
 
-def take(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where no link is possible; the content is on disk on return."""
     try:
         target.hardlink_to(source)
@@ -66,10 +66,10 @@ def take(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINK:
             raise
         shutil.copyfile(source, target)
-    sync(target)
+    sync_path(target)
 
 
-def sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
     """Flush a file or folder to disk; does nothing on a file system that cannot sync folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -84,8 +84,8 @@ def sync(path: Path) -> None:
 def sync_folders(folder: Path) -> None:
     """Flush all folders under ``folder`` to disk, deepest first."""
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        sync(path)
-    sync(folder)
+        sync_path(path)
+    sync_path(folder)
 
 
 def remove_tree(folder: Path) -> None:
@@ -93,33 +93,3 @@ def remove_tree(folder: Path) -> None:
     while folder.exists():
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
-
-
-_REMEDIES = {
-    errno.EROFS: "the file system is read-only; choose another place with --models-dir",
-    errno.EACCES: "ask its owner, or choose a writable place with --models-dir",
-    errno.EPERM: "ask its owner, or choose a writable place with --models-dir",
-    errno.ENOSPC: "the disk is full; free some space (saman models prune removes old versions)",
-    errno.EDQUOT: "the quota is exceeded; free some space (saman models prune removes old versions)",
-}
-
-
-@contextlib.contextmanager
-def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn an ``OSError`` into an ``EnvironmentLack`` with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        place = error.filename if isinstance(error.filename, str) else str(path)
-        owner = _owner(Path(place)) if error.errno in (errno.EACCES, errno.EPERM) else ""
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        problem = f"{what} cannot be written: {reason}{owner}"
-        raise EnvironmentLack(problem, where=place, remedy=_REMEDIES.get(error.errno or 0)) from error
-
-
-def _owner(path: Path) -> str:
-    """``; FOLDER belongs to NAME`` for the nearest existing folder."""
-    for folder in (path, *path.parents):
-        with contextlib.suppress(OSError, KeyError):
-            return f"; {folder} belongs to {folder.owner()}"
-    return ""

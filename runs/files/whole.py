@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack
+from saman.configs.yaml12 import DEEPEST
 
-DEEPEST = 100  # levels of JSON and YAML; deeper values exhaust the stack of whatever walks them
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 
 
@@ -111,20 +111,3 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         else:
             dropped += 1
     return records, dropped
-
-
-@contextlib.contextmanager
-def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn an ``OSError`` while writing ``path`` into an ``EnvironmentLack`` with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        remedies = {
-            errno.EROFS: "the file system is read-only; choose another folder with --runs-dir",
-            errno.EACCES: "choose a writable folder with --runs-dir",
-            errno.EPERM: "choose a writable folder with --runs-dir",
-            errno.ENOSPC: "the disk is full; free some space or choose another folder with --runs-dir",
-            errno.EDQUOT: "your quota is used up; free some space or choose another folder with --runs-dir",
-        }
-        problem = f"{what} cannot be written: {os.strerror(error.errno) if error.errno else error}"
-        raise EnvironmentLack(problem, where=str(path), remedy=remedies.get(error.errno or 0)) from error
