@@ -90,6 +90,8 @@ def _curve(
     curve = Curve(group, points, baseline, None, ())
     if not group.is_drawable or len(points) < FEWEST_POINTS:
         return curve
+    if any(point.stages for point in points):
+        return curve  # pipelines have a predictor of their own; a second one would contradict it
     measured = tuple(ScalingPoint(point.ranks, point.throughput.value, point.nodes) for point in points)
     choice = choose(measured, tuple(read_series()), group.scaling)
     if choice is None:

@@ -54,6 +54,8 @@ class StageMeasure:
 
     Attributes:
         busy: Both passes and the optimiser's update.
+        passes: Wall seconds of both passes; this and the CPU seconds are None in older telemetry.
+        pass_cpu: CPU seconds of both passes, which do not grow when ranks share a core.
         memory_bytes: Peak over the start of the process, with its range; None where the system did not report it.
         planned_seconds: Predicted busy seconds per micro-batch; None for cuts given by hand.
         planned_bytes: Predicted memory; None for cuts given by hand.
@@ -72,6 +74,9 @@ class StageMeasure:
     memory_bytes: Quartiles | None
     planned_seconds: float | None
     planned_bytes: float | None
+    passes: Quartiles | None = None
+    pass_cpu: Quartiles | None = None
+    update_cpu: Quartiles | None = None
 
 
 def stage_measures(
@@ -118,7 +123,15 @@ def _measure(
         memory_bytes=Quartiles(float(np.median(held)), min(held), max(held)) if held else None,
         planned_seconds=seconds[number] if number < len(seconds) else None,
         planned_bytes=memory[number] if number < len(memory) else None,
+        passes=_if_recorded([process.passes for process in processes]),
+        pass_cpu=_if_recorded([process.pass_cpu for process in processes]),
+        update_cpu=_if_recorded([process.update_cpu for process in processes]),
     )
+
+
+def _if_recorded(values: Sequence[Array | None]) -> Quartiles | None:
+    known = [series for series in values if series is not None]
+    return _quartiles(np.concatenate(known)) if len(known) == len(values) and known else None
 
 
 def _quartiles(values: Array) -> Quartiles:

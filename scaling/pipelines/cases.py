@@ -10,7 +10,7 @@ from math import log2
 from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.pipelines.step_model import MeasuredPipeline, measured_pipeline
+from saman.scaling.pipelines.measured import MeasuredPipeline, measured_pipeline
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class Case:
     @property
     def stages(self) -> list[int]:
         """The measured numbers of stages, in order."""
-        return sorted({entry.measured.stages for entry in self.points})
+        return sorted({entry.measured.shape.stages for entry in self.points})
 
-    def with_stages(self, stages: int) -> list[MeasuredPipeline]:
-        """The measured pipelines with this number of stages."""
-        return [entry.measured for entry in self.points if entry.measured.stages == stages]
+    @property
+    def cells(self) -> list[MeasuredPipeline]:
+        """The measured pipelines."""
+        return [entry.measured for entry in self.points]
 
     def global_batch(self, ranks: int) -> float:
         """Examples of all ranks in a step."""
@@ -48,7 +49,9 @@ class Case:
         based = [entry for entry in self.points if entry.curve.baseline is not None]
         if not based:
             return None
-        return min(based, key=lambda entry: abs(log2(entry.measured.micro_batches / micro_batches))).curve.baseline
+        return min(
+            based, key=lambda entry: abs(log2(entry.measured.shape.micro_batches / micro_batches))
+        ).curve.baseline
 
     def measured_throughput(self, stages: int, replicas: int, micro_batches: int, batch: float) -> float | None:
         """Look up the measured throughput of a pipeline.
@@ -64,8 +67,8 @@ class Case:
         """
         wanted = (stages, replicas, micro_batches, batch)
         for entry in self.points:
-            seen = entry.measured
-            if (seen.stages, seen.replicas, seen.micro_batches, seen.batch) == wanted:
+            shape = entry.measured.shape
+            if (shape.stages, shape.replicas, shape.micro_batches, entry.measured.batch) == wanted:
                 return entry.point.throughput.value
         return None
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import exp, hypot, log2, sqrt
+from dataclasses import dataclass
+from math import exp, log2
 from typing import Annotated
 
 from saman.scaling.analysis.curves import Curve, point_beyond
 from saman.scaling.analysis.run_values import MeasuredRun
-from saman.scaling.models.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, calibrate
 from saman.scaling.models.laws import ScalingPoint
-from saman.scaling.models.published import read_series
 from saman.scaling.pipelines.cases import Case, cases_of
-from saman.scaling.pipelines.published_check import PipelineCalibration, calibrate_pipelines
-from saman.scaling.pipelines.step_model import StageWork, StepModel, step_model
+from saman.scaling.pipelines.cross_check import (
+    FEWEST_CELLS,
+    LARGEST_MISFIT,
+    CrossCheck,
+    half_width,
+    leave_one_cell_out,
+)
+from saman.scaling.pipelines.measured import PipelineShape
+from saman.scaling.pipelines.published_check import calibrate_pipelines
+from saman.scaling.pipelines.step_model import StepModel, fit_case, misfit
 from saman.scaling.statistics.columns import ColumnName
 
-_LEAST_DOUBLINGS = 0.25
+NOMINAL = 0.9
 _MOST_MICRO_BATCHES = 8.0  # the published rows reach from 4 to 32
+_MOST_TIMES = 4.0  # the most replicas measured, beyond which a forecast carries a caution
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class PipelineThroughput:
     speedup: float | None
     baseline: Annotated[str | None, ColumnName("base")]
     bubble_share: float
+    imbalance_seconds: float
+    transfer_seconds: float
     exchange_seconds: float
     node_hours_per_epoch: float | None
     measured: float | None
@@ -92,14 +101,20 @@ def forecast(
     assumes: list[str] = []
     left_out: list[str] = []
     for case in cases_of(curves):
+        checked = _checked(case)
+        if isinstance(checked, Unavailable):
+            left_out.append(f"{case.label}: {checked.reason}")
+            continue
+        assumes += [f"{case.label}: {text}" for text in _assumptions(checked)]
         for count in stages or case.stages:
             name = f"{case.label}, {count} stages"
-            model = _model(case, count, shares)
+            model = _with_stages(case, checked.model, count, shares)
             if isinstance(model, Unavailable):
                 left_out.append(f"{name}: {model.reason}")
                 continue
-            assumes += [f"{name}: {text}" for text in _assumptions(case, model)]
-            for found in _predictions(case, model, ranks, micro_batches):
+            if count not in case.stages:
+                assumes.append(f"{name}: the shares of the layers are from the profile")
+            for found in _predictions(case, CheckedModel(model, checked.check), count, ranks, micro_batches):
                 if isinstance(found, Unavailable):
                     left_out.append(f"{name}: {found.reason}")
                 else:
@@ -113,140 +128,163 @@ def forecast(
 
 
 def _intervals_in_words() -> str:
-    pipelines, _ = calibrations()
-    published = f"{pipelines.errors} published predictions of pipelines"
-    return f"intervals: {NOMINAL:.0%}, from {published}, those of data parallelism, and the misfit of these runs"
+    return (
+        f"intervals: {NOMINAL:.0%}, from predicting each measured cell from the others; beyond the measured stages and "
+        f"micro-batches also from {calibrate_pipelines().errors} published predictions of pipelines"
+    )
 
 
-def _model(case: Case, stages: int, shares: StageShares | None) -> StepModel | Unavailable:
-    """The step model of as many stages: of measured ones, or split by ``shares``."""
+@dataclass(frozen=True)
+class CheckedModel:
+    """A fitted model with its errors at cells that were left out."""
+
+    model: StepModel
+    check: CrossCheck
+
+
+def _checked(case: Case) -> CheckedModel | Unavailable:
+    """The model of a case; refused where it cannot be checked, or does not describe the runs."""
     settings = case.points[0].point.runs[0].facts.settings
     order = str(settings.get("train.pipeline.order") or "1f1b")
     recompute = settings.get("train.pipeline.recompute") is True
-    nearest = min(case.stages, key=lambda count: abs(log2(stages / count)))
-    others = [entry.measured for entry in case.points if entry.measured.stages != nearest]
-    model = step_model(case.with_stages(nearest), order, recompute, others)
-    assert model is not None  # a case has points of each of its stages
-    if stages == nearest:
+    cells = case.cells
+    if any(cell.work_seconds is None for cell in cells):
+        return Unavailable(
+            "ranks shared cores, and these runs did not record CPU seconds per stage: wall time does not tell their "
+            "work; run them again"
+        )
+    if len(cells) < FEWEST_CELLS:
+        return Unavailable(
+            f"{len(cells)} measured cell{'s' if len(cells) > 1 else ''}; a forecast is checked by leaving a cell out, "
+            f"which needs {FEWEST_CELLS}"
+        )
+    model = fit_case(cells, order, recompute)
+    check = leave_one_cell_out(cells, order, recompute)
+    worst = max(exp(misfit(model)) - 1, exp(check.median) - 1)
+    if worst > LARGEST_MISFIT:
+        return Unavailable(
+            f"the model misses its own cells by up to {exp(misfit(model)) - 1:.0%} and cells left out by "
+            f"{exp(check.median) - 1:.0%} (median); beyond {LARGEST_MISFIT:.0%} it does not describe these runs"
+        )
+    return CheckedModel(model, check)
+
+
+def _with_stages(case: Case, model: StepModel, stages: int, shares: StageShares | None) -> StepModel | Unavailable:
+    """The model with the shares of a number of stages: measured ones, or split by ``shares``."""
+    if stages in case.stages:
         return model
     runs = [run for entry in case.points for run in entry.point.runs[:1]]
     split = shares(runs, stages) if shares else Unavailable("this number of stages was not measured")
-    return split if isinstance(split, Unavailable) else _split_otherwise(model, stages, split)
+    return split if isinstance(split, Unavailable) else model.with_shares(split)
 
 
-def _split_otherwise(model: StepModel, stages: int, shares: Sequence[float]) -> StepModel:
-    """The model with another number of stages, each with its share of the work."""
-    per_pass = sum(work.per_pass for work in model.work) / model.stages  # a pass costs each stage the same
-    per_example = sum(work.per_example for work in model.work)  # work on examples goes with the layers
-    work = tuple(StageWork(per_pass, per_example * share / sum(shares)) for share in shares)
-    smaller = model.stages / stages  # the part of the gradients that a stage exchanges
-    parameters = {name: value * smaller for name, value in model.exchange.parameters.items()}
-    return replace(model, stages=stages, work=work, exchange=replace(model.exchange, parameters=parameters))
-
-
-def _assumptions(case: Case, model: StepModel) -> Iterator[str]:
-    count = len(model.points)
-    off = f", points deviate by up to {exp(model.misfit) - 1:.1%}" if count > 1 else ""
-    points = f"{count} measured point{'s' if count != 1 else ''}"
+def _assumptions(checked: CheckedModel) -> Iterator[str]:
+    model = checked.model
     yield (
-        f"forward is {model.forward_share:.0%} of a stage's busy time; steps take {model.factor:.3g}× the model at "
-        f"{points}{off}"
+        f"{len(model.cells)} cells; predicted from the others, half of them are off by up to "
+        f"{exp(checked.check.median) - 1:.1%}; "
+        f"forward is {model.forward_share:.0%} of both passes"
     )
-    if len(model.sizes) == 1:
-        yield f"time goes with examples; only micro-batches of {model.sizes[0]:.3g} examples were measured"
-    if not model.exchange.known:
+    sizes = sorted({cell.batch / cell.shape.replicas / cell.shape.micro_batches for cell in model.cells})
+    if len(sizes) == 1:
+        yield f"time goes with examples; only micro-batches of {sizes[0]:.3g} examples were measured"
+    if not _sums_gradients(model):
         yield "no run had several replicas; the gradient sum is assumed to cost nothing"
-    if model.stages not in case.stages:
-        yield f"the shares of the layers are from the profile, the rest from runs of {model.points[0].stages} stages"
+
+
+def _sums_gradients(model: StepModel) -> bool:
+    return any(cell.shape.replicas > 1 for cell in model.cells)
 
 
 def _predictions(
-    case: Case, model: StepModel, ranks: Sequence[int] | None, micro_batches: Sequence[int] | None
+    case: Case, checked: CheckedModel, stages: int, ranks: Sequence[int] | None, micro_batches: Sequence[int] | None
 ) -> Iterator[PipelineThroughput | Unavailable]:
-    most = max(point.replicas for point in model.points)
-    wanted = ranks or [times * most * model.stages for times in (2, 4)]
-    for count in micro_batches or sorted({point.micro_batches for point in model.points}):
+    cells = checked.model.cells
+    alike = [cell for cell in cells if cell.shape.stages == stages] or cells
+    most = max(cell.shape.replicas for cell in alike)
+    wanted = ranks or [times * most * stages for times in (2, 4)]
+    for count in micro_batches or sorted({cell.shape.micro_batches for cell in cells}):
         for total in wanted:
-            if total % model.stages:
+            if total % stages:
                 yield Unavailable(f"{total} ranks are not a multiple of the stages")
                 continue
-            replicas, batch = total // model.stages, case.global_batch(total)
+            replicas, batch = total // stages, case.global_batch(total)
             if batch % (replicas * count):
                 parts = f"{replicas} replicas × {count} micro-batches"
                 yield Unavailable(f"a batch of {batch:g} does not split over {parts}")
                 continue
-            yield _prediction(case, model, total, count, batch)
+            nodes = _nodes(case, total)
+            shape = PipelineShape(stages, replicas, nodes, count, batch * checked.model.filled / replicas)
+            yield _boundary(checked.model, shape) or _prediction(case, checked, shape, batch)
 
 
-def _prediction(case: Case, model: StepModel, ranks: int, micro_batches: int, batch: float) -> PipelineThroughput:
-    replicas = ranks // model.stages
+def _nodes(case: Case, ranks: int) -> int:
     measured = sorted(
         (ScalingPoint(entry.point.ranks, 0.0, entry.point.nodes) for entry in case.points),
         key=lambda point: (point.nodes, point.ranks),
     )
-    nodes = point_beyond(measured, ranks).nodes
-    examples = batch * model.filled
-    per_replica = examples / replicas
-    seconds = model.seconds(micro_batches, per_replica, replicas, nodes)
-    rate = examples / seconds
-    low, high = _interval(model, micro_batches, replicas)
-    baseline = case.nearest_baseline(micro_batches)
+    return point_beyond(measured, ranks).nodes
+
+
+def _boundary(model: StepModel, shape: PipelineShape) -> Unavailable | None:
+    """The reason for refusing a pipeline behind a boundary that no cell crossed: ranks that share cores."""
+    turns = model.cores.oversubscription(shape.ranks_per_node)
+    if turns > 1 and all(cell.oversubscription <= 1 for cell in model.cells):
+        return Unavailable(
+            f"{shape.ranks_per_node} ranks per node × {model.cores.per_rank} cores would share {model.cores.count} "
+            "cores; no measured cell shared cores"
+        )
+    return None
+
+
+def _prediction(case: Case, checked: CheckedModel, shape: PipelineShape, batch: float) -> PipelineThroughput:
+    model = checked.model
+    step = model.predict(shape)
+    rate = shape.examples * shape.replicas / step.seconds
+    width = half_width(checked.check, model, shape, calibrate_pipelines(), NOMINAL)
+    baseline = case.nearest_baseline(shape.micro_batches)
     epoch_seconds = case.points[0].point.runs[0].measured.epoch_seconds(rate)
-    known = case.measured_throughput(model.stages, replicas, micro_batches, batch)
+    known = case.measured_throughput(shape.stages, shape.replicas, shape.micro_batches, batch)
     return PipelineThroughput(
         series=case.label,
-        stages=model.stages,
-        replicas=replicas,
-        ranks=ranks,
-        nodes=nodes,
-        micro_batches=micro_batches,
-        step_seconds=seconds,
+        stages=shape.stages,
+        replicas=shape.replicas,
+        ranks=shape.ranks,
+        nodes=shape.nodes,
+        micro_batches=shape.micro_batches,
+        step_seconds=step.seconds,
         samples_per_second=rate,
-        low=rate * exp(low),
-        high=rate * exp(high),
+        low=rate * exp(-width),
+        high=rate * exp(width),
         speedup=rate / baseline.throughput.value if baseline else None,
         baseline=baseline.label if baseline else None,
-        bubble_share=model.bubble_share(micro_batches, per_replica, replicas, nodes),
-        exchange_seconds=model.factor * model.exchange.seconds(replicas, nodes),
-        node_hours_per_epoch=epoch_seconds * nodes / 3600 if epoch_seconds else None,
+        bubble_share=step.bubble_share,
+        imbalance_seconds=step.imbalance_seconds,
+        transfer_seconds=step.transfer_seconds,
+        exchange_seconds=step.exchange_seconds,
+        node_hours_per_epoch=epoch_seconds * shape.nodes / 3600 if epoch_seconds else None,
         measured=known,
         error=rate / known - 1 if known else None,
-        caution=_caution(model, micro_batches, replicas, nodes, batch),
+        caution=_caution(model, shape),
     )
 
 
-def _interval(model: StepModel, micro_batches: int, replicas: int) -> tuple[float, float]:
-    """Logarithms of the interval's bounds: errors on published tables per √doubling, plus the misfit of the points."""
-    distances = [
-        (abs(log2(micro_batches / point.micro_batches)), abs(log2(replicas / point.replicas))) for point in model.points
-    ]
-    passes, copies = min(distances, key=sum)
-    stages = abs(log2(model.stages / model.points[0].stages))
-    pipelines, curves = calibrations()
-    own = [pipelines.micro_batches * sqrt(passes), pipelines.stages * sqrt(stages), model.misfit]
-    across = sqrt(max(copies, _LEAST_DOUBLINGS))
-    low, high = (curves.low, curves.high) if curves else (0.0, 0.0)
-    return -hypot(*own, low * across), hypot(*own, high * across)
-
-
-def calibrations() -> tuple[PipelineCalibration, Calibration | None]:
-    """The basis of the intervals: published pipelines, and published data parallelism for the replicas."""
-    return calibrate_pipelines(), calibrate(tuple(read_series()), NOMINAL)
-
-
-def _caution(model: StepModel, micro_batches: int, replicas: int, nodes: int, batch: float) -> str | None:
+def _caution(model: StepModel, shape: PipelineShape) -> str | None:
     reasons = []
-    most = max(point.replicas for point in model.points)
-    if replicas > SUPPORTED_RATIO * most:
-        reasons.append(f"{replicas / most:.3g} times the most replicas measured ({most})")
-    nearest = min(abs(log2(micro_batches / point.micro_batches)) for point in model.points)
+    most = max(cell.shape.replicas for cell in model.cells)
+    if shape.replicas > _MOST_TIMES * most:
+        reasons.append(f"{shape.replicas / most:.3g} times the most replicas measured ({most})")
+    nearest = min(abs(log2(shape.micro_batches / cell.shape.micro_batches)) for cell in model.cells)
     if nearest > log2(_MOST_MICRO_BATCHES):
         reasons.append(f"micro-batches differ by more than {_MOST_MICRO_BATCHES:g}× from those measured")
-    size, smallest = batch / replicas / micro_batches, min(model.sizes)
-    if size < smallest / 2:
-        reasons.append(f"micro-batches of {size:.3g} examples; the smallest measured has {smallest:.3g}")
-    if nodes > 1 and max(point.nodes for point in model.points) == 1:
+    smallest = min(cell.shape.size for cell in model.cells)
+    if shape.size < smallest / 2:
+        reasons.append(f"micro-batches of {shape.size:.3g} examples; the smallest measured has {smallest:.3g}")
+    if shape.nodes > 1 and max(cell.shape.nodes for cell in model.cells) == 1:
         reasons.append("crosses a node boundary that was not measured")
-    if replicas > 1 and not model.exchange.known:
+    turns = model.cores.oversubscription(shape.ranks_per_node)
+    if turns > 2 * max(cell.oversubscription for cell in model.cells):
+        reasons.append(f"{turns:.3g} ranks share a core, more than twice as many as in any run")
+    if shape.replicas > 1 and not _sums_gradients(model):
         reasons.append("the exchange between replicas was not measured")
     return "beyond the data: " + "; ".join(reasons) if reasons else None

@@ -1,240 +1,222 @@
-"""A model of a pipelined step: busy time per stage, the schedule's bubble, the exchange between replicas, input wait.
+"""A model of a pipelined step, fitted to the measured cells of a grid of stages × replicas × micro-batches.
 
-    step = factor · (schedule simulated with the busy time of each stage  +  exchange(replicas)  +  input wait)
+    step = passes  +  exchange of the replicas  +  update  +  input wait
 
-The factor is the median of measured ÷ modelled over the fitted points. Busy time is
-per pass · micro-batches + per example · examples, fitted to measured points; if all micro-batches had the same size,
-busy time goes with the examples. The exchange is a constant plus the hierarchical allreduce's α and β.
+Passes: the schedule, simulated with the CPU seconds of each stage on the cores of its node, where ranks take turns
+(``pipeline.sharing``). CPU seconds of a stage = (per pass · micro-batches + its share · per example · examples) ·
+(1 + contention · more busy cores): a busy neighbour slows a core's memory. The exchange has a start, a bandwidth, a
+turn of ranks that share cores, and a hop across nodes. No factor corrects the sum; ``misfit`` tells what it misses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from saman.pipeline.cost import speedup
-from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.models.communication import HIERARCHICAL, exchange_in_steps
-from saman.scaling.models.laws import RankCounts, ScalingPoint, rank_counts
+from saman.pipeline.sharing import SharedStep, StageWork, cores_of, play_shared
+from saman.scaling.pipelines.measured import MeasuredPipeline, NodeCores, PipelineShape
 
 Array = NDArray[np.float64]
+_MOST_SIMULATED = 64  # ranks that share the cores of a node; further replicas repeat the first
 
 
 @dataclass(frozen=True)
-class MeasuredPipeline:
-    """A measured point of a pipeline; times in seconds per step.
+class PredictedStep:
+    """A predicted step, in seconds.
 
     Attributes:
-        examples: Of a replica in a step, on average.
-        batch: Examples of all replicas in a full step.
-        filled: The mean share of a full batch; the last batch of an epoch is short.
-        work_seconds: Busy and transfer seconds of each stage.
+        bubble_share: The share of the passes in which a stage waits, the mean over stages.
+        imbalance_seconds: What uneven stages cost over even stages of the same work.
+        transfer_seconds: What sending activations and gradients costs.
     """
 
-    stages: int
-    replicas: int
-    nodes: int
-    micro_batches: int
-    examples: float
-    batch: float
-    filled: float
-    step_seconds: float
-    work_seconds: tuple[float, ...]
+    seconds: float
+    bubble_share: float
+    imbalance_seconds: float
+    transfer_seconds: float
     exchange_seconds: float
-    input_wait_seconds: float
-
-    @property
-    def size(self) -> float:
-        """Examples in a micro-batch of a full batch."""
-        return self.batch / self.replicas / self.micro_batches
-
-
-def measured_pipeline(point: CurvePoint) -> MeasuredPipeline | None:
-    """The measures of a point per stage; None where the telemetry lacks the times of a stage."""
-    run, stages = point.runs[0].facts, point.stages
-    if not stages or len(stages) != run.stage_count:
-        return None
-    replicas = point.ranks // run.stage_count
-    examples = point.throughput.value * point.step_seconds.value
-    return MeasuredPipeline(
-        stages=run.stage_count,
-        replicas=replicas,
-        nodes=point.nodes,
-        micro_batches=run.micro_batches,
-        examples=examples / replicas,
-        batch=float(run.global_batch),
-        filled=examples / run.global_batch,
-        step_seconds=point.step_seconds.value,
-        work_seconds=tuple(stage.busy.value + stage.transfer.value for stage in stages),
-        exchange_seconds=float(np.mean([stage.exchange.value for stage in stages])),
-        input_wait_seconds=float(np.mean([stage.input_wait.value for stage in stages])),
-    )
-
-
-@dataclass(frozen=True)
-class StageWork:
-    """Busy seconds of a stage in a step: ``per_pass`` · micro-batches + ``per_example`` · examples."""
-
-    per_pass: float
-    per_example: float
-
-    def seconds(self, micro_batches: int, examples: float) -> float:
-        """Busy seconds per step."""
-        return self.per_pass * micro_batches + self.per_example * examples
-
-
-@dataclass(frozen=True)
-class ReplicaExchange:
-    """The cost of the gradient sum over a stage's replicas: a constant and the hierarchical allreduce's parameters.
-
-    ``known`` is false where no measured run had several replicas.
-    """
-
-    constant: float
-    parameters: Mapping[str, float]
-    known: bool
-
-    def seconds(self, replicas: int, nodes: int) -> float:
-        """Seconds per step; the replicas of a stage are spread over as many nodes as possible."""
-        at = rank_counts([ScalingPoint(replicas, 0.0, min(replicas, nodes))])
-        return self.constant + sum(float(_coefficient(at, name)[0]) * value for name, value in self.parameters.items())
 
 
 @dataclass(frozen=True)
 class StepModel:
-    """The model of a number of stages.
+    """The fitted parameters of a case.
 
     Attributes:
-        factor: Median of measured ÷ modelled over ``points``.
-        misfit: Largest |ln(measured ÷ modelled ÷ factor)|.
-        sizes: Of the measured micro-batches, in examples.
+        per_pass: CPU seconds of a stage per micro-batch.
+        per_example: CPU seconds of all stages per example.
+        contention: Growth of CPU seconds per further busy core of a node.
+        shares: Of the work on examples, for each number of stages.
+        cores_at_work: Cores that a rank's passes keep busy.
+        transfer: Seconds per message.
+        update: CPU seconds of the update of the whole model.
+        exchange: Seconds by term.
     """
 
-    stages: int
     order: str
     forward_share: float
-    work: tuple[StageWork, ...]
-    exchange: ReplicaExchange
+    per_pass: float
+    per_example: float
+    contention: float
+    shares: Mapping[int, tuple[float, ...]]
+    cores_at_work: float
+    transfer: float
+    update: float
+    exchange: Mapping[str, float]
     input_wait_per_example: float
-    factor: float
-    misfit: float
-    sizes: tuple[float, ...]
-    points: tuple[MeasuredPipeline, ...]
+    cores: NodeCores
+    cells: tuple[MeasuredPipeline, ...]
 
     @property
     def filled(self) -> float:
         """The mean share of a full batch in a step."""
-        return float(np.median([point.filled for point in self.points]))
+        return float(np.median([cell.filled for cell in self.cells]))
 
-    def seconds(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
-        """Predict the seconds of an optimiser step.
+    def with_shares(self, shares: Sequence[float]) -> StepModel:
+        """The model with the shares of another number of stages."""
+        return replace(self, shares={**self.shares, len(shares): tuple(share / sum(shares) for share in shares)})
 
-        Args:
-            micro_batches: Micro-batches per step and replica.
-            examples: Examples per step and replica.
-            replicas: Number of replicas.
-            nodes: Number of nodes.
-        """
-        each = self._seconds_per_micro_batch(micro_batches, examples)
-        passes = micro_batches * sum(each) / speedup(each, micro_batches, self.order, self.forward_share)
-        wait = self.input_wait_per_example * examples
-        return self.factor * (passes + self.exchange.seconds(replicas, nodes) + wait)
+    def predict(self, shape: PipelineShape) -> PredictedStep:
+        """Predict a step."""
+        shares = self.shares.get(shape.stages) or (1 / shape.stages,) * shape.stages
+        even = (1 / shape.stages,) * shape.stages
+        whole = self._passes(shape, shares, self.transfer)
+        without_transfer = self._passes(shape, shares, 0.0).seconds
+        exchange = sum(_TERMS[name](shape, self.cores) * value for name, value in self.exchange.items())
+        turns = self.cores.oversubscription(shape.ranks_per_node)
+        update = self.update / shape.stages * turns
+        return PredictedStep(
+            seconds=whole.seconds + exchange + update + self.input_wait_per_example * shape.examples,
+            bubble_share=whole.bubble_share,
+            imbalance_seconds=max(0.0, without_transfer - self._passes(shape, even, 0.0).seconds),
+            transfer_seconds=max(0.0, whole.seconds - without_transfer),
+            exchange_seconds=exchange,
+        )
 
-    def bubble_share(self, micro_batches: int, examples: float, replicas: int, nodes: int) -> float:
-        """Predict the share of a step that a stage waits for other stages: the mean over stages, between 0 and 1.
+    def rate(self, shape: PipelineShape) -> float:
+        """Predict samples per second of all replicas."""
+        return shape.examples * shape.replicas / self.predict(shape).seconds
 
-        The arguments are those of ``seconds``.
-        """
-        each = self._seconds_per_micro_batch(micro_batches, examples)
-        ratio = speedup(each, micro_batches, self.order, self.forward_share)
-        waiting = micro_batches * sum(each) * (1 / ratio - 1 / len(each))
-        return self.factor * waiting / self.seconds(micro_batches, examples, replicas, nodes)
+    def _passes(self, shape: PipelineShape, shares: Sequence[float], transfer: float) -> SharedStep:
+        crowd = 1.0 + self.contention * (self.cores.busy(shape.ranks_per_node) - self.cores.per_rank)
+        work = []
+        for stage, share in enumerate(shares):
+            cpu = (self.per_pass + self.per_example * share * shape.size) * crowd
+            seconds = cpu / self.cores_at_work
+            # activations go to the next stage, gradients to the one before
+            onward, back = transfer * (stage < shape.stages - 1), transfer * (stage > 0)
+            work.append(StageWork(seconds * self.forward_share + onward, seconds * (1 - self.forward_share) + back))
+        return play_shared(self.order, work, shape.micro_batches, self._cores(shape))
 
-    def _seconds_per_micro_batch(self, micro_batches: int, examples: float) -> list[float]:
-        return [work.seconds(micro_batches, examples) / micro_batches for work in self.work]
+    def _cores(self, shape: PipelineShape) -> list[tuple[int, ...]]:
+        """The cores of the ranks to simulate: of a single replica where no rank shares a core."""
+        if self.cores.count is None or self.cores.oversubscription(shape.ranks_per_node) <= 1:
+            return [()] * shape.stages
+        ranks = max(shape.stages, min(shape.ranks_per_node, _MOST_SIMULATED) // shape.stages * shape.stages)
+        return [cores_of(rank, self.cores.per_rank, self.cores.count) for rank in range(ranks)]
 
 
-def step_model(
-    points: Sequence[MeasuredPipeline], order: str, recompute: bool, others: Sequence[MeasuredPipeline] = ()
-) -> StepModel | None:
-    """Fit the model.
+# Terms of the exchange as functions of shape and cores, most important first; each has a coefficient in seconds.
+Term = Callable[[PipelineShape, NodeCores], float]
+_TERMS: Mapping[str, Term] = {
+    "start": lambda shape, cores: 1.0 if shape.ranks > 1 else 0.0,
+    "bandwidth": lambda shape, cores: 2 * (shape.replicas - 1) / shape.replicas / shape.stages,
+    "turn": lambda shape, cores: cores.oversubscription(shape.ranks_per_node) - 1 if shape.ranks > 1 else 0.0,
+    "hop": lambda shape, cores: 2.0 * (min(shape.replicas, shape.nodes) - 1),
+}
+
+
+def fit_case(cells: Sequence[MeasuredPipeline], order: str, recompute: bool) -> StepModel:
+    """Fit the model to cells whose work is known.
 
     Args:
-        points: Measured pipelines of the same number of stages.
+        cells: Measured pipelines that differ only in stages, replicas and micro-batches; at least one.
         order: Of the schedule.
         recompute: Whether activations are recomputed.
-        others: Measured pipelines of other numbers of stages; they serve the exchange only.
-
-    Returns:
-        The model; None without points.
     """
-    if not points:
-        return None
-    stages = points[0].stages
-    work = tuple(_work(points, stage) for stage in range(stages))
-    wait = float(np.median([point.input_wait_seconds / point.examples for point in points]))
-    sizes = tuple(sorted({point.size for point in points}))
-    exchange = _exchange(points, others)
-    # backward costs twice forward, and recomputation forward once more
-    share = 1 / 4 if recompute else 1 / 3
-    bare = StepModel(
-        stages=stages,
+    per_pass, per_example, contention = _fit_work(cells)
+    messages = [
+        float(np.mean(cell.transfer_seconds)) / _messages_per_stage(cell.shape)
+        for cell in cells
+        if cell.shape.stages > 1
+    ]
+    alone = [cell.cores_at_work for cell in cells if cell.cores_at_work]
+    return StepModel(
         order=order,
-        forward_share=share,
-        work=work,
-        exchange=exchange,
-        input_wait_per_example=wait,
-        factor=1.0,
-        misfit=0.0,
-        sizes=sizes,
-        points=tuple(points),
+        # backward costs twice forward, and recomputation forward once more
+        forward_share=1 / 4 if recompute else 1 / 3,
+        per_pass=per_pass,
+        per_example=per_example,
+        contention=contention,
+        shares=_shares(cells, per_pass),
+        cores_at_work=float(np.median(alone)) if alone else 1.0,
+        transfer=min(messages, default=0.0),  # the least is closest to a transfer that nobody delays
+        update=float(np.median([cell.update_seconds * cell.shape.stages for cell in cells])),
+        exchange=_fit_exchange(cells),
+        input_wait_per_example=float(np.median([cell.input_wait_seconds / cell.shape.examples for cell in cells])),
+        cores=cells[0].cores,
+        cells=tuple(cells),
     )
-    ratios = np.array([point.step_seconds / _modelled(bare, point) for point in points])
-    factor = float(np.exp(np.median(np.log(ratios))))
-    misfit = float(np.max(np.abs(np.log(ratios / factor))))
-    return replace(bare, factor=factor, misfit=misfit)
 
 
-def _modelled(model: StepModel, point: MeasuredPipeline) -> float:
-    return model.seconds(point.micro_batches, point.examples, point.replicas, point.nodes)
+def misfit(model: StepModel) -> float:
+    """The largest |measured ÷ modelled − 1| of the fitted cells, on the larger side of the ratio."""
+    return max(abs(log_error(model, cell)) for cell in model.cells)
 
 
-def _work(points: Sequence[MeasuredPipeline], stage: int) -> StageWork:
-    """Non-negative least squares of relative errors."""
-    seconds = np.array([max(point.work_seconds[stage], 1e-12) for point in points])
-    passes = np.array([float(point.micro_batches) for point in points])
-    examples = np.array([point.examples for point in points])
-    if len({point.size for point in points}) == 1:
-        return StageWork(0.0, float(np.median(seconds / examples)))
-    found, _ = nnls(np.stack([passes / seconds, examples / seconds], axis=1), np.ones(len(seconds)))
-    return StageWork(float(found[0]), float(found[1]))
+def log_error(model: StepModel, cell: MeasuredPipeline) -> float:
+    """ln(measured ÷ modelled) of a cell's rate."""
+    return float(np.log(cell.rate / model.rate(cell.shape)))
 
 
-def _exchange(points: Sequence[MeasuredPipeline], others: Sequence[MeasuredPipeline]) -> ReplicaExchange:
-    """Fitted to points with several replicas; without any, to those of other numbers of stages, rescaled."""
-    alone = [point.exchange_seconds for point in points if point.replicas == 1]
-    constant = float(np.median(alone)) if alone else 0.0
-    summed = [(point, point.exchange_seconds - constant) for point in points if point.replicas > 1]
-    if not summed:
-        base = [point.exchange_seconds for point in others if point.replicas == 1]
-        start = float(np.median(base)) if base else 0.0
-        # a stage exchanges its own gradients only: the fewer stages, the more
-        rescaled = [(p, (p.exchange_seconds - start) * p.stages / points[0].stages) for p in others if p.replicas > 1]
-        summed = [(point, max(value, 0.0)) for point, value in rescaled]
-    if not summed:
-        return ReplicaExchange(constant, {}, False)
-    at = rank_counts([ScalingPoint(point.replicas, 0.0, min(point.replicas, point.nodes)) for point, _ in summed])
-    names = [parameter.name for parameter in HIERARCHICAL.parameters(at) if parameter.name != "hidden"]
-    found, _ = nnls(
-        np.stack([_coefficient(at, name) for name in names], axis=1), np.array([value for _, value in summed])
-    )
-    return ReplicaExchange(constant, {name: float(value) for name, value in zip(names, found, strict=True)}, True)
+def _messages_per_stage(shape: PipelineShape) -> float:
+    """Messages that a stage sends per step, the mean over stages."""
+    return 2 * shape.micro_batches * (shape.stages - 1) / shape.stages
 
 
-def _coefficient(at: RankCounts, name: str) -> Array:
-    """Seconds of an exchange per unit of a parameter of the hierarchical allreduce."""
-    return exchange_in_steps(at, {name: 1.0}, hierarchical=True)
+def _fit_work(cells: Sequence[MeasuredPipeline]) -> tuple[float, float, float]:
+    """Per pass, per example, and contention: non-negative least squares of relative errors of the work of all stages.
+
+    A cost per pass needs micro-batches of different sizes, contention different numbers of busy cores.
+    """
+    work = np.array([max(sum(cell.work_seconds or ()), 1e-12) for cell in cells])
+    passes = np.array([float(cell.shape.stages * cell.shape.micro_batches) for cell in cells])
+    examples = np.array([cell.shape.examples for cell in cells])
+    busy = np.array([cell.cores.busy(cell.shape.ranks_per_node) - cell.cores.per_rank for cell in cells])
+    columns = {"example": examples}
+    if np.ptp(passes / examples) > 1e-3 * (passes / examples).max():
+        columns["pass"] = passes
+    if np.ptp(busy) > 0 and len(cells) > len(columns):
+        columns["crowd"] = examples * busy
+    found, _ = nnls(np.stack([column / work for column in columns.values()], axis=1), np.ones(len(work)))
+    named = dict(zip(columns, map(float, found), strict=True))
+    per_example = named["example"]
+    return named.get("pass", 0.0), per_example, named.get("crowd", 0.0) / per_example if per_example else 0.0
+
+
+def _shares(cells: Sequence[MeasuredPipeline], per_pass: float) -> dict[int, tuple[float, ...]]:
+    """The share of each stage in the work on examples, by number of stages."""
+    found: dict[int, list[Array]] = {}
+    for cell in cells:
+        own = np.maximum(np.array(cell.work_seconds) - per_pass * cell.shape.micro_batches, 1e-12)
+        found.setdefault(cell.shape.stages, []).append(own / own.sum())
+    return {stages: tuple(map(float, np.mean(shares, axis=0))) for stages, shares in found.items()}
+
+
+def _fit_exchange(cells: Sequence[MeasuredPipeline]) -> dict[str, float]:
+    """Non-negative least squares, in shares of a step; a term needs a cell that has it, and a cell to spare."""
+    used: list[str] = []
+    several = [cell for cell in cells if cell.shape.ranks > 1]
+    for name, term in _TERMS.items():
+        values = {round(term(cell.shape, cell.cores), 9) for cell in several}
+        if (values - {0.0}) and (len(values) > 1 or not used) and len(used) < len(several):
+            used.append(name)
+    if not used:
+        return {}
+    scale = np.array([1 / cell.step_seconds for cell in several])
+    matrix = np.array([[_TERMS[name](cell.shape, cell.cores) for name in used] for cell in several])
+    found, _ = nnls(matrix * scale[:, None], np.array([cell.exchange_seconds for cell in several]) * scale)
+    return dict(zip(used, map(float, found), strict=True))

@@ -29,6 +29,7 @@ class StageRow:
     stage: int
     layers: str | None
     busy_seconds: Quartiles
+    pass_cpu_seconds: Quartiles | None
     busy_seconds_per_micro_batch: Quartiles
     predicted_seconds_per_micro_batch: float | None
     bubble_share: Quartiles
@@ -77,6 +78,7 @@ def _stage_row(curve: Curve, point: CurvePoint, stage: StageMeasure) -> StageRow
         stage=stage.stage,
         layers=stage.layers,
         busy_seconds=stage.busy,
+        pass_cpu_seconds=stage.pass_cpu,
         busy_seconds_per_micro_batch=stage.busy_per_micro_batch,
         predicted_seconds_per_micro_batch=stage.planned_seconds,
         bubble_share=stage.bubble_share,

@@ -19,7 +19,8 @@ from saman.scaling.report.writer import Table
 
 _STAGES_NOTE = (
     "Medians over the windows of all replicas and runs, with quartiles, in milliseconds per step unless noted. "
-    "Busy: both passes of all micro-batches and the update. Bubble: the share of a step spent waiting for other stages "
+    "Busy: wall time of both passes of all micro-batches and the update; CPU: the CPU time of the passes, smaller than "
+    "busy where ranks take turns on a core. Bubble: the share of a step spent waiting for other stages "
     "and replicas, including the wait at its end. Exchange: the gradient sum over replicas, as the last stage sees it. "
     "Memory: the peak over the start of the process, with its range. Predicted: by the partitioner, unless the cuts "
     "were given by hand."
@@ -40,10 +41,13 @@ def forecast_table(forecast: PipelineForecast) -> Table:
         CellColumn("samples/s", lambda row: format_interval(row.samples_per_second, row.low, row.high)),
         CellColumn("speed-up", lambda row: format_number(row.speedup)),
         CellColumn("bubble", lambda row: format_number(row.bubble_share, percent=True)),
+        CellColumn("imbalance, ms", lambda row: format_number(1e3 * row.imbalance_seconds)),
+        CellColumn("transfer, ms", lambda row: format_number(1e3 * row.transfer_seconds)),
         CellColumn("node-hours per epoch", lambda row: format_number(row.node_hours_per_epoch)),
         CellColumn("caution", lambda row: row.caution or "", "text long"),
     ]
-    note = ". ".join((forecast.intervals.capitalize(), *forecast.assumes))
+    words = (forecast.intervals.capitalize(), *forecast.assumes, *(f"Withheld: {text}" for text in forecast.left_out))
+    note = ". ".join(text for text in words if text)
     return make_table("Predicted pipelines", note + ".", columns, forecast.predictions)
 
 
@@ -56,6 +60,7 @@ def stage_table(curves: Sequence[Curve]) -> Table:
         CellColumn("replicas", lambda row: str(row.replicas)),
         CellColumn("layers", lambda row: row.layers or "–", "text"),
         CellColumn("busy", lambda row: format_quartiles(row.busy_seconds, 1e3)),
+        CellColumn("CPU", lambda row: format_quartiles(row.pass_cpu_seconds, 1e3)),
         CellColumn("per micro-batch", lambda row: format_quartiles(row.busy_seconds_per_micro_batch, 1e3)),
         CellColumn("predicted", lambda row: _scaled(row.predicted_seconds_per_micro_batch, 1e3)),
         CellColumn("bubble", lambda row: format_quartiles(row.bubble_share, percent=True)),

@@ -134,9 +134,7 @@ def test_stages_sum_the_gradients_of_the_whole_model(name: str, plan: PipelinePl
     expected = of_the_whole(model, *examples)
     found = of_stages(model, plan, examples)
     for variable, gradient in zip(model.trainable_variables, expected, strict=True):
-        np.testing.assert_allclose(
-            found[id(variable)], gradient, rtol=1e-10, atol=1e-12, err_msg=variable.name
-        )
+        np.testing.assert_allclose(found[id(variable)], gradient, rtol=1e-10, atol=1e-12, err_msg=variable.name)
 
 
 class Noise(keras.layers.Layer):  # type: ignore[misc]
