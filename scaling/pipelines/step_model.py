@@ -123,7 +123,10 @@ class StepModel:
 Term = Callable[[PipelineShape, NodeCores], float]
 _TERMS: Mapping[str, Term] = {
     "start": lambda shape, cores: 1.0 if shape.ranks > 1 else 0.0,
-    "bandwidth": lambda shape, cores: 2 * (shape.replicas - 1) / shape.replicas / shape.stages,
+    # copying is work: ranks that share a core take turns at it
+    "bandwidth": lambda shape, cores: (
+        2 * (shape.replicas - 1) / shape.replicas / shape.stages * cores.oversubscription(shape.ranks_per_node)
+    ),
     "turn": lambda shape, cores: cores.oversubscription(shape.ranks_per_node) - 1 if shape.ranks > 1 else 0.0,
     "hop": lambda shape, cores: 2.0 * (min(shape.replicas, shape.nodes) - 1),
 }
