@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
 # No hard link is possible: another file system, a file system without links, or another user's file.

@@ -7,11 +7,10 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saman.configs.errors import EnvironmentLack
 from saman.configs.yaml12 import DEEPEST
 
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
