@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from saman.configs.errors import UserError
 from saman.runs.files.whole import read_json, write_json
+from saman.runs.records.training_facts import TrainingFacts
 
 SCHEMA = 1
 _JSON = "checkpoint.json"
@@ -57,7 +56,7 @@ class Checkpoint:
         """Steps done when it was written."""
         return int(self.path.name.removeprefix("step-"))
 
-    def read(self) -> tuple[TrainingPosition, dict[str, np.ndarray], dict[str, Any]]:
+    def read(self) -> tuple[TrainingPosition, dict[str, np.ndarray], TrainingFacts]:
         """Read position, arrays and facts. Raises ``DamagedCheckpoint`` if a file is missing or was changed."""
         header = read_json(self.path / _JSON)
         if not isinstance(header, dict) or header.get("schema") != SCHEMA:
@@ -66,7 +65,7 @@ class Checkpoint:
         for name, digest in header["files"].items():
             arrays.update(_arrays(self.path / name, digest))
         position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
-        return TrainingPosition(**position), arrays, header["facts"]
+        return TrainingPosition(**position), arrays, TrainingFacts.from_json(header["facts"])
 
 
 def find(folder: Path) -> list[Checkpoint]:
@@ -123,19 +122,19 @@ def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarr
     temporary.replace(place / f"part-{part:05d}.npz")
 
 
-def publish(folder: Path, position: TrainingPosition, parts: int, facts: Mapping[str, Any]) -> Checkpoint:
+def publish(folder: Path, position: TrainingPosition, parts: int, facts: TrainingFacts) -> Checkpoint:
     """Make a checkpoint visible once all its parts are written; it replaces an earlier checkpoint of the same step.
 
     Args:
         folder: The folder of checkpoints.
         position: The position of the training; names the checkpoint.
         parts: Number of parts.
-        facts: Facts that must be equal when training resumes from here (``check_same_training``).
+        facts: What must be equal when training resumes from here (``check_same_training``).
     """
     place = draft(folder, position.step)
     names = [f"part-{part:05d}.npz" for part in range(parts)]
     files = {name: _digest(place / name) for name in names}
-    header = {"schema": SCHEMA, "position": asdict(position), "facts": dict(facts), "files": files}
+    header = {"schema": SCHEMA, "position": asdict(position), "facts": facts.to_json(), "files": files}
     write_json(place / _JSON, header)
     final = checkpoint_of(folder, position.step).path
     if final.exists():
@@ -179,11 +178,10 @@ def discard_drafts(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def check_same_training(facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
     """Raise ``UserError`` if a checkpoint's facts differ from those ``now``: its training would take other steps."""
-    different = sorted(key for key in {*facts, *now} if facts.get(key) != now.get(key))
-    if different:
-        was = ", ".join(f"{key}: {json.dumps(facts.get(key))}" for key in different)
+    if different := facts.differences(now):
+        was = ", ".join(f"{key}: {value}" for key, value in different.items())
         raise UserError(
             f"the checkpoints were written with other values of {', '.join(different)}",
             where="experiment.yaml",

@@ -10,6 +10,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.training import global_batch_size
+from saman.runs.records.training_facts import TrainingFacts
 from saman.trainers import keras_compat, models
 from saman.trainers.data import feed, sources
 from saman.trainers.data.feed import Feed, Slice
@@ -163,7 +164,7 @@ def learning_rates(experiment: Experiment, strategy: Strategy, prepared: Prepare
     return Rates(train.learning_rate, divided_batch_size(experiment, strategy.size), per_epoch, steps)
 
 
-def training_facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> dict[str, Any]:
+def training_facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> TrainingFacts:
     """Return what determines the steps of a training; a checkpoint continues only where these are equal.
 
     Args:
@@ -172,13 +173,13 @@ def training_facts(experiment: Experiment, strategy: Strategy, prepared: Prepare
         prepared: The examples; they set the number of steps per epoch.
     """
     train = experiment.train
-    return {
-        "model": experiment.model.model_dump(mode="json"),
-        "data": experiment.data.model_dump(mode="json"),
-        "global_batch_size": divided_batch_size(experiment, strategy.size),
-        "steps_per_epoch": prepared.feeds.steps_per_epoch,
-        "optimizer": train.optimizer.model_dump(mode="json"),
-        "loss": train.loss,
-        "precision": train.precision,
-        "seed": train.seed,
-    }
+    return TrainingFacts(
+        model=experiment.model.model_dump(mode="json"),
+        data=experiment.data.model_dump(mode="json"),
+        optimizer=train.optimizer.model_dump(mode="json"),
+        global_batch_size=divided_batch_size(experiment, strategy.size),
+        steps_per_epoch=prepared.feeds.steps_per_epoch,
+        loss=train.loss,
+        precision=train.precision,
+        seed=train.seed,
+    )

@@ -81,6 +81,6 @@ def init(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, cluster_yaml(site))
     load_cluster(str(file))
-    typer.echo(f"{file}: partitions {', '.join(str(partition['name']) for partition in site.partitions)}")
+    typer.echo(f"{file}: partitions {', '.join(partition.name for partition in site.partitions)}")
     for sentence in site.unknown:
         typer.echo(f"check by hand: {sentence}")

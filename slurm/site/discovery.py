@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack
@@ -14,11 +14,33 @@ from saman.slurm.site.user_limits import UserLimits, read_user_limits
 
 
 @dataclass(frozen=True)
+class SitePartition:
+    """A partition as Slurm describes it, under the keys of a cluster file; ``None`` leaves a key out.
+
+    If its nodes differ, each value is the smallest of them.
+    """
+
+    name: str
+    cores_per_node: int
+    memory_per_node: str | None
+    gpus_per_node: int | None
+    gpu_type: str | None
+    max_nodes: int
+    max_time: str | None
+    whole_nodes: bool | None
+    cost_per_node_hour: float = 1.0
+
+    def to_yaml(self) -> dict[str, object]:
+        """The entry of the partition in a cluster file."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Site:
     """A site as Slurm describes it. ``unknown`` lists what Slurm does not report."""
 
     name: str
-    partitions: tuple[dict[str, object], ...]
+    partitions: tuple[SitePartition, ...]
     account: str | None
     qos: str | None
     pmi: str
@@ -70,28 +92,23 @@ def describe(
     return Site(name.lower(), partitions, standing.account, next(iter(standing.qos), None), pmi, tuple(unknown))
 
 
-def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, str]) -> dict[str, object]:
-    """The entry of a partition; if its nodes differ, with the smallest value of each resource."""
-    cores = min(_number(kind[0]) for kind in kinds)
+def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, str]) -> SitePartition:
     megabytes = min(_number(kind[1]) for kind in kinds)
     count = sum(_number(kind[2]) for kind in kinds)
-    entry: dict[str, object] = {"name": name, "cores_per_node": max(1, cores)}
-    if megabytes > 1:
-        entry["memory_per_node"] = f"{megabytes}M"
     gpus = [_gpus(kind[3]) for kind in kinds]
-    if all(number for number, _ in gpus):
-        entry["gpus_per_node"], entry["gpu_type"] = min(gpus)
-        if entry["gpu_type"] is None:
-            del entry["gpu_type"]
+    has_gpus = all(number for number, _ in gpus)
+    gpus_per_node, gpu_type = min(gpus, key=lambda kind: kind[0]) if has_gpus else (None, None)
     most = limits.get("MaxNodes", "UNLIMITED")
-    entry["max_nodes"] = min(int(most), count) if most.isdigit() else max(1, count)
-    time = _clock(limits.get("MaxTime", "UNLIMITED"))
-    if time:
-        entry["max_time"] = time
-    if limits.get("OverSubscribe", "").startswith("EXCLUSIVE"):
-        entry["whole_nodes"] = True
-    entry["cost_per_node_hour"] = 1.0
-    return entry
+    return SitePartition(
+        name=name,
+        cores_per_node=max(1, min(_number(kind[0]) for kind in kinds)),
+        memory_per_node=f"{megabytes}M" if megabytes > 1 else None,
+        gpus_per_node=gpus_per_node,
+        gpu_type=gpu_type,
+        max_nodes=min(int(most), count) if most.isdigit() else max(1, count),
+        max_time=_clock(limits.get("MaxTime", "UNLIMITED")),
+        whole_nodes=True if limits.get("OverSubscribe", "").startswith("EXCLUSIVE") else None,
+    )
 
 
 def _gpus(gres: str) -> tuple[int, str | None]:
@@ -118,15 +135,15 @@ def _number(text: str) -> int:
 
 def cluster_yaml(site: Site) -> str:
     """The text of the cluster file, with comments on what to check."""
-    typed = any("gpu_type" in partition for partition in site.partitions)
-    gpu = any("gpus_per_node" in partition for partition in site.partitions)
+    typed = any(partition.gpu_type for partition in site.partitions)
+    gpu = any(partition.gpus_per_node for partition in site.partitions)
     lines = [
         "# Written by `saman clusters init` from what Slurm reports here. Slurm does not report these, so check them:",
         *(f"# - {what}" for what in site.unknown),
         "# `saman clusters show NAME` of a shipped example explains every key.",
         yaml12.dump({"name": site.name, "account": site.account, "qos": None}).rstrip()
         + (f"  # Slurm uses {site.qos}" if site.qos else ""),
-        yaml12.dump({"partitions": list(site.partitions)}).rstrip(),
+        yaml12.dump({"partitions": [partition.to_yaml() for partition in site.partitions]}).rstrip(),
     ]
     if gpu:
         typed_text = "true" if typed else "false"

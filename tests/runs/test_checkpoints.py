@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from saman.configs.errors import UserError
 from saman.runs import checkpoints
 from saman.runs.checkpoints import DamagedCheckpoint, TrainingPosition
+from saman.runs.records.training_facts import TrainingFacts
 
 SOURCE = Path(__file__).parents[2] / "src"
 WRITER = """
@@ -21,20 +23,23 @@ import sys
 from pathlib import Path
 import numpy as np
 from saman.runs import checkpoints
+from saman.runs.records.training_facts import TrainingFacts
 folder = Path(sys.argv[1])
 checkpoints.discard_drafts(folder)
-first = max((one.step for one in checkpoints.find(folder)), default=0)
+first = max((known.step for known in checkpoints.find(folder)), default=0)
 for step in range(first + 1, 10_000):
     for part in range(2):
         checkpoints.write_part(folder, step, part, {f"w{part}": np.full(50_000, float(step))})
-    checkpoints.publish(folder, checkpoints.TrainingPosition(step=step), 2, {"seed": 1})
+    checkpoints.publish(folder, checkpoints.TrainingPosition(step=step), 2, TrainingFacts(seed=1))
     checkpoints.discard(folder, keep=2, also=1)
 """
 
 
 def written(folder: Path, step: int, **arrays: np.ndarray) -> checkpoints.Checkpoint:
     checkpoints.write_part(folder, step, 0, arrays)
-    return checkpoints.publish(folder, TrainingPosition(step=step, epoch=1, batch=2, best=0.5), 1, {"seed": 3})
+    return checkpoints.publish(
+        folder, TrainingPosition(step=step, epoch=1, batch=2, best=0.5), 1, TrainingFacts(seed=3)
+    )
 
 
 def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -42,7 +47,7 @@ def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path) -> None:
     position, arrays, facts = written(tmp_path, 7, weights=weights).read()
     assert position == TrainingPosition(step=7, epoch=1, batch=2, best=0.5)
     assert (arrays["weights"] == weights).all() and arrays["weights"].dtype == "float64"
-    assert facts == {"seed": 3}
+    assert facts == TrainingFacts(seed=3)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "header"])
@@ -86,5 +91,15 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_newest_checkpoint(tmp_path
 
 
 def test_a_checkpoint_of_another_training_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"seed"):
-        checkpoints.check_same_training({"seed": 1, "loss": "a"}, {"seed": 2, "loss": "a"})
+    then = TrainingFacts(seed=1, loss="a", model={"args": {"units": [8, 8]}})
+    checkpoints.check_same_training(then, TrainingFacts(seed=1, loss="a", model={"args": {"units": (8, 8)}}))
+    with pytest.raises(UserError, match=r"seed") as refusal:
+        checkpoints.check_same_training(then, replace(then, seed=2))
+    assert "loss" not in str(refusal.value)
+
+
+def test_a_fact_that_only_a_later_saman_knows_counts() -> None:
+    later = TrainingFacts.from_json({"seed": 1, "shuffle": "blocks"})
+    assert TrainingFacts.from_json(later.to_json()) == later
+    with pytest.raises(UserError, match=r"shuffle"):
+        checkpoints.check_same_training(later, TrainingFacts(seed=1))

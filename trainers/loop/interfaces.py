@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from saman.runs.ranks.training_events import Notice, TrainingEvent
+from saman.runs.records.training_facts import TrainingFacts
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.loop.telemetry import TelemetryWriter
 
@@ -133,7 +134,7 @@ class LoopEnvironment:
     """
 
     checkpoints: Path
-    training_facts: Mapping[str, Any]
+    training_facts: TrainingFacts
     metrics: frozenset[str]
     stop_request: Path
     record: Callable[[TrainingEvent], None]

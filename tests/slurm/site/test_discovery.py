@@ -20,3 +20,13 @@ def test_a_first_cluster_file_is_one_that_loads() -> None:
     assert (gpu.cores_per_node, gpu.gpus_per_node, gpu.gpu_type, gpu.max_nodes) == (64, 4, "a100", 4)
     assert gpu.whole_nodes and gpu.max_time == "1-00:00:00" and loaded.mpi.pmi == "pmix"
     assert (cpu.cores_per_node, cpu.gpus_per_node, cpu.max_nodes) == (48, 0, 100)
+
+
+def test_a_partition_of_unequal_nodes_offers_what_the_smallest_has() -> None:
+    nodes = ["mixed|64|512000|2|gpu:4", "mixed|32|256000|3|gpu:a100:2", "bare|8|1|1|(null)"]
+    site = describe("alps", nodes, [], UserLimits(None, (), (), True), Answer(0, "pmi2", ""))
+    mixed, bare = site.partitions
+    assert (mixed.cores_per_node, mixed.memory_per_node, mixed.gpus_per_node) == (32, "256000M", 2)
+    assert (mixed.max_nodes, mixed.max_time, mixed.whole_nodes) == (5, None, None)
+    assert (bare.memory_per_node, bare.gpus_per_node, bare.gpu_type) == (None, None, None)
+    assert "memory_per_node" not in bare.to_yaml() and "gpu_type" not in bare.to_yaml()
