@@ -104,7 +104,7 @@ def prepare(
 
 def _make_record(version: ModelVersion, inputs: Sequence[Path], output: Path, batch: int) -> InferenceRequestRecord:
     model = version.require_visible()
-    tensors = version.read_manifest().signature.get("inputs") or {}
+    tensors = version.read_manifest().signature.inputs
     if len(tensors) != 1:
         problem = f"the model has {len(tensors)} inputs; batch inference needs exactly 1"
         raise UserError(problem, where=f"{version.folder.name} version {version.number}")
@@ -124,8 +124,8 @@ def _make_record(version: ModelVersion, inputs: Sequence[Path], output: Path, ba
         inputs=tuple(str(path.absolute()) for path in inputs),
         output=str(output.absolute()),
         input_name=name,
-        dtype=tensor["dtype"],
-        shape=tuple(tensor["shape"][1:]),
+        dtype=tensor.dtype,
+        shape=tuple(tensor.shape[1:]),
         batch=batch,
         chunk=batch * CHUNK_BATCHES,
     )

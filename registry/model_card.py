@@ -63,11 +63,11 @@ def _head(about: Manifest, version: ModelVersion) -> str:
 
 def _use(about: Manifest) -> str:
     rows = [
-        (side, name, tensor.get("dtype"), tensor.get("shape"))
-        for side in ("inputs", "outputs")
-        for name, tensor in (about.signature.get(side) or {}).items()
+        (side, name, tensor.dtype, list(tensor.shape))
+        for side, tensors in (("inputs", about.signature.inputs), ("outputs", about.signature.outputs))
+        for name, tensor in tensors.items()
     ]
-    signature = f"Signature: `{about.signature.get('name', 'serving_default')}`."
+    signature = f"Signature: `{about.signature.name}`."
     normalization = f" Normalisation: {Normalization.of(about.export.get('normalization')).sentence}."
     return f"## Use\n\n{signature}{normalization}\n\n" + _table(["", "name", "dtype", "shape"], rows)
 
@@ -100,7 +100,7 @@ def _metrics(about: Manifest) -> str:
 
 
 def _gates(version: ModelVersion, about: Manifest) -> str:
-    rows = [(gate["gate"], "passed" if gate["passed"] else "refused", gate["text"]) for gate in about.gates]
+    rows = [(gate.gate, "passed" if gate.passed else "refused", gate.text) for gate in about.gates]
     if rows:
         return "## Gates at publication\n\n" + _table(["gate", "outcome", "measured"], rows)
     has_policy = read_policy(version.folder).model_dump(exclude_defaults=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from saman.configs.units import format_bytes, format_time
 from saman.registry.lifecycle.reconcile import StepKind
@@ -11,6 +11,7 @@ from saman.registry.listing import VersionDetails, VersionRow
 from saman.registry.store.audit_entry import Entry
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import VersionStatus
+from saman.runs.records.export import TensorSpec
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -74,8 +75,8 @@ def _facts(details: VersionDetails) -> list[tuple[str, str]]:
         ("published", f"{format_time(about.published_at)} by {about.published_by}"),
         ("why", about.why),
         ("path", str(row.path)),
-        ("inputs", _tensors(about.signature.get("inputs"))),
-        ("outputs", _tensors(about.signature.get("outputs"))),
+        ("inputs", _tensors(about.signature.inputs)),
+        ("outputs", _tensors(about.signature.outputs)),
         ("metrics", format_metrics(about.metrics)),
         *_run_facts(about),
         ("versions", "  ".join(f"{key} {value}" for key, value in about.versions.items())),
@@ -98,10 +99,8 @@ def _run_facts(about: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _tensors(side: Any) -> str:
-    if not isinstance(side, dict):
-        return ""
-    return "  ".join(f"{name}: {tensor.get('dtype')} {tensor.get('shape')}" for name, tensor in side.items())
+def _tensors(side: Mapping[str, TensorSpec]) -> str:
+    return "  ".join(f"{name}: {tensor.dtype} {list(tensor.shape)}" for name, tensor in side.items())
 
 
 def log_table(entries: Iterable[Entry]) -> Table:
@@ -121,4 +120,4 @@ def _describe(entry: Entry) -> str:
         return f"{entry.action} {entry.label}: {entry.moved_from or 'none'} → {entry.moved_to or 'none'}"
     by = f" by {entry.text('by')}" if entry.text("by") else ""
     to = f" {entry.text('format')}" if entry.text("format") else ""
-    return f"{entry.action} version {entry.facts.get('version')}{by}{to}"
+    return f"{entry.action} version {entry.version or '?'}{by}{to}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from saman.configs.errors import UserError
 from saman.configs.schemas.policy import Policy
 from saman.configs.units import format_bytes, parse_size
 from saman.registry.evaluation.answers import answer_sample
-from saman.registry.evaluation.stable_comparison import compare_with_stable
+from saman.registry.evaluation.gate_facts import ApprovalCount, LatencyMeasure, MetricMeasure, SizeMeasure
+from saman.registry.evaluation.stable_comparison import StableComparison, compare_with_stable
 from saman.registry.store import manifest
 from saman.registry.store.layout import VALIDATION, ModelFolder
-from saman.registry.store.manifest import Manifest
+from saman.registry.store.manifest import GateRecord, Manifest
 from saman.registry.store.model_state import STABLE, VersionState, read_model
 from saman.registry.store.policies import read_policy
 from saman.registry.store.signing import signature_problem
@@ -56,20 +57,32 @@ class GateOutcome(str, Enum):
         return GateOutcome.PASSED if passed else GateOutcome.REFUSED
 
 
+Measured = MetricMeasure | SizeMeasure | LatencyMeasure | ApprovalCount | StableComparison
+
+
 @dataclass(frozen=True)
 class GateResult:
-    """The decision of a gate, its explanation, and the measured values as they are recorded."""
+    """The decision of a gate, its explanation, and the measured values; ``None`` where nothing is measured."""
 
     gate: Gate
     outcome: GateOutcome
     text: str
-    facts: dict[str, Any]
+    measured: Measured | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The result as manifests and the audit log record it."""
-        passed = self.outcome is GateOutcome.PASSED
-        plain = {"gate": self.gate.value, "passed": passed, "outcome": self.outcome.value}
-        return {**plain, "text": self.text, "facts": self.facts}
+    def record(self) -> GateRecord:
+        """The result as manifests and the audit log hold it."""
+        measured = self.measured
+        if isinstance(measured, StableComparison):
+            facts = measured.to_json()
+        else:
+            facts = {} if measured is None else asdict(measured)
+        return GateRecord(
+            gate=self.gate.value,
+            passed=self.outcome is GateOutcome.PASSED,
+            outcome=self.outcome.value,
+            text=self.text,
+            facts=facts,
+        )
 
 
 def check_at_publication(folder: ModelFolder, draft: Manifest, staged: Path) -> list[GateResult]:
@@ -134,8 +147,8 @@ def _measure(
     if policy.size_at_most is not None:
         most = parse_size(policy.size_at_most)
         text = f"its size is {format_bytes(about.total_bytes)}, at most {format_bytes(most)} is allowed"
-        facts = {"bytes": about.total_bytes, "at_most": most}
-        yield GateResult(Gate.SIZE, GateOutcome.of(about.total_bytes <= most), text, facts)
+        measured = SizeMeasure(about.total_bytes, most)
+        yield GateResult(Gate.SIZE, GateOutcome.of(about.total_bytes <= most), text, measured)
     if policy.latency_at_most_milliseconds is not None or (policy.compare is not None and stable is not None):
         yield from _check_answers(folder, policy, files, stable)
 
@@ -148,15 +161,14 @@ def _check_metrics(policy: Policy, about: Manifest) -> Iterator[GateResult]:
         else:
             wanted, passed = f"at most {condition.at_most:g}", value is not None and value <= (condition.at_most or 0)
         text = f"{condition.metric} is {'unknown' if value is None else f'{value:.4g}'}, must be {wanted}"
-        facts = {"metric": condition.metric, "value": value}
-        yield GateResult(Gate.METRIC, GateOutcome.of(passed), text, facts)
+        yield GateResult(Gate.METRIC, GateOutcome.of(passed), text, MetricMeasure(condition.metric, value))
 
 
 def _check_answers(folder: ModelFolder, policy: Policy, files: Path, stable: int | None) -> Iterator[GateResult]:
     """The gates that need the models' answers; the same process answers for both."""
     if not (files / VALIDATION).is_file():
         problem = "the version has no validation sample"
-        yield GateResult(Gate.COMPARE, GateOutcome.NOT_MEASURED, problem, {})
+        yield GateResult(Gate.COMPARE, GateOutcome.NOT_MEASURED, problem)
         return
     against = stable if policy.compare is not None else None
     versions = [files] + ([folder.version(against)] if against is not None else [])
@@ -165,17 +177,16 @@ def _check_answers(folder: ModelFolder, policy: Policy, files: Path, stable: int
     if most is not None:
         taken = float(answers[0].latency_milliseconds or 0.0)
         text = f"the latency of an example is {taken:.3g} ms, at most {most:g} ms is allowed"
-        facts = {"milliseconds": taken, "at_most": most}
-        yield GateResult(Gate.LATENCY, GateOutcome.of(taken <= most), text, facts)
+        yield GateResult(Gate.LATENCY, GateOutcome.of(taken <= most), text, LatencyMeasure(taken, most))
     if policy.compare is not None and against is not None:
         samples = (files / VALIDATION, folder.version(against) / VALIDATION)
         try:
             found = compare_with_stable(policy.compare, answers[0].values, answers[1].values, *samples, against)
         except ValueError as error:
             problem = f"it cannot be compared with stable version {against}: {error}"
-            yield GateResult(Gate.COMPARE, GateOutcome.NOT_MEASURED, problem, {})
+            yield GateResult(Gate.COMPARE, GateOutcome.NOT_MEASURED, problem)
             return
-        yield GateResult(Gate.COMPARE, GateOutcome.of(found.within_tolerance), found.text, found.to_json())
+        yield GateResult(Gate.COMPARE, GateOutcome.of(found.within_tolerance), found.text, found)
 
 
 def _check_approvals(policy: Policy, version: VersionState) -> list[GateResult]:
@@ -185,11 +196,12 @@ def _check_approvals(policy: Policy, version: VersionState) -> list[GateResult]:
     allowed = [name for name in names if policy.approvals.by is None or name in policy.approvals.by]
     least = policy.approvals.at_least
     text = f"{len(allowed)} of {least} approvals ({', '.join(allowed) or 'none'}); saman models approve --by NAME"
-    return [GateResult(Gate.APPROVAL, GateOutcome.of(len(allowed) >= least), text, {"by": allowed, "at_least": least})]
+    counted = ApprovalCount(tuple(allowed), least)
+    return [GateResult(Gate.APPROVAL, GateOutcome.of(len(allowed) >= least), text, counted)]
 
 
 def _check_signature(folder: ModelFolder, number: int, policy: Policy) -> list[GateResult]:
     if policy.signature != "required":
         return []
     problem = signature_problem(folder, number, policy)
-    return [GateResult(Gate.SIGNATURE, GateOutcome.of(not problem), problem or "the signature fits", {})]
+    return [GateResult(Gate.SIGNATURE, GateOutcome.of(not problem), problem or "the signature fits")]

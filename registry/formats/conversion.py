@@ -28,7 +28,8 @@ from saman.registry.formats.parity import (
 )
 from saman.registry.lifecycle.reconcile import awaited, reconcile, try_reconcile
 from saman.registry.store import audit_log, manifest
-from saman.registry.store.audit_entry import AuditAction, AuditDecision, Entry
+from saman.registry.store.audit_decisions import AuditDecision, ExportDecision
+from saman.registry.store.audit_entry import Entry
 from saman.registry.store.layout import VALIDATION, ModelFolder, find_model, parse_spec
 from saman.registry.store.model_state import read_model, replay
 from saman.runs.files import disk
@@ -221,9 +222,15 @@ def _enter(request: ConversionRequest, staged: Path, parity: Parity) -> Path:
 
     def decide(entries: list[Entry]) -> AuditDecision:
         replay(folder.name, entries).version(number)  # raises where the version was pruned meanwhile
-        facts = {"version": number, "format": name, "manifest": digest, "staging": ready.name}
-        measured = {"max_difference": parity.max_difference, "accuracy": parity.accuracy, "bytes": parity.bytes}
-        return AuditDecision(AuditAction.EXPORT, {**facts, **measured})
+        return ExportDecision(
+            version=number,
+            format=name,
+            manifest=digest,
+            staging=ready.name,
+            max_difference=parity.max_difference,
+            accuracy=parity.accuracy,
+            bytes=parity.bytes,
+        )
 
     try:
         entries = audit_log.change(folder.log, decide, why=request.why, who=request.who)

@@ -9,7 +9,7 @@ from saman.registry.lifecycle.changes import Change, apply_change, choose_versio
 from saman.registry.lifecycle.reconcile import try_reconcile
 from saman.registry.lifecycle.verify import find_file_damage
 from saman.registry.store import signing
-from saman.registry.store.audit_entry import AuditAction, AuditDecision
+from saman.registry.store.audit_decisions import ApproveDecision, AuditDecision, SignDecision
 from saman.registry.store.layout import find_model, parse_spec
 from saman.registry.store.model_state import ModelState
 from saman.registry.store.policies import read_policy
@@ -42,7 +42,7 @@ def approve(models_dir: Path, spec: str, by: str, *, why: str = "", who: str | N
         version = require_offered(state, number)
         if any(approval.by == by for approval in version.approvals):
             return None
-        return AuditDecision(AuditAction.APPROVE, {"version": number, "by": by, "manifest": version.manifest})
+        return ApproveDecision(number, by, version.manifest)
 
     return apply_change(folder, decide, why, who)
 
@@ -68,7 +68,6 @@ def sign(models_dir: Path, spec: str, private_key: Path, *, why: str = "", who: 
     signature = disk.digest_file(signing.sign(folder, number, private_key)).sha256
 
     def decide(state: ModelState) -> AuditDecision:
-        facts = {"version": require_offered(state, number).number, "signature": signature}
-        return AuditDecision(AuditAction.SIGN, facts)
+        return SignDecision(require_offered(state, number).number, signature)
 
     return apply_change(folder, decide, why, who)

@@ -9,7 +9,8 @@ from saman.configs.errors import UserError
 from saman.registry.lifecycle import serving_config
 from saman.registry.lifecycle.reconcile import reconcile, try_reconcile
 from saman.registry.store import audit_log
-from saman.registry.store.audit_entry import AuditDecision, Entry
+from saman.registry.store.audit_decisions import AuditDecision
+from saman.registry.store.audit_entry import Entry
 from saman.registry.store.layout import ModelFolder, parse_spec
 from saman.registry.store.model_state import ModelState, VersionState, VersionStatus, replay
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors

@@ -9,7 +9,7 @@ from saman.registry.evaluation.gates import GateResult, check_at_promotion
 from saman.registry.lifecycle.changes import Change, apply_change, choose_version, require_offered
 from saman.registry.lifecycle.reconcile import try_reconcile
 from saman.registry.lifecycle.verify import require_sound
-from saman.registry.store.audit_entry import AuditAction, AuditDecision
+from saman.registry.store.audit_decisions import AuditDecision, PromoteDecision, UnlabelDecision
 from saman.registry.store.layout import ModelFolder, check_label, find_model, parse_spec
 from saman.registry.store.model_state import PREVIOUS, STABLE, ModelState, read_model
 
@@ -54,9 +54,7 @@ def _promote(folder: ModelFolder, number: int, label: str, why: str, who: str | 
             raise _StableChange
         if state.assigned.get(label) == number:
             return None
-        results = [gate.to_json() for gate in gates]
-        facts = {"label": label, "from": state.assigned.get(label), "to": number, "gates": results}
-        return AuditDecision(AuditAction.PROMOTE, facts)
+        return PromoteDecision(label, state.assigned.get(label), number, [gate.record() for gate in gates])
 
     return apply_change(folder, decide, why, who)
 
@@ -78,6 +76,6 @@ def unlabel(models_dir: Path, name: str, label: str, *, why: str = "", who: str 
     def decide(state: ModelState) -> AuditDecision:
         if label == PREVIOUS:
             raise UserError(f"the label {PREVIOUS!r} follows from the history of stable")
-        return AuditDecision(AuditAction.UNLABEL, {"label": label, "from": state.labelled(label).number})
+        return UnlabelDecision(label, state.labelled(label).number)
 
     return apply_change(find_model(models_dir, name), decide, why, who)

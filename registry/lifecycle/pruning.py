@@ -8,7 +8,7 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.registry.lifecycle.changes import Change, apply_change, require_number
 from saman.registry.lifecycle.reconcile import try_reconcile
-from saman.registry.store.audit_entry import AuditAction, AuditDecision
+from saman.registry.store.audit_decisions import AuditDecision, PruneDecision, RetireDecision
 from saman.registry.store.layout import ModelFolder, VersionSpec, find_model, parse_spec
 from saman.registry.store.model_state import KEPT, PREVIOUS, ModelState, VersionStatus, read_model
 from saman.registry.store.policies import read_policy
@@ -42,7 +42,7 @@ def retire(models_dir: Path, spec: str, *, why: str = "", who: str | None = None
         if state.version(number).status is VersionStatus.RETIRED:
             return None
         _require_unlabelled(state, number)
-        return AuditDecision(AuditAction.RETIRE, {"version": number})
+        return RetireDecision(number)
 
     return apply_change(folder, decide, why, who)
 
@@ -110,6 +110,6 @@ def _prune_version(
             _require_unlabelled(state, number)
         elif number not in choose_prunable(folder, state, keep):
             return None  # since the choice it received a label, or its successors were pruned
-        return AuditDecision(AuditAction.PRUNE, {"version": number})
+        return PruneDecision(number)
 
     return apply_change(folder, decide, why, who).entry is not None

@@ -20,7 +20,8 @@ from saman.registry.lifecycle.reconcile import awaited, reconcile
 from saman.registry.lifecycle.run_export import check_condition, model_name, read_export
 from saman.registry.lifecycle.staging import clear_export, stage_version, sweep_staging
 from saman.registry.store import audit_log, manifest
-from saman.registry.store.audit_entry import AuditAction, AuditDecision, Entry
+from saman.registry.store.audit_decisions import AuditDecision, PublishDecision
+from saman.registry.store.audit_entry import Entry
 from saman.registry.store.layout import MANIFEST, ModelFolder, model_folder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import ModelState, VersionState, read_model, replay
@@ -101,7 +102,7 @@ def _publish(run: RunFolder, folder: ModelFolder, exported: ExportRecord, *, why
 
 def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, why: str, who: str) -> PublishedVersion:
     """Number the staged version, make it visible, and update the run and ``models.config``."""
-    gates = [gate.to_json() for gate in check_at_publication(folder, draft, staged)]
+    gates = [gate.record() for gate in check_at_publication(folder, draft, staged)]
     new = True
 
     def decide(entries: list[Entry]) -> AuditDecision | None:
@@ -125,15 +126,14 @@ def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, w
     return PublishedVersion(folder.name, version.number, folder.version(version.number), new)
 
 
-def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifest) -> AuditDecision:
+def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifest) -> PublishDecision:
     """Write the manifest with the next free number, and the decision to publish it."""
     number = max([state.highest, *folder.visible()]) + 1
     write_json(staged / MANIFEST, draft.model_copy(update={"version": number}).to_json())
     disk.sync_folders(staged)
     disk.sync_path(folder.staging)
     digest = disk.digest_file(staged / MANIFEST).sha256
-    facts = {"version": number, "manifest": digest, "staging": staged.name, "run": draft.run.id}
-    return AuditDecision(AuditAction.PUBLISH, facts)
+    return PublishDecision(number, digest, staged.name, draft.run.id)
 
 
 def _require_visible(folder: ModelFolder, number: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.registry.lifecycle.changes import Change, apply_change
-from saman.registry.store.audit_entry import AuditAction, AuditDecision
+from saman.registry.store.audit_decisions import AuditDecision, RollbackDecision
 from saman.registry.store.layout import find_model
 from saman.registry.store.model_state import STABLE, ModelState
 
@@ -29,6 +29,6 @@ def rollback(models_dir: Path, name: str, *, why: str = "", who: str | None = No
         if current is None or target is None:
             problem = f"no version of {name} was stable before" if current else f"no version of {name} is stable"
             raise UserError(problem, remedy=f"saman models promote {name}:VERSION")
-        return AuditDecision(AuditAction.ROLLBACK, {"label": STABLE, "from": current, "to": target})
+        return RollbackDecision(STABLE, current, target)
 
     return apply_change(find_model(models_dir, name), decide, why, who)

@@ -87,7 +87,7 @@ def _warmup_requests(model: str, exported: ExportRecord, staged: Path) -> bytes:
     [(name, tensor)] = inputs.items()
     try:
         with np.load(staged / VALIDATION, allow_pickle=False) as stored:
-            sample = stored[name][:_WARMUP_EXAMPLES].astype(tensor["dtype"], copy=False)
+            sample = stored[name][:_WARMUP_EXAMPLES].astype(tensor.dtype, copy=False)
         return warmup_file(model, exported.signature.name, name, sample)
     except (KeyError, TypeError, ValueError):
         return b""

@@ -51,7 +51,8 @@ def verify(models_dir: Path, spec: str | None = None) -> list[Damage]:
 
 
 def require_sound(folder: ModelFolder, number: int) -> None:
-    """Raise one ``UserError`` with all damage of a version and its log."""
+    """Raise a ``UserError`` with all mistakes of the policy, else with all damage of a version and its log."""
+    read_policy(folder)
     version = read_model(folder).version(number)
     found = [*_check_log(folder), *_check_version(folder, version)]
     if found:

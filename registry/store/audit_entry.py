@@ -36,14 +36,6 @@ class AuditAction(str, Enum):
 
 
 @dataclass(frozen=True)
-class AuditDecision:
-    """A change to record: its action and facts, before it has a number and an author."""
-
-    action: AuditAction
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Entry:
     """One recorded change. ``time`` is in Unix seconds; ``facts`` depend on the action.
 
@@ -61,8 +53,8 @@ class Entry:
 
     @property
     def version(self) -> int:
-        """The version that was published, approved, signed, converted, retired or pruned."""
-        return int(self.facts["version"])
+        """The version that was published, approved, signed, converted, retired or pruned; 0 for a move of a label."""
+        return int(self.facts.get("version") or 0)
 
     @property
     def label(self) -> str | None:

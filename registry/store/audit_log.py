@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.registry.store.audit_entry import ROOT, AuditDecision, Entry, entry_file, entry_numbers, parse_entry
+from saman.registry.store.audit_decisions import AuditDecision
+from saman.registry.store.audit_entry import ROOT, Entry, entry_file, entry_numbers, parse_entry
 from saman.runs.files import disk
 from saman.runs.files.whole import read_json, write_json
 
@@ -105,7 +106,7 @@ def append(folder: Path, entries: list[Entry], decision: AuditDecision, *, why: 
         who=who,
         why=why,
         action=decision.action.value,
-        facts=decision.facts,
+        facts=decision.facts(),
     )
     if not _link_entry(folder, entry):
         return False

@@ -13,6 +13,7 @@ from saman.registry.store import protobuf
 from saman.registry.store.layout import MANIFEST, SIGNATURE, check_relative_path
 from saman.runs.files import disk
 from saman.runs.files.whole import parse_json
+from saman.runs.records.export import Signature
 from saman.runs.records.provenance import Provenance
 
 SCHEMA = 1
@@ -59,6 +60,16 @@ class ManifestRun(_ManifestPart):
         return git is not None and git.dirty
 
 
+class GateRecord(_ManifestPart):
+    """The decision of a gate at publication; ``facts`` are the measured values by name, for people and audits."""
+
+    gate: str
+    passed: bool
+    outcome: str = ""
+    text: str = ""
+    facts: dict[str, Any] = {}
+
+
 class Manifest(_ManifestPart):
     """The content of ``assets.extra/saman.json``. Times are Unix seconds, sizes bytes."""
 
@@ -70,14 +81,14 @@ class Manifest(_ManifestPart):
     why: str = ""
     files: dict[str, FileRecord]
     fingerprint: dict[str, int | str] = {}
-    signature: dict[str, Any] = {}
+    signature: Signature = Signature()
     metrics: dict[str, float] = {}
     run: ManifestRun
     data: dict[str, Any] = {}
     statistics: Any = None
     versions: dict[str, Any] = {}
     export: dict[str, Any] = {}
-    gates: list[dict[str, Any]] = []
+    gates: list[GateRecord] = []
 
     @property
     def total_bytes(self) -> int:

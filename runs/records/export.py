@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -40,22 +40,30 @@ class Normalization(str, Enum):
 
 
 @dataclass(frozen=True)
+class TensorSpec:
+    """Element type and shape of an input or output; ``None`` stands for any length."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
 class Signature:
-    """A serving signature. Inputs and outputs by name: ``{"dtype": …, "shape": [null, …]}``."""
+    """A serving signature: its inputs and outputs by name."""
 
     name: str = "serving_default"
-    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Signature:
         """Take the signature out of plain values."""
         name = str(value.get("name", "serving_default"))
-        return cls(name, mapping(value.get("inputs")), mapping(value.get("outputs")))
+        return cls(name, _tensors(value.get("inputs")), _tensors(value.get("outputs")))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"name": self.name, "inputs": dict(self.inputs), "outputs": dict(self.outputs)}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,11 @@ class ExportRecord:
         if value is None:
             raise UserError("this file is not JSON", where=str(path), remedy="export the model again")
         return cls.from_json(value)
+
+
+def _tensors(value: object) -> dict[str, TensorSpec]:
+    tensors = {name: mapping(tensor) for name, tensor in mapping(value).items()}
+    return {name: TensorSpec(str(t.get("dtype", "")), tuple(t.get("shape") or ())) for name, t in tensors.items()}
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

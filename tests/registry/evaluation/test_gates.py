@@ -66,7 +66,7 @@ def test_a_gate_that_cannot_measure_a_version_refuses_it(tmp_path: Path) -> None
 def test_the_outcome_of_every_gate_is_recorded_in_the_manifest(tmp_path: Path) -> None:
     _policy(tmp_path / "models", "metrics: [{metric: val_accuracy, at_least: 0.9}]\nsize_at_most: 1M\n")
     gates = published(tmp_path).manifest.gates
-    assert [(gate["gate"], gate["passed"], gate["outcome"]) for gate in gates] == [
+    assert [(gate.gate, gate.passed, gate.outcome) for gate in gates] == [
         (Gate.METRIC.value, True, GateOutcome.PASSED.value),
         (Gate.SIZE.value, True, GateOutcome.PASSED.value),
     ]
@@ -92,9 +92,9 @@ def test_a_worse_model_is_refused_by_a_paired_test_and_an_equal_one_is_not(tmp_p
     assert "of stable version 1" in str(refusal.value) and "allowed is 0.02" in str(refusal.value)
     again = publish(real_run(tmp_path, "good"), models)
     [latency, compared] = again.manifest.gates
-    assert again.number == 2 and compared["facts"]["difference"] == 0 and compared["facts"]["p_value"] == 1
-    assert "not known" in compared["facts"]["overlap"]["text"]
-    assert latency["facts"]["milliseconds"] > 0
+    assert again.number == 2 and compared.facts["difference"] == 0 and compared.facts["p_value"] == 1
+    assert "not known" in compared.facts["overlap"]["text"]
+    assert latency.facts["milliseconds"] > 0
     _policy(models, "latency_at_most_milliseconds: 0.000001\n")
     with pytest.raises(PublishRefusal, match="latency of an example"):
         promote(models, "images:2")

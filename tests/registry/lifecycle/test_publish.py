@@ -48,7 +48,7 @@ def test_the_manifest_traces_the_version_to_its_training(tmp_path: Path) -> None
     assert about.run.experiment is not None and about.run.experiment["model"]["build"] == "mlp"
     assert about.run.seed == 0 and about.run.strategy == "single" and about.run.ranks == 1
     assert about.fingerprint == {"saved_model_checksum": 150, "graph_def_program_hash": 7}
-    assert about.signature["inputs"]["inputs"]["dtype"] == "float32"
+    assert about.signature.inputs["inputs"].dtype == "float32"
     assert about.metrics["val_accuracy"] == 0.95
     assert set(about.files) == set(tree(version.path)) - {"assets.extra/saman.json"}
     assert json.loads((version.path / "assets.extra/saman.json").read_text())["schema"] == 1
