@@ -14,11 +14,13 @@ A file keeps the name of its last exclusive holder; the name is true only while 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
 import re
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +30,8 @@ from pathlib import Path
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: to the end), process
 _LONGEST_PAUSE = 0.5
 _log = logging.getLogger(__name__)
-_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in a folder that others write to may lead anywhere
+# A link in a folder that others write to may lead anywhere, and opening a planted FIFO would wait for ever.
+_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def acquire(
     shared: bool = False,
     wait_seconds: float | None = 0.0,
     waiting: Callable[[Holder], None] | None = None,
-    everyone: bool = False,
+    mode: int = 0o664,
 ) -> HeldLock:
     """Take the lock on ``path``; the file and its folder are created where they are missing.
 
@@ -78,16 +81,16 @@ def acquire(
         shared: Exclude exclusive holders only.
         wait_seconds: How long to wait for another holder; ``None`` waits without a limit.
         waiting: Called once, with the holder, before waiting.
-        everyone: Whether every user of the machine may take the lock (a folder like ``/tmp``).
+        mode: Permissions of a new file, within the umask: who may read it may also hold it.
 
     Returns:
         The lock.
 
     Raises:
         LockHeldError: Another process still holds the lock after ``wait_seconds``.
-        OSError: The file cannot be opened, or its file system has no locks.
+        OSError: The file cannot be opened, is no regular file, or its file system has no locks.
     """
-    descriptor = _open(path, everyone)
+    descriptor = _open(path, mode)
     try:
         if not _try(descriptor, shared):
             if wait_seconds is None or wait_seconds > 0:
@@ -98,7 +101,7 @@ def acquire(
                 _wait(path, descriptor, shared, wait_seconds)
             else:
                 raise LockHeldError(path, _holder(descriptor))
-        if not shared and not everyone:
+        if not shared:
             _sign(descriptor)
     except BaseException:
         os.close(descriptor)
@@ -113,9 +116,10 @@ def hold(
     shared: bool = False,
     wait_seconds: float | None = 0.0,
     waiting: Callable[[Holder], None] | None = None,
+    mode: int = 0o664,
 ) -> Iterator[None]:
     """Hold the lock on ``path``; the arguments and errors are those of ``acquire``."""
-    lock = acquire(path, shared=shared, wait_seconds=wait_seconds, waiting=waiting)
+    lock = acquire(path, shared=shared, wait_seconds=wait_seconds, waiting=waiting, mode=mode)
     try:
         yield
     finally:
@@ -133,6 +137,7 @@ def holder_of(path: Path) -> Holder | None:
     except OSError:
         return None
     try:
+        _require_regular(path, descriptor)
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         return None if _FLOCK.unpack(answer)[0] == fcntl.F_UNLCK else _holder(descriptor)
     except OSError:
@@ -141,17 +146,25 @@ def holder_of(path: Path) -> Holder | None:
         os.close(descriptor)
 
 
-def _open(path: Path, everyone: bool) -> int:
+def _open(path: Path, mode: int) -> int:
     # Not O_CREAT at first: in a sticky folder it is refused for another user's file (sysctl fs.protected_regular).
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return os.open(path, os.O_RDWR | _SAFE)
+            descriptor = os.open(path, os.O_RDWR | _SAFE)
+            try:
+                _require_regular(path, descriptor)
+            except OSError:
+                os.close(descriptor)
+                raise
+            return descriptor
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, 0o664)
-            if everyone:
-                os.fchmod(descriptor, 0o666)  # past the umask
-            return descriptor
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, mode)
+
+
+def _require_regular(path: Path, descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file; remove it", str(path))
 
 
 def _try(descriptor: int, shared: bool, command: int = fcntl.F_OFD_SETLK) -> bool:

@@ -99,8 +99,22 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("data")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"):
-        acquire(tmp_path / "lock", everyone=True)
+        acquire(tmp_path / "lock")
     assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_a_planted_fifo_is_refused_at_once_and_holds_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no regular file"):
+        acquire(tmp_path / "lock", wait_seconds=None)
+    assert holder_of(tmp_path / "lock") is None
+    assert time.monotonic() - began < 5
+
+
+def test_the_permissions_of_a_lock_can_keep_others_from_taking_it(tmp_path: Path) -> None:
+    acquire(tmp_path / "lock", mode=0o600).release()
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_is_not_there_is_held_by_nobody_and_not_made(tmp_path: Path) -> None:

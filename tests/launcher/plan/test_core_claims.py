@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from saman.launcher.plan import core_claims
 from saman.launcher.plan.core_claims import CoreClaim, choose_cores, hold_cores
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.assignment import select_cores, usable_cores
+from saman.runs import locks
+from saman.runs.trust.ownership import own_folder
 
 
 def plan(*cores: int) -> Placement:
@@ -74,7 +77,36 @@ def test_a_killed_run_holds_nothing(tmp_path: Path, eight_cores: None) -> None:
 def test_a_folder_that_cannot_be_used_keeps_nobody_from_running(tmp_path: Path, eight_cores: None) -> None:
     (tmp_path / "file").touch()
     with hold_cores(plan(0), tmp_path / "file" / "locks") as claim:
-        assert claim == CoreClaim()
+        assert claim.cores == () and str(tmp_path) in str(claim.note)
+
+
+@pytest.mark.parametrize("planted", ["link", "fifo", "file"])
+def test_what_another_put_in_the_place_of_the_folder_is_named_and_left_alone(
+    planted: str, tmp_path: Path, eight_cores: None
+) -> None:
+    folder, elsewhere = tmp_path / "locks", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    {"link": lambda: folder.symlink_to(elsewhere), "fifo": lambda: os.mkfifo(folder), "file": folder.touch}[planted]()
+    with hold_cores(plan(0), folder) as claim:
+        assert claim.cores == () and "remove it" in str(claim.note)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_gate_that_nobody_opens_delays_a_run_by_seconds_and_is_said(
+    tmp_path: Path, eight_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_claims, "GATE_SECONDS", 0.2)
+    folder = own_folder(tmp_path / "locks")
+    with locks.hold(folder / "gate"), hold_cores(plan(0), folder) as claim:
+        assert claim.cores == () and f"process {os.getpid()}" in str(claim.note)
+
+
+def test_only_the_owner_can_hold_the_gate_and_everyone_can_see_the_cores(tmp_path: Path, eight_cores: None) -> None:
+    folder = tmp_path / "locks"
+    with hold_cores(plan(0), folder):
+        assert folder.stat().st_mode & 0o7777 == 0o755
+        assert (folder / "gate").stat().st_mode & 0o077 == 0
+        assert (folder / "0").stat().st_mode & 0o044 == 0o044
 
 
 def test_a_rank_counts_its_cores_within_those_that_its_run_keeps_to() -> None:
