@@ -16,6 +16,7 @@ from saman.launcher.supervision.run_lock import is_supervised, supervisor_of
 from saman.runs.events import EventKind, State, find_last
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import USER, AttemptStart, StopCause
+from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.site import client
 from saman.slurm.submission.run_jobs import jobs_of
 
@@ -30,9 +31,14 @@ def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
         A sentence for each run.
 
     Raises:
+        UserError: A run that has not ended is another user's: its folder would name the jobs and processes to end.
         EnvironmentLack: Slurm refuses, or does not answer.
     """
-    for run, status in zip(runs, reconcile(runs), strict=True):
+    statuses = reconcile(runs)
+    for run, status in zip(runs, statuses, strict=True):
+        if not status.over or status.state is RunState.VANISHED:
+            require_trusted(run, "cancel")
+    for run, status in zip(runs, statuses, strict=True):
         jobs = jobs_of(run.events())
         if status.over and status.state is not RunState.VANISHED:
             yield f"{run.id} is {status.state} already"

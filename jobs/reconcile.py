@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from saman.jobs.status import RunState, RunStatus, read_status
 from saman.runs.events import EventKind, state_of
 from saman.runs.folder import RunFolder
+from saman.runs.trust.run_trust import is_trusted
 
 _ENDS = {RunState.FAILED: EventKind.FAILED, RunState.CANCELLED: EventKind.CANCELLED}
 
@@ -16,11 +17,12 @@ _ENDS = {RunState.FAILED: EventKind.FAILED, RunState.CANCELLED: EventKind.CANCEL
 def reconcile(runs: Sequence[RunFolder]) -> list[RunStatus]:
     """Read the status of each run, and record in its folder an end that only Slurm knows.
 
-    A folder that cannot be written stays as it is; the status is returned all the same.
+    A folder that cannot be written stays as it is, and so does another user's, whose links may lead anywhere. The
+    status is returned all the same.
     """
     statuses = read_status(runs)
     for run, status in zip(runs, statuses, strict=True):
-        if status.state in _ENDS and not state_of(run.events()).ended:
+        if status.state in _ENDS and not state_of(run.events()).ended and is_trusted(run):
             code = {} if status.exit_code is None else {"exit_code": status.exit_code}
             with contextlib.suppress(OSError):
                 run.append(_ENDS[status.state], "slurm", reason=status.detail, job=status.job, **code)

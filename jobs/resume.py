@@ -10,11 +10,12 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.jobs.publishing import FinishedRun, finish_run
 from saman.jobs.reconcile import reconcile
-from saman.jobs.status import RunState
+from saman.jobs.status import RunState, RunStatus
 from saman.launcher.local import resume_locally
 from saman.launcher.planning import Options
 from saman.launcher.supervision.views import View
 from saman.runs.folder import RunFolder
+from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.submission.run_jobs import last_queued, record_taken_here
 from saman.slurm.submission.submit import Submission, resubmit
 
@@ -80,6 +81,7 @@ def resume_here(run: RunFolder, request: ResumeRequest, view: View | None = None
         UserError: The run cannot be continued like this.
         EnvironmentLack: The machine lacks something.
     """
+    require_trusted(run, "resume")
     if is_slurms(run):
         record_taken_here(run)
     outcome = resume_locally(run, Options(runs_dir=request.runs_dir), view, request.ranks)
@@ -101,14 +103,21 @@ def _obstacles(runs: Sequence[RunFolder]) -> Iterable[UserError | None]:
     """Why each run cannot be continued; raised if there is only one run."""
     found: list[UserError | None] = []
     for run, status in zip(runs, reconcile(runs), strict=True):
-        error = None
-        if status.state is RunState.COMPLETED:
-            remedy = "saman run or submit starts a new run"
-            error = UserError("this run has completed", where=str(run.path), remedy=remedy)
-        elif status.state in (RunState.RUNNING, RunState.QUEUED):
-            problem = f"this run is {status.state}: {status.detail}"
-            error = UserError(problem, where=str(run.path), remedy="saman cancel ends it")
+        error = _obstacle(run, status)
         if error is not None and len(runs) == 1:
             raise error
         found.append(error)
     return found
+
+
+def _obstacle(run: RunFolder, status: RunStatus) -> UserError | None:
+    where = str(run.path)
+    if status.state is RunState.COMPLETED:
+        return UserError("this run has completed", where=where, remedy="saman run or submit starts a new run")
+    if status.state in (RunState.RUNNING, RunState.QUEUED):
+        return UserError(f"this run is {status.state}: {status.detail}", where=where, remedy="saman cancel ends it")
+    try:
+        require_trusted(run, "resume")
+    except UserError as error:
+        return error
+    return None

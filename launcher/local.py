@@ -17,6 +17,7 @@ from saman.launcher.supervision.views import View
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import Creation
+from saman.runs.trust.run_trust import require_trusted
 
 if TYPE_CHECKING:
     from saman.configs.loading.experiments import LoadedExperiment
@@ -64,9 +65,10 @@ def resume_locally(run: RunFolder, options: Options, view: View | None = None, r
         ranks: another number of ranks; ``None`` keeps the number.
 
     Raises:
-        UserError: the run has completed or is running, or cannot be split over so many ranks.
+        UserError: the run has completed, is running or is another user's, or cannot be split over so many ranks.
         EnvironmentLack: the machine lacks something, or the run folder cannot be written.
     """
+    require_trusted(run, "resume")
     if run.state is State.COMPLETED:
         raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new run")
     spec = run.spec() if ranks is None else _on_ranks(run.spec(), ranks)

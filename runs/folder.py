@@ -65,9 +65,10 @@ class RunFolder(RunPaths):
         name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
         run = cls(runs_dir.absolute() / spec.name / name)
         with explain_write_errors(run.path, "the run folder"):
-            run.path.mkdir(parents=True)
-            for folder in (run.attempts_folder, run.checkpoints, run.control):
-                folder.mkdir()
+            run.group.mkdir(parents=True, exist_ok=True)
+            # Whatever the umask, nobody else writes here: a run folder names commands that its owner executes.
+            for folder in (run.path, run.attempts_folder, run.checkpoints, run.control):
+                folder.mkdir(mode=0o755)
             file = run.script_file if hasattr(spec, "command") else run.experiment_file
             write_whole(file, yaml12.dump(spec.resolved()))
             run.append(EventKind.CREATED, "submitter", **facts)

@@ -16,8 +16,19 @@
 set -euo pipefail
 
 SELF=$(readlink -f "${BASH_SOURCE[0]}")
-ROOT=$(readlink -m "${SAMAN_MINICLUSTER_ROOT:-/tmp/saman-minicluster-$(id -u)}")   # every file of the cluster; keep the path short (sockets)
-[[ ! -e $ROOT || -O $ROOT ]] || { echo "minicluster: $ROOT belongs to another user" >&2; exit 1; }
+umask 022                                               # nothing here is writable by a group, whatever the user's umask
+# Every file of the cluster; keep the path short (sockets). Its last part is not followed: anybody may plant a link in /tmp.
+ROOT=${SAMAN_MINICLUSTER_ROOT:-/tmp/saman-minicluster-$(id -u)}
+ROOT=$(readlink -m "$(dirname "$ROOT")")/$(basename "$ROOT")
+check_root() {  # its settings are sourced and its scripts run: nobody else may have written them
+  local why=
+  [[ -e $ROOT || -L $ROOT ]] || return 0
+  if [[ -L $ROOT || ! -d $ROOT ]]; then why="is no folder"
+  elif [[ ! -O $ROOT ]]; then why="belongs to $(stat -c %U "$ROOT")"
+  elif [[ $(stat -c %A "$ROOT") =~ ^.{5}w|^.{8}w ]]; then why="is writable by other users"; fi
+  [[ -z $why ]] || { echo "minicluster: $ROOT $why; remove it, or set SAMAN_MINICLUSTER_ROOT to a folder of your own" >&2; exit 1; }
+}
+check_root
 PATH=$PATH:/usr/sbin:/sbin                              # an ordinary user's PATH on Debian lacks the daemons
 [[ ${1:-} == up || ! -s $ROOT/etc/settings ]] || source "$ROOT/etc/settings"     # later commands see what `up` was given
 CPUS=${SAMAN_MINICLUSTER_CPUS:-4}                       # CPUs declared per node, whatever the machine has
@@ -64,6 +75,12 @@ stop() {        # stop NAME [SIGNAL] [seconds]: signal it, wait, then KILL
 until_ok() {    # until_ok SECONDS command...
   local end=$((SECONDS + $1)); shift
   until "$@" >/dev/null 2>&1; do ((SECONDS < end)) || return 1; sleep 0.1; done
+}
+
+hold_lock() {   # who can open the file can lock it: nobody else
+  (umask 077; : >>"$ROOT/lock"); chmod 600 "$ROOT/lock"; exec {LOCKFD}>"$ROOT/lock"
+  flock -n $LOCKFD || { echo "minicluster: waiting for another up or down, at most 120 s" >&2; flock -w 120 $LOCKFD; } ||
+    die "another up or down has been in progress for 120 s"
 }
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -264,7 +281,7 @@ up() {
   for c in munged slurmctld slurmd sbatch setsid; do command -v $c >/dev/null || die "$c is not installed"; done
   ((!DBD)) || for c in mariadbd slurmdbd; do command -v $c >/dev/null || die "$c is not installed (or set SAMAN_MINICLUSTER_DBD=0)"; done
   choose_ns
-  mkdir -p "$ROOT"; exec {LOCKFD}>"$ROOT/lock"; flock -w 120 $LOCKFD || die "another up or down is in progress"
+  mkdir -p "$(dirname "$ROOT")"; mkdir "$ROOT" 2>/dev/null || check_root; hold_lock
   if alive slurmctld >/dev/null 2>&1; then
     [[ $(nodes | wc -l) == "$n" ]] || die "already up with $(nodes | wc -l) nodes; run down first"
     NS=$(cat "$ETC/ns"); [[ $NS == full ]] || UNSHARE=()
@@ -299,7 +316,7 @@ all_idle() { ! sinfo -h -N -o %T | grep -qvE '^(idle|mixed|allocated|completing)
 down() {
   local t
   [[ -d $RUN ]] || { echo "minicluster: nothing to stop"; return 0; }
-  exec {LOCKFD}>"$ROOT/lock"; flock -w 120 $LOCKFD || die "another up or down is in progress"
+  hold_lock
   NS=$(cat "$ETC/ns" 2>/dev/null || echo none)
   if alive slurmctld >/dev/null; then
     timeout 10 scancel --user="$ME" 2>/dev/null || true

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from saman.configs import yaml12
 from saman.configs.loading.files import find, overridden
+from saman.configs.loading.settings import user_folder
 from saman.configs.problems import validated
 from saman.configs.schemas.cluster import Cluster
 
 
 def user_clusters() -> Path:
     """The folder of the user's own cluster files: ``$XDG_CONFIG_HOME/saman/clusters``."""
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "saman" / "clusters"
+    return user_folder() / "clusters"
 
 
 def load_cluster(name_or_path: str, overrides: tuple[str, ...] = ()) -> Cluster:

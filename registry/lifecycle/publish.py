@@ -30,6 +30,7 @@ from saman.runs.files.whole import read_json, write_json
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.records.export import ExportRecord
+from saman.runs.trust.run_trust import require_trusted
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def publish(
 
     Raises:
         PublishRefusal: ``publish.if`` or a gate refuses the version. As after every error, nothing has changed.
-        UserError: The run has no sound export.
+        UserError: The run has no sound export, or is another user's.
         EnvironmentLack: The models folder is not writable.
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(run)
@@ -69,6 +70,7 @@ def publish(
     before = _find_publication(run, folder)
     if not run.exported.saved_model.is_dir() and before is not None:
         return before
+    require_trusted(run, "publish")
     exported = read_export(run)
     try:
         check_condition(run, exported)

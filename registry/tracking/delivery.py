@@ -22,6 +22,7 @@ from saman.registry.tracking.run_history import RunHistory, read_history
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import hold
+from saman.runs.trust.run_trust import is_trusted, require_trusted
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,20 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
         The delivery. A server that does not answer is its ``problem``, not an error.
 
     Raises:
-        UserError: No tracker is named.
+        UserError: No tracker is named, or only another user's experiment names it.
         EnvironmentLack: MLflow's client is missing.
     """
-    wanted = wanted or wanted_by(run)
+    if wanted is None:
+        require_trusted(run, "track")  # its server would receive this user's credentials
+        wanted = wanted_by(run)
     if wanted is None:
         remedy = "tracking: {mlflow: URI} in the experiment, or --mlflow URI"
         raise UserError("this run has no tracker", where=str(run.path), remedy=remedy)
     # Without the lock, two processes would both find the run missing in MLflow and create it twice.
     with hold(run.tracking_lock, wait_seconds=None):
-        with contextlib.suppress(OSError):  # another user's run folder is not writable
-            draw_curves(read_history(run), run.curves)
+        with contextlib.suppress(OSError):  # a full disk
+            if is_trusted(run):  # in another user's folder, links may lead anywhere
+                draw_curves(read_history(run), run.curves)
         return _deliver(run, read_history(run), wanted)
 
 
@@ -104,11 +108,11 @@ def _digest(history: RunHistory) -> str:
 
 
 def find_waiting(runs_dir: Path) -> list[RunFolder]:
-    """Find runs with a present state that their trackers do not have."""
+    """Find the user's runs with a present state that their trackers do not have."""
     found = []
     for run in find_runs(runs_dir):
         with contextlib.suppress(UserError):  # a damaged run folder is reported by other commands
-            if _waits(run):
+            if is_trusted(run) and _waits(run):
                 found.append(run)
     return found
 

@@ -15,13 +15,18 @@ from saman.configs.yaml12 import DEEPEST
 
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file by a single rename: a reader sees the old content or the new, never a part of it."""
+    """Write a file by a single rename: a reader sees the old content or the new, never a part of it.
+
+    Only its owner may write to it, whatever the umask: in a shared folder, a file decides what its owner executes.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, _NEW, 0o644), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.paths import array_script, new_array_folder
+from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated
 from saman.slurm.submission.job_script import render
@@ -47,7 +48,7 @@ def create_run(
     facts = {"snapshot": code.origin} if code else {}
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
     run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
-    run.slurm.path.mkdir()
+    run.slurm.path.mkdir(mode=0o755)
     write_whole(run.slurm.cluster, yaml12.dump(plan.cluster.model_dump(mode="json", by_alias=True)))
     return run
 
@@ -89,7 +90,11 @@ def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str
         run: the run folder.
         partition: the partition to use; ``None`` for that of the last submission.
         exclude: names of nodes that the job must not use.
+
+    Raises:
+        UserError: the run is another user's, or Slurm refuses the job.
     """
+    require_trusted(run, "resume")
     cluster = cluster_of(run)
     last = last_queued(run.events())
     named = partition or (last.partition if last else None)

@@ -1,0 +1,27 @@
+"""Finds and loads what the user has set for all projects, in ``$XDG_CONFIG_HOME/saman``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from saman.configs import yaml12
+from saman.configs.problems import validated
+from saman.configs.schemas.settings import Settings
+
+
+def user_folder() -> Path:
+    """The folder of the user's own files: ``~/.config/saman``, or ``saman`` in ``$XDG_CONFIG_HOME``."""
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(home).expanduser() / "saman"
+
+
+def settings_file() -> Path:
+    """The user's settings; the file need not exist."""
+    return user_folder() / "settings.yaml"
+
+
+def load_settings() -> Settings:
+    """Load the user's settings; the defaults without a file. Raises ``UserError`` with every mistake in the file."""
+    file = settings_file()
+    return validated(Settings, yaml12.read(file) or {}, str(file)) if file.exists() else Settings()

@@ -1,0 +1,83 @@
+"""Who owns a file and who may write to it: only the user and root decide what is in a trusted file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from saman.runs.trust import ownership
+from saman.runs.trust.ownership import DubiousFolderError, Fault, find_doubt, own_folder
+
+
+def fault(path: Path) -> Fault | None:
+    doubt = find_doubt(path)
+    return None if doubt is None else doubt.fault
+
+
+def made(path: Path, mode: int) -> Path:
+    path.mkdir()
+    path.chmod(mode)
+    return path
+
+
+def test_own_files_are_trusted_and_missing_ones_doubted_by_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o644)
+    assert fault(tmp_path / "file") is fault(tmp_path / "missing") is fault(made(tmp_path / "folder", 0o755)) is None
+
+
+def test_another_users_file_is_doubted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    monkeypatch.setattr(ownership, "trusted_owners", lambda: frozenset({os.geteuid() + 1}))
+    assert fault(tmp_path) is fault(tmp_path / "file") is fault(tmp_path / "link") is Fault.OWNER
+
+
+@pytest.mark.parametrize(
+    ("mode", "found"), [(0o777, Fault.WRITABLE), (0o757, Fault.WRITABLE), (0o1777, None), (0o755, None), (0o700, None)]
+)
+def test_a_folder_that_others_write_to_is_doubted_unless_it_is_sticky(
+    mode: int, found: Fault | None, tmp_path: Path
+) -> None:
+    assert fault(made(tmp_path / "folder", mode)) is found
+
+
+def test_a_group_of_only_the_owner_is_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path / "folder", 0o775)
+    monkeypatch.setattr(ownership, "_private_group", lambda user, group: True)
+    assert fault(folder) is None
+    monkeypatch.setattr(ownership, "_has_list", lambda path: True)
+    assert fault(folder) is Fault.WRITABLE
+    monkeypatch.undo()
+    monkeypatch.setattr(ownership, "_private_group", lambda user, group: False)
+    assert fault(folder) is Fault.WRITABLE
+
+
+def test_a_fifo_is_doubted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    assert fault(tmp_path / "fifo") is Fault.KIND
+
+
+def test_an_own_folder_is_made_once_and_its_permissions_are_mended(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path / "mine")
+    assert folder.stat().st_mode & 0o7777 == 0o700
+    folder.chmod(0o777)
+    assert own_folder(folder, 0o755).stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_link_in_the_place_of_an_own_folder_is_refused_and_its_target_untouched(tmp_path: Path) -> None:
+    target = made(tmp_path / "target", 0o711)
+    (tmp_path / "mine").symlink_to(target)
+    with pytest.raises(DubiousFolderError) as refused:
+        own_folder(tmp_path / "mine", 0o755)
+    assert refused.value.doubt.fault is Fault.KIND
+    assert target.stat().st_mode & 0o7777 == 0o711
+
+
+def test_another_users_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, me = made(tmp_path / "theirs", 0o777), os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(DubiousFolderError) as refused:
+        own_folder(folder)
+    assert refused.value.doubt.fault is Fault.OWNER and refused.value.doubt.owner == me
