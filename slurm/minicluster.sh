@@ -44,6 +44,10 @@ REQUEUE_WAIT=${SAMAN_MINICLUSTER_REQUEUE_WAIT:-10}      # a requeued job waits t
 ETC=$ROOT/etc RUN=$ROOT/run LOG=$ROOT/log
 export SLURM_CONF=$ETC/slurm.conf
 ME=$(id -un)
+# A slurmd without root runs every job as its own user. Without the munge socket, other users have no credential to submit
+# one; munged itself wants a socket for everyone (--force).
+MODE=755 FORCE=
+((EUID == 0)) || MODE=700 FORCE=--force
 die() { echo "minicluster: $*" >&2; exit 1; }
 now() { date +%s.%N; }
 
@@ -110,7 +114,7 @@ nodes() { cat "$ETC/nodes" 2>/dev/null; }
 write_conf() {
   local n=$1 i host=$(hostname -s) gres="" gpunode="" acct
   mkdir -p "$ETC" "$RUN" "$LOG" "$ROOT/state" "$ROOT/spool"
-  chmod 755 "$ROOT" "$ETC" "$RUN" "$LOG"
+  chmod $MODE "$ROOT"; chmod 755 "$ETC" "$RUN" "$LOG"
   [[ -s $ETC/munge.key ]] || (umask 077; head -c 1024 /dev/urandom >"$ETC/munge.key")
   : >"$ETC/nodes"
   { grep -vE "[[:space:]]${PREFIX}[0-9]+$" /etc/hosts; for ((i = 1; i <= n; i++)); do echo "127.0.0.1 $PREFIX$i"; done; } >"$ETC/hosts"
@@ -281,13 +285,13 @@ up() {
   for c in munged slurmctld slurmd sbatch setsid; do command -v $c >/dev/null || die "$c is not installed"; done
   ((!DBD)) || for c in mariadbd slurmdbd; do command -v $c >/dev/null || die "$c is not installed (or set SAMAN_MINICLUSTER_DBD=0)"; done
   choose_ns
-  mkdir -p "$(dirname "$ROOT")"; mkdir "$ROOT" 2>/dev/null || check_root; hold_lock
+  mkdir -p "$(dirname "$ROOT")"; mkdir -m $MODE "$ROOT" 2>/dev/null || check_root; hold_lock
   if alive slurmctld >/dev/null 2>&1; then
     [[ $(nodes | wc -l) == "$n" ]] || die "already up with $(nodes | wc -l) nodes; run down first"
     NS=$(cat "$ETC/ns"); [[ $NS == full ]] || UNSHARE=()
   else choose_port "$n"; write_conf "$n"; fi
 
-  spawn munged munged --foreground --key-file="$ETC/munge.key" --socket="$RUN/munge.sock" --pid-file="$RUN/munged.own.pid" \
+  spawn munged munged --foreground $FORCE --key-file="$ETC/munge.key" --socket="$RUN/munge.sock" --pid-file="$RUN/munged.own.pid" \
     --log-file="$LOG/munged.log" --seed-file="$ROOT/state/munged.seed" --num-threads=4
   until_ok 10 munge -S "$RUN/munge.sock" -n || die "munged: $(tail -n 2 "$LOG/munged.log" "$LOG/munged.out")"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,33 @@ def test_another_user_cannot_lock_the_cluster(attacker: OtherUser, shared: Path)
         assert minicluster(shared / "cluster", "down").returncode == 0
         assert time.monotonic() - began < 15
         process.kill()
+
+
+@pytest.mark.slurm
+def test_another_user_cannot_run_a_job_as_the_owner_of_a_cluster(attacker: OtherUser, shared: Path) -> None:
+    """A slurmd that is not root executes every job as itself."""
+    owner = pwd.getpwnam("nobody")
+    script = shared / "minicluster.sh"
+    script.write_bytes(SCRIPT.read_bytes())
+    environment = {"SAMAN_MINICLUSTER_ROOT": str(shared / "c"), "SAMAN_MINICLUSTER_DBD": "0", "PATH": os.environ["PATH"]}
+    as_owner = partial(
+        subprocess.run, capture_output=True, text=True, cwd="/", env=environment, timeout=60,
+        user=owner.pw_uid, group=owner.pw_gid, extra_groups=[],
+    )  # fmt: skip
+    try:
+        up = as_owner(["bash", script, "up", "1"])
+        assert up.returncode == 0, up.stderr
+        environment["SLURM_CONF"] = str(shared / "c" / "etc" / "slurm.conf")
+        assert f"uid={owner.pw_uid}" in as_owner(["srun", "-t1", "id"]).stdout
+        conf = shared / "c" / "etc" / "slurm.conf"
+        (shared / "slurm.conf").write_bytes(conf.read_bytes())  # however the attacker came by it
+        (shared / "slurm.conf").chmod(0o644)
+        program = (
+            "import os, subprocess, sys\n"
+            "done = subprocess.run(['srun', '-t1', 'id'], env={**os.environ, 'SLURM_CONF': sys.argv[1]},\n"
+            "                      stdout=open(sys.argv[2], 'w'), timeout=20)\n"
+        )
+        attacker.run(program, shared / "slurm.conf", shared / "said")
+        assert "uid=" not in (shared / "said").read_text()
+    finally:
+        as_owner(["bash", script, "down"])
