@@ -131,6 +131,13 @@ def test_a_circle_behind_type_checking_is_found() -> None:
     assert dict(imports(ast.parse("if TYPE_CHECKING:\n    from saman.runs import folder"), "saman.x"))
 
 
+def test_git_keeps_every_sub_room_of_runs() -> None:
+    """.gitignore leaves out run folders beside the rooms, and would leave out a new sub-room too."""
+    kept = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    rooms = {path.parent.name for path in (ROOT / "runs").glob("*/__init__.py")}
+    assert [name for name in sorted(rooms) if f"!/runs/{name}/" not in kept] == []
+
+
 @pytest.mark.parametrize("room", BELOW)
 def test_a_folder_holds_about_a_dozen_files(room: str) -> None:
     for folder in {path.parent for path in files_of(room)}:

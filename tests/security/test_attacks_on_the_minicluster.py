@@ -78,7 +78,8 @@ def test_another_user_cannot_run_a_job_as_the_owner_of_a_cluster(attacker: Other
     owner = pwd.getpwnam("nobody")
     script = shared / "minicluster.sh"
     script.write_bytes(SCRIPT.read_bytes())
-    environment = {"SAMAN_MINICLUSTER_ROOT": str(shared / "c"), "SAMAN_MINICLUSTER_DBD": "0", "PATH": os.environ["PATH"]}
+    root = str(shared / "c")
+    environment = {"SAMAN_MINICLUSTER_ROOT": root, "SAMAN_MINICLUSTER_DBD": "0", "PATH": os.environ["PATH"]}
     as_owner = partial(
         subprocess.run, capture_output=True, text=True, cwd="/", env=environment, timeout=60,
         user=owner.pw_uid, group=owner.pw_gid, extra_groups=[],
