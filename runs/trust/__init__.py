@@ -1,1 +1,1 @@
-"""Trust in files that other users may have written: ownership, permissions, and what may be executed from a run folder."""
+"""Trust in files that other users may have written: who owns them, and what a run folder may have executed."""

@@ -35,8 +35,8 @@ def require_trusted(run: RunFolder, action: str) -> None:
         problem = f"dubious permissions: {doubt}, so that they decide what {action} does as you"
         raise UserError(problem, where=where, remedy=f"{doubt.remedy}, after a look at the files")
     problem = f"dubious ownership: {doubt}, who would decide what {action} does as you"
-    remedy = f"if you trust {user_name(doubt.owner)}, add {run.path} or a folder above it to `safe` in {settings_file()}"
-    raise UserError(problem, where=where, remedy=remedy)
+    listed = f"add {run.path} or a folder above it to `safe` in {settings_file()}"
+    raise UserError(problem, where=where, remedy=f"if you trust {user_name(doubt.owner)}, {listed}")
 
 
 def is_trusted(run: RunFolder) -> bool:
