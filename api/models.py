@@ -39,8 +39,8 @@ class ModelVersions(Sequence["VersionRow"]):
 
     def _repr_html_(self) -> str:
         if not self:
-            return html.paragraph(f"{self._models_dir} has no model")
-        return html.table(("model", "version", "labels", "metrics", "published", "by", "path"), map(_cells, self))
+            return html.html_paragraph(f"{self._models_dir} has no model")
+        return html.html_table(("model", "version", "labels", "metrics", "published", "by", "path"), map(_cells, self))
 
 
 def _cells(row: VersionRow) -> tuple[object, ...]:

@@ -76,11 +76,12 @@ class Report:
         tables = [table for table in self._page.tables if table.title in _SHOWN]
         return "".join(
             [
-                html.title(self.title),
-                *map(html.paragraph, self.opening),
-                html.bullets(findings),
+                html.html_title(self.title),
+                *map(html.html_paragraph, self.opening),
+                html.html_list(findings),
                 *(
-                    html.paragraph(table.title) + html.table([column.name for column in table.columns], table.rows)
+                    html.html_paragraph(table.title)
+                    + html.html_table([column.name for column in table.columns], table.rows)
                     for table in tables
                 ),
             ]

@@ -246,7 +246,7 @@ class Run:
         status = self.status
         rate = self.samples_per_second
         exited = status.exit_code if status.exit_code else None
-        return html.title(f"{self.name}/{self.id}", status.state) + html.pairs(
+        return html.html_title(f"{self.name}/{self.id}", status.state) + html.html_pairs(
             [
                 ("detail", status.detail),
                 ("exit status", exited),

@@ -74,7 +74,9 @@ class StudyRuns:
             (*(run.planned.settings[axis] for axis in axes), run.planned.repeat, run.state, run.run and run.run.id)
             for run in found
         )
-        return html.title(f"{self.name}: {self._counted(found)}") + html.table((*axes, "repeat", "state", "run"), rows)
+        return html.html_title(f"{self.name}: {self._counted(found)}") + html.html_table(
+            (*axes, "repeat", "state", "run"), rows
+        )
 
 
 def study(

@@ -50,10 +50,10 @@ def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
 
 def _cancel_jobs(run: RunFolder, status: RunStatus, jobs: Sequence[str]) -> str:
     run.append(EventKind.STOP_REQUESTED, USER, reason=StopCause.CANCELLED.value)
-    answer = client.cancel(reversed(jobs))  # follow-ups first, so that none begins
+    answer = client.scancel(reversed(jobs))  # follow-ups first, so that none begins
     known = [line for line in answer.err.splitlines() if "Invalid job id" not in line]
     if answer.code != 0 and known:
-        raise EnvironmentLack(f"scancel failed: {client.last_error(answer)}", where=f"job {jobs[0]}")
+        raise EnvironmentLack(f"scancel failed: {client.last_error_line(answer)}", where=f"job {jobs[0]}")
     if status.state is not RunState.RUNNING:
         began = "continued" if status.attempt else "began"
         run.append(EventKind.CANCELLED, USER, reason=f"job {jobs[0]} was cancelled before it {began}")

@@ -15,7 +15,7 @@ from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import RunEnd, newest
+from saman.runs.records.run_events import RunEnd, newest_event
 from saman.slurm.site.job_states import JobState
 from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
@@ -137,7 +137,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
 def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> bool:
     """Whether the job is alive after its ranks failed: it may find that a node is gone, and continue."""
     queued = last_queued(events)
-    end = newest(events, state.value)
+    end = newest_event(events, state.value)
     by_supervisor = state is State.FAILED and end is not None and end.who == "supervisor"
     return by_supervisor and queued is not None and view.state(queued.job) in (
         JobState.RUNNING, JobState.ENDING
@@ -223,7 +223,7 @@ def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> R
 
 def _ended(base: RunStatus, run: RunFolder, events: Sequence[Event]) -> RunStatus:
     summary = run.summary()
-    event = newest(events, base.state.value)
+    event = newest_event(events, base.state.value)
     end = RunEnd() if event is None else RunEnd.from_event(event)
     words, code = list(end.texts), end.exit_code
     if code is None and summary is not None:

@@ -12,7 +12,7 @@ from saman.configs.schemas.splitting import Pipeline
 from saman.configs.schemas.training import Sgd
 from saman.configs.units import parse_size
 from saman.pipeline.chain import PipelinePlan
-from saman.pipeline.cost import StepPrediction, predict
+from saman.pipeline.cost import StepPrediction, predict_pipelined_step
 from saman.pipeline.partition import check_cuts, partition
 from saman.pipeline.profile import Profile
 from saman.pipeline.profile_cache import load_or_measure
@@ -47,7 +47,7 @@ class MeasuredSplit:
     split: PipelineSplit
 
 
-def measure_and_split(
+def profile_and_split(
     experiment: Experiment, code_path: Iterable[Path], cores: int, again: bool = False
 ) -> MeasuredSplit:
     """Split an experiment's model by its profile on this machine.
@@ -63,7 +63,7 @@ def measure_and_split(
         EnvironmentLack: The training environment is missing, or the cache folder cannot be written.
     """
     profile = load_or_measure(experiment, code_path, threads_per_rank(experiment, cores), again)
-    return MeasuredSplit(profile, split(experiment, profile))
+    return MeasuredSplit(profile, choose_split(experiment, profile))
 
 
 def threads_per_rank(experiment: Experiment, cores: int) -> int:
@@ -80,14 +80,14 @@ def threads_per_rank(experiment: Experiment, cores: int) -> int:
     return max(1, cores // resources.ranks_per_node)
 
 
-def split(experiment: Experiment, profile: Profile) -> PipelineSplit:
+def choose_split(experiment: Experiment, profile: Profile) -> PipelineSplit:
     """Split an experiment's model.
 
     Raises:
         UserError: The experiment's cuts are not possible, or no split fits into the memory limit.
     """
     spec = experiment.train.pipeline or Pipeline()
-    plan = plan_of(experiment)
+    plan = pipeline_plan(experiment)
     limit = None if spec.memory_limit == "none" else parse_size(spec.memory_limit)
     layers = [layer.name for layer in profile.chain.layers]
     if spec.cuts == "auto":
@@ -95,11 +95,11 @@ def split(experiment: Experiment, profile: Profile) -> PipelineSplit:
     else:
         cuts = tuple(_position(name, layers) for name in spec.cuts)
         check_cuts(profile.chain, cuts, plan, limit)
-    prediction = predict(profile.chain, cuts, plan, profile.link)
+    prediction = predict_pipelined_step(profile.chain, cuts, plan, profile.link)
     return PipelineSplit(cuts, tuple(layers[cut] for cut in cuts), plan, limit, prediction)
 
 
-def plan_of(experiment: Experiment) -> PipelinePlan:
+def pipeline_plan(experiment: Experiment) -> PipelinePlan:
     """Return how the stages of an experiment run."""
     spec, train = experiment.train.pipeline or Pipeline(), experiment.train
     optimizer = train.optimizer

@@ -65,7 +65,7 @@ class StepPrediction:
         return sum(stage.bubble_share for stage in self.stages) / len(self.stages)
 
 
-def predict(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -> StepPrediction:
+def predict_pipelined_step(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -> StepPrediction:
     """Predict a pipelined step by simulating its schedule.
 
     Each stage receives before it computes, and is busy meanwhile. The single process of the speed-up neither sends

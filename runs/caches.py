@@ -19,7 +19,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base).expanduser().absolute() / "saman"
 
 
-def only_one(name: str, cache: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+def hold_user_lock(name: str, cache: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
     """Hold a lock among all processes of this user; waits without a limit.
 
     Args:

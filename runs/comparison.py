@@ -43,7 +43,7 @@ class Comparison:
         return self.weight_difference[0] <= SAME_WEIGHTS
 
 
-def compare(runs: Sequence[RunFolder]) -> Comparison:
+def compare_runs(runs: Sequence[RunFolder]) -> Comparison:
     """Compare runs with the first of them.
 
     Raises:

@@ -10,7 +10,7 @@ from saman.runs.folder import RunFolder
 from saman.runs.ranks.training_events import ModelExport, Notice, TrainingEvent
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
-from saman.trainers.export.sample import predict_sample, take_sample
+from saman.trainers.export.stored_sample import predict_sample, take_sample
 from saman.trainers.export.writer import TrainedModel, write_export
 from saman.trainers.loop import calibrate
 from saman.trainers.loop.interfaces import LoopEnvironment, LoopObserver, OptimizerStep

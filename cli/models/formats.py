@@ -12,7 +12,7 @@ from saman.cli.models.output import print_json
 from saman.cli.options import MODELS, Json, ModelsDir
 
 
-def export(
+def export_command(
     model: Spec,
     formats: Annotated[list[str], typer.Argument(help="saved_model, keras, tflite-float32, …, onnx, tfjs, or all.")],
     tolerance: Annotated[float, typer.Option("--tolerance", help="Largest change of the accuracy.")] = 0.01,
@@ -54,7 +54,7 @@ def export(
         raise failure
 
 
-def config(
+def config_command(
     base_path: Annotated[Path | None, typer.Option("--base-path", help="The models folder on the server.")] = None,
     models_dir: ModelsDir = MODELS,
 ) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from saman.jobs.inference import InferenceRequest, InferenceResult
 
 
-def infer(
+def infer_command(
     model: Annotated[
         str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; NAME alone means stable, else the newest.")
     ],

@@ -12,7 +12,7 @@ from saman.cli.models.output import print_json
 from saman.cli.options import MODELS, Json, ModelsDir
 
 
-def list_models(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+def list_command(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
     """List every model with its versions and labels.
 
     Example:
@@ -37,7 +37,7 @@ def list_models(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def show(
+def show_command(
     model: Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL.")],
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
@@ -60,7 +60,7 @@ def show(
     Console().print(details_view(details))
 
 
-def verify(
+def verify_command(
     model: Annotated[str | None, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL; default: all models.")] = None,
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
@@ -90,7 +90,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def show_log(model: Name, models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+def log_command(model: Name, models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
     """Show every change of a model: time, author, change and reason.
 
     Example:
@@ -109,7 +109,7 @@ def show_log(model: Name, models_dir: ModelsDir = MODELS, as_json: Json = False)
     Console().print(log_table(entries))
 
 
-def card(
+def card_command(
     model: Spec,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: standard output.")] = None,
     models_dir: ModelsDir = MODELS,

@@ -12,7 +12,7 @@ from saman.cli.models.output import print_change
 from saman.cli.options import MODELS, Json, ModelsDir
 
 
-def promote(
+def promote_command(
     model: Spec,
     label: Annotated[str, typer.Option("--to", help="The label: stable, canary or a label of your own.")] = "stable",
     why: Why = "",
@@ -36,7 +36,7 @@ def promote(
     print_change(change, f"{text} now, instead of {left}" if left else f"{text} now", f"{text} already", as_json)
 
 
-def rollback(model: Name, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+def rollback_command(model: Name, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
     """Make the previous stable version stable again.
 
     Example:
@@ -51,7 +51,7 @@ def rollback(model: Name, why: Why = "", models_dir: ModelsDir = MODELS, as_json
     print_change(change, f"{model} version {to} is stable again, instead of {left}", "", as_json)
 
 
-def unlabel(
+def unlabel_command(
     model: Name,
     label: Annotated[str, typer.Argument(help="The label to take away.")],
     why: Why = "",
@@ -70,7 +70,7 @@ def unlabel(
     print_change(change, f"no version of {model} is {label} now", "", as_json)
 
 
-def approve(
+def approve_command(
     model: Spec,
     by: Annotated[str, typer.Option("--by", help="The approver's name.")],
     why: Why = "",
@@ -89,7 +89,7 @@ def approve(
     print_change(change, f"{by} approves {model}", f"{by} approved {model} before", as_json)
 
 
-def sign(
+def sign_command(
     model: Spec,
     key: Annotated[Path, typer.Option("--key", help="Private key (elliptic curve, PEM).")],
     why: Why = "",

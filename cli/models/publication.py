@@ -11,7 +11,7 @@ from saman.cli.models.output import print_change, print_json
 from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
 
 
-def publish(
+def publish_command(
     run: Annotated[str, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")],
     model: Annotated[str | None, typer.Option("--model", help="Default: publish.model of the experiment.")] = None,
     why: Why = "",
@@ -38,7 +38,7 @@ def publish(
     typer.echo(f"{done} {version.model} version {version.number}: {version.path}")
 
 
-def reconcile(
+def reconcile_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the steps.")] = False,
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
@@ -60,7 +60,7 @@ def reconcile(
     typer.echo(f"steps {'pending' if dry_run else 'completed'}: {len(steps)}")
 
 
-def retire(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+def retire_command(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
     """Stop offering a version; its files stay.
 
     Example:
@@ -74,7 +74,7 @@ def retire(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS, as_json: 
     )
 
 
-def prune(
+def prune_command(
     model: Spec,
     keep: Annotated[
         int | None, typer.Option("--keep", help="Number of newest versions to keep; default: the policy.")

@@ -10,7 +10,7 @@ import typer
 from saman.cli.options import RUNS, Json, RunsDir
 
 
-def track(
+def track_command(
     runs: Annotated[list[str] | None, typer.Argument(help="Runs; default: all runs not delivered yet.")] = None,
     mlflow: Annotated[
         str | None, typer.Option("--mlflow", help="Tracking URI; default: tracking.mlflow of the experiment.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saman.runs.comparison import Comparison
 
 
-def demo(
+def demo_command(
     runs_dir: RunsDir = RUNS,
     models_dir: ModelsDir = MODELS,
 ) -> None:
@@ -32,7 +32,7 @@ def demo(
 
     from saman.cli.runs.outcome import print_finished
     from saman.jobs.publishing import FinishedRun, Publication, PublicationState, publish_if_asked
-    from saman.runs.comparison import compare
+    from saman.runs.comparison import compare_runs
 
     console = Console()
     outcomes = []
@@ -45,7 +45,7 @@ def demo(
         if finished.exit_code:
             raise typer.Exit(finished.exit_code)
         outcomes.append(outcome)
-    comparison = compare([outcome.run for outcome in outcomes])
+    comparison = compare_runs([outcome.run for outcome in outcomes])
     console.print()
     console.print(_table(comparison, outcomes))
     _say_weights(console, comparison)
@@ -77,7 +77,7 @@ def _train(console: Console, strategy: str, runs_dir: Path) -> Outcome:
 def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
     from rich.table import Table
 
-    from saman.cli.runs.view import number, plain
+    from saman.cli.runs.view import format_cell, format_number
     from saman.configs.units import format_duration
 
     table = Table(
@@ -95,10 +95,10 @@ def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
         table.add_row(
             row.strategy,
             str(row.ranks),
-            plain(measured and number(measured.sustained)),
-            plain(measured and f"{number(measured.p5)} – {number(measured.p95)}"),
+            format_cell(measured and format_number(measured.sustained)),
+            format_cell(measured and f"{format_number(measured.p5)} – {format_number(measured.p95)}"),
             str(measured.windows if measured else 0),
-            plain(accuracy if accuracy is None else f"{accuracy:.4f}"),
+            format_cell(accuracy if accuracy is None else f"{accuracy:.4f}"),
             format_duration(outcome.seconds),
         )
     return table

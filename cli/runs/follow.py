@@ -26,7 +26,7 @@ One = Annotated[str, typer.Argument(help="A run folder, a run id, an experiment'
 _STYLES = {"completed": "green", "failed": "red", "vanished": "red", "running": "cyan", "cancelled": "yellow"}
 
 
-def status(
+def status_command(
     runs: Runs = None,
     newest: Annotated[int, typer.Option("--newest", help="Without names: number of runs to show.")] = 20,
     runs_dir: RunsDir = RUNS,
@@ -45,7 +45,7 @@ def status(
     _print_status(reconcile(found_runs(runs, runs_dir, newest)), as_json)
 
 
-def logs(
+def logs_command(
     run: One,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the run has ended.")] = False,
     rank: Annotated[int, typer.Option("--rank", help="Show the process of this rank.")] = 0,
@@ -68,7 +68,7 @@ def logs(
         typer.echo(text, nl=False)
 
 
-def wait(
+def wait_command(
     runs: Some,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after this many seconds.")] = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between checks.")] = 5.0,
@@ -90,7 +90,7 @@ def wait(
         raise typer.Exit(ExitCode.RUN_FAILED)
 
 
-def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
+def cancel_command(runs: Some, runs_dir: RunsDir = RUNS) -> None:
     """Cancel runs: remove their jobs from the queue, or end their processes. Training keeps a checkpoint.
 
     Example:
@@ -103,7 +103,7 @@ def cancel(runs: Some, runs_dir: RunsDir = RUNS) -> None:
         typer.echo(sentence)
 
 
-def resume(
+def resume_command(
     runs: Some,
     here: Annotated[bool, typer.Option("--here", help="Continue on this machine, even a run from Slurm.")] = False,
     ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="With --here: number of ranks.")] = None,

@@ -35,7 +35,7 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
     """Print how a run ended, what was published, and its folder."""
     from rich.text import Text
 
-    from saman.cli.runs.view import number
+    from saman.cli.runs.view import format_number
     from saman.configs.units import format_duration
     from saman.jobs.publishing import PublicationState, describe_publication
 
@@ -48,7 +48,7 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
         _print_failure(console, outcome)
     summary = outcome.run.summary()
     rate = summary.samples_per_second if summary else None
-    figures = [format_duration(outcome.seconds), *([f"{number(rate)} samples/s"] if rate else [])]
+    figures = [format_duration(outcome.seconds), *([f"{format_number(rate)} samples/s"] if rate else [])]
     figures += [f"{name} {value:.4g}" for name, value in (summary.metrics if summary else {}).items()]
     if good:
         console.print(Text("  " + "  ".join(figures)), soft_wrap=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from saman.launcher.planning import Options
 
 
-def run(
+def run_command(
     context: typer.Context,
     words: Words = None,
     ranks: Ranks = None,

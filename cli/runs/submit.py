@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from saman.slurm.submission.submit import Submission
 
 
-def submit(
+def submit_command(
     context: typer.Context,
     cluster: ClusterName,
     arguments: Words = None,

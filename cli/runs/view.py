@@ -51,7 +51,7 @@ class RunView:
 
     def progress(self, progress: TrainingProgress) -> None:
         """Move the live line; without a terminal, a line for each epoch."""
-        text = describe(progress)
+        text = progress_text(progress)
         if self._task is not None:
             self._live.update(self._task, completed=progress.step, total=progress.total_steps, text=text)
         epoch = f"epoch {progress.epoch}"
@@ -71,7 +71,7 @@ class RunView:
             self.console.print(Text("  " + text, style="dim"), soft_wrap=True)
 
 
-def describe(progress: TrainingProgress) -> str:
+def progress_text(progress: TrainingProgress) -> str:
     """The progress of a run in a line: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
     parts = []
     if progress.phase != "train":
@@ -80,7 +80,7 @@ def describe(progress: TrainingProgress) -> str:
         of = f"/{progress.total_steps}" if progress.total_steps else ""
         parts += [f"epoch {progress.epoch}", f"step {progress.step}{of}"]
     if progress.samples_per_second:
-        parts.append(f"{number(progress.samples_per_second)} samples/s")
+        parts.append(f"{format_number(progress.samples_per_second)} samples/s")
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4g}")
     parts += [f"{name} {progress.metrics[name]:.4g}" for name in METRICS if name in progress.metrics]
@@ -89,7 +89,7 @@ def describe(progress: TrainingProgress) -> str:
     return "  ".join(parts) or progress.phase
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three significant digits, thousands as k, millions as M."""
     for limit, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
@@ -97,6 +97,6 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def plain(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A cell of a table; a dash if the value is unknown."""
     return "–" if value is None else str(value)

@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True, help="Cluster files: list, show, check, 
 
 
 @app.command("list")
-def list_clusters() -> None:
+def list_command() -> None:
     """List the shipped cluster files and your own.
 
     Example:
@@ -27,8 +27,8 @@ def list_clusters() -> None:
         typer.echo(f"{file.stem}  {file}")
 
 
-@app.command()
-def show(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
+@app.command("show")
+def show_command(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
     """Print a cluster file with its comments; shipped files are annotated examples.
 
     Example:
@@ -40,8 +40,8 @@ def show(cluster: Annotated[str, typer.Argument(help="A shipped name, your own n
     typer.echo(cluster_file(cluster).read_text(encoding="utf-8"), nl=False)
 
 
-@app.command()
-def check(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
+@app.command("check")
+def check_command(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
     """Check a cluster file, and name the key of every problem.
 
     Example:
@@ -54,8 +54,8 @@ def check(cluster: Annotated[str, typer.Argument(help="A shipped name, your own 
     typer.echo(f"{found.name}: partitions {', '.join(partition.name for partition in found.partitions)}")
 
 
-@app.command()
-def init(
+@app.command("init")
+def init_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: your folder of cluster files.")
     ] = None,

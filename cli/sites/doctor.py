@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MARKS = {"ok": ("✓", "green"), "missing": ("–", "dim"), "broken": ("✗", "red")}
 
 
-def doctor(
+def doctor_command(
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
     models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -44,15 +44,17 @@ def doctor(
         plain = {"can_train": can_train(findings), "findings": [asdict(finding) for finding in findings]}
         typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
     elif console.is_terminal:
-        console.print(table(findings))
-        console.print(verdict(findings), style="bold green" if can_train(findings) else "bold red", highlight=False)
+        console.print(diagnosis_table(findings))
+        console.print(
+            summary_line(findings), style="bold green" if can_train(findings) else "bold red", highlight=False
+        )
     else:
-        typer.echo("\n".join([*lines(findings), verdict(findings)]))
+        typer.echo("\n".join([*diagnosis_lines(findings), summary_line(findings)]))
     if not can_train(findings):
         raise typer.Exit(ExitCode.ENVIRONMENT)
 
 
-def verdict(findings: list[Diagnosis]) -> str:
+def summary_line(findings: list[Diagnosis]) -> str:
     """The conclusion, as a sentence."""
     blocking = [finding.name for finding in findings if finding.blocks]
     if not blocking:
@@ -60,7 +62,7 @@ def verdict(findings: list[Diagnosis]) -> str:
     return f"saman run cannot train here yet: see {', '.join(blocking)}."
 
 
-def lines(findings: list[Diagnosis]) -> list[str]:
+def diagnosis_lines(findings: list[Diagnosis]) -> list[str]:
     """One plain line per finding, for a pipe or a log."""
     return [
         f"{finding.state:8}{finding.name:15}{finding.found}" + (f"  -> {finding.remedy}" if finding.remedy else "")
@@ -68,7 +70,7 @@ def lines(findings: list[Diagnosis]) -> list[str]:
     ]
 
 
-def table(findings: list[Diagnosis]) -> Table:
+def diagnosis_table(findings: list[Diagnosis]) -> Table:
     """The findings as a table for a terminal, each with its remedy below."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -9,8 +9,8 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="A real Slurm cluster of several nodes on this machine, for trials.")
 
 
-@app.command()
-def up(nodes: Annotated[int, typer.Argument(help="Number of nodes.")] = 4) -> None:
+@app.command("up")
+def up_command(nodes: Annotated[int, typer.Argument(help="Number of nodes.")] = 4) -> None:
     """Start the cluster, or the parts of it that are down.
 
     Example:
@@ -23,8 +23,8 @@ def up(nodes: Annotated[int, typer.Argument(help="Number of nodes.")] = 4) -> No
     typer.echo('for this shell: eval "$(saman minicluster env)"')
 
 
-@app.command()
-def status() -> None:
+@app.command("status")
+def status_command() -> None:
     """Show daemons and nodes; exit status 1 unless all are healthy.
 
     Example:
@@ -40,8 +40,8 @@ def status() -> None:
         raise typer.Exit(ExitCode.RUN_FAILED)
 
 
-@app.command()
-def down() -> None:
+@app.command("down")
+def down_command() -> None:
     """Cancel every job and stop the cluster.
 
     Example:
@@ -53,8 +53,8 @@ def down() -> None:
     typer.echo(minicluster.down())
 
 
-@app.command()
-def env() -> None:
+@app.command("env")
+def env_command() -> None:
     """Print the environment of the cluster as shell commands.
 
     Example:
@@ -66,8 +66,8 @@ def env() -> None:
     typer.echo(minicluster.env_lines())
 
 
-@app.command()
-def crash(node: Annotated[str, typer.Argument(help="A node, such as node2.")]) -> None:
+@app.command("crash")
+def crash_command(node: Annotated[str, typer.Argument(help="A node, such as node2.")]) -> None:
     """Crash a node, as a power failure would.
 
     Example:
@@ -79,8 +79,8 @@ def crash(node: Annotated[str, typer.Argument(help="A node, such as node2.")]) -
     minicluster.crash(node)
 
 
-@app.command()
-def start(node: Annotated[str, typer.Argument(help="A crashed node.")]) -> None:
+@app.command("start")
+def start_command(node: Annotated[str, typer.Argument(help="A crashed node.")]) -> None:
     """Restart a crashed node.
 
     Example:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from saman.jobs.preflight import PreflightReport
 
 
-def preflight(
+def preflight_command(
     cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="Cluster file; default: this machine.")] = None,
     nodes: Annotated[int, typer.Option("--nodes", "-N", help="Number of nodes.")] = 1,
     ranks_per_node: Annotated[int, typer.Option("--ranks-per-node", help="Ranks on each node.")] = 2,

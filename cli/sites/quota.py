@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saman.slurm.site.user_limits import UserLimits
 
 
-def quota(
+def quota_command(
     cluster: ClusterName,
     arguments: Words = None,
     ranks: TotalRanks = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def setup(
+def setup_command(
     venv: Annotated[
         Path | None, typer.Option("--venv", help="Folder; default: .venv, or .venv-compat with --compat.")
     ] = None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from saman.pipeline.profile import Profile
 
 
-def partition(
+def partition_command(
     words: Words = None,
     stages: Annotated[int | None, typer.Option("--stages", metavar="N", help="Number of stages.")] = None,
     ranks: Ranks = None,
@@ -37,20 +37,20 @@ def partition(
     from saman.configs.errors import UserError
     from saman.configs.loading.pipelines import load_as_pipeline
     from saman.launcher.node.machine import allowed_cores
-    from saman.pipeline.choose import measure_and_split
+    from saman.pipeline.choose import profile_and_split
 
     if not words:
         raise UserError("missing experiment", remedy="saman partition EXPERIMENT [key=value ...]")
     loaded = load_as_pipeline(words[0], words[1:], stages, ranks)
     with Console(stderr=True).status("measuring the layers"):
-        found = measure_and_split(loaded.experiment, loaded.code_path, len(allowed_cores()), again)
+        found = profile_and_split(loaded.experiment, loaded.code_path, len(allowed_cores()), again)
     if as_json:
         typer.echo(json.dumps(as_plain(loaded.experiment, found.profile, found.split), indent=2))
     else:
-        typer.echo("\n".join(lines(loaded.experiment, found.profile, found.split)))
+        typer.echo("\n".join(text_lines(loaded.experiment, found.profile, found.split)))
 
 
-def lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> list[str]:
+def text_lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -> list[str]:
     """The split as a table, and its expected performance in sentences."""
     from saman.configs.units import format_bytes
 

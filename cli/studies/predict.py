@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from saman.scaling.report.rows import PredictionRow
 
 
-def predict(
+def predict_command(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
     ranks: Annotated[str, typer.Option("--ranks", help="Rank counts, as 64,256,1024.")],
     micro_batches: Annotated[

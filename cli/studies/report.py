@@ -29,7 +29,7 @@ _ON_TERMINAL = {
 _IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_predictions", "ratios")
 
 
-def report(
+def report_command(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the report.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: the first is the baseline.")] = False,
@@ -61,7 +61,7 @@ def report(
         facts: dict[str, Any] = {"report": str(file), "opening": page.opening, "findings": findings}
         typer.echo(json.dumps({**facts, "tables": {name: frame.to_dicts() for name, frame in _told(page)}}, indent=2))
     else:
-        show(console, page, file)
+        print_report(console, page, file)
     if any(not finding.note for finding in page.findings):
         raise typer.Exit(1)
 
@@ -94,7 +94,7 @@ def _file_name(title: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in title)[:80] or "report"
 
 
-def show(console: Console, page: Page, file: Path) -> None:
+def print_report(console: Console, page: Page, file: Path) -> None:
     """Print the summary, the findings, the main tables, and the path of the page."""
     from rich.table import Table
     from rich.text import Text

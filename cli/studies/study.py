@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 
-def study(
+def study_command(
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study or a YAML file.")],
     cluster: Annotated[
         str | None, typer.Option("--cluster", "-c", help="Submit to this cluster instead of running here.")
@@ -83,13 +83,13 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("", *axes, "repeat", "nodes", "node-hours", "run"):
         table.add_column(heading, justify="right" if heading in ("", "repeat", "nodes", "node-hours") else "left")
-    for number, status in enumerate(found, 1):
+    for format_number, status in enumerate(found, 1):
         planned = status.planned
         hours = f"{status.node_hours:.3g}" if status.state == "done" else f"≤ {planned.node_hours_bound:.3g}"
         values = [str(planned.settings[axis]) for axis in axes]
         colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.state, "dim")
         cell = f"[{colour}]{status.state}[/] {status.run.id if status.run else ''}"
-        table.add_row(str(number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
+        table.add_row(str(format_number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
     console.print(table)
     for note in plan.notes:
         console.print(note, style="dim")
@@ -122,12 +122,12 @@ def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> No
 
 
 def _print_outcome(console: Console, planned: PlannedRun, outcome: Outcome) -> None:
-    from saman.cli.runs.view import number
+    from saman.cli.runs.view import format_number
 
     summary = outcome.run.summary()
     speed = summary.samples_per_second if summary else None
     settings = ", ".join(f"{key} {value}" for key, value in planned.settings.items())
-    rate = f"{number(speed)} samples/s" if speed else outcome.message
+    rate = f"{format_number(speed)} samples/s" if speed else outcome.message
     mark = "[green]✓[/]" if outcome.exit_code == 0 else "[red]✗[/]"
     console.print(f"{mark} {settings}, repeat {planned.repeat}: {rate}, {outcome.seconds:.0f} s")
 

@@ -63,26 +63,26 @@ class ProgressLine:
         """Show the elapsed time; called about once a second."""
         now = time.monotonic()
         if self.terminal:
-            sys.stdout.write(f"\r\x1b[K{self.title} ... {elapsed(now - self.started)}")
+            sys.stdout.write(f"\r\x1b[K{self.title} ... {progress_time(now - self.started)}")
             sys.stdout.flush()
         elif now - self.said >= SECONDS_BETWEEN_LINES:
-            self.say(f"{self.title} ... {elapsed(now - self.started)}")
+            self.say(f"{self.title} ... {progress_time(now - self.started)}")
             self.said = now
 
     def end(self, outcome: str = "done") -> None:
         """Print the outcome of the step and its duration."""
         if self.terminal:
             sys.stdout.write("\r\x1b[K")
-        self.say(f"{self.title}: {outcome} ({elapsed(time.monotonic() - self.started)})")
+        self.say(f"{self.title}: {outcome} ({progress_time(time.monotonic() - self.started)})")
 
 
-def elapsed(seconds: float) -> str:
+def progress_time(seconds: float) -> str:
     """``42 s`` or ``1 min 05 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def run(
+def run_logged(
     command: Sequence[str], log: Path, progress: ProgressLine, *, env: Mapping[str, str], cwd: Path | None = None
 ) -> None:
     """Run a command and wait for its end.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.setup import wheel_cache
-from saman.launcher.setup.carry_out import ProgressLine, environment_of, run
+from saman.launcher.setup.carry_out import ProgressLine, environment_of, run_logged
 from saman.launcher.setup.machine import compiler_version, system_mpi
 from saman.launcher.setup.packages import locked_version
 from saman.launcher.setup.pythons import Python
@@ -113,7 +113,7 @@ def provide(request: SetupRequest, python: Python, log: Path, progress: Progress
     def waiting() -> None:
         progress.title = f"{title} (another set-up is building it)"
 
-    with caches.only_one(folder.name, cache, waiting):
+    with caches.hold_user_lock(folder.name, cache, waiting):
         progress.title = title
         return wheel_cache.lookup(folder) or _build(request, python, log, progress, folder, wanted)
 
@@ -137,7 +137,7 @@ def _build(
             include = site / "tensorflow" / "include"
             env["CPLUS_INCLUDE_PATH"] = os.pathsep.join(str(include / header) for header in _HEADERS)
         pip = [str(request.venv / "bin" / "python"), "-m", "pip"]
-        run([*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", scratch, str(tree)],
+        run_logged([*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", scratch, str(tree)],
             log, progress, env=env)  # fmt: skip
         return wheel_cache.keep(folder, next(Path(scratch).glob("horovod-*.whl")), wanted)
 
@@ -151,7 +151,7 @@ def _download(venv: Path, cache: Path, log: Path, progress: ProgressLine) -> Pat
     with tempfile.TemporaryDirectory(prefix=".new-", dir=kept.parent) as scratch:
         pip = [str(venv / "bin" / "python"), "-m", "pip"]
         # pip asks a source distribution for its metadata, which needs the environment's setuptools
-        run([*pip, "download", "--no-deps", "--no-binary", "horovod", "--no-build-isolation", "-d", scratch,
+        run_logged([*pip, "download", "--no-deps", "--no-binary", "horovod", "--no-build-isolation", "-d", scratch,
              f"horovod=={HOROVOD_VERSION}"], log, progress, env=environment_of(venv))  # fmt: skip
         found = Path(scratch) / SDIST
         digest = wheel_cache.file_sha256(found)

@@ -11,10 +11,10 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.launcher.node.machine import open_mpi_without_ssh
 from saman.launcher.setup import horovod_source, machine, packages, pythons, stamp, wheel_cache
-from saman.launcher.setup.carry_out import ProgressLine, environment_of, run
+from saman.launcher.setup.carry_out import ProgressLine, environment_of, run_logged
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import SetupRequest
-from saman.launcher.setup.steps import CHECK, SetupStep, digest, plan, saman_arguments, source_tree
+from saman.launcher.setup.steps import CHECK, SetupStep, plan, saman_arguments, source_tree, step_digest
 from saman.runs import caches
 
 LOG = "saman-setup.log"
@@ -93,8 +93,8 @@ def set_up(request: SetupRequest, progress: ProgressLine) -> bool:
     if not prospect(request).todo:
         return False
     cache = caches.cache_folder()
-    name = f"environment-{digest(str(request.venv))}"
-    with caches.only_one(name, cache, lambda: progress.say(f"waiting for another set-up of {request.venv}")):
+    name = f"environment-{step_digest(str(request.venv))}"
+    with caches.hold_user_lock(name, cache, lambda: progress.say(f"waiting for another set-up of {request.venv}")):
         now = prospect(request)  # the other set-up may have finished it
         for step in now.todo:
             _do(step, request, now.python, progress)
@@ -126,7 +126,9 @@ def _clear(venv: Path) -> None:
 
 
 def _environment(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
-    run([python.executable, "-m", "venv", str(request.venv)], log, progress, env=environment_of(request.venv))
+    run_logged(
+        [python.executable, "-m", "venv", str(request.venv)], log, progress, env=environment_of(request.venv)
+    )
 
 
 def _packages(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
@@ -156,9 +158,9 @@ def _horovod(request: SetupRequest, python: Python, log: Path, progress: Progres
     # The MPI wheel finds its own files by OPAL_PREFIX, which mpirun sets; a process started without mpirun has to.
     prefix = {"OPAL_PREFIX": str(request.venv)} if request.mpi == "wheel" else {}
     env = environment_of(request.venv)
-    run(command, log, progress, env={**env, **open_mpi_without_ssh(env), **prefix}, cwd=request.venv)
+    run_logged(command, log, progress, env={**env, **open_mpi_without_ssh(env), **prefix}, cwd=request.venv)
 
 
 def _pip(request: SetupRequest, log: Path, progress: ProgressLine, arguments: Sequence[str]) -> None:
     command = [str(request.venv / "bin" / "python"), "-m", "pip", *arguments]
-    run(command, log, progress, env=environment_of(request.venv))
+    run_logged(command, log, progress, env=environment_of(request.venv))

@@ -53,7 +53,7 @@ def environment_step(request: SetupRequest, python: Python) -> SetupStep:
 
 def packages_step(request: SetupRequest, python: Python) -> SetupStep:
     """TensorFlow and everything else from the lock."""
-    key = digest(packages.requirements(request) + f" gpu {request.gpu}")
+    key = step_digest(packages.requirements(request) + f" gpu {request.gpu}")
     kind = "tensorflow[and-cuda]" if request.gpu else "tensorflow-cpu"
     lines = [pip(request, "install", "--no-deps", "--require-hashes", "-r", str(request.stack.lock))]
     if request.gpu:
@@ -66,7 +66,9 @@ def saman_step(request: SetupRequest) -> SetupStep:
     tree = source_tree()
     if tree is None:
         raise ValueError("saman is not in a source tree")
-    key = digest(str(tree) + (tree / "setup.cfg").read_text("utf-8") + (tree / "pyproject.toml").read_text("utf-8"))
+    key = step_digest(
+        str(tree) + (tree / "setup.cfg").read_text("utf-8") + (tree / "pyproject.toml").read_text("utf-8")
+    )
     return SetupStep("saman", "saman", key, (pip(request, *saman_arguments(tree)),))
 
 
@@ -79,7 +81,7 @@ def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
     """Horovod, built against the TensorFlow and MPI of the environment."""
     inputs = horovod_source.inputs(request, python)
     folder = wheel_cache.place(caches.cache_folder(), inputs)
-    key = digest(folder.name)
+    key = step_digest(folder.name)
     wheel = wheel_cache.lookup(folder)
     if wheel:
         line = pip(request, "install", "--no-deps", str(wheel))
@@ -101,6 +103,6 @@ def pip(request: SetupRequest, *arguments: str) -> str:
     return shlex.join([str(request.venv / "bin" / "python"), "-m", "pip", *arguments])
 
 
-def digest(text: str) -> str:
+def step_digest(text: str) -> str:
     """A short name for ``text``."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
-from saman.runs.caches import cache_folder, only_one
+from saman.runs.caches import cache_folder, hold_user_lock
 from saman.runs.commands import run_command
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
 Say = Callable[[str], None]
 
 
-def silent(_text: str) -> None:
+def discard_message(_text: str) -> None:
     """Discard the message."""
 
 
@@ -47,7 +47,7 @@ ONNX = ConverterPackages(
 TFJS = ConverterPackages("tfjs", ("tensorflowjs==4.22.0",), ("tensorflowjs",), ("@tensorflow/tfjs@4.22.0",))
 
 
-def install_packages(wanted: ConverterPackages, say: Say = silent) -> Path:
+def install_packages(wanted: ConverterPackages, say: Say = discard_message) -> Path:
     """Install the packages unless they are cached, and announce the download.
 
     Returns:
@@ -65,7 +65,7 @@ def install_packages(wanted: ConverterPackages, say: Say = silent) -> Path:
         raise EnvironmentLack(f"{wanted.name} needs Node.js and npm", remedy="install Node.js 18 or newer")
     with (
         explain_write_errors(cache, "the cache of converters", MODELS_OPTION),
-        only_one(name, cache, lambda: say("waiting for another saman process")),
+        hold_user_lock(name, cache, lambda: say("waiting for another saman process")),
     ):
         if not folder.is_dir():
             listed = ", ".join(wanted.packages + wanted.npm)

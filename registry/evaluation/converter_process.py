@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.registry.evaluation.converter_packages import ConverterPackages, Say, install_packages, silent
+from saman.registry.evaluation.converter_packages import ConverterPackages, Say, discard_message, install_packages
 from saman.runs import variables
 from saman.runs.commands import run_command
 
 
 def run_converter(
-    arguments: Sequence[str], packages: ConverterPackages | None = None, *, say: Say = silent
+    arguments: Sequence[str], packages: ConverterPackages | None = None, *, say: Say = discard_message
 ) -> dict[str, Any]:
     """Run ``python -m saman.trainers.convert ARGUMENTS``.
 

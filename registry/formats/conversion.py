@@ -17,7 +17,7 @@ import numpy as np
 from saman.configs.errors import UserError, choices
 from saman.registry.evaluation import converter_process
 from saman.registry.evaluation.answers import SampleAnswers, answer_sample
-from saman.registry.evaluation.converter_packages import LITERT, ONNX, TFJS, ConverterPackages, Say, silent
+from saman.registry.evaluation.converter_packages import LITERT, ONNX, TFJS, ConverterPackages, Say, discard_message
 from saman.registry.formats.parity import (
     ConvertedModel,
     Parity,
@@ -82,7 +82,7 @@ def export(
     tolerance: float = TOLERANCE,
     why: str = "",
     who: str | None = None,
-    say: Say = silent,
+    say: Say = discard_message,
 ) -> tuple[Path, Parity]:
     """Convert a version and check the result.
 
@@ -114,7 +114,7 @@ def export_all(
     tolerance: float = TOLERANCE,
     why: str = "",
     who: str | None = None,
-    say: Say = silent,
+    say: Say = discard_message,
 ) -> Iterator[Callable[[], tuple[Path, Parity]]]:
     """Yield, for each format, a function that does what ``export`` does; the version answers its sample only once.
 
@@ -233,7 +233,7 @@ def _enter(request: ConversionRequest, staged: Path, parity: Parity) -> Path:
         )
 
     try:
-        entries = audit_log.change(folder.log, decide, why=request.why, who=request.who)
+        entries = audit_log.append_change(folder.log, decide, why=request.why, who=request.who)
     except BaseException:
         if ready.name not in awaited(read_model(folder)):
             disk.remove_tree(ready)

@@ -50,7 +50,7 @@ def apply_change(folder: ModelFolder, decide: Decide, why: str, who: str | None)
 
     with explain_write_errors(folder.path, "the models folder", MODELS_OPTION):
         try_reconcile(folder)
-        entries = audit_log.change(folder.log, decide_on_entries, why=why, who=who or audit_log.current_user())
+        entries = audit_log.append_change(folder.log, decide_on_entries, why=why, who=who or audit_log.current_user())
         state = reconcile(folder, entries)
         serving_config.refresh(folder.models_dir)
     return Change(entries[-1] if changed else None, state)

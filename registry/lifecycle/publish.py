@@ -113,7 +113,7 @@ def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, w
         new = _find_same_files(folder, state, draft) is None
         return _number(folder, state, staged, draft.model_copy(update={"gates": gates})) if new else None
 
-    entries = audit_log.change(folder.log, decide, why=why, who=who)
+    entries = audit_log.append_change(folder.log, decide, why=why, who=who)
     version = _find_same_files(folder, replay(folder.name, entries), draft)
     if version is None:  # pruned between the entry and this line
         remedy = f"saman models log {folder.name} shows the author"

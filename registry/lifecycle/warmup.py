@@ -62,4 +62,4 @@ def warmup_file(model: str, signature: str, input_name: str, sample: np.ndarray[
     """
     batches = [sample[:1]] if len(sample) < 2 else [sample[:1], sample]
     logs = (protobuf.message(1, predict_request(model, signature, {input_name: batch})) for batch in batches)
-    return b"".join(protobuf.record(protobuf.message(_PREDICT_LOG, log)) for log in logs)
+    return b"".join(protobuf.tfrecord(protobuf.message(_PREDICT_LOG, log)) for log in logs)

@@ -133,7 +133,9 @@ def _link_entry(folder: Path, entry: Entry) -> bool:
     return True
 
 
-def change(folder: Path, decide: Callable[[list[Entry]], AuditDecision | None], *, why: str, who: str) -> list[Entry]:
+def append_change(
+    folder: Path, decide: Callable[[list[Entry]], AuditDecision | None], *, why: str, who: str
+) -> list[Entry]:
     """Append what ``decide`` returns, again after each lost race.
 
     Args:

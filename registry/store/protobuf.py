@@ -99,13 +99,13 @@ def _masked(data: bytes) -> bytes:
     return (((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
-def record(data: bytes) -> bytes:
+def tfrecord(data: bytes) -> bytes:
     """A TFRecord: length, its masked CRC, the data, its masked CRC."""
     length = len(data).to_bytes(8, "little")
     return length + _masked(length) + data + _masked(data)
 
 
-def records(data: bytes) -> Iterator[bytes]:
+def read_tfrecords(data: bytes) -> Iterator[bytes]:
     """Yield the records of a TFRecord file; raises ``ValueError`` for a damaged record."""
     at = 0
     while at < len(data):

@@ -12,13 +12,13 @@ from saman.runs.files.whole import write_whole
 
 def event_file(history: RunHistory) -> bytes:
     """Render the event file: a version header, the parameters as text, then all metrics in the order of steps."""
-    out = [protobuf.record(_event(history.started, 0, protobuf.text(3, "brain.Event:2")))]
+    out = [protobuf.tfrecord(_event(history.started, 0, protobuf.text(3, "brain.Event:2")))]
     rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(history.parameters.items()))
     parameters = _text("parameters", f"| | |\n|---|---|\n{rows}")
-    out.append(protobuf.record(_event(history.started, 0, protobuf.message(5, parameters))))
+    out.append(protobuf.tfrecord(_event(history.started, 0, protobuf.message(5, parameters))))
     for point in sorted(history.points, key=lambda point: (point.step, point.name)):
         summary = protobuf.message(1, protobuf.text(1, point.name) + _float(2, point.value))
-        out.append(protobuf.record(_event(point.time, point.step, protobuf.message(5, summary))))
+        out.append(protobuf.tfrecord(_event(point.time, point.step, protobuf.message(5, summary))))
     return b"".join(out)
 
 

@@ -12,7 +12,7 @@ from saman.runs.events import Event, EventKind
 USER = "user"  # the writer of events about what a user asked for
 
 
-def newest(events: Sequence[Event], kind: str) -> Event | None:
+def newest_event(events: Sequence[Event], kind: str) -> Event | None:
     """The newest event of a kind; ``None`` if there is none."""
     return next((event for event in reversed(events) if event.kind == kind), None)
 

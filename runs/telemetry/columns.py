@@ -44,12 +44,12 @@ _COLUMNS = {
 }
 
 
-def count(columns: Columns) -> int:
+def count_rows(columns: Columns) -> int:
     """Return the number of rows."""
     return len(columns["step"])
 
 
-def where(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
+def filter_rows(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
     """Return the rows where ``mask`` is true."""
     return columns if mask.all() else {name: values[mask] for name, values in columns.items()}
 
@@ -65,10 +65,10 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
     for attempt, path in _files(RunPaths(run)):
         frame, lost = _parsed(path.read_bytes())
         columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
-        ours = where(columns, columns["schema"] == SCHEMA)
+        ours = filter_rows(columns, columns["schema"] == SCHEMA)
         torn += lost
-        foreign += count(columns) - count(ours)
-        parts.append({**ours, "attempt": np.full(count(ours), float(attempt))})
+        foreign += count_rows(columns) - count_rows(ours)
+        parts.append({**ours, "attempt": np.full(count_rows(ours), float(attempt))})
     if not parts:
         return {name: np.zeros(0) for name in (*_COLUMNS, "attempt")}, torn, foreign
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, torn, foreign

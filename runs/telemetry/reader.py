@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.telemetry.columns import Array, Columns, count, read_columns, where
+from saman.runs.telemetry.columns import Array, Columns, count_rows, filter_rows, read_columns
 from saman.runs.telemetry.throughput import Throughput, throughput
 from saman.runs.telemetry.window import last_steps
 
@@ -135,15 +135,17 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
             run that resumed on fewer ranks keeps the windows of both attempts.
     """
     found, torn, foreign = read_columns(run)
-    whole = where(found, _is_whole(found))
+    whole = filter_rows(found, _is_whole(found))
     kept = _without_repeats(whole)
     compiled = kept["compiled"] == 1
     traced = np.unique(kept["step"][compiled])
-    steady = where(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
+    steady = filter_rows(kept, ~np.isin(kept["step"], traced)) if len(traced) else kept
     windows, ranks = _joined(steady)
-    complete = where(windows, ranks >= (windows["size"] if size is None else size))
-    lost = {"not_finite": count(found) - count(whole), "repeated": count(whole) - count(kept)}
-    left = ExcludedWindows(torn, foreign, **lost, incomplete=count(windows) - count(complete), compiled=len(traced))
+    complete = filter_rows(windows, ranks >= (windows["size"] if size is None else size))
+    lost = {"not_finite": count_rows(found) - count_rows(whole), "repeated": count_rows(whole) - count_rows(kept)}
+    left = ExcludedWindows(
+        torn, foreign, **lost, incomplete=count_rows(windows) - count_rows(complete), compiled=len(traced)
+    )
     return _telemetry(complete, steady, float(np.sum(_counted_samples(kept))), left)
 
 
@@ -162,7 +164,7 @@ def _without_repeats(found: Columns) -> Columns:
     begins = np.full(len(attempts), np.inf)
     np.minimum.at(begins, place, found["step"] - found["steps"])
     last = last_steps(dict(enumerate(begins.tolist())))
-    return where(found, found["step"] <= np.array([last[number] for number in range(len(attempts))])[place])
+    return filter_rows(found, found["step"] <= np.array([last[number] for number in range(len(attempts))])[place])
 
 
 def _joined(found: Columns) -> tuple[Columns, Array]:
@@ -230,7 +232,7 @@ def _telemetry(windows: Columns, steady: Columns, all_samples: float, left_out: 
 
 def _process(found: Columns, rank: float) -> ProcessTimes:
     """Summarise one process. Own time excludes waiting for other processes."""
-    mine = where(found, found["rank"] == rank)
+    mine = filter_rows(found, found["rank"] == rank)
     steps = mine["steps"]
     seconds = mine["seconds"] / steps
     neighbours = np.nan_to_num(mine["bubble_seconds"]) + np.nan_to_num(mine["transfer_seconds"])
@@ -251,11 +253,11 @@ def _process(found: Columns, rank: float) -> ProcessTimes:
 
 def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
     """Describe the stages of a pipeline over the windows that count; none if stages share a process."""
-    staged = where(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
+    staged = filter_rows(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
     for rank in np.unique(staged["rank"]):
-        mine = where(staged, staged["rank"] == rank)
+        mine = filter_rows(staged, staged["rank"] == rank)
         mine = {name: values[np.argsort(mine["step"])] for name, values in mine.items()}
-        if count(mine) < len(windows["step"]):
+        if count_rows(mine) < len(windows["step"]):
             continue
         steps, exchange = mine["steps"], np.nan_to_num(mine["exchange_seconds"])
         shared = np.minimum(np.nan_to_num(windows["exchange"], posinf=0.0), exchange)

@@ -17,7 +17,7 @@ from saman.runs.files.whole import read_json
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
-from saman.runs.records.run_events import RunEnd, newest
+from saman.runs.records.run_events import RunEnd, newest_event
 from saman.runs.telemetry.reader import Telemetry, read_telemetry
 from saman.runs.telemetry.throughput import end_to_end_rate
 from saman.runs.telemetry.wall_time import WallTime, wall_time
@@ -135,7 +135,7 @@ def _unfinished(run: RunFolder, state: State, events: Sequence[Event]) -> Exclus
         return None
     if state is State.FAILED:
         summary = run.summary()
-        failed = newest(events, EventKind.FAILED)
+        failed = newest_event(events, EventKind.FAILED)
         texts = RunEnd.from_event(failed).texts if failed else ()
         message = (summary and summary.message) or next(iter(texts), "no message")
         return Exclusion(ExclusionReason.FAILED, message.split("\n")[0][:200])

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.pipeline.choose import plan_of
-from saman.pipeline.cost import predict
+from saman.pipeline.choose import pipeline_plan
+from saman.pipeline.cost import predict_pipelined_step
 from saman.pipeline.partition import partition
 from saman.pipeline.profile_cache import load
 from saman.runs.folder import RunFolder
@@ -33,10 +33,10 @@ def profiled_shares(runs: Sequence[MeasuredRun], stages: int) -> tuple[float, ..
         profile = load(experiment, path, run.facts.cores_per_rank or 1)
         if profile is None:
             continue
-        plan = replace(plan_of(experiment), stages=stages)
+        plan = replace(pipeline_plan(experiment), stages=stages)
         try:
             cuts = partition(profile.chain, plan, profile.link).cuts
         except UserError as error:
             return Unavailable(error.problem)
-        return tuple(stage.seconds for stage in predict(profile.chain, cuts, plan, profile.link).stages)
+        return tuple(stage.seconds for stage in predict_pipelined_step(profile.chain, cuts, plan, profile.link).stages)
     return Unavailable("the layers were not profiled on this machine; run saman partition EXPERIMENT")

@@ -17,7 +17,7 @@ from saman.scaling.statistics.columns import to_columns, to_frame
 from saman.scaling.statistics.rank_test import Significance
 
 
-def compare(before: Analysis, after: Analysis) -> tuple[list[Contrast], list[Finding]]:
+def compare_reports(before: Analysis, after: Analysis) -> tuple[list[Contrast], list[Finding]]:
     """Compare two studies at every point that both have.
 
     Two studies of a single series each are compared whatever the names of the series.
@@ -50,7 +50,7 @@ def comparison_page(before: Analysis, after: Analysis, names: tuple[str, str], c
         names: Of the two studies.
         command: Command line that makes the report again.
     """
-    contrasts, found = compare(before, after)
+    contrasts, found = compare_reports(before, after)
     studies = tuple(zip(names, (before, after), strict=True))
     named = [
         Finding(finding.kind, f"{name}: {finding.text}", finding.hides)

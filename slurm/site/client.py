@@ -223,12 +223,12 @@ def fields_of(line: str) -> dict[str, str]:
     return {name: value.strip() for name, value in zip(found[1::2], found[2::2], strict=True)}
 
 
-def cancel(ids: Iterable[str]) -> Answer:
+def scancel(ids: Iterable[str]) -> Answer:
     """Cancel the jobs in this order; their processes get SIGTERM first."""
     return ask(["scancel", *dict.fromkeys(ids)])
 
 
-def last_error(answer: Answer) -> str:
+def last_error_line(answer: Answer) -> str:
     """The last line that a failed command printed."""
     return _last(answer.err or answer.out)
 

@@ -51,7 +51,8 @@ def ask_site() -> Site:
     """Ask sinfo, scontrol, sacctmgr and srun; raises ``EnvironmentLack`` if Slurm does not answer."""
     nodes = client.ask(["sinfo", "-h", "-e", "-o", "%R|%c|%m|%D|%G"])
     if nodes.code != 0:
-        raise EnvironmentLack(f"sinfo failed: {client.last_error(nodes)}", remedy="use a login node of the cluster")
+        problem = f"sinfo failed: {client.last_error_line(nodes)}"
+        raise EnvironmentLack(problem, remedy="use a login node of the cluster")
     shown = [client.fields_of(line) for line in client.ask(["scontrol", "-o", "show", "partition"]).lines]
     config = client.ask(["scontrol", "show", "config"]).out
     found = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)

@@ -118,7 +118,7 @@ def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> 
     try:
         return Submission(run, job, _follow_ups(plan, run, job, excluded))
     except UserError as error:
-        client.cancel(jobs_of(run.events()))
+        client.scancel(jobs_of(run.events()))
         run.append("cancelled", "submitter", reason=error.problem)
         raise
 
@@ -205,7 +205,7 @@ def _array(
     answer = client.submit([str(script)])
     if answer.code != 0:
         for run in runs:
-            run.append("failed", "submitter", reason="Slurm refused the array", message=client.last_error(answer))
+            run.append("failed", "submitter", reason="Slurm refused the array", message=client.last_error_line(answer))
         raise refusal_error(first, answer)
     array = client.job_id(answer)
     jobs = [f"{array}_{index}" for index in range(len(runs))]
@@ -214,7 +214,7 @@ def _array(
     try:
         waiting = [_follow_ups(each, run, job) for each, run, job in zip(group, runs, jobs, strict=True)]
     except UserError as error:
-        client.cancel([array, *(job for run in runs for job in jobs_of(run.events())[1:])])
+        client.scancel([array, *(job for run in runs for job in jobs_of(run.events())[1:])])
         for run in runs:
             run.append("cancelled", "submitter", reason=error.problem)
         raise

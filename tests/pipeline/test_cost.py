@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saman.pipeline.chain import Chain, Layer, Link, PipelinePlan
-from saman.pipeline.cost import predict, recomputation, speedup
+from saman.pipeline.cost import predict_pipelined_step, recomputation, speedup
 from saman.pipeline.partition import partition
 from saman.pipeline.schedule import bubble_bound
 
@@ -28,22 +28,26 @@ def even(layers: int) -> Chain:
 def test_even_stages_with_free_transfers_attain_the_bound(stages: int, micro_batches: int) -> None:
     plan = PipelinePlan(stages, micro_batches)
     chain = even(stages * 2)
-    prediction = predict(chain, partition(chain, plan, Link()).cuts, plan, Link())
+    prediction = predict_pipelined_step(chain, partition(chain, plan, Link()).cuts, plan, Link())
     assert prediction.speedup == pytest.approx(bubble_bound(micro_batches, stages))
     assert prediction.bubble_share == pytest.approx((stages - 1) / (micro_batches + stages - 1))
 
 
 def test_a_slow_stage_a_slow_link_and_recomputation_each_cost_what_they_take() -> None:
     chain, plan = even(4), PipelinePlan(2, 64)
-    assert predict(chain, (3,), plan, Link()).speedup == pytest.approx(4 / 3, rel=0.02)
-    assert predict(chain, (2,), plan, Link(bytes_per_second=8)).speedup == pytest.approx(12 / 7, rel=0.03)
-    assert predict(chain, (2,), PipelinePlan(2, 64, recompute=True), Link()).speedup == pytest.approx(6 / 4, rel=0.02)
+    assert predict_pipelined_step(chain, (3,), plan, Link()).speedup == pytest.approx(4 / 3, rel=0.02)
+    assert predict_pipelined_step(chain, (2,), plan, Link(bytes_per_second=8)).speedup == pytest.approx(
+        12 / 7, rel=0.03
+    )
+    assert predict_pipelined_step(chain, (2,), PipelinePlan(2, 64, recompute=True), Link()).speedup == pytest.approx(
+        6 / 4, rel=0.02
+    )
 
 
 def test_memory_is_what_is_kept_per_micro_batch_alive_and_per_parameter() -> None:
-    stages = predict(even(4), (2,), PipelinePlan(2, 8, copies=4), Link()).stages
+    stages = predict_pipelined_step(even(4), (2,), PipelinePlan(2, 8, copies=4), Link()).stages
     assert [stage.memory_bytes for stage in stages] == [2 * 10 * 4 + 2 * 200, 2 * 10 * 4 + 1 * (200 + 8)]
-    kept = predict(even(4), (2,), PipelinePlan(2, 8, recompute=True, copies=4), Link()).stages
+    kept = predict_pipelined_step(even(4), (2,), PipelinePlan(2, 8, recompute=True, copies=4), Link()).stages
     assert [stage.memory_bytes for stage in kept] == [80 + 200, 80 + 8 + 200]
 
 

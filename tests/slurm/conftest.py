@@ -87,5 +87,5 @@ def no_jobs(minicluster: Minicluster) -> Iterator[Minicluster]:
     yield minicluster
     jobs = [job.id for job in client.queue().values() if not job.state.ended]
     if jobs:
-        client.cancel(jobs)
+        client.scancel(jobs)
         until(lambda: all(job.state.ended for job in client.queue().values()), 40)

@@ -23,7 +23,7 @@ from saman.runs.records.export import ExportRecord, Normalization, Signature, Te
 from saman.trainers import keras_compat, models
 from saman.trainers.assembly import PreparedData
 from saman.trainers.export import census, model_files
-from saman.trainers.export.sample import Sample, input_names
+from saman.trainers.export.stored_sample import Sample, input_names
 from saman.trainers.keras_compat import tf
 from saman.trainers.program.objective import Objective
 from saman.trainers.program.program import Program

@@ -8,7 +8,7 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
-from saman.pipeline.choose import plan_of
+from saman.pipeline.choose import pipeline_plan
 from saman.trainers import keras_compat, models
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.loss_scale import LossScale
@@ -57,7 +57,7 @@ def build_step(
             program=built,
             graph=graph,
             index=number,
-            plan=plan_of(experiment),
+            plan=pipeline_plan(experiment),
             transport=transport,
             random_layers=_random_layers(model, stage),
             scale=scale,

@@ -12,7 +12,7 @@ import numpy as np
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
-from saman.pipeline.choose import split
+from saman.pipeline.choose import choose_split
 from saman.pipeline.cost import StepPrediction
 from saman.pipeline.partition import check_positions
 from saman.pipeline.profile_cache import load_or_measure
@@ -56,7 +56,7 @@ def choose_cuts(experiment: Experiment, graph: Graph) -> ChosenCuts:
         return ChosenCuts(())
     if spec.cuts == "auto":
         threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
-        found = split(experiment, load_or_measure(experiment, map(Path, sys.path), threads))
+        found = choose_split(experiment, load_or_measure(experiment, map(Path, sys.path), threads))
         return ChosenCuts(found.cuts, found.prediction)
     cuts = [graph.position(name) for name in spec.cuts]
     check_positions(cuts, [step.name for step in graph.steps], graph.uncuttable())

@@ -140,7 +140,7 @@ def test_a_failing_command_shows_its_last_lines_and_names_the_log(tmp_path: Path
     progress = ProgressLine(say=lambda line: None, terminal=False)
     progress.begin("compiling")
     with pytest.raises(EnvironmentLack) as caught:
-        carry_out.run(["bash", "-c", script], log, progress, env=dict(os.environ))
+        carry_out.run_logged(["bash", "-c", script], log, progress, env=dict(os.environ))
     text = str(caught.value)
     assert "exit code 7" in text
     assert "| line 40" in text
@@ -155,7 +155,7 @@ def test_a_network_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None
     progress = ProgressLine(say=lambda line: None, terminal=False)
     progress.begin("packages")
     with pytest.raises(EnvironmentLack) as caught:
-        carry_out.run(["bash", "-c", pip], tmp_path / "log", progress, env=dict(os.environ))
+        carry_out.run_logged(["bash", "-c", pip], tmp_path / "log", progress, env=dict(os.environ))
     assert caught.value.problem == "packages: the package index cannot be reached"
     assert "\n" not in caught.value.one_line() and str(tmp_path / "log") in caught.value.one_line()
 
@@ -226,7 +226,7 @@ def test_a_kept_wheel_is_found_and_a_damaged_one_is_not(tmp_path: Path) -> None:
 def build_once(cache: str, number: int) -> bytes:
     """What one of several set-ups at once does; returns the wheel that it ends with."""
     folder = wheel_cache.place(Path(cache), INPUTS)
-    with caches.only_one(folder.name, Path(cache), lambda: None):
+    with caches.hold_user_lock(folder.name, Path(cache), lambda: None):
         found = wheel_cache.lookup(folder)
         if found is None:
             built = made_wheel(Path(cache) / f"built-{number}", f"built by {number}".encode())

@@ -17,7 +17,7 @@ from saman.registry.store import protobuf
 
 def test_warm_up_requests_hold_the_stored_examples(tmp_path: Path) -> None:
     version = published(tmp_path)
-    logs = list(protobuf.records((version.path / "assets.extra/tf_serving_warmup_requests").read_bytes()))
+    logs = list(protobuf.read_tfrecords((version.path / "assets.extra/tf_serving_warmup_requests").read_bytes()))
     assert len(logs) == 2
     [(field, log)] = protobuf.fields(logs[1])
     assert field == 6

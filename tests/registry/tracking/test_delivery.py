@@ -65,7 +65,7 @@ def test_what_is_shown_comes_from_the_run_folder(tmp_path: Path) -> None:
 def test_event_files_are_tensorboards(tmp_path: Path) -> None:
     run = trained(tmp_path)
     file = tensorboard.write(read_history(run), tmp_path / "boards")
-    assert len(list(protobuf.records(file.read_bytes()))) == 2 + len(read_history(run).points)
+    assert len(list(protobuf.read_tfrecords(file.read_bytes()))) == 2 + len(read_history(run).points)
     assert tensorboard.write(read_history(run), tmp_path / "boards") == file  # replaced, not doubled
     assert len(list(file.parent.iterdir())) == 1
 

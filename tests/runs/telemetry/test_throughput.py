@@ -19,7 +19,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.registry.tracking.run_history import read_history
-from saman.runs.comparison import compare
+from saman.runs.comparison import compare_runs
 from saman.runs.files.whole import append_line
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.throughput import measure_training, throughput
@@ -87,7 +87,7 @@ def test_a_stall_shows_in_the_report(tmp_path: Path) -> None:
 def test_a_stall_shows_beside_another_run(stalled: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saman.runs.comparison._weights", lambda run: {})
     monkeypatch.setattr("saman.runs.comparison._difference", lambda run, other: (0.0, ""))
-    (row,) = compare([stalled]).rows
+    (row,) = compare_runs([stalled]).rows
     assert row.throughput is not None and row.throughput.sustained == pytest.approx(SUSTAINED)
 
 

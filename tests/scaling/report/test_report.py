@@ -18,7 +18,7 @@ from synthetic import Made, curve, write_runs
 from saman.scaling.analysis.analysis import Analysis, analyse
 from saman.scaling.analysis.findings import FindingKind
 from saman.scaling.analysis.results import read_runs
-from saman.scaling.report.comparison import compare, comparison_page
+from saman.scaling.report.comparison import compare_reports, comparison_page
 from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.pages import study_page
@@ -194,7 +194,7 @@ def test_two_studies_are_compared_and_only_real_differences_are_called_so(tmp_pa
         for r in curve(BASE, (1, 2), 0.02, 6)
     ]
     after = _analysis(tmp_path / "b", slower)
-    contrasts, _ = compare(before, after)
+    contrasts, _ = compare_reports(before, after)
     told = {one.ranks: one for one in contrasts}
     assert told[2].verdict.different
     assert not told[1].verdict.different

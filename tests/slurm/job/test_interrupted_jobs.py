@@ -35,7 +35,7 @@ def test_a_cancelled_run_is_cancelled_and_not_requeued(minicluster: Minicluster,
     if how == "saman cancel":
         list(cancel_runs([done.run]))
     else:
-        client.cancel([done.job])
+        client.scancel([done.job])
     status = wait_for(done.run, seconds=60)
     assert status.state == "cancelled", told(done.run)
     until(lambda: client.queue()[done.job].state.ended, 30)
@@ -106,10 +106,10 @@ def test_every_task_of_an_array_has_follow_ups_of_its_own_where_compute_nodes_ha
     specs = [bash("tasks", text, minicluster.shared) for text in texts]
     plans = [planning.plan(spec, cluster, minicluster.shared / "runs", "main", {}) for spec in specs]
     done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
-    client.cancel([done[4].job])  # before it began: its follow-up must not begin the run instead
+    client.scancel([done[4].job])  # before it began: its follow-up must not begin the run instead
     runs = [one.run for one in done]
     until(lambda: happened(runs[3], [("rank_started", 1)]), 60)
-    client.cancel([done[3].job])
+    client.scancel([done[3].job])
     for run, state in zip(runs, ("completed", "completed", "failed", "cancelled", "cancelled"), strict=True):
         assert wait_for(run).state == state, told(run)
     waiting = [job for one in done for job in one.follow_ups]

@@ -10,7 +10,7 @@ from rank_starts import HERE, make_run, start
 
 from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.chain import Chain, Layer, Link, StageCosts
-from saman.pipeline.choose import plan_of
+from saman.pipeline.choose import pipeline_plan
 from saman.runs.files.whole import read_lines
 from saman.runs.folder import RunFolder
 
@@ -86,5 +86,5 @@ def predicted(stage: int) -> int:
     chain = Chain(
         tuple(Layer(f"dense_{at}", 0, 0, size, 0) for at, size in enumerate(sizes)), (0,) * LAYERS, (0,) * LAYERS, {}
     )
-    costs = StageCosts(chain, plan_of(wide("pipeline")), Link())
+    costs = StageCosts(chain, pipeline_plan(wide("pipeline")), Link())
     return costs.memory_bytes(stage, stage * here, (stage + 1) * here)
