@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from saman.scaling.analysis.findings import Finding
     from saman.scaling.report.writer import Page
 
-_SHOWN = ("Points", "Differences between series", "Differences")
-
 
 class Report:
     """The content of a report: sentences, findings and tables. A notebook shows a summary; ``write`` makes the page."""
@@ -73,7 +71,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         findings = [f"{finding.kind.words}: {finding.text}" for finding in self.findings]
-        tables = [table for table in self._page.tables if table.title in _SHOWN]
+        from saman.scaling.report.writer import TableKind
+
+        shown = (TableKind.POINTS, TableKind.CONTRASTS, TableKind.STUDY_CONTRASTS)
+        tables = [table for table in self._page.tables if table.kind in shown]
         return "".join(
             [
                 html.html_title(self.title),

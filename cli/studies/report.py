@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from saman.scaling.report.writer import Page
 
 
-# Tables on the terminal, and their columns there.
-_ON_TERMINAL = {
-    "Points": ("series", "ranks", "repeats", "samples/s", "speed-up", "efficiency"),
-    "Stages × replicas": ("series", "stages", "replicas", "repeats", "samples/s", "speed-up", "bubble"),
-    "Pipeline stages": ("series", "ranks", "stage", "busy", "bubble", "transfer", "exchange"),
-    "Differences between series": ("ranks", "series", "against", "ratio of throughput", "verdict"),
-    "Differences": ("ranks", "series", "against", "ratio of throughput", "verdict"),
-}
 _IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_predictions", "ratios")
 
 
@@ -99,18 +91,22 @@ def print_report(console: Console, page: Page, file: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from saman.scaling.report.writer import CellKind
+
     for sentence in page.opening:
         console.print(Text(sentence, style="bold"))
     for finding in page.findings[:20]:
         console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.words}: {finding.text}"))
     if len(page.findings) > 20:
         console.print(f"  and {len(page.findings) - 20} more on the page")
-    for shown in (table for table in page.tables if table.title in _ON_TERMINAL):
-        short = [index for index, column in enumerate(shown.columns) if column.name in _ON_TERMINAL[shown.title]]
+    for shown in page.tables:
+        short = [index for index, column in enumerate(shown.columns) if column.main]
+        if not short:
+            continue
         table = Table(title=shown.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for index in short:
             column = shown.columns[index]
-            table.add_column(column.name, justify="left" if "text" in column.kind else "right")
+            table.add_column(column.name, justify="right" if column.kind is CellKind.NUMBER else "left")
         for row in shown.rows[:40]:
             table.add_row(*(Text(row[index]) for index in short))
         console.print()

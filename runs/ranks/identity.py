@@ -25,13 +25,21 @@ _FAMILIES = (_OWN, _OPEN_MPI, _HOROVOD, _HYDRA, _SLURM)
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """This process among ``processes``; local numbers are ``None`` if no variable holds them."""
+    """This process among ``processes``; local numbers are ``None`` if no variable holds them.
+
+    ``source`` names the start method that set the variables; ``None`` for a process that was started alone.
+    """
 
     process: int
     processes: int
     local_process: int | None = None
     local_processes: int | None = None
-    source: str = "nobody"
+    source: str | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no start method started this process."""
+        return self.source is None
 
 
 def identify(environ: Mapping[str, str], starter: str | None = None) -> ProcessIdentity:

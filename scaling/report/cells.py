@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from saman.scaling.report.writer import Column, Table
+from saman.scaling.report.writer import CellKind, Column, Table, TableKind
 from saman.scaling.statistics.intervals import Estimate, Quartiles
 
 Row = TypeVar("Row")
@@ -17,26 +17,28 @@ _MOST_ROWS = 400  # of a table on the page; tables/ has all
 class CellColumn(Generic[Row]):
     """A column of a table on the page: its name, the text of a row's cell, and the kind of its cells.
 
-    ``kind`` is a CSS class: ``number``, ``text`` or ``text long``.
+    A terminal shows the ``main`` columns only.
     """
 
     name: str
     text: Callable[[Row], str]
-    kind: str = "number"
+    kind: CellKind = CellKind.NUMBER
+    main: bool = False
 
 
-def make_table(title: str, note: str, columns: Sequence[CellColumn[Row]], rows: Sequence[Row]) -> Table:
+def make_table(kind: TableKind, note: str, columns: Sequence[CellColumn[Row]], rows: Sequence[Row]) -> Table:
     """Make a table for the page; of very many rows only the first.
 
     Args:
-        title: The title.
+        kind: The kind, which gives the title.
         note: Text below the title; a cut table adds how many rows it has.
         columns: The columns, from left to right.
         rows: The rows, from top to bottom.
     """
     more = f" The first {_MOST_ROWS} of {len(rows)} rows; tables/ has all." if len(rows) > _MOST_ROWS else ""
     cells = tuple(tuple(column.text(row) for column in columns) for row in rows[:_MOST_ROWS])
-    return Table(title, note + more, tuple(Column(column.name, column.kind) for column in columns), cells)
+    heads = tuple(Column(column.name, column.kind, column.main) for column in columns)
+    return Table(kind, note + more, heads, cells)
 
 
 def format_number(value: float | None, percent: bool = False) -> str:

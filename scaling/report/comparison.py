@@ -12,7 +12,7 @@ from saman.scaling.report.opening import interval_in_words
 from saman.scaling.report.page_tables import contrast_table
 from saman.scaling.report.pages import now
 from saman.scaling.report.tables import contrast_rows, tables
-from saman.scaling.report.writer import Page, provenance_counts
+from saman.scaling.report.writer import Page, TableKind, provenance_counts
 from saman.scaling.statistics.columns import to_columns, to_frame
 from saman.scaling.statistics.rank_test import Significance
 
@@ -63,7 +63,7 @@ def comparison_page(before: Analysis, after: Analysis, names: tuple[str, str], c
         opening=_opening(contrasts, names[1]),
         findings=(*named, *found),
         figures=tuple(_ratio_figure(contrasts, names)),
-        tables=(contrast_table(contrasts, "Differences"),) if contrasts else (),
+        tables=(contrast_table(contrasts, TableKind.STUDY_CONTRASTS),) if contrasts else (),
         provenance={
             f"{name}: {quantity}": values
             for name, analysis in studies

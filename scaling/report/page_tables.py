@@ -17,7 +17,7 @@ from saman.scaling.report.tables import (
     run_rows,
     series_of_runs,
 )
-from saman.scaling.report.writer import Table
+from saman.scaling.report.writer import CellKind, Table, TableKind
 
 # The definition of throughput, as ``runs.telemetry.throughput`` computes it.
 THROUGHPUT_NOTE = (
@@ -33,24 +33,24 @@ _MANY_CURVES = 8  # beyond, the page shows the chosen laws only
 def point_table(analysis: Analysis) -> Table:
     """The points of all curves."""
     columns: list[CellColumn[PointRow]] = [
-        CellColumn("series", lambda row: row.series, "text"),
-        CellColumn("ranks", lambda row: str(row.ranks)),
+        CellColumn("series", lambda row: row.series, CellKind.TEXT, main=True),
+        CellColumn("ranks", lambda row: str(row.ranks), main=True),
         CellColumn("nodes", lambda row: str(row.nodes)),
-        CellColumn("repeats", lambda row: str(row.repeats)),
-        CellColumn("samples/s", lambda row: format_estimate(row.samples_per_second)),
+        CellColumn("repeats", lambda row: str(row.repeats), main=True),
+        CellColumn("samples/s", lambda row: format_estimate(row.samples_per_second), main=True),
         CellColumn("windows", _window_rates),
         CellColumn("end to end", lambda row: format_number(row.end_to_end_samples_per_second)),
         CellColumn("seconds/step", lambda row: format_estimate(row.step_seconds)),
-        CellColumn("speed-up", lambda row: format_estimate(row.speedup)),
-        CellColumn("efficiency", lambda row: format_estimate(row.efficiency, percent=True)),
+        CellColumn("speed-up", lambda row: format_estimate(row.speedup), main=True),
+        CellColumn("efficiency", lambda row: format_estimate(row.efficiency, percent=True), main=True),
         CellColumn("Karp–Flatt", lambda row: format_number(row.karp_flatt, percent=True)),
-        CellColumn("CV per node", lambda row: row.variation_per_node, "text"),
-        CellColumn("stragglers", lambda row: row.stragglers or "–", "text"),
-        CellColumn("outliers", lambda row: row.outliers or "–", "text"),
-        CellColumn("interval", _interval_note, "text long"),
+        CellColumn("CV per node", lambda row: row.variation_per_node, CellKind.TEXT),
+        CellColumn("stragglers", lambda row: row.stragglers or "–", CellKind.TEXT),
+        CellColumn("outliers", lambda row: row.outliers or "–", CellKind.TEXT),
+        CellColumn("interval", _interval_note, CellKind.LONG_TEXT),
     ]
     note = f"Medians over runs with 95 % intervals. Outliers are kept. {THROUGHPUT_NOTE}"
-    return make_table("Points", note, columns, point_rows(analysis.curves))
+    return make_table(TableKind.POINTS, note, columns, point_rows(analysis.curves))
 
 
 def _window_rates(row: PointRow) -> str:
@@ -62,19 +62,19 @@ def _interval_note(row: PointRow) -> str:
     return f"median covers {interval.attained:.1%}" if interval else str(row.samples_per_second.withheld)
 
 
-def contrast_table(contrasts: Sequence[Contrast], title: str = "Differences between series") -> Table:
+def contrast_table(contrasts: Sequence[Contrast], kind: TableKind = TableKind.CONTRASTS) -> Table:
     """The comparisons of series or of two studies."""
     columns: list[CellColumn[ContrastRow]] = [
-        CellColumn("ranks", lambda row: str(row.ranks)),
-        CellColumn("series", lambda row: row.series, "text"),
-        CellColumn("against", lambda row: row.against, "text"),
-        CellColumn("ratio of throughput", lambda row: format_estimate(row.ratio)),
+        CellColumn("ranks", lambda row: str(row.ranks), main=True),
+        CellColumn("series", lambda row: row.series, CellKind.TEXT, main=True),
+        CellColumn("against", lambda row: row.against, CellKind.TEXT, main=True),
+        CellColumn("ratio of throughput", lambda row: format_estimate(row.ratio), main=True),
         CellColumn("p", lambda row: f"{row.p:.3g}"),
         CellColumn("p corrected", lambda row: f"{row.p_corrected:.3g}"),
-        CellColumn("verdict", lambda row: row.verdict, "text"),
+        CellColumn("verdict", lambda row: row.verdict, CellKind.TEXT, main=True),
     ]
     note = f"Exact rank tests, corrected for {len(contrasts)} comparisons (Holm)."
-    return make_table(title, note, columns, contrast_rows(contrasts))
+    return make_table(kind, note, columns, contrast_rows(contrasts))
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class _LawSummary:
 def law_table(analysis: Analysis) -> Table:
     """The laws fitted to each curve; of many curves the chosen laws only."""
     columns: list[CellColumn[_LawSummary]] = [
-        CellColumn("series", lambda law: law.row.series, "text"),
-        CellColumn("law", lambda law: law.row.law + (" (chosen)" if law.row.chosen else ""), "text"),
+        CellColumn("series", lambda law: law.row.series, CellKind.TEXT),
+        CellColumn("law", lambda law: law.row.law + (" (chosen)" if law.row.chosen else ""), CellKind.TEXT),
         CellColumn("expected error ahead", lambda law: format_number(law.row.expected_error_ahead, percent=True)),
         CellColumn("largest residual", lambda law: format_number(law.row.largest_residual, percent=True)),
-        CellColumn("parameters with 95 % intervals", lambda law: law.parameters, "text long"),
-        CellColumn("note", lambda law: law.row.note, "text"),
+        CellColumn("parameters with 95 % intervals", lambda law: law.parameters, CellKind.LONG_TEXT),
+        CellColumn("note", lambda law: law.row.note, CellKind.TEXT),
     ]
     by_law: dict[tuple[str, str], list[LawRow]] = {}
     for row in law_rows(analysis.drawable):
@@ -101,7 +101,7 @@ def law_table(analysis: Analysis) -> Table:
             by_law.setdefault((row.series, row.law), []).append(row)
     laws = [_LawSummary(rows[0], ", ".join(map(_parameter, rows))) for rows in by_law.values()]
     note = "The chosen law predicts larger from smaller counts with the smallest error, here and on published curves."
-    return make_table("Laws", note, columns, laws)
+    return make_table(TableKind.LAWS, note, columns, laws)
 
 
 def _parameter(row: LawRow) -> str:
@@ -112,8 +112,8 @@ def _parameter(row: LawRow) -> str:
 def prediction_table(analysis: Analysis) -> Table:
     """The predictions of the chosen laws."""
     columns: list[CellColumn[PredictionRow]] = [
-        CellColumn("series", lambda row: row.series, "text"),
-        CellColumn("law", lambda row: row.law or "–", "text"),
+        CellColumn("series", lambda row: row.series, CellKind.TEXT),
+        CellColumn("law", lambda row: row.law or "–", CellKind.TEXT),
         CellColumn("ranks", lambda row: str(row.ranks)),
         CellColumn("nodes", lambda row: str(row.nodes)),
         CellColumn(
@@ -124,24 +124,24 @@ def prediction_table(analysis: Analysis) -> Table:
         ),
         CellColumn("efficiency", lambda row: format_number(row.efficiency, percent=True)),
         CellColumn("node-hours per epoch", lambda row: format_number(row.node_hours_per_epoch)),
-        CellColumn("caution", lambda row: row.caution or "", "text long"),
+        CellColumn("caution", lambda row: row.caution or "", CellKind.LONG_TEXT),
     ]
     known = analysis.calibration
     note = f"Intervals of {known.nominal:.0%}, calibrated on {known.errors} published predictions." if known else ""
-    return make_table("Predictions", note, columns, prediction_rows(analysis.drawable))
+    return make_table(TableKind.PREDICTIONS, note, columns, prediction_rows(analysis.drawable))
 
 
 def run_table(analysis: Analysis) -> Table:
     """All runs, excluded ones first."""
     columns: list[CellColumn[RunRow]] = [
-        CellColumn("run", lambda row: row.run, "text"),
-        CellColumn("series", lambda row: row.series or row.strategy, "text"),
+        CellColumn("run", lambda row: row.run, CellKind.TEXT),
+        CellColumn("series", lambda row: row.series or row.strategy, CellKind.TEXT),
         CellColumn("ranks", lambda row: str(row.ranks)),
-        CellColumn("state", lambda row: row.state, "text"),
+        CellColumn("state", lambda row: row.state, CellKind.TEXT),
         CellColumn("samples/s", lambda row: format_number(row.samples_per_second)),
         CellColumn("windows", lambda row: str(row.windows)),
-        CellColumn("left out at the start", lambda row: row.steady_state, "text long"),
-        CellColumn("problem", lambda row: row.problem or "", "text long"),
+        CellColumn("left out at the start", lambda row: row.steady_state, CellKind.LONG_TEXT),
+        CellColumn("problem", lambda row: row.problem or "", CellKind.LONG_TEXT),
     ]
     rows = sorted(run_rows(analysis.runs, series_of_runs(analysis.curves)), key=lambda row: (row.counts, row.run))
-    return make_table("Runs", "Excluded runs come first.", columns, rows)
+    return make_table(TableKind.RUNS, "Excluded runs come first.", columns, rows)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,50 @@ from saman.scaling.analysis.run_values import Run
 from saman.scaling.report.figures.vega import Figure, Spec
 
 
+class CellKind(str, Enum):
+    """What the cells of a column hold; the value is their CSS class."""
+
+    NUMBER = "number"
+    TEXT = "text"
+    LONG_TEXT = "text long"
+
+
+class TableKind(Enum):
+    """The tables of a report, with their titles."""
+
+    POINTS = "Points"
+    GRID = "Stages × replicas"
+    STAGES = "Pipeline stages"
+    CONTRASTS = "Differences between series"
+    STUDY_CONTRASTS = "Differences"
+    LAWS = "Laws"
+    PREDICTIONS = "Predictions"
+    PIPELINE_PREDICTIONS = "Predicted pipelines"
+    RUNS = "Runs"
+
+
 @dataclass(frozen=True)
 class Column:
-    """A column of a table on the page; ``kind`` is the CSS class of its cells."""
+    """A column of a table on the page; a terminal shows the ``main`` columns only."""
 
     name: str
-    kind: str = "number"
+    kind: CellKind = CellKind.NUMBER
+    main: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
     """A table on the page, with cells as text."""
 
-    title: str
+    kind: TableKind
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def title(self) -> str:
+        """The title for people."""
+        return self.kind.value
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
         EnvironmentLack: Horovod is missing, or finds another number of ranks than were started.
     """
     hvd = import_horovod()
-    if identify(os.environ).source == "nobody":  # started alone: MPI's wheel needs mpirun to find itself
+    if identify(os.environ).is_alone:  # started alone: MPI's wheel needs mpirun to find itself
         os.environ |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
     hvd.init(process_sets=list(process_sets) or None)
     expected = world_size(os.environ, experiment)

@@ -20,6 +20,7 @@ from saman.scaling.analysis.results import read_run, read_runs
 from saman.scaling.analysis.run_values import MeasuredRun
 from saman.scaling.report.pages import study_page
 from saman.scaling.report.tables import prediction_rows
+from saman.scaling.report.writer import TableKind
 
 STEPS = 300  # of 256 samples, 0.1 s each: 30 s of steps in a run of 100 s
 MADE = Made(step_seconds=0.1, windows=30, window_steps=10, noise=0, between=0, warmup=0)
@@ -102,7 +103,7 @@ def test_stalls_are_found_and_the_page_states_the_definition(tmp_path: Path) -> 
     (uneven,) = (finding for finding in found.findings if finding.kind is FindingKind.UNEVEN_WINDOWS)
     assert not uneven.note  # the exit status says so
     page = study_page(found, "made", "saman report made")
-    points = next(table for table in page.tables if table.title == "Points")
+    points = next(table for table in page.tables if table.kind is TableKind.POINTS)
     for word in ("sustained", "slowest rank", "validation", "checkpoints", "wall time"):
         assert word in points.note
     row = dict(zip([column.name for column in points.columns], points.rows[0], strict=True))

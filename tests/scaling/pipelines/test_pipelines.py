@@ -35,7 +35,7 @@ from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.pages import study_page
 from saman.scaling.report.stage_rows import grid_rows, stage_rows
-from saman.scaling.report.writer import html
+from saman.scaling.report.writer import TableKind, html
 
 ONE = Split(stages=1, per_pass=(0.006,), per_example=(0.0024,), transfer_per_pass=0.0)
 TWO = Split()
@@ -92,9 +92,9 @@ def test_a_pipelines_throughput_while_it_runs_counts_replicas_and_not_ranks() ->
 
 def test_the_page_and_the_tables_show_stages_and_the_grid(grid: Analysis) -> None:
     page = study_page(grid, "made", "saman report made")
-    titles = [table.title for table in page.tables]
-    assert titles[:3] == ["Points", "Stages × replicas", "Pipeline stages"]
-    assert "Predicted pipelines" in titles
+    kinds = [table.kind for table in page.tables]
+    assert kinds[:3] == [TableKind.POINTS, TableKind.GRID, TableKind.STAGES]
+    assert TableKind.PIPELINE_PREDICTIONS in kinds
     assert {"stages", "grid"} <= {figure.name for figure in page.figures}
     assert page.data["stages"].height == 3 + 2 * 2
     assert page.data["grid"].height == 5
