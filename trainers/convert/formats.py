@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.runs.commands import run_command
-from saman.trainers.convert import sample
+from saman.trainers.convert import sample_answers
 from saman.trainers.convert.predict import SIGNATURE, serving
 
 CALIBRATION_EXAMPLES = 200
@@ -64,10 +64,10 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], dict[str, Any]]:
         if kind == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if kind == "int8":
-            values = sample.inputs(inputs)[:CALIBRATION_EXAMPLES].astype(spec.dtype.as_numpy_dtype)
+            values = sample_answers.inputs(inputs)[:CALIBRATION_EXAMPLES].astype(spec.dtype.as_numpy_dtype)
 
-            def representative() -> Iterator[dict[str, sample.Array]]:
-                for example in sample.batches(values, 1):
+            def representative() -> Iterator[dict[str, sample_answers.Array]]:
+                for example in sample_answers.batches(values, 1):
                     yield {name: example}
 
             converter.representative_dataset = representative

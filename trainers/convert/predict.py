@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saman.trainers.convert import sample
+from saman.trainers.convert import sample_answers
 
 SIGNATURE = "serving_default"
 
@@ -41,7 +41,7 @@ def caller(model: Path) -> Any:
 
     function, name, spec = serving(model)
 
-    def call(values: sample.Array) -> sample.Array:
+    def call(values: sample_answers.Array) -> sample_answers.Array:
         [answers] = function(**{name: tf.constant(values, dtype=spec.dtype)}).values()
         return answers.numpy()
 
@@ -60,4 +60,4 @@ def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[s
     Returns:
         ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
     """
-    return sample.write_answers(caller(model), sample.inputs(inputs), output, latency_runs)
+    return sample_answers.write_answers(caller(model), sample_answers.inputs(inputs), output, latency_runs)

@@ -13,7 +13,7 @@ import numpy as np
 
 from saman.runs import variables
 from saman.runs.commands import run_command
-from saman.trainers.convert import sample
+from saman.trainers.convert import sample_answers
 
 # Where the npm package @tensorflow/tfjs is installed; its folder holds node_modules.
 NODE_FOLDER = variables.TFJS_NODE
@@ -32,17 +32,17 @@ def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int
     Returns:
         ``runtime``, ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
     """
-    values = sample.inputs(inputs)
+    values = sample_answers.inputs(inputs)
     if name == "tfjs":
         return _tfjs(model, output, values, latency_runs)
     call, runtime = RUNTIMES[name.partition("-")[0]](model, values)
-    return {"runtime": runtime, **sample.write_answers(call, values, output, latency_runs)}
+    return {"runtime": runtime, **sample_answers.write_answers(call, values, output, latency_runs)}
 
 
-LoadedModel = tuple[Callable[[sample.Array], sample.Array], str]
+LoadedModel = tuple[Callable[[sample_answers.Array], sample_answers.Array], str]
 
 
-def _saved_model(model: Path, _values: sample.Array) -> LoadedModel:
+def _saved_model(model: Path, _values: sample_answers.Array) -> LoadedModel:
     import tensorflow as tf
 
     from saman.trainers.convert.predict import caller
@@ -50,7 +50,7 @@ def _saved_model(model: Path, _values: sample.Array) -> LoadedModel:
     return caller(model / "saved_model"), f"TensorFlow {tf.__version__}"
 
 
-def _keras(model: Path, values: sample.Array) -> LoadedModel:
+def _keras(model: Path, values: sample_answers.Array) -> LoadedModel:
     """Run the Keras file; it takes raw inputs only if the model does not normalise them."""
     import keras
 
@@ -60,14 +60,14 @@ def _keras(model: Path, values: sample.Array) -> LoadedModel:
     return lambda batch: np.asarray(loaded(batch.astype(name), training=False)), f"Keras {keras.__version__}"
 
 
-def _tflite(model: Path, _values: sample.Array) -> LoadedModel:
+def _tflite(model: Path, _values: sample_answers.Array) -> LoadedModel:
     from ai_edge_litert import interpreter as litert
 
     interpreter = litert.Interpreter(str(model / "model.tflite"), num_threads=1)
     runner = interpreter.get_signature_runner("serving_default")
     [(name, about)] = runner.get_input_details().items()
 
-    def call(batch: sample.Array) -> sample.Array:
+    def call(batch: sample_answers.Array) -> sample_answers.Array:
         [answers] = runner(**{name: batch.astype(about["dtype"])}).values()
         return np.array(answers)
 
@@ -75,7 +75,7 @@ def _tflite(model: Path, _values: sample.Array) -> LoadedModel:
     return call, f"LiteRT {version}"
 
 
-def _onnx(model: Path, _values: sample.Array) -> LoadedModel:
+def _onnx(model: Path, _values: sample_answers.Array) -> LoadedModel:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -84,13 +84,13 @@ def _onnx(model: Path, _values: sample.Array) -> LoadedModel:
     [about] = session.get_inputs()
     dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(about.type, about.type[7:-1])
 
-    def call(batch: sample.Array) -> sample.Array:
+    def call(batch: sample_answers.Array) -> sample_answers.Array:
         return np.asarray(session.run(None, {about.name: batch.astype(dtype)})[0])
 
     return call, f"onnxruntime {onnxruntime.__version__}"
 
 
-def _tfjs(model: Path, output: Path, values: sample.Array, latency_runs: int) -> dict[str, Any]:
+def _tfjs(model: Path, output: Path, values: sample_answers.Array, latency_runs: int) -> dict[str, Any]:
     """Node reads the sample as raw bytes and writes the answers the same way."""
     script = Path(__file__).with_name("tfjs_run.cjs")
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,7 @@ def _tfjs(model: Path, output: Path, values: sample.Array, latency_runs: int) ->
             "inputs": str(raw),
             "shape": list(values.shape),
             "output": str(answers),
-            "batch": sample.BATCH,
+            "batch": sample_answers.BATCH,
             "latencyRuns": latency_runs,
             "packages": os.environ.get(NODE_FOLDER, "."),
         }
@@ -127,7 +127,7 @@ def _version(distribution: str) -> str:
         return ""
 
 
-RUNTIMES: dict[str, Callable[[Path, sample.Array], LoadedModel]] = {
+RUNTIMES: dict[str, Callable[[Path, sample_answers.Array], LoadedModel]] = {
     "saved_model": _saved_model,
     "keras": _keras,
     "tflite": _tflite,
