@@ -53,7 +53,7 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
     if not beats:
         return None
     seen = watch.progress(beats)
-    silent = now - max(beat.alive for beat in beats.values())
+    silent = watch.silent_seconds(now)
     return AttemptProgress(
         phase=seen.phase,
         epoch=seen.epoch,
@@ -61,5 +61,5 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
         total_steps=seen.total_steps,
         samples_per_second=seen.samples_per_second,
         seconds_left=seen.remaining_seconds,
-        silent_seconds=silent,
+        silent_seconds=0.0 if silent is None else silent,
     )

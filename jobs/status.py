@@ -13,6 +13,7 @@ from saman.configs.units import format_duration
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, read_progress
 from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
+from saman.launcher.supervision.run_lock import has_lost_supervisor
 from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import RunEnd, newest_event
@@ -124,7 +125,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     if state.ended and not _still_deciding(state, events, view):
         return _ended(base, run, events)
     if queued is None:
-        return _local(base, state, progress)
+        return _local(base, run, state, progress)
     job, jobs = queued.job, jobs_of(events)
     slurm = view.state(job)
     alive = next((other for other in jobs if view.state(other) in (JobState.PENDING, JobState.RUNNING)), None)
@@ -210,7 +211,10 @@ def _unknown(base: RunStatus, progress: AttemptProgress | None, view: SlurmView,
     return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
 
 
-def _local(base: RunStatus, state: State, progress: AttemptProgress | None) -> RunStatus:
+def _local(base: RunStatus, run: RunFolder, state: State, progress: AttemptProgress | None) -> RunStatus:
+    if state is State.RUNNING and has_lost_supervisor(run):
+        detail = f"its supervisor on this machine has ended; `saman resume {base.id}` continues"
+        return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
     if state is State.RUNNING and progress is not None:
         if progress.silent_seconds < SILENT_SECONDS:
             return replace(base, detail=progress.sentence(), progress=progress)

@@ -23,10 +23,14 @@ from saman.runs.events import EventKind
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks import processes
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
+
+
+LEFTOVER_SECONDS = 5.0  # for what the last attempt left to disappear after SIGKILL
 
 
 def _unchanged(plan: LaunchPlan) -> Start:
@@ -88,10 +92,21 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
 def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
     with explain_write_errors(run.path, "the run folder"):
         run.withdraw_stop()
+        end_leftovers(run)
         attempt = run.new_attempt()
         if request.job_script is not None:
             shutil.copy2(request.job_script, attempt.job_script)
         return attempt
+
+
+def end_leftovers(run: RunFolder) -> None:
+    """Kill what the last attempt left on this machine; the caller holds the run, so its supervisor is dead.
+
+    Its ranks end by themselves within seconds; until then they would write beside the new ones.
+    """
+    last = run.last_attempt()
+    if last is not None:
+        processes.kill_until_gone(lambda: processes.members(run.path, last.number), LEFTOVER_SECONDS)
 
 
 def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: LaunchPlan) -> None:

@@ -11,7 +11,7 @@ from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
-from saman.runs.ranks.heartbeats import Beat, read_beat
+from saman.runs.ranks.heartbeats import Beat, last_sign_of_life, read_beat
 from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
@@ -53,6 +53,12 @@ class AttemptWatch:
         """The newest heartbeats, by the first rank of the process; a process without heartbeat is left out."""
         found = {rank: read_beat(self.attempt.heartbeat(rank)) for rank in self._ranks}
         return {rank: beat for rank, beat in found.items() if beat is not None}
+
+    def silent_seconds(self, now: float) -> float | None:
+        """Seconds at Unix time ``now`` without a sign of life from any process; ``None`` before the first heartbeat."""
+        files = [self.attempt.heartbeat(rank) for rank in self._ranks]
+        alive = [seen for seen in map(last_sign_of_life, files) if seen is not None]
+        return max(0.0, now - max(alive)) if alive else None
 
     def note(self, event: Event) -> None:
         """Take the metrics of an epoch from its event."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from saman.configs.errors import UserError
 from saman.runs import locks
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
+from saman.runs.ranks import processes
+from saman.runs.records.run_events import Supervision
 
 
 @contextlib.contextmanager
@@ -40,6 +43,18 @@ def supervisor_of(run: RunFolder) -> locks.Holder | None:
 def is_supervised(run: RunFolder) -> bool:
     """Whether a supervisor on this machine (or sharing its locks) holds the run."""
     return supervisor_of(run) is not None
+
+
+def has_lost_supervisor(run: RunFolder) -> bool:
+    """Whether the supervisor of the newest attempt ran on this machine and has ended, even by SIGKILL.
+
+    A free lock alone proves nothing where the file system has no locks, nor does a process id that is not alive where
+    machines share a name: both together do.
+    """
+    supervision = Supervision.newest(run.events())
+    if supervision is None or supervision.host != socket.gethostname() or is_supervised(run):
+        return False
+    return processes.see(supervision.pid) is None
 
 
 def _file(run: RunFolder) -> Path:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from saman.runs.ranks.heartbeats import ALIVE_SECONDS, PHASES, WRITE_SECONDS, Beat
+from saman.runs.ranks.heartbeats import ALIVE_SECONDS, PHASES, Beat
 
+SILENT_SECONDS = 2 * ALIVE_SECONDS  # without a sign of life, while others show theirs
 # Phase without its own limit -> the phase with the limit that applies; None: no limit.
 _LIMIT_OF: Mapping[str, str | None] = {"export": "checkpoint", "script": "train", "done": None}
 
@@ -45,9 +46,9 @@ def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: floa
     phases: a rank that waits in ``train`` while another rank compiles has not stalled.
 
     Args:
-        beats: the newest heartbeat of each process, by first rank.
+        beats: the newest heartbeat of each process, by first rank, dated by the observer's clock (``BeatObserver``).
         limits: the limit of each phase, in seconds.
-        now: the time of the check (Unix seconds).
+        now: the time of the check, by the same clock.
     """
     running = {rank: beat for rank, beat in beats.items() if beat.phase != "done"}
     overdue = {rank: beat for rank, beat in running.items() if _overdue(beat, limits, now)}
@@ -67,7 +68,7 @@ def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[d
     if stopped:
         return stopped, "its process is stopped (SIGSTOP)"
     newest = max(beat.alive for beat in running.values())
-    silent = {rank: beat for rank, beat in overdue.items() if newest - beat.alive > ALIVE_SECONDS + 2 * WRITE_SECONDS}
+    silent = {rank: beat for rank, beat in overdue.items() if newest - beat.alive > SILENT_SECONDS}
     if silent:
         return silent, "its process does not respond (stopped, swapped out, or its node failed)"
     if all(beat.phase == "script" for beat in running.values()):

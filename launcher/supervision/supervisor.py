@@ -25,6 +25,7 @@ from saman.runs.events import Event, EventKind
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import Follower
+from saman.runs.ranks.heartbeats import BeatObserver
 from saman.runs.ranks.rank_events import RankExited
 from saman.runs.ranks.records import RankRecord
 from saman.runs.ranks.training_events import Notice
@@ -96,6 +97,7 @@ class _Supervisor:
         self.run, self.attempt, self.start, self.placement = run, attempt, start, placement
         self.watching, self.view = watching, view
         self.watch = AttemptWatch(attempt, placement)
+        self.observer = BeatObserver()
         self.processes = StartProcesses(run, attempt, start, environ)
         self.signals: list[int] = []
         self.failed_at: float | None = None
@@ -171,12 +173,13 @@ class _Supervisor:
                 self.view.line(rank, line)
 
     def _read_heartbeats(self) -> None:
-        beats = self.watch.beats()
+        now = time.monotonic()
+        beats = self.observer.observe(self.watch.beats(), now)
         if not self.watching.is_script:
             self.view.progress(self.watch.progress(beats))
         if not self.watching.stall_seconds or self.failed_at is not None:
             return
-        stall = find_stall(beats, self.watching.stall_seconds, time.time())
+        stall = find_stall(beats, self.watching.stall_seconds, now)
         if stall is not None and (self.stall is None or stall.ranks != self.stall.ranks):
             self._append("stalled", rank=stall.ranks[0], ranks=list(stall.ranks), phase=stall.phase, step=stall.step,
                          seconds=round(stall.seconds, 1), reason=stall.reason)  # fmt: skip

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,10 @@ ALIVE_SECONDS = 5.0  # interval of signs of life, at most
 
 @dataclass(frozen=True)
 class Beat:
-    """Position of a process. ``time`` (Unix seconds) is its last progress, ``alive`` its last sign of life."""
+    """Position of a process. ``time`` is its last progress, ``alive`` its last sign of life.
+
+    In a file both are Unix seconds by the clock of the process's node; ``BeatObserver`` replaces them.
+    """
 
     phase: str
     step: int = 0
@@ -94,6 +98,50 @@ def write_beat(path: Path, beat: Beat) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(asdict(beat)))
     temporary.replace(path)
+
+
+class BeatObserver:
+    """Dates heartbeats by the clock of this process, at the moments when it sees them change.
+
+    The clocks of nodes differ, by hours where nobody sets them, and may be set back: the times in a heartbeat say that
+    it changed, never when.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[int, Beat] = {}
+        self._seen: dict[int, Beat] = {}
+
+    def observe(self, beats: Mapping[int, Beat], now: float) -> dict[int, Beat]:
+        """Return the heartbeats with the times at which this observer first saw their progress and sign of life.
+
+        Args:
+            beats: The newest heartbeat of each process, by first rank.
+            now: The time of this look (seconds of this process's monotonic clock).
+        """
+        for rank, beat in beats.items():
+            before, seen = self._written.get(rank), self._seen.get(rank)
+            moved = before is None or seen is None or _position(before) != _position(beat)
+            lives = moved or before is None or before.alive != beat.alive
+            self._seen[rank] = replace(
+                beat,
+                time=now if moved or seen is None else seen.time,
+                alive=now if lives or seen is None else seen.alive,
+            )
+            self._written[rank] = beat
+        return {rank: self._seen[rank] for rank in beats}
+
+
+def _position(beat: Beat) -> tuple[object, ...]:
+    """What changes with every progress; two processes of a rank may note the same step."""
+    return beat.phase, beat.epoch, beat.step, beat.pid, beat.time
+
+
+def last_sign_of_life(path: Path) -> float | None:
+    """When the heartbeat at ``path`` was last written, in Unix seconds by the clock of the file system."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def read_beat(path: Path) -> Beat | None:

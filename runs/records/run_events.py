@@ -37,6 +37,21 @@ class Creation:
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """``attempt_started``: the process that supervises the attempt."""
+
+    host: str
+    pid: int
+
+    @classmethod
+    def newest(cls, events: Iterable[Event]) -> Supervision | None:
+        """The supervisor of the newest attempt; ``None`` if it is not recorded."""
+        started = newest(tuple(events), EventKind.ATTEMPT_STARTED)
+        host, pid = (started.facts.get("host"), started.facts.get("pid")) if started else (None, None)
+        return cls(host, pid) if isinstance(host, str) and isinstance(pid, int) else None
+
+
+@dataclass(frozen=True)
 class JobSubmission:
     """``queued``: a job that Slurm took for the run."""
 

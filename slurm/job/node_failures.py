@@ -5,7 +5,7 @@ from __future__ import annotations
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.ranks.heartbeats import read_beat
+from saman.runs.ranks.heartbeats import last_sign_of_life
 from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.records import RankRecord
 from saman.slurm.job import decisions
@@ -56,7 +56,7 @@ def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
 def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, float]:
     found: dict[str, float] = {}
     for process in placement.processes if placement else ():
-        beat = read_beat(attempt.heartbeat(process.first_rank))
-        if beat is not None:
-            found[process.node] = max(found.get(process.node, 0.0), beat.alive)
+        alive = last_sign_of_life(attempt.heartbeat(process.first_rank))
+        if alive is not None:
+            found[process.node] = max(found.get(process.node, 0.0), alive)
     return found
