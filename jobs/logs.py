@@ -62,7 +62,8 @@ def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Pa
     if job:
         return [run.slurm.log]
     attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
-    return [each.log(_process(each, rank)) for each in attempts]
+    first = [(each, _process(each, rank)) for each in attempts]
+    return [file for each, process in first for file in (each.older_log(process), each.log(process))]
 
 
 def _process(attempt: Attempt, rank: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LARGEST_READ = 1 << 20
+FLOOD_READ = 1 << 24  # at a look that keeps the newest lines only
 
 
 class Follower:
@@ -43,14 +44,28 @@ class Follower:
             whole, self._cut = whole[1:], False
         return [line.decode(errors="replace").rstrip("\r") for line in whole]
 
+    def newest_lines(self, most: int) -> tuple[list[str], int]:
+        """Return at most ``most`` of the lines completed since the last look, the newest, and the number left out.
+
+        The lines left out are counted, not decoded: a flood of them costs little more than reading the bytes.
+        """
+        data = self._rest + self._read(FLOOD_READ)
+        end = data.rfind(b"\n") + 1
+        whole, self._rest = data[:end], data[end:][-LARGEST_READ:]
+        skipped = max(0, whole.count(b"\n") - most)
+        kept = whole.split(b"\n")[-most - 1 : -1] if skipped <= most else _last_of(whole, most)
+        return [line.decode(errors="replace").rstrip("\r") for line in kept], skipped
+
     def pieces(self) -> Iterator[str]:
         """Yield everything appended since the last look, whether its line is complete or not, but whole characters."""
         while data := self._read():
             if text := self._decoder.decode(data):
                 yield text
 
-    def _read(self) -> bytes:
-        new = _bytes_from(self.path, self._at, LARGEST_READ)
+    def _read(self, most: int = LARGEST_READ) -> bytes:
+        if self._at > _size(self.path):  # a rotated log begins anew
+            self._at, self._rest = 0, b""
+        new = _bytes_from(self.path, self._at, most)
         self._at += len(new)
         return new
 
@@ -77,6 +92,14 @@ def last_lines(path: Path, lines: int = 20, most_bytes: int = 8192) -> tuple[str
     # A progress bar rewrites its line by carriage returns: only what stayed visible counts.
     visible = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
     return tuple(visible[-lines:]) if text else ()
+
+
+def _last_of(whole: bytes, most: int) -> list[bytes]:
+    """The last ``most`` lines of many; ``whole`` ends with a line's end."""
+    begin = len(whole) - 1
+    for _ in range(most):
+        begin = whole.rfind(b"\n", 0, begin)
+    return whole[begin + 1 : -1].split(b"\n")
 
 
 def _size(path: Path) -> int:

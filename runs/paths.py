@@ -98,6 +98,15 @@ class Attempt:
         """Output of the process of ``rank``."""
         return self.rank_folder / f"{rank:05d}.log"
 
+    def older_log(self, rank: int) -> Path:
+        """The part of a process's output before ``log``, once ``launch.log_limit`` was reached."""
+        return self.rank_folder / f"{rank:05d}.log.1"
+
+    @property
+    def older_starter_log(self) -> Path:
+        """The part of the start method's output before ``starter_log``, once ``launch.log_limit`` was reached."""
+        return self.path / f"{self.starter_log.name}.1"
+
     def rank_record(self, rank: int) -> Path:
         """Placement that the process found, and its exit status or signal."""
         return self.rank_folder / f"{rank:05d}.json"

@@ -17,6 +17,7 @@ CODE_PATH = "SAMAN_CODE_PATH"  # folders of the user's modules, joined like PATH
 CORES = "SAMAN_CORES"  # the cores of this machine that the run holds, separated by commas
 DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
 GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
+LOG_LIMIT = "SAMAN_LOG_LIMIT"  # largest size of a process's log with its older part, in bytes
 PROCESSES = "SAMAN_PROCESSES"
 RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous server
 RUN = "SAMAN_RUN"  # the run folder

@@ -86,6 +86,7 @@ class Launch(Strict):
     on_stall: Literal["report", "abort"] = "report"
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     environment: dict[str, str] = {}
+    log_limit: Size = "256M"  # of each process's log with its older part
 
     @field_validator("stall_seconds", mode="after")
     @classmethod

@@ -22,6 +22,7 @@ from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.assignment import MisplacedRank, assign_process, select_cores, select_gpus, usable_cores
 from saman.launcher.rank.child import Child, start_child
 from saman.launcher.rank.environment import program_environment
+from saman.launcher.rank.log_rotation import LogRotation
 from saman.launcher.rank.motion import ScriptMotion
 from saman.launcher.rank.recorder import RankRecorder
 from saman.launcher.supervision import processes
@@ -93,6 +94,11 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
         parent=parent,
     )
     return wrapper.run_command(command)
+
+
+def _log_limit() -> int | None:
+    text = os.environ.get(variables.LOG_LIMIT, "")
+    return int(text) if text.isdigit() else None
 
 
 def _report_misplaced(run: RunFolder, attempt: Attempt, node: str, error: Exception) -> None:
@@ -205,6 +211,7 @@ class _Wrapper:
         """Forward signals and show signs of life until the program has ended."""
         heartbeat = self.attempt.heartbeat(self.rank)
         motion = ScriptMotion(child.pid, log, Heartbeat(heartbeat)) if self.run.is_script else None
+        rotation = LogRotation(log, self.attempt.older_log(self.rank), _log_limit())
         touched = looked = time.monotonic()
         while True:
             caught = signal.sigtimedwait(_WATCHED, 1.0)
@@ -218,10 +225,12 @@ class _Wrapper:
             if motion and now - looked >= 1.0:
                 looked = now
                 motion.observe()
+            rotation.look()
             if now - touched >= ALIVE_SECONDS:
                 touched = now
                 with contextlib.suppress(OSError):
                     os.utime(self.attempt.rank_record(self.rank))
+        rotation.close()
         if motion:
             motion.close()
 

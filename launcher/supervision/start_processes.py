@@ -19,6 +19,7 @@ from saman.runs.ranks import parent_death
 
 STOP_SECONDS = 5.0  # between the stop signal and SIGKILL; the rank wrappers kill their programs after 4
 GONE_SECONDS = 2.0  # for all processes to disappear after SIGKILL
+STARTER_LOG_BYTES = 32 << 20  # then it is moved to its older part
 OUTPUT_LINES = 40  # kept in memory, because a full disk takes no starter.log
 
 
@@ -68,6 +69,8 @@ class StartProcesses:
             for line in output:
                 self.output.append(line.decode(errors="replace").rstrip())
                 with contextlib.suppress(OSError), self.attempt.starter_log.open("ab") as file:
+                    if file.tell() > STARTER_LOG_BYTES:
+                        self.attempt.starter_log.replace(self.attempt.older_starter_log)
                     file.write(line)
 
     @property

@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
+from saman.launcher.supervision.background_view import BackgroundView, in_background
 from saman.launcher.supervision.outcome import WHO, Outcome, conclude, read_records
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.launcher.supervision.signals import record_signals
@@ -32,6 +34,8 @@ from saman.runs.ranks.training_events import Notice
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two readings of the heartbeats
+MOST_LINES = 1000  # of output shown at a look, of all ranks together; the rest is counted
+SHOW_SECONDS = 0.2  # for reading that output at a look
 LINGER_SECONDS = 1.5  # after the first failure, for peers to report theirs; a little longer than they stay
 
 
@@ -70,16 +74,16 @@ def supervise(
     Raises:
         EnvironmentLack: if the run folder can no longer be written; all ranks are stopped first.
     """
-    supervisor = _Supervisor(
-        run=run,
-        attempt=attempt,
-        start=start,
-        placement=placement,
-        environ=dict(environ),
-        watching=watching or SupervisionOptions(),
-        view=view or SilentView(),
-    )
-    with explain_write_errors(run.path, "the run folder"):
+    with explain_write_errors(run.path, "the run folder"), in_background(view or SilentView()) as shown:
+        supervisor = _Supervisor(
+            run=run,
+            attempt=attempt,
+            start=start,
+            placement=placement,
+            environ=dict(environ),
+            watching=watching or SupervisionOptions(),
+            view=shown,
+        )
         return supervisor.supervise()
 
 
@@ -92,7 +96,7 @@ class _Supervisor:
         placement: Placement,
         environ: dict[str, str],
         watching: SupervisionOptions,
-        view: View,
+        view: BackgroundView,
     ) -> None:
         self.run, self.attempt, self.start, self.placement = run, attempt, start, placement
         self.watching, self.view = watching, view
@@ -105,7 +109,7 @@ class _Supervisor:
         self.began = time.monotonic()
         self._events = Follower(run.events_file, newest_bytes=0)
         shown = placement.processes if watching.all_ranks else placement.processes[:1]
-        self._logs = {process.first_rank: Follower(attempt.log(process.first_rank)) for process in shown}
+        self._logs = deque((process.first_rank, Follower(attempt.log(process.first_rank))) for process in shown)
 
     def supervise(self) -> Outcome:
         """Start, watch, stop what is left, record the outcome."""
@@ -124,14 +128,14 @@ class _Supervisor:
         looked = time.monotonic()
         while self.processes.running:
             time.sleep(TICK_SECONDS)
-            self._take_events()
-            self._show_output()
             now = time.monotonic()
+            self._take_events()
+            if self._must_stop(now):  # failures and signals first, output last
+                return
             if now - looked >= LOOK_SECONDS:
                 looked = now
                 self._read_heartbeats()
-            if self._must_stop(now):
-                return
+            self._show_output()
         self._take_events()
 
     def _must_stop(self, now: float) -> bool:
@@ -168,9 +172,17 @@ class _Supervisor:
             self.failed_at = time.monotonic()
 
     def _show_output(self, flush: bool = False) -> None:
-        for rank, log in self._logs.items():
-            for line in log.lines(flush):
+        """Show what the ranks printed since the last look; after ``SHOW_SECONDS`` the other ranks wait for the next."""
+        until = time.monotonic() + SHOW_SECONDS
+        for _ in range(len(self._logs)):
+            rank, log = self._logs[0]
+            self._logs.rotate(-1)
+            lines, left_out = log.newest_lines(max(1, MOST_LINES // len(self._logs)))
+            self.view.leave_out(rank, left_out)
+            for line in [*lines, *(log.lines(flush=True) if flush else [])]:
                 self.view.line(rank, line)
+            if time.monotonic() > until and not flush:
+                return
 
     def _read_heartbeats(self) -> None:
         now = time.monotonic()
