@@ -12,6 +12,7 @@ from saman.launcher.rank.rendezvous import wait_for_rendezvous
 from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.identity import ProcessIdentity
+from saman.runs.records.rendezvous import RendezvousAddress
 
 
 def program_environment(
@@ -49,8 +50,7 @@ def program_environment(
         own["PYTHONSAFEPATH"] = "1"  # a user's folder comes last on sys.path, so never first by "-m"
     rendezvous = os.environ.get(variables.RENDEZVOUS)
     if rendezvous and placement is not None:
-        host, port = wait_for_rendezvous(Path(rendezvous))
-        own |= horovod_variables(process, placement, host, port)
+        own |= horovod_variables(process, placement, wait_for_rendezvous(Path(rendezvous)))
     own[variables.RUN], own[variables.ATTEMPT] = str(run.path), str(attempt.number)
     kept = user_variables(os.environ)
     return environment | {name: value for name, value in own.items() if name not in kept}
@@ -87,14 +87,13 @@ def rank_variables(
     return own
 
 
-def horovod_variables(process: Process, placement: Placement, host: str, port: int) -> dict[str, str]:
+def horovod_variables(process: Process, placement: Placement, server: RendezvousAddress) -> dict[str, str]:
     """The variables by which Horovod finds its peers over Gloo, as horovodrun sets them.
 
     Args:
         process: this process in the placement.
         placement: the whole placement.
-        host: the address of the rendezvous server.
-        port: the port of the rendezvous server.
+        server: where the rendezvous server listens.
     """
     nodes = placement.nodes
     own = {
@@ -105,8 +104,10 @@ def horovod_variables(process: Process, placement: Placement, host: str, port: i
         "HOROVOD_LOCAL_SIZE": str(len(placement.on(process.node))),
         "HOROVOD_CROSS_RANK": str(nodes.index(process.node)),
         "HOROVOD_CROSS_SIZE": str(len(nodes)),
-        "HOROVOD_GLOO_RENDEZVOUS_ADDR": host,
-        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
+        # Horovod asks http://ADDR:PORT/scope/key: with a path in ADDR, every request carries the token and a second,
+        # meaningless port. Horovod has no other place for a secret.
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR": f"{server.host}:{server.port}/{server.token}" if server.token else server.host,
+        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(server.port),
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
     }

@@ -36,7 +36,7 @@ class MachineFacts:
     """Facts about the machine.
 
     ``python`` runs saman on every node, ``forward`` names the variables to forward to other nodes, ``interface`` is the
-    network interface for MPI, Gloo and NCCL, ``pmi`` srun's MPI type.
+    network interface for MPI, Gloo and NCCL, ``address`` this node's address there, ``pmi`` srun's MPI type.
     """
 
     python: str
@@ -47,6 +47,7 @@ class MachineFacts:
     in_allocation: bool = False
     pmi: str = "pmix"
     interface: str | None = None
+    address: str | None = None
     is_root: bool = False
     forward: tuple[str, ...] = ()
     srun_options: tuple[str, ...] = ()
@@ -146,7 +147,8 @@ def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> C
         facts: the machine; its Python runs the server.
     """
     slots = [f"{node}:{len(placement.on(node))}" for node in placement.nodes]
-    bind = ["--bind", "127.0.0.1"] if len(slots) == 1 else []
+    address = "127.0.0.1" if len(slots) == 1 else facts.address
+    bind = [] if address is None else ["--bind", address]
     argv = (facts.python, "-m", "saman.trainers.rendezvous", "--port-file", str(job.rendezvous_file), *bind, *slots)
     return Command(argv, {variables.RUN: str(job.run), variables.ATTEMPT: str(job.attempt)})
 

@@ -18,15 +18,20 @@ _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
     """Write a file by a single rename: a reader sees the old content or the new, never a part of it.
 
     Only its owner may write to it, whatever the umask: in a shared folder, a file decides what its owner executes.
+
+    Args:
+        path: The file.
+        content: Its new content; text is written as UTF-8.
+        private: Whether only its owner may read it, from the first byte on.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(os.open(temporary, _NEW, 0o644), "wb") as file:
+        with os.fdopen(os.open(temporary, _NEW, 0o600 if private else 0o644), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -37,9 +42,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, by a single rename."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Write ``value`` as indented JSON, by a single rename; ``private`` as for ``write_whole``."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", private=private)
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -11,15 +11,19 @@ from saman.runs.records.schema import read_record
 
 @dataclass(frozen=True)
 class RendezvousAddress:
-    """Host and port of the listening server, and the id of its process."""
+    """Host and port of the listening server, the id of its process, and the token that every request must carry.
+
+    Only the run's owner may read the record: who has the token can replace the addresses of ranks.
+    """
 
     host: str
     port: int
     pid: int = 0
+    token: str = ""
 
     def write(self, path: Path) -> None:
         """Write the record to ``path``, whole."""
-        write_json(path, {"schema": 1, **asdict(self)})
+        write_json(path, {"schema": 1, **asdict(self)}, private=True)
 
     @classmethod
     def read(cls, path: Path) -> RendezvousAddress | None:
@@ -27,4 +31,4 @@ class RendezvousAddress:
         value = read_record(path)
         if value is None or "port" not in value:
             return None
-        return cls(str(value["host"]), int(value["port"]), int(value.get("pid", 0)))
+        return cls(str(value["host"]), int(value["port"]), int(value.get("pid", 0)), str(value.get("token", "")))

@@ -12,6 +12,7 @@ from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
+from saman.launcher.node.machine import interface_address
 from saman.launcher.plan.environment import forwarded
 from saman.launcher.planning import LaunchPlan, Options, gather_facts
 from saman.launcher.starters.start import MachineFacts, Start
@@ -90,11 +91,13 @@ def with_starter(spec: Experiment | Script, cluster: Cluster) -> Experiment | Sc
 
 def job_facts(cluster: Cluster) -> MachineFacts:
     """Facts of this machine, completed by the cluster file."""
+    interface = cluster.network.interface
     names = (*forwarded(os.environ), *environment_of(cluster))
     return replace(
         gather_facts(),
         in_allocation=True,
         pmi="none" if cluster.mpi.start == "gloo" else cluster.mpi.pmi,
-        interface=cluster.network.interface,
+        interface=interface,
+        address=interface_address(interface) if interface is not None else None,
         forward=tuple(dict.fromkeys(names)),
     )

@@ -137,6 +137,9 @@ def test_srun_gets_its_values_through_the_environment() -> None:
     gloo = make_start("auto", _placement(ranks=2, nodes=2), JOB, replace(facts, pmi="none"))
     assert "--mpi=none" in _flags(gloo) and gloo.companions[0].argv[-2:] == ("n0:2", "n1:2")
     assert gloo.commands[0].environment["SAMAN_RENDEZVOUS"] == "/runs/a/1/attempts/1/rendezvous.json"
+    assert "--bind" not in gloo.companions[0].argv
+    named = make_start("auto", _placement(ranks=2, nodes=2), JOB, replace(facts, pmi="none", address="10.1.0.7"))
+    assert named.companions[0].argv[-4:-2] == ("--bind", "10.1.0.7")  # network.interface's address
 
 
 @pytest.mark.parametrize(
