@@ -14,6 +14,7 @@ from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.planning import LaunchPlan, Options, make_plan
 from saman.launcher.starters.start import Start
+from saman.launcher.supervision import processes
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.run_lock import hold_run
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
@@ -23,7 +24,6 @@ from saman.runs.events import EventKind
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.ranks import processes
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -106,7 +106,7 @@ def end_leftovers(run: RunFolder) -> None:
     """
     last = run.last_attempt()
     if last is not None:
-        processes.kill_until_gone(lambda: processes.members(run.path, last.number), LEFTOVER_SECONDS)
+        processes.kill_until_gone(lambda: processes.list_attempt_processes(run.path, last.number), LEFTOVER_SECONDS)
 
 
 def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: LaunchPlan) -> None:

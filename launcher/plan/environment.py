@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saman.configs.names import size_bytes
 from saman.configs.schemas.script import Script
+from saman.configs.units import parse_size
 from saman.runs import variables
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def job_environment(
     own = {
         variables.DIRECTORY: str(directory),
         variables.CODE_PATH: os.pathsep.join(str(folder) for folder in code_path),
-        variables.LOG_LIMIT: str(size_bytes(spec.launch.log_limit)),
+        variables.LOG_LIMIT: str(parse_size(spec.launch.log_limit)),
         "PYTHONUNBUFFERED": "1",
     }
     if isinstance(spec, Script):

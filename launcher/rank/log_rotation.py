@@ -13,7 +13,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from saman.configs.names import size
+from saman.configs.units import format_bytes
 
 CLOSE_SECONDS = 5.0
 
@@ -67,7 +67,7 @@ def rotate(log: Path, older: Path, limit_bytes: int) -> bool:
         return _emptied(log, limit_bytes, "the older part could not be kept")
     dropped = older.stat().st_size if older.exists() else 0
     temporary.replace(older)
-    note = f"{size(dropped)} before them were dropped" if dropped else "nothing was dropped"
+    note = f"{format_bytes(dropped)} before them were dropped" if dropped else "nothing was dropped"
     return _emptied(log, limit_bytes, f"the lines before are in {older.name}, {note}")
 
 
@@ -77,7 +77,7 @@ def _emptied(log: Path, limit_bytes: int, note: str) -> bool:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
         try:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"[saman: this log reached launch.log_limit ({size(limit_bytes)}); {note}]\n".encode())
+            os.write(descriptor, f"[saman: this log reached launch.log_limit ({format_bytes(limit_bytes)}); {note}]\n".encode())
         finally:
             os.close(descriptor)
         return True

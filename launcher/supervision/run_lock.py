@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.launcher.supervision import processes
 from saman.runs import locks
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
-from saman.runs.ranks import processes
 from saman.runs.records.run_events import Supervision
 
 
@@ -54,7 +54,7 @@ def has_lost_supervisor(run: RunFolder) -> bool:
     supervision = Supervision.newest(run.events())
     if supervision is None or supervision.host != socket.gethostname() or is_supervised(run):
         return False
-    return processes.see(supervision.pid) is None
+    return processes.find_process(supervision.pid) is None
 
 
 def _file(run: RunFolder) -> Path:

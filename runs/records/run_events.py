@@ -46,7 +46,7 @@ class Supervision:
     @classmethod
     def newest(cls, events: Iterable[Event]) -> Supervision | None:
         """The supervisor of the newest attempt; ``None`` if it is not recorded."""
-        started = newest(tuple(events), EventKind.ATTEMPT_STARTED)
+        started = newest_event(tuple(events), EventKind.ATTEMPT_STARTED)
         host, pid = (started.facts.get("host"), started.facts.get("pid")) if started else (None, None)
         return cls(host, pid) if isinstance(host, str) and isinstance(pid, int) else None
 

@@ -17,11 +17,11 @@ from saman.configs.schemas.script import Script
 from saman.jobs.resume import resume_runs
 from saman.jobs.status import RunState, read_status
 from saman.launcher.attempts import end_leftovers
+from saman.launcher.supervision import processes
 from saman.launcher.supervision.run_lock import hold_run
 from saman.runs.events import State
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
-from saman.runs.ranks import processes
 from saman.runs.ranks.heartbeats import Beat, write_beat
 
 
@@ -81,13 +81,13 @@ def test_a_later_process_with_the_id_of_an_earlier_one_is_not_signalled() -> Non
     """The id was reused between the look and the signal: the start time tells."""
     later = subprocess.Popen(["sleep", "300"])
     try:
-        now = processes.see(later.pid)
+        now = processes.find_process(later.pid)
         assert now is not None
         earlier = processes.ProcessInfo(now.pid, now.parent, now.state, now.started - 1)
-        processes.send([earlier], signal.SIGKILL)
+        processes.signal_processes([earlier], signal.SIGKILL)
         time.sleep(0.2)
         assert later.poll() is None
-        processes.send([now], signal.SIGKILL)
+        processes.signal_processes([now], signal.SIGKILL)
         assert later.wait(timeout=5) == -signal.SIGKILL
     finally:
         later.kill()
