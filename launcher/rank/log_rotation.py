@@ -77,7 +77,8 @@ def _emptied(log: Path, limit_bytes: int, note: str) -> bool:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
         try:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"[saman: this log reached launch.log_limit ({format_bytes(limit_bytes)}); {note}]\n".encode())
+            reached = f"this log reached launch.log_limit ({format_bytes(limit_bytes)})"
+            os.write(descriptor, f"[saman: {reached}; {note}]\n".encode())
         finally:
             os.close(descriptor)
         return True

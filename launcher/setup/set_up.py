@@ -126,9 +126,7 @@ def _clear(venv: Path) -> None:
 
 
 def _environment(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:
-    run_logged(
-        [python.executable, "-m", "venv", str(request.venv)], log, progress, env=environment_of(request.venv)
-    )
+    run_logged([python.executable, "-m", "venv", str(request.venv)], log, progress, env=environment_of(request.venv))
 
 
 def _packages(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> None:

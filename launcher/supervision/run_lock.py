@@ -10,9 +10,10 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.launcher.supervision import processes
 from saman.runs import locks
+from saman.runs.events import find_last
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import Supervision
+from saman.runs.records.run_events import AttemptStart
 
 
 @contextlib.contextmanager
@@ -51,10 +52,10 @@ def has_lost_supervisor(run: RunFolder) -> bool:
     A free lock alone proves nothing where the file system has no locks, nor does a process id that is not alive where
     machines share a name: both together do.
     """
-    supervision = Supervision.newest(run.events())
-    if supervision is None or supervision.host != socket.gethostname() or is_supervised(run):
+    start = find_last(AttemptStart.from_event, run.events())
+    if start is None or start.pid is None or start.host != socket.gethostname() or is_supervised(run):
         return False
-    return processes.find_process(supervision.pid) is None
+    return processes.find_process(start.pid) is None
 
 
 def _file(run: RunFolder) -> Path:

@@ -37,21 +37,6 @@ class Creation:
 
 
 @dataclass(frozen=True)
-class Supervision:
-    """``attempt_started``: the process that supervises the attempt."""
-
-    host: str
-    pid: int
-
-    @classmethod
-    def newest(cls, events: Iterable[Event]) -> Supervision | None:
-        """The supervisor of the newest attempt; ``None`` if it is not recorded."""
-        started = newest_event(tuple(events), EventKind.ATTEMPT_STARTED)
-        host, pid = (started.facts.get("host"), started.facts.get("pid")) if started else (None, None)
-        return cls(host, pid) if isinstance(host, str) and isinstance(pid, int) else None
-
-
-@dataclass(frozen=True)
 class JobSubmission:
     """``queued``: a job that Slurm took for the run."""
 
@@ -84,15 +69,18 @@ class FollowUps:
 
 @dataclass(frozen=True)
 class AttemptStart:
-    """``attempt_started``: the host of the supervisor."""
+    """``attempt_started``: the host of the supervisor, and the id of its process."""
 
     host: str | None = None
+    pid: int | None = None
 
     @classmethod
     def from_event(cls, event: Event) -> AttemptStart | None:
         """The facts of an event; ``None`` if it is of another kind."""
-        host = event.facts.get("host")
-        return cls(None if host is None else str(host)) if event.kind == EventKind.ATTEMPT_STARTED else None
+        if event.kind != EventKind.ATTEMPT_STARTED:
+            return None
+        host, pid = event.facts.get("host"), event.facts.get("pid")
+        return cls(None if host is None else str(host), pid if isinstance(pid, int) else None)
 
 
 class StopCause(str, Enum):
