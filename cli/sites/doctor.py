@@ -18,16 +18,26 @@ MARKS = {"ok": ("✓", "green"), "missing": ("–", "dim"), "broken": ("✗", "r
 def doctor_command(
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")] = Path("runs"),
     models_dir: Annotated[Path, typer.Option("--models-dir", help="Folder of the models.")] = Path("models"),
+    security: Annotated[
+        bool, typer.Option("--security", help="Show what other users of this machine could read, change or misuse.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show installed and missing software, with remedies. Exit status 0 if `saman run` can train here, else 3.
+
+    With --security: check ownership, permissions, keys, secrets and planted files instead; 3 if anything is dangerous.
 
     Examples:
 
         saman doctor
 
-        saman doctor --json
+        saman doctor --security --runs-dir /project/runs --models-dir /project/models
     """
+    if security:
+        from saman.cli.sites.security import show_security
+
+        show_security(runs_dir, models_dir, as_json)
+        return
     import json
     from dataclasses import asdict
 

@@ -50,9 +50,14 @@ def run_doubt(run: RunFolder) -> Doubt | None:
     Returns:
         The file; ``None`` if there is none, or if the user's settings list the run as safe.
     """
+    doubt = find_run_doubt(run)
+    return None if doubt is None or _listed_as_safe(run.path.resolve()) else doubt
+
+
+def find_run_doubt(run: RunFolder) -> Doubt | None:
+    """Find such a file, whatever the user's settings say."""
     here = RunFolder(run.path.resolve())
-    doubt = next((found for path in _deciding(here) if (found := find_doubt(path)) is not None), None)
-    return None if doubt is None or _listed_as_safe(here.path) else doubt
+    return next((found for path in _deciding(here) if (found := find_doubt(path)) is not None), None)
 
 
 def _deciding(run: RunFolder) -> Iterator[Path]:

@@ -1,0 +1,112 @@
+"""Checks the machine: the user, the temporary folder, the kernel's protections, who else is here."""
+
+from __future__ import annotations
+
+import grp
+import os
+import tempfile
+from pathlib import Path
+
+from saman.jobs.security.finding import Check, Finding, Risk, some
+from saman.runs.commands import COMMAND_ERRORS, run_command
+from saman.runs.paths import names_in
+from saman.runs.trust.ownership import find_doubt, user_name
+
+FIRST_PERSON = 1000  # user ids of people, by the convention of Linux distributions (login.defs)
+NOBODY = 65534
+_PROTECTIONS = ("protected_symlinks", "protected_hardlinks", "protected_fifos", "protected_regular")
+
+
+def check_machine() -> list[Finding]:
+    """Every check of the machine; takes well under a second."""
+    return [check_user(), check_umask(), check_temporary_folder(), check_kernel(), check_others(), check_namespaces()]
+
+
+def check_user(user: int | None = None) -> Finding:
+    """Whether saman runs as root."""
+    if (os.geteuid() if user is None else user) == 0:
+        found = "saman runs as root: a mistake, or a model that executes code, has every right"
+        return Finding(Check.USER, Risk.WARNING, found, "run saman as an ordinary user")
+    return Finding(Check.USER, Risk.NONE, "an ordinary user")
+
+
+def check_umask(umask: int | None = None) -> Finding:
+    """Whether other users may write to new files."""
+    if umask is None:
+        umask = os.umask(0o077)  # the only way to read it is to set it
+        os.umask(umask)
+    if not umask & 0o002:
+        return Finding(Check.UMASK, Risk.DANGER, f"umask {umask:03o}: everyone may write to new files", "umask 022")
+    if not umask & 0o020:
+        group = _group_name(os.getegid())
+        found = f"umask {umask:03o}: the group may write to new files (saman's deciding files excepted): {group}"
+        return Finding(Check.UMASK, Risk.NOTE, found, "umask 022, if others are in the group")
+    return Finding(Check.UMASK, Risk.NONE, f"umask {umask:03o}")
+
+
+def _group_name(group: int) -> str:
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return f"group {group}"
+
+
+def check_temporary_folder(folder: Path | None = None) -> Finding:
+    """Whether others can exchange temporary files."""
+    folder = folder or Path(tempfile.gettempdir())
+    doubt = find_doubt(folder.resolve())
+    if doubt is not None:
+        remedy = f"chmod +t {folder} (its owner), or set TMPDIR to a folder of your own"
+        return Finding(Check.TEMPORARY, Risk.DANGER, f"{doubt}, so that they can exchange your files", remedy)
+    return Finding(Check.TEMPORARY, Risk.NONE, f"{folder}: others cannot exchange your files")
+
+
+def check_kernel(folder: Path = Path("/proc/sys/fs")) -> Finding:
+    """Whether the kernel refuses to follow links, and to open FIFOs and files, that others put into sticky folders."""
+    off = []
+    for name in _PROTECTIONS:
+        try:
+            if int((folder / name).read_text()) == 0:
+                off.append(f"fs.{name}")
+        except (OSError, ValueError):
+            off.append(f"fs.{name}")
+    if off:
+        remedy = f"the administrator: sysctl -w {' '.join(f'{name}=1' for name in off)}"
+        return Finding(Check.KERNEL, Risk.NOTE, f"the kernel does not protect /tmp: {', '.join(off)} is off", remedy)
+    return Finding(Check.KERNEL, Risk.NONE, "on")
+
+
+def check_others(processes: Path = Path("/proc"), me: int | None = None) -> Finding:
+    """Whether other people have processes on this machine."""
+    me = os.geteuid() if me is None else me
+    users = set()
+    for name in names_in(processes):
+        if name.isdecimal():
+            try:
+                users.add((processes / name).stat().st_uid)
+            except OSError:
+                continue
+    people = sorted(user for user in users - {me, NOBODY} if user >= FIRST_PERSON)
+    if people:
+        names = some([user_name(user) for user in people])
+        found = f"other users have processes here ({names}): they reach every port that is open on this machine"
+        return Finding(Check.SHARED, Risk.WARNING, found, "train on a node of your own: #SBATCH --exclusive")
+    if 0 not in users and me != 0:
+        return Finding(Check.SHARED, Risk.NOTE, "unknown: /proc hides other users' processes (hidepid)")
+    return Finding(Check.SHARED, Risk.NONE, "no other person has a process here now")
+
+
+def check_namespaces() -> Finding:
+    """Whether a candidate model can be loaded without network: that takes a user namespace."""
+    try:
+        done = run_command(["unshare", "--user", "--map-root-user", "--net", "true"], timeout_seconds=10)
+        possible = done.returncode == 0
+    except COMMAND_ERRORS:
+        possible = False
+    if possible:
+        return Finding(Check.NAMESPACES, Risk.NONE, "allowed: candidate models load without network")
+    found = "user namespaces are not allowed: candidate models load with network"
+    remedy = "the administrator: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000"
+    return Finding(Check.NAMESPACES, Risk.NOTE, found, remedy)
+
+
