@@ -142,7 +142,7 @@ def loaded_experiment(experiment: LoadedExperiment | str | PathLike[str], ranks:
 
 
 def override_texts(overrides: Mapping[str, Any]) -> list[str]:
-    """The overrides as ``key.path=value``, as on the command line."""
+    """Turn the keyword overrides of the Python face into ``key.path=value``, as on the command line."""
     return list(_texts(overrides.items()))
 
 

@@ -262,7 +262,7 @@ class Run:
 
 
 def open_run(path: str | PathLike[str], *, runs_dir: str | PathLike[str] = "runs") -> Run:
-    """Open a run that exists already.
+    """Open an existing run folder from Python.
 
     Args:
         path: The run folder; or a run id, an experiment's name (its newest run), or ``last``.

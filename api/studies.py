@@ -88,7 +88,7 @@ def study(
     dry_run: bool = False,
     quiet: bool = False,
 ) -> StudyRuns:
-    """Run what is missing of a scaling study: here, run by run, or on a cluster as job arrays.
+    """Run the missing runs of a scaling study from Python: here, run by run, or on a cluster as job arrays.
 
     Args:
         name: A study file, or the name of a shipped study.

@@ -166,7 +166,7 @@ def _count_rows(job: InferencePaths) -> None:
 
 
 def make_script(request: InferenceRequest, resources: Any) -> Script:
-    """The program that every rank runs, here or through Slurm."""
+    """The program of a batch-inference job, which every rank runs here or through Slurm."""
     from saman.configs.problems import validated
 
     values = {
@@ -237,7 +237,7 @@ def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:
 
 
 def count_chunks(job: Path) -> tuple[int, int]:
-    """Count the completed chunks of a job, and all of them."""
+    """Count the completed chunks of a batch-inference job, and all of them."""
     paths = InferencePaths(job)
     request, plan = InferenceRequestRecord.read(paths.request), InferencePlanRecord.read(paths.plan)
     if request is None or plan is None:
@@ -266,7 +266,7 @@ def _report_progress(job: Path, progress: ReportProgress | None) -> Iterator[Non
 
 
 def read_result(output: Path, most: int = 10) -> InferenceResult:
-    """Count the rows of a result, and read its first ``most`` bad rows."""
+    """Count the rows of a completed batch-inference job, and read its first ``most`` bad rows."""
     import polars as pl
 
     frame = pl.scan_parquet(output)

@@ -85,7 +85,7 @@ def finish_run(outcome: Outcome, models_dir: Path) -> FinishedRun:
 
 
 def publish_if_asked(run: RunFolder, models_dir: Path) -> Publication:
-    """Make the export of a completed run the next version of its model, if its experiment has ``publish``.
+    """After a run's job, make its export the next version of its model, if its experiment has ``publish``.
 
     A failure is recorded in the run folder, and returned; nothing is raised for it.
     """
@@ -113,7 +113,7 @@ def _failed(run: RunFolder, reason: str, code: ExitCode) -> Publication:
 
 
 def show_if_asked(run: RunFolder) -> tuple[str, ...]:
-    """Show the run in its trackers, if its experiment has ``tracking``.
+    """Show a run in its trackers after its job, if its experiment has ``tracking``.
 
     Returns:
         Why a tracker did not take the run yet. The run is delivered with the next run, or by ``saman track``.

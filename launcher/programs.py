@@ -99,7 +99,7 @@ def is_python(program: str) -> bool:
 
 
 def check_legacy_keras(spec: Script) -> None:
-    """Raise ``EnvironmentLack`` if the program needs Keras 2 and its Python has none."""
+    """Raise ``EnvironmentLack`` if the user's program needs Keras 2 and its Python has none."""
     if not spec.legacy_keras:
         return
     python = _interpreter(spec.command, script_path(os.environ)[0])
@@ -123,7 +123,7 @@ def script_path(environ: Mapping[str, str]) -> tuple[str, str | None]:
 
 
 def own_path(environ: Mapping[str, str]) -> str:
-    """PATH with saman's own environment first: horovodrun takes the first mpirun, and it must be Horovod's."""
+    """PATH for a program, saman's environment first: horovodrun takes the first mpirun, and it must be Horovod's."""
     path, beside = environ.get("PATH", os.defpath).split(os.pathsep), str(Path(sys.executable).parent)
     return os.pathsep.join([beside, *(entry for entry in path if entry != beside)])
 

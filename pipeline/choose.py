@@ -50,7 +50,7 @@ class MeasuredSplit:
 def profile_and_split(
     experiment: Experiment, code_path: Iterable[Path], cores: int, again: bool = False
 ) -> MeasuredSplit:
-    """Split an experiment's model by its profile on this machine.
+    """Choose the split into pipeline stages by the layers' profile on this machine.
 
     Args:
         experiment: A pipeline.
@@ -67,7 +67,7 @@ def profile_and_split(
 
 
 def threads_per_rank(experiment: Experiment, cores: int) -> int:
-    """Return the number of threads of a rank on a node with this number of usable cores.
+    """Return the threads of a pipeline's rank on a node with this number of usable cores.
 
     Example:
         >>> from saman.configs.loading.experiments import load_experiment
@@ -81,7 +81,7 @@ def threads_per_rank(experiment: Experiment, cores: int) -> int:
 
 
 def choose_split(experiment: Experiment, profile: Profile) -> PipelineSplit:
-    """Split an experiment's model.
+    """Choose the split of a model into pipeline stages.
 
     Raises:
         UserError: The experiment's cuts are not possible, or no split fits into the memory limit.
@@ -100,7 +100,7 @@ def choose_split(experiment: Experiment, profile: Profile) -> PipelineSplit:
 
 
 def pipeline_plan(experiment: Experiment) -> PipelinePlan:
-    """Return how the stages of an experiment run."""
+    """Return how the pipeline stages of an experiment run: stages, micro-batches, schedule."""
     spec, train = experiment.train.pipeline or Pipeline(), experiment.train
     optimizer = train.optimizer
     slots = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else _ADAPTIVE_SLOTS

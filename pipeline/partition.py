@@ -74,7 +74,7 @@ def least_memory(chain: Chain, plan: PipelinePlan) -> StagePartition | None:
 
 
 def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_bytes: int | None = None) -> None:
-    """Check cuts that the user gives.
+    """Check the cuts between pipeline stages that the user gives.
 
     Args:
         chain: The measured layers.
@@ -103,7 +103,7 @@ def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_byte
 
 
 def check_positions(cuts: Sequence[int], layers: Sequence[str], uncuttable: Mapping[int, str]) -> None:
-    """Check that a model can be cut at these positions.
+    """Check that a partition into pipeline stages can cut at these positions.
 
     Args:
         cuts: Positions of the layers before which to cut.

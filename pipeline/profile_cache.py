@@ -29,7 +29,7 @@ _RANK_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "HOROVOD_", variables.PREFIX, "SLUR
 
 
 def load_or_measure(experiment: Experiment, code_path: Iterable[Path], threads: int, again: bool = False) -> Profile:
-    """Return the profile of an experiment's model, from the cache or measured now (seconds to a minute).
+    """Return the layers' profile for a pipeline, from the cache or measured now (seconds to a minute).
 
     Args:
         experiment: The experiment; its micro-batch size, precision and data determine the measurement.

@@ -141,5 +141,5 @@ def describe_version(models_dir: Path, text: str) -> VersionDetails:
 
 
 def read_history(models_dir: Path, name: str) -> list[Entry]:
-    """Read every change of a model, oldest first."""
+    """Read the audit log of a model for a listing, oldest change first."""
     return audit_log.read(find_model(models_dir, name).log)

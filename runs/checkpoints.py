@@ -179,7 +179,7 @@ def discard_drafts(folder: Path) -> None:
 
 
 def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
-    """Raise ``UserError`` if a checkpoint's facts differ from those ``now``: its training would take other steps."""
+    """Raise ``UserError`` if a checkpoint was written by a training that takes other steps than ``now``."""
     if different := facts.differences(now):
         was = ", ".join(f"{key}: {value}" for key, value in different.items())
         raise UserError(

@@ -77,7 +77,7 @@ def shown(command: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def ending(status: int, seconds: float) -> str:
-    """Return how a command ended: its exit status, or the signal that ended it, and its duration."""
+    """Return how an external command ended: its exit status or signal, and its duration."""
     if status >= 0:
         return f"exit status {status} after {seconds:.3f} s"
     known = -status in {number.value for number in signal.Signals}

@@ -44,7 +44,7 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[RunFolder]) -> Comparison:
-    """Compare runs with the first of them.
+    """Compare run folders with the first of them.
 
     Raises:
         UserError: A run left no intact checkpoint, or its model differs from the first run's.

@@ -386,12 +386,12 @@ def planned_run(runs_dir: Path, name: str, placeholder: str = "RUN") -> Path:
 
 
 def new_array_folder(runs_dir: Path) -> Path:
-    """Return a fresh folder for the script and logs of a job array; it does not exist yet."""
+    """Return the path of a fresh folder for the script and logs of a job array; it does not exist yet."""
     return _fresh(runs_dir.absolute() / ".arrays")
 
 
 def array_script(folder: Path) -> Path:
-    """Return the job script in an array's folder."""
+    """Return the path of the job script in an array's folder."""
     return folder / "job.sbatch"
 
 
@@ -401,7 +401,7 @@ def new_code_folder(runs_dir: Path) -> Path:
 
 
 def code_diff(folder: Path) -> Path:
-    """Return the file in a code copy that holds the difference to its commit."""
+    """Return the path, in a copy of code, of the difference to its commit."""
     return folder / "code.diff"
 
 

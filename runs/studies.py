@@ -69,7 +69,7 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
 
 
 def study_run_state(run: RunFolder) -> StudyRunState:
-    """Return the progress of a run. A local run without a live supervisor counts as failed."""
+    """Read the progress of a study's run from its folder. A local run without a live supervisor counts as failed."""
     events = run.events()
     state = state_of(events)
     if state is State.COMPLETED:
@@ -95,7 +95,7 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
 
 
 def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str, list[StudyRun]]:
-    """Assign runs to the repeats of a plan.
+    """Assign run folders to the repeats that a study's record plans.
 
     Args:
         repeats: Planned runs by digest.

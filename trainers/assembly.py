@@ -45,7 +45,7 @@ class PreparedData:
 
 
 def divided_batch_size(experiment: Experiment, size: int) -> int:
-    """Return the number of examples per step for ``size`` ranks.
+    """Return the number of examples per step for ``size`` ranks, when a training is assembled.
 
     Raises:
         UserError: The batch does not divide evenly over ranks and micro-batches.
@@ -64,7 +64,7 @@ def divided_batch_size(experiment: Experiment, size: int) -> int:
 
 
 def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
-    """Load the data and count the examples.
+    """Load and count the examples before a training is assembled.
 
     Raises:
         UserError: The data do not follow the interface of ``Splits``.
@@ -129,7 +129,7 @@ def _check_same_spec(train: Any, validation: Any) -> None:
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:
-    """Build the model, its optimiser and the step under the strategy's scope; all ranks call it together.
+    """Assemble the model, its optimiser and the step under the strategy's scope; all ranks call it together.
 
     Args:
         experiment: The experiment.
@@ -148,7 +148,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
 
 
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
-    """Return the learning rate of every step, and the number of steps.
+    """Return the learning rate of every step, and the number of steps, of the assembled training.
 
     Args:
         experiment: The experiment.
@@ -165,7 +165,7 @@ def learning_rates(experiment: Experiment, strategy: Strategy, prepared: Prepare
 
 
 def training_facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> TrainingFacts:
-    """Return what determines the steps of a training; a checkpoint continues only where these are equal.
+    """Return what determines the steps of the assembled training; a checkpoint continues only where these are equal.
 
     Args:
         experiment: The experiment.

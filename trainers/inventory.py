@@ -18,21 +18,21 @@ from saman.runs.records.inventory import Inventory, LibraryFacts
 
 
 def tensorflow_facts() -> LibraryFacts:
-    """Return the version, and the GPUs that TensorFlow can use."""
+    """Inventory of this Python's TensorFlow, and the GPUs that it can use."""
     tf = import_module("tensorflow")
     gpus = tuple(device.name for device in tf.config.list_physical_devices("GPU"))
     return LibraryFacts(tf.__version__, gpus=gpus, cuda=bool(tf.test.is_built_with_cuda()))
 
 
 def keras_facts() -> LibraryFacts:
-    """Return the version behind ``tf.keras``, and the version of Keras 2 if it is installed beside Keras 3."""
+    """Inventory of this Python's Keras: the version behind ``tf.keras``, and Keras 2 if it stands beside."""
     keras = import_module("tensorflow").keras
     found = getattr(keras, "__version__", None) or version("keras")  # Keras 2's lazy module has no version in 2.15
     return LibraryFacts(found, legacy=None if found.startswith("2.") else _installed("tf_keras"))
 
 
 def horovod_facts() -> LibraryFacts:
-    """Return the version, and what Horovod's TensorFlow library says it was built with."""
+    """Inventory of this Python's Horovod: its version, and what its TensorFlow library was built with."""
     hvd = import_module("horovod.tensorflow")
     horovod: Any = import_module("horovod")
     folders = sorted(library.parent.name for library in Path(horovod.__file__).parent.glob("*/mpi_lib*.so"))
@@ -46,7 +46,7 @@ def horovod_facts() -> LibraryFacts:
 
 
 def mpi4py_facts() -> LibraryFacts:
-    """Return the version, and the MPI library that mpi4py finds, without starting MPI."""
+    """Inventory of this Python's mpi4py, and the MPI library that it finds, without starting MPI."""
     mpi4py = import_module("mpi4py")
     mpi4py.rc.initialize = False
     library = import_module("mpi4py.MPI").Get_library_version()
@@ -54,7 +54,7 @@ def mpi4py_facts() -> LibraryFacts:
 
 
 def scikit_learn_facts() -> LibraryFacts:
-    """Return the version; the digits come with scikit-learn."""
+    """Inventory of this Python's scikit-learn; the digits come with it."""
     return LibraryFacts(version("scikit-learn"))
 
 
@@ -76,7 +76,7 @@ def _installed(name: str) -> str | None:
 
 
 def find_facts(module: str, find: Callable[[], LibraryFacts]) -> LibraryFacts:
-    """Return what ``find`` returns; ``missing`` if ``module`` is not installed, ``error`` if it does not load."""
+    """Return what ``find`` returns for the inventory of this Python; ``missing`` or ``error`` if it does not load."""
     try:
         return find()
     except PackageNotFoundError:  # a subclass of ModuleNotFoundError, so it comes first

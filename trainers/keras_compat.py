@@ -74,12 +74,12 @@ def tensor_of(variable: Any) -> Any:
 
 
 def all_layers(model: Any) -> list[Any]:
-    """Return every layer at any depth, in a fixed order."""
+    """Return every layer at any depth, in a fixed order, on Keras 2 and 3."""
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
 def moving_statistics(model: Any) -> list[Any]:
-    """Return the floating variables that a forward pass may change, such as BatchNorm's moving mean.
+    """Return the floating variables that a pass of Keras 2 or 3 may change, such as BatchNorm's moving mean.
 
     The variables of frozen layers are not among them.
     """
@@ -102,7 +102,7 @@ def random_sources(model: Any) -> list[Any]:
 
 
 def forward(model: Any, inputs: Any, seeds: Sequence[Any]) -> ForwardPass:
-    """Run a pass in training mode under the caller's tape, without changing any variable.
+    """Run a training pass of a Keras 2 or 3 model under the caller's tape, without changing any variable.
 
     Args:
         model: The Keras model.
@@ -153,7 +153,7 @@ def _draw_from(generator: Any, seed: Any) -> None:
 
 
 def build_without_values(build: Callable[[], Any]) -> Any:
-    """Build a model without values of its variables, so that a rank holds the values of its own stage alone.
+    """Build a Keras 2 or 3 model without values of its variables, so that a rank holds those of its own stage alone.
 
     With Keras 2, and if the user's function assigns values itself, the variables have their values.
     """
@@ -179,7 +179,7 @@ def build_without_values(build: Callable[[], Any]) -> Any:
 
 
 def initialize_values(model: Any) -> None:
-    """Give the variables of ``model`` without values their initial values, which depend on their layer alone."""
+    """Give a Keras 2 or 3 model's variables without values their initial values, which depend on their layer alone."""
     if not KERAS_2:
         for variable in model.variables:
             if variable._value is None:
@@ -187,12 +187,12 @@ def initialize_values(model: Any) -> None:
 
 
 def predict(model: Any, inputs: Any) -> Any:
-    """Return the outputs in inference mode, in the caller's graph."""
+    """Return a Keras 2 or 3 model's outputs in inference mode, in the caller's graph."""
     return model(inputs, training=False)
 
 
 def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Create the optimiser's variables under the strategy's scope, and switch off its sum over replicas.
+    """Create the variables of a Keras 2 or 3 optimiser under the strategy's scope; switch off its sum over replicas.
 
     The loop combines gradients exactly once; a second sum by Keras would count every gradient again.
     """
@@ -204,7 +204,7 @@ def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
 
 
 def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-    """Take an optimiser step with gradients that are already combined; call it on each replica.
+    """Take an optimiser step, on Keras 2 and 3, with gradients that are already combined; call it on each replica.
 
     Args:
         optimizer: The Keras optimiser.
@@ -218,12 +218,12 @@ def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) ->
 
 
 def rate_variable(optimizer: Any) -> Any:
-    """Return the ``tf.Variable`` of the learning rate."""
+    """Return the ``tf.Variable`` of the learning rate, on Keras 2 and 3."""
     return tensor_of(optimizer._learning_rate)
 
 
 def optimizer_state(optimizer: Any, variables: Sequence[Any]) -> dict[str, Any]:
-    """Return the optimiser's variables: ``iterations``, and ``<slot>/<index of the model's variable>``."""
+    """Return the variables of a Keras 2 or 3 optimiser: ``iterations``, and ``<slot>/<index of the variable>``."""
     state = {"iterations": optimizer.iterations}
     for slot in SLOTS:
         held = getattr(optimizer, slot, None) or getattr(optimizer, f"_{slot}", None) or []
@@ -236,7 +236,7 @@ def optimizer_state(optimizer: Any, variables: Sequence[Any]) -> dict[str, Any]:
 
 
 def as_array(variable: Any) -> np.ndarray:
-    """Return the value on this process's first device, without asking other processes."""
+    """Return a Keras 2 or 3 value on this process's first device, without asking other processes."""
     value = tensor_of(variable)
     local = tf.distribute.get_strategy().experimental_local_results(value)
     return np.asarray(getattr(value, "values", local)[0])

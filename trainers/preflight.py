@@ -22,7 +22,7 @@ REPEATS = 7
 
 
 def main(folder: Path) -> int:
-    """Measure, and write the record into ``folder``; all ranks call it together."""
+    """Measure this rank for ``saman preflight``, and write the record; all ranks call it together."""
     began = float(os.environ.get(variables.PREFLIGHT_BEGAN) or time.time())
     import horovod.tensorflow as hvd
     import numpy as np

@@ -25,7 +25,7 @@ from saman.runs.records.rendezvous import RendezvousAddress
 
 
 def open_server(slots: Sequence[str], bind: str, port: int, token: str) -> Any:
-    """Return a rendezvous server that listens, and refuses requests without the token.
+    """Return Horovod's rendezvous server of this Python, listening; it refuses requests without the token.
 
     Args:
         slots: ``node:processes`` for each node, in the order of ranks.
@@ -79,7 +79,7 @@ def _with_token(handler: Any, token: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM; return the exit status."""
+    """Serve Horovod's rendezvous until SIGTERM; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m saman.trainers.rendezvous", description=__doc__)
     parser.add_argument("--port-file", type=Path, required=True, help="file for host and port, once they are known")
     parser.add_argument("--bind", default="", help="the address to listen on (default: that of --host)")

@@ -12,7 +12,7 @@ from saman.configs.problems import Problems, Strict, findings
 
 
 class Mlp(Strict):
-    """A multilayer perceptron on flattened inputs."""
+    """Arguments of ``mlp``: a multilayer perceptron on flattened inputs."""
 
     classes: PositiveInt = 10
     hidden: list[PositiveInt] = [64]
@@ -20,7 +20,7 @@ class Mlp(Strict):
 
 
 class Cnn(Strict):
-    """Convolution blocks of 3×3 kernels, each followed by pooling, then one dense layer."""
+    """Arguments of ``cnn``: convolution blocks of 3×3 kernels, each followed by pooling, then one dense layer."""
 
     classes: PositiveInt = 10
     filters: list[PositiveInt] = Field([16, 32], min_length=1)
@@ -36,7 +36,7 @@ class Application(Strict):
 
 
 class Transformer(Strict):
-    """A small encoder that classifies sequences of token ids."""
+    """Arguments of ``transformer``: a small encoder that classifies sequences of token ids."""
 
     classes: PositiveInt = 10
     vocabulary: PositiveInt = 1000
@@ -47,17 +47,17 @@ class Transformer(Strict):
 
 
 class Digits(Strict):
-    """scikit-learn's 1,797 images of digits, 8×8 pixels; needs no network."""
+    """Arguments of ``digits``: scikit-learn's 1,797 images of digits, 8×8 pixels; needs no network."""
 
 
 class FashionMnist(Strict):
-    """Fashion-MNIST as IDX files in ``folder``, else downloaded through Keras' loader."""
+    """Arguments of ``fashion_mnist``: Fashion-MNIST as IDX files in ``folder``, else downloaded through Keras' loader."""
 
     folder: str | None = None
 
 
 class Synthetic(Strict):
-    """Deterministic random examples for benchmarks: images of ``shape``, or token ids where ``vocabulary`` is set."""
+    """Arguments of ``synthetic``: deterministic random examples for benchmarks: images of ``shape``, or token ids where ``vocabulary`` is set."""
 
     shape: list[PositiveInt] = Field([32, 32, 3], min_length=1)
     classes: PositiveInt = 10
@@ -94,7 +94,7 @@ def known(kind: dict[str, type[Strict]], name: str) -> str:
 
 
 def resolved_args(kind: dict[str, type[Strict]], name: str | None, args: dict[str, Any]) -> dict[str, Any]:
-    """Complete the arguments of a built-in with its defaults; arguments of user code stay as they are.
+    """Complete the arguments of a built-in with the defaults of its schema; arguments of user code stay as they are.
 
     Args:
         kind: The built-ins, such as ``SOURCES``.

@@ -68,20 +68,20 @@ Optimizer = Annotated[Sgd | Adam | AdamW | LambSettings, Field(discriminator="na
 
 
 class Constant(Strict):
-    """A constant rate."""
+    """``schedule: constant``: a constant rate."""
 
     name: Literal["constant"]
 
 
 class Cosine(Strict):
-    """Half a cosine period, from the rate down to ``final_fraction`` of it at the last step."""
+    """``schedule: cosine``: half a cosine period, from the rate down to ``final_fraction`` of it at the last step."""
 
     name: Literal["cosine"]
     final_fraction: Fraction = 0.0
 
 
 class Piecewise(Strict):
-    """The rate is multiplied by ``factor`` at each epoch of ``at_epochs``."""
+    """``schedule: piecewise``: the rate is multiplied by ``factor`` at each epoch of ``at_epochs``."""
 
     name: Literal["step"]
     at_epochs: list[PositiveFloat] = Field(min_length=1)
@@ -89,7 +89,7 @@ class Piecewise(Strict):
 
 
 class Exponential(Strict):
-    """The rate is multiplied by ``factor`` once per epoch, smoothly."""
+    """``schedule: exponential``: the rate is multiplied by ``factor`` once per epoch, smoothly."""
 
     name: Literal["exponential"]
     factor: PositiveFloat
@@ -150,7 +150,7 @@ class EarlyStop(Strict):
 
 
 def global_batch_size(fixed: int | None, per_rank: int | None, ranks: int) -> int:
-    """Compute the examples per optimiser step over all ranks.
+    """Compute the examples per optimiser step over all ranks from the batch sizes in the schema.
 
     Args:
         fixed: The experiment's ``global_batch_size``, where it gives one.

@@ -58,7 +58,7 @@ def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def same_node(one: str, other: str) -> bool:
-    """Whether two names mean the same node; a short name equals its fully qualified form."""
+    """Whether two host names mean the same node; a short name equals its fully qualified form."""
     if "." in one and "." in other:
         return one == other
     return one.split(".")[0] == other.split(".")[0]

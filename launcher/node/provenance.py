@@ -98,7 +98,7 @@ def _git(directory: Path, *arguments: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages in ``PACKAGES``, from their metadata."""
+    """The provenance of the software: versions of Python and of ``PACKAGES``, from their metadata."""
     found = {"python": platform.python_version(), "executable": sys.executable}
     for name in PACKAGES:
         try:
@@ -130,7 +130,7 @@ def gpu_names() -> list[str]:
 
 
 def slurm_job(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Slurm's variables about the job around this process; ``None`` outside a job."""
+    """The provenance of a Slurm job: Slurm's variables around this process; ``None`` outside a job."""
     names = ("JOB_ID", "JOB_NAME", "JOB_PARTITION", "JOB_NODELIST", "JOB_NUM_NODES", "JOB_ACCOUNT", "CLUSTER_NAME",
              "RESTART_COUNT", "ARRAY_JOB_ID", "ARRAY_TASK_ID")  # fmt: skip
     found = {name.lower(): environ[f"SLURM_{name}"] for name in names if f"SLURM_{name}" in environ}

@@ -52,7 +52,7 @@ def assign_process(placement: Placement | None, identity: ProcessIdentity, node:
 
 
 def usable_cores(allowed: Sequence[int], claim: str | None) -> tuple[int, ...]:
-    """The allowed cores that the run holds (``SAMAN_CORES``); all allowed cores if it names none of them."""
+    """The cores that the wrapper of a rank may assign: those of the run (``SAMAN_CORES``), else all allowed cores."""
     names = (claim or "").split(",")
     return tuple(core for core in allowed if str(core) in names) or tuple(allowed)
 

@@ -59,7 +59,7 @@ def program_environment(
 def rank_variables(
     process: Process, placement: Placement | None, identity: ProcessIdentity, cores: int
 ) -> dict[str, str]:
-    """The identity of a process and its number of threads, as variables.
+    """The variables that the wrapper of a rank sets: the identity of the process and its number of threads.
 
     Args:
         process: this process in the placement.
@@ -115,5 +115,5 @@ def horovod_variables(process: Process, placement: Placement, server: Rendezvous
 
 
 def user_variables(environ: Mapping[str, str]) -> frozenset[str]:
-    """Names of the variables that the user set for the run (``launch.environment``); they override all others."""
+    """Names of the user's variables (``launch.environment``), which override those of the wrapper of a rank."""
     return frozenset(environ.get(variables.GIVEN, "").split(","))

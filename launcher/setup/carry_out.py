@@ -77,7 +77,7 @@ class ProgressLine:
 
 
 def progress_time(seconds: float) -> str:
-    """``42 s`` or ``1 min 05 s``."""
+    """The time a step of the set-up has taken: ``42 s`` or ``1 min 05 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
@@ -85,7 +85,7 @@ def progress_time(seconds: float) -> str:
 def run_logged(
     command: Sequence[str], log: Path, progress: ProgressLine, *, env: Mapping[str, str], cwd: Path | None = None
 ) -> None:
-    """Run a command and wait for its end.
+    """Run a command of the set-up, its output in the log, and wait for its end.
 
     Args:
         command: the program and its arguments.
@@ -139,7 +139,7 @@ def _failure(title: str, code: int, log: Path, begin: int) -> EnvironmentLack:
 
 
 def end_family(process: subprocess.Popen[bytes]) -> None:
-    """End ``process`` and everything it started: SIGTERM, and SIGKILL after 3 s."""
+    """End a command of the set-up and everything it started: SIGTERM, and SIGKILL after 3 s."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

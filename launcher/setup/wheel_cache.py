@@ -54,7 +54,7 @@ def keep(folder: Path, wheel: Path, inputs: Mapping[str, str]) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The digest of a file's content."""
+    """The digest of a cached wheel."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

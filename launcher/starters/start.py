@@ -113,7 +113,7 @@ def rank_argv(job: RankProgram, facts: MachineFacts) -> tuple[str, ...]:
 
 
 def common_environment(placement: Placement, job: RankProgram, facts: MachineFacts, starter: str) -> dict[str, str]:
-    """Variables that are the same in every process.
+    """Variables that a start method gives to every process.
 
     Args:
         placement: the process, node and cores of each rank.
@@ -134,7 +134,7 @@ def common_environment(placement: Placement, job: RankProgram, facts: MachineFac
 
 
 def gloo_environment(job: RankProgram) -> dict[str, str]:
-    """Variables by which the rank wrapper connects Horovod over Gloo."""
+    """Variables of a start method without horovodrun: the rank wrapper finds Horovod's rendezvous by them."""
     return {variables.RENDEZVOUS: str(job.rendezvous_file)}
 
 
@@ -154,7 +154,7 @@ def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> C
 
 
 def network_variables(interface: str | None) -> dict[str, str]:
-    """Variables that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to one network interface."""
+    """Variables of the start methods that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to one network interface."""
     if interface is None:
         return {}
     names = (

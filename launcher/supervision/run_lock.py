@@ -37,12 +37,12 @@ def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 def supervisor_of(run: RunFolder) -> locks.Holder | None:
-    """Name the process that supervises the run; ``None`` without a supervisor. The query takes no lock."""
+    """Name the supervisor that holds a run's lock; ``None`` without a supervisor. The query takes no lock."""
     return locks.holder_of(_file(run))
 
 
 def is_supervised(run: RunFolder) -> bool:
-    """Whether a supervisor on this machine (or sharing its locks) holds the run."""
+    """Whether the lock of a supervisor on this machine (or sharing its locks) holds the run."""
     return supervisor_of(run) is not None
 
 

@@ -94,7 +94,7 @@ def measure_parity(
 
 
 def measure_accuracy(answers: Array, labels: Array) -> float | None:
-    """The accuracy of a classifier; ``None`` for a regression."""
+    """The accuracy of a converted classifier; ``None`` for a regression."""
     return float(mark_correct(answers, labels).mean()) if is_classification(answers, labels) else None
 
 
@@ -120,7 +120,7 @@ def read_parities(folder: ModelFolder, version: VersionState) -> list[Parity]:
 
 
 def read_labels(sample: Path) -> Array:
-    """Read the true labels of a stored sample."""
+    """Read the true labels of the sample that conversions are compared on."""
     with np.load(sample, allow_pickle=False) as stored:
         return np.asarray(stored["labels"])
 

@@ -48,7 +48,7 @@ def approve(models_dir: Path, spec: str, by: str, *, why: str = "", who: str | N
 
 
 def sign(models_dir: Path, spec: str, private_key: Path, *, why: str = "", who: str | None = None) -> Change:
-    """Sign a version's manifest.
+    """Sign a version and record it beside its approvals.
 
     Args:
         models_dir: The models folder.

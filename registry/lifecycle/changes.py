@@ -57,7 +57,7 @@ def apply_change(folder: ModelFolder, decide: Decide, why: str, who: str | None)
 
 
 def choose_version(state: ModelState, text: str) -> VersionState:
-    """The version that a change means; a name alone means the newest. Raises ``UserError`` for a retired version."""
+    """The version that a change of the life cycle means; a name alone means the newest; a retired version is refused."""
     spec = parse_spec(text)
     if spec.number is not None:
         return require_offered(state, spec.number)
@@ -65,7 +65,7 @@ def choose_version(state: ModelState, text: str) -> VersionState:
 
 
 def require_offered(state: ModelState, number: int) -> VersionState:
-    """The version ``number``; raises ``UserError`` where it is retired, pruned or unknown."""
+    """Refuse a change of a version that is retired, pruned or unknown."""
     version = state.version(number)
     if version.status is VersionStatus.RETIRED:
         published = [other for other in state.present() if other.status is VersionStatus.PUBLISHED]
@@ -75,7 +75,7 @@ def require_offered(state: ModelState, number: int) -> VersionState:
 
 
 def require_number(text: str) -> int:
-    """The number in ``NAME:VERSION``; raises ``UserError`` for any other specification."""
+    """The version's number for a change of the life cycle; raises ``UserError`` unless it is ``NAME:VERSION``."""
     number = parse_spec(text).number
     if number is None:
         raise UserError(f"{text!r} lacks a version number", remedy="NAME:VERSION")

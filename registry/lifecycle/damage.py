@@ -59,7 +59,7 @@ class FileDamage:
 
 
 def find_changed_files(folder: Path, expected: Mapping[str, FileRecord]) -> Iterator[FileDamage]:
-    """Yield every file of a folder that is missing, changed or added."""
+    """Yield the damage of a published version: every file that is missing, changed or added."""
     for name, record in sorted(expected.items()):
         if damage := _check_file(folder / name, name, record):
             yield damage

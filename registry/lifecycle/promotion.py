@@ -15,7 +15,7 @@ from saman.registry.store.model_state import PREVIOUS, STABLE, ModelState, read_
 
 
 def promote(models_dir: Path, spec: str, label: str = STABLE, *, why: str = "", who: str | None = None) -> Change:
-    """Put a label on a version.
+    """Record a label of a version, if its policy and gates allow it.
 
     Args:
         models_dir: The models folder.
@@ -60,7 +60,7 @@ def _promote(folder: ModelFolder, number: int, label: str, why: str, who: str | 
 
 
 def unlabel(models_dir: Path, name: str, label: str, *, why: str = "", who: str | None = None) -> Change:
-    """Take a label away from the version that has it.
+    """Record that a label is taken away from the version that has it.
 
     Args:
         models_dir: The models folder.

@@ -12,7 +12,7 @@ from saman.registry.store.model_state import STABLE, ModelState
 
 
 def rollback(models_dir: Path, name: str, *, why: str = "", who: str | None = None) -> Change:
-    """Move ``stable`` back to the version that had it before.
+    """Record that ``stable`` moves back to the version that had it before.
 
     Args:
         models_dir: The models folder.

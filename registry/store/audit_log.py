@@ -33,7 +33,7 @@ _PATIENCE_SECONDS = 5.0  # how long an NFS client may deny a file that another n
 
 
 def current_user() -> str:
-    """``user@host`` of this process."""
+    """The author of an audit entry: ``user@host`` of this process."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -136,7 +136,7 @@ def _link_entry(folder: Path, entry: Entry) -> bool:
 def append_change(
     folder: Path, decide: Callable[[list[Entry]], AuditDecision | None], *, why: str, who: str
 ) -> list[Entry]:
-    """Append what ``decide`` returns, again after each lost race.
+    """Append the entry that ``decide`` returns to the audit log, again after each lost race.
 
     Args:
         folder: The log; it is made where it is missing.

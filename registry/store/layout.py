@@ -96,7 +96,7 @@ def model_folder(models_dir: Path, name: str) -> ModelFolder:
 
 
 def find_model(models_dir: Path, name: str) -> ModelFolder:
-    """The folder of a published model; raises ``UserError`` that lists the published models."""
+    """The folder of a published model in the store; raises ``UserError`` that lists the published models."""
     folder = model_folder(models_dir, name)
     if not folder.log.is_dir():
         names = [other.name for other in list_models(models_dir)]
@@ -106,7 +106,7 @@ def find_model(models_dir: Path, name: str) -> ModelFolder:
 
 
 def list_models(models_dir: Path) -> list[ModelFolder]:
-    """Every published model, in the order of names."""
+    """Every published model in the store, in the order of names."""
     if not models_dir.is_dir():
         return []
     folders = (ModelFolder(models_dir.absolute(), path.name) for path in models_dir.iterdir() if is_name(path.name))
@@ -134,7 +134,7 @@ class VersionSpec:
 
 
 def parse_spec(text: str) -> VersionSpec:
-    """Parse ``NAME[:VERSION|:LABEL]``; raises ``UserError`` for any other text."""
+    """Parse the place in the store that ``NAME[:VERSION|:LABEL]`` names; raises ``UserError`` for any other text."""
     name, colon, rest = text.partition(":")
     if not is_name(name):
         raise UserError(f"{text!r} does not name a model", remedy="NAME, NAME:VERSION or NAME:LABEL")

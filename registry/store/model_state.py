@@ -136,7 +136,7 @@ class ModelState:
 
 
 def read_model(folder: ModelFolder) -> ModelState:
-    """Read the state of a model from its log. Writes nothing.
+    """Read the state of a model from the audit log in the store. Writes nothing.
 
     Raises:
         UserError: The log is damaged or of a newer schema.

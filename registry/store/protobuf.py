@@ -87,7 +87,7 @@ _TABLE = _crc_table()
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli)."""
+    """CRC-32C (Castagnoli), the check sum of the protocol buffers in a TFRecord."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -100,13 +100,13 @@ def _masked(data: bytes) -> bytes:
 
 
 def tfrecord(data: bytes) -> bytes:
-    """A TFRecord: length, its masked CRC, the data, its masked CRC."""
+    """A TFRecord of a protocol buffer: length, its masked CRC, the data, its masked CRC."""
     length = len(data).to_bytes(8, "little")
     return length + _masked(length) + data + _masked(data)
 
 
 def read_tfrecords(data: bytes) -> Iterator[bytes]:
-    """Yield the records of a TFRecord file; raises ``ValueError`` for a damaged record."""
+    """Yield the protocol buffers of a TFRecord file; raises ``ValueError`` for a damaged record."""
     at = 0
     while at < len(data):
         length, check = data[at : at + 8], data[at + 8 : at + 12]

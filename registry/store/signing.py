@@ -40,7 +40,7 @@ def _manifest_only(version: Path) -> Iterator[Path]:
 
 
 def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
-    """Sign a version's manifest.
+    """Write the signature of a version's manifest into the store.
 
     Args:
         folder: The model.

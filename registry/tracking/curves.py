@@ -34,7 +34,7 @@ def draw_curves(history: RunHistory, file: Path) -> Path | None:
 
 
 def curves_spec(points: Sequence[MetricPoint]) -> dict[str, Any]:
-    """The Vega-Lite specification: a panel for each metric, in two columns. Pure."""
+    """The Vega-Lite specification of a tracked run's curves: a panel for each metric, in two columns. Pure."""
     rows = [{"step": point.step, "value": point.value, "metric": point.name} for point in points]
     value = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "title": None}
     return {

@@ -67,7 +67,7 @@ def read_history(run: RunFolder) -> RunHistory:
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ``key.path`` and text of every value, except missing values.
+    """Yield ``key.path`` and text of every value for a tracker, except missing values.
 
     >>> dict(flatten({"train": {"seed": 0, "steps": None}, "name": "tiny"}))
     {'train.seed': '0', 'name': 'tiny'}

@@ -53,22 +53,22 @@ def check_schema(value: Mapping[str, Any], known: int, where: str) -> None:
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """Return ``value`` if it is a dictionary, else an empty dictionary."""
+    """Return a field of a record if it is a dictionary, else an empty dictionary."""
     return value if isinstance(value, dict) else {}
 
 
 def number(value: object) -> float | None:
-    """Return ``value`` as a float if it is a number, else ``None``."""
+    """Return a field of a record as a float if it is a number, else ``None``."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def integer(value: object) -> int | None:
-    """Return ``value`` if it is an integer, else ``None``."""
+    """Return a field of a record if it is an integer, else ``None``."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def text(value: object) -> str | None:
-    """Return ``value`` as text, or ``None`` if there is none."""
+    """Return a field of a record as text, or ``None`` if there is none."""
     return None if value is None else str(value)
 
 

@@ -85,7 +85,7 @@ def chief_throughput(windows: Iterable[Window]) -> Throughput | None:
 
 
 def samples_of_all_ranks(window: Window) -> float:
-    """Samples of all ranks in a window of the chief.
+    """Count the samples of all ranks in a telemetry window of the chief.
 
     Every rank has the same share of a batch. In a pipeline every replica has, and its first stage counts the samples.
     """

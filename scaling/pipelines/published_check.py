@@ -72,7 +72,7 @@ class PipelineCalibration:
 
 
 def read_pipelines(path: Path = SHIPPED) -> list[PublishedSpeedup]:
-    """Read the pipeline rows of a table.
+    """Read the published pipelines of a table.
 
     Returns:
         The rows; empty where the table has no pipelines.
@@ -106,7 +106,7 @@ def _rows(entry: Any, where: str) -> list[PublishedSpeedup]:
 
 
 def ideal(stages: int, micro_batches: int) -> float:
-    """The speed-up of even stages with free transfers over stages in turn, both with recomputation.
+    """The published pipelines' ideal speed-up: even stages with free transfers over stages in turn.
 
     Every micro-batch but the last is recomputed; a single micro-batch is (torchgpipe, benchmarks.rst).
     """
@@ -191,7 +191,7 @@ def _upper_quantile(checks: Sequence[PipelineCheck]) -> float:
 
 
 def pipeline_totals(checks: Sequence[PipelineCheck]) -> dict[str, Any]:
-    """Median and largest absolute error, and coverage, by source."""
+    """Median and largest error of the published pipelines, and coverage, by source."""
     return {
         source: {
             "median_abs_error": float(np.median(errors)),

@@ -31,7 +31,7 @@ class Reading:
 
 
 def read_meters(powercap: Path = _POWERCAP) -> Reading:
-    """Read the meters of this machine; empty without meters or without permission."""
+    """Read this machine's energy meters for a study; empty without meters or without permission."""
     packages = {}
     for folder in powercap.glob("intel-rapl:[0-9]*"):
         if folder.name.count(":") != 1:
@@ -56,7 +56,7 @@ def _gpus() -> Iterator[tuple[str, int]]:
 
 
 def joules_between(before: Reading, after: Reading) -> float | None:
-    """Joules between two readings, over all meters; None without a meter in both. A counter may wrap once."""
+    """The energy of a study's run: joules between two readings, over all meters. A counter may wrap once."""
     total, found = 0.0, False
     for name, (start, limit) in before.packages.items():
         if name in after.packages:
@@ -133,6 +133,6 @@ class EnergyMeter:
 
 
 def energy_of(run: Path) -> float | None:
-    """The recorded joules of a run; None without a record."""
+    """The joules that a study recorded for a run; None without a record."""
     record = EnergyRecord.read(RunPaths(run).energy_file)
     return record.joules if record else None

@@ -84,13 +84,13 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def ignored_defaults(environment: Mapping[str, str]) -> list[str]:
-    """The user's own ``SBATCH_*`` defaults, which the cluster file replaces."""
+    """The user's own ``SBATCH_*`` defaults that Slurm's client would read, and the cluster file replaces."""
     inside = "SLURM_JOB_ID" in environment
     return sorted(name for name in environment if name.startswith("SBATCH_") and not inside)
 
 
 def user_name() -> str:
-    """The user's name; the numeric id if the user database has no name."""
+    """The user's name for Slurm's client; the numeric id if the user database has no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -224,12 +224,12 @@ def fields_of(line: str) -> dict[str, str]:
 
 
 def scancel(ids: Iterable[str]) -> Answer:
-    """Cancel the jobs in this order; their processes get SIGTERM first."""
+    """Have Slurm cancel the jobs in this order; their processes get SIGTERM first."""
     return ask(["scancel", *dict.fromkeys(ids)])
 
 
 def last_error_line(answer: Answer) -> str:
-    """The last line that a failed command printed."""
+    """The last line that a failed Slurm command printed."""
     return _last(answer.err or answer.out)
 
 

@@ -49,7 +49,7 @@ class LimitCheck:
 def sum_needs(
     requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None
 ) -> dict[str, float]:
-    """The resources that jobs need together if each runs to its time limit.
+    """The resources that the jobs of a submission need together if each runs to its time limit.
 
     Args:
         requests: the request of each job.
@@ -88,7 +88,7 @@ def compare_with_limits(
     limits: Iterable[Limit], requests: Sequence[ResourceRequest], cores_per_node: int, gpu_type: str | None = None,
     threshold: float = 0.8,
 ) -> list[LimitCheck]:  # fmt: skip
-    """Compare requests with each limit, worst first. A limit per job is compared with the largest request.
+    """Compare the requests of a submission with each limit, worst first.
 
     Args:
         limits: the limits that apply.
@@ -126,7 +126,7 @@ def _verdict(limit: Limit, need: float, single: float, threshold: float) -> Limi
 
 
 def format_amount(amount: float, resource: str) -> str:
-    """An amount with its unit, for people."""
+    """A requested amount with its unit, for the note of a limit check."""
     if resource == "wall":
         hours, minutes = divmod(int(amount), 60)
         return f"{hours}:{minutes:02d} h"

@@ -11,7 +11,7 @@ SIGNATURE = "serving_default"
 
 
 def serving(model: Path) -> tuple[Any, str, Any]:
-    """Load the serving signature of a model.
+    """Load the serving signature of a model to convert or compare.
 
     Returns:
         Its function (which keeps the model alive), and name and spec of its input.
@@ -49,7 +49,7 @@ def caller(model: Path) -> Any:
 
 
 def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
-    """Write the model's answers to the sample to a file.
+    """Write a converted model's answers to the sample to a file.
 
     Args:
         model: The SavedModel's folder.

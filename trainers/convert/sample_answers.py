@@ -18,7 +18,7 @@ _NOT_INPUTS = frozenset({"labels", "ids", "predictions", "training_ids"})
 
 
 def inputs(file: Path) -> Array:
-    """Read the raw inputs of a model with a single input, examples first; raises ``ValueError`` for several inputs."""
+    """Read the sample's raw inputs for a conversion; raises ``ValueError`` for a model with several inputs."""
     with np.load(file, allow_pickle=False) as stored:
         names = [name for name in stored.files if name not in _NOT_INPUTS]
         if len(names) != 1:
@@ -29,13 +29,13 @@ def inputs(file: Path) -> Array:
 
 
 def batches(values: Array, size: int = BATCH) -> Iterator[Array]:
-    """Yield ``values`` in batches of ``size`` examples; the last may be shorter."""
+    """Yield the sample in batches of ``size`` examples for a converted model; the last may be shorter."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
 def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int) -> float | None:
-    """Median wall time of a call for a single example, after five warm-up calls.
+    """Median wall time of a converted model's call for a single example, after five warm-up calls.
 
     Args:
         call: Answers a batch.
@@ -59,7 +59,7 @@ def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int)
 
 
 def write_answers(call: Callable[[Array], Array], values: Array, output: Path, runs: int) -> dict[str, Any]:
-    """Write the answers to all examples to a file.
+    """Write a converted model's answers to all examples of the sample to a file.
 
     Args:
         call: Answers a batch.

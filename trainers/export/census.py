@@ -61,13 +61,13 @@ def take_census(prepared: PreparedData) -> Census:
 
 
 def example_bytes(spec: Any) -> int:
-    """Return the bytes of an example of a batch's spec; axes of unknown length count as 1."""
+    """Return the bytes of an example for the census in the export; axes of unknown length count as 1."""
     parts = tf.nest.flatten(spec)
     return sum(int(np.prod([size or 1 for size in part.shape[1:]])) * part.dtype.size for part in parts)
 
 
 def example_ids(inputs: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Return the uint64 id of each example: BLAKE2b of its raw input and its label."""
+    """Return the uint64 id of each example for the census in the export: BLAKE2b of its raw input and label."""
     ids = np.empty(len(labels), "uint64")
     for row in range(len(labels)):
         digest = hashlib.blake2b(digest_size=8)

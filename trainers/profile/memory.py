@@ -77,7 +77,7 @@ def parameter_bytes(graph: Graph, at: int) -> int:
 
 
 def crossing_bytes(graph: Graph, inputs: list[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return, for a cut before each step, the bytes that are sent forward and the bytes of gradients sent back."""
+    """Profile the cut before each step: the bytes sent forward and the bytes of gradients sent back."""
     sizes = _tensor_bytes(graph, inputs)
     crossing = [graph.crossing(at) if at else () for at in range(len(graph.steps))]
     forward = tuple(sum(sizes[key][0] for key in keys) for keys in crossing)

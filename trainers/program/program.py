@@ -67,7 +67,7 @@ class Program:
 
 
 def assign_state(variables: Mapping[str, Any], state: Mapping[str, np.ndarray], optimizer: bool) -> None:
-    """Assign the values of a state to the variables of the same names.
+    """Assign the values of a state to the program's variables of the same names.
 
     Args:
         variables: The variables by name.
@@ -87,7 +87,7 @@ def assign_state(variables: Mapping[str, Any], state: Mapping[str, np.ndarray], 
 
 
 def cast_floating(values: Any) -> Any:
-    """Cast the floating tensors of a nest to the precision of the weights."""
+    """Cast the floating inputs of a program to the precision of its weights."""
 
     def cast(value: Any) -> Any:
         return tf.cast(value, keras.backend.floatx()) if value.dtype.is_floating else value
@@ -96,12 +96,12 @@ def cast_floating(values: Any) -> Any:
 
 
 def example_shape(spec: Any) -> Any:
-    """Return the shape of an example, without the batch axis: a tuple, or a nest of tuples."""
+    """Return the shape of an example of a program's inputs: a tuple, or a nest of tuples."""
     return tf.nest.map_structure(lambda part: tuple(part.shape[1:]), spec)
 
 
 def normalized_spec(spec: Any, normalize: Callable[[Any], Any] | None) -> Any:
-    """Return the spec of a batch of inputs after ``normalize``."""
+    """Return the spec of a program's inputs after ``normalize``."""
     if normalize is None:
         return spec
     return tf.function(normalize, autograph=False).get_concrete_function(spec).structured_outputs

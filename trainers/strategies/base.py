@@ -69,7 +69,7 @@ def plan_exchange(tensors: Sequence[Any], limit: int) -> list[list[int]]:
 
 
 def plan_buckets(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Group tensors of ``sizes`` bytes into buckets of about ``limit`` bytes, the last tensor first.
+    """Group a strategy's tensors of ``sizes`` bytes into exchanged buckets of about ``limit`` bytes, the last first.
 
     Gradients of the last layers are ready first; a bucket is exchanged while earlier layers still compute
     (Li et al. 2020, PyTorch DDP, section 3.2.3).

@@ -57,7 +57,7 @@ def endpoints(workers: Sequence[WorkerAddress]) -> list[str]:
 
 
 def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
-    """Return the folder where the workers of this start, and of no other, publish their addresses.
+    """Return the folder where the workers of a strategy's start publish their addresses for TF_CONFIG.
 
     Args:
         run: The run folder.
@@ -73,7 +73,7 @@ def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str,
 def agree_on_ports(
     folder: Path, me: WorkerIdentity, wait_seconds: float = WAIT_SECONDS
 ) -> tuple[socket.socket, list[str]]:
-    """Publish this worker's address and wait for the addresses of all workers.
+    """Publish this worker's address for TF_CONFIG and wait for the addresses of all workers.
 
     Args:
         folder: A folder on a file system that all workers share.

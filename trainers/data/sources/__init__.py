@@ -13,7 +13,7 @@ from saman.trainers.data.interface import Context, Splits
 
 
 def load(data: Data, context: Context) -> Splits:
-    """Return the splits of an experiment's ``data`` part for an epoch.
+    """Return the splits that the source of an experiment's ``data`` part gives for an epoch.
 
     Raises:
         UserError: The user's function is missing, or does not follow the interface.
@@ -53,7 +53,7 @@ def import_function(reference: str, where: str) -> Any:
 
 
 def bind(function: Any, part: str, *values: Any, **args: Any) -> inspect.BoundArguments:
-    """Return the arguments of a call of a user's function.
+    """Return the arguments of a call of a user's data source or model function.
 
     Args:
         function: The user's function.

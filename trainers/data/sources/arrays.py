@@ -21,7 +21,7 @@ def splits(
     examples: int | None = None,
     **identity: Any,
 ) -> Splits:
-    """Split arrays into training and validation parts.
+    """Split a source's arrays into training and validation parts.
 
     Args:
         inputs: All inputs; the first axis counts the examples.
@@ -58,7 +58,7 @@ def _reader(inputs: np.ndarray, labels: np.ndarray) -> Callable[[Any], Any]:
 
 
 def scaled(largest: float) -> Callable[[Any], Any]:
-    """Return a normalisation of 0…``largest`` to 0…1, in the precision of the weights."""
+    """Return a source's normalisation of 0…``largest`` to 0…1, in the precision of the weights."""
     from saman.trainers.keras_compat import keras
 
     return lambda values: tf.cast(values, keras.backend.floatx()) / largest
