@@ -51,13 +51,16 @@ class Digits(Strict):
 
 
 class FashionMnist(Strict):
-    """Arguments of ``fashion_mnist``: Fashion-MNIST as IDX files in ``folder``, else downloaded through Keras' loader."""
+    """Arguments of ``fashion_mnist``: IDX files in ``folder``, else downloaded through Keras' loader."""
 
     folder: str | None = None
 
 
 class Synthetic(Strict):
-    """Arguments of ``synthetic``: deterministic random examples for benchmarks: images of ``shape``, or token ids where ``vocabulary`` is set."""
+    """Arguments of ``synthetic``: random examples for benchmarks.
+
+    Images of ``shape``, or token ids if ``vocabulary`` is set; the same at every run.
+    """
 
     shape: list[PositiveInt] = Field([32, 32, 3], min_length=1)
     classes: PositiveInt = 10

@@ -57,7 +57,7 @@ def apply_change(folder: ModelFolder, decide: Decide, why: str, who: str | None)
 
 
 def choose_version(state: ModelState, text: str) -> VersionState:
-    """The version that a change of the life cycle means; a name alone means the newest; a retired version is refused."""
+    """The version that a life-cycle change means; a name alone means the newest; a retired version is refused."""
     spec = parse_spec(text)
     if spec.number is not None:
         return require_offered(state, spec.number)
