@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
-from saman.runs.secrets import without_secrets
+from saman.configs.secrecy import without_secrets
 
 LONGEST_SHOWN = 1000  # characters of a command in the log
 _log = logging.getLogger(__name__)

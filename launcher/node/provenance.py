@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from saman.configs.secrecy import code_without_secrets, public_environment, without_secrets
 from saman.launcher.node import machine
 from saman.launcher.node.mpi import MpiInstallation
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.ranks.identity import node_name
 from saman.runs.records.provenance import CodeState, Host, Provenance
-from saman.runs.secrets import code_without_secrets, public_environment, without_secrets
 
 PACKAGES = (
     "saman",

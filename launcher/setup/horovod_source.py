@@ -143,16 +143,19 @@ def _build(
 
 
 def _download(venv: Path, cache: Path, log: Path, progress: ProgressLine) -> Path:
-    """The source distribution, cached once its digest is verified."""
+    """The source distribution, cached once its digest is verified; before that, none of its code runs."""
     kept = cache / "sources" / SDIST
     if kept.exists() and wheel_cache.file_sha256(kept) == HOROVOD_SHA256:
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=kept.parent) as scratch:
         pip = [str(venv / "bin" / "python"), "-m", "pip"]
-        # pip asks a source distribution for its metadata, which needs the environment's setuptools
+        # pip runs a source distribution for its metadata (which needs the environment's setuptools). With the hash in
+        # a requirements file it compares the digest first; the same version on a command line it would just run.
+        wanted = Path(scratch) / "wanted.txt"
+        wanted.write_text(f"horovod=={HOROVOD_VERSION} --hash=sha256:{HOROVOD_SHA256}\n", "utf-8")
         run_logged([*pip, "download", "--no-deps", "--no-binary", "horovod", "--no-build-isolation", "-d", scratch,
-             f"horovod=={HOROVOD_VERSION}"], log, progress, env=environment_of(venv))  # fmt: skip
+             "--require-hashes", "-r", str(wanted)], log, progress, env=environment_of(venv))  # fmt: skip
         found = Path(scratch) / SDIST
         digest = wheel_cache.file_sha256(found)
         if digest != HOROVOD_SHA256:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saman.launcher.setup import horovod_source, packages, wheel_cache
 from saman.launcher.setup.pythons import Python
-from saman.launcher.setup.stacks import HOROVOD_VERSION, SetupRequest
+from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, SetupRequest
 from saman.runs import caches
 
 # The environment's first import. Horovod's own check looks at file names only.
@@ -90,7 +90,8 @@ def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in horovod_source.flags(request).items())
     mended = ("leave xla_mpi_ops.cc out of horovod/tensorflow/CMakeLists.txt",) if request.stack.mend_horovod else ()
     lines = (
-        pip(request, "download", "--no-deps", "--no-binary", "horovod", f"horovod=={HOROVOD_VERSION}"),
+        f"echo 'horovod=={HOROVOD_VERSION} --hash=sha256:{HOROVOD_SHA256}' >horovod.txt",
+        pip(request, "download", "--no-deps", "--no-binary", "horovod", "--require-hashes", "-r", "horovod.txt"),
         *mended,
         f"{settings} {build}",
         pip(request, "install", "--no-deps", str(folder / "horovod-*.whl")),

@@ -1,13 +1,14 @@
 """Packages that a format needs besides TensorFlow: installed on first use into saman's cache.
 
 They are installed without dependencies and come last on the path of a single converter process, so neither a second
-TensorFlow is installed nor the environment changed.
+TensorFlow is installed nor the environment changed. The lock files beside this file name every package with its digest
+(``make lock``); an archive with another digest is not installed, and no archive's own code runs at its installation.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from saman.runs.commands import run_command
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
 Say = Callable[[str], None]
+_LOCKS = Path(__file__).with_name("locks")
 
 
 def discard_message(_text: str) -> None:
@@ -29,22 +31,29 @@ def discard_message(_text: str) -> None:
 
 @dataclass(frozen=True)
 class ConverterPackages:
-    """Packages from pip and npm for a format, and the modules that they bring."""
+    """Packages from pip, and from npm where ``node`` is set, for a format."""
 
     name: str
-    packages: tuple[str, ...]
-    modules: tuple[str, ...]
-    npm: tuple[str, ...] = ()
+    node: bool = False
+
+    @property
+    def lock(self) -> Path:
+        """Exact versions and digests of the packages from pip."""
+        return _LOCKS / f"{self.name}.lock"
+
+    @property
+    def node_files(self) -> tuple[Path, ...]:
+        """``package.json`` and the lock file with the digests of the packages from npm."""
+        folder = _LOCKS / self.name
+        return (folder / "package.json", folder / "package-lock.json") if self.node else ()
+
+    def listed(self) -> str:
+        """The packages by name and version, for a message."""
+        return ", ".join(re.findall(r"^[\w.-]+==[^\s;]+", self.lock.read_text("utf-8"), re.MULTILINE))
 
 
 # Tested on TensorFlow 2.21 and Python 3.10–3.13.
-LITERT = ConverterPackages("litert", ("ai-edge-litert==2.1.6", "backports.strenum==1.2.8", "tqdm"), ("ai_edge_litert",))
-ONNX = ConverterPackages(
-    "onnx",
-    ("tf2onnx==1.17.0", "onnx==1.19.1", "onnxruntime==1.23.2", "flatbuffers>=24"),
-    ("tf2onnx", "onnx", "onnxruntime"),
-)
-TFJS = ConverterPackages("tfjs", ("tensorflowjs==4.22.0",), ("tensorflowjs",), ("@tensorflow/tfjs@4.22.0",))
+LITERT, ONNX, TFJS = ConverterPackages("litert"), ConverterPackages("onnx"), ConverterPackages("tfjs", node=True)
 
 
 def install_packages(wanted: ConverterPackages, say: Say = discard_message) -> Path:
@@ -61,23 +70,22 @@ def install_packages(wanted: ConverterPackages, say: Say = discard_message) -> P
     folder = cache / "converters" / name
     if folder.is_dir():
         return folder
-    if wanted.npm and not shutil.which("npm"):
+    if wanted.node and not shutil.which("npm"):
         raise EnvironmentLack(f"{wanted.name} needs Node.js and npm", remedy="install Node.js 18 or newer")
     with (
         explain_write_errors(cache, "the cache of converters", MODELS_OPTION),
         hold_user_lock(name, cache, lambda: say("waiting for another saman process")),
     ):
         if not folder.is_dir():
-            listed = ", ".join(wanted.packages + wanted.npm)
-            say(f"installing packages for {wanted.name} into {folder} (once): {listed}")
+            say(f"installing packages for {wanted.name} into {folder} (once): {wanted.listed()}")
             _install(wanted, folder)
     return folder
 
 
 def _folder_name(wanted: ConverterPackages) -> str:
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
-    content = json.dumps([wanted.packages, wanted.npm, python])
-    return f"{wanted.name}-{python}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    content = b"\n".join(file.read_bytes() for file in (wanted.lock, *wanted.node_files))
+    return f"{wanted.name}-{python}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def _install(wanted: ConverterPackages, folder: Path) -> None:
@@ -86,12 +94,14 @@ def _install(wanted: ConverterPackages, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(draft / "python")]
-        _run([*pip, *wanted.packages], wanted)
-        if wanted.npm:
+        # Wheels only: a source distribution would run its own code.
+        _run([*pip, "--only-binary", ":all:", "--require-hashes", "-r", str(wanted.lock)], wanted)
+        if wanted.node:
             (draft / "node").mkdir()
-            (draft / "node" / "package.json").write_text('{"private": true}')
-            npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(draft / "node")]
-            _run([*npm, *wanted.npm], wanted)
+            for file in wanted.node_files:
+                shutil.copyfile(file, draft / "node" / file.name)
+            npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(draft / "node")]
+            _run(npm, wanted)
         draft.chmod(0o755)
         draft.rename(folder)
     finally:

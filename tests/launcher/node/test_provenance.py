@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from saman.configs.secrecy import is_secret, public_environment, without_secrets
 from saman.launcher.node.provenance import git_state, provenance
-from saman.runs.secrets import is_secret, public_environment, without_secrets
 
 SECRET = "hunter2-do-not-show"
 
