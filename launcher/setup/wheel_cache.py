@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from saman.runs.caches import require_trusted
+
 RECORD = "built.json"
 
 
@@ -19,10 +21,16 @@ def place(cache: Path, inputs: Mapping[str, str]) -> Path:
 
 
 def lookup(folder: Path) -> Path | None:
-    """The wheel in ``folder``; None if it is missing or corrupt."""
+    """The wheel in ``folder``; None if it is missing or corrupt.
+
+    Raises:
+        EnvironmentLack: Another user owns it or may write to it: the digest beside it is then theirs too.
+    """
+    require_trusted(folder, folder / RECORD)
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
-        wheel = folder / record["wheel"]
+        wheel = folder / Path(record["wheel"]).name
+        require_trusted(wheel)
         return wheel if file_sha256(wheel) == record["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -45,6 +53,8 @@ def keep(folder: Path, wheel: Path, inputs: Mapping[str, str]) -> Path:
         shutil.copyfile(wheel, new / wheel.name)
         record = {"wheel": wheel.name, "sha256": file_sha256(wheel), "inputs": dict(inputs)}
         (new / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        for file in new.iterdir():
+            file.chmod(0o644)
         new.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)

@@ -48,8 +48,8 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         if "venv" in command:
             subprocess.run([*command, "--without-pip"], check=True)
 
-    monkeypatch.setattr(set_up, "run", record)
-    monkeypatch.setattr(horovod_source, "run", record)
+    monkeypatch.setattr(set_up, "run_logged", record)
+    monkeypatch.setattr(horovod_source, "run_logged", record)
     monkeypatch.setattr(horovod_source, "provide", lambda *_: Path("horovod.whl"))
     return seen
 
@@ -281,7 +281,7 @@ def test_a_download_that_is_not_the_release_is_refused(
     def fetch(command: list[str], *_: object, **more: object) -> None:
         (Path(command[command.index("-d") + 1]) / horovod_source.SDIST).write_bytes(b"something else")
 
-    monkeypatch.setattr(horovod_source, "run", fetch)
+    monkeypatch.setattr(horovod_source, "run_logged", fetch)
     with pytest.raises(EnvironmentLack, match="sha256"):
         horovod_source._download(request_.venv, tmp_path / "cache", tmp_path / "log", SILENT)
     assert not (tmp_path / "cache" / "sources" / horovod_source.SDIST).exists()
