@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from saman.configs.errors import EnvironmentLack
 from saman.runs import variables
 from saman.runs.locks import hold
+from saman.runs.trust.ownership import find_doubt
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -17,6 +19,20 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
         return Path(environment[variables.CACHE_DIR]).expanduser().absolute()
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "saman"
+
+
+def require_trusted(*paths: Path) -> None:
+    """Refuse cached code that others control.
+
+    Raises:
+        EnvironmentLack: Another user owns a path or may write to it. A path that is missing is not refused.
+    """
+    for path in paths:
+        doubt = find_doubt(path)
+        if doubt is not None:
+            problem = f"{doubt}; the code in it would run as you"
+            remedy = f"{doubt.remedy}, or choose a cache of your own with {variables.CACHE_DIR}"
+            raise EnvironmentLack(problem, where=str(path), remedy=remedy)
 
 
 def hold_user_lock(name: str, cache: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
-from saman.runs.caches import cache_folder, hold_user_lock
+from saman.runs.caches import cache_folder, hold_user_lock, require_trusted
 from saman.runs.commands import run_command
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
 
@@ -63,11 +63,12 @@ def install_packages(wanted: ConverterPackages, say: Say = discard_message) -> P
         Their folder: ``python/`` and ``node/``.
 
     Raises:
-        EnvironmentLack: Node.js or the network is missing, or the cache is not writable.
+        EnvironmentLack: Node.js or the network is missing, the cache is not writable, or others may write to it.
     """
     cache = cache_folder()
     name = _folder_name(wanted)
     folder = cache / "converters" / name
+    require_trusted(folder.parent, folder, folder / "python", folder / "node")
     if folder.is_dir():
         return folder
     if wanted.node and not shutil.which("npm"):

@@ -175,7 +175,7 @@ from pathlib import Path
 from saman.launcher.setup import carry_out, command
 signal.signal(signal.SIGTERM, command._end_like_interrupt)
 script = "sleep 600 & echo $! >{tmp_path}/child; wait"
-carry_out.run(["bash", "-c", script], Path("{tmp_path}/log"), carry_out.ProgressLine(), env=dict(os.environ))
+carry_out.run_logged(["bash", "-c", script], Path("{tmp_path}/log"), carry_out.ProgressLine(), env=dict(os.environ))
 """
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     child = tmp_path / "child"
