@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from saman.runs.secrets import HIDDEN, is_secret, text_without_secrets
+from saman.configs.secrecy import HIDDEN, is_secret, text_without_secrets
 from saman.runs.trust.ownership import Doubt, Fault, find_doubt, trusted_owners
 
 MOST_FILES = 200_000
