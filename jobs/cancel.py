@@ -13,9 +13,9 @@ from saman.configs.errors import EnvironmentLack
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import RunState, RunStatus
 from saman.launcher.supervision.run_lock import is_supervised, supervisor_of
-from saman.runs.events import EventKind, State, find_last
+from saman.runs.events import USER, EventKind, State, find_last
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import USER, AttemptStart, StopCause
+from saman.runs.records.run_events import AttemptStart, StopCause
 from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.site import client
 from saman.slurm.submission.run_jobs import jobs_of

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
-from saman.runs.events import Event, EventKind, State
+from saman.runs.events import PUBLISHER, Event, EventKind, State
 from saman.runs.folder import RunFolder
 from saman.slurm.submission.run_jobs import last_queued
 
 if TYPE_CHECKING:
     from saman.launcher.supervision.outcome import Outcome
 
-WHO = "publisher"
+WHO = PUBLISHER
 
 
 class PublicationState(Enum):

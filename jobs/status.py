@@ -14,7 +14,7 @@ from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, read_progress
 from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.launcher.supervision.run_lock import has_lost_supervisor
-from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.events import SUPERVISOR, Event, EventKind, State, state_of
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import RunEnd, newest_event
 from saman.slurm.site.job_states import JobState
@@ -139,7 +139,7 @@ def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> b
     """Whether the job is alive after its ranks failed: it may find that a node is gone, and continue."""
     queued = last_queued(events)
     end = newest_event(events, state.value)
-    by_supervisor = state is State.FAILED and end is not None and end.who == "supervisor"
+    by_supervisor = state is State.FAILED and end is not None and end.who == SUPERVISOR
     return by_supervisor and queued is not None and view.state(queued.job) in (
         JobState.RUNNING, JobState.ENDING
     )  # fmt: skip

@@ -20,7 +20,7 @@ from saman.launcher.supervision.run_lock import hold_run
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
 from saman.runs import variables
-from saman.runs.events import EventKind
+from saman.runs.events import SUPERVISOR, EventKind
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
@@ -52,7 +52,7 @@ class AttemptRequest:
     options: Options = Options()
     adapt: Callable[[LaunchPlan], Start] = _unchanged
     job_script: Path | None = None
-    who: str = "supervisor"
+    who: str = SUPERVISOR
     lock_seconds: float = 0.0
 
 

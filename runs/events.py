@@ -12,6 +12,15 @@ from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
 SCHEMA = 1
+# Writers of events besides the ranks (``rank 3``)
+SUBMITTER, SUPERVISOR, JOB, REGISTRY, PUBLISHER, USER = (
+    "submitter",
+    "supervisor",
+    "job",
+    "registry",
+    "publisher",
+    "user",
+)
 Facts = TypeVar("Facts")
 
 

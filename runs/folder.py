@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
-from saman.runs.events import TRANSITIONS, Event, EventKind, State, state_of
+from saman.runs.events import SUBMITTER, TRANSITIONS, Event, EventKind, State, state_of
 from saman.runs.files.whole import append_line, read_json, read_lines, write_json, write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths import Attempt, RunPaths
@@ -71,7 +71,7 @@ class RunFolder(RunPaths):
                 folder.mkdir(mode=0o755)
             file = run.script_file if hasattr(spec, "command") else run.experiment_file
             write_whole(file, yaml12.dump(spec.resolved()))
-            run.append(EventKind.CREATED, "submitter", **facts)
+            run.append(EventKind.CREATED, SUBMITTER, **facts)
         return run
 
     @classmethod

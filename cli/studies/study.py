@@ -79,17 +79,21 @@ def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> N
 def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunStatus]) -> None:
     from rich.table import Table
 
+    from saman.runs.studies import StudyRunState
+
     axes = list(plan.study.axes)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("", *axes, "repeat", "nodes", "node-hours", "run"):
         table.add_column(heading, justify="right" if heading in ("", "repeat", "nodes", "node-hours") else "left")
-    for format_number, status in enumerate(found, 1):
+    for number, status in enumerate(found, 1):
         planned = status.planned
-        hours = f"{status.node_hours:.3g}" if status.state == "done" else f"≤ {planned.node_hours_bound:.3g}"
+        hours = (
+            f"{status.node_hours:.3g}" if status.state is StudyRunState.DONE else f"≤ {planned.node_hours_bound:.3g}"
+        )
         values = [str(planned.settings[axis]) for axis in axes]
         colour = {"done": "green", "failed": "red", "waiting": "yellow"}.get(status.state, "dim")
         cell = f"[{colour}]{status.state}[/] {status.run.id if status.run else ''}"
-        table.add_row(str(format_number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
+        table.add_row(str(number), *values, str(planned.repeat), str(planned.nodes), hours, cell)
     console.print(table)
     for note in plan.notes:
         console.print(note, style="dim")

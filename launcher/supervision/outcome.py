@@ -9,13 +9,13 @@ from typing import Any
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.failures import Failure, find_failure
 from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attempt
-from saman.runs.events import State
+from saman.runs.events import SUPERVISOR, State
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.records import RankRecord
 from saman.runs.records.summary import Summary
 from saman.runs.telemetry.throughput import TrainingMeasures, measure_training
 
-WHO = "supervisor"
+WHO = SUPERVISOR
 
 
 @dataclass(frozen=True)

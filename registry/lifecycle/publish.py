@@ -25,6 +25,7 @@ from saman.registry.store.audit_entry import Entry
 from saman.registry.store.layout import MANIFEST, ModelFolder, model_folder
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import ModelState, VersionState, read_model, replay
+from saman.runs.events import REGISTRY, EventKind
 from saman.runs.files import disk
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
@@ -78,7 +79,7 @@ def publish(
             return _publish(run, folder, exported, why=why, who=who or audit_log.current_user())
     except PublishRefusal as refusal:
         with contextlib.suppress(OSError):
-            run.append("not_published", "registry", model=folder.name, reason=refusal.problem)
+            run.append(EventKind.NOT_PUBLISHED, REGISTRY, model=folder.name, reason=refusal.problem)
         raise
 
 
@@ -124,7 +125,7 @@ def _enter(run: RunFolder, folder: ModelFolder, staged: Path, draft: Manifest, w
     clear_export(run)
     if new:
         with contextlib.suppress(OSError):  # another user's run, or a full disk: the version exists all the same
-            run.append("published", "registry", model=folder.name, version=version.number)
+            run.append(EventKind.PUBLISHED, REGISTRY, model=folder.name, version=version.number)
     return PublishedVersion(folder.name, version.number, folder.version(version.number), new)
 
 

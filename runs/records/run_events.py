@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from saman.runs.events import Event, EventKind
-
-USER = "user"  # the writer of events about what a user asked for
+from saman.runs.events import USER, Event, EventKind
 
 
 def newest_event(events: Sequence[Event], kind: str) -> Event | None:

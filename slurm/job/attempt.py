@@ -18,6 +18,7 @@ from saman.launcher.planning import LaunchPlan, Options, gather_facts
 from saman.launcher.starters.start import MachineFacts, Start
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import SilentView
+from saman.runs.events import JOB
 from saman.runs.folder import RunFolder
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import wrap_in_container
@@ -69,7 +70,7 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         options=Options(run.runs_dir, nodes=here.offers(), facts=job_facts(cluster)),
         adapt=adapt,
         job_script=_job_script(run, here),
-        who="job",
+        who=JOB,
         lock_seconds=LOCK_SECONDS,
     )
     return make_attempt(run, request, _JobLog(say))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from saman.runs.events import Event, EventKind, State, state_of
+from saman.runs.events import SUBMITTER, Event, EventKind, State, state_of
 from saman.runs.records.run_events import NodeLoss
 from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
@@ -65,7 +65,7 @@ def _earlier_attempts(events: Sequence[Event]) -> int:
     for event in events:
         if event.kind == EventKind.ATTEMPT_STARTED:
             made += 1
-        elif event.kind == EventKind.QUEUED and event.who == "submitter":
+        elif event.kind == EventKind.QUEUED and event.who == SUBMITTER:
             earlier = made
     return earlier
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
+from saman.runs.events import JOB
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.heartbeats import last_sign_of_life
 from saman.runs.ranks.rank_events import FailureKind
@@ -12,7 +13,7 @@ from saman.slurm.job import decisions
 from saman.slurm.job.allocation import answers
 from saman.slurm.site import client
 
-WHO = "job"
+WHO = JOB
 
 
 def account_for_loss(run: RunFolder) -> None:

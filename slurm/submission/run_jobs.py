@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from saman.runs.events import Event, EventKind
+from saman.runs.events import SUBMITTER, USER, Event, EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import FollowUps, JobSubmission
 
@@ -20,12 +20,12 @@ def record_queued(run: RunFolder, job: str, cluster: str, who: str, **facts: Any
         who: the author of the event.
         facts: further fields of the event.
     """
-    run.append("queued", who, job=job, cluster=cluster, log="slurm/job.out", **facts)
+    run.append(EventKind.QUEUED, who, job=job, cluster=cluster, log="slurm/job.out", **facts)
 
 
 def record_follow_ups(run: RunFolder, jobs: Sequence[str]) -> None:
     """Record the jobs that continue the run if the job before them is interrupted."""
-    run.append("follow_ups", "submitter", jobs=list(jobs))
+    run.append(EventKind.FOLLOW_UPS, SUBMITTER, jobs=list(jobs))
 
 
 def last_queued(events: Sequence[Event]) -> JobSubmission | None:
@@ -40,7 +40,7 @@ def last_queued(events: Sequence[Event]) -> JobSubmission | None:
 
 def record_taken_here(run: RunFolder) -> None:
     """Record that the run continues on this machine instead of in its jobs."""
-    run.append("taken_here", "user")
+    run.append(EventKind.TAKEN_HERE, USER)
 
 
 def forerunner(events: Sequence[Event], job: str) -> str | None:

@@ -12,6 +12,7 @@ from saman.configs import yaml12
 from saman.configs.errors import UserError
 from saman.configs.loading.clusters import load_cluster
 from saman.configs.schemas.cluster import Cluster
+from saman.runs.events import SUBMITTER, EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
@@ -76,7 +77,7 @@ def submit(
     try:
         return _send(plan, run, exclude)
     except BaseException:
-        if run.state.value == "created":
+        if run.state is State.CREATED:
             shutil.rmtree(run.path, ignore_errors=True)
             with contextlib.suppress(OSError):  # other runs are in there
                 run.group.rmdir()
@@ -119,14 +120,14 @@ def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> 
         return Submission(run, job, _follow_ups(plan, run, job, excluded))
     except UserError as error:
         client.scancel(jobs_of(run.events()))
-        run.append("cancelled", "submitter", reason=error.problem)
+        run.append(EventKind.CANCELLED, SUBMITTER, reason=error.problem)
         raise
 
 
 def _record(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
     request = plan.choice.request
     record_queued(
-        run, job, plan.cluster.name, "submitter", partition=plan.choice.partition.name,
+        run, job, plan.cluster.name, SUBMITTER, partition=plan.choice.partition.name,
         time_limit_seconds=request.seconds, nodes=request.nodes,
     )  # fmt: skip
 
@@ -205,7 +206,9 @@ def _array(
     answer = client.submit([str(script)])
     if answer.code != 0:
         for run in runs:
-            run.append("failed", "submitter", reason="Slurm refused the array", message=client.last_error_line(answer))
+            run.append(
+                EventKind.FAILED, SUBMITTER, reason="Slurm refused the array", message=client.last_error_line(answer)
+            )
         raise refusal_error(first, answer)
     array = client.job_id(answer)
     jobs = [f"{array}_{index}" for index in range(len(runs))]
@@ -216,6 +219,6 @@ def _array(
     except UserError as error:
         client.scancel([array, *(job for run in runs for job in jobs_of(run.events())[1:])])
         for run in runs:
-            run.append("cancelled", "submitter", reason=error.problem)
+            run.append(EventKind.CANCELLED, SUBMITTER, reason=error.problem)
         raise
     return [Submission(*each) for each in zip(runs, jobs, waiting, strict=True)]
