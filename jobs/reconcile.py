@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from saman.jobs.status import RunState, RunStatus, read_status
 from saman.runs.events import EventKind, state_of
 from saman.runs.folder import RunFolder
 from saman.runs.trust.run_trust import is_trusted
+
+_log = logging.getLogger(__name__)
 
 _ENDS = {RunState.FAILED: EventKind.FAILED, RunState.CANCELLED: EventKind.CANCELLED}
 
@@ -24,6 +27,7 @@ def reconcile(runs: Sequence[RunFolder]) -> list[RunStatus]:
     for run, status in zip(runs, statuses, strict=True):
         if status.state in _ENDS and not state_of(run.events()).ended and is_trusted(run):
             code = {} if status.exit_code is None else {"exit_code": status.exit_code}
+            _log.info("%s: its job has ended: %s", run.id, status.detail)
             with contextlib.suppress(OSError):
                 run.append(_ENDS[status.state], "slurm", reason=status.detail, job=status.job, **code)
     return statuses

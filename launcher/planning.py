@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -24,6 +25,8 @@ from saman.runs.paths import planned_run
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def make_plan(
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
     start = make_start(spec.launch.starter, placement, job, facts)
+    _log.debug("%s: %d ranks on %s, %s", spec.name, placement.size, ", ".join(placement.nodes), "; ".join(start.notes))
     if note:
         start = replace(start, notes=(*start.notes, note))
     return LaunchPlan(

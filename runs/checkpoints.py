@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import shutil
 import zipfile
@@ -21,6 +22,8 @@ import numpy as np
 from saman.configs.errors import UserError
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.records.training_facts import TrainingFacts
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 1
 _JSON = "checkpoint.json"
@@ -89,6 +92,7 @@ def newest_sound(folder: Path) -> Iterator[tuple[Checkpoint, str | None]]:
         try:
             checkpoint.read()
         except DamagedCheckpoint as problem:
+            _log.warning("%s is skipped: %s", checkpoint.path, problem)
             yield checkpoint, str(problem)
         else:
             yield checkpoint, None
@@ -146,6 +150,7 @@ def publish(folder: Path, position: TrainingPosition, parts: int, facts: Trainin
     else:
         place.rename(final)
     _sync(folder)
+    _log.info("%s written, %d parts", final, parts)
     return Checkpoint(final)
 
 
@@ -170,6 +175,7 @@ def discard(folder: Path, keep: int, also: int | None) -> None:
             hidden = checkpoint.path.with_name(f".old-{checkpoint.path.name}.tmp")
             checkpoint.path.rename(hidden)  # hidden at once, because removal may take long
             shutil.rmtree(hidden, ignore_errors=True)
+            _log.debug("%s removed, %d are kept", checkpoint.path, keep)
 
 
 def discard_drafts(folder: Path) -> None:

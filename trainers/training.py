@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from saman.trainers.loop.loop import Loop
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.loop.telemetry import TelemetryWriter
 from saman.trainers.strategies.base import Strategy
+
+_log = logging.getLogger(__name__)
 
 Record = Callable[[TrainingEvent], None]
 
@@ -70,6 +73,7 @@ def train(
         observer=observer,
         telemetry=_telemetry(run, experiment, strategy, attempt),
     )
+    _log.debug("%s on ranks %s of %d", type(strategy).__name__, strategy.ranks, strategy.size)
     rates = assembly.learning_rates(experiment, strategy, prepared)
     loop = Loop(experiment.train, strategy, step, prepared.feeds, rates, environment)
     _calibrate(experiment, strategy, step, prepared, environment, rates.steps)

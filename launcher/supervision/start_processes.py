@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import threading
 import time
@@ -16,6 +17,8 @@ from saman.launcher.supervision import processes
 from saman.runs.commands import CommandLog
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks import parent_death
+
+_log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0  # between the stop signal and SIGKILL; the rank wrappers kill their programs after 4
 GONE_SECONDS = 2.0  # for all processes to disappear after SIGKILL
@@ -100,6 +103,9 @@ class StartProcesses:
     def stop(self, at_once: Callable[[], bool]) -> None:
         """End every process of the attempt: the stop signal first, SIGKILL after ``STOP_SECONDS`` or ``at_once``."""
         running = [process for process in self.ranks if process.poll() is None]
+        if running:
+            pids = [process.pid for process in running]
+            _log.debug("%s: signal %d to pids %s", self.run.id, self.start.stop_signal, pids)
         for process in running:
             process.send_signal(self.start.stop_signal)
         deadline = time.monotonic() + STOP_SECONDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -31,6 +32,8 @@ from saman.runs.ranks.heartbeats import BeatObserver
 from saman.runs.ranks.rank_events import RankExited
 from saman.runs.ranks.records import RankRecord
 from saman.runs.ranks.training_events import Notice
+
+_log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two readings of the heartbeats
@@ -145,8 +148,10 @@ class _Supervisor:
             self.run.request_stop("SIGUSR1", WHO)
         if self.signals:
             self.view.say(f"{signal.Signals(self.signals[0]).name}: stopping all ranks")
+            _log.info("%s: stopped by signal %d", self.run.id, self.signals[0])
             return True
         if self.processes.failed and self.failed_at is None:
+            _log.info("%s: a start command failed", self.run.id)
             self.failed_at = now
         if self.failed_at is not None and now - self.failed_at > LINGER_SECONDS:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -20,6 +21,8 @@ from saman.registry.store.manifest import GateRecord, Manifest
 from saman.registry.store.model_state import STABLE, VersionState, read_model
 from saman.registry.store.policies import read_policy
 from saman.registry.store.signing import signature_problem
+
+_log = logging.getLogger(__name__)
 
 
 class PublishRefusal(UserError):  # noqa: N818  (a decision, not a fault)
@@ -127,6 +130,8 @@ def check_at_promotion(folder: ModelFolder, number: int, label: str) -> list[Gat
 
 
 def _require_passed(results: Sequence[GateResult], refusal: str) -> None:
+    for result in results:
+        _log.info("gate %s %s: %s", result.gate.value, result.outcome.value, result.text)
     against = [
         PublishRefusal(f"{refusal}: {result.text}", reason=result.text, where=f"gate {result.gate.value}")
         for result in results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ from saman.scaling.analysis.stages import planned_stages
 from saman.scaling.statistics.steady_state import steady_state
 from saman.scaling.study.energy import energy_of
 
+_log = logging.getLogger(__name__)
+
 Array = NDArray[np.float64]
 _STEP_TIMES = 200  # windows kept for the distribution of step times
 # Sections that say where and how a run ran, not what it trained; other settings distinguish curves.
@@ -66,6 +69,7 @@ def read_run(path: Path, warmup_windows: int = 0) -> Run:
     facts = _facts(run, attempt, events)
     exclusion = _unfinished(run, facts.state, events)
     if exclusion is not None:
+        _log.info("%s is excluded: %s", path, exclusion.reason.value)
         return ExcludedRun(facts, exclusion)
     return _measure(facts, _nodes(attempt), read_telemetry(path, facts.ranks), events, warmup_windows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from saman.runs.files.write_errors import explain_write_errors
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.run_values import Run
 from saman.scaling.report.figures.vega import Figure, Spec
+
+_log = logging.getLogger(__name__)
 
 
 class CellKind(str, Enum):
@@ -112,6 +115,7 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda figure: _write_figure(figure, folder / "figures" / figure.name), page.figures))
         write_whole(folder / "report.html", html(page))
+    _log.debug("%s: %d tables, %d figures", folder, len(page.data), len(page.figures))
     return folder / "report.html"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from saman.runs.paths import StudyPaths
 from saman.runs.studies import StudyRun, StudyRunState, fill_plan
 from saman.scaling.study.energy import EnergyMeter
 from saman.scaling.study.plan import PlannedRun, StudyPlan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ def run_missing(
     with hold_study(plan, runs_dir):
         todo = [status.planned for status in planned_run_states(plan, runs_dir) if status.to_run]
         check_limit(plan, cost(planned_run_states(plan, runs_dir)))
+        _log.debug("%s: %d of %d runs to do", plan.study.name, len(todo), len(plan.runs))
         for planned in todo:
             command = ("saman", "study", str(plan.file))
             options = Options(runs_dir=runs_dir, command_line=command)

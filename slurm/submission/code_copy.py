@@ -6,6 +6,7 @@ not ignore. Elsewhere it has the source files below the folder. With ``--code`` 
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from saman.configs.schemas.script import Script
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths import code_diff, new_code_folder
+
+_log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 200 << 20
 MOST_FILES = 20_000
@@ -65,7 +68,9 @@ def code_copy(
     with explain_write_errors(into, "the copy of your code"):
         into.mkdir(parents=True)
         try:
-            return copy_code(folders, into, listed)
+            copied = copy_code(folders, into, listed)
+            _log.debug("code of %s copied to %s", ", ".join(map(str, folders)), into)
+            return copied
         except BaseException:
             shutil.rmtree(into, ignore_errors=True)
             raise

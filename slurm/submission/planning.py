@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from saman.slurm.submission.job_script import render
 from saman.slurm.submission.limit_check import LimitVerdict, compare_with_limits
 from saman.slurm.submission.refusals import RequestedResources, read_refusal
 from saman.slurm.submission.resource_request import MIB, PartitionChoice, choose_partition
+
+_log = logging.getLogger(__name__)
 
 PLACEHOLDER = "RUN-ID"  # stands for the run's id in a dry run
 
@@ -77,6 +80,7 @@ def plan(
     environ = os.environ if environ is None else environ
     check_starter(spec, cluster)
     choice = choose_partition(cluster, spec, partition)
+    _log.debug("%s: partition %s of %s, %s", spec.name, choice.partition.name, cluster.name, "; ".join(choice.reasons))
     run = planned_run(runs_dir, spec.name, PLACEHOLDER)
     draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", ())
     text = render(draft.job([run], RunPaths(run).slurm.script))
