@@ -288,7 +288,7 @@ def open_run(path: str | PathLike[str], *, runs_dir: str | PathLike[str] = "runs
 
 
 def check_end(finished: FinishedRun) -> Run:
-    """Return a run that has ended well.
+    """Return a run from Python if it has ended well; raises ``RunFailed`` otherwise.
 
     Raises:
         RunFailed: The run failed, or its model could not be published.

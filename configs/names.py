@@ -18,7 +18,7 @@ def is_name(text: str) -> bool:
 
 
 def is_label(text: str) -> bool:
-    """Whether ``text`` can be a label of a model's version."""
+    """Whether ``text`` is the name of a label, as policies and commands check it."""
     return _LABEL.fullmatch(text) is not None
 
 

@@ -76,7 +76,7 @@ def _print_failure(console: Console, outcome: Outcome) -> None:
 
 
 def shown_path(path: Path) -> str:
-    """A path, relative to the current folder if it is below."""
+    """A path as the terminal shows it: relative to the current folder if it is below."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -90,7 +90,7 @@ def progress_text(progress: TrainingProgress) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three significant digits, thousands as k, millions as M."""
+    """A number as the terminal shows it: three significant digits, thousands as k, millions as M."""
     for limit, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{suffix}"

@@ -120,7 +120,7 @@ def read_parities(folder: ModelFolder, version: VersionState) -> list[Parity]:
 
 
 def read_labels(sample: Path) -> Array:
-    """Read the true labels of the sample that conversions are compared on."""
+    """Read the true labels of the sample that measures the parity of a converted format."""
     with np.load(sample, allow_pickle=False) as stored:
         return np.asarray(stored["labels"])
 

@@ -16,7 +16,7 @@ def die_with_parent(number: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of orphaned descendants, so that none is lost."""
+    """Become the new parent of descendants at their parent's death, so that none is lost."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

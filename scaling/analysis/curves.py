@@ -39,7 +39,7 @@ class Curve:
 
 
 def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
-    """The place of ``ranks`` ranks: on nodes as full as the fullest measured; on a single node if the largest is."""
+    """Where a curve's point at ``ranks`` ranks would lie: on nodes as full as the fullest measured, or a single node."""
     largest = measured[-1]
     if largest.nodes == 1:
         return ScalingPoint(ranks, 0.0, 1)

@@ -84,7 +84,7 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def ignored_defaults(environment: Mapping[str, str]) -> list[str]:
-    """The user's own ``SBATCH_*`` defaults that Slurm's client would read, and the cluster file replaces."""
+    """The user's own ``SBATCH_*`` defaults, which the client leaves out when it calls Slurm."""
     inside = "SLURM_JOB_ID" in environment
     return sorted(name for name in environment if name.startswith("SBATCH_") and not inside)
 
