@@ -39,7 +39,7 @@ class Curve:
 
 
 def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
-    """Where a curve's point at ``ranks`` ranks would lie: on nodes as full as the fullest measured, or a single node."""
+    """Place a curve's point at ``ranks`` ranks: on nodes as full as the fullest measured, or a single node."""
     largest = measured[-1]
     if largest.nodes == 1:
         return ScalingPoint(ranks, 0.0, 1)
