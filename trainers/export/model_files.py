@@ -35,7 +35,7 @@ def save_serving(model: Any, path: Path, serve: Callable[..., Any], signature: S
 
 
 def load_serving(path: Path) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """Return the serving signature of an exported SavedModel; TensorFlow loads it, Keras 3's ``load_model`` does not."""
+    """Return the serving signature of an exported SavedModel, which TensorFlow loads and Keras 3 does not."""
     loaded = tf.saved_model.load(str(path))
     function = loaded.signatures["serving_default"]
     function._keep = loaded  # the signature does not hold its variables alive
