@@ -8,8 +8,10 @@ from saman.configs.units import format_duration
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs.folder import RunFolder
+from saman.runs.telemetry.stragglers import Straggler
 
 SILENT_SECONDS = 90.0  # without a sign of life for so long, and without a job, a run has vanished
+MOST_NAMED = 3  # stragglers in a sentence
 _WORDS = {"start": "starting", "script": "program running"}
 
 
@@ -24,6 +26,7 @@ class AttemptProgress:
     samples_per_second: float | None
     seconds_left: float | None
     silent_seconds: float
+    stragglers: tuple[Straggler, ...] = ()
 
     def sentence(self) -> str:
         """Phase or step, throughput and remaining time, for people."""
@@ -37,6 +40,9 @@ class AttemptProgress:
             parts.append(f"{self.samples_per_second:.4g} samples/s")
         if self.seconds_left is not None:
             parts.append(f"{format_duration(self.seconds_left)} left")
+        parts += [straggler.words for straggler in self.stragglers[:MOST_NAMED]]
+        if len(self.stragglers) > MOST_NAMED:
+            parts.append(f"{len(self.stragglers) - MOST_NAMED} more ranks are slow")
         if self.silent_seconds > SILENT_SECONDS / 2:
             parts.append(f"no sign of life for {format_duration(self.silent_seconds)}")
         return ", ".join(parts)
@@ -48,7 +54,8 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
     placement = Placement.read(attempt.placement) if attempt else None
     if attempt is None or placement is None:
         return None
-    watch = AttemptWatch(attempt, placement)
+    # A straggler may be any rank: a person's look at a run reads every heartbeat.
+    watch = AttemptWatch(attempt, placement, most_beats=len(placement.processes))
     beats = watch.beats()
     if not beats:
         return None
@@ -62,4 +69,5 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
         samples_per_second=seen.samples_per_second,
         seconds_left=seen.remaining_seconds,
         silent_seconds=0.0 if silent is None else silent,
+        stragglers=seen.stragglers,
     )

@@ -105,7 +105,6 @@ def _calibrate(
     environment.observer.beat("compile", 0, 1, total_steps)
     batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
     measurement = calibrate.measure_exchange(step, strategy, batches, steps)
-    environment.telemetry.exchange_seconds = measurement.exposed_seconds
     environment.record(measurement)
 
 

@@ -94,6 +94,9 @@ class SilentObserver:
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
         """Discard the progress."""
 
+    def note_pace(self, busy_seconds: float | None, stage: int | None) -> None:
+        """Discard the pace."""
+
 
 def report_failure(run: RunFolder | None, me: WorkerIdentity | None, error: BaseException) -> int:
     """Report an error to the log and as an event of the run; return the exit status.

@@ -13,6 +13,7 @@ from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.heartbeats import Beat, last_sign_of_life, read_beat
 from saman.runs.ranks.training_events import EpochEnd
+from saman.runs.telemetry.stragglers import Straggler, stragglers
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 
@@ -24,7 +25,7 @@ MOST_BEATS = 256  # heartbeats per reading; in larger runs every n-th process is
 class TrainingProgress:
     """The progress of a run; unknown values are ``None``. ``behind`` is the rank with the fewest steps.
 
-    ``samples_per_second`` is sustained throughput over the newest windows.
+    ``samples_per_second`` is sustained throughput over the newest windows. ``stragglers`` hold up the others now.
     """
 
     phase: str
@@ -36,14 +37,15 @@ class TrainingProgress:
     metrics: Mapping[str, float] = field(default_factory=dict)
     remaining_seconds: float | None = None
     behind: int | None = None
+    stragglers: tuple[Straggler, ...] = ()
 
 
 class AttemptWatch:
     """Reads the heartbeats and the telemetry of one attempt repeatedly."""
 
-    def __init__(self, attempt: Attempt, placement: Placement) -> None:
+    def __init__(self, attempt: Attempt, placement: Placement, most_beats: int = MOST_BEATS) -> None:
         self.attempt, self.placement = attempt, placement
-        every = max(1, len(placement.processes) // MOST_BEATS)
+        every = max(1, len(placement.processes) // most_beats)
         self._ranks = [process.first_rank for process in placement.processes][::every]
         self._telemetry = Follower(attempt.telemetry(0), newest_bytes=NEWEST_BYTES)
         self._windows: deque[Window] = deque(maxlen=10)
@@ -92,4 +94,15 @@ class AttemptWatch:
             metrics=self._metrics,
             remaining_seconds=pace * left if pace is not None and left is not None else None,
             behind=slowest if uneven else None,
+            stragglers=tuple(self._stragglers(beats)),
         )
+
+    def _stragglers(self, beats: Mapping[int, Beat]) -> list[Straggler]:
+        """Ranks whose newest steps take longer than those of their peers, slowest first."""
+        nodes = {process.first_rank: process.node for process in self.placement.processes}
+        groups: dict[int | None, dict[int, float]] = {}
+        for rank, beat in beats.items():
+            if beat.phase == "train" and beat.busy_seconds is not None:
+                groups.setdefault(beat.stage, {})[rank] = beat.busy_seconds
+        found = [straggler for group in groups.values() for straggler in stragglers(group, nodes)]
+        return sorted(found, key=lambda straggler: -straggler.slower)

@@ -27,6 +27,9 @@ class Beat:
     """Position of a process. ``time`` is its last progress, ``alive`` its last sign of life.
 
     In a file both are Unix seconds by the clock of the process's node; ``BeatObserver`` replaces them.
+
+    ``busy_seconds`` are its newest seconds per step before it could exchange with other ranks: they tell a straggler
+    from the ranks that wait for it. The peers of a process are those of the same ``stage``.
     """
 
     phase: str
@@ -36,6 +39,8 @@ class Beat:
     time: float = 0.0
     alive: float = 0.0
     total_steps: int | None = None
+    busy_seconds: float | None = None
+    stage: int | None = None
     process_state: str = ""  # the letter of /proc/PID/stat, where the wrapper of a script writes the beats
 
 
@@ -66,7 +71,12 @@ class Heartbeat:
             epoch: The current epoch.
             total_steps: Optimiser steps of the whole run; ``None`` if not known.
         """
-        self._note = Beat(phase, step, epoch, pid=self._note.pid, time=time.time(), total_steps=total_steps)
+        note = replace(self._note, phase=phase, step=step, epoch=epoch, total_steps=total_steps)
+        self._note = replace(note, time=time.time(), process_state="")
+
+    def note_pace(self, busy_seconds: float | None, stage: int | None) -> None:
+        """Note the newest seconds per step before this process could exchange, and its stage of a pipeline."""
+        self._note = replace(self._note, busy_seconds=busy_seconds, stage=stage)
 
     def mark(self, process_state: str) -> None:
         """Note the state of the watched process; this is no progress."""

@@ -38,6 +38,8 @@ _COLUMNS = {
     "pass_cpu_seconds": pl.Float64,
     "exchange_cpu_seconds": pl.Float64,
     "update_cpu_seconds": pl.Float64,
+    "own_deviation_seconds": pl.Float64,
+    "cpu_seconds": pl.Float64,
     "memory_bytes": pl.Float64,
     "memory_start_bytes": pl.Float64,
     "time": pl.Float64,

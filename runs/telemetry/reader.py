@@ -20,12 +20,19 @@ _WORK = {
     "exchange_cpu": "exchange_cpu_seconds",
     "update_cpu": "update_cpu_seconds",
 }
+_ROUNDING = 1e-3  # by which the parts of a window may exceed it: clocks differ
+_SPANS = 10  # parts of a run, in the search for ranks that become slow while it lasts
+_FEWEST_IN_SPAN = 3  # windows
 _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
 
 @dataclass(frozen=True)
 class ExcludedWindows:
-    """Numbers of lines and windows that do not count, by reason."""
+    """Numbers of lines and windows that do not count, by reason.
+
+    ``impossible_exchange`` counts lines with an exchange and an input wait longer than the steps; they count, but the
+    exchange of their run does not.
+    """
 
     torn: int = 0
     foreign_schema: int = 0
@@ -33,18 +40,37 @@ class ExcludedWindows:
     repeated: int = 0
     incomplete: int = 0
     compiled: int = 0
+    impossible_exchange: int = 0
+
+
+@dataclass(frozen=True)
+class BusySpan:
+    """Median seconds per step of a process before it could exchange, over the windows of a part of the run.
+
+    ``begin`` and ``end`` are the last steps of its first and of its last window.
+    """
+
+    begin: int
+    end: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class ProcessTimes:
     """One process over a run: medians over its windows, in seconds per step.
 
-    ``own_seconds`` excludes waiting for other processes. ``variation`` is the coefficient of variation.
+    ``own_seconds`` is the step without exchange, waiting for neighbours and input wait. ``busy_seconds`` includes the
+    input wait: a rank that is late for either reason holds up the others. ``busy_spans`` has it over tenths of the run.
+    ``own_deviation_seconds`` is the standard deviation of own work over single steps, where it was recorded.
+    ``variation`` is the coefficient of variation of seconds per step.
     """
 
     rank: int
     seconds: float
     own_seconds: float
+    busy_seconds: float
+    busy_spans: tuple[BusySpan, ...]
+    own_deviation_seconds: float | None
     input_wait_seconds: float
     variation: float | None
     stage: int | None
@@ -92,7 +118,8 @@ class Telemetry:
     """Windows of a run in the order of steps: samples of all processes, seconds of the slowest.
 
     Times are in seconds; names that end in ``_per_step`` are divided by the optimiser steps of the window.
-    ``all_samples`` counts every step once, those of windows that are left out included.
+    ``all_samples`` counts every step once, those of windows that are left out included. ``cpu_seconds`` are those of
+    all processes in each window.
     """
 
     steps: Array
@@ -104,6 +131,7 @@ class Telemetry:
     loss: Array
     time: Array
     all_samples: float
+    cpu_seconds: Array | None
     processes: tuple[ProcessTimes, ...]
     stages: tuple[StageWindows, ...]
     left_out: ExcludedWindows
@@ -135,7 +163,7 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
             run that resumed on fewer ranks keeps the windows of both attempts.
     """
     found, torn, foreign = read_columns(run)
-    whole = filter_rows(found, _is_whole(found))
+    whole, impossible = _without_impossible_exchange(filter_rows(found, _is_whole(found)))
     kept = _without_repeats(whole)
     compiled = kept["compiled"] == 1
     traced = np.unique(kept["step"][compiled])
@@ -143,9 +171,8 @@ def read_telemetry(run: Path, size: int | None = None) -> Telemetry:
     windows, ranks = _joined(steady)
     complete = filter_rows(windows, ranks >= (windows["size"] if size is None else size))
     lost = {"not_finite": count_rows(found) - count_rows(whole), "repeated": count_rows(whole) - count_rows(kept)}
-    left = ExcludedWindows(
-        torn, foreign, **lost, incomplete=count_rows(windows) - count_rows(complete), compiled=len(traced)
-    )
+    lost |= {"incomplete": count_rows(windows) - count_rows(complete), "compiled": len(traced)}
+    left = ExcludedWindows(torn, foreign, **lost, impossible_exchange=impossible)
     return _telemetry(complete, steady, float(np.sum(_counted_samples(kept))), left)
 
 
@@ -154,6 +181,19 @@ def _is_whole(found: Columns) -> NDArray[np.bool_]:
     mask = np.isfinite(np.array([found[name] for name in _NEEDED])).all(axis=0)
     positive = (found["seconds"] > 0) & (found["samples"] >= 0) & (found["steps"] > 0) & (found["ranks_here"] > 0)
     return np.asarray(mask & positive)
+
+
+def _without_impossible_exchange(found: Columns) -> tuple[Columns, int]:
+    """Remove exchanges that are longer, with the input wait, than the steps in which they took place; count them.
+
+    Telemetry before 2026-12 holds an exchange that was measured once and copied into every window.
+    """
+    spent = np.nan_to_num(found["exchange_seconds"]) + np.nan_to_num(found["input_wait_seconds"])
+    impossible = ~np.isfinite(found["stage"]) & (spent > found["seconds"] * (1 + _ROUNDING))
+    if not impossible.any():
+        return found, 0
+    exchange = np.where(impossible, np.nan, found["exchange_seconds"])
+    return {**found, "exchange_seconds": exchange}, int(impossible.sum())
 
 
 def _without_repeats(found: Columns) -> Columns:
@@ -203,6 +243,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
         "exchange": least(found["exchange_seconds"]) if staged else total(found["exchange_seconds"]) / processes,
         "loss": loss,
         "time": most(found["time"]),
+        "cpu": total(found["cpu_seconds"]),
     }
     return windows, total(found["ranks_here"])
 
@@ -224,6 +265,7 @@ def _telemetry(windows: Columns, steady: Columns, all_samples: float, left_out: 
         loss=windows["loss"],
         time=windows["time"],
         all_samples=all_samples,
+        cpu_seconds=windows["cpu"] if len(steps) and np.isfinite(windows["cpu"]).all() else None,
         processes=tuple(_process(steady, rank) for rank in np.unique(steady["rank"])),
         stages=tuple(_stages(steady, windows)),
         left_out=left_out,
@@ -231,24 +273,35 @@ def _telemetry(windows: Columns, steady: Columns, all_samples: float, left_out: 
 
 
 def _process(found: Columns, rank: float) -> ProcessTimes:
-    """Summarise one process. Own time excludes waiting for other processes."""
+    """Summarise one process."""
     mine = filter_rows(found, found["rank"] == rank)
     steps = mine["steps"]
     seconds = mine["seconds"] / steps
     neighbours = np.nan_to_num(mine["bubble_seconds"]) + np.nan_to_num(mine["transfer_seconds"])
-    own = seconds - (np.nan_to_num(mine["exchange_seconds"]) + neighbours) / steps
+    busy = np.maximum(seconds - (np.nan_to_num(mine["exchange_seconds"]) + neighbours) / steps, 0.0)
     wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
     stage = mine["stage"][0]
     return ProcessTimes(
         rank=int(rank),
         seconds=float(np.median(seconds)),
-        own_seconds=float(np.median(own)),
+        own_seconds=float(np.median(np.maximum(busy - wait, 0.0))),
+        busy_seconds=float(np.median(busy)),
+        busy_spans=tuple(_spans(mine["step"], busy)),
+        own_deviation_seconds=_median(mine["own_deviation_seconds"]),
         input_wait_seconds=float(np.median(wait)),
         variation=variation(seconds),
         stage=int(stage) if np.isfinite(stage) else None,
         transfer_seconds=_median(mine["transfer_seconds"] / steps),
         bubble_seconds=_median(mine["bubble_seconds"] / steps),
     )
+
+
+def _spans(last_steps: Array, busy: Array) -> Iterable[BusySpan]:
+    """Medians over tenths of the windows; of fewer parts where tenths would be too short."""
+    parts = min(_SPANS, len(busy) // _FEWEST_IN_SPAN)
+    order = np.argsort(last_steps)
+    for part in np.array_split(order, parts) if parts else ():
+        yield BusySpan(int(last_steps[part[0]]), int(last_steps[part[-1]]), float(np.median(busy[part])))
 
 
 def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:

@@ -27,6 +27,10 @@ class Window:
     ``pass_seconds`` are the wall seconds of both passes without messages; ``pass_cpu_seconds`` are the CPU seconds of
     all threads in them, which unlike wall time do not grow when ranks share a core. ``exchange_cpu_seconds`` and
     ``update_cpu_seconds`` are those of the exchange and of the optimiser's update.
+
+    Input wait and exchange come from time stamps of every step (``trainers.loop.step_times``); the rest of ``seconds``
+    is own work. ``own_deviation_seconds`` is its standard deviation over the steps of the window. ``cpu_seconds`` are
+    those of all threads of the process (``getrusage``).
     """
 
     rank: int
@@ -52,6 +56,8 @@ class Window:
     pass_cpu_seconds: float | None = None
     exchange_cpu_seconds: float | None = None
     update_cpu_seconds: float | None = None
+    own_deviation_seconds: float | None = None
+    cpu_seconds: float | None = None
     time: float = field(default_factory=time.time)
 
     def to_json(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class FindingKind(str, Enum):
     INCOMPLETE_WINDOWS = "incomplete_windows"
     NOT_STEADY = "never_settled"
     UNEVEN_WINDOWS = "uneven_windows"
+    IMPOSSIBLE_EXCHANGE = "impossible_exchange"
+    STRAGGLER = "straggler"
     OUTLIERS = "outliers"
     MIXED_HARDWARE = "mixed_hardware"
     UNEQUAL_CORES = "unequal_cores"

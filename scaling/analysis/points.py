@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saman.runs.telemetry.stragglers import Straggler, stragglers
 from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.run_values import MeasuredRun, Measurement
 from saman.scaling.analysis.stages import StageMeasure, stage_measures
 from saman.scaling.statistics.bootstrap import hierarchical_estimate, ratio_estimate
 from saman.scaling.statistics.intervals import Estimate, median_estimate
 from saman.scaling.statistics.steady_state import outliers
-from saman.scaling.statistics.variability import Straggler, karp_flatt, stragglers, variation_per_node
+from saman.scaling.statistics.variability import karp_flatt, variation_per_node
 
 _WINDOWS_POOLED = 50  # of a run, evenly taken; more do not move the median of all
 
@@ -95,7 +96,7 @@ def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: 
     speedup, efficiency = _speedup(ranks, runs, baseline)
     fraction = karp_flatt(speedup.value, ranks / baseline.ranks) if speedup and baseline else None
     measured = [run.measured for run in runs]
-    nodes_of, own = _own_work(measured)
+    nodes_of, own, busy = _rank_times(measured)
     flags = outliers(rates)
     return CurvePoint(
         ranks=ranks,
@@ -110,7 +111,7 @@ def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: 
         breakdown=_breakdown(measured),
         step_seconds=_step_seconds(measured),
         outliers=tuple(run.facts.id for run, flag in zip(runs, flags, strict=True) if flag),
-        stragglers=tuple(_stragglers(measured, own, nodes_of)) if _exchange_known(measured) else (),
+        stragglers=tuple(_stragglers(measured, busy, nodes_of)) if _exchange_known(measured) else (),
         variation=variation_per_node(_by_node(own, nodes_of)),
         joules_per_sample=_joules_per_sample(runs),
         stages=stage_measures(
@@ -157,13 +158,13 @@ def _joules_per_sample(runs: Sequence[MeasuredRun]) -> float | None:
     return float(np.median(found)) if found else None
 
 
-def _stragglers(runs: Sequence[Measurement], own: Mapping[int, float], nodes: Mapping[int, str]) -> list[Straggler]:
+def _stragglers(runs: Sequence[Measurement], busy: Mapping[int, float], nodes: Mapping[int, str]) -> list[Straggler]:
     """Ranks slower than their peers; the peers of a pipeline's rank are the replicas of its stage."""
     stage_of = {process.rank: process.stage for run in runs for process in run.processes}
     found = [
         straggler
         for stage in set(stage_of.values())
-        for straggler in stragglers({rank: own[rank] for rank in own if stage_of[rank] == stage}, nodes)
+        for straggler in stragglers({rank: busy[rank] for rank in busy if stage_of[rank] == stage}, nodes)
     ]
     return sorted(found, key=lambda straggler: -straggler.slower)
 
@@ -172,15 +173,18 @@ def _exchange_known(runs: Iterable[Measurement]) -> bool:
     return all(run.exchange_seconds is not None for run in runs)
 
 
-def _own_work(runs: Sequence[Measurement]) -> tuple[dict[int, str], dict[int, float]]:
-    """Node and own seconds per step of each process, medians over runs."""
+def _rank_times(runs: Sequence[Measurement]) -> tuple[dict[int, str], dict[int, float], dict[int, float]]:
+    """Node, own seconds and busy seconds per step of each process, medians over runs."""
     nodes: dict[int, str] = {}
-    seconds: dict[int, list[float]] = {}
+    own: dict[int, list[float]] = {}
+    busy: dict[int, list[float]] = {}
     for run in runs:
         for process in run.processes:
-            seconds.setdefault(process.rank, []).append(process.own_seconds)
+            own.setdefault(process.rank, []).append(process.own_seconds)
+            busy.setdefault(process.rank, []).append(process.busy_seconds)
             nodes.setdefault(process.rank, run.node_of.get(process.rank, "?"))
-    return nodes, {rank: float(np.median(values)) for rank, values in seconds.items()}
+    own_medians, busy_medians = ({rank: float(np.median(of[rank])) for rank in of} for of in (own, busy))
+    return nodes, own_medians, busy_medians
 
 
 def _by_node(own: Mapping[int, float], nodes: Mapping[int, str]) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from saman.runs.telemetry.reader import ExcludedWindows
+from saman.runs.telemetry.slow_spans import SlowSpan, slow_spans
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.findings import Finding, FindingKind
 from saman.scaling.analysis.run_values import ExcludedRun, ExclusionReason, MeasuredRun, Run
@@ -32,6 +33,7 @@ def review_runs(runs: Sequence[Run]) -> Iterable[Finding]:
     measured = [run for run in runs if isinstance(run, MeasuredRun)]
     yield from _review_records(measured)
     yield from _review_windows(measured)
+    yield from _review_ranks(measured)
     unsteady = [run.facts.id for run in measured if not run.windows.steady.reached]
     if unsteady:
         yield Finding(FindingKind.NOT_STEADY, f"{len(unsteady)} runs never reach a steady state: {_named(unsteady)}")
@@ -52,6 +54,22 @@ def _review_windows(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
         )
 
 
+def _review_ranks(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
+    """A note about ranks that held up their peers during a part of a run."""
+    found = [(run, slow) for run in measured for slow in _slow_spans(run)]
+    if found:
+        named = [
+            f"{run.facts.id}: {slow.straggler.words} in steps {slow.begin} to {slow.end}"
+            for run, slow in sorted(found, key=lambda pair: -pair[1].straggler.slower)
+        ]
+        yield Finding(FindingKind.STRAGGLER, _named(named), note=True)
+
+
+def _slow_spans(run: MeasuredRun) -> list[SlowSpan]:
+    measured = run.measured
+    return [] if measured.exchange_seconds is None else slow_spans(measured.processes, measured.node_of)
+
+
 def _review_records(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
     """Findings about records of counted runs that were left out."""
     counts: tuple[tuple[FindingKind, str, Callable[[ExcludedWindows], int]], ...] = (
@@ -60,6 +78,14 @@ def _review_records(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
         (FindingKind.NOT_FINITE, "records with missing, zero or non-finite values", lambda windows: windows.not_finite),
         (FindingKind.INCOMPLETE_WINDOWS, "windows without all ranks", lambda windows: windows.incomplete),
     )
+    impossible = [run for run in measured if run.windows.excluded.impossible_exchange]
+    if impossible:
+        lines = sum(run.windows.excluded.impossible_exchange for run in impossible)
+        yield Finding(
+            FindingKind.IMPOSSIBLE_EXCHANGE,
+            f"{lines} records in {_runs(len(impossible))} have an exchange that is longer than the steps in which it "
+            f"took place; their exchange counts as not measured: {_named([run.facts.id for run in impossible])}",
+        )
     for kind, records, count in counts:
         affected = [run for run in measured if count(run.windows.excluded)]
         if affected:

@@ -136,3 +136,28 @@ CASES: dict[str, dict[str, Any]] = {
 for _name, _case in CASES.items():
     _case["name"] = _name.replace("_", "-")
     _case["train"].update(epochs=3, seed=11, checkpoint=_CHECKPOINT)
+
+
+def uneven() -> Any:
+    """A dense model whose forward pass takes 30 ms longer on rank 1, from the 31st step on."""
+    import os
+    import time
+
+    from saman.trainers.keras_compat import keras, tf
+
+    calls = 0
+
+    def sleep() -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > 30 and os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
+            time.sleep(0.03)
+        return np.zeros((), "float32")
+
+    class Sleep(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return inputs + tf.numpy_function(sleep, [], tf.float32)
+
+    inputs = keras.Input((6, 6, 1))
+    x = Sleep()(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))

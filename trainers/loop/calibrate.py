@@ -39,7 +39,7 @@ def measure_exchange(
         for exchange, kind in kinds.items():
             strategy.total(np.zeros(1))  # a barrier: all ranks begin together
             began = time.perf_counter()
-            np.asarray(kind.train(turn, 1e-6, 0.0, batches))
+            np.asarray(kind.train(turn, 1e-6, 0.0, batches).measures)
             if turn:
                 seconds[exchange].append(time.perf_counter() - began)
     step.restore(before)

@@ -12,24 +12,10 @@ import numpy as np
 from saman.runs.ranks.training_events import Notice, TrainingEvent
 from saman.runs.records.training_facts import TrainingFacts
 from saman.trainers.data.feed import Feed, Slice
+from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.loop.telemetry import TelemetryWriter
 
 MOST_STEPS = 64  # of one call of ``OptimizerStep.train_many``
-
-
-@dataclass(frozen=True)
-class StepTotals:
-    """Sums over the steps of one call.
-
-    Attributes:
-        measures: float64[4] measures of the global batches, equal on all ranks.
-        input_wait_seconds: Time in which the graph waited for batches.
-        exchange_seconds: Time from this rank's last gradient to the sums of all ranks; ``None`` without an exchange.
-    """
-
-    measures: Any
-    input_wait_seconds: float
-    exchange_seconds: float | None
 
 
 class TrainMany(Protocol):
@@ -57,6 +43,7 @@ class OptimizerStep(Protocol):
         train_many: Takes several steps in one call, on batches that the graph reads itself; ``None`` if it cannot.
         part: The part of a checkpoint that this process writes; ``None`` if it writes none.
         parts: The number of parts of a checkpoint.
+        stage: The stage of a pipeline that this process holds alone; ``None`` if it holds the whole model.
     """
 
     slices: list[Slice]
@@ -65,9 +52,10 @@ class OptimizerStep(Protocol):
     train_many: TrainMany | None
     part: int | None
     parts: int
+    stage: int | None
 
-    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> Any:
-        """Take one step and return the float64[4] measures of the global batch, equal on all ranks.
+    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:
+        """Take one step.
 
         Args:
             step: The number of the step, counted from 0.
@@ -102,6 +90,9 @@ class LoopObserver(Protocol):
     """Receives the loop's progress; for instance ``saman.runs.ranks.heartbeats.Heartbeat``."""
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None: ...
+
+    def note_pace(self, busy_seconds: float | None, stage: int | None) -> None:
+        """Note the newest seconds per step before this process could exchange; it waits for nobody in them."""
 
 
 @dataclass(frozen=True)

@@ -128,23 +128,19 @@ class Loop:
             self._seconds_per_step = (time.perf_counter() - began) / steps
         self.position = replace(self.position, step=step + steps, batch=self.position.batch + steps)
         here = feed.global_batch_size // self.strategy.size * len(self.step.slices)
-        return self.environment.telemetry.add(
-            steps,
-            steps * here if self.step.counts_examples else 0,
-            totals.measures,
-            input_wait_seconds=totals.input_wait_seconds,
-            exchange_seconds=totals.exchange_seconds,
-            compiled=compiled,
-        )
+        samples = steps * here if self.step.counts_examples else 0
+        full = self.environment.telemetry.add(steps, samples, totals, compiled=compiled)
+        self._note_pace()
+        return full
 
     def _take_step(self, batches: list[Any], input_wait_seconds: float) -> bool:
         """Take one optimiser step; return whether the telemetry window is full."""
         step, compiled = self.position.step, self._begin_call("batch")
-        sums = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
+        totals = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
         samples = sum(int(labels.shape[0]) for _, labels in batches) if self.step.counts_examples else 0
         self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
         return self.environment.telemetry.add(
-            1, samples, sums, input_wait_seconds=input_wait_seconds, compiled=compiled
+            1, samples, totals, input_wait_seconds=input_wait_seconds, compiled=compiled
         )
 
     def _begin_call(self, graph: str) -> bool:
@@ -168,6 +164,7 @@ class Loop:
         total = self.environment.telemetry.close_window(
             position.step, position.epoch + 1, self.rates(position.step - 1), **self.step.close_window()
         )
+        self._note_pace()
         self._stop = bool(total[STOP] > 0)
         if not np.isfinite(total[LOSS]) and np.isfinite(position.epoch_sums[LOSS]):
             self._record(Notice(f"the loss is {total[LOSS]} in the window that ends with step {position.step}"))
@@ -271,6 +268,9 @@ class Loop:
     def _record(self, event: TrainingEvent) -> None:
         if self.strategy.chief:
             self.environment.record(event)
+
+    def _note_pace(self) -> None:
+        self.environment.observer.note_pace(self.environment.telemetry.pace(), self.step.stage)
 
     def _beat(self, phase: str) -> None:
         position = self.position

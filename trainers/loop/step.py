@@ -17,9 +17,10 @@ from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
-from saman.trainers.loop.interfaces import MOST_STEPS, StepTotals, TrainMany
+from saman.trainers.loop.interfaces import MOST_STEPS, TrainMany
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.micro_batches import derive_seed, take_micro_batch, with_any_length
+from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.loop.sums import COUNT, STOP, Sums
 from saman.trainers.program.program import Program
 from saman.trainers.strategies.base import Strategy
@@ -29,16 +30,33 @@ class DataParallelStep:
     """An ``OptimizerStep`` in which every rank holds the whole model and computes its slice of each global batch."""
 
     def __init__(
-        self, program: Program, strategy: Strategy, micro_batches: int, scale: LossScale, exchange: bool = True
+        self,
+        program: Program,
+        strategy: Strategy,
+        micro_batches: int,
+        scale: LossScale,
+        exchange: bool = True,
+        stamps: bool = True,
     ) -> None:
+        """Prepare the graphs; nothing is traced before the first step.
+
+        Args:
+            program: The model, its objective and its optimiser.
+            strategy: Combines the ranks.
+            micro_batches: Of each rank.
+            scale: The loss scale of the run.
+            exchange: Whether ranks are combined; ``False`` only to measure what combining costs.
+            stamps: Whether the graph takes time stamps; ``False`` only to measure what they cost.
+        """
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
-        self.exchange = exchange and strategy.size > 1
+        self.exchange, self.stamps = exchange and strategy.size > 1, stamps
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
         self.part = 0 if strategy.chief else None
         self.parts = 1
+        self.stage: int | None = None
         self._variables = list(program.model.trainable_variables)
         self._statistics = keras_compat.moving_statistics(program.model)
         self._random_layers = len(keras_compat.random_sources(program.model))
@@ -55,18 +73,22 @@ class DataParallelStep:
 
     # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
 
-    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> Any:
-        """Take one step; the float64[4] tensor that it returns need not be read at once."""
-        return self._train(tf.constant(step, tf.int64), tf.constant(rate, tf.float64), _double(stop), list(batches))
+    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:
+        """Take one step; its totals need not be read at once."""
+        number, rate = tf.constant(step, tf.int64), tf.constant(rate, tf.float64)
+        return self._totals(*self._train(number, rate, _double(stop), list(batches)))
 
     def _train_on_streams(self, step: int, rates: Sequence[float], stop: float, streams: Sequence[Any]) -> StepTotals:
         """Take the steps in one call of a graph that reads the streams itself."""
         padded = np.zeros(MOST_STEPS)
         padded[: len(rates)] = rates
         count, first = tf.constant(len(rates)), tf.constant(step, tf.int64)
-        measures, seconds = self._steps_graph(first, tf.constant(padded), count, _double(stop), list(streams))
-        waited, exchanged = np.asarray(seconds).tolist()
-        return StepTotals(measures, waited, exchanged if self.exchange else None)
+        totals = self._totals(*self._steps_graph(first, tf.constant(padded), count, _double(stop), list(streams)))
+        np.asarray(totals.measures)  # wait for the steps: the loop plans the next call by the time of this call
+        return totals
+
+    def _totals(self, measures: Any, stamps: Any) -> StepTotals:
+        return StepTotals(measures, stamps if self.stamps else None)
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this process's examples in inference mode."""
@@ -103,26 +125,37 @@ class DataParallelStep:
     # ---- the graph ----------------------------------------------------------------------------------------
 
     def _take_steps(self, step: Any, rates: Any, count: Any, stop: Any, streams: list[Any]) -> Any:
-        """Take ``count`` steps; return float64[4] measures and float64[2] seconds: input wait and exchange."""
+        """Take ``count`` steps; return float64[4] measures and float64[count, 3] time stamps."""
 
-        def take(index: Any, measures: Any, seconds: Any) -> Any:
-            began = tf.timestamp()
+        def take(index: Any, measures: Any, rows: Any) -> Any:
+            began = self._stamp_after([])
             with tf.control_dependencies([began]):
                 batches = [stream.get_next() for stream in streams]
-            with tf.control_dependencies(tf.nest.flatten(batches)):
-                fetched = tf.timestamp()
-            more, exchanged = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
-            return index + 1, measures + more, seconds + tf.stack([fetched - began, exchanged])
+            waited = self._stamp_after(tf.nest.flatten(batches)) - began
+            more, stamps = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
+            return index + 1, measures + more, rows.write(index, tf.stack([waited, *stamps]))
 
-        start = [tf.constant(0), tf.zeros([4], tf.float64), tf.zeros([2], tf.float64)]
-        _, measures, seconds = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
-        return measures, seconds
+        rows = tf.TensorArray(tf.float64, size=count, element_shape=[3])
+        start = [tf.constant(0), tf.zeros([4], tf.float64), rows]
+        _, measures, rows = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
+        return measures, rows.stack()
 
-    def _whole_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> Any:
-        return self._timed_step(step, rate, stop, batches)[0]
+    def _whole_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, Any]:
+        measures, stamps = self._timed_step(step, rate, stop, batches)
+        return measures, tf.stack([_double(0.0), *stamps])[tf.newaxis]
 
-    def _timed_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, Any]:
-        """Take a step; return its float64[4] measures and the seconds of the first rank's exchange."""
+    def _stamp_after(self, tensors: list[Any]) -> Any:
+        """Return the Unix time, in seconds, at which all of ``tensors`` are known; 0 without time stamps."""
+        if not self.stamps:
+            return _double(0.0)
+        with tf.control_dependencies(tensors):
+            return tf.timestamp()
+
+    def _timed_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, list[Any]]:
+        """Take a step; return its float64[4] measures, and when gradients were ready and sums received here.
+
+        Of several ranks in this process the last counts: they meet in the exchange.
+        """
         results = self.strategy.each_rank(
             lambda here, batch: self._global_sums(step, stop, self.slices[here], batch), batches
         )
@@ -141,21 +174,22 @@ class DataParallelStep:
                 self.scale.adjust(finite)
         else:
             update()
-        return sums[0].measures, results[0][1]
+        ready, received = ([stamps[place] for _, stamps in results] for place in range(2))
+        return sums[0].measures, [times[0] if len(times) == 1 else tf.reduce_max(times) for times in (ready, received)]
 
-    def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], Any]:
-        """Return the sums over all ranks, every rank's stop request among the measures, and seconds of the exchange."""
+    def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], list[Any]]:
+        """Return the sums over all ranks, every rank's stop request among the measures, and two time stamps.
+
+        The time stamps say when this rank's last gradient was ready, and when it had the sums of all ranks.
+        """
         local = self._local_sums(step, part, batch)
         measures = tf.stack([*tf.unstack(local.measures)[:STOP], stop])
         tensors = Sums(local.gradients, local.moved, measures).tensors()
+        ready = self._stamp_after(tensors)
         if not self.exchange:
-            return tensors, _double(0.0)
-        with tf.control_dependencies(tensors):
-            ready = tf.timestamp()
+            return tensors, [ready, ready]
         summed = self._combine(tensors)
-        with tf.control_dependencies(summed):
-            received = tf.timestamp()
-        return summed, received - ready
+        return summed, [ready, self._stamp_after(summed)]
 
     def _combine(self, tensors: list[Any]) -> list[Any]:
         """Sum over all ranks, in one message where the gradients are float32.

@@ -1,9 +1,13 @@
-"""Writes the telemetry of one process: a record for each window of steps, with the same windows on all ranks."""
+"""Writes the telemetry of one process: a record for each window of steps, with the same windows on all ranks.
+
+Input wait, own work and exchange come from time stamps of every step; nothing is measured once and copied.
+"""
 
 from __future__ import annotations
 
 import resource
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,29 +16,30 @@ import numpy as np
 
 from saman.runs.files.whole import append_line
 from saman.runs.telemetry.window import Window
+from saman.trainers.loop.step_times import StepTimes, StepTotals, join, split_steps
 from saman.trainers.loop.sums import COUNT, LOSS
+
+NEWEST_CALLS = 20  # that the pace is the mean over: calls of several steps take about a quarter of a second
 
 
 class TelemetryWriter:
-    """Measures windows of steps. Sums are read only at the end of a window, so that steps need not wait for them.
-
-    Attributes:
-        exchange_seconds: Seconds per step of the exchange between ranks, if it was measured before the first step.
-    """
+    """Measures windows of steps. Sums are read only at the end of a window, so that steps need not wait for them."""
 
     def __init__(self, path: Path, ranks: Sequence[int], size: int, window_steps: int, chief: bool) -> None:
         self._path, self._ranks, self._size, self._chief = path, ranks, size, chief
         self._window_steps = window_steps
-        self.exchange_seconds: float | None = None
+        self._newest: deque[tuple[int, float]] = deque(maxlen=NEWEST_CALLS)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.pause()
 
     def pause(self) -> None:
         """Start the next window now; time since the last window (validation, a checkpoint) belongs to no step."""
-        self._began, self._input_wait, self._samples, self._steps = time.perf_counter(), 0.0, 0, 0
-        self._exchange: float | None = 0.0
+        self._began, self._cpu_began, self._since = time.perf_counter(), time.process_time(), time.time()
+        self._input_wait, self._samples, self._steps = 0.0, 0, 0
         self._compiled = False
         self._sums: list[Any] = []
+        self._unread: list[tuple[Any | None, float]] = []
+        self._times: list[StepTimes] | None = []
 
     @property
     def steps(self) -> int:
@@ -50,10 +55,9 @@ class TelemetryWriter:
         self,
         steps: int,
         samples: int,
-        sums: Any,
+        totals: StepTotals,
         *,
-        input_wait_seconds: float,
-        exchange_seconds: float | None = None,
+        input_wait_seconds: float = 0.0,
         compiled: bool = False,
     ) -> bool:
         """Add steps to the window; return whether the window is full.
@@ -61,21 +65,41 @@ class TelemetryWriter:
         Args:
             steps: Number of steps.
             samples: Examples of this process alone.
-            sums: float64[4] measures of the steps; read when the window closes.
-            input_wait_seconds: How long the steps waited for their batches.
-            exchange_seconds: Duration of the exchange between ranks, if it was measured.
+            totals: Of the steps; read when the window closes, or by ``pace``.
+            input_wait_seconds: How long the steps waited for their batches outside of the graph.
             compiled: Whether a graph was traced; such a step is a window of its own.
         """
         self._steps += steps
-        self._sums.append(sums)
+        self._sums.append(totals.measures)
         self._samples += samples
         self._input_wait += input_wait_seconds
-        if self._exchange is None or exchange_seconds is None:
-            self._exchange = None
-        else:
-            self._exchange += exchange_seconds
+        self._unread.append((totals.stamps, input_wait_seconds))
         self._compiled = self._compiled or compiled
         return self._compiled or self.room <= 0
+
+    def pace(self) -> float | None:
+        """Read the steps so far; return the newest seconds per step before this process could exchange.
+
+        Returns:
+            The mean over the newest calls of a graph; ``None`` before the first step that traced nothing.
+        """
+        self._read_steps()
+        steps = sum(count for count, _ in self._newest)
+        return sum(busy for _, busy in self._newest) / steps if steps else None
+
+    def _read_steps(self) -> None:
+        """Split the steps that were added since the last reading into their parts."""
+        for stamps, waited in self._unread:
+            if stamps is None or self._times is None:
+                self._times = None
+                continue
+            rows = np.asarray(stamps)
+            times = split_steps(rows, self._since, waited)
+            self._since = float(rows[-1, 2])
+            self._times.append(times)
+            if not self._compiled:
+                self._newest.append((len(rows), float(times.busy.sum())))
+        self._unread = []
 
     def close_window(self, step: int, epoch: int, rate: float, **measured: Any) -> np.ndarray:
         """Write the window and start the next.
@@ -90,9 +114,7 @@ class TelemetryWriter:
             float64[4]: the sums of the window's measures.
         """
         total = np.sum([np.asarray(sums) for sums in self._sums], axis=0) if self._sums else np.zeros(4)
-        exchange = self._exchange
-        if exchange is None and self.exchange_seconds is not None:
-            exchange = self.exchange_seconds * self._steps
+        self._read_steps()
         if self._steps:
             window = Window(
                 rank=self._ranks[0],
@@ -102,17 +124,38 @@ class TelemetryWriter:
                 steps=self._steps,
                 epoch=epoch,
                 samples=self._samples,
-                seconds=time.perf_counter() - self._began,
-                input_wait_seconds=self._input_wait,
                 loss=_finite(total[LOSS] / total[COUNT]) if self._chief and total[COUNT] else None,
                 learning_rate=rate,
                 compiled=self._compiled,
                 memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                **{"exchange_seconds": exchange, **measured},
+                cpu_seconds=time.process_time() - self._cpu_began,
+                **{**self._parts(time.perf_counter() - self._began), **measured},
             )
             append_line(self._path, window.to_json())
+            self._note_stage(window)
         self.pause()
         return total
+
+    def _parts(self, seconds: float) -> dict[str, float | None]:
+        """The fields of the window that say what its steps spent their time on."""
+        if self._times is None:
+            return {"seconds": seconds, "input_wait_seconds": min(self._input_wait, seconds)}
+        times = join(self._times)
+        waited, exchange = float(times.input_wait.sum()), float(times.exchange.sum())
+        alone = self._size == len(self._ranks) == 1
+        possible = waited + exchange <= seconds  # not if the clock was set forward while a step ran
+        return {
+            "seconds": seconds,
+            "input_wait_seconds": min(waited, seconds),
+            "exchange_seconds": exchange if possible and not alone else None,
+            "own_deviation_seconds": float(times.own.std(ddof=1)) if possible and len(times.own) > 1 else None,
+        }
+
+    def _note_stage(self, window: Window) -> None:
+        """Take the pace of a stage from its window: its steps have no time stamps, its messages are timed."""
+        if self._times is None and window.exchange_seconds is not None and not window.compiled:
+            waited = window.exchange_seconds + (window.bubble_seconds or 0.0) + (window.transfer_seconds or 0.0)
+            self._newest.append((window.steps, max(0.0, window.seconds - waited)))
 
 
 def _finite(value: float) -> float | None:

@@ -22,6 +22,7 @@ from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import TrainMany
 from saman.trainers.loop.loss_scale import LossScale
+from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.loop.sums import COUNT, STOP, Sums
 from saman.trainers.pipeline.inference import StageInference
 from saman.trainers.pipeline.messages import MessageTime
@@ -94,6 +95,7 @@ class PipelineStep:
         self.train_many: TrainMany | None = None
         self.part = self.runners[0].index if grid.replica == 0 else None
         self.parts = 1 if len(self.runners) > 1 else self.runners[0].plan.stages
+        self.stage = self.runners[0].index if len(self.runners) == 1 else None
         self.exchange_seconds = 0.0
         self.work = WorkTime()
         self.memory_start_bytes: int | None = None
@@ -105,8 +107,8 @@ class PipelineStep:
 
     # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
 
-    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> np.ndarray:
-        """Take one step; return the float64[4] measures of the global batch."""
+    def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:
+        """Take one step; the window has its times, and no step has time stamps."""
         part = self.slices[0]
         entered, cpu = time.perf_counter(), time.process_time()
         sums = self._on_every_stage(lambda runner: runner.step(step, part, batches[0]), self.runners)
@@ -122,7 +124,7 @@ class PipelineStep:
         self.work.add(began - entered, passed_cpu - cpu, exchanged_cpu - passed_cpu, update_cpu)
         if self.scale.dynamic:
             self.scale.adjust(tf.constant(finite))
-        return total[: STOP + 1]
+        return StepTotals(total[: STOP + 1])
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this replica's examples on the process of the last stage, else zeros."""

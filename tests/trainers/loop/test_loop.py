@@ -31,6 +31,10 @@ class Beats:
 
     def __init__(self) -> None:
         self.phases: list[str] = []
+        self.paces: list[float | None] = []
+
+    def note_pace(self, busy_seconds: float | None, stage: int | None) -> None:
+        self.paces.append(busy_seconds)
 
     def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
         if [phase] != self.phases[-1:]:
