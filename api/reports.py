@@ -34,7 +34,7 @@ class Report:
 
     @property
     def opening(self) -> tuple[str, ...]:
-        """The series that scales best, the rank count where throughput stops growing, and the limit."""
+        """The main results: the comparison of series, the speed-up, where scaling stops paying, and the limit."""
         return self._page.opening
 
     @property

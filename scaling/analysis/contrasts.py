@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from saman.scaling.analysis.curves import Curve
@@ -36,6 +36,14 @@ class Contrast:
     ratio: Estimate
     test: RankTest
     verdict: AdjustedTest
+
+    def inverse(self) -> Contrast:
+        """The same comparison with the series exchanged; the test is two-sided and stays."""
+        ratio, interval = self.ratio, self.ratio.interval
+        if interval is not None:
+            interval = replace(interval, low=1 / interval.high, high=1 / interval.low)
+        exchanged = replace(ratio, value=1 / ratio.value, interval=interval)
+        return replace(self, series=self.against, against=self.series, ratio=exchanged)
 
 
 def contrast_curves(curves: Sequence[Curve]) -> list[Contrast]:

@@ -38,6 +38,13 @@ class Curve:
         return tuple(point for point in self.points if point.ranks > self.baseline.ranks)
 
 
+def common_ranks(curves: Sequence[Curve]) -> int | None:
+    """The largest rank count of at least two series and of half as many series as the most common count."""
+    counts = [point.ranks for curve in curves for point in curve.points]
+    most = max((counts.count(n) for n in counts), default=0)
+    return max((n for n in counts if counts.count(n) >= max(2, most / 2)), default=None)
+
+
 def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
     """Place a curve's point at ``ranks`` ranks: on nodes as full as the fullest measured, or a single node."""
     largest = measured[-1]

@@ -1,26 +1,78 @@
-"""The three sentences that open a report: what scales best, where scaling stops paying, what limits it."""
+"""The sentences that open a report: which series is faster, what it gains, where scaling stops paying, what limits it.
+
+Each sentence names the test or the interval that it rests on, and claims nothing that they do not show.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.baselines import Baseline
-from saman.scaling.analysis.curves import Curve
+from saman.scaling.analysis.contrasts import Contrast
+from saman.scaling.analysis.curves import Curve, common_ranks
 from saman.scaling.analysis.points import CurvePoint
+from saman.scaling.statistics.bootstrap import ratio_estimate
 from saman.scaling.statistics.intervals import Estimate
 
 # Scaling pays while n times the ranks give at least half of the ideal gain in throughput.
 _LEAST_GAIN = 0.5
+_MOST_NAMED = 3  # series in a sentence
 
 
-def opening(analysis: Analysis) -> tuple[str, str, str]:
-    """The main results in three sentences."""
-    scaled = [(curve, curve.points_beyond_baseline[-1]) for curve in analysis.drawable if curve.points_beyond_baseline]
+def opening(analysis: Analysis) -> tuple[str, ...]:
+    """The main results in three sentences; where series share a rank count, a comparison at that count comes first."""
+    scaled = [curve for curve in analysis.drawable if curve.points_beyond_baseline]
+    compared = _comparison(analysis)
     if not scaled:
-        return _without_speedup(analysis)
-    most = max(point.ranks for _, point in scaled)
-    largest = [pair for pair in scaled if pair[1].ranks == most]
-    best, point = max(largest, key=lambda pair: pair[1].efficiency.value if pair[1].efficiency else 0.0)
-    return _best(best, point), _where_it_stops(best), _limit(point)
+        return (*compared, *_without_speedup(analysis))
+    best = max(scaled, key=_order)
+    point = best.points_beyond_baseline[-1]
+    return (*compared, _gain(best, point), _where_it_stops(best), _limit(point))
+
+
+def _order(curve: Curve) -> tuple[int, float]:
+    """The curve that the sentences after the first describe: of the largest count, then of the highest throughput."""
+    last = curve.points_beyond_baseline[-1]
+    return last.ranks, last.throughput.value
+
+
+def _comparison(analysis: Analysis) -> tuple[str, ...]:
+    """The fastest series at a common count against the others, by the rank tests of the table of differences."""
+    ranks = common_ranks(analysis.drawable)
+    here = [contrast for contrast in analysis.contrasts if contrast.ranks == ranks]
+    if ranks is None or not here:
+        return ()
+    rates = {
+        curve.label: point.throughput.value
+        for curve in analysis.drawable
+        for point in curve.points
+        if point.ranks == ranks and any(curve.label in (contrast.series, contrast.against) for contrast in here)
+    }
+    fastest = max(rates, key=lambda label: rates[label])
+    against = [_from(contrast, fastest) for contrast in here if fastest in (contrast.series, contrast.against)]
+    on = f"on {_ranks(ranks)}, the largest count that {len(rates)} of {len(analysis.drawable)} series share"
+    alike = [contrast for contrast in against if not contrast.verdict.different]
+    if alike:
+        shown = ", ".join(_test_in_words(contrast) for contrast in _slowest_first(alike)[:_MOST_NAMED])
+        more = f", and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
+        return (f"No series is shown to be the fastest {on}: {fastest} against {shown}{more}.",)
+    nearest = _slowest_first(against)[0]
+    return (f"{fastest} is the fastest {on}: against {_test_in_words(nearest)}, the nearest.",)
+
+
+def _from(contrast: Contrast, label: str) -> Contrast:
+    """The contrast as seen from ``label``: its ratio is throughput of ``label`` ÷ that of the other series."""
+    return contrast if contrast.series == label else contrast.inverse()
+
+
+def _slowest_first(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    return sorted(contrasts, key=lambda contrast: contrast.ratio.value)
+
+
+def _test_in_words(contrast: Contrast) -> str:
+    ratio = f"{contrast.ratio.value:.3g}× {interval_in_words(contrast.ratio)}"
+    return f"{contrast.against} {ratio}, rank test: {contrast.verdict.words}"
 
 
 def interval_in_words(estimate: Estimate, form: str = "{:.3g}", scale: float = 1.0) -> str:
@@ -46,18 +98,26 @@ def _ranks(count: int) -> str:
     return f"{count} rank{'s' if count != 1 else ''}"
 
 
-def _best(curve: Curve, point: CurvePoint) -> str:
+def _gain(curve: Curve, point: CurvePoint) -> str:
+    """The speed-up at the largest count; a gain or a loss is claimed only if the interval excludes 1."""
     assert curve.baseline is not None
     assert point.speedup is not None
     assert point.efficiency is not None
     gain = f"{point.speedup.value:.3g}× the throughput of {_baseline_in_words(curve, curve.baseline)}"
-    result = f"{gain} on {_ranks(point.ranks)} {interval_in_words(point.speedup)}"
+    result = f"{gain} on {_ranks(point.ranks)} {interval_in_words(point.speedup)}, {_method(point.speedup)}"
+    interval = point.speedup.interval
+    if interval is not None and interval.low <= 1.0 <= interval.high:
+        return f"{curve.label} shows no gain from more ranks: {result}."
     if point.speedup.value <= 1.0:
-        return f"No series gains from more ranks; {curve.label} loses least: {result}."
-    interval = interval_in_words(point.efficiency, "{:.0f}\u00a0%", 100)
-    return (
-        f"{curve.label} scales best: {result}, an efficiency of {100 * point.efficiency.value:.0f}\u00a0% {interval}."
-    )
+        return f"{curve.label} does not gain from more ranks: {result}."
+    efficiency = interval_in_words(point.efficiency, "{:.0f}\u00a0%", 100)
+    share = f"{100 * point.efficiency.value:.0f}\u00a0% {efficiency}"
+    return f"{curve.label} reaches {result}: an efficiency of {share}."
+
+
+def _method(estimate: Estimate) -> str:
+    runs = f"over {estimate.repeats} run{'s' if estimate.repeats != 1 else ''}"
+    return f"bootstrap {runs}" if estimate.interval else f"medians {runs}"
 
 
 def _baseline_in_words(curve: Curve, baseline: Baseline) -> str:
@@ -65,23 +125,33 @@ def _baseline_in_words(curve: Curve, baseline: Baseline) -> str:
 
 
 def _where_it_stops(curve: Curve) -> str:
-    """The first step between measured counts with too small a gain."""
+    """The first step between measured counts with too small a gain; it is shown if the interval says so too."""
     for before, after in zip(curve.points, curve.points[1:], strict=False):
         times = after.ranks / before.ranks
-        gain = after.throughput.value / before.throughput.value
-        if (gain - 1) / (times - 1) < _LEAST_GAIN:
+        least = 1 + _LEAST_GAIN * (times - 1)
+        gain = _ratio(after, before)
+        if gain.value < least:
+            shown = gain.interval is not None and gain.interval.high < least
+            verb = "stops" if shown else "may stop"
+            doubt = "" if shown else f", which does not exclude {least:.3g}×"
             return (
-                f"Scaling stops paying between {before.ranks} and {after.ranks} ranks: {times:.3g}× the ranks give "
-                f"{gain:.2f}× the throughput."
+                f"Scaling {verb} paying between {before.ranks} and {after.ranks} ranks: {times:.3g}× the ranks give "
+                f"{gain.value:.2f}× the throughput {interval_in_words(gain)}{doubt}; paying is half of the ideal gain."
             )
     if len(curve.points) < 2:
         return "A single rank count does not show where scaling stops paying."
     before, after = curve.points[-2:]
-    gain = after.throughput.value / before.throughput.value
+    gain = _ratio(after, before)
+    grows = "still grows" if gain.interval is not None and gain.interval.low > 1 else "is not shown to stop growing"
     return (
-        f"Throughput still grows at {after.ranks} ranks, the largest count measured: {gain:.2f}× that of "
-        f"{_ranks(before.ranks)}."
+        f"Throughput {grows} at {after.ranks} ranks, the largest count measured: {gain.value:.2f}× that of "
+        f"{_ranks(before.ranks)} {interval_in_words(gain)}."
     )
+
+
+def _ratio(above: CurvePoint, below: CurvePoint) -> Estimate:
+    rates = [[run.measured.samples_per_second for run in point.runs] for point in (above, below)]
+    return ratio_estimate(*rates)
 
 
 def _limit(point: CurvePoint) -> str:
@@ -92,14 +162,23 @@ def _limit(point: CurvePoint) -> str:
         return _limit_without_exchange(point)
     slowest = point.stragglers[0] if point.stragglers else None
     if slowest is not None and slowest.slower > split.exchange / step:
-        return f"The limit is rank {slowest.rank} on {slowest.node}, {slowest.slower:.0%} slower than its peers."
+        return (
+            f"The limit is rank {slowest.rank} on {slowest.node}, {slowest.slower:.0%} slower than its peers "
+            f"({_basis(point)})."
+        )
     parts = {
         "exposed exchange": split.exchange,
         "input wait": split.input_wait,
         "the wait of stages for each other": split.neighbours,
     }
     name = max(parts, key=lambda part: parts[part])
-    return f"The limit is {name}: {parts[name] / step:.0%} of a step of {1e3 * step:.3g} ms {on_ranks}."
+    return (
+        f"The limit is {name}: {parts[name] / step:.0%} of a step of {1e3 * step:.3g} ms {on_ranks} ({_basis(point)})."
+    )
+
+
+def _basis(point: CurvePoint) -> str:
+    return f"time stamps in every step, median over {len(point.runs)} run{'s' if len(point.runs) != 1 else ''}, no test"
 
 
 def _limit_without_exchange(point: CurvePoint) -> str:

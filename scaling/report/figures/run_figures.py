@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from saman.scaling.analysis.curves import Curve
+from saman.scaling.analysis.curves import Curve, common_ranks
 from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Data, Figure, SeriesStyle, Spec
 from saman.scaling.report.rows import ProcessRow
 from saman.scaling.report.tables import loss_rows, median_run, metric_rows, point_rows, process_rows, run_rows
@@ -18,7 +18,7 @@ _MOST_RUNS = 2000
 
 def side_by_side(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
     """Every run of every series at the largest rank count that most series share; None where series share none."""
-    shared = _shared_count(curves)
+    shared = common_ranks(curves)
     if shared is None:
         return None
     on_ranks = f"on {shared} rank{'s' if shared > 1 else ''}"
@@ -31,13 +31,6 @@ def side_by_side(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
     spec = {"width": WIDTH - 120, "height": height, "layer": layers}
     caption = "Ticks: single runs. Dot: their median, with its interval where repeats allow."
     return Figure("strategies", f"Side by side {on_ranks}", caption, spec)
-
-
-def _shared_count(curves: Sequence[Curve]) -> int | None:
-    """The largest rank count of at least two series and of half as many series as the most common count."""
-    counts = [point.ranks for curve in curves for point in curve.points]
-    most = max(counts.count(n) for n in counts)
-    return max((n for n in counts if counts.count(n) >= max(2, most / 2)), default=None)
 
 
 def _side_by_side_layers(runs: Data, points: Data, style: SeriesStyle, title: str) -> list[Spec]:

@@ -105,7 +105,7 @@ def test_the_page_and_the_tables_show_stages_and_the_grid(grid: Analysis) -> Non
 def test_where_stages_wait_most_the_opening_says_so(tmp_path: Path) -> None:
     uneven = replace(TWO, per_example=(0.0001, 0.003))
     runs = [*[ONE] * 2, *[uneven] * 2]
-    _, _, limits = opening(analyse(read_runs(write_pipelines(tmp_path / "r", runs))))
+    *_, limits = opening(analyse(read_runs(write_pipelines(tmp_path / "r", runs))))
     assert "the wait of stages for each other" in limits
 
 
