@@ -47,6 +47,11 @@ class Report:
         """Every table with all its columns, units in their names."""
         return self._page.data
 
+    @property
+    def rules(self) -> pl.DataFrame | None:
+        """Hoefler and Belli's twelve rules, each with its evidence or what is missing; None for a comparison."""
+        return self._page.data.get("rules")
+
     def write(self, folder: str | PathLike[str], *, papers: bool = True) -> Path:
         """Write the page, its figures and tables.
 

@@ -25,6 +25,9 @@ def report_command(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the report.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: the first is the baseline.")] = False,
+    reviewer: Annotated[
+        bool, typer.Option("--reviewer", help="Judge the report by twelve rules; exit status 1 if it breaks any.")
+    ] = False,
     papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Write figures as SVG, PNG and PDF too.")] = True,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -36,26 +39,46 @@ def report_command(
         saman report demo -o report
 
         saman report --compare runs/before runs/after
+
+        saman report demo --reviewer
     """
     from rich.console import Console
 
+    from saman.configs.errors import UserError
     from saman.scaling.report.writer import write_report
 
     console = Console(stderr=as_json)
     command = (
         shlex.join(["saman", *sys.argv[1:]]) if sys.argv[1:2] == ["report"] else "saman report " + shlex.join(what)
     )
+    if compare and reviewer:
+        raise UserError("--compare and --reviewer exclude each other", remedy="review each of the two studies")
     page = _comparison(what, runs_dir, command) if compare else _study(what, runs_dir, command)
     folder = output or Path("reports") / _file_name(page.title)
     file = write_report(page, folder, papers)
     if as_json:
         findings = [{"kind": finding.kind, "text": finding.text} for finding in page.findings]
         facts: dict[str, Any] = {"report": str(file), "opening": page.opening, "findings": findings}
+        facts |= {"rules": page.data["rules"].to_dicts()} if reviewer else {}
         typer.echo(json.dumps({**facts, "tables": {name: frame.to_dicts() for name, frame in _told(page)}}, indent=2))
     else:
         print_report(console, page, file)
-    if any(not finding.note for finding in page.findings):
+        if reviewer:
+            _print_rules(console, page)
+    broken = reviewer and not page.data["rules"]["met"].all()
+    if broken or any(not finding.note for finding in page.findings):
         raise typer.Exit(1)
+
+
+def _print_rules(console: Console, page: Page) -> None:
+    """Print the rules of Hoefler and Belli (SC '15) with the evidence in the report, or what is missing."""
+    from rich.text import Text
+
+    console.print("\nHoefler & Belli, Scientific Benchmarking of Parallel Computing Systems, SC '15", style="bold")
+    for row in page.data["rules"].to_dicts():
+        mark, style = ("met", "green") if row["met"] else ("missing", "red")
+        console.print(Text.assemble(f"{row['number']:2} ", (f"{mark:7}", style), f" {row['rule']}"))
+        console.print(Text(f"           {row['evidence'] if row['met'] else row['missing']}", style="dim"))
 
 
 def _told(page: Page) -> list[tuple[str, Any]]:

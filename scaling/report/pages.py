@@ -9,6 +9,7 @@ from saman.scaling.pipelines.forecast import forecast
 from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.page_tables import contrast_table, law_table, point_table, prediction_table, run_table
+from saman.scaling.report.reviewer import review_rules
 from saman.scaling.report.stage_tables import forecast_table, grid_table, stage_table
 from saman.scaling.report.tables import tables
 from saman.scaling.report.writer import Page, provenance_counts
@@ -44,7 +45,11 @@ def study_page(analysis: Analysis, title: str, command: str) -> Page:
         tables=tuple(table for table in page_tables if table.rows),
         provenance=provenance_counts(analysis.runs),
         command=command,
-        data={**tables(analysis), "pipeline_predictions": to_frame(pipelines.predictions)},
+        data={
+            **tables(analysis),
+            "pipeline_predictions": to_frame(pipelines.predictions),
+            "rules": to_frame(review_rules(analysis)),
+        },
     )
 
 

@@ -133,7 +133,8 @@ class DataParallelStep:
                 batches = [stream.get_next() for stream in streams]
             waited = self._stamp_after(tf.nest.flatten(batches)) - began
             more, stamps = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
-            return index + 1, measures + more, rows.write(index, tf.stack([waited, *stamps]))
+            rows = rows.write(index, tf.stack([waited, *stamps])) if self.stamps else rows
+            return index + 1, measures + more, rows
 
         rows = tf.TensorArray(tf.float64, size=count, element_shape=[3])
         start = [tf.constant(0), tf.zeros([4], tf.float64), rows]
