@@ -156,7 +156,7 @@ def uneven() -> Any:
 
     class Sleep(keras.layers.Layer):  # type: ignore[misc]
         def call(self, inputs: Any) -> Any:
-            return inputs + tf.numpy_function(sleep, [], tf.float32)
+            return inputs + tf.ensure_shape(tf.numpy_function(sleep, [], tf.float32), [])
 
     inputs = keras.Input((6, 6, 1))
     x = Sleep()(keras.layers.Flatten()(inputs))
