@@ -49,6 +49,7 @@ COLUMNS = {
     "loss": ("series ranks run samples seconds loss"),
     "metrics": ("series ranks run epoch samples seconds metric value"),
     "findings": ("kind hides_a_curve text"),
+    "rules": ("number rule met evidence missing"),
     "stages": (
         "series stages replicas ranks nodes micro_batches repeats stage layers busy_seconds busy_seconds_low "
         "busy_seconds_high busy_seconds_per_micro_batch busy_seconds_per_micro_batch_low "

@@ -7,11 +7,12 @@ import pytest
 from scipy import stats
 
 from saman.runs.telemetry.reader import variation
+from saman.runs.telemetry.stragglers import stragglers
 from saman.scaling.statistics.bootstrap import FEWEST_REPEATS, hierarchical_estimate, ratio_estimate
 from saman.scaling.statistics.intervals import best_median_coverage, binomial_interval, median_coverage, median_estimate
 from saman.scaling.statistics.rank_test import Significance, adjust, holm, rank_test
 from saman.scaling.statistics.steady_state import outliers, steady_state
-from saman.scaling.statistics.variability import karp_flatt, stragglers, variation_per_node
+from saman.scaling.statistics.variability import karp_flatt, variation_per_node
 
 
 @pytest.mark.parametrize(
