@@ -38,6 +38,6 @@ def answer_sample(versions: Sequence[Path], validation: Path) -> list[SampleAnsw
         for version, output in zip(versions, outputs, strict=True):
             pairs += ["--model", str(version), "--output", str(output)]
         report = converter_process.run_converter(["predict", *pairs, "--inputs", str(validation)])
-        latencies = [model["latency_milliseconds"] for model in report["models"]]
+        latencies = [answers.latency_milliseconds for answers in report.answers]
         values = [np.load(file, allow_pickle=False) for file in outputs]
     return [SampleAnswers(*pair) for pair in zip(values, latencies, strict=True)]

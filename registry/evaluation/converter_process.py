@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.registry.evaluation.converter_packages import ConverterPackages, Say, discard_message, install_packages
 from saman.runs import variables
 from saman.runs.commands import run_command
+from saman.runs.records.converter_report import ConverterReport
 
 
 def run_converter(
     arguments: Sequence[str], packages: ConverterPackages | None = None, *, say: Say = discard_message
-) -> dict[str, Any]:
+) -> ConverterReport:
     """Run ``python -m saman.trainers.convert ARGUMENTS``.
 
     Args:
@@ -39,10 +38,10 @@ def run_converter(
         report = Path(scratch, "report.json")
         command = [sys.executable, "-m", "saman.trainers.convert", *arguments, "--report", str(report)]
         done = run_command(command, environment=environment)
-        found = json.loads(report.read_text()) if report.is_file() else {}
-    if found.get("ok"):
-        return {key: value for key, value in found.items() if key != "ok"}
-    raise _failure(arguments, found, done)
+        found = ConverterReport.read(report)
+    if found is None or found.failed:
+        raise _failure(arguments, found or ConverterReport(), done)
+    return found
 
 
 def _environment(packages: Path | None) -> dict[str, str]:
@@ -59,11 +58,11 @@ def _environment(packages: Path | None) -> dict[str, str]:
     return environment
 
 
-def _failure(arguments: Sequence[str], found: dict[str, Any], done: subprocess.CompletedProcess[str]) -> UserError:
+def _failure(arguments: Sequence[str], found: ConverterReport, done: subprocess.CompletedProcess[str]) -> UserError:
     what = " ".join(arguments[:2] if arguments[0] != "predict" else arguments[:1])
-    if found.get("lacks"):
-        return EnvironmentLack(f"{what} needs {found['lacks']}, which is not installed", remedy="saman setup")
+    if found.lacks:
+        return EnvironmentLack(f"{what} needs {found.lacks}, which is not installed", remedy="saman setup")
     if done.returncode < 0:
         return UserError(f"{what} was killed by signal {-done.returncode}", remedy="check the available memory")
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return UserError(f"{what} failed: {found.get('problem') or last}")
+    return UserError(f"{what} failed: {found.problem or last}")

@@ -168,19 +168,19 @@ def _convert(request: ConversionRequest, staged: Path) -> Parity:
     report = converter_process.run_converter(["to", name, *arguments], FORMATS[name], say=request.say)
     model = ConvertedModel(
         format=name,
-        converter=str(report["converter"]),
+        converter=report.conversion.converter,
         bytes=sum(file.stat().st_size for file in staged.rglob("*") if file.is_file()),
         version_bytes=manifest.read(request.version).total_bytes,
-        calibration_examples=report.get("calibration_examples"),
+        calibration_examples=report.conversion.calibration_examples,
     )
     if name == "keras" and (recorded := _recorded_difference(request.version)) is not None:
         return _recorded_parity(request, model, recorded)
     answers = staged / "answers.npy"
     arguments = ["--model", str(converted), "--output", str(answers), "--inputs", str(request.sample)]
-    ran = converter_process.run_converter(["run", name, *arguments], FORMATS[name], say=request.say)
-    found = SampleAnswers(np.load(answers, allow_pickle=False), ran["latency_milliseconds"])
+    [ran] = converter_process.run_converter(["run", name, *arguments], FORMATS[name], say=request.say).answers
+    found = SampleAnswers(np.load(answers, allow_pickle=False), ran.latency_milliseconds)
     answers.unlink()
-    return measure_parity(model, str(ran["runtime"]), found, request.expected(), read_labels(request.sample))
+    return measure_parity(model, ran.runtime, found, request.expected(), read_labels(request.sample))
 
 
 def _recorded_difference(version: Path) -> float | None:

@@ -36,6 +36,7 @@ from saman.registry.store.layout import list_models
 from saman.registry.store.manifest import file_records
 from saman.registry.store.manifest import read as read_manifest
 from saman.registry.store.model_state import read_model
+from saman.runs.records.converter_report import AnswerReport, Conversion, ConverterReport
 
 _CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.chmod"}
 
@@ -72,10 +73,9 @@ def export_onnx(folder: Path) -> None:
         if arguments[0] == "to":
             output.mkdir(parents=True)
             (output / "model.onnx").write_bytes(b"x")
-            return {"converter": "pretended"}
+            return ConverterReport(Conversion("pretended"))
         np.save(output, np.eye(10, dtype="float32")[np.load(option["--inputs"])["labels"]])
-        one = {"runtime": "pretended", "latency_milliseconds": 1.0}
-        return {**one, "models": [one]}
+        return ConverterReport(answers=(AnswerReport(1, (1, 10), 1.0, "pretended"),))
 
     converter_process.run_converter = call
     export(folder / "models", "digits:2", "onnx")

@@ -7,12 +7,12 @@ report holds the reason.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from saman.runs.records.converter_report import ConverterReport
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -36,31 +36,32 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _work(arguments: argparse.Namespace) -> dict[str, Any]:
+def _work(arguments: argparse.Namespace) -> ConverterReport:
     from saman.trainers.convert import formats, predict, runtimes
 
     if arguments.verb == "predict":
         pairs = list(zip(arguments.model, arguments.output, strict=True))
-        return {"models": [predict.answer(*pair, arguments.inputs, arguments.latency_runs) for pair in pairs]}
+        answers = tuple(predict.answer(*pair, arguments.inputs, arguments.latency_runs) for pair in pairs)
+        return ConverterReport(answers=answers)
+    model, output, inputs = arguments.model, arguments.output, arguments.inputs
     if arguments.verb == "to":
-        return formats.convert(arguments.format, arguments.model, arguments.output, arguments.inputs)
-    return runtimes.answer(
-        arguments.format, arguments.model, arguments.output, arguments.inputs, arguments.latency_runs
-    )
+        return ConverterReport(formats.convert(arguments.format, model, output, inputs))
+    answer = runtimes.answer(arguments.format, model, output, inputs, arguments.latency_runs)
+    return ConverterReport(answers=(answer,))
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run the command and write its report; returns the exit status."""
     arguments = _arguments(given)
     try:
-        report, code = {"ok": True, **_work(arguments)}, 0
+        report, code = _work(arguments), 0
     except ModuleNotFoundError as error:
-        report, code = {"ok": False, "lacks": error.name or str(error)}, 3
+        report, code = ConverterReport(lacks=error.name or str(error)), 3
     except Exception as error:  # converters raise errors of any kind; the report holds them
         traceback.print_exc()
         said = str(error).strip().splitlines() or [""]
-        report, code = {"ok": False, "problem": f"{type(error).__name__}: {said[0][:500]}"}, 1
-    arguments.report.write_text(json.dumps(report), encoding="utf-8")
+        report, code = ConverterReport(problem=f"{type(error).__name__}: {said[0][:500]}"), 1
+    report.write(arguments.report)
     return code
 
 

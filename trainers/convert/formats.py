@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.runs.commands import run_command
+from saman.runs.records.converter_report import Conversion
 from saman.trainers.convert import sample_answers
 from saman.trainers.convert.predict import SIGNATURE, serving
 
@@ -16,7 +17,7 @@ CALIBRATION_EXAMPLES = 200
 TFLITE = ("tflite-float32", "tflite-float16", "tflite-dynamic", "tflite-int8")
 
 
-def convert(name: str, model: Path, output: Path, inputs: Path) -> dict[str, Any]:
+def convert(name: str, model: Path, output: Path, inputs: Path) -> Conversion:
     """Convert a version.
 
     Args:
@@ -24,9 +25,6 @@ def convert(name: str, model: Path, output: Path, inputs: Path) -> dict[str, Any
         model: The version's folder.
         output: The folder of the result; it is made.
         inputs: The stored sample, for calibration.
-
-    Returns:
-        ``converter`` (name and version), and ``calibration_examples`` for a calibrated format.
 
     Raises:
         ValueError: The format is unknown.
@@ -37,28 +35,28 @@ def convert(name: str, model: Path, output: Path, inputs: Path) -> dict[str, Any
     return CONVERTERS[name](model, output, inputs)
 
 
-def _saved_model(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
+def _saved_model(model: Path, output: Path, _inputs: Path) -> Conversion:
     """Copy the SavedModel without the registry's own files."""
     target = output / "saved_model"
     shutil.copytree(model, target, ignore=shutil.ignore_patterns("assets.extra"))
-    return {"converter": "none: a copy"}
+    return Conversion("none: a copy")
 
 
-def _keras(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
+def _keras(model: Path, output: Path, _inputs: Path) -> Conversion:
     source = model / "assets.extra" / "model.keras"
     if not source.is_file():
         raise ValueError("the version holds no Keras file")
     shutil.copyfile(source, output / "model.keras")
-    return {"converter": "none: a copy", "takes": "inputs of the model, not raw inputs"}
+    return Conversion("none: a copy")
 
 
-def _tflite(kind: str) -> Callable[[Path, Path, Path], dict[str, Any]]:
-    def to_tflite(model: Path, output: Path, inputs: Path) -> dict[str, Any]:
+def _tflite(kind: str) -> Callable[[Path, Path, Path], Conversion]:
+    def to_tflite(model: Path, output: Path, inputs: Path) -> Conversion:
         import tensorflow as tf
 
         frozen, name, spec = _frozen(model, output / "frozen")
         converter = tf.lite.TFLiteConverter.from_saved_model(str(frozen), signature_keys=[SIGNATURE])
-        facts: dict[str, Any] = {"converter": f"tf.lite of TensorFlow {tf.__version__}"}
+        calibration_examples = None
         if kind != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if kind == "float16":
@@ -73,10 +71,10 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], dict[str, Any]]:
             converter.representative_dataset = representative
             ops = tf.lite.OpsSet
             converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS_INT8, ops.TFLITE_BUILTINS]
-            facts["calibration_examples"] = len(values)
+            calibration_examples = len(values)
         (output / "model.tflite").write_bytes(converter.convert())
         shutil.rmtree(frozen)
-        return facts
+        return Conversion(f"tf.lite of TensorFlow {tf.__version__}", calibration_examples)
 
     return to_tflite
 
@@ -101,7 +99,7 @@ def _frozen(model: Path, output: Path) -> tuple[Path, str, Any]:
     return output, name, spec
 
 
-def _onnx(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
+def _onnx(model: Path, output: Path, _inputs: Path) -> Conversion:
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -118,10 +116,10 @@ def _onnx(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
         output_path=str(output / "model.onnx"),
     )
     onnx.checker.check_model(str(output / "model.onnx"))
-    return {"converter": f"tf2onnx {tf2onnx.__version__}, opset 17"}
+    return Conversion(f"tf2onnx {tf2onnx.__version__}, opset 17")
 
 
-def _tfjs(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
+def _tfjs(model: Path, output: Path, _inputs: Path) -> Conversion:
     """Run TensorFlow.js' converter in a separate process, because it needs stubs for other libraries."""
     command = [sys.executable, "-m", "saman.trainers.convert.tfjs", str(model), str(output)]
     done = run_command(command)
@@ -129,10 +127,10 @@ def _tfjs(model: Path, output: Path, _inputs: Path) -> dict[str, Any]:
         raise ModuleNotFoundError(done.stderr.strip(), name=done.stderr.strip().splitlines()[-1])
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given")
-    return {"converter": done.stdout.strip().splitlines()[-1]}
+    return Conversion(done.stdout.strip().splitlines()[-1])
 
 
-CONVERTERS: dict[str, Callable[[Path, Path, Path], dict[str, Any]]] = {
+CONVERTERS: dict[str, Callable[[Path, Path, Path], Conversion]] = {
     "saved_model": _saved_model,
     "keras": _keras,
     **{name: _tflite(name.removeprefix("tflite-")) for name in TFLITE},

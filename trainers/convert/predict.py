@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from saman.runs.records.converter_report import AnswerReport
 from saman.trainers.convert import sample_answers
 
 SIGNATURE = "serving_default"
@@ -48,7 +49,7 @@ def caller(model: Path) -> Any:
     return call
 
 
-def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
+def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> AnswerReport:
     """Write a converted model's answers to the sample to a file.
 
     Args:
@@ -56,8 +57,5 @@ def answer(model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[s
         output: The file to write (.npy), answers stacked along the first axis.
         inputs: The sample's file (.npz).
         latency_runs: Number of calls to time; 0 measures no latency.
-
-    Returns:
-        ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
     """
     return sample_answers.write_answers(caller(model), sample_answers.inputs(inputs), output, latency_runs)

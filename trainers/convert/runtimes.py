@@ -6,20 +6,21 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from saman.runs import variables
 from saman.runs.commands import run_command
+from saman.runs.records.converter_report import AnswerReport
 from saman.trainers.convert import sample_answers
 
 # Where the npm package @tensorflow/tfjs is installed; its folder holds node_modules.
 NODE_FOLDER = variables.TFJS_NODE
 
 
-def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int) -> dict[str, Any]:
+def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int) -> AnswerReport:
     """Write the converted model's answers to the sample to a file.
 
     Args:
@@ -30,13 +31,13 @@ def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int
         latency_runs: Number of calls to time; 0 measures no latency.
 
     Returns:
-        ``runtime``, ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
+        How the model answered, with its runtime.
     """
     values = sample_answers.inputs(inputs)
     if name == "tfjs":
         return _tfjs(model, output, values, latency_runs)
     call, runtime = RUNTIMES[name.partition("-")[0]](model, values)
-    return {"runtime": runtime, **sample_answers.write_answers(call, values, output, latency_runs)}
+    return replace(sample_answers.write_answers(call, values, output, latency_runs), runtime=runtime)
 
 
 LoadedModel = tuple[Callable[[sample_answers.Array], sample_answers.Array], str]
@@ -90,7 +91,7 @@ def _onnx(model: Path, _values: sample_answers.Array) -> LoadedModel:
     return call, f"onnxruntime {onnxruntime.__version__}"
 
 
-def _tfjs(model: Path, output: Path, values: sample_answers.Array, latency_runs: int) -> dict[str, Any]:
+def _tfjs(model: Path, output: Path, values: sample_answers.Array, latency_runs: int) -> AnswerReport:
     """Node reads the sample as raw bytes and writes the answers the same way."""
     script = Path(__file__).with_name("tfjs_run.cjs")
     with tempfile.TemporaryDirectory() as folder:
@@ -111,11 +112,7 @@ def _tfjs(model: Path, output: Path, values: sample_answers.Array, latency_runs:
         report = json.loads(done.stdout.strip().splitlines()[-1])
         found = np.frombuffer(answers.read_bytes(), "<f4").reshape(report["shape"])
     np.save(output, found, allow_pickle=False)
-    return {"runtime": report["runtime"], "examples": len(found), "shape": report["shape"], **_latency(report)}
-
-
-def _latency(report: dict[str, Any]) -> dict[str, Any]:
-    return {"latency_milliseconds": report.get("latencyMilliseconds")}
+    return AnswerReport(len(found), found.shape, report.get("latencyMilliseconds"), report["runtime"])
 
 
 def _version(distribution: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from saman.runs.records.converter_report import AnswerReport
+
 BATCH = 64
 Array = np.ndarray[Any, Any]
 
@@ -58,7 +60,7 @@ def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int)
     return statistics.median(taken)
 
 
-def write_answers(call: Callable[[Array], Array], values: Array, output: Path, runs: int) -> dict[str, Any]:
+def write_answers(call: Callable[[Array], Array], values: Array, output: Path, runs: int) -> AnswerReport:
     """Write a converted model's answers to all examples of the sample to a file.
 
     Args:
@@ -66,11 +68,7 @@ def write_answers(call: Callable[[Array], Array], values: Array, output: Path, r
         values: Examples, stacked along the first axis.
         output: The file to write (.npy).
         runs: Number of calls to time; 0 measures no latency.
-
-    Returns:
-        ``examples``, ``shape`` of the answers, and ``latency_milliseconds`` (``None`` if not measured).
     """
     answers = np.concatenate([np.asarray(call(batch)) for batch in batches(values)])
     np.save(output, answers, allow_pickle=False)
-    latency = latency_milliseconds(call, values, runs)
-    return {"examples": len(answers), "shape": list(answers.shape), "latency_milliseconds": latency}
+    return AnswerReport(len(answers), answers.shape, latency_milliseconds(call, values, runs))

@@ -20,6 +20,7 @@ from saman.registry.lifecycle.verify import verify
 from saman.registry.listing import list_versions
 from saman.registry.model_card import render_card
 from saman.runs.folder import RunFolder
+from saman.runs.records.converter_report import AnswerReport, Conversion, ConverterReport
 
 MakeRun = Callable[..., RunFolder]
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
@@ -94,10 +95,9 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, answers: Callable[[Any], Any]) -> 
         if arguments[0] == "to":
             output.mkdir(parents=True)
             (output / "model.bin").write_bytes(b"x")
-            return {"converter": "pretended"}
+            return ConverterReport(Conversion("pretended"))
         np.save(output, answers(right) if arguments[0] == "run" else right)
-        one = {"runtime": "pretended", "latency_milliseconds": 1.0}
-        return {**one, "models": [one]}
+        return ConverterReport(answers=(AnswerReport(1, (1, 10), 1.0, "pretended"),))
 
     monkeypatch.setattr(converter_process, "run_converter", call)
 

@@ -1,0 +1,49 @@
+"""Answers to the stored sample: every example once, in order; the latency is that of a single example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saman.trainers.convert import sample_answers
+
+
+def test_only_the_inputs_of_a_sample_are_inputs(tmp_path: Path) -> None:
+    file, values = tmp_path / "validation.npz", np.arange(6.0).reshape(3, 2)
+    stored = dict.fromkeys(("labels", "ids", "predictions", "training_ids"), np.zeros(3))
+    np.savez(file, image=values, **stored)
+    assert (sample_answers.inputs(file) == values).all()
+
+
+def test_a_model_with_several_inputs_is_refused_by_their_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "validation.npz", image=np.zeros(3), age=np.zeros(3))
+    with pytest.raises(ValueError, match="image, age"):
+        sample_answers.inputs(tmp_path / "validation.npz")
+
+
+def test_answers_are_written_in_the_order_of_the_examples(tmp_path: Path) -> None:
+    values = np.arange(150.0).reshape(150, 1)  # more than two batches, the last one short
+    sizes = []
+
+    def negate(batch: np.ndarray) -> np.ndarray:
+        sizes.append(len(batch))
+        return -batch
+
+    report = sample_answers.write_answers(negate, values, tmp_path / "answers.npy", runs=0)
+    assert (np.load(tmp_path / "answers.npy") == -values).all()
+    assert (report.examples, report.shape, report.latency_milliseconds) == (150, (150, 1), None)
+    assert sizes == [64, 64, 22]
+
+
+def test_the_latency_is_measured_on_single_examples_after_a_warm_up() -> None:
+    sizes: list[int] = []
+    latency = sample_answers.latency_milliseconds(lambda batch: sizes.append(len(batch)), np.zeros((9, 2)), runs=4)
+    assert latency is not None and latency >= 0
+    assert sizes == [1] * (5 + 4)
+
+
+@pytest.mark.parametrize(("examples", "runs"), [(0, 5), (3, 0)])
+def test_nothing_to_time_has_no_latency(examples: int, runs: int) -> None:
+    assert sample_answers.latency_milliseconds(len, np.zeros((examples, 2)), runs) is None
