@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shutil
-import socket
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,6 @@ from saman.runs.ranks.identity import node_name
 
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
-_SIOCGIFADDR = 0x8915  # netdevice(7): the address of an interface
 
 
 @dataclass(frozen=True)
@@ -155,14 +151,3 @@ def listed_gpus(text: str) -> list[str]:
             break
         names.append(entry)
     return names
-
-
-def interface_address(name: str) -> str | None:
-    """The IPv4 address of a network interface; ``None`` where it has none or does not exist."""
-    request = struct.pack("256s", name.encode()[:15])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
-        except OSError:
-            return None
-    return socket.inet_ntoa(answer[20:24])

@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from saman.launcher.node.machine import interface_address
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.rendezvous import wait_for_rendezvous
 from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.identity import ProcessIdentity
+from saman.runs.ranks.interfaces import interface_address
 from saman.runs.records.rendezvous import RendezvousAddress
 
 

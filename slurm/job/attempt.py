@@ -12,7 +12,6 @@ from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
-from saman.launcher.node.machine import interface_address
 from saman.launcher.plan.environment import forwarded
 from saman.launcher.planning import LaunchPlan, Options, gather_facts
 from saman.launcher.starters.start import MachineFacts, Start
@@ -20,6 +19,7 @@ from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import SilentView
 from saman.runs.events import JOB
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import wrap_in_container
 from saman.slurm.job.shield import shield_from_sigterm

@@ -10,6 +10,7 @@ import numpy as np
 
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.base import R, T, group_by_type
+from saman.trainers.strategies.port_gate import PortGate
 
 
 class DistributedStrategy:
@@ -17,12 +18,13 @@ class DistributedStrategy:
 
     loops_in_graph = False
 
-    def __init__(self, name: str, strategy: Any, ranks: tuple[int, ...]) -> None:
+    def __init__(self, name: str, strategy: Any, ranks: tuple[int, ...], gate: PortGate | None = None) -> None:
         self.name = name
         self._strategy = strategy
         self.size = int(strategy.num_replicas_in_sync)
         self.ranks = ranks
         self.chief = 0 in ranks
+        self._gate = gate  # stands as long as TensorFlow's server, which ends with the process
         self._sum = tf.function(self._sum_of_replicas)
 
     def scope(self) -> AbstractContextManager[Any]:

@@ -1,7 +1,7 @@
 """TF_CONFIG for ``multi_worker``: workers agree on free ports through the run folder, so that no port is fixed.
 
-Each worker binds a free port, publishes its address, and keeps the port bound until TensorFlow listens on it as well
-(SO_REUSEPORT), so that no other process can take it in between.
+Each worker binds a free port, publishes its address, and keeps the port bound while TensorFlow listens on it as well
+(SO_REUSEPORT), so that no other process can take it, and a gate stands before it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from saman.runs import variables
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.folder import RunFolder
 from saman.runs.paths import port_file
+from saman.runs.ranks.interfaces import own_addresses
 from saman.trainers.identity import WorkerIdentity
+from saman.trainers.strategies.port_gate import LOOPBACK, PortGate
 
 WAIT_SECONDS = 300.0
 # Variables that all processes of a start share and that differ between starts, as the starters call them.
@@ -34,11 +36,12 @@ _START_VARIABLES = (
 
 @dataclass(frozen=True)
 class WorkerAddress:
-    """Where a worker listens: the name of its host, the address for other hosts, and its port."""
+    """Where a worker listens: the name of its host, the address for other hosts, its port, and whence it connects."""
 
     host: str
     address: str
     port: int
+    sources: tuple[str, ...] = ()
 
 
 def tf_config(workers: Sequence[str], index: int) -> dict[str, Any]:
@@ -47,13 +50,29 @@ def tf_config(workers: Sequence[str], index: int) -> dict[str, Any]:
 
 
 def endpoints(workers: Sequence[WorkerAddress]) -> list[str]:
-    """Return ``host:port`` of each worker, with ``localhost`` if all are on the same host.
+    """Return ``host:port`` of each worker, with the loopback's address if all are on the same host.
 
     >>> endpoints([WorkerAddress("n1", "10.0.0.1", 4000), WorkerAddress("n2", "10.0.0.2", 4001)])
     ['10.0.0.1:4000', '10.0.0.2:4001']
     """
-    same_host = len({worker.host for worker in workers}) == 1
-    return [f"{'localhost' if same_host else worker.address}:{worker.port}" for worker in workers]
+    here = on_one_host(workers)
+    return [f"{'127.0.0.1' if here else worker.address}:{worker.port}" for worker in workers]
+
+
+def on_one_host(workers: Sequence[WorkerAddress]) -> bool:
+    """Whether all workers run on the same host."""
+    return len({worker.host for worker in workers}) == 1
+
+
+def sources_of(workers: Sequence[WorkerAddress]) -> list[str]:
+    """Return the addresses and networks from which the workers connect to each other.
+
+    >>> sources_of([WorkerAddress("n1", "n1", 4000, ("10.0.0.1",)), WorkerAddress("n2", "n2", 4001, ("10.0.0.2",))])
+    ['10.0.0.1', '10.0.0.2']
+    """
+    if on_one_host(workers):
+        return [LOOPBACK]
+    return list(dict.fromkeys(source for worker in workers for source in worker.sources))
 
 
 def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
@@ -72,7 +91,7 @@ def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str,
 
 def agree_on_ports(
     folder: Path, me: WorkerIdentity, wait_seconds: float = WAIT_SECONDS
-) -> tuple[socket.socket, list[str]]:
+) -> tuple[PortGate, list[WorkerAddress]]:
     """Publish this worker's address for TF_CONFIG and wait for the addresses of all workers.
 
     Args:
@@ -81,24 +100,24 @@ def agree_on_ports(
         wait_seconds: How long to wait for the other workers.
 
     Returns:
-        The bound socket, which the caller closes once TensorFlow listens, and ``host:port`` of all workers in order.
+        The gate before this worker's port, which is open to nobody yet, and the addresses of all workers in order.
 
     Raises:
         EnvironmentLack: A worker did not publish its address in time.
     """
-    bound = _bind_free_port()
+    gate = PortGate()
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    mine = WorkerAddress(host, os.environ.get(variables.ADDRESS, host), bound.getsockname()[1])
-    write_json(port_file(folder, me.process.process), asdict(mine))
+    mine = WorkerAddress(host, os.environ.get(variables.ADDRESS, host), gate.port, own_addresses())
+    write_json(port_file(folder, me.process.process), asdict(mine), private=True)
     deadline = time.monotonic() + wait_seconds
     while True:
         published = [_read(port_file(folder, process)) for process in range(me.process.processes)]
         missing = [process for process, worker in enumerate(published) if worker is None]
         if not missing:
-            return bound, endpoints([worker for worker in published if worker is not None])
+            return gate, [worker for worker in published if worker is not None]
         if time.monotonic() > deadline:
-            bound.close()
+            gate.close()
             raise EnvironmentLack(
                 f"workers {missing} did not publish their ports within {wait_seconds:.0f} s",
                 where=str(folder),
@@ -109,11 +128,6 @@ def agree_on_ports(
 
 def _read(file: Path) -> WorkerAddress | None:
     value = read_json(file)
-    return None if value is None else WorkerAddress(value["host"], value["address"], value["port"])
-
-
-def _bind_free_port() -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.bind(("", 0))
-    return bound
+    if value is None:
+        return None
+    return WorkerAddress(value["host"], value["address"], value["port"], tuple(value.get("sources", ())))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from saman.launcher.node import machine
+from saman.runs.ranks import interfaces
 
 
 def test_this_node_offers_no_more_than_this_process_may_use() -> None:
@@ -66,9 +67,9 @@ def test_nvidia_smi_is_asked_where_nothing_is_chosen(tmp_path: Path, monkeypatch
 
 
 def test_the_address_of_an_interface_is_found_and_none_for_what_is_no_interface() -> None:
-    assert machine.interface_address("lo") == "127.0.0.1"
-    assert machine.interface_address("nosuch0") is None
-    assert machine.interface_address("") is None
+    assert interfaces.interface_address("lo") == "127.0.0.1"
+    assert interfaces.interface_address("nosuch0") is None
+    assert interfaces.interface_address("") is None
 
 
 def test_open_mpi_starts_where_there_is_no_ssh(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.runs.ranks.identity import ProcessIdentity
 from saman.trainers.failures import describe_failure, failure_kind
 from saman.trainers.identity import WorkerIdentity, identify_worker
+from saman.trainers.strategies.port_gate import PortGate
 from saman.trainers.strategies.tf_config import WorkerAddress, agree_on_ports, endpoints, tf_config
 
 
@@ -62,7 +63,7 @@ def worker(process: int, processes: int) -> WorkerIdentity:
 
 
 def test_workers_agree_on_ports_that_nobody_can_take_meanwhile(tmp_path: Path) -> None:
-    found: dict[int, tuple[socket.socket, list[str]]] = {}
+    found: dict[int, tuple[PortGate, list[WorkerAddress]]] = {}
 
     def join(process: int) -> None:
         found[process] = agree_on_ports(tmp_path, worker(process, 3), 20)
@@ -73,7 +74,7 @@ def test_workers_agree_on_ports_that_nobody_can_take_meanwhile(tmp_path: Path) -
     for thread in threads:
         thread.join()
     assert found[0][1] == found[1][1] == found[2][1]
-    ports = [int(address.split(":")[1]) for address in found[0][1]]
+    ports = [worker.port for worker in found[0][1]]
     assert len(set(ports)) == 3
     for port in ports:
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
@@ -89,7 +90,7 @@ def test_a_worker_that_never_comes_is_named(tmp_path: Path) -> None:
 
 def test_tf_config_names_hosts_only_across_machines() -> None:
     here = [WorkerAddress("a", "a", 1), WorkerAddress("a", "a", 2)]
-    assert endpoints(here) == ["localhost:1", "localhost:2"]
+    assert endpoints(here) == ["127.0.0.1:1", "127.0.0.1:2"]
     assert endpoints([here[0], WorkerAddress("b", "10.0.0.2", 2)]) == ["a:1", "10.0.0.2:2"]
     assert tf_config(["a:1", "b:2"], 1)["task"] == {"type": "worker", "index": 1}
 
