@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from saman.configs.schemas.script import Script
 from saman.launcher.node.horovod_build import horovod_build
-from saman.launcher.node.machine import Node, open_mpi_without_ssh, this_node
+from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
 from saman.launcher.node.mpi import find_mpi
 from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
 from saman.launcher.plan.place import place
 from saman.launcher.plan.placement import Placement
+from saman.launcher.plan.shared_node import check_shared_node
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
@@ -96,11 +97,17 @@ def make_plan(
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
     start = make_start(spec.launch.starter, placement, job, facts)
     _log.debug("%s: %d ranks on %s, %s", spec.name, placement.size, ", ".join(placement.nodes), "; ".join(start.notes))
-    if note:
-        start = replace(start, notes=(*start.notes, note))
+    notes = [note, _shared_node_note(spec, facts)]
+    start = replace(start, notes=(*start.notes, *(text for text in notes if text)))
     return LaunchPlan(
         spec=spec, directory=directory, placement=placement, start=start, environment=inherited, facts=facts
     )
+
+
+def _shared_node_note(spec: Experiment | Script, facts: MachineFacts) -> str | None:
+    strategy = "" if isinstance(spec, Script) else spec.train.strategy
+    users = other_users() if strategy == "multi_worker" else ()
+    return check_shared_node(strategy, users, facts.in_allocation)
 
 
 def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> MachineFacts:

@@ -160,9 +160,14 @@ class MpiSettings(Strict):
 
 
 class Network(Strict):
-    """The network between ranks, for Open MPI, Gloo and NCCL."""
+    """The network between ranks, for Open MPI, Gloo, NCCL, pipelines and TensorFlow's gRPC.
+
+    ``shared_nodes``: what becomes of ``multi_worker`` on nodes that other users' jobs may share. Its gRPC ports ask
+    nobody who they are.
+    """
 
     interface: Interface | None = None
+    shared_nodes: Literal["refuse", "warn"] = "refuse"
 
 
 class Requeue(Strict):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import pwd
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.ranks.identity import node_name
 
 _CPU = Path("/sys/devices/system/cpu")
+_FIRST_PERSON, _NOBODY = 1000, 65534  # login.defs(5), UID_MIN
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -58,6 +61,24 @@ def same_node(one: str, other: str) -> bool:
     if "." in one and "." in other:
         return one == other
     return one.split(".")[0] == other.split(".")[0]
+
+
+def other_users(processes: Path = Path("/proc")) -> tuple[str, ...]:
+    """Names of the people, besides this user, who have processes on this machine; users of the system do not count."""
+    found = set()
+    for entry in processes.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found.add(entry.stat().st_uid)
+    people = {uid for uid in found if _FIRST_PERSON <= uid != _NOBODY} - {os.geteuid()}
+    return tuple(sorted(_user_name(uid) for uid in people))
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def allowed_cores() -> list[int]:

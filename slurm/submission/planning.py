@@ -21,7 +21,7 @@ from saman.slurm.submission.batch_job import BatchJob
 from saman.slurm.submission.job_script import render
 from saman.slurm.submission.limit_check import LimitVerdict, compare_with_limits
 from saman.slurm.submission.refusals import RequestedResources, read_refusal
-from saman.slurm.submission.resource_request import MIB, PartitionChoice, choose_partition
+from saman.slurm.submission.resource_request import EXPOSED, MIB, PartitionChoice, choose_partition, exposes_ports
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ def plan(
     if "SLURM_JOB_ID" in environ:
         job = environ["SLURM_JOB_ID"]
         notes.append(f"submitted from inside job {job}: its SLURM_* and SBATCH_* variables are ignored")
+    if exposes_ports(choice.partition, choice.request, spec):
+        notes.append(f"WARNING: {choice.partition.name}: {EXPOSED}")
     return SubmissionPlan(spec, cluster, choice, runs_dir, text, (*choice.reasons, *notes))
 
 

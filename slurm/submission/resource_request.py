@@ -115,6 +115,19 @@ def find_obstacles(partition: Partition, request: ResourceRequest) -> Iterator[s
         yield f"{format_clock(request.seconds)} requested, at most {partition.max_time} allowed"
 
 
+EXPOSED = (
+    "other users' jobs may share its nodes, and multi_worker's ports would run their graphs as you (request all cores "
+    "of the nodes, take strategy horovod, or set network.shared_nodes: warn in the cluster file)"
+)
+
+
+def exposes_ports(partition: Partition, request: ResourceRequest, spec: Experiment | Script) -> bool:
+    """Whether TensorFlow's gRPC ports of the run would stand on nodes that Slurm may give to others as well."""
+    if isinstance(spec, Script) or spec.train.strategy != "multi_worker":
+        return False
+    return not request.whole_nodes and request.cpus_per_node < partition.cores_per_node
+
+
 def cost_of(partition: Partition, request: ResourceRequest) -> float:
     """Cost in the cluster file's unit; a shared node costs the largest share that the request takes of it."""
     shares = [request.cpus_per_node / partition.cores_per_node]
@@ -142,7 +155,10 @@ def choose_partition(cluster: Cluster, spec: Experiment | Script, named: str | N
     refusals: dict[str, str] = {}
     for partition in candidates:
         request = request_on(partition, spec, cluster)
-        problems = "; ".join(find_obstacles(partition, request))
+        obstacles = [*find_obstacles(partition, request)]
+        if cluster.network.shared_nodes == "refuse" and exposes_ports(partition, request, spec):
+            obstacles.append(EXPOSED)
+        problems = "; ".join(obstacles)
         if problems:
             refusals[partition.name] = problems
         else:

@@ -170,7 +170,7 @@ def test_tensorflows_own_server_stands_behind_the_gate(tmp_path: Path) -> None:
             assert host == "127.0.0.1" and notices == []
             with stranger(RUN_GRAPH, port, OWN[0], "127.0.0.1") as found:
                 assert found.split() == ["shut", "open"]
-            (file,) = (tmp_path / "runs").rglob("ports/**/*.json")
+            (file,) = (tmp_path / "runs").rglob("control/ports-*/*.json")
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
         finally:
             process.kill()
