@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saman.configs.private_values import private_variables
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.planning import LaunchPlan, Options, make_plan
@@ -24,6 +25,7 @@ from saman.runs.events import SUPERVISOR, EventKind
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.private_values import reveal_environment
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -70,7 +72,9 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
     """
     with hold_run(run, wait_seconds=request.lock_seconds):
         attempt = _new_attempt(run, request)
-        plan = make_plan(request.spec, request.directory, request.code_path, request.options, run.path, attempt.number)
+        # With the values of private variables: they reach the ranks' environment, and no file.
+        spec = reveal_environment(run, request.spec)
+        plan = make_plan(spec, request.directory, request.code_path, request.options, run.path, attempt.number)
         plan = replace(plan, start=request.adapt(plan))
         _record(run, attempt, request, plan)
         # Inside an allocation the cores are Slurm's to give.
@@ -112,10 +116,11 @@ def end_leftovers(run: RunFolder) -> None:
 def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: LaunchPlan) -> None:
     """Keep in the attempt's folder how its ranks are started."""
     command = request.options.command_line or sys.argv
-    facts = provenance(command, request.directory, plan.facts.mpi, start_method=plan.start.starter)
+    private = private_variables(request.spec.written())
+    facts = provenance(command, request.directory, plan.facts.mpi, plan.start.starter, private)
     with explain_write_errors(run.path, "the run folder"):
         plan.placement.write(attempt.placement)
-        write_whole(attempt.command, plan.command_text(run.path))
+        write_whole(attempt.command, plan.start.without_variables(private).text(run.path))
         facts.write(attempt.provenance)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saman.configs.private_values import private_variables
 from saman.configs.schemas.script import Script
 from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
@@ -58,8 +59,8 @@ class LaunchPlan:
         return (*self.placement.notes, *self.start.notes)
 
     def command_text(self, run: Path) -> str:
-        """The exact command, for a shell."""
-        return self.start.text(run)
+        """The exact command, for a shell; private values are left out, and named."""
+        return self.start.without_variables(private_variables(self.spec.written())).text(run)
 
 
 def make_plan(

@@ -94,7 +94,7 @@ def _measure(experiment: Experiment, code_path: list[Path], threads: int, file: 
     request = file.with_suffix(".experiment.yaml")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(request, yaml12.dump(experiment.resolved()))
+        write_whole(request, yaml12.dump(experiment.written()))
     except OSError as error:
         remedy = f"set {variables.CACHE_DIR} to a folder that can be written"
         problem = f"cannot write profiles: {error.strerror}"

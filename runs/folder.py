@@ -57,9 +57,15 @@ class RunFolder(RunPaths):
             facts: Facts for the run's ``created`` event, such as ``code_path``.
 
         Raises:
+            UserError: The experiment refers to a variable that is not set.
             EnvironmentLack: The folder cannot be written.
         """
         from saman.configs import yaml12
+        from saman.configs.private_values import set_aside
+        from saman.runs import private_values
+
+        public, private = set_aside(spec.resolved())
+        kept = private_values.gather(public, private)
 
         now = datetime.now(timezone.utc)
         name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
@@ -70,7 +76,8 @@ class RunFolder(RunPaths):
             for folder in (run.path, run.attempts_folder, run.checkpoints, run.control):
                 folder.mkdir(mode=0o755)
             file = run.script_file if hasattr(spec, "command") else run.experiment_file
-            write_whole(file, yaml12.dump(spec.resolved()))
+            private_values.keep(run, kept)
+            write_whole(file, yaml12.dump(public))
             run.append(EventKind.CREATED, SUBMITTER, **facts)
         return run
 

@@ -5,6 +5,7 @@ runs/                                   the folder of runs (``--runs-dir``)
   <experiment or study>/                also holds study.json and study.lock
     <run id>/                           RunPaths
       experiment.yaml | script.yaml     what runs, resolved
+      secrets.json                      its private values, for its owner only
       events.jsonl  state.json          what happened; the state that follows from it
       summary.json  energy.json         the result; joules, where a meter exists
       tracking.json  figures/           what trackers have received; curves
@@ -21,6 +22,8 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from saman.configs.private_values import SECRETS_FILE
 
 
 def names_in(folder: Path) -> list[str]:
@@ -250,6 +253,11 @@ class RunPaths:
     def experiment_file(self) -> Path:
         """The resolved experiment; running it again repeats the run."""
         return self.path / "experiment.yaml"
+
+    @property
+    def secrets_file(self) -> Path:
+        """Private values of the experiment, readable by its owner only (``runs.private_values``)."""
+        return self.path / SECRETS_FILE
 
     @property
     def script_file(self) -> Path:

@@ -18,7 +18,7 @@ def print_plan(console: Console, plan: LaunchPlan, command: str, as_json: bool) 
     """Print the resolved experiment, the placement, the notes and the command."""
     if as_json:
         facts = {
-            "resolved": plan.spec.resolved(),
+            "resolved": plan.spec.written(),
             "placement": plan.placement.to_json(),
             "command": command,
             "notes": list(plan.notes),
@@ -32,7 +32,7 @@ def print_plan(console: Console, plan: LaunchPlan, command: str, as_json: bool) 
 
     width = min(console.width, 100)
     console.print(Rule("resolved", align="left", style="dim"), width=width)
-    console.print(Text(yaml12.dump(plan.spec.resolved())), soft_wrap=True)
+    console.print(Text(yaml12.dump(plan.spec.written())), soft_wrap=True)
     console.print(Rule("placement", align="left", style="dim"), width=width)
     console.print(_placement_table(plan))
     for note in plan.notes:

@@ -14,6 +14,7 @@ from saman.configs import yaml12
 from saman.configs.errors import UserError, choices
 from saman.configs.loading.files import find, overridden, set_key
 from saman.configs.names import is_reference
+from saman.configs.private_values import SECRETS_FILE, fill_references, references
 from saman.configs.problems import gathered, validated
 from saman.configs.schemas.experiment import Experiment
 
@@ -63,7 +64,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
     """
     file = find("experiments", name_or_path)
     _log.debug("experiment from %s with %d overrides", file, len(overrides))  # values may be secret
-    values = overridden(yaml12.read(file), overrides)
+    values = overridden(_with_kept_values(yaml12.read(file), file), overrides)
     if ranks is not None:
         values = with_ranks(values, ranks)
     experiment = validated(Experiment, values, str(file))
@@ -72,6 +73,24 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
     if missing:
         raise gathered(missing, str(file))
     return LoadedExperiment(experiment, file, code_path)
+
+
+def _with_kept_values(values: Any, file: Path) -> Any:
+    """The values of a run's ``experiment.yaml`` with the private values that are kept beside it."""
+    if not isinstance(values, dict) or not references(values, "secret"):
+        return values
+    beside = file.with_name(SECRETS_FILE)
+    record = yaml12.read(beside)  # JSON is YAML
+    kept = record.get("values") if isinstance(record, dict) else None
+
+    def find(kind: str, name: str) -> str:
+        if kind != "secret":
+            return f"${{{kind}:{name}}}"
+        if not isinstance(kept, dict) or name not in kept:
+            raise UserError(f"{beside} has no value for {name}", where=str(file), remedy="give the value itself")
+        return str(kept[name])
+
+    return fill_references(values, find)
 
 
 def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[UserError]:

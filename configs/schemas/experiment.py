@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Validati
 
 from saman.configs.errors import UserError, choices
 from saman.configs.names import Name, is_reference
+from saman.configs.private_values import set_aside
 from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, SOURCES, known, resolved_args
 from saman.configs.schemas.tracking import Tracking
@@ -86,6 +87,7 @@ class Launch(Strict):
     on_stall: Literal["report", "abort"] = "report"
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     environment: dict[str, str] = {}
+    public: list[str] = []  # names in environment; everyone may read their values
     log_limit: Size = "256M"  # of each process's log with its older part
 
     @field_validator("stall_seconds", mode="after")
@@ -185,9 +187,13 @@ class Experiment(Strict):
         """Plain values including defaults; loading them gives an equal experiment."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def written(self) -> dict[str, Any]:
+        """Plain values as others may read them: references replace private values."""
+        return set_aside(self.resolved())[0]
+
     def digest(self) -> str:
-        """SHA-256 (hex) of the resolved experiment; equal experiments have equal digests."""
-        return digest_of(self.resolved())
+        """SHA-256 (hex) of the resolved experiment; experiments that differ at most in private values have the same."""
+        return digest_of(self.written())
 
 
 def digest_of(resolved: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from saman.configs.names import Name
+from saman.configs.private_values import set_aside
 from saman.configs.problems import Strict
 from saman.configs.schemas.experiment import Launch, Resources
 
@@ -29,3 +30,7 @@ class Script(Strict):
     def resolved(self) -> dict[str, Any]:
         """Plain values including defaults."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def written(self) -> dict[str, Any]:
+        """Plain values as others may read them: references replace private values."""
+        return set_aside(self.resolved())[0]

@@ -22,7 +22,7 @@ class Tracking(Strict):
     @field_validator("mlflow")
     @classmethod
     def _uri(cls, text: str | None) -> str | None:
-        if text is not None and not _URI.fullmatch(text):
+        if text is not None and not (_URI.fullmatch(text) or text.startswith(("${env:", "${file:"))):
             raise ValueError(f"{text!r} is not a tracking URI; write http://HOST:PORT, or sqlite:///FILE")
         return text
 

@@ -7,12 +7,13 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from saman.configs.secrecy import code_without_secrets, public_environment, without_secrets
+from saman.configs.private_values import ENVIRONMENT, MLFLOW, is_private, set_aside_uri
+from saman.configs.secrecy import HIDDEN, code_without_secrets, public_environment, without_secrets
 from saman.launcher.node import machine
 from saman.launcher.node.mpi import MpiInstallation
 from saman.runs.commands import COMMAND_ERRORS, run_command
@@ -35,7 +36,11 @@ LONGEST_DIFF = 1_000_000  # characters; a longer diff is cut and marked as cut
 
 
 def provenance(
-    argv: Sequence[str], directory: Path, mpi: MpiInstallation | None = None, start_method: str | None = None
+    argv: Sequence[str],
+    directory: Path,
+    mpi: MpiInstallation | None = None,
+    start_method: str | None = None,
+    private: Collection[str] = (),
 ) -> Provenance:
     """Gather the origin of an attempt that starts now; imports nothing heavy.
 
@@ -44,11 +49,12 @@ def provenance(
         directory: The working folder; its git repository holds the code.
         mpi: The MPI library that the ranks use.
         start_method: The start method of the ranks.
+        private: Names of variables that hold private values.
     """
     environ = os.environ
     return Provenance(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command_line=tuple(without_secrets(argv)),
+        command_line=tuple(without_secrets([_without_private_value(argument) for argument in argv])),
         directory=str(directory),
         git=git_state(directory),
         versions=versions(),
@@ -63,9 +69,20 @@ def provenance(
         ),
         mpi=str(mpi) if mpi else None,
         slurm_job=slurm_job(environ),
-        environment=public_environment(environ),
+        environment={**public_environment(environ), **{name: HIDDEN for name in private if name in environ}},
         start_method=start_method,
     )
+
+
+def _without_private_value(argument: str) -> str:
+    """Leave the value out of an override such as ``launch.environment.NAME=value``."""
+    key, assigned, value = argument.partition("=")
+    name = key.removeprefix(f"{ENVIRONMENT}.")
+    if assigned and name != key and is_private(name, value):
+        return f"{key}={HIDDEN}"
+    if assigned and key in (ENVIRONMENT, "launch", "tracking"):  # a whole mapping
+        return f"{key}={HIDDEN}"
+    return f"{key}={set_aside_uri(value)[0]}" if key == MLFLOW else argument
 
 
 def git_state(directory: Path) -> CodeState | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from saman.launcher.node.horovod_build import HorovodBuild
@@ -73,13 +73,27 @@ class Command:
 
 @dataclass(frozen=True)
 class Start:
-    """How a run starts: ``companions`` run beside the ranks and end after them; ``stop_signal`` ends both."""
+    """How a run starts: ``companions`` run beside the ranks and end after them; ``stop_signal`` ends both.
+
+    ``to_set`` names variables with private values that its text leaves out.
+    """
 
     starter: str
     commands: tuple[Command, ...]
     companions: tuple[Command, ...] = ()
     notes: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
+    to_set: tuple[str, ...] = ()
+
+    def without_variables(self, names: Collection[str]) -> Start:
+        """The start without the variables ``names``; its text asks whoever pastes it to set them."""
+
+        def kept(command: Command) -> Command:
+            return replace(command, environment={k: v for k, v in command.environment.items() if k not in names})
+
+        commands, companions = tuple(map(kept, self.commands)), tuple(map(kept, self.companions))
+        missing = {name for command in self.commands for name in command.environment if name in names}
+        return replace(self, commands=commands, companions=companions, to_set=tuple(sorted(missing)))
 
     def text(self, directory: Path | None = None) -> str:
         """The exact command, to paste into bash; its exit status is that of the ranks."""
@@ -99,6 +113,8 @@ class Start:
             lines.append('for rank in "${ranks[@]}"; do wait "$rank" || status=$?; done')
             lines += ['kill "${companions[@]}"'] if self.companions else []
             lines.append('exit "${status:-0}"')
+        if self.to_set:
+            lines.insert(0, f"# set these first; their values are private: {' '.join(self.to_set)}")
         return "(\n" + "\n".join(lines) + "\n)\n"
 
 

@@ -14,15 +14,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.private_values import set_aside_uri
 from saman.configs.schemas.tracking import Tracking
+from saman.configs.secrecy import text_without_secrets
 from saman.registry.tracking import mlflow_sink, tensorboard
 from saman.registry.tracking.curves import draw_curves
 from saman.registry.tracking.delivery_record import DeliveryRecord, MlflowDelivery, TensorBoardDelivery
 from saman.registry.tracking.run_history import RunHistory, read_history
+from saman.runs import private_values
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
-from saman.runs.locks import hold
+from saman.runs.locks import LockHeldError, hold
 from saman.runs.trust.run_trust import is_trusted, require_trusted
+
+_LOCK_SECONDS = 60.0  # for another process that delivers the run, which may have been stopped
+_GIVEN = "command.mlflow"  # key of what the command line gave, beside what the experiment has
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,14 @@ def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
         remedy = "tracking: {mlflow: URI} in the experiment, or --mlflow URI"
         raise UserError("this run has no tracker", where=str(run.path), remedy=remedy)
     # Without the lock, two processes would both find the run missing in MLflow and create it twice.
-    with hold(run.tracking_lock, wait_seconds=None):
-        with contextlib.suppress(OSError):  # a full disk
-            if is_trusted(run):  # in another user's folder, links may lead anywhere
-                draw_curves(read_history(run), run.curves)
-        return _deliver(run, read_history(run), wanted)
+    try:
+        with hold(run.tracking_lock, wait_seconds=_LOCK_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk
+                if is_trusted(run):  # in another user's folder, links may lead anywhere
+                    draw_curves(read_history(run), run.curves)
+            return _deliver(run, read_history(run), wanted)
+    except LockHeldError as held:
+        return Delivery(run, (), f"{held.holder} delivers it, or was stopped while it did")
 
 
 def _deliver(run: RunFolder, history: RunHistory, wanted: Tracking) -> Delivery:
@@ -75,23 +84,33 @@ def _deliver(run: RunFolder, history: RunHistory, wanted: Tracking) -> Delivery:
         places.append(str(tensorboard.write(history, Path(wanted.tensorboard).expanduser())))
         record = replace(record, tensorboard=TensorBoardDelivery(wanted.tensorboard, content, delivered=True))
     if wanted.mlflow is not None:
-        delivery = MlflowDelivery(wanted.mlflow, wanted.experiment, content)
+        delivery = MlflowDelivery(_keep_apart(run, wanted.mlflow), wanted.experiment, content)
         _write(run, replace(record, mlflow=delivery))  # first: a process killed from here on leaves the run waiting
-        delivery = _deliver_to_mlflow(history, delivery)
+        delivery = _deliver_to_mlflow(run, history, delivery)
         record, problem = replace(record, mlflow=delivery), delivery.problem or ""
         places += [f"{delivery.uri} as {delivery.run_id}"] if delivery.delivered else []
     _write(run, record)
     return Delivery(run, tuple(places), problem)
 
 
-def _deliver_to_mlflow(history: RunHistory, delivery: MlflowDelivery) -> MlflowDelivery:
+def _keep_apart(run: RunFolder, uri: str) -> str:
+    """The URI without user and password, which are kept with the run as its experiment's are."""
+    public, private = set_aside_uri(uri, _GIVEN)
+    with contextlib.suppress(OSError):  # another user's run
+        private_values.keep(run, private)
+    return public
+
+
+def _deliver_to_mlflow(run: RunFolder, history: RunHistory, delivery: MlflowDelivery) -> MlflowDelivery:
     try:
-        run_id = mlflow_sink.deliver(history, str(delivery.uri), delivery.experiment)
+        uri = private_values.reveal_uri(run, str(delivery.uri))
+        run_id = mlflow_sink.deliver(history, uri, delivery.experiment)
     except EnvironmentLack:
         raise
     except Exception as error:  # requests, MLflow and databases raise errors of their own; the run waits after each
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return replace(delivery, problem=lines[0][:300], time=round(time.time(), 3))
+        problem = text_without_secrets(lines[0])[:300]
+        return replace(delivery, problem=problem, time=round(time.time(), 3))
     return replace(delivery, delivered=True, run_id=run_id, time=round(time.time(), 3))
 
 

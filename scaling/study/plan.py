@@ -11,6 +11,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment, load_experiment
 from saman.configs.loading.studies import base_experiment
+from saman.configs.private_values import ENVIRONMENT
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.study import RANKS, STAGES, Study
 from saman.configs.units import parse_duration
@@ -135,6 +136,9 @@ def in_random_order(runs: Sequence[PlannedRun], seed: int) -> list[PlannedRun]:
 
 def _load(study: Study, base: str, settings: Mapping[str, Any], cores: int | None) -> LoadedExperiment:
     overrides = study.overrides(dict(settings))
+    varied = [key.removeprefix(f"{ENVIRONMENT}.") for key in settings if key.startswith(f"{ENVIRONMENT}.")]
+    if varied:  # study.json names these values; private values would make the runs the same experiment
+        overrides.append(f"launch.public=[{', '.join(varied)}]")
     if cores is not None:
         overrides.append(f"resources.cpus_per_rank={cores}")
     ranks = {**study.changes, **settings}.get(RANKS)
