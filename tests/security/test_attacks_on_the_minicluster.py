@@ -47,6 +47,18 @@ def test_a_planted_link_does_not_lead_into_the_users_own_folders(
     assert list(home.iterdir()) == [] and home.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_link_is_refused_whoever_made_it(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "cluster").symlink_to(tmp_path / "home")
+    assert "is no folder" in minicluster(tmp_path / "cluster", "down").stderr
+
+
+def test_the_lock_of_a_cluster_is_its_owners_alone(tmp_path: Path) -> None:
+    (tmp_path / "cluster" / "run").mkdir(parents=True)
+    minicluster(tmp_path / "cluster", "down")
+    assert (tmp_path / "cluster" / "lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_an_own_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cluster" / "etc").mkdir(parents=True)
     (tmp_path / "cluster" / "etc" / "settings").write_text(f"touch {tmp_path / 'ran'}\n")

@@ -109,6 +109,12 @@ def test_only_the_owner_can_hold_the_gate_and_everyone_can_see_the_cores(tmp_pat
         assert (folder / "0").stat().st_mode & 0o044 == 0o044
 
 
+def test_a_folder_under_the_name_of_a_third_user_claims_nothing(tmp_path: Path, eight_cores: None) -> None:
+    theirs = own_folder(tmp_path / f"saman-cores-{os.geteuid() + 1}")
+    with locks.hold(theirs / "0"), hold_cores(plan(0), tmp_path / f"saman-cores-{os.geteuid()}") as claim:
+        assert claim == CoreClaim()
+
+
 def test_a_rank_counts_its_cores_within_those_that_its_run_keeps_to() -> None:
     allowed = (0, 4, 1, 5, 2, 6, 3, 7)
     kept = usable_cores(allowed, "5,2,6")

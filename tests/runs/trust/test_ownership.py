@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from saman.runs.trust import ownership
-from saman.runs.trust.ownership import DubiousFolderError, Fault, find_doubt, own_folder
+from saman.runs.trust.ownership import DubiousFolderError, Fault, find_doubt, own_folder, trusted_owners
 
 
 def fault(path: Path) -> Fault | None:
@@ -52,6 +52,13 @@ def test_a_group_of_only_the_owner_is_nobody_else(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     monkeypatch.setattr(ownership, "_private_group", lambda user, group: False)
     assert fault(folder) is Fault.WRITABLE
+
+
+def test_only_root_trusts_the_caller_of_sudo() -> None:
+    environment = {"SUDO_UID": "1001"}
+    assert trusted_owners(environment, 0) == {0, 1001}
+    assert trusted_owners(environment, 1000) == {0, 1000}
+    assert trusted_owners({"SUDO_UID": "x"}, 0) == {0}
 
 
 def test_a_fifo_is_doubted(tmp_path: Path) -> None:

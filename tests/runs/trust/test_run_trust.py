@@ -16,6 +16,8 @@ from saman.jobs import reconcile
 from saman.jobs.cancel import cancel_runs
 from saman.jobs.resume import ResumeRequest, resume_here, resume_runs
 from saman.jobs.status import RunState, read_status
+from saman.launcher.local import resume_locally
+from saman.launcher.planning import Options
 from saman.registry.lifecycle.publish import publish
 from saman.registry.tracking.delivery import find_waiting, track
 from saman.runs.folder import RunFolder
@@ -52,6 +54,7 @@ def test_the_runs_of_a_user_are_trusted(run: RunFolder) -> None:
         lambda run: list(resume_runs([run])),
         lambda run: resume_here(run, ResumeRequest()),
         resubmit,
+        lambda run: resume_locally(run, Options(runs_dir=run.runs_dir)),
         lambda run: publish(run, run.runs_dir / "models", model="m"),
         track,
     ],
@@ -108,6 +111,8 @@ def test_a_listed_folder_and_everything_below_it_is_safe(foreign: RunFolder, lev
         patch.setattr(ownership, "trusted_owners", lambda: mine)
         assert is_trusted(foreign)
         settings_file().write_text(f"safe: [{safe}-2]\n")
+        assert not is_trusted(foreign)
+        settings_file().write_text(f"safe: [{str(safe)[:-1]}]\n")  # a folder whose name merely begins alike
         assert not is_trusted(foreign)
 
 
