@@ -120,6 +120,14 @@ def _has_list(path: Path) -> bool:
     return False
 
 
+def close_to_others(folder: Path) -> None:
+    """Take the permission to write from everybody but the owner, for a folder and all that is in it."""
+    for path in (folder, *folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if mode & _OTHERS_WRITE and not stat.S_ISLNK(mode):
+            path.chmod(stat.S_IMODE(mode) & ~_OTHERS_WRITE)
+
+
 class DubiousFolderError(Exception):
     """A folder that saman would use for itself is under another user's control."""
 

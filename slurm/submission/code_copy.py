@@ -20,6 +20,7 @@ from saman.configs.schemas.script import Script
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths import code_diff, new_code_folder
+from saman.runs.trust.ownership import close_to_others
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def code_copy(
         into.mkdir(parents=True)
         try:
             copied = copy_code(folders, into, listed)
+            close_to_others(into)  # the job executes it; git and umask may allow a whole group to write
             _log.debug("code of %s copied to %s", ", ".join(map(str, folders)), into)
             return copied
         except BaseException:

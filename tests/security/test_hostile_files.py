@@ -17,6 +17,8 @@ from saman.api import html
 from saman.configs import yaml12
 from saman.configs.errors import UserError
 from saman.configs.names import is_label, is_name, is_reference
+from saman.configs.problems import validated
+from saman.configs.schemas.cluster import Cluster
 from saman.registry.store.layout import check_relative_path, parse_spec
 from saman.runs.checkpoints import DamagedCheckpoint, TrainingPosition, checkpoint_of, publish, write_part
 from saman.runs.records.training_facts import TrainingFacts
@@ -180,6 +182,25 @@ def test_a_label_and_a_reference_to_code_are_plain_too(name: str) -> None:
 def test_a_path_in_a_manifest_stays_in_its_version(text: str) -> None:
     with pytest.raises(UserError):
         check_relative_path(text, "manifest")
+
+
+EXTRA = [
+    '--comment=a"\nrm -rf ~',
+    '--comment="x"',
+    "--comment=a\\",
+    "--wrap=rm",
+    "--comment=a\r#SBATCH --x",
+    "-J x",
+    "rm",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", EXTRA, ids=ascii)
+def test_an_extra_line_for_sbatch_is_harmless_or_refused(text: str) -> None:
+    partition = {"name": "main", "cores_per_node": 8}
+    with pytest.raises(UserError):
+        validated(Cluster, {"name": "site", "partitions": [partition], "sbatch": [text]}, "cluster.yaml")
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from saman.runs.trust import ownership
-from saman.runs.trust.ownership import DubiousFolderError, Fault, find_doubt, own_folder, trusted_owners
+from saman.runs.trust.ownership import (
+    DubiousFolderError,
+    Fault,
+    close_to_others,
+    find_doubt,
+    own_folder,
+    trusted_owners,
+)
 
 
 def fault(path: Path) -> Fault | None:
@@ -52,6 +59,19 @@ def test_a_group_of_only_the_owner_is_nobody_else(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     monkeypatch.setattr(ownership, "_private_group", lambda user, group: False)
     assert fault(folder) is Fault.WRITABLE
+
+
+def test_a_folder_is_closed_to_the_last_file_and_links_lead_nowhere(tmp_path: Path) -> None:
+    folder, outside = made(tmp_path / "copy", 0o775), tmp_path / "outside"
+    (made(folder / "package", 0o777) / "module.py").touch()
+    (folder / "package" / "module.py").chmod(0o666)
+    outside.touch()
+    outside.chmod(0o666)
+    (folder / "link").symlink_to(outside)
+    close_to_others(folder)
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "package", folder / "package" / "module.py")]
+    assert modes == [0o755, 0o755, 0o644]
+    assert outside.stat().st_mode & 0o777 == 0o666
 
 
 def test_only_root_trusts_the_caller_of_sudo() -> None:

@@ -1,0 +1,130 @@
+"""Mutations of atomic and synced writes, digests, checkpoints and YAML."""
+
+from __future__ import annotations
+
+from tests.mutants.mutation import Mutation
+
+WHOLE, CHECKPOINTS = "tests/runs/files/test_whole_writes.py", "tests/runs/test_checkpoints.py"
+HOSTILE, YAML = "tests/security/test_hostile_files.py", "tests/configs/test_yaml12.py"
+
+MUTATIONS = (
+    Mutation(
+        "a file gets its name before it is on disk",
+        "runs/files/whole.py",
+        "            os.fsync(file.fileno())\n        temporary",
+        "        temporary",
+        f"{WHOLE}::test_the_whole_content_is_on_disk_before_it_gets_its_name",
+    ),
+    Mutation(
+        "a file is written in place",
+        "runs/files/whole.py",
+        "        temporary.replace(path)",
+        "        path.write_bytes(data)\n        temporary.unlink()",
+        f"{WHOLE}::test_the_whole_content_is_on_disk_before_it_gets_its_name",
+    ),
+    Mutation(
+        "a failed write leaves its draft",
+        "runs/files/whole.py",
+        "            temporary.unlink()\n        raise",
+        "            pass\n        raise",
+        f"{WHOLE}::test_a_reader_never_sees_a_part",
+    ),
+    Mutation(
+        "private files are readable",
+        "runs/files/whole.py",
+        "0o600 if private else 0o644",
+        "0o644",
+        f"{WHOLE}::test_only_the_owner_writes_and_a_private_file_is_private_from_the_start",
+    ),
+    Mutation(
+        "a group may write whole files",
+        "runs/files/whole.py",
+        "0o600 if private else 0o644",
+        "0o600 if private else 0o664",
+        f"{WHOLE}::test_only_the_owner_writes_and_a_private_file_is_private_from_the_start",
+    ),
+    Mutation(
+        "a line is glued to a torn one",
+        "runs/files/whole.py",
+        '        line = b"\\n" + line',
+        "        pass",
+        f"{WHOLE}::test_a_line_after_a_torn_one_is_whole",
+    ),
+    Mutation(
+        "a short write counts as success",
+        "runs/files/whole.py",
+        "return os.write(descriptor, line) == len(line)",
+        "return os.write(descriptor, line) > 0",
+        f"{WHOLE}::test_a_short_write_is_no_success",
+    ),
+    Mutation(
+        "a changed checkpoint is read",
+        "runs/checkpoints.py",
+        "if hashlib.sha256(data).hexdigest() != digest:",
+        "if False:",
+        f"{CHECKPOINTS}::test_each_kind_of_damage_is_found_and_the_one_before_is_taken",
+    ),
+    Mutation(
+        "checkpoints may hold pickles",
+        "runs/checkpoints.py",
+        "np.load(io.BytesIO(data), allow_pickle=False)",
+        "np.load(io.BytesIO(data), allow_pickle=True)",
+        f"{HOSTILE}::test_a_checkpoint_with_a_pickle_is_refused_although_its_digest_fits",
+    ),
+    Mutation(
+        "a checkpoint of another training is taken",
+        "runs/checkpoints.py",
+        "if different := facts.differences(now):",
+        "if (different := facts.differences(now)) and False:",
+        f"{CHECKPOINTS}::test_a_checkpoint_of_another_training_is_refused_by_name",
+    ),
+    Mutation(
+        "YAML tags make objects",
+        "configs/yaml12.py",
+        "class _Loader(yaml.SafeLoader):",
+        "class _Loader(yaml.UnsafeLoader):",
+        f"{HOSTILE}::test_no_tag_of_yaml_makes_an_object",
+    ),
+    Mutation(
+        "the last of two equal keys counts",
+        "configs/yaml12.py",
+        "        if key in result:",
+        "        if False:",
+        f"{YAML}::test_what_is_not_plain_yaml_is_refused_with_its_place",
+    ),
+    Mutation(
+        "an alias bomb is expanded",
+        "configs/yaml12.py",
+        "    if values > MOST_VALUES:",
+        "    if False:",
+        f"{HOSTILE}::test_a_bomb_of_yaml_is_refused_in_time[aliases]",
+    ),
+    Mutation(
+        "a name may hold any character",
+        "configs/names.py",
+        "    return _NAME.fullmatch(text) is not None",
+        "    return _NAME.match(text) is not None",
+        f"{HOSTILE}::test_a_name_is_a_harmless_part_of_a_path_or_refused",
+    ),
+    Mutation(
+        "a name in a notebook becomes markup",
+        "api/html.py",
+        '{"" if value is None else escape(str(value))}',
+        '{"" if value is None else str(value)}',
+        f"{HOSTILE}::test_no_name_becomes_markup_in_a_notebook",
+    ),
+    Mutation(
+        "a name in a report becomes markup",
+        "scaling/report/writer.py",
+        "autoescape=True",
+        "autoescape=False",
+        "tests/scaling/report/test_report.py::test_text_from_runs_cannot_become_part_of_the_page",
+    ),
+    Mutation(
+        "data in a report end its script",
+        "scaling/report/writer.py",
+        '.replace("<", "\\\\u003c")',
+        "",
+        "tests/scaling/report/test_report.py::test_text_from_runs_cannot_become_part_of_the_page",
+    ),
+)
