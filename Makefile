@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat mutants python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
 	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
+	@echo "make mutants      before a release: mutations of safety-critical functions, each killed by a named test (minutes)"
 	@echo "make lint         ruff and mypy"
 	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
 	@echo "make clean        remove environments and caches of tools; runs and models stay"
@@ -40,6 +41,9 @@ setup: python
 
 setup-compat: python
 	@$(SETUP) --compat
+
+mutants: setup
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lint: setup
 	$(BIN)/ruff check .
