@@ -24,6 +24,15 @@ OWN_OPTIONS = frozenset({
     "output", "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
 })  # fmt: skip
 
+# Keys that set an option which people look for under its own name.
+_KEYS = {
+    "no-requeue": "requeue: {by: none}",
+    "requeue": "requeue: {by: scontrol}",
+    "exclusive": "partitions[].whole_nodes",
+    "gres": "gpus and resources.gpus_per_rank",
+    "signal": "requeue.seconds_before_end",
+}
+
 
 def _matching(pattern: str, what: str, example: str) -> AfterValidator:
     compiled = re.compile(pattern)
@@ -68,7 +77,8 @@ def _extra_line(text: str) -> str:
     if option is None:
         raise ValueError(f"{text!r} is not an option of sbatch; write it as in --mail-type=END, without quotes")
     if option[1] in OWN_OPTIONS:
-        problem = f"saman sets --{option[1]} itself, from the experiment or from another key of this file"
+        key = _KEYS.get(option[1], "the experiment or another key of this file")
+        problem = f"saman sets --{option[1]} itself, from {key}"
         raise ValueError(f"{text!r}: {problem}")
     return text
 

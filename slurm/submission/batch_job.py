@@ -49,7 +49,8 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
         yield path_option("output", job.script.parent, f"/{_ARRAY_LOG}")
     else:
         yield path_option("output", RunPaths(job.runs[0]).slurm.log)
-    yield option("--requeue")  # after a node failure; after a checkpoint saman requeues by itself
+    # Slurm requeues after a node failure; after a checkpoint saman requeues by itself.
+    yield option("--no-requeue" if job.cluster.requeue.by == "none" else "--requeue")
     yield option("--open-mode=append")
     yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
     for line in job.cluster.sbatch:

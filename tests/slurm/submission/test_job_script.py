@@ -217,3 +217,16 @@ def test_a_signal_to_the_shell_asks_for_a_stop_and_the_end_is_waited_for(tmp_pat
     waits = "kill -USR1 $PPID; for i in $(seq 100); do [ -e control/stop ] && exit 85; sleep 0.05; done; exit 9"
     assert run_script(text, tmp_path, waits).returncode == 85
     assert (tmp_path / "control/stop").read_text() == "USR1\n"
+
+
+@pytest.mark.parametrize(("by", "option"), [("none", "--no-requeue"), ("scontrol", "--requeue")])
+def test_slurm_requeues_a_job_by_itself_only_where_the_cluster_file_has_it_requeued(
+    by: str, option: str, tmp_path: Path
+) -> None:
+    lines = render(a_job(cluster_of(requeue={"by": by}), tmp_path)).splitlines()
+    assert [line for line in lines if line.endswith("-requeue")] == [f"#SBATCH {option}"]
+
+
+def test_an_option_that_a_key_decides_is_refused_with_the_key() -> None:
+    with pytest.raises(UserError, match=r"requeue: \{by: none\}"):
+        cluster_of(sbatch=["--no-requeue"])
