@@ -17,7 +17,8 @@ from saman.slurm.site.user_limits import UserLimits, read_user_limits
 class SitePartition:
     """A partition as Slurm describes it, under the keys of a cluster file; ``None`` leaves a key out.
 
-    If its nodes differ, each value is the smallest of them.
+    If its nodes differ, each value is the smallest of them. Of several GPU types, that of the most nodes counts, and
+    only the nodes that have it.
     """
 
     name: str
@@ -88,17 +89,19 @@ def describe(
     unknown = ["cost per node-hour (1.0 everywhere)", "the network interface, and whether compute nodes have scontrol"]
     if pmi != "pmix":
         unknown.append(f"how to start MPI: srun has no PMIx here (it has {', '.join(known) or 'nothing'})")
+    unknown += [text for name in kinds if (text := _other_gpus(name, kinds[name]))]
     if not standing.known:
         unknown.append("limits (accounting is off, or closed to users)")
     return Site(name.lower(), partitions, standing.account, next(iter(standing.qos), None), pmi, tuple(unknown))
 
 
 def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, str]) -> SitePartition:
+    gpu_type = next(iter(_nodes_by_gpu_type(kinds)), None) if all(_gpus(kind[3]) for kind in kinds) else None
+    if gpu_type is not None:
+        kinds = [kind for kind in kinds if gpu_type in _gpus(kind[3])]
     megabytes = min(_number(kind[1]) for kind in kinds)
     count = sum(_number(kind[2]) for kind in kinds)
-    gpus = [_gpus(kind[3]) for kind in kinds]
-    has_gpus = all(number for number, _ in gpus)
-    gpus_per_node, gpu_type = min(gpus, key=lambda kind: kind[0]) if has_gpus else (None, None)
+    gpus_per_node = min(_gpus(kind[3]).get(gpu_type) or sum(_gpus(kind[3]).values()) for kind in kinds) or None
     most = limits.get("MaxNodes", "UNLIMITED")
     return SitePartition(
         name=name,
@@ -112,13 +115,32 @@ def _partition(name: str, kinds: Sequence[Sequence[str]], limits: Mapping[str, s
     )
 
 
-def _gpus(gres: str) -> tuple[int, str | None]:
-    """Number and type of GPUs in ``gpu:a100:4(S:0-1),…``; of several types, the first."""
-    for part in gres.split(","):
-        match = re.match(r"gpu(?::([A-Za-z0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*))?:(\d+)", part)
-        if match is not None:
-            return int(match[2]), match[1]
-    return 0, None
+def _gpus(gres: str) -> dict[str | None, int]:
+    """The number of GPUs of each type in ``gpu:a100:4(S:0-1),…``; the type is ``None`` where Slurm names none."""
+    found: dict[str | None, int] = {}
+    for match in re.finditer(r"(?:^|,)gpu(?::([A-Za-z0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*))?:(\d+)", gres):
+        if int(match[2]):
+            found[match[1]] = found.get(match[1], 0) + int(match[2])
+    return found
+
+
+def _nodes_by_gpu_type(kinds: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The number of nodes with each named GPU type, the most first."""
+    found: dict[str, int] = {}
+    for _, _, nodes, gres in kinds:
+        for kind in _gpus(gres):
+            if kind is not None:
+                found[kind] = found.get(kind, 0) + _number(nodes)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _other_gpus(name: str, kinds: Sequence[Sequence[str]]) -> str | None:
+    """What to know of a partition with several GPU types; ``None`` for others."""
+    found = _nodes_by_gpu_type(kinds)
+    if len(found) < 2:
+        return None
+    listed = ", ".join(f"{kind} on {nodes} node{'s' * (nodes != 1)}" for kind, nodes in found.items())
+    return f"the GPU type in partition {name}: it has {listed}; this file requests {next(iter(found))}"
 
 
 def _clock(text: str) -> str | None:

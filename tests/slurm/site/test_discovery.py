@@ -23,10 +23,19 @@ def test_a_first_cluster_file_is_one_that_loads() -> None:
 
 
 def test_a_partition_of_unequal_nodes_offers_what_the_smallest_has() -> None:
-    nodes = ["mixed|64|512000|2|gpu:4", "mixed|32|256000|3|gpu:a100:2", "bare|8|1|1|(null)"]
+    nodes = ["mixed|64|512000|2|gpu:4", "mixed|32|256000|3|gpu:2", "bare|8|1|1|(null)"]
     site = describe("alps", nodes, [], UserLimits(None, (), (), True), Answer(0, "pmi2", ""))
     mixed, bare = site.partitions
     assert (mixed.cores_per_node, mixed.memory_per_node, mixed.gpus_per_node) == (32, "256000M", 2)
     assert (mixed.max_nodes, mixed.max_time, mixed.whole_nodes) == (5, None, None)
     assert (bare.memory_per_node, bare.gpus_per_node, bare.gpu_type) == (None, None, None)
     assert "memory_per_node" not in bare.to_yaml() and "gpu_type" not in bare.to_yaml()
+
+
+def test_of_several_gpu_types_in_a_partition_the_most_frequent_counts_and_the_file_says_so() -> None:
+    nodes = ["gpu|64|512000|2|gpu:h100:8", "gpu|32|256000|9|gpu:a100:4(S:0-1)", "both|16|1000|1|gpu:t4:1,gpu:l4:2"]
+    site = describe("alps", nodes, [], UserLimits(None, (), (), True), Answer(0, "pmix", ""))
+    gpu, both = site.partitions
+    assert (gpu.gpu_type, gpu.gpus_per_node, gpu.cores_per_node, gpu.max_nodes) == ("a100", 4, 32, 9)
+    assert (both.gpu_type, both.gpus_per_node) == ("t4", 1)
+    assert "partition gpu: it has a100 on 9 nodes, h100 on 2 nodes; this file requests a100" in cluster_yaml(site)
