@@ -102,13 +102,23 @@ def _association_owner(fields: Mapping[str, str], account: str | None, parents: 
     return f"account {here}" if here in parents else None
 
 
-def _ancestors(text: str, account: str | None) -> set[str]:
-    """The account and those above it."""
-    parent = {
+def parent_account(text: str, account: str | None) -> str | None:
+    """The account above ``account``, from the output of ``scontrol -o show assoc_mgr``; ``None`` at the root."""
+    return (_parents(text).get(account) or None) if account else None
+
+
+def _parents(text: str) -> dict[str, str]:
+    """The account above each account; empty at the root."""
+    return {
         fields.get("Account", ""): re.sub(r"\(\d+\)$", "", fields.get("ParentAccount", ""))
         for line in text.splitlines()
         if line.startswith("ClusterName=") and not (fields := client.fields_of(line)).get("UserName")
     }
+
+
+def _ancestors(text: str, account: str | None) -> set[str]:
+    """The account and those above it."""
+    parent = _parents(text)
     found: set[str] = set()
     while account and account not in found:
         found.add(account)

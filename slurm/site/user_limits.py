@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from saman.configs.errors import EnvironmentLack
 from saman.slurm.site import client
-from saman.slurm.site.limits import PER_USER, Limit, read_limits, unused_limits
+from saman.slurm.site.limits import PER_USER, Limit, parent_account, read_limits, unused_limits
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,50 @@ def read_user_limits(account: str | None, qos: str | None, partition: str | None
         qos: the QOS; ``None`` for the user's default.
         partition: a partition; the limits of its own QOS count too.
     """
+    try:
+        return _read(account, qos, partition)
+    except EnvironmentLack:  # such as no sacctmgr on this login node
+        return UserLimits(account, (qos,) if qos else (), (), False)
+
+
+def _read(account: str | None, qos: str | None, partition: str | None) -> UserLimits:
     uid = os.getuid()
     default_account, default_qos = _defaults(account)
     account = account or default_account
     names = [name for name in (qos or default_qos, _partition_qos(partition)) if name]
-    answer = client.ask(["scontrol", "-o", "show", "assoc_mgr", "flags=assoc,qos"])
-    if answer.code != 0 or "Association Records" not in answer.out:
+    records = _records(account, names)
+    if records is None:
         return UserLimits(account, tuple(names), (), False)
-    found = read_limits(answer.out, account, names, uid)
+    found = read_limits(records, account, names, uid)
     if names:
         columns = ",".join(["Name", *PER_USER])
         listed = client.ask(["sacctmgr", "-n", "-P", "show", "qos", ",".join(names), f"format={columns}"])
         found += unused_limits(listed.out, found) if listed.code == 0 else []
     return UserLimits(account, tuple(names), tuple(found), True)
+
+
+_MOST_LEVELS = 16  # of accounts; more than any site nests
+
+
+def _records(account: str | None, qos: Sequence[str]) -> str | None:
+    """The controller's records of the account, of the accounts above it and of these QOS; ``None`` without accounting.
+
+    Without filters the controller prints every association of the site: 10 MB on a large one.
+    """
+    found: list[str] = []
+    above = account
+    for level in range(_MOST_LEVELS):
+        filters = [f"accounts={above}" if above else f"users={client.user_name()}"]
+        filters += [f"qos={','.join(qos)}"] if qos else []
+        flags = "flags=assoc,qos" if level == 0 and qos else "flags=assoc"
+        answer = client.ask(["scontrol", "-o", "show", "assoc_mgr", *filters, flags])
+        if answer.code != 0 or "Association Records" not in answer.out:
+            return None if level == 0 else "\n".join(found)
+        found.append(answer.out)
+        above = parent_account(answer.out, above)
+        if above is None:
+            break
+    return "\n".join(found)
 
 
 def _defaults(account: str | None) -> tuple[str | None, str | None]:
