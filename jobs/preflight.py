@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.schemas.cluster import Cluster
+from saman.jobs.cancel import cancel_runs
 from saman.jobs.reconcile import wait_for_runs
 from saman.launcher.local import run_script
 from saman.launcher.planning import Options
@@ -24,11 +25,15 @@ from saman.slurm.submission.job_script import python_of
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """Measurements of each node by name, outliers, and the run that measured."""
+    """Measurements of each node by name, outliers, and the run that measured.
+
+    ``gave_up_after`` is the time in seconds after which the job was cancelled, because it had not ended.
+    """
 
     run: RunFolder
     nodes: Mapping[str, Mapping[str, float]]
     outliers: tuple[NodeOutlier, ...]
+    gave_up_after: float | None = None
 
     @property
     def sound(self) -> bool:
@@ -59,7 +64,7 @@ def preflight_cluster(
         ranks_per_node: ranks on each.
         runs_dir: folder of the runs, shared with the nodes.
         partition: the partition; by default the cheapest that fits.
-        timeout_seconds: how long to wait for the job.
+        timeout_seconds: how long to wait for the job; then it is cancelled.
         started: called with the run once Slurm has taken it.
 
     Raises:
@@ -70,8 +75,11 @@ def preflight_cluster(
     program = measured.preflight_script(folder, python, nodes, ranks_per_node)
     run = slurm.submit(planning.plan(program, cluster, runs_dir, partition)).run
     started(run)
-    wait_for_runs([run], timeout_seconds, every_seconds=1.0)
-    return _report(run, folder)
+    (status,) = wait_for_runs([run], timeout_seconds, every_seconds=1.0)
+    if status.over:
+        return _report(run, folder)
+    list(cancel_runs([run]))
+    return replace(_report(run, folder), gave_up_after=timeout_seconds)
 
 
 def preflight_here(ranks: int, runs_dir: Path) -> PreflightReport:

@@ -31,6 +31,11 @@ class QuotaReport:
     needs: Needs
     checks: tuple[LimitCheck, ...]
 
+    @property
+    def forbidden(self) -> bool:
+        """Whether Slurm would refuse the runs, or never start them."""
+        return any(check.verdict.forbids for check in self.checks)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {

@@ -271,6 +271,7 @@ members() {
   } 2>/dev/null | sort -un
 }
 sweep() { local i p; for ((i = 0; i < 5; i++)); do p=$(members "$1"); [[ -n $p ]] || return 0; kill -KILL $p 2>/dev/null || true; sleep 0.1; done; }
+known_node() { nodes | grep -qxF -- "$1" || die "no node $1; the nodes are $(nodes | paste -sd' ')"; }
 crash_node() {
   local node=$1 pid; pid=$(alive "$node") || return 0
   if [[ $NS == full ]]; then kill -KILL "$pid"; else sweep "$node"; fi
@@ -358,8 +359,8 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 $([[ $(cat "$ETC/ns" 2>/dev/null) == full ]] || echo "export OMPI_MCA_btl=self,tcp   # all nodes have one hostname: shared memory of different nodes would collide")
 C
     ;;
-  crash) NS=$(cat "$ETC/ns"); crash_node "${2:?node}" ;;
-  start) choose_ns; NS=$(cat "$ETC/ns"); [[ $NS == full ]] || UNSHARE=(); exec {LOCKFD}>"$ROOT/lock"; start_node "${2:?node}" ;;
+  crash) known_node "${2:?node}"; NS=$(cat "$ETC/ns"); crash_node "${2:?node}" ;;
+  start) known_node "${2:?node}"; choose_ns; NS=$(cat "$ETC/ns"); [[ $NS == full ]] || UNSHARE=(); exec {LOCKFD}>"$ROOT/lock"; start_node "${2:?node}" ;;
   stop-slurmd) node_signal "${2:?node}" USR2 ;;
   start-slurmd) node_signal "${2:?node}" USR1 ;;
   *) sed -n '2,12p' "$SELF"; exit 2 ;;

@@ -18,7 +18,9 @@ def preflight_command(
     nodes: Annotated[int, typer.Option("--nodes", "-N", help="Number of nodes.")] = 1,
     ranks_per_node: Annotated[int, typer.Option("--ranks-per-node", help="Ranks on each node.")] = 2,
     partition: Partition = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the job.")] = 3600.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for the job, then cancel it.")
+    ] = 3600.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -43,10 +45,14 @@ def preflight_command(
         )  # fmt: skip
     if as_json:
         facts = {"run": str(report.run.path), "state": report.run.state.value, "nodes": report.nodes,
+                 "timed_out": report.gave_up_after is not None,
                  "odd": [vars(outlier) for outlier in report.outliers], "option": report.option}  # fmt: skip
         typer.echo(json.dumps(facts, indent=2))
     else:
         _show(report)
+    if report.gave_up_after is not None:
+        typer.echo(f"no result within {report.gave_up_after:g} s (--timeout); the job is cancelled", err=True)
+        raise typer.Exit(ExitCode.RUN_FAILED)
     if not report.sound:
         typer.echo(f"the check itself failed: saman status {report.run.id}", err=True)
         raise typer.Exit(ExitCode.RUN_FAILED)

@@ -29,6 +29,8 @@ def quota_command(
 ) -> None:
     """Show the limits of your account and QOS, their use, and the needs of an experiment or a study.
 
+    Exit status 2 if a limit forbids the runs.
+
     Examples:
 
         saman quota --cluster mysite
@@ -37,6 +39,7 @@ def quota_command(
 
         saman quota --cluster mysite --study my-study.yaml
     """
+    from saman.configs.errors import ExitCode
     from saman.configs.loading.clusters import load_cluster
     from saman.jobs.quota import read_quota
 
@@ -44,10 +47,12 @@ def quota_command(
     report = read_quota(site, _experiments(site, arguments or [], ranks, study) * times, partition, threshold)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
-        return
-    _show_limits(report.limits)
-    if report.needs.runs:
-        _show_needs(report)
+    else:
+        _show_limits(report.limits)
+        if report.needs.runs:
+            _show_needs(report)
+    if report.forbidden:
+        raise typer.Exit(ExitCode.BAD_REQUEST)
 
 
 def _experiments(site: Cluster, arguments: list[str], ranks: int | None, study: str | None) -> list[Experiment]:

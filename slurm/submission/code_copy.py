@@ -78,6 +78,12 @@ def code_copy(
             raise
 
 
+def discard(copy: Snapshot | None) -> None:
+    """Remove a copy that no run uses."""
+    if copy is not None:
+        shutil.rmtree(copy.folder, ignore_errors=True)
+
+
 def relocated(spec: Experiment | Script, code: Snapshot | None) -> Experiment | Script:
     """``spec`` changed to run from the copy; arguments of a program that name copied files name the copies."""
     if code is None or not isinstance(spec, Script):

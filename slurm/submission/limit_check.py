@@ -19,6 +19,11 @@ class LimitVerdict(str, Enum):
     REFUSED = "refused"  # as many jobs are submitted as the limit allows
     NEVER = "never"  # the request alone exceeds the limit
 
+    @property
+    def forbids(self) -> bool:
+        """Whether ``saman submit`` refuses the request."""
+        return self in (LimitVerdict.REFUSED, LimitVerdict.NEVER)
+
 
 @dataclass(frozen=True)
 class LimitCheck:

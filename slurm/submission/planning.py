@@ -114,7 +114,7 @@ def check_limits(plan: SubmissionPlan, *more: SubmissionPlan) -> list[str]:
     partition, requests = plan.choice.partition, [each.choice.request for each in (plan, *more)]
     mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
     checks = compare_with_limits(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
-    forbidding = [check for check in checks if check.verdict in (LimitVerdict.NEVER, LimitVerdict.REFUSED)]
+    forbidding = [check for check in checks if check.verdict.forbids]
     if forbidding:
         errors = [UserError(check.sentence(), where="quota") for check in forbidding]
         remedy = "ask for less, name another QOS or account in the cluster file, or submit anyway with --ignore-limits"
@@ -122,17 +122,22 @@ def check_limits(plan: SubmissionPlan, *more: SubmissionPlan) -> list[str]:
     return [check.sentence() for check in checks if check.verdict in (LimitVerdict.WAITS, LimitVerdict.TIGHT)]
 
 
-def test_only(plan: SubmissionPlan) -> str:
-    """When Slurm would start the job (``sbatch --test-only``); raises ``UserError`` if Slurm refuses it."""
+def test_only(plan: SubmissionPlan, exclude: Sequence[str] = ()) -> str:
+    """When Slurm would start the job without the nodes ``exclude``; raises ``UserError`` if Slurm refuses it."""
     with tempfile.TemporaryDirectory(prefix="saman-test-only-") as folder:
         script = Path(folder) / "job.sbatch"
         script.write_text(plan.text, encoding="utf-8")
-        answer = client.would_start([str(script)])
+        answer = client.would_start([*exclude_options(exclude), str(script)])
     said = answer.err.strip().splitlines()
     starts = [line.removeprefix("sbatch: ") for line in said if " to start at " in line]
     if answer.code != 0 or not starts:
         raise refusal_error(plan, answer)
     return starts[-1]
+
+
+def exclude_options(nodes: Sequence[str]) -> list[str]:
+    """The options of sbatch that keep a job away from ``nodes``."""
+    return [f"--exclude={','.join(nodes)}"] if nodes else []
 
 
 def refusal_error(plan: SubmissionPlan, answer: client.Answer) -> UserError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -14,7 +15,7 @@ from saman.configs.schemas.script import Script
 from saman.runs.folder import RunFolder
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
-from saman.slurm.submission.code_copy import code_copy
+from saman.slurm.submission.code_copy import Snapshot, code_copy, discard
 from saman.slurm.submission.planning import SubmissionPlan
 from saman.slurm.submission.submit import Submission
 
@@ -130,7 +131,7 @@ def make_submission(
         return SubmissionResult(plan, plan.notes)
     checked = check_plan(plan, options)
     if mode is SubmissionMode.TEST_ONLY:
-        return SubmissionResult(plan, checked.notes, start=planning.test_only(plan))
+        return SubmissionResult(plan, checked.notes, start=planning.test_only(plan, options.exclude))
     (submission,) = submit_plan(checked, code_path, options).submissions
     return SubmissionResult(plan, checked.notes, submission=submission)
 
@@ -167,8 +168,19 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
     """
     plan = checked.plan
     copy = code_copy(plan.spec, code_path, options.runs_dir, options.code) if options.copy_code else None
-    done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
+    with _discarded_unless_submitted(copy):
+        done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
     return SubmittedRuns((done,), checked.notes)
+
+
+@contextmanager
+def _discarded_unless_submitted(copy: Snapshot | None) -> Iterator[None]:
+    """Remove the copy of the code again if no run was submitted."""
+    try:
+        yield
+    except BaseException:
+        discard(copy)
+        raise
 
 
 def submit_experiments(

@@ -21,7 +21,7 @@ from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated
 from saman.slurm.submission.job_script import render
-from saman.slurm.submission.planning import SubmissionPlan, plan, refusal_error
+from saman.slurm.submission.planning import SubmissionPlan, exclude_options, plan, refusal_error
 from saman.slurm.submission.run_jobs import jobs_of, last_queued, record_follow_ups, record_queued
 
 
@@ -110,7 +110,7 @@ def cluster_of(run: RunFolder) -> Cluster:
 def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> Submission:
     script = run.slurm.script
     write_whole(script, render(plan.job([run.path], script)))
-    excluded = [f"--exclude={','.join(exclude)}"] if exclude else []
+    excluded = exclude_options(exclude)
     answer = client.submit([*excluded, str(script)])
     if answer.code != 0:
         raise refusal_error(plan, answer)

@@ -29,3 +29,8 @@ def test_a_request_is_compared_with_the_value_and_the_use_of_each_limit() -> Non
     submit = by_name["QOS fast", "MaxSubmitJobsPU"]
     assert submit.verdict is LimitVerdict.REFUSED and "Slurm would refuse it now" in submit.sentence()
     assert by_name["account a", "MaxWallPJ"].verdict is LimitVerdict.FITS
+
+
+def test_a_quota_report_forbids_what_submit_refuses() -> None:
+    verdicts = {verdict: verdict.forbids for verdict in LimitVerdict}
+    assert [verdict for verdict, forbids in verdicts.items() if forbids] == [LimitVerdict.REFUSED, LimitVerdict.NEVER]

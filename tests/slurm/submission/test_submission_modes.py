@@ -26,7 +26,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("check_limits")
         return ["close to a limit"]
 
-    def test_only(plan: object) -> str:
+    def test_only(plan: object, exclude: object) -> str:
         found.append("test_only")
         return "Job 1 to start at noon"
 
