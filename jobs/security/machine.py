@@ -8,12 +8,10 @@ import tempfile
 from pathlib import Path
 
 from saman.jobs.security.finding import Check, Finding, Risk, some
+from saman.launcher.node.machine import other_users
 from saman.runs.commands import COMMAND_ERRORS, run_command
-from saman.runs.paths import names_in
-from saman.runs.trust.ownership import find_doubt, user_name
+from saman.runs.trust.ownership import find_doubt
 
-FIRST_PERSON = 1000  # user ids of people, by the convention of Linux distributions (login.defs)
-NOBODY = 65534
 _PROTECTIONS = ("protected_symlinks", "protected_hardlinks", "protected_fifos", "protected_regular")
 
 
@@ -76,22 +74,13 @@ def check_kernel(folder: Path = Path("/proc/sys/fs")) -> Finding:
     return Finding(Check.KERNEL, Risk.NONE, "on")
 
 
-def check_others(processes: Path = Path("/proc"), me: int | None = None) -> Finding:
+def check_others(processes: Path = Path("/proc")) -> Finding:
     """Whether other people have processes on this machine."""
-    me = os.geteuid() if me is None else me
-    users = set()
-    for name in names_in(processes):
-        if name.isdecimal():
-            try:
-                users.add((processes / name).stat().st_uid)
-            except OSError:
-                continue
-    people = sorted(user for user in users - {me, NOBODY} if user >= FIRST_PERSON)
+    people = other_users(processes)
     if people:
-        names = some([user_name(user) for user in people])
-        found = f"other users have processes here ({names}): they reach every port that is open on this machine"
+        found = f"other users have processes here ({some(people)}): they reach every port that is open on this machine"
         return Finding(Check.SHARED, Risk.WARNING, found, "train on a node of your own: #SBATCH --exclusive")
-    if 0 not in users and me != 0:
+    if not (processes / "1").exists():
         return Finding(Check.SHARED, Risk.NOTE, "unknown: /proc hides other users' processes (hidepid)")
     return Finding(Check.SHARED, Risk.NONE, "no other person has a process here now")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import pwd
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.ranks.identity import node_name
+from saman.runs.trust.ownership import user_name
 
 _CPU = Path("/sys/devices/system/cpu")
 _FIRST_PERSON, _NOBODY = 1000, 65534  # login.defs(5), UID_MIN
@@ -71,14 +71,7 @@ def other_users(processes: Path = Path("/proc")) -> tuple[str, ...]:
             with contextlib.suppress(OSError):
                 found.add(entry.stat().st_uid)
     people = {uid for uid in found if _FIRST_PERSON <= uid != _NOBODY} - {os.geteuid()}
-    return tuple(sorted(_user_name(uid) for uid in people))
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
+    return tuple(sorted(user_name(uid) for uid in people))
 
 
 def allowed_cores() -> list[int]:

@@ -44,22 +44,12 @@ def test_protections_of_the_kernel_that_are_off_are_named(tmp_path: Path) -> Non
 
 
 def test_other_people_make_a_node_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("1", "200", "300", "self"):
-        (tmp_path / name).mkdir()
-    owners = {"1": 0, "200": 1001, "300": 1002, "self": 1003}
-    real = Path.stat
-
-    def stat(self: Path, **how: bool) -> os.stat_result:
-        found = real(self, **how)  # type: ignore[arg-type]
-        return os.stat_result((*found[:4], owners.get(self.name, 0), *found[5:]))
-
-    monkeypatch.setattr(Path, "stat", stat)
-    shared = machine.check_others(tmp_path, me=1001)
-    assert shared.risk is Risk.WARNING and "1002" in shared.found and "1003" not in shared.found
-    owners["300"] = 1001
-    assert machine.check_others(tmp_path, me=1001).risk is Risk.NONE
-    owners["1"] = 1001
-    assert machine.check_others(tmp_path, me=1001).risk is Risk.NOTE  # hidepid
+    assert machine.check_others(tmp_path).risk is Risk.NOTE  # hidepid: not even the first process is seen
+    (tmp_path / "1").mkdir()
+    assert machine.check_others(tmp_path).risk is Risk.NONE
+    monkeypatch.setattr(machine, "other_users", lambda processes: ("ada", "bo", "cy", "di"))
+    shared = machine.check_others(tmp_path)
+    assert shared.risk is Risk.WARNING and "ada, bo, cy and 1 more" in shared.found
 
 
 def test_a_machine_without_user_namespaces_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
