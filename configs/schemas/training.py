@@ -81,7 +81,7 @@ class Cosine(Strict):
 
 
 class Piecewise(Strict):
-    """``schedule: piecewise``: the rate is multiplied by ``factor`` at each epoch of ``at_epochs``."""
+    """``schedule: step``: the rate is multiplied by ``factor`` at each epoch of ``at_epochs``."""
 
     name: Literal["step"]
     at_epochs: list[PositiveFloat] = Field(min_length=1)
