@@ -13,7 +13,7 @@ from saman.configs.errors import ExitCode, UserError
 from saman.runs.events import find_last
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.training_events import EpochEnd
-from saman.runs.records.run_events import Publication
+from saman.runs.records.run_events import VersionPublication
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,7 +99,7 @@ class Run:
     @property
     def published(self) -> str | None:
         """The model version that the run became, as ``NAME:VERSION``; ``None`` where it became none."""
-        publication = find_last(Publication.from_event, self._folder.events())
+        publication = find_last(VersionPublication.from_event, self._folder.events())
         return str(publication) if publication else None
 
     def telemetry(self) -> pl.DataFrame:

@@ -151,6 +151,15 @@ def test_no_two_test_modules_share_a_name() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+def test_no_class_name_means_two_things() -> None:
+    places: dict[str, list[str]] = {}
+    for path in (path for room in BELOW for path in files_of(room)):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: files for name, files in places.items() if len(files) > 1}
+
+
 def test_every_room_is_known_and_linked() -> None:
     rooms = {path.name for path in (ROOT / "src" / "saman").iterdir() if path.is_symlink()}
     assert rooms == set(BELOW)

@@ -11,7 +11,7 @@ from saman.registry.listing import VersionDetails, VersionRow
 from saman.registry.store.audit_entry import Entry
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import VersionStatus
-from saman.runs.records.export import TensorSpec
+from saman.runs.records.export import SignatureTensor
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -99,7 +99,7 @@ def _run_facts(about: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _tensors(side: Mapping[str, TensorSpec]) -> str:
+def _tensors(side: Mapping[str, SignatureTensor]) -> str:
     return "  ".join(f"{name}: {tensor.dtype} {list(tensor.shape)}" for name, tensor in side.items())
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from saman.jobs.security.finding import Finding
+    from saman.jobs.security.finding import CheckResult
 
 _MARKS = {"none": "✓", "note": "·", "warning": "!", "danger": "✗"}
 
@@ -33,7 +33,7 @@ def show_security(runs_dir: Path, models_dir: Path, as_json: bool) -> None:
         raise typer.Exit(ExitCode.ENVIRONMENT)
 
 
-def lines(findings: Sequence[Finding]) -> list[str]:
+def lines(findings: Sequence[CheckResult]) -> list[str]:
     """A line for each finding, and its remedy below."""
     shown = []
     for finding in findings:
@@ -43,7 +43,7 @@ def lines(findings: Sequence[Finding]) -> list[str]:
     return shown
 
 
-def verdict(findings: Sequence[Finding]) -> str:
+def verdict(findings: Sequence[CheckResult]) -> str:
     """The conclusion, as a sentence."""
     dangers = [finding.check.value for finding in findings if finding.risk.value == "danger"]
     warnings = sum(finding.risk.value == "warning" for finding in findings)

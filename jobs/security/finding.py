@@ -46,7 +46,7 @@ class Check(str, Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of a check: ``found`` is a sentence for people, ``remedy`` what to do."""
 
     check: Check
@@ -55,7 +55,7 @@ class Finding:
     remedy: str = ""
 
 
-def is_safe(findings: Iterable[Finding]) -> bool:
+def is_safe(findings: Iterable[CheckResult]) -> bool:
     """Whether nothing dangerous was found."""
     return not any(finding.risk is Risk.DANGER for finding in findings)
 

@@ -6,13 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
-from saman.jobs.security.finding import Check, Finding, Risk, some
+from saman.jobs.security.finding import Check, CheckResult, Risk, some
 from saman.jobs.security.tree import Tree
 from saman.runs import locks
 from saman.runs.trust.ownership import Doubt, Fault, find_doubt
 
 
-def check_way(check: Check, folder: Path) -> Finding:
+def check_way(check: Check, folder: Path) -> CheckResult:
     """Whether others can exchange the folder: who may write to a folder above it, or owns that, can rename it."""
     place = folder.resolve()
     doubts = [doubt for each in (place, *place.parents) if (doubt := find_doubt(each)) is not None]
@@ -20,42 +20,42 @@ def check_way(check: Check, folder: Path) -> Finding:
     if writable:
         found = f"others can exchange what lies in {folder}: {some(writable)}"
         risk = Risk.DANGER if any(_by_everyone(doubt) for doubt in writable) else Risk.WARNING
-        return Finding(check, risk, found, f"chmod +t {writable[0].path}: then nobody renames another's files")
+        return CheckResult(check, risk, found, f"chmod +t {writable[0].path}: then nobody renames another's files")
     if doubts:
-        return Finding(check, Risk.NOTE, f"its owners can exchange what lies below: {some(doubts)}")
-    return Finding(check, Risk.NONE, f"{folder}: nobody else can exchange it")
+        return CheckResult(check, Risk.NOTE, f"its owners can exchange what lies below: {some(doubts)}")
+    return CheckResult(check, Risk.NONE, f"{folder}: nobody else can exchange it")
 
 
 def _by_everyone(doubt: Doubt) -> bool:
     return bool(doubt.path.stat().st_mode & 0o002)
 
 
-def check_locks(check: Check, folder: Path) -> Finding:
+def check_locks(check: Check, folder: Path) -> CheckResult:
     """Whether the file system has file locks, by which runs and publishers keep apart."""
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Finding(check, Risk.NONE, "not needed: you may only read here")
+        return CheckResult(check, Risk.NONE, "not needed: you may only read here")
     try:
         with tempfile.NamedTemporaryFile(prefix=".saman-doctor-", dir=folder) as file, locks.hold(Path(file.name)):
-            return Finding(check, Risk.NONE, "the file system has file locks")
+            return CheckResult(check, Risk.NONE, "the file system has file locks")
     except OSError as error:
         found = f"no file locks in {folder}: {error.strerror or error}"
         remedy = "the administrator: mount Lustre with -o flock, NFS with locking; or choose another folder"
-        return Finding(check, Risk.WARNING, found, remedy)
+        return CheckResult(check, Risk.WARNING, found, remedy)
 
 
-def check_planted(check: Check, tree: Tree) -> Finding:
+def check_planted(check: Check, tree: Tree) -> CheckResult:
     """Whether somebody put FIFOs, devices, sockets or links where saman reads files."""
     if tree.planted:
         found = f"special files or links of others: {some(tree.planted)}"
-        return Finding(check, Risk.DANGER, found, "find out who put them there (ls -l), and remove them")
+        return CheckResult(check, Risk.DANGER, found, "find out who put them there (ls -l), and remove them")
     cut = "; only the first were looked at" if tree.cut else ""
-    return Finding(check, Risk.NONE, f"{len(tree.files)} files, no special ones{cut}")
+    return CheckResult(check, Risk.NONE, f"{len(tree.files)} files, no special ones{cut}")
 
 
-def check_secrets(check: Check, tree: Tree) -> Finding:
+def check_secrets(check: Check, tree: Tree) -> CheckResult:
     """Whether files that others may read seem to hold secrets."""
     found = tree.readable_secrets()
     if found:
         text = f"files that others may read seem to hold secrets: {some(found)}"
-        return Finding(check, Risk.DANGER, text, "chmod go-r, and replace the secret where it was issued")
-    return Finding(check, Risk.NONE, "no file that others may read seems to hold a secret")
+        return CheckResult(check, Risk.DANGER, text, "chmod go-r, and replace the secret where it was issued")
+    return CheckResult(check, Risk.NONE, "no file that others may read seems to hold a secret")

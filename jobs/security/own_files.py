@@ -8,19 +8,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from saman.configs.loading.settings import load_settings, settings_file, user_folder
-from saman.jobs.security.finding import Check, Finding, Risk, some
+from saman.jobs.security.finding import Check, CheckResult, Risk, some
 from saman.jobs.security.tree import Tree
 from saman.runs.caches import cache_folder
 from saman.runs.trust.ownership import Fault, find_doubt
 
 
-def check_own_files() -> list[Finding]:
+def check_own_files() -> list[CheckResult]:
     """Every check of the user's own files."""
     search = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *(entry for entry in sys.path if entry)]
     return [check_search_path(search), check_folders([user_folder(), cache_folder()]), check_safe_list()]
 
 
-def check_search_path(entries: Sequence[str]) -> Finding:
+def check_search_path(entries: Sequence[str]) -> CheckResult:
     """Whether others can put a command or a module where this user's programs look for it.
 
     Args:
@@ -31,14 +31,14 @@ def check_search_path(entries: Sequence[str]) -> Finding:
     doubts = [str(doubt) for place in sorted(places) if (doubt := find_doubt(place)) is not None]
     if relative:
         found = f"relative entries on the search path: {', '.join(relative)}; any folder that you enter can hold `srun`"
-        return Finding(Check.SEARCH_PATH, Risk.DANGER, found, "remove them from PATH and PYTHONPATH")
+        return CheckResult(Check.SEARCH_PATH, Risk.DANGER, found, "remove them from PATH and PYTHONPATH")
     if doubts:
         found = f"others can put commands or modules into your search path: {some(doubts)}"
-        return Finding(Check.SEARCH_PATH, Risk.DANGER, found, "remove it from PATH or PYTHONPATH, or chmod go-w")
-    return Finding(Check.SEARCH_PATH, Risk.NONE, f"nobody else writes to its {len(places)} folders")
+        return CheckResult(Check.SEARCH_PATH, Risk.DANGER, found, "remove it from PATH or PYTHONPATH, or chmod go-w")
+    return CheckResult(Check.SEARCH_PATH, Risk.NONE, f"nobody else writes to its {len(places)} folders")
 
 
-def check_folders(folders: Iterable[Path]) -> Finding:
+def check_folders(folders: Iterable[Path]) -> CheckResult:
     """Whether others own, or may write to, settings, cluster files, wheels and converters."""
     doubts = []
     for folder in folders:
@@ -48,18 +48,18 @@ def check_folders(folders: Iterable[Path]) -> Finding:
     if doubts:
         writable = all(doubt.fault is Fault.WRITABLE for doubt in doubts)
         remedy = doubts[0].remedy if writable else "remove them; saman setup makes the cache again"
-        return Finding(Check.OWN_FILES, Risk.DANGER, f"settings or cached code: {some(doubts)}", remedy)
-    return Finding(Check.OWN_FILES, Risk.NONE, "settings, cluster files and cache are yours alone")
+        return CheckResult(Check.OWN_FILES, Risk.DANGER, f"settings or cached code: {some(doubts)}", remedy)
+    return CheckResult(Check.OWN_FILES, Risk.NONE, "settings, cluster files and cache are yours alone")
 
 
-def check_safe_list() -> Finding:
+def check_safe_list() -> CheckResult:
     """Whether the user trusts folders that anybody may write to. Raises ``UserError`` for mistakes in the settings."""
     safe = [Path(text).expanduser() for text in load_settings().safe]
     open_to_all = [folder for folder in safe if folder.is_dir() and folder.stat().st_mode & 0o002]
     if open_to_all or Path("/") in safe:
         found = f"`safe` trusts folders that everyone may write to: {some(open_to_all or ['/'])}"
-        return Finding(Check.SAFE_LIST, Risk.DANGER, found, f"list single run folders in {settings_file()}")
+        return CheckResult(Check.SAFE_LIST, Risk.DANGER, found, f"list single run folders in {settings_file()}")
     if safe:
         found = f"runs of others below these folders execute as you: {some(safe)}"
-        return Finding(Check.SAFE_LIST, Risk.WARNING, found, f"{settings_file()}: keep only what you need")
-    return Finding(Check.SAFE_LIST, Risk.NONE, "empty: no other user's run executes anything as you")
+        return CheckResult(Check.SAFE_LIST, Risk.WARNING, found, f"{settings_file()}: keep only what you need")
+    return CheckResult(Check.SAFE_LIST, Risk.NONE, "empty: no other user's run executes anything as you")

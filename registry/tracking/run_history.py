@@ -13,7 +13,7 @@ from saman.runs.events import Event, State
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.records.provenance import Provenance
-from saman.runs.records.run_events import Publication
+from saman.runs.records.run_events import VersionPublication
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import read_windows
 
@@ -43,7 +43,7 @@ class RunHistory:
     points: tuple[MetricPoint, ...]
     tags: Mapping[str, str]
     files: Mapping[str, Path]
-    versions: tuple[Publication, ...]
+    versions: tuple[VersionPublication, ...]
 
 
 def read_history(run: RunFolder) -> RunHistory:
@@ -51,7 +51,7 @@ def read_history(run: RunFolder) -> RunHistory:
     events = run.events()
     spec = run.spec()
     state = run.state
-    versions = tuple(found for event in events if (found := Publication.from_event(event)) is not None)
+    versions = tuple(found for event in events if (found := VersionPublication.from_event(event)) is not None)
     return RunHistory(
         run_id=run.id,
         experiment=spec.name,
@@ -101,7 +101,7 @@ def _points(run: RunFolder, events: list[Event]) -> Iterator[MetricPoint]:
         yield MetricPoint("sustained_samples_per_second", last.step, last.time, measured.sustained)
 
 
-def _tags(run: RunFolder, versions: tuple[Publication, ...]) -> dict[str, str]:
+def _tags(run: RunFolder, versions: tuple[VersionPublication, ...]) -> dict[str, str]:
     tags = {"saman.run": run.id, "saman.folder": str(run.path), "saman.state": run.state.value}
     attempts = run.attempts()
     provenance = Provenance.read(attempts[-1].provenance) if attempts else None

@@ -40,7 +40,7 @@ class Normalization(str, Enum):
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class SignatureTensor:
     """Element type and shape of an input or output; ``None`` stands for any length."""
 
     dtype: str
@@ -52,8 +52,8 @@ class Signature:
     """A serving signature: its inputs and outputs by name."""
 
     name: str = "serving_default"
-    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
-    outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    inputs: Mapping[str, SignatureTensor] = field(default_factory=dict)
+    outputs: Mapping[str, SignatureTensor] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Signature:
@@ -153,9 +153,9 @@ class ExportRecord:
         return cls.from_json(value)
 
 
-def _tensors(value: object) -> dict[str, TensorSpec]:
+def _tensors(value: object) -> dict[str, SignatureTensor]:
     tensors = {name: mapping(tensor) for name, tensor in mapping(value).items()}
-    return {name: TensorSpec(str(t.get("dtype", "")), tuple(t.get("shape") or ())) for name, t in tensors.items()}
+    return {name: SignatureTensor(str(t.get("dtype", "")), tuple(t.get("shape") or ())) for name, t in tensors.items()}
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -122,14 +122,14 @@ class NodeLoss:
 
 
 @dataclass(frozen=True)
-class Publication:
+class VersionPublication:
     """``published``: the version that the run became."""
 
     model: str
     version: int
 
     @classmethod
-    def from_event(cls, event: Event) -> Publication | None:
+    def from_event(cls, event: Event) -> VersionPublication | None:
         """The facts of an event; ``None`` if it is of another kind or names no version."""
         model, version = event.facts.get("model"), event.facts.get("version")
         if event.kind != EventKind.PUBLISHED or model is None or version is None:

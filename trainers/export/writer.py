@@ -19,7 +19,7 @@ import numpy as np
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.checkpoints import TrainingPosition
 from saman.runs.paths import ExportPaths
-from saman.runs.records.export import ExportRecord, Normalization, Signature, TensorSpec
+from saman.runs.records.export import ExportRecord, Normalization, Signature, SignatureTensor
 from saman.trainers import keras_compat, models
 from saman.trainers.assembly import PreparedData
 from saman.trainers.export import census, model_files
@@ -164,8 +164,8 @@ def _write_sample(file: Path, trained: TrainedModel, training_ids: np.ndarray) -
 
 
 def _signature(specs: list[Any], outputs: np.ndarray) -> Signature:
-    def describe(dtype: str, shape: Any) -> TensorSpec:
-        return TensorSpec(dtype, (None, *shape[1:]))
+    def describe(dtype: str, shape: Any) -> SignatureTensor:
+        return SignatureTensor(dtype, (None, *shape[1:]))
 
     return Signature(
         inputs={spec.name: describe(spec.dtype.name, list(spec.shape)) for spec in specs},

@@ -15,7 +15,7 @@ from saman.cli.main import make_app
 from saman.configs.loading.settings import settings_file
 from saman.configs.schemas.script import Script
 from saman.jobs.security import folders, own_files
-from saman.jobs.security.finding import Check, Finding, Risk
+from saman.jobs.security.finding import Check, CheckResult, Risk
 from saman.jobs.security.models_folder import check_models
 from saman.jobs.security.runs_folder import check_runs
 from saman.jobs.security.tree import Tree
@@ -47,7 +47,7 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
-def risks(findings: list[Finding]) -> dict[Check, Risk]:
+def risks(findings: list[CheckResult]) -> dict[Check, Risk]:
     """What was found, without the checks that passed."""
     return {finding.check: finding.risk for finding in findings if finding.risk is not Risk.NONE}
 

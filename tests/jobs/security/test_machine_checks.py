@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from saman.jobs.security import machine
-from saman.jobs.security.finding import Check, Finding, Risk, is_safe
+from saman.jobs.security.finding import Check, CheckResult, Risk, is_safe
 
 
 def test_root_and_an_open_umask_are_named() -> None:
@@ -61,5 +61,5 @@ def test_a_machine_without_user_namespaces_is_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_danger_makes_a_machine_unsafe() -> None:
-    assert is_safe([Finding(Check.USER, risk, "") for risk in Risk if risk is not Risk.DANGER])
-    assert not is_safe([Finding(Check.USER, risk, "") for risk in Risk])
+    assert is_safe([CheckResult(Check.USER, risk, "") for risk in Risk if risk is not Risk.DANGER])
+    assert not is_safe([CheckResult(Check.USER, risk, "") for risk in Risk])

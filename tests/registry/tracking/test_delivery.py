@@ -25,7 +25,7 @@ from saman.registry.tracking.delivery import find_waiting, track, track_if_asked
 from saman.registry.tracking.run_history import read_history
 from saman.runs.files.whole import append_line
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import Publication
+from saman.runs.records.run_events import VersionPublication
 from saman.runs.records.summary import Summary
 from saman.runs.telemetry.window import Window
 
@@ -58,7 +58,7 @@ def test_what_is_shown_comes_from_the_run_folder(tmp_path: Path) -> None:
     values = {(point.name, point.step): point.value for point in shown.points}
     assert values["val_accuracy", 30] == 0.95 and values["train_loss", 20] == 0.5
     assert values["samples_per_second", 10] == 40 and values["sustained_samples_per_second", 30] == 40
-    assert shown.versions == (Publication("digits", 1),) and shown.tags["saman.versions"] == "digits:1"
+    assert shown.versions == (VersionPublication("digits", 1),) and shown.tags["saman.versions"] == "digits:1"
     assert {"experiment.yaml", "summary.json", "export/export.json"} <= set(shown.files)
 
 

@@ -12,14 +12,14 @@ import pytest
 from saman.configs.errors import UserError
 from saman.runs.records.energy import EnergyRecord
 from saman.runs.records.experiment import read_written
-from saman.runs.records.export import ExportRecord, Normalization, Signature, TensorSpec
+from saman.runs.records.export import ExportRecord, Normalization, Signature, SignatureTensor
 from saman.runs.records.inference import InferencePlanRecord, InferenceRequestRecord
 from saman.runs.records.provenance import CodeState, Host, Provenance
 from saman.runs.records.schema import NewerSchema
 from saman.runs.records.study import ImpossibleSettings, PlannedRunRecord, StudyRecord
 from saman.runs.records.summary import Summary
 
-TENSOR = TensorSpec("float32", (None, 8, 8))
+TENSOR = SignatureTensor("float32", (None, 8, 8))
 RECORDS: list[Any] = [
     EnergyRecord(12.5, ("rapl intel-rapl:0",)),
     Summary("failed", message="rank 1: out of memory", seconds=3.5, ranks=(1,), attempts=2, samples_per_second=None,

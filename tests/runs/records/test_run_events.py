@@ -6,9 +6,9 @@ from saman.runs.records.run_events import (
     FollowUps,
     JobSubmission,
     NodeLoss,
-    Publication,
     RunEnd,
     StopRequest,
+    VersionPublication,
 )
 
 
@@ -22,8 +22,8 @@ def test_only_a_user_who_cancels_ends_the_run() -> None:
 
 def test_a_version_needs_its_model_and_its_number() -> None:
     published = Event("published", "registry", facts={"model": "digits", "version": 3})
-    assert str(Publication.from_event(published)) == "digits:3"
-    assert Publication.from_event(Event("published", "registry", facts={"model": "digits"})) is None
+    assert str(VersionPublication.from_event(published)) == "digits:3"
+    assert VersionPublication.from_event(Event("published", "registry", facts={"model": "digits"})) is None
 
 
 def test_follow_ups_of_older_runs_stand_in_the_submission() -> None:
@@ -34,7 +34,7 @@ def test_follow_ups_of_older_runs_stand_in_the_submission() -> None:
 
 def test_every_type_leaves_other_events_alone() -> None:
     other = Event("notice", "supervisor", facts={"node": "n1", "job": "7", "jobs": ["8"], "reason": "cancel"})
-    for kind in (AttemptStart, FollowUps, JobSubmission, NodeLoss, Publication, StopRequest):
+    for kind in (AttemptStart, FollowUps, JobSubmission, NodeLoss, VersionPublication, StopRequest):
         assert kind.from_event(other) is None, kind
 
 
