@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import read_regular
 
 DEEPEST = 100  # levels of YAML and JSON; deeper values exhaust the stack of whatever walks them
 MOST_CHARACTERS = 4_000_000
@@ -169,7 +170,7 @@ def read(path: Path) -> Any:
     Raises ``UserError`` if the file cannot be read or is invalid.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except FileNotFoundError:
         raise UserError("no such file", where=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:

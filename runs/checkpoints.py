@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import read_regular
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.records.training_facts import TrainingFacts
 
@@ -197,7 +198,7 @@ def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
 
 def _arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise DamagedCheckpoint(f"{path.name} cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != digest:

@@ -9,6 +9,8 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
+from saman.configs.regular_files import open_regular
+
 LARGEST_READ = 1 << 20
 FLOOD_READ = 1 << 24  # at a look that keeps the newest lines only
 
@@ -111,7 +113,7 @@ def _size(path: Path) -> int:
 
 def _bytes_from(path: Path, begin: int, most: int = -1) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(begin)
             return file.read(most)
     except OSError:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import read_regular
 from saman.registry.store.layout import ModelFolder, list_models
 from saman.registry.store.model_state import ModelState, VersionStatus, read_model
 from saman.runs.files.whole import write_whole
@@ -84,7 +85,7 @@ def _block_of(folder: ModelFolder, base_path: Path) -> str:
 def _written_block(folder: ModelFolder) -> str:
     """The model's part of the present file; empty where it has none."""
     try:
-        text = (folder.models_dir / FILE).read_text(encoding="utf-8", errors="replace")
+        text = read_regular(folder.models_dir / FILE).decode("utf-8", errors="replace")
     except OSError:
         return ""
     name = f"    name: {_quoted(folder.name)}\n"

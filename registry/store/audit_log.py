@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import read_regular
 from saman.registry.store.audit_decisions import AuditDecision
 from saman.registry.store.audit_entry import ROOT, Entry, entry_file, entry_numbers, parse_entry
 from saman.runs.files import disk
@@ -76,7 +77,7 @@ def _wait_for_entry(folder: Path, number: int, later: int) -> None:
 def _read_entry(folder: Path, number: int) -> Entry | None:
     file = entry_file(folder, number)
     try:
-        text = file.read_bytes()
+        text = read_regular(file)
     except FileNotFoundError:
         return None
     entry, problem = parse_entry(text, number)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import read_regular
 from saman.registry.store import protobuf
 from saman.registry.store.layout import MANIFEST, SIGNATURE, check_relative_path
 from saman.runs.files import disk
@@ -131,7 +132,7 @@ def read(folder: Path) -> Manifest:
     """Read the manifest of the version in ``folder``; raises ``UserError`` where it is missing or damaged."""
     file = folder / MANIFEST
     try:
-        return parse(file.read_bytes(), str(file))
+        return parse(read_regular(file), str(file))
     except OSError as error:
         problem = f"the manifest cannot be read: {error.strerror}"
         raise UserError(problem, where=str(file), remedy="saman models verify lists all damage") from error

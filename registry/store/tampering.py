@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from saman.configs.regular_files import read_regular
 from saman.registry.store.audit_entry import ROOT, entry_file, entry_numbers, parse_entry
 from saman.registry.store.audit_log import head_file
 from saman.runs.files.whole import parse_json, read_json
@@ -34,7 +35,7 @@ def _check_entry(folder: Path, number: int, expected: str) -> tuple[list[str], s
     """The faults of an entry, and its digest, which the next entry must name (empty where it is unknown)."""
     file = entry_file(folder, number)
     try:
-        text = file.read_bytes()
+        text = read_regular(file)
     except OSError as error:
         return [f"entry {number} cannot be read: {error.strerror}"], ""
     entry, problem = parse_entry(text, number)
@@ -57,7 +58,7 @@ def _check_head(folder: Path, head: Any, numbers: list[int]) -> list[str]:
     if last not in numbers:
         return [f"the log ends at entry {numbers[-1] if numbers else 0}, but entry {last} was written: removed"]
     try:
-        entry, _ = parse_entry(entry_file(folder, last).read_bytes(), last)
+        entry, _ = parse_entry(read_regular(entry_file(folder, last)), last)
     except OSError:
         return []  # reported as an entry
     if entry is not None and entry.digest() != head.get("digest"):

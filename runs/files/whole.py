@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from saman.configs.regular_files import read_regular
 from saman.configs.yaml12 import DEEPEST
 
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
@@ -96,7 +97,7 @@ def _is_deep(value: Any) -> bool:
 def read_json(path: Path) -> Any | None:
     """The value of a JSON file; ``None`` if the file is missing, torn or nested too deeply."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return parse_json(read_regular(path).decode("utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -104,7 +105,7 @@ def read_json(path: Path) -> Any | None:
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Every JSON object in a file of lines, in order, and the number of torn lines that were dropped."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError:
         return [], 0
     records, dropped = [], 0

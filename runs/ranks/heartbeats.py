@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from saman.configs.regular_files import read_regular
 from saman.runs import variables
 
 PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
@@ -157,7 +158,7 @@ def last_sign_of_life(path: Path) -> float | None:
 def read_beat(path: Path) -> Beat | None:
     """Read the heartbeat at ``path``; ``None`` if it is missing or torn."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(read_regular(path))
         return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})
     except (OSError, ValueError, TypeError, AttributeError):
         return None

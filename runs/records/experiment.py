@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import read_regular
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class WrittenExperiment:
 def read_written(path: Path) -> WrittenExperiment:
     """Read the experiment at ``path``. Raises ``UserError`` if the file is missing or no YAML."""
     try:
-        return _parse(path.read_bytes())
+        return _parse(read_regular(path))
     except OSError as error:
         raise UserError(f"this file cannot be read: {error.strerror}", where=str(path)) from error
 

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from saman.configs.regular_files import read_regular
 from saman.runs.events import SCHEMA
 from saman.runs.paths import RunPaths
 
@@ -65,7 +66,7 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
     parts: list[Columns] = []
     torn = foreign = 0
     for attempt, path in _files(RunPaths(run)):
-        frame, lost = _parsed(path.read_bytes())
+        frame, lost = _parsed(_content(path))
         columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
         ours = filter_rows(columns, columns["schema"] == SCHEMA)
         torn += lost
@@ -79,6 +80,13 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
 def _files(run: RunPaths) -> list[tuple[int, Path]]:
     """List the attempt and the file of every process, oldest attempt first."""
     return [(attempt.number, file) for attempt in run.attempts() for file in attempt.telemetry_files()]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError:  # unreadable, or no file: nothing was measured
+        return b""
 
 
 def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:

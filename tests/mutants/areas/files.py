@@ -58,6 +58,13 @@ MUTATIONS = (
         f"{WHOLE}::test_a_short_write_is_no_success",
     ),
     Mutation(
+        "special files are read",
+        "configs/regular_files.py",
+        "if not stat.S_ISREG(os.fstat(descriptor).st_mode):",
+        "if False:",
+        "tests/security/test_planted_special_files.py::test_only_a_regular_file_is_read[FIFO]",
+    ),
+    Mutation(
         "a changed checkpoint is read",
         "runs/checkpoints.py",
         "if hashlib.sha256(data).hexdigest() != digest:",

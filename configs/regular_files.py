@@ -1,0 +1,32 @@
+"""Reads files that somebody else may have put there: a FIFO would hang the reader, a device never end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: The file cannot be opened, or is a FIFO, a socket, a device or a folder.
+    """
+    # O_NONBLOCK: opening a FIFO would wait for a writer before anybody could look at its kind.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a regular file whole; raises as ``open_regular``."""
+    with open_regular(path) as file:
+        return file.read()
