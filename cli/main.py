@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from saman.cli.terminal import clean_streams, clean_text
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
 from saman.runs import variables
 
@@ -147,7 +148,12 @@ def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; end the process with saman's exit status."""
-    own, program = split_program(sys.argv[1:] if arguments is None else arguments)
+    with clean_streams():
+        _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    own, program = split_program(arguments)
     try:
         if variables.LOG in os.environ:
             from saman.runs.log import show_log_if_asked
@@ -168,6 +174,7 @@ def say_error(error: UserError) -> None:
     """Print every problem of ``error`` on standard error, each with its remedy."""
     for problem in (error, *error.others):
         typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        typer.echo(f"{problem.where}: {problem.problem}" if problem.where else problem.problem, err=True)
+        text = f"{problem.where}: {problem.problem}" if problem.where else problem.problem
+        typer.echo(clean_text(text), err=True)
         if problem.remedy:
-            typer.secho(f"       {problem.remedy}", dim=True, err=True)
+            typer.secho(clean_text(f"       {problem.remedy}"), dim=True, err=True)

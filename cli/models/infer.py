@@ -72,15 +72,18 @@ def _show(request: InferenceRequest, result: InferenceResult, as_json: bool) -> 
 
 def _bar(quiet: bool) -> Any:
     """A progress bar on standard error, as a context that gives the function to call."""
+    import sys
     from contextlib import contextmanager
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from saman.cli.terminal import own_stream
+
     @contextmanager
     def bar() -> Any:
         columns = (TextColumn("pieces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as shown:
+        with Progress(*columns, console=Console(file=own_stream(sys.stderr)), disable=quiet, transient=True) as shown:
             task = shown.add_task("pieces", total=None)
             yield lambda done, total: shown.update(task, completed=done, total=total)
 

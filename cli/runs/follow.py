@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saman.cli.options import MODELS, RUNS, Exclude, Json, ModelsDir, RunsDir
+from saman.cli.terminal import clean_text
 from saman.jobs.selection import found_runs
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def logs_command(
     from saman.runs.find import find_run
 
     for text in read_logs(find_run(run, runs_dir), rank=rank, job=job, attempt=attempt, follow=follow):
-        typer.echo(text, nl=False)
+        typer.echo(clean_text(text), nl=False)
 
 
 def wait_command(

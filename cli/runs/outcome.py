@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from saman.cli.terminal import clean_text
 from saman.configs.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
     good = outcome.exit_code == ExitCode.DONE
     paused = outcome.exit_code == ExitCode.REQUEUE
     mark, style = ("✓ ", "bold green") if good else ("– ", "bold yellow") if paused else ("✗ ", "bold red")
-    console.print(Text(mark, style=style) + Text(outcome.message), soft_wrap=True)
+    console.print(Text(mark, style=style) + Text(clean_text(outcome.message)), soft_wrap=True)
     if not good and not paused:
         _print_failure(console, outcome)
     summary = outcome.run.summary()
@@ -67,12 +68,12 @@ def _print_failure(console: Console, outcome: Outcome) -> None:
     failed = outcome.failure.first if outcome.failure else ()
     for rank in failed:
         if rank.message:
-            console.print(Text(f"  rank {rank.rank}: {rank.message}", style="red"), soft_wrap=True)
+            console.print(Text(clean_text(f"  rank {rank.rank}: {rank.message}"), style="red"), soft_wrap=True)
         lines = [line for line in rank.last_lines if not CHATTER.match(line)][-LAST_LINES:]
         for line in lines if rank.rank else ():  # the chief's lines were shown as they came
-            console.print(Text(f"  [{rank.rank}] {line}", style="dim"), soft_wrap=True)
+            console.print(Text(clean_text(f"  [{rank.rank}] {line}"), style="dim"), soft_wrap=True)
     for line in () if failed else outcome.starter_lines:
-        console.print(Text("  " + line, style="dim"), soft_wrap=True)
+        console.print(Text("  " + clean_text(line), style="dim"), soft_wrap=True)
 
 
 def shown_path(path: Path) -> str:

@@ -23,6 +23,7 @@ from saman.cli.options import (
     TotalRanks,
     Words,
 )
+from saman.cli.terminal import clean_text
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -129,7 +130,7 @@ def _follow(run: RunFolder, as_json: bool) -> None:
     try:
         with contextlib.suppress(UserError):  # it ended before any rank printed; the status below says why
             for text in read_logs(run, follow=True, tell=show):
-                typer.echo(text, nl=False, err=as_json)
+                typer.echo(clean_text(text), nl=False, err=as_json)
     except KeyboardInterrupt:
         typer.echo(f"\nthe run continues: saman logs -f {run.id}; saman cancel {run.id} ends it", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

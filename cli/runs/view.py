@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
+from saman.cli.terminal import clean_text, own_stream
 from saman.configs.units import format_duration
 
 if TYPE_CHECKING:
@@ -36,10 +37,13 @@ class RunView:
             transient=True,
             disable=quiet or not console.is_terminal,
         )
+        self._file = console.file
         self._task: TaskID | None = None
         self._shown = ""
 
     def __enter__(self) -> RunView:
+        self._file = self.console.file
+        self.console.file = own_stream(self._file)
         self._live.start()
         self._task = self._live.add_task(self.title, total=None, text="starting")
         return self
@@ -48,6 +52,7 @@ class RunView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        self.console.file = self._file
 
     def progress(self, progress: TrainingProgress) -> None:
         """Move the live line; without a terminal, a line for each epoch."""
@@ -63,12 +68,12 @@ class RunView:
         """Print a line of a rank, marked unless it is rank 0; leave out TensorFlow's chatter."""
         if not self.quiet and not CHATTER.match(text):
             mark = Text(f"[{rank}] ", style="dim") if rank else Text("")
-            self.console.print(mark + Text.from_ansi(text), soft_wrap=True)
+            self.console.print(mark + Text.from_ansi(clean_text(text)), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print a note."""
         if not self.quiet:
-            self.console.print(Text("  " + text, style="dim"), soft_wrap=True)
+            self.console.print(Text("  " + clean_text(text), style="dim"), soft_wrap=True)
 
 
 def progress_text(progress: TrainingProgress) -> str:
