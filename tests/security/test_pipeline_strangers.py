@@ -149,6 +149,27 @@ def test_addresses_that_lead_nowhere_are_tried_at_the_same_time(listener: Listen
         server.close()
 
 
+def test_an_impostor_at_the_first_address_does_not_hold_the_caller(listener: Listener) -> None:
+    """It answers like a listener, but cannot prove the secret, and then says nothing more."""
+    impostor = socket.create_server(("127.0.0.2", listener.address.port))
+
+    def answer() -> None:
+        connection, _ = impostor.accept()
+        connection.sendall(secrets.token_bytes(ANSWER_BYTES))
+        connection.recv(HELLO_BYTES)
+        time.sleep(5)
+
+    threading.Thread(target=answer, daemon=True).start()
+    with ThreadPoolExecutor(1) as pool:
+        time.sleep(0.1)
+        there = pool.submit(call, Address(("127.0.0.2", "127.0.0.1"), listener.address.port), SECRET, 8)
+        time.sleep(0.5)  # the impostor is first
+        seconds, here = timed(lambda: listener.accept(SECRET, 0, 1, soon(8)))
+        assert exchange(here, there.result())
+    assert seconds < 2.0
+    impostor.close()
+
+
 @pytest.mark.parametrize(
     "frame",
     [

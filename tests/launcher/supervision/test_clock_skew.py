@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from saman.configs.loading.experiments import load_experiment
 from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.starters.start import Start
+from saman.launcher.supervision.background_view import BackgroundView
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.launcher.supervision.stalls import find_stall
-from saman.runs.folder import Attempt
+from saman.launcher.supervision.supervisor import SupervisionOptions, _Supervisor
+from saman.launcher.supervision.views import SilentView
+from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.heartbeats import Beat, BeatObserver, write_beat
 
 LIMITS = {"train": 120.0}
@@ -77,3 +82,25 @@ def test_silence_is_measured_by_the_clock_of_the_file_system(tmp_path: Path, ske
     os.utime(attempt.heartbeat(0), (now - 100, now - 100))
     silent = watch.silent_seconds(now)
     assert silent is not None and abs(silent - 100) < 1
+
+
+def test_the_supervisor_believes_its_own_clock_only(tmp_path: Path) -> None:
+    spec = load_experiment("quickstart", []).experiment
+    run = RunFolder.create(tmp_path / "runs", spec)
+    attempt = run.new_attempt()
+    attempt.make_folders()
+    process = Process(index=0, node="n1", local_index=0, first_rank=0, ranks_here=1, cores=(0,), threads=1)
+    supervisor = _Supervisor(
+        run=run,
+        attempt=attempt,
+        start=Start("processes", ()),
+        placement=Placement((process,), cores_per_rank=1),
+        environ={},
+        watching=SupervisionOptions(stall_seconds=LIMITS, abort_on_stall=True),
+        view=BackgroundView(SilentView()),
+    )
+    for step in range(3):
+        behind = time.time() - HOUR
+        write_beat(attempt.heartbeat(0), Beat("train", step, 1, 1, behind, behind))
+        supervisor._read_heartbeats()
+        assert supervisor.stall is None
