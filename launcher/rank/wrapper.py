@@ -135,10 +135,12 @@ class _Wrapper:
 
     @property
     def rank(self) -> int:
+        """The first rank of the process."""
         return self.process.first_rank
 
     @property
     def who(self) -> str:
+        """The name under which the process writes events."""
         return f"rank {self.rank}"
 
     def run_command(self, command: list[str]) -> int:

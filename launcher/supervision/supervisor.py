@@ -91,6 +91,8 @@ def supervise(
 
 
 class _Supervisor:
+    """Supervises one attempt: its processes, their output, heartbeats and events."""
+
     def __init__(
         self,
         run: RunFolder,

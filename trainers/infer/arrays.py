@@ -55,6 +55,7 @@ class _ForwardReader:
         self.at = 0
 
     def rows(self, first: int, last: int) -> Array:
+        """Read rows ``first`` to ``last``, the last excluded."""
         if self.stream is None or first < self.at:
             self.stream, self.at = self.start(), 0
         self.stream.seek((first - self.at) * self.row_bytes, 1)

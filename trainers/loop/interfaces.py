@@ -89,7 +89,8 @@ class OptimizerStep(Protocol):
 class LoopObserver(Protocol):
     """Receives the loop's progress; for instance ``saman.runs.ranks.heartbeats.Heartbeat``."""
 
-    def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None: ...
+    def beat(self, phase: str, step: int = 0, epoch: int = 0, total_steps: int | None = None) -> None:
+        """Note the phase and the step that the loop has reached."""
 
     def note_pace(self, busy_seconds: float | None, stage: int | None) -> None:
         """Note the newest seconds per step before this process could exchange; it waits for nobody in them."""

@@ -103,6 +103,8 @@ def refuse_unseeded_layers(graph: Graph) -> None:
 
 
 class _NoCode:
+    """Stands for the code of a call that has none, such as a compiled one."""
+
     co_names = ()
 
 

@@ -129,6 +129,7 @@ class _Numbering:
         self.specs: dict[Key, TensorSpec] = {}
 
     def new(self, tensor: Any) -> Key:
+        """Return the key of a tensor that was not numbered before."""
         key = len(self.specs)
         masked = getattr(tensor, "_keras_mask", None) is not None
         self.specs[key] = TensorSpec(tuple(tensor.shape), tf.as_dtype(tensor.dtype).name, masked)

@@ -26,12 +26,14 @@ class MpiTransport:
         self._under_way: list[tuple[Any, Any]] = []
 
     def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
+        """Start to send a message; its buffers are kept until MPI has sent them."""
         self._under_way = [(request, buffer) for request, buffer in self._under_way if not request.Test()]
         rank = self._ranks[stage]
         for buffer in (_header(arrays), *(_flat(array) for array in arrays if array.size)):
             self._under_way.append((self._comm.Isend([buffer, self._mpi.BYTE], rank, tag), buffer))
 
     def receive(self, stage: int, tag: int) -> list[np.ndarray]:
+        """Wait for a message: its header first, then each array."""
         rank = self._ranks[stage]
         status = self._mpi.Status()
         self._comm.Probe(rank, tag, status)
@@ -44,6 +46,7 @@ class MpiTransport:
         return arrays
 
     def close(self) -> None:
+        """Wait until every message has left."""
         for request, _ in self._under_way:
             request.Wait()
         # MPI_Finalize frees the communicator. When a rank shuts Horovod down, Horovod finalises MPI on all ranks from

@@ -81,12 +81,15 @@ class SocketTransport:
                 self._threads.append(thread)
 
     def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
+        """Queue a message; the thread of the neighbour sends it."""
         self._outgoing[stage].put((tag, arrays))
 
     def receive(self, stage: int, tag: int) -> list[np.ndarray]:
+        """Wait for a message; raises ``StageLost`` if the neighbour has ended."""
         return self._mailbox.take(stage, tag)
 
     def close(self) -> None:
+        """Send what is queued, for 10 seconds at most, then close the connections."""
         for stage, connection in self._connections.items():
             self._outgoing[stage].put(None)
             for thread in self._threads[::2]:

@@ -105,11 +105,14 @@ class ThreadTransport:
         self._stage, self._boxes = stage, boxes
 
     def send(self, stage: int, tag: int, arrays: Sequence[np.ndarray]) -> None:
+        """Put a message into the mailbox of a stage."""
         self._boxes[stage].put(self._stage, tag, list(arrays))
 
     def receive(self, stage: int, tag: int) -> list[np.ndarray]:
+        """Wait for a message; raises ``StageLost`` if its stage has ended."""
         return self._boxes[self._stage].take(stage, tag)
 
     def close(self) -> None:
+        """Tell every other stage that this stage has ended."""
         for box in self._boxes:
             box.lose(self._stage, "it closed its transport")

@@ -22,6 +22,7 @@ class Lamb(keras.optimizers.Optimizer):
         self._velocities: list[Any] = []
 
     def build(self, var_list: list[Any]) -> None:
+        """Make both moments of every variable."""
         super().build(var_list)
         if self._momentums:
             return
@@ -55,5 +56,6 @@ class Lamb(keras.optimizers.Optimizer):
         variable.assign_sub(rate * ratio * update)
 
     def get_config(self) -> dict[str, Any]:
+        """Return the settings from which Keras makes this optimiser again."""
         moments = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "decay": self.decay}
         return {**super().get_config(), **moments}

@@ -28,10 +28,13 @@ class DistributedStrategy:
         self._sum = tf.function(self._sum_of_replicas)
 
     def scope(self) -> AbstractContextManager[Any]:
+        """Return tf.distribute's scope, which mirrors the variables."""
         scope: AbstractContextManager[Any] = self._strategy.scope()
         return scope
 
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        """Call ``function`` on every replica of this process."""
+
         def on_replica() -> R:
             # Each replica is traced separately; its number is a constant of the trace.
             here = int(tf.get_static_value(_context().replica_id_in_sync_group)) - self.ranks[0]
@@ -43,6 +46,7 @@ class DistributedStrategy:
         return [tf.nest.pack_sequence_as(results, [values[here] for values in flat]) for here in range(len(self.ranks))]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        """Return Σ over all replicas, inside a replica."""
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
         if len(self.ranks) == self.size:
             return list(_context().all_reduce(tf.distribute.ReduceOp.SUM, dense))
@@ -57,6 +61,7 @@ class DistributedStrategy:
         return summed
 
     def total(self, values: np.ndarray) -> np.ndarray:
+        """Return Σ over all processes of a float64 vector."""
         if len(self.ranks) == self.size:
             return values
         return np.asarray(self._sum(tf.constant(values, tf.float64)))
@@ -70,7 +75,7 @@ class DistributedStrategy:
         """Do nothing: tf.distribute gave every replica the chief's initial values when it made the variables."""
 
     def close(self) -> None:
-        pass
+        """Do nothing: TensorFlow's server ends with the process."""
 
 
 def _context() -> Any:

@@ -38,12 +38,15 @@ class HorovodStrategy:
         self._groups = 0
 
     def scope(self) -> AbstractContextManager[Any]:
+        """Return an empty context: every process has its own variables."""
         return nullcontext()
 
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        """Call ``function`` for the only rank of this process."""
         return [function(0, inputs[0])]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        """Return Σ over all ranks, in buckets of ``BUCKET_BYTES``."""
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
         if self.size == 1:
             return dense
@@ -57,13 +60,16 @@ class HorovodStrategy:
         return summed
 
     def total(self, values: np.ndarray) -> np.ndarray:
+        """Return Σ over all ranks of a float64 vector."""
         summed = self._hvd.allreduce(tf.constant(values, tf.float64), op=self._hvd.Sum, name="saman.total")
         return np.asarray(summed)
 
     def make_identical(self, variables: Sequence[Any]) -> None:
+        """Broadcast the variables of rank 0."""
         self._hvd.broadcast_variables(list(variables), root_rank=0)
 
     def close(self) -> None:
+        """Leave Horovod."""
         self._hvd.shutdown()
 
 

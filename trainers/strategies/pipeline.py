@@ -20,7 +20,8 @@ from saman.trainers.strategies.devices import claim
 class Closable(Protocol):
     """A resource that the strategy closes."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the resource."""
 
 
 class PipelineStrategy:
@@ -40,18 +41,23 @@ class PipelineStrategy:
         self._sum = tf.function(self._sum_over_replicas, autograph=False, reduce_retracing=True)
 
     def scope(self) -> AbstractContextManager[Any]:
+        """Return an empty context: every stage has its own variables."""
         return nullcontext()
 
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        """Call ``function`` for the only rank of this process."""
         return [function(0, inputs[0])]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        """Return Σ over all ranks, stages included."""
         return self._joined.combine(tensors)
 
     def total(self, values: np.ndarray) -> np.ndarray:
+        """Return Σ over all ranks of a float64 vector."""
         return self._joined.total(values)
 
     def make_identical(self, variables: Sequence[Any]) -> None:
+        """Raise ``NotImplementedError``: only replicas of a stage hold the same layers."""
         raise NotImplementedError("stages hold different layers; see make_identical_replicas")
 
     def combine_replicas(self, tensors: Sequence[Any]) -> list[Any]:
@@ -79,6 +85,7 @@ class PipelineStrategy:
         self._open.append(opened)
 
     def close(self) -> None:
+        """Close the opened resources, then leave Horovod."""
         for opened in self._open:
             opened.close()
         self._joined.close()
@@ -97,19 +104,23 @@ class OneProcessPipelineStrategy:
         self.ranks = tuple(range(self.size))
 
     def scope(self) -> AbstractContextManager[Any]:
+        """Return an empty context: the stages place their variables themselves."""
         return nullcontext()
 
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        """Call ``function`` for every stage, in order."""
         return [function(here, value) for here, value in enumerate(inputs)]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        """Return the tensors: there is no other process."""
         return list(tensors)
 
     def total(self, values: np.ndarray) -> np.ndarray:
+        """Return the values: there is no other process."""
         return values
 
     def make_identical(self, variables: Sequence[Any]) -> None:
-        pass
+        """Do nothing: there is no other process."""
 
     def combine_replicas(self, tensors: Sequence[Any]) -> list[Any]:
         """Return the tensors: this is the only replica."""
@@ -119,7 +130,7 @@ class OneProcessPipelineStrategy:
         """Do nothing: this is the only replica."""
 
     def close(self) -> None:
-        pass
+        """Do nothing: nothing was opened."""
 
 
 def start(experiment: Experiment, run: RunFolder) -> PipelineStrategy | OneProcessPipelineStrategy:

@@ -24,22 +24,26 @@ class SingleStrategy:
     loops_in_graph = True
 
     def scope(self) -> AbstractContextManager[Any]:
+        """Return an empty context."""
         return nullcontext()
 
     def each_rank(self, function: Callable[[int, T], R], inputs: Sequence[T]) -> list[R]:
+        """Call ``function`` for rank 0."""
         return [function(0, inputs[0])]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
+        """Return the tensors: there is no other rank."""
         return list(tensors)
 
     def total(self, values: np.ndarray) -> np.ndarray:
+        """Return the values: there is no other rank."""
         return values
 
     def make_identical(self, variables: Sequence[Any]) -> None:
-        pass
+        """Do nothing: there is no other rank."""
 
     def close(self) -> None:
-        pass
+        """Do nothing: nothing was opened."""
 
 
 def start(experiment: Experiment, run: RunFolder) -> SingleStrategy:
