@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
@@ -11,12 +11,13 @@ from saman.scaling.analysis.curves import Curve, point_beyond
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.groups import RunGroup, group_runs
 from saman.scaling.analysis.points import make_point
-from saman.scaling.analysis.review import review_curve, review_outliers, review_runs
-from saman.scaling.analysis.run_values import MeasuredRun, Run
+from saman.scaling.analysis.review import review_curve, review_drift, review_outliers, review_runs
+from saman.scaling.analysis.run_values import MeasuredRun, Run, timed_rates
 from saman.scaling.models.fitting import FEWEST_POINTS
 from saman.scaling.models.forecast import Calibration, calibrate, choose, predict
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.models.published import read_series
+from saman.scaling.statistics.drift import DriftTest, drift_test, withheld
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Analysis:
     Attributes:
         runs: All runs that were found, excluded ones too.
         predict_at: Rank counts to predict; None for twice and four times the largest of each curve.
+        drift: The test whether runs that started one after another are alike.
     """
 
     curves: tuple[Curve, ...]
@@ -34,6 +36,7 @@ class Analysis:
     findings: tuple[Finding, ...]
     calibration: Calibration | None
     predict_at: tuple[int, ...] | None = None
+    drift: DriftTest = DriftTest(None, 0)
 
     @property
     def measured_runs(self) -> tuple[MeasuredRun, ...]:
@@ -62,15 +65,17 @@ def analyse(
         findings: What the caller found before, such as missing runs.
     """
     groups = group_runs([run for run in runs if isinstance(run, MeasuredRun)])
+    drift = drift_test([timed_rates(alike) for group in groups for alike in group.points.values()])
     enough = any(len(group.points) >= FEWEST_POINTS for group in groups)
     calibration = calibrate(tuple(read_series())) if enough else None
-    curves = tuple(_curve(group, groups, base_ranks, predict_at, calibration) for group in groups)
+    curves = tuple(_curve(group, groups, base_ranks, predict_at, calibration, drift) for group in groups)
     found = [*findings, *review_runs(runs), *(finding for group in groups for finding in group.findings)]
     found += [finding for curve in curves for finding in review_curve(curve, base_ranks)]
-    found += review_outliers(curves)
+    found += [*review_outliers(curves), *review_drift(drift)]
     return Analysis(
         curves=curves,
-        contrasts=tuple(contrast_curves([curve for curve in curves if curve.group.is_drawable])),
+        contrasts=tuple(contrast_curves([curve for curve in curves if curve.group.is_drawable], drift.found)),
+        drift=drift,
         runs=tuple(runs),
         findings=tuple(found),
         calibration=calibration,
@@ -84,9 +89,13 @@ def _curve(
     base_ranks: int,
     predict_at: Sequence[int] | None,
     calibration: Calibration | None,
+    drift: DriftTest,
 ) -> Curve:
     baseline = find_baseline(group, groups, base_ranks)
-    points = tuple(make_point(ranks, nodes, runs, baseline) for (ranks, nodes), runs in sorted(group.points.items()))
+    if baseline is not None and drift.found:
+        baseline = replace(baseline, throughput=withheld(baseline.throughput, drift))
+    places = sorted(group.points.items())
+    points = tuple(make_point(ranks, nodes, runs, baseline, drift) for (ranks, nodes), runs in places)
     curve = Curve(group, points, baseline, None, ())
     if not group.is_drawable or len(points) < FEWEST_POINTS:
         return curve

@@ -1,4 +1,4 @@
-"""The baseline of a curve: the runs that its speed-up and efficiency are relative to."""
+"""The baseline of a curve, the runs that its speed-up and efficiency are relative to, and ratios of throughput."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saman.scaling.analysis.groups import RunGroup
-from saman.scaling.analysis.run_values import MeasuredRun
+from saman.scaling.analysis.run_values import MeasuredRun, timed_rates
+from saman.scaling.statistics.bootstrap import ratio_estimate
+from saman.scaling.statistics.drift import ratio_within_blocks
 from saman.scaling.statistics.intervals import Estimate, median_estimate
 
 
@@ -61,3 +63,21 @@ def find_baseline(group: RunGroup, groups: Sequence[RunGroup], ranks: int) -> Ba
 
 def _throughput(runs: Sequence[MeasuredRun]) -> Estimate:
     return median_estimate([run.measured.samples_per_second for run in runs])
+
+
+def throughput_ratio(
+    runs: Sequence[MeasuredRun], against: Sequence[MeasuredRun], drifts: bool, scale: float = 1.0
+) -> Estimate:
+    """``scale`` × median throughput of ``runs`` ÷ that of ``against``, with its interval.
+
+    Args:
+        runs: Runs of the numerator.
+        against: Runs of the denominator.
+        drifts: Whether the runs drift: the interval then comes from the ratio within each repeat, else from a bootstrap
+            over independent runs.
+        scale: Factor of value and interval.
+    """
+    if drifts:
+        return ratio_within_blocks(timed_rates(runs), timed_rates(against), scale=scale)
+    rates, base = ([run.measured.samples_per_second for run in each] for each in (runs, against))
+    return ratio_estimate(rates, base, scale=scale)

@@ -22,6 +22,7 @@ class FindingKind(str, Enum):
     UNEVEN_WINDOWS = "uneven_windows"
     IMPOSSIBLE_EXCHANGE = "impossible_exchange"
     STRAGGLER = "straggler"
+    DRIFT = "drift"
     OUTLIERS = "outliers"
     MIXED_HARDWARE = "mixed_hardware"
     UNEQUAL_CORES = "unequal_cores"

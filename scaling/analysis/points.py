@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from saman.runs.telemetry.stragglers import Straggler, stragglers
-from saman.scaling.analysis.baselines import Baseline
+from saman.scaling.analysis.baselines import Baseline, throughput_ratio
 from saman.scaling.analysis.run_values import MeasuredRun, Measurement
 from saman.scaling.analysis.stages import StageMeasure, stage_measures
-from saman.scaling.statistics.bootstrap import hierarchical_estimate, ratio_estimate
+from saman.scaling.statistics.bootstrap import hierarchical_estimate
+from saman.scaling.statistics.drift import DriftTest, withheld
 from saman.scaling.statistics.intervals import Estimate, median_estimate
 from saman.scaling.statistics.steady_state import outliers
 from saman.scaling.statistics.variability import karp_flatt, variation_per_node
@@ -83,7 +84,9 @@ class CurvePoint:
     stages: tuple[StageMeasure, ...] = ()
 
 
-def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None) -> CurvePoint:
+def make_point(
+    ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None, drift: DriftTest
+) -> CurvePoint:
     """Compute the measures of a rank count.
 
     Args:
@@ -91,25 +94,28 @@ def make_point(ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: 
         nodes: Number of nodes.
         runs: The runs of this rank count.
         baseline: The baseline of speed-up and efficiency; without it both are ``None``.
+        drift: Of all runs. Where they drift, intervals that assume independent runs are withheld, and those of ratios
+            come from the ratio within each repeat.
     """
     rates = [run.measured.samples_per_second for run in runs]
-    speedup, efficiency = _speedup(ranks, runs, baseline)
+    speedup, efficiency = _speedup(ranks, runs, baseline, drift)
     fraction = karp_flatt(speedup.value, ranks / baseline.ranks) if speedup and baseline else None
     measured = [run.measured for run in runs]
     nodes_of, own, busy = _rank_times(measured)
+    step_seconds = _step_seconds(measured)
     flags = outliers(rates)
     return CurvePoint(
         ranks=ranks,
         nodes=nodes,
         runs=runs,
-        throughput=median_estimate(rates),
+        throughput=withheld(median_estimate(rates), drift) if drift.found else median_estimate(rates),
         end_to_end=_end_to_end(measured),
         windows=_window_rates(measured),
         speedup=speedup,
         efficiency=efficiency,
         serial_fraction=fraction,
         breakdown=_breakdown(measured),
-        step_seconds=_step_seconds(measured),
+        step_seconds=withheld(step_seconds, drift) if drift.found else step_seconds,
         outliers=tuple(run.facts.id for run, flag in zip(runs, flags, strict=True) if flag),
         stragglers=tuple(_stragglers(measured, busy, nodes_of)) if _exchange_known(measured) else (),
         variation=variation_per_node(_by_node(own, nodes_of)),
@@ -134,7 +140,7 @@ def _window_rates(runs: Sequence[Measurement]) -> WindowRates:
 
 
 def _speedup(
-    ranks: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None
+    ranks: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None, drift: DriftTest
 ) -> tuple[Estimate | None, Estimate | None]:
     """Speed-up and efficiency relative to the baseline."""
     if baseline is None:
@@ -142,9 +148,8 @@ def _speedup(
     if baseline.runs is runs:
         itself = Estimate(1.0, len(runs), None, "the baseline itself")
         return itself, itself
-    rates = [run.measured.samples_per_second for run in runs]
-    base = [run.measured.samples_per_second for run in baseline.runs]
-    return ratio_estimate(rates, base), ratio_estimate(rates, base, scale=baseline.ranks / ranks)
+    share = baseline.ranks / ranks
+    return throughput_ratio(runs, baseline.runs, drift.found), throughput_ratio(runs, baseline.runs, drift.found, share)
 
 
 def _joules_per_sample(runs: Sequence[MeasuredRun]) -> float | None:

@@ -90,7 +90,7 @@ def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFact
         batch_per_rank=experiment.batch_size_per_rank,
         cores_per_rank=placement.cores_per_rank if placement else None,
         state=state_of(events),
-        started=events[0].time if events else 0.0,
+        started=_start(events),
         hardware=provenance.host.sentence() if provenance.host else "unknown",
         software=provenance.software(),
         placement=placement.sentence() if placement else "unknown",
@@ -99,6 +99,14 @@ def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFact
         node_cores=_node_cores(placement, provenance),
         cores_shared=placement.cores_shared if placement else False,
     )
+
+
+def _start(events: Sequence[Event]) -> float:
+    """When the first attempt started; when the run was created if no attempt is recorded."""
+    wall = wall_time(events)
+    if wall is not None:
+        return wall.attempts[0][0]
+    return events[0].time if events else 0.0
 
 
 def _node_cores(placement: Placement | None, provenance: Provenance) -> int | None:

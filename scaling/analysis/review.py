@@ -9,6 +9,8 @@ from saman.runs.telemetry.slow_spans import SlowSpan, slow_spans
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.findings import Finding, FindingKind
 from saman.scaling.analysis.run_values import ExcludedRun, ExclusionReason, MeasuredRun, Run
+from saman.scaling.statistics.drift import DriftTest
+from saman.scaling.statistics.steady_state import FALSE_ALARMS, never_steady
 
 _MOST_LISTED = 50  # excluded runs
 _MOST_NAMED = 5  # runs within a sentence
@@ -34,9 +36,12 @@ def review_runs(runs: Sequence[Run]) -> Iterable[Finding]:
     yield from _review_records(measured)
     yield from _review_windows(measured)
     yield from _review_ranks(measured)
-    unsteady = [run.facts.id for run in measured if not run.windows.steady.reached]
+    marks = never_steady([run.windows.steady for run in measured])
+    unsteady = [run.facts.id for run, mark in zip(measured, marks, strict=True) if mark]
     if unsteady:
-        yield Finding(FindingKind.NOT_STEADY, f"{len(unsteady)} runs never reach a steady state: {_named(unsteady)}")
+        text = f"{_runs(len(unsteady))} of {len(measured)} never reach a steady state: {_named(unsteady)}"
+        rate = f"this is said of at most {FALSE_ALARMS:.0%} of studies in which all runs do"
+        yield Finding(FindingKind.NOT_STEADY, f"{text} ({rate})")
 
 
 def _review_windows(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
@@ -92,6 +97,16 @@ def _review_records(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
             total = sum(count(run.windows.excluded) for run in affected)
             names = _named([run.facts.id for run in affected])
             yield Finding(kind, f"{total} {records} were left out in {len(affected)} runs: {names}")
+
+
+def review_drift(drift: DriftTest) -> Iterable[Finding]:
+    """A finding about runs that are not independent."""
+    if drift.found:
+        text = (
+            f"{drift.words}: intervals of throughput are withheld, and runs of a repeat are compared with each other; "
+            "more repeats, spread over more time, average the drift out"
+        )
+        yield Finding(FindingKind.DRIFT, text)
 
 
 def review_outliers(curves: Sequence[Curve]) -> Iterable[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -191,3 +191,8 @@ class ExcludedRun:
 
 
 Run = MeasuredRun | ExcludedRun
+
+
+def timed_rates(runs: Sequence[MeasuredRun]) -> list[tuple[float, float]]:
+    """Start (Unix seconds) and sustained throughput of each run, in the order of their start."""
+    return sorted((run.facts.started, run.measured.samples_per_second) for run in runs)

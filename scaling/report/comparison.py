@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.contrasts import Contrast, RunPair, contrast_runs
@@ -14,6 +15,7 @@ from saman.scaling.report.pages import now
 from saman.scaling.report.tables import contrast_rows, tables
 from saman.scaling.report.writer import Page, TableKind, provenance_counts
 from saman.scaling.statistics.columns import to_columns, to_frame
+from saman.scaling.statistics.drift import withheld
 from saman.scaling.statistics.rank_test import Significance
 
 
@@ -38,7 +40,11 @@ def compare_reports(before: Analysis, after: Analysis) -> tuple[list[Contrast], 
     if not shared:
         found.append(Finding(FindingKind.NOTHING_SHARED, "the two have no point in common"))
     pairs = [RunPair(key[1], key[0], "before", new[key].runs, old[key].runs) for key in shared]
-    return contrast_runs(pairs), found
+    contrasts = contrast_runs(pairs)
+    drift = next((analysis.drift for analysis in (before, after) if analysis.drift.found), None)
+    if drift is not None:  # the two studies share no repeat that could be compared by itself
+        contrasts = [replace(contrast, ratio=withheld(contrast.ratio, drift)) for contrast in contrasts]
+    return contrasts, found
 
 
 def comparison_page(before: Analysis, after: Analysis, names: tuple[str, str], command: str) -> Page:

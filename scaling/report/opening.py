@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saman.scaling.analysis.analysis import Analysis
-from saman.scaling.analysis.baselines import Baseline
+from saman.scaling.analysis.baselines import Baseline, throughput_ratio
 from saman.scaling.analysis.contrasts import Contrast
 from saman.scaling.analysis.curves import Curve, common_ranks
 from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.statistics.bootstrap import ratio_estimate
+from saman.scaling.statistics.drift import DriftTest
 from saman.scaling.statistics.intervals import Estimate
 
 # Scaling pays while n times the ranks give at least half of the ideal gain in throughput.
@@ -28,7 +28,7 @@ def opening(analysis: Analysis) -> tuple[str, ...]:
         return (*compared, *_without_speedup(analysis))
     best = max(scaled, key=_order)
     point = best.points_beyond_baseline[-1]
-    return (*compared, _gain(best, point), _where_it_stops(best), _limit(point))
+    return (*compared, _gain(best, point), _where_it_stops(best, analysis.drift), _limit(point))
 
 
 def _order(curve: Curve) -> tuple[int, float]:
@@ -117,19 +117,21 @@ def _gain(curve: Curve, point: CurvePoint) -> str:
 
 def _method(estimate: Estimate) -> str:
     runs = f"over {estimate.repeats} run{'s' if estimate.repeats != 1 else ''}"
-    return f"bootstrap {runs}" if estimate.interval else f"medians {runs}"
+    if estimate.interval is None:
+        return f"medians {runs}"
+    return f"{estimate.interval.method.partition(',')[0]} {runs}"
 
 
 def _baseline_in_words(curve: Curve, baseline: Baseline) -> str:
     return _ranks(baseline.ranks) if baseline.curve == curve.label else baseline.label
 
 
-def _where_it_stops(curve: Curve) -> str:
+def _where_it_stops(curve: Curve, drift: DriftTest) -> str:
     """The first step between measured counts with too small a gain; it is shown if the interval says so too."""
     for before, after in zip(curve.points, curve.points[1:], strict=False):
         times = after.ranks / before.ranks
         least = 1 + _LEAST_GAIN * (times - 1)
-        gain = _ratio(after, before)
+        gain = throughput_ratio(after.runs, before.runs, drift.found)
         if gain.value < least:
             shown = gain.interval is not None and gain.interval.high < least
             verb = "stops" if shown else "may stop"
@@ -141,17 +143,12 @@ def _where_it_stops(curve: Curve) -> str:
     if len(curve.points) < 2:
         return "A single rank count does not show where scaling stops paying."
     before, after = curve.points[-2:]
-    gain = _ratio(after, before)
+    gain = throughput_ratio(after.runs, before.runs, drift.found)
     grows = "still grows" if gain.interval is not None and gain.interval.low > 1 else "is not shown to stop growing"
     return (
         f"Throughput {grows} at {after.ranks} ranks, the largest count measured: {gain.value:.2f}× that of "
         f"{_ranks(before.ranks)} {interval_in_words(gain)}."
     )
-
-
-def _ratio(above: CurvePoint, below: CurvePoint) -> Estimate:
-    rates = [[run.measured.samples_per_second for run in point.runs] for point in (above, below)]
-    return ratio_estimate(*rates)
 
 
 def _limit(point: CurvePoint) -> str:

@@ -49,8 +49,14 @@ def point_table(analysis: Analysis) -> Table:
         CellColumn("outliers", lambda row: row.outliers or "–", CellKind.TEXT),
         CellColumn("interval", _interval_note, CellKind.LONG_TEXT),
     ]
-    note = f"Medians over runs with 95 % intervals. Outliers are kept. {THROUGHPUT_NOTE}"
+    note = (
+        f"Medians over runs with 95 % intervals. Outliers are kept. {_capital(analysis.drift.words)}. {THROUGHPUT_NOTE}"
+    )
     return make_table(TableKind.POINTS, note, columns, point_rows(analysis.curves))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _window_rates(row: PointRow) -> str:

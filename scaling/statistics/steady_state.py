@@ -7,11 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 Array = NDArray[np.float64]
 _FEWEST_WINDOWS = 10
+FALSE_ALARMS = 0.05  # share of stationary studies with a run that is said never to settle, at most
 _OUTLIER_SCORE = 3.5
 _DRIFT = 0.02
+_DRIFT_P = 0.01  # of one run, for its own table; the finding about a study corrects for the number of runs
+# MSER begins the series where its spread is least, and few windows depend on each other more than the table knows: both
+# look like a drift. With this factor the rate of false alarms is as stated for all noise of test_false_alarms.py.
+_DRIFT_CAUTION = 0.6
+_DRIFT_MEANS = 40  # of neighbouring windows at most: means depend less on their neighbours than windows
+# p at values of the statistic of ``drift_p`` without drift: 1.5 million series of 200 independent normal values.
+_TAIL = np.array(
+    [
+        (0.0, 1.0), (1.592, 0.5), (2.577, 0.3), (3.324, 0.2), (4.57, 0.1), (5.791, 0.05), (7.381, 0.02), (8.573, 0.01),
+        (9.757, 0.005), (11.309, 0.002), (12.497, 1e-3), (13.608, 5e-4), (15.119, 2e-4), (16.315, 1e-4),
+        (17.635, 5e-5), (18.991, 2e-5),
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,11 +37,13 @@ class SteadyState:
         dropped: Windows to leave out at the start, warm-up included.
         reached: False where step times drift to the end.
         reason: Reason for this number, in words.
+        drift_p: p-value of the drift of the other windows, as far as it is over 2 %.
     """
 
     dropped: int
     reached: bool
     reason: str
+    drift_p: float = 1.0
 
 
 def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int = 0) -> SteadyState:
@@ -49,15 +66,32 @@ def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int 
     batch = 5 if len(rest) >= 50 else 1
     means = rest[: len(rest) // batch * batch].reshape(-1, batch).mean(axis=1)
     best = _mser(means)
-    if _drifts(rest[best * batch :]):
-        return SteadyState(warmup, False, f"{named}; no steady state: step times drift to the end")
+    p = drift_p(rest[best * batch :])
+    if p <= _DRIFT_P:
+        text = f"{named}; no steady state: step times drift to the end (p = {p:.2g})"
+        return SteadyState(warmup, False, text, p)
     found = best * batch
     if found == 0:
-        return SteadyState(warmup, True, f"{named}; steady from then on")
+        return SteadyState(warmup, True, f"{named}; steady from then on", p)
     how = f"MSER-{batch}"
     means_text = f"{rest[:found].mean():.4g} s against {rest[found:].mean():.4g} s per step"
     text = f"{named}; {found} more before the steady state ({how}: {means_text})"
-    return SteadyState(warmup + found, True, text)
+    return SteadyState(warmup + found, True, text, p)
+
+
+def never_steady(states: Sequence[SteadyState], false_alarms: float = FALSE_ALARMS) -> NDArray[np.bool_]:
+    """Mark the runs of a study that never reach a steady state.
+
+    p-values are corrected for the number of runs (Benjamini & Hochberg, J. R. Statist. Soc. B 57, 1995): a study in
+    which all runs are stationary has a marked run with a probability of at most ``false_alarms``.
+
+    Args:
+        states: Of all runs of the study.
+        false_alarms: Share of stationary studies with a false alarm.
+    """
+    if not states:
+        return np.zeros(0, bool)
+    return np.asarray(false_discovery_control([state.drift_p for state in states]) <= false_alarms)
 
 
 def _mser(means: Array) -> int:
@@ -76,20 +110,34 @@ def _mser(means: Array) -> int:
     return int(np.argmax(allowed <= allowed.min() * (1 + 1e-9) + floor))
 
 
-def _drifts(x: Array) -> bool:
-    """Whether ten batch means rise or fall by more than 2 % in all: Mann–Kendall, two-sided 1 %.
+def drift_p(x: Array) -> float:
+    """The p-value of a linear drift of more than 2 % over a series; 1 for a smaller drift or a short series.
 
-    On batches, because the dependence of neighbouring windows would look like a trend.
+    The slope is divided by a spread that the partial sums of its own residuals give, so that its distribution is the
+    same whatever the dependence of neighbouring values is (fixed-b asymptotics with Bartlett's kernel and the whole
+    sample as bandwidth; Kiefer, Vogelsang & Bunzel, Econometrica 68, 2000).
     """
-    count = min(10, len(x) // 2)
-    if count < 5:
-        return False
-    means = np.array([part.mean() for part in np.array_split(x, count)])
-    signs = np.sign(means[None, :] - means[:, None])
-    score = abs(float(np.triu(signs, 1).sum()))
-    deviation = float(np.sqrt(count * (count - 1) * (2 * count + 5) / 18))
-    change = abs(float(means[-2:].mean() - means[:2].mean())) / float(means.mean())
-    return (score - 1) / deviation > 2.576 and change > _DRIFT
+    means = x if len(x) <= _DRIFT_MEANS else np.array([part.mean() for part in np.array_split(x, _DRIFT_MEANS)])
+    n = len(means)
+    if n < _FEWEST_WINDOWS:
+        return 1.0
+    time = np.arange(n) - (n - 1) / 2
+    score = float(means @ time)
+    slope = score / float(time @ time)
+    if abs(slope) * (n - 1) <= _DRIFT * float(means.mean()):
+        return 1.0
+    partial = np.cumsum((means - means.mean() - slope * time) * time)
+    spread = float(np.sqrt(2 * float(partial @ partial) / n))
+    return _tail(_DRIFT_CAUTION * abs(score) / spread) if spread > 0 else 0.0
+
+
+def _tail(statistic: float) -> float:
+    """The p-value from the table; beyond it, as the line through its last two entries."""
+    at, logs = _TAIL[:, 0], np.log(_TAIL[:, 1])
+    if statistic <= at[-1]:
+        return float(np.exp(np.interp(statistic, at, logs)))
+    slope = (logs[-1] - logs[-2]) / (at[-1] - at[-2])
+    return float(np.exp(logs[-1] + slope * (statistic - at[-1])))
 
 
 def outliers(values: Sequence[float] | Array) -> NDArray[np.bool_]:

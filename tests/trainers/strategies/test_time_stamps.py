@@ -60,4 +60,4 @@ def test_a_rank_that_becomes_slow_is_named(strategy: str, tmp_path: Path) -> Non
     assert sorted(waits)[len(waits) // 2] > 0.02
     slow = [span for span in slow_spans(found.processes, {0: "here", 1: "here"}) if span.straggler.rank == 1]
     assert slow and max(span.end for span in slow) > 80
-    assert min(span.begin for span in slow if span.end > 80) <= 60
+    assert all(span.begin > 14 for span in slow if span.end > 80)  # it was as fast as its peer at first
