@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
-from saman.configs.errors import ExitCode
+from saman.configs.errors import ExitCode, UserError
 from saman.configs.units import format_duration
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, read_progress
 from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
 from saman.launcher.supervision.run_lock import has_lost_supervisor
 from saman.runs.events import SUPERVISOR, Event, EventKind, State, state_of
+from saman.runs.find import DAMAGE
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import RunEnd, newest_event
 from saman.slurm.site.job_states import JobState
@@ -26,7 +28,7 @@ NEVER_BEGAN_SECONDS = 3.0  # the same for a run without any sign of a start
 
 
 class RunState(str, Enum):
-    """The state of a run for its user: that of the folder, or vanished."""
+    """The state of a run for its user: that of the folder, vanished or damaged."""
 
     CREATED = "created"
     QUEUED = "queued"
@@ -36,12 +38,15 @@ class RunState(str, Enum):
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
     VANISHED = "vanished"  # recorded as running, but without a job, a process or a sign of life
+    DAMAGED = "damaged"  # a file of the run folder cannot be understood
 
     def __str__(self) -> str:
         return self.value
 
 
-_AT_REST = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.PREEMPTED, RunState.VANISHED})
+_AT_REST = frozenset(
+    {RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.PREEMPTED, RunState.VANISHED, RunState.DAMAGED}
+)
 _USUAL_EXIT = {
     RunState.COMPLETED: ExitCode.DONE,
     RunState.FAILED: ExitCode.RUN_FAILED,
@@ -84,13 +89,29 @@ class RunStatus:
 def read_status(runs: Sequence[RunFolder]) -> list[RunStatus]:
     """Read the status of each run, with a single question to each of squeue and sacct for all of them.
 
-    Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm.
+    Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm. A damaged run folder has a status that
+    says so, and does not hide the other runs.
     """
     events = [run.events() for run in runs]
-    unfinished = [some for run, some in zip(runs, events, strict=True) if _may_have_a_job(run, some)]
-    view = ask_slurm(job for some in unfinished for job in jobs_of(some))
+    jobs = [job for run, some in zip(runs, events, strict=True) for job in _unfinished_jobs(run, some)]
+    view = ask_slurm(jobs)
     now = time.time()
-    return [status_of(run, some, view, now) for run, some in zip(runs, events, strict=True)]
+    return [_status_or_damage(run, some, view, now) for run, some in zip(runs, events, strict=True)]
+
+
+def _unfinished_jobs(run: RunFolder, events: Sequence[Event]) -> list[str]:
+    with contextlib.suppress(*DAMAGE):
+        return jobs_of(events) if _may_have_a_job(run, events) else []
+    return []
+
+
+def _status_or_damage(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> RunStatus:
+    try:
+        return status_of(run, events, view, now)
+    except DAMAGE as error:
+        problem = error.one_line() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        detail = f"a file of the run folder is damaged: {problem}"
+        return RunStatus(str(run.path), run.id, run.experiment_name, RunState.DAMAGED, detail, attempt=0)
 
 
 def _may_have_a_job(run: RunFolder, events: Sequence[Event]) -> bool:

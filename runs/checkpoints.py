@@ -74,7 +74,7 @@ class Checkpoint:
 
 def find(folder: Path) -> list[Checkpoint]:
     """List every complete checkpoint, newest first."""
-    names = (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    names = (path for path in folder.glob("step-*") if path.name.isascii() and path.name[len("step-") :].isdigit())
     return sorted((Checkpoint(path) for path in names), key=lambda checkpoint: -checkpoint.step)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 SCHEMA = 1
 # Writers of events besides the ranks (``rank 3``)
@@ -111,10 +111,18 @@ class Event:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Event | None:
         """Take the event out of a line; ``None`` if the line is no event of this schema."""
-        if line.get("schema") != SCHEMA or not isinstance(line.get("kind"), str):
+        time, attempt = line.get("time"), line.get("attempt")
+        if line.get("schema") != SCHEMA or not isinstance(line.get("kind"), str) or not _is_time(time):
+            return None
+        if not (attempt is None or type(attempt) is int):
             return None
         facts = {key: value for key, value in line.items() if key not in cls._own}
-        return cls(line["kind"], str(line.get("who", "")), float(line.get("time", 0.0)), line.get("attempt"), facts)
+        return cls(line["kind"], str(line.get("who", "")), float(time), attempt, facts)
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    """Whether a value is a time in Unix seconds, before the year 10000: a calendar has to show it."""
+    return type(value) in (int, float) and 0 <= value < 253_402_300_800
 
 
 def state_of(events: Iterable[Event]) -> State:

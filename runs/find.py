@@ -7,6 +7,9 @@ from pathlib import Path
 from saman.configs.errors import UserError, choices
 from saman.runs.folder import RunFolder
 
+# What reading a damaged run folder may raise. A command over many runs names the run and goes on with the others.
+DAMAGE = (UserError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
 
 def find_runs(runs_dir: Path, name: str = "*") -> list[RunFolder]:
     """List the runs under ``runs_dir``, oldest first; with ``name`` those of an experiment or study.

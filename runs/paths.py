@@ -34,6 +34,11 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def _is_number(name: str) -> bool:
+    """Whether a name is a number that saman writes; ``²`` is a digit too, and ``int`` refuses it."""
+    return name.isascii() and name.isdigit() and len(name) < 10
+
+
 @dataclass(frozen=True)
 class Attempt:
     """Files of one start of a run. A process's files carry the number of its first rank.
@@ -125,7 +130,7 @@ class Attempt:
     def ranks(self) -> list[int]:
         """First ranks of the processes that have left a record, lowest first."""
         stems = (name.removesuffix(".json") for name in names_in(self.rank_folder) if name.endswith(".json"))
-        return sorted(int(stem) for stem in stems if stem.isdigit())
+        return sorted(int(stem) for stem in stems if _is_number(stem))
 
     def telemetry_files(self) -> list[Path]:
         """Telemetry of every process, lowest rank first."""
@@ -354,7 +359,7 @@ class RunPaths:
 
     def attempts(self) -> list[Attempt]:
         """List every attempt so far, oldest first."""
-        numbers = sorted(int(name) for name in names_in(self.attempts_folder) if name.isdigit())
+        numbers = sorted(int(name) for name in names_in(self.attempts_folder) if _is_number(name))
         return [self.attempt(number) for number in numbers]
 
 

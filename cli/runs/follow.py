@@ -24,7 +24,9 @@ Runs = Annotated[
 ]
 Some = Annotated[list[str], typer.Argument(help="Runs or studies: folders, ids, names, or last.")]
 One = Annotated[str, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")]
-_STYLES = {"completed": "green", "failed": "red", "vanished": "red", "running": "cyan", "cancelled": "yellow"}
+_STYLES = {
+    "completed": "green", "failed": "red", "vanished": "red", "damaged": "red", "running": "cyan", "cancelled": "yellow"
+}  # fmt: skip
 
 
 def status_command(

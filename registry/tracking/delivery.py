@@ -22,7 +22,7 @@ from saman.registry.tracking.curves import draw_curves
 from saman.registry.tracking.delivery_record import DeliveryRecord, MlflowDelivery, TensorBoardDelivery
 from saman.registry.tracking.run_history import RunHistory, read_history
 from saman.runs import private_values
-from saman.runs.find import find_runs
+from saman.runs.find import DAMAGE, find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import LockHeldError, hold
 from saman.runs.trust.run_trust import is_trusted, require_trusted
@@ -130,7 +130,7 @@ def find_waiting(runs_dir: Path) -> list[RunFolder]:
     """Find the user's runs with a present state that their trackers do not have."""
     found = []
     for run in find_runs(runs_dir):
-        with contextlib.suppress(UserError):  # a damaged run folder is reported by other commands
+        with contextlib.suppress(*DAMAGE):  # a damaged run folder is reported by other commands
             if is_trusted(run) and _waits(run):
                 found.append(run)
     return found
@@ -148,15 +148,24 @@ def track_waiting(runs_dir: Path) -> list[Delivery]:
     deliveries: list[Delivery] = []
     silent: set[str] = set()
     for run in find_waiting(runs_dir):
-        record = DeliveryRecord.read(run.tracking_file)
-        recorded = (record.mlflow if record else None) or MlflowDelivery(None)
-        wanted = wanted_by(run) or Tracking(mlflow=recorded.uri, experiment=recorded.experiment)
-        if wanted.mlflow in silent:
+        try:
+            wanted = wanted_by(run) or _recorded(run)
+            if wanted.mlflow in silent:
+                continue
+            deliveries.append(track(run, wanted))
+        except DAMAGE as error:  # the other runs do not wait for its repair
+            deliveries.append(Delivery(run, (), str(error)))
             continue
-        deliveries.append(track(run, wanted))
         if deliveries[-1].problem and wanted.mlflow:
             silent.add(wanted.mlflow)
     return deliveries
+
+
+def _recorded(run: RunFolder) -> Tracking:
+    """The trackers of the run's last delivery; raises ``ValueError`` where there was none."""
+    record = DeliveryRecord.read(run.tracking_file) or DeliveryRecord()
+    mlflow, boards = record.mlflow or MlflowDelivery(None), record.tensorboard
+    return Tracking(mlflow=mlflow.uri, experiment=mlflow.experiment, tensorboard=boards.folder if boards else None)
 
 
 def track_if_asked(run: RunFolder) -> list[Delivery]:
