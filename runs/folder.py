@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
 from saman.runs.events import SUBMITTER, TRANSITIONS, Event, EventKind, State, state_of
+from saman.runs.files.reserve import reserve, write_with_reserve
 from saman.runs.files.whole import append_line, read_json, read_lines, write_json, write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths import Attempt, RunPaths
@@ -141,10 +142,12 @@ class RunFolder(RunPaths):
             ValueError: ``EventKind`` does not list ``kind``.
         """
         event = Event(EventKind(kind).value, who, attempt=attempt, facts=facts)
-        append_line(self.events_file, event.to_json())
-        _log.info("%s: %s by %s", self.id, event.kind, who)
         if kind in TRANSITIONS:
-            self.refresh_state()
+            write_with_reserve(self.reserve, lambda: append_line(self.events_file, event.to_json()))
+            write_with_reserve(self.reserve, self.refresh_state)
+        else:
+            append_line(self.events_file, event.to_json())
+        _log.info("%s: %s by %s", self.id, event.kind, who)
         return event
 
     def events(self) -> list[Event]:
@@ -177,6 +180,7 @@ class RunFolder(RunPaths):
                 except FileExistsError:
                     continue
                 attempt.make_folders()
+                reserve(self.reserve)
                 return attempt
 
     def last_attempt(self) -> Attempt | None:
@@ -203,4 +207,4 @@ class RunFolder(RunPaths):
 
     def write_summary(self, summary: Summary) -> None:
         """Record the result of an attempt."""
-        summary.write(self.summary_file)
+        write_with_reserve(self.reserve, lambda: summary.write(self.summary_file))

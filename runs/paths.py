@@ -335,6 +335,11 @@ class RunPaths:
         return self.control / "stop"
 
     @property
+    def reserve(self) -> Path:
+        """Space for the last record of an attempt, given up when the disk is full (``runs.files.reserve``)."""
+        return self.control / "reserve"
+
+    @property
     def supervisor_lock(self) -> Path:
         """Lock that the supervisor holds; names its process and machine."""
         return self.control / "supervisor"

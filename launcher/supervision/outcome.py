@@ -10,6 +10,7 @@ from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.failures import Failure, find_failure
 from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attempt
 from saman.runs.events import SUPERVISOR, State
+from saman.runs.files.reserve import release
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.records import RankRecord
 from saman.runs.records.summary import Summary
@@ -48,8 +49,11 @@ def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float
     failure = found if verdict.state is State.FAILED else None
     facts = _facts(verdict, failure, seconds)
     measured = measure_training(run, attempt, run.events(), time.time())
-    run.write_summary(_summary(verdict, failure, seconds, measured))
-    run.append(verdict.state.value, WHO, attempt.number, **facts)
+    try:
+        run.write_summary(_summary(verdict, failure, seconds, measured))
+    finally:  # the state counts more than the summary: on a full disk it must not stay `running`
+        run.append(verdict.state.value, WHO, attempt.number, **facts)
+        release(run.reserve)
     return Outcome(
         run=run,
         attempt=attempt.number,

@@ -24,7 +24,7 @@ from saman.launcher.supervision.stalls import Stall, find_stall
 from saman.launcher.supervision.start_processes import StartProcesses
 from saman.launcher.supervision.verdict import AttemptEnd
 from saman.launcher.supervision.views import SilentView, View
-from saman.runs.events import Event, EventKind
+from saman.runs.events import Event, EventKind, State
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import Follower
@@ -87,7 +87,19 @@ def supervise(
             watching=watching or SupervisionOptions(),
             view=shown,
         )
-        return supervisor.supervise()
+        try:
+            return supervisor.supervise()
+        except OSError as error:
+            _record_unwritable(run, attempt, error)
+            raise
+
+
+def _record_unwritable(run: RunFolder, attempt: Attempt, error: OSError) -> None:
+    """Record that the attempt failed because the run folder could not be written: it must not stay ``running``."""
+    with contextlib.suppress(OSError):
+        if run.state is State.RUNNING:
+            reason = f"the run folder could not be written: {error.strerror or error}"
+            run.append(State.FAILED.value, WHO, attempt.number, message=reason)
 
 
 class _Supervisor:
