@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -183,11 +184,23 @@ def _write_figure(figure: Figure, path: Path) -> None:
     write_whole(path.with_suffix(".pdf"), convert.svg_to_pdf(svg))
 
 
+def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """A table whose text no spreadsheet takes for a formula: an apostrophe goes before ``=``, ``+``, ``-`` and ``@``.
+
+    Names of nodes, experiments and settings come from run folders, which other users may have written.
+    """
+    begins = r"^\s*[=+\-@\t\r\n]"
+    text = pl.col(pl.String, pl.Categorical).cast(pl.String)
+    quoted = frame.with_columns(pl.when(text.str.contains(begins)).then(pl.lit("'") + text).otherwise(text).name.keep())
+    names = {name: f"'{name}" for name in frame.columns if re.match(begins, name)}
+    return quoted.rename(names)
+
+
 def _write_table(frame: pl.DataFrame, path: Path) -> None:
     import io
 
     csv, parquet = io.BytesIO(), io.BytesIO()
-    frame.write_csv(csv)
+    without_formulas(frame).write_csv(csv)
     frame.write_parquet(parquet)
     write_whole(path.with_suffix(".csv"), csv.getvalue())
     write_whole(path.with_suffix(".parquet"), parquet.getvalue())

@@ -1,6 +1,7 @@
 """Promises of the YAML reader: what a person writes is what saman reads."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -78,3 +79,28 @@ def test_a_file_that_is_not_there_or_not_text_is_said(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read"):
         yaml12.read(tmp_path / "binary.yaml")
+
+
+# ---- bombs -------------------------------------------------------------------------------------------------------
+
+
+def _aliases(levels: int) -> str:
+    first = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    return first + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, levels))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [_aliases(10), "[" * 100_000, "- " * 5000, '{"a": ' * 3000, "a: &a [*a]", "a: &a {b: *a}",
+     "x0: &x0 [1]\n" + "".join(f"x{i}: &x{i} [*x{i - 1}]\n" for i in range(1, 2000))],
+    ids=["aliases", "brackets", "dashes", "braces", "a list in itself", "a mapping in itself", "a chain of aliases"],
+)  # fmt: skip
+def test_a_text_that_expands_without_bounds_is_refused_at_once(text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(UserError):
+        yaml12.parse(text, "f.yaml")
+    assert time.monotonic() - began < 10
+
+
+def test_a_value_that_is_used_twice_is_still_read() -> None:
+    assert yaml12.parse("a: &a {x: [1]}\nb: *a\n", "f.yaml") == {"a": {"x": [1]}, "b": {"x": [1]}}
