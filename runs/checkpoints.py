@@ -141,6 +141,7 @@ def publish(folder: Path, position: TrainingPosition, parts: int, facts: Trainin
     files = {name: _digest(place / name) for name in names}
     header = {"schema": SCHEMA, "position": asdict(position), "facts": facts.to_json(), "files": files}
     write_json(place / _JSON, header)
+    _sync(place)  # the names of the files; after a power loss the folder could be there without them
     final = checkpoint_of(folder, position.step).path
     if final.exists():
         old = folder / f".old-{final.name}.tmp"

@@ -135,6 +135,7 @@ def _number(folder: ModelFolder, state: ModelState, staged: Path, draft: Manifes
     write_json(staged / MANIFEST, draft.model_copy(update={"version": number}).to_json())
     disk.sync_folders(staged)
     disk.sync_path(folder.staging)
+    disk.sync_names(folder.own, top=folder.models_dir.parent)
     digest = disk.digest_file(staged / MANIFEST).sha256
     return PublishDecision(number, digest, staged.name, draft.run.id)
 

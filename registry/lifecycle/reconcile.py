@@ -200,7 +200,7 @@ def _make_format_visible(folder: ModelFolder, source: Path, target: Path) -> Non
         _remove(folder, target, f"{target.parent.name}-{target.name}")
     with contextlib.suppress(FileNotFoundError):  # another process was first
         source.rename(target)
-    disk.sync_path(target.parent)
+    disk.sync_names(target.parent, top=folder.path)
 
 
 def _remove(folder: ModelFolder, path: Path, name: str) -> None:

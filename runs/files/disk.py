@@ -81,6 +81,18 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_names(folder: Path, top: Path) -> None:
+    """Flush the names of ``folder`` and of the folders above it, up to those in ``top``.
+
+    A folder that was made is safe once its parent is flushed; before that, a power loss may take it with its content.
+    """
+    for path in (folder, *folder.parents):
+        with contextlib.suppress(PermissionError):  # a folder that this user may not list; it was there before
+            sync_path(path)
+        if path == top:
+            return
+
+
 def sync_folders(folder: Path) -> None:
     """Flush all folders under ``folder`` to disk, deepest first."""
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
