@@ -35,8 +35,10 @@ def held_elsewhere(path: Path, kind: str = "exclusive") -> Iterator[subprocess.P
     command = [sys.executable, "-c", _HOLD, str(path), kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_held_lock_is_refused_and_its_holder_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,22 @@ class OtherUser:
 
     uid: int
 
-    def start(self, program: str, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start a Python program; it prints a line when it is ready, which is read here."""
+    @contextmanager
+    def start(self, program: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Start a Python program, which prints a line when it is ready; it is killed at the end."""
+        process = self._popen(program, *arguments)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        """Run a Python program to its end."""
+        process = self._popen(program + "\nprint('ready', flush=True)", *arguments)
+        assert process.wait(30) == 0
+
+    def _popen(self, program: str, *arguments: str | Path) -> subprocess.Popen[str]:
         # -I: not this environment, which the other user may not be able to read.
         command = ["/usr/bin/env", "python3", "-I", "-c", program, *map(str, arguments)]
         process = subprocess.Popen(
@@ -32,11 +47,6 @@ class OtherUser:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n", "the attack did not begin"
         return process
-
-    def run(self, program: str, *arguments: str | Path) -> None:
-        """Run a Python program to its end."""
-        process = self.start(program + "\nprint('ready', flush=True)", *arguments)
-        assert process.wait(30) == 0
 
 
 @pytest.fixture

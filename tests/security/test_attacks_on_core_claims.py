@@ -45,12 +45,11 @@ def test_a_user_who_locks_every_known_file_does_not_stop_the_runs_of_others(atta
         pass  # the victim's folder is there, with its gate
     old = [shared / "saman-core-locks" / "gate", shared / "saman-cores" / "gate"]
     files = [own(shared) / "gate", own(shared) / "0", *old]
-    with attacker.start(LOCK, *files) as process:
+    with attacker.start(LOCK, *files):
         began = time.monotonic()
         with hold_cores(PLAN, own(shared)) as claim:
             assert claim.cores == (1,)  # core 0 looks taken; nothing waits, nothing fails
         assert time.monotonic() - began < 2
-        process.kill()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,5 @@ def test_the_folder_of_another_user_cannot_hang_a_run(attacker: OtherUser, share
 def test_a_run_of_another_user_is_seen_and_its_cores_left_to_it(attacker: OtherUser, shared: Path) -> None:
     theirs = shared / f"saman-cores-{attacker.uid}"
     attacker.run("import os, sys; os.mkdir(sys.argv[1])", theirs)
-    with attacker.start(LOCK, theirs / "0", theirs / "1") as process:
-        with hold_cores(PLAN, own(shared)) as claim:
-            assert claim.cores == (2,) and "hold 2 of the 8 cores" in str(claim.note)
-        process.kill()
+    with attacker.start(LOCK, theirs / "0", theirs / "1"), hold_cores(PLAN, own(shared)) as claim:
+        assert claim.cores == (2,) and "hold 2 of the 8 cores" in str(claim.note)

@@ -54,9 +54,8 @@ def test_cancel_does_not_signal_the_process_that_another_user_names(
     attacker.run("import sys; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n')", trap.events_file, started)
     with subprocess.Popen(["sleep", "60"]) as victim:
         name = f"process {victim.pid} on {os.uname().nodename}\n"
-        with attacker.start(lock, trap.supervisor_lock, name) as locker:
+        with attacker.start(lock, trap.supervisor_lock, name):
             done = saman("cancel", "last", "--runs-dir", trap.runs_dir, config=tmp_path / "config")
-            locker.kill()
         assert done.returncode == 2 and "dubious ownership" in done.stderr
         assert victim.poll() is None
         victim.kill()

@@ -77,11 +77,10 @@ def test_another_user_cannot_lock_the_cluster(attacker: OtherUser, shared: Path)
         "try:\n    fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\nexcept OSError:\n    pass\n"
         "print('ready', flush=True); time.sleep(60)"
     )
-    with attacker.start(program, shared / "cluster" / "lock") as process:
+    with attacker.start(program, shared / "cluster" / "lock"):
         began = time.monotonic()
         assert minicluster(shared / "cluster", "down").returncode == 0
         assert time.monotonic() - began < 15
-        process.kill()
 
 
 @pytest.mark.slurm

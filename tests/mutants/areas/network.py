@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutation import Mutation
 
 STAGES, RENDEZVOUS = "tests/security/test_pipeline_strangers.py", "tests/security/test_rendezvous_strangers.py"
+GATE, SHARED = "tests/security/test_port_gate.py", "tests/security/test_shared_nodes.py"
+PRIVATE = "tests/security/test_private_values.py"
 REFUSED = f"{STAGES}::test_a_caller_without_the_secret_is_refused_and_the_stage_taken"
 
 MUTATIONS = (
@@ -63,6 +65,55 @@ MUTATIONS = (
         "if dtype.hasobject or size > MOST_BYTES:",
         "if size > MOST_BYTES:",
         f"{STAGES}::test_a_malformed_frame_is_told_to_who_waits_for_the_stage[objects]",
+    ),
+    Mutation(
+        "TensorFlow's port takes connections from any network",
+        "trainers/strategies/port_gate.py",
+        "    refuse = (_RETURN, 0, 0, _GATE)",
+        "    refuse = (_RETURN, 0, 0, _SERVER)",
+        f"{GATE}::test_the_nodes_of_the_run_pass_and_nobody_else",
+    ),
+    Mutation(
+        "TensorFlow's port takes connections from the network of a node",
+        "trainers/strategies/port_gate.py",
+        "        four += _from_ipv4(network)",
+        "        four += _from_ipv4(network.supernet(new_prefix=8))",
+        f"{GATE}::test_the_nodes_of_the_run_pass_and_nobody_else",
+    ),
+    Mutation(
+        "multi_worker starts where others are at work",
+        "launcher/plan/shared_node.py",
+        "    if in_allocation:",
+        "    if True:",
+        f"{SHARED}::test_on_a_machine_with_other_users_multi_worker_is_refused_outside_an_allocation",
+    ),
+    Mutation(
+        "multi_worker is submitted to a part of a node",
+        "slurm/submission/resource_request.py",
+        'if cluster.network.shared_nodes == "refuse" and exposes_ports',
+        'if cluster.network.shared_nodes == "warn" and exposes_ports',
+        f"{SHARED}::test_multi_worker_on_a_part_of_a_node_is_refused_before_anything_starts",
+    ),
+    Mutation(
+        "a private value stands in the experiment",
+        "configs/private_values.py",
+        "return not variable.startswith(_PUBLIC_FAMILIES) or",
+        "return",
+        f"{PRIVATE}::test_a_value_is_kept_in_a_file_of_its_owner_only",
+    ),
+    Mutation(
+        "private values are readable",
+        "runs/private_values.py",
+        "**values}}, private=True)",
+        "**values}})",
+        f"{PRIVATE}::test_a_value_is_kept_in_a_file_of_its_owner_only",
+    ),
+    Mutation(
+        "a secret is taken from a file that others read",
+        "runs/private_values.py",
+        "if mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):",
+        "if False:",
+        f"{PRIVATE}::test_a_reference_to_a_file_is_read_at_the_start_unless_others_can_read_it",
     ),
     Mutation(
         "Horovod's rendezvous serves requests without the token",

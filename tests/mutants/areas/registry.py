@@ -8,6 +8,7 @@ HOSTILE, FILES = "tests/security/test_hostile_models_folder.py", "tests/security
 VERIFY, REFUSALS = "tests/registry/lifecycle/test_verify.py", "tests/registry/lifecycle/test_publish_refusals.py"
 APPENDS, GATES = "tests/registry/store/test_audit_log_appends.py", "tests/registry/evaluation/test_gates.py"
 CHANGES = "tests/registry/lifecycle/test_changes.py"
+CACHE = "tests/security/test_shared_cache.py"
 FORGED = f"{HOSTILE}::test_a_forged_entry_moves_nothing_and_is_damage"
 
 MUTATIONS = (
@@ -171,6 +172,41 @@ MUTATIONS = (
         "    require_sound(version.folder, version.number)\n",
         "",
         f"{HOSTILE}::test_batch_inference_refuses_a_damaged_version",
+    ),
+    Mutation(
+        "cached code of other users is installed",
+        "runs/caches.py",
+        "        if doubt is not None:",
+        "        if False:",
+        f"{CACHE}::test_a_wheel_that_everyone_may_write_is_refused",
+    ),
+    Mutation(
+        "a record of the cache names a wheel elsewhere",
+        "launcher/setup/wheel_cache.py",
+        'folder / Path(record["wheel"]).name',
+        'folder / record["wheel"]',
+        f"{CACHE}::test_a_record_cannot_name_a_wheel_elsewhere",
+    ),
+    Mutation(
+        "converters are installed without their digests",
+        "registry/evaluation/converter_packages.py",
+        '"--require-hashes", "-r", str(wanted.lock)]',
+        '*wanted.listed().split(", ")]',
+        "tests/security/test_converter_locks.py::test_an_archive_with_another_digest_is_not_installed",
+    ),
+    Mutation(
+        "Horovod's archive runs before its digest is checked",
+        "launcher/setup/horovod_source.py",
+        '"--require-hashes", "-r", str(wanted)], log',
+        'f"horovod=={HOROVOD_VERSION}"], log',
+        "tests/security/test_horovod_archive.py::test_the_archive_of_another_digest_is_refused_before_any_of_its_code_runs",
+    ),
+    Mutation(
+        "any download counts as Horovod's release",
+        "launcher/setup/horovod_source.py",
+        "        if digest != HOROVOD_SHA256:",
+        "        if False:",
+        "tests/launcher/setup/test_setup_done.py::test_a_download_that_is_not_the_release_is_refused",
     ),
     Mutation(
         "a damaged wheel of the cache is installed",
