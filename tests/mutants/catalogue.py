@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.areas import files, network, ownership, registry, shell
+from tests.mutants.areas import files, network, ownership, registry, shell, supervision
 
 MUTATIONS = (
     *ownership.MUTATIONS,
@@ -10,4 +10,5 @@ MUTATIONS = (
     *shell.MUTATIONS,
     *registry.MUTATIONS,
     *network.MUTATIONS,
+    *supervision.MUTATIONS,
 )
