@@ -49,7 +49,9 @@ def read_logs(
             over = status.over
             if tell is not None:
                 tell(status)
-        for file in _files(run, rank, job, attempt):
+        for older, file in _files(run, rank, job, attempt):
+            if file not in followed and older is not None:
+                yield from Follower(older).pieces()  # once: a later rotation puts there what was read already
             yield from followed.setdefault(file, Follower(file)).pieces()
         if over or not follow:
             break
@@ -58,12 +60,13 @@ def read_logs(
         raise _missing(run, rank, job)
 
 
-def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[Path]:
+def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[tuple[Path | None, Path]]:
+    """Each log, and before it the file with its older part."""
     if job:
-        return [run.slurm.log]
+        return [(None, run.slurm.log)]
     attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
     first = [(each, _process(each, rank)) for each in attempts]
-    return [file for each, process in first for file in (each.older_log(process), each.log(process))]
+    return [(each.older_log(process), each.log(process)) for each, process in first]
 
 
 def _process(attempt: Attempt, rank: int) -> int:

@@ -36,6 +36,7 @@ from saman.runs.ranks.records import RankRecord
 
 GRACE_SECONDS = 4.0  # between a forwarded SIGTERM and SIGKILL
 FAILURE_SECONDS = 1.0  # a failed process stays this long, so that peers can report failures of their own
+ECHO_SECONDS = 0.5  # Slurm signals every process of a step: the keeper then hands on what the wrapper has already
 REQUEUE_SECONDS = 30.0  # a checkpointed process waits for its peers: a starter stops all at the first status ≠ 0
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _WATCHED = (signal.SIGCHLD, signal.SIGUSR1, *_STOPPING)
@@ -215,10 +216,14 @@ class _Wrapper:
         motion = ScriptMotion(child.pid, log, Heartbeat(heartbeat)) if self.run.is_script else None
         rotation = LogRotation(log, self.attempt.older_log(self.rank), _log_limit())
         touched = looked = time.monotonic()
+        received: dict[int, float] = {}
         while True:
             caught = signal.sigtimedwait(_WATCHED, 1.0)
             if caught is not None and caught.si_signo != signal.SIGCHLD:
-                self._forward(child, caught.si_signo)
+                echo = time.monotonic() - received.get(caught.si_signo, -1.0) < ECHO_SECONDS
+                if not echo or os.getppid() != child.parent:
+                    self._forward(child, caught.si_signo)
+                received[caught.si_signo] = time.monotonic()
             if child.reap():
                 break
             now = time.monotonic()

@@ -35,3 +35,11 @@ def test_a_rank_beyond_the_last_has_no_log(run: RunFolder) -> None:
     with pytest.raises(UserError, match="no log of rank 7") as error:
         list(read_logs(run, rank=7))
     assert "[0, 2]" in error.value.remedy
+
+
+def test_the_older_part_of_a_rotated_log_comes_first_and_once(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "runs", load_experiment("quickstart", []).experiment)
+    attempt = run.new_attempt()
+    attempt.older_log(0).write_text("older\n")
+    attempt.log(0).write_text("newer\n")
+    assert "".join(read_logs(run)) == "older\nnewer\n"

@@ -16,7 +16,7 @@ NOW = 10_000.0
 
 
 def _beat(phase: str, step: int, idle: float, silent: float = 0.0, state: str = "") -> Beat:
-    return Beat(phase, step, 1, 1, NOW - idle, NOW - silent, None, state)
+    return Beat(phase, step, 1, 1, NOW - idle, NOW - silent, process_state=state)
 
 
 @pytest.mark.parametrize(
