@@ -19,6 +19,7 @@ from saman.runs.folder import Attempt, RunFolder
 from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
 from saman.runs.records.run_events import RunEnd, newest_event
+from saman.runs.records.schema import integer
 from saman.runs.telemetry.reader import Telemetry, read_telemetry
 from saman.runs.telemetry.throughput import end_to_end_rate
 from saman.runs.telemetry.wall_time import WallTime, wall_time
@@ -98,6 +99,8 @@ def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFact
         joules=energy_of(run.path),
         node_cores=_node_cores(placement, provenance),
         cores_shared=placement.cores_shared if placement else False,
+        seed=integer(experiment.train.get("seed")),
+        network=_network(experiment.nodes, provenance),
     )
 
 
@@ -107,6 +110,14 @@ def _start(events: Sequence[Event]) -> float:
     if wall is not None:
         return wall.attempts[0][0]
     return events[0].time if events else 0.0
+
+
+def _network(nodes: int, provenance: Provenance) -> str:
+    """The network interface between nodes, and the library that starts the ranks, as far as the run recorded them."""
+    named = [provenance.environment.get(name) for name in ("NCCL_SOCKET_IFNAME", "HOROVOD_GLOO_IFACE", "GLOO_IFACE")]
+    interface = next((str(name) for name in named if name), "an interface that was not recorded")
+    where = "within a single node" if nodes == 1 else f"{nodes} nodes over {interface}"
+    return ", ".join(text for text in (where, provenance.mpi, provenance.start_method) if text)
 
 
 def _node_cores(placement: Placement | None, provenance: Provenance) -> int | None:

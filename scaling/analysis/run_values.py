@@ -50,6 +50,8 @@ class RunFacts:
     joules: float | None
     node_cores: int | None = None
     cores_shared: bool = False
+    seed: int | None = None
+    network: str = "not recorded"
 
     @property
     def scaling(self) -> Scaling:

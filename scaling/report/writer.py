@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.run_values import Run
+from saman.scaling.report.figures.narrow import narrow
 from saman.scaling.report.figures.vega import Figure, Spec
 
 _log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Page:
         opening: The first sentences.
         provenance: Values of hardware, software and placement, each with its number of runs.
         command: Command line that makes the report again.
+        rerun: Command lines that run the measurements again.
         data: Tables by file name.
     """
 
@@ -91,6 +94,7 @@ class Page:
     provenance: Mapping[str, Sequence[tuple[str, int]]]
     command: str
     data: Mapping[str, pl.DataFrame]
+    rerun: tuple[str, ...] = ()
 
 
 def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
@@ -127,15 +131,34 @@ def html(page: Page) -> str:
 
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    specs = {figure.name: figure.spec for figure in page.figures}
+    specs = {figure.name: {"wide": figure.spec, "narrow": narrow(figure.spec)} for figure in page.figures}
+    with ThreadPoolExecutor(2) as pool:
+        stills = dict(zip(specs, pool.map(_stills, specs.values()), strict=True))
     return environment.from_string(template).render(
         **{
             **vars(page),
             "specs": Markup(_script(specs)),
             "theme": Markup(_script(_theme("currentColor", "#88888840"))),
         },
+        stills={name: {width: Markup(svg) for width, svg in both.items()} for name, both in stills.items()},
         javascript=Markup(_javascript() if page.figures else ""),
     )
+
+
+def _stills(specs: Mapping[str, Spec]) -> dict[str, str]:
+    """Drawings for readers without scripts and for paper, in the colour of the page's text."""
+    theme = _theme("currentColor", "#88888840")
+    return {width: _inline(_vl_convert().vegalite_to_svg(spec, config=theme)) for width, spec in specs.items()}
+
+
+def _inline(svg: str) -> str:
+    """An SVG that lies in a page with others: its own identifiers, and a size that follows the column."""
+    prefix = f"s{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg)
+    # the figure has a name of its own; the marks inside need none
+    svg = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", svg)
+    return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 
 def _script(value: Any) -> str:
@@ -162,6 +185,7 @@ def _theme(ink: str, grid: str) -> Spec:
     """Colours and fonts of axes and legends; ``currentColor`` follows the page, in print too."""
     text = {"labelColor": ink, "titleColor": ink}
     return {
+        "aria": False,  # the page names each figure as a whole; its tables have the numbers
         "background": None if ink == "currentColor" else "#ffffff",
         "font": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif" if ink == "currentColor" else "DejaVu Sans",
         "view": {"stroke": None},

@@ -15,6 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3])
 WIDTH, HEIGHT = 520, 300
+LOG_MARK = " (log scale)"
 _FEW = 8  # series up to which points at the same count are spread horizontally
 
 
@@ -133,7 +134,8 @@ def rank_axis(data: Data, field: str = "x") -> Spec:
     scale: Spec = {"type": "log", "base": 2} if wide else {"type": "linear", "zero": False}
     axis = {"values": ticks, "format": "d", "grid": False, "labelOverlap": "greedy"}
     scale |= {"domain": domain, "nice": False}
-    return {"field": field, "type": "quantitative", "title": "ranks", "scale": scale, "axis": axis}
+    title = "ranks" + (LOG_MARK if wide else "")
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
 def value_axis(data: Data, field: str, title: str, percent: bool = False) -> Spec:
@@ -151,6 +153,7 @@ def value_axis(data: Data, field: str, title: str, percent: bool = False) -> Spe
     if not percent and values and min(values) > 0 and spans_widely(data):
         scale = {"type": "log", "domain": [min(values) * 0.8, max(values) * 1.3], "nice": False}
         axis["labelOverlap"] = "greedy"
+        title += LOG_MARK
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 

@@ -1,0 +1,47 @@
+"""Figures for narrow pages: the same marks on less width, with short labels and legends in a column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saman.scaling.report.figures.vega import Spec
+
+NARROW_WIDTH = 250  # of the plot, in pixels; with its axis it fits a page of 400
+_LABEL_PIXELS = 96
+_BAR_WIDTH = 190  # beside labels
+_LEGEND_PIXELS = 240
+
+
+def narrow(spec: Spec) -> Spec:
+    """A specification for a page of 400 pixels; panels side by side are stacked."""
+    found: Spec = _narrowed(spec, beside_labels=_has_row_labels(spec))
+    return found
+
+
+def _has_row_labels(spec: Spec) -> bool:
+    """Whether the y axis names places instead of numbers."""
+    layers = [spec, *spec.get("layer", [])]
+    channels = [layer.get("encoding", {}).get("y", {}) for layer in layers]
+    return any(y.get("type") == "nominal" for y in channels)
+
+
+def _narrowed(value: Any, beside_labels: bool) -> Any:
+    if isinstance(value, list):
+        return [_narrowed(item, beside_labels) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, item in value.items():
+        if key == "values":  # data stay as they are
+            found[key] = item
+        elif key == "hconcat":
+            found["vconcat"] = _narrowed(item, beside_labels)
+        elif key == "width" and isinstance(item, int | float):
+            found[key] = min(item, _BAR_WIDTH if beside_labels else NARROW_WIDTH)
+        elif key == "columns":
+            found[key] = 1
+        elif key == "labelLimit":
+            found[key] = min(item, _LEGEND_PIXELS if "symbolLimit" in value else _LABEL_PIXELS)
+        else:
+            found[key] = _narrowed(item, beside_labels)
+    return found
