@@ -118,4 +118,5 @@ def report(*what: Run | str | PathLike[str], runs_dir: str | PathLike[str] = "ru
 
     words = [str(item.path) if isinstance(item, Run) else str(item) for item in what]
     source = find_source(words, Path(runs_dir))
-    return Report(study_page(read_source(source), source.title, "saman report " + shlex.join(words)))
+    command = "saman report " + shlex.join(words)
+    return Report(study_page(read_source(source), source.title, command, source.rerun))

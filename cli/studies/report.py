@@ -90,7 +90,7 @@ def _study(what: list[str], runs_dir: Path, command: str) -> Page:
     from saman.scaling.report.pages import study_page
 
     source = find_source(what, runs_dir)
-    return study_page(read_source(source), source.title, command)
+    return study_page(read_source(source), source.title, command, source.rerun)
 
 
 def _comparison(what: list[str], runs_dir: Path, command: str) -> Page:

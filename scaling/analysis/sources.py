@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,18 @@ class ReportSource:
     def predict(self) -> tuple[int, ...] | None:
         """Rank counts to predict, where the study names them."""
         return tuple(self._setting("predict", ())) or None
+
+    @property
+    def rerun(self) -> tuple[str, ...]:
+        """Commands that run the study again, beside its present runs; none for runs without a study."""
+        if self.study is None:
+            return ()
+        file = self.study.file or self.title
+        again = f"{self.title}-again"
+        return (
+            f"saman study {shlex.quote(file)} --runs-dir {shlex.quote(again)}",
+            f"saman report {shlex.quote(self.title)} --runs-dir {shlex.quote(again)}",
+        )
 
     def _setting(self, key: str, default: Any) -> Any:
         return self.study.study.get(key, default) if self.study else default

@@ -62,13 +62,13 @@ class PipelineThroughput:
     speedup: float | None
     baseline: Annotated[str | None, ColumnName("base")]
     bubble_share: float
-    imbalance_seconds: float
-    transfer_seconds: float
     exchange_seconds: float
     node_hours_per_epoch: float | None
     measured: float | None
     error: float | None
     caution: str | None
+    imbalance_seconds: float
+    transfer_seconds: float
 
 
 @dataclass(frozen=True)
@@ -259,13 +259,13 @@ def _prediction(case: Case, checked: CheckedModel, shape: PipelineShape, batch: 
         speedup=rate / baseline.throughput.value if baseline else None,
         baseline=baseline.label if baseline else None,
         bubble_share=step.bubble_share,
-        imbalance_seconds=step.imbalance_seconds,
-        transfer_seconds=step.transfer_seconds,
         exchange_seconds=step.exchange_seconds,
         node_hours_per_epoch=epoch_seconds * shape.nodes / 3600 if epoch_seconds else None,
         measured=known,
         error=rate / known - 1 if known else None,
         caution=_caution(model, shape),
+        imbalance_seconds=step.imbalance_seconds,
+        transfer_seconds=step.transfer_seconds,
     )
 
 

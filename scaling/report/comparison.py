@@ -8,7 +8,7 @@ from dataclasses import replace
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.contrasts import Contrast, RunPair, contrast_runs
 from saman.scaling.analysis.findings import Finding, FindingKind
-from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Figure, SeriesStyle, Spec
+from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Figure, SeriesStyle, Spec, repeats_in_words
 from saman.scaling.report.opening import interval_in_words
 from saman.scaling.report.page_tables import contrast_table
 from saman.scaling.report.pages import now
@@ -120,5 +120,6 @@ def _ratio_figure(contrasts: Sequence[Contrast], names: tuple[str, str]) -> list
                       "tooltip": [{"field": n} for n in ("series", "ranks", "ratio", "verdict", "ratio_note")]}},
     ]  # fmt: skip
     spec: Spec = {"data": {"values": data}, "width": WIDTH - 120, "height": {"step": 24}, "layer": layers}
-    caption = "Right of the dashed line: faster. Whiskers: bootstrap intervals over runs."
+    sample = repeats_in_words(contrast.ratio.repeats for contrast in contrasts)
+    caption = f"Right of the dashed line: faster. {sample} runs on each side; whiskers: 95% bootstrap intervals."
     return [Figure("ratios", "Ratios", caption, spec)]

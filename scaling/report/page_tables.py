@@ -27,6 +27,8 @@ THROUGHPUT_NOTE = (
     "wall time of the run's attempts, validation and checkpoints included; node-hours and time to accuracy follow from "
     "it."
 )
+_ZERO_SECONDS_PER_STEP = 1e-9  # of a step; a hop of a network takes at least a microsecond of at most an hour
+_WIDE = 10
 _MANY_CURVES = 8  # beyond, the page shows the chosen laws only
 
 
@@ -112,7 +114,16 @@ def law_table(analysis: Analysis) -> Table:
 
 def _parameter(row: LawRow) -> str:
     interval = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
-    return f"{row.parameter} {row.value:.3g}{interval}"
+    return f"{row.parameter} {row.value:.3g}{interval}{_suspicion(row)}"
+
+
+def _suspicion(row: LawRow) -> str:
+    """A mark on a parameter that no machine has: it stands at its bound, or its interval reaches from 0 to anywhere."""
+    if row.value < _ZERO_SECONDS_PER_STEP and row.unit.startswith("steps"):
+        return " (suspicious: indistinguishable from 0; these points do not determine it)"
+    if row.low is not None and row.high is not None and row.low <= 0 and row.high > _WIDE * row.value:
+        return " (suspicious: its interval reaches 0 and exceeds the value tenfold)"
+    return ""
 
 
 def prediction_table(analysis: Analysis) -> Table:
@@ -146,8 +157,13 @@ def run_table(analysis: Analysis) -> Table:
         CellColumn("state", lambda row: row.state, CellKind.TEXT),
         CellColumn("samples/s", lambda row: format_number(row.samples_per_second)),
         CellColumn("windows", lambda row: str(row.windows)),
-        CellColumn("left out at the start", lambda row: row.steady_state, CellKind.LONG_TEXT),
+        CellColumn("left out at the start", _dropped, CellKind.TEXT),
         CellColumn("problem", lambda row: row.problem or "", CellKind.LONG_TEXT),
     ]
     rows = sorted(run_rows(analysis.runs, series_of_runs(analysis.curves)), key=lambda row: (row.counts, row.run))
-    return make_table(TableKind.RUNS, "Excluded runs come first.", columns, rows)
+    note = "Excluded runs come first. tables/runs has the reason for every window that was left out."
+    return make_table(TableKind.RUNS, note, columns, rows)
+
+
+def _dropped(row: RunRow) -> str:
+    return f"{row.windows_dropped_at_start} of {row.windows + row.windows_dropped_at_start} windows"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from saman.scaling.analysis.analysis import Analysis
@@ -10,22 +11,27 @@ from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.page_tables import contrast_table, law_table, point_table, prediction_table, run_table
 from saman.scaling.report.reviewer import review_rules
+from saman.scaling.report.setup_table import setup_table
 from saman.scaling.report.stage_tables import forecast_table, grid_table, stage_table
 from saman.scaling.report.tables import tables
 from saman.scaling.report.writer import Page, provenance_counts
 from saman.scaling.statistics.columns import to_frame
 
+_MOST_COMMANDS = 8
 
-def study_page(analysis: Analysis, title: str, command: str) -> Page:
+
+def study_page(analysis: Analysis, title: str, command: str, rerun: Sequence[str] = ()) -> Page:
     """The report of a study or of a set of runs.
 
     Args:
         analysis: Of the runs.
         title: Heading of the page.
         command: Command line that makes the report again.
+        rerun: Command lines that run the measurements again; by default those of the runs.
     """
     pipelines = forecast(analysis.drawable, analysis.predict_at)
     page_tables = (
+        setup_table(analysis.measured_runs),
         point_table(analysis),
         grid_table(analysis.curves),
         stage_table(analysis.curves),
@@ -50,7 +56,15 @@ def study_page(analysis: Analysis, title: str, command: str) -> Page:
             "pipeline_predictions": to_frame(pipelines.predictions),
             "rules": to_frame(review_rules(analysis)),
         },
+        rerun=tuple(rerun) or _runs_again(analysis),
     )
+
+
+def _runs_again(analysis: Analysis) -> tuple[str, ...]:
+    """A command per different experiment; of many only the first."""
+    commands = list({run.facts.digest: run.facts.command for run in analysis.measured_runs}.values())
+    more = [f"# and {len(commands) - _MOST_COMMANDS} more experiments"] if len(commands) > _MOST_COMMANDS else []
+    return (*commands[:_MOST_COMMANDS], *more)
 
 
 def now() -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from saman.scaling.analysis.run_values import MeasuredRun, RunFacts
 from saman.scaling.report.cells import CellColumn, make_table
-from saman.scaling.report.writer import Table
+from saman.scaling.report.writer import CellKind, Table, TableKind
 
 _MOST_VALUES = 6
 TIMING = (
-    "monotonic clock of each rank around windows of {steps} optimiser steps; a window lasts as long as its slowest rank; "
-    "windows in which a graph was traced and the warm-up do not count"
+    "each rank's monotonic clock around windows of {steps} optimiser steps; a window lasts as long as on its slowest "
+    "rank; windows in which a graph was traced and the warm-up do not count"
 )
 
 
@@ -33,11 +33,11 @@ def setup_rows(runs: Sequence[MeasuredRun]) -> list[SetupRow]:
 def setup_table(runs: Sequence[MeasuredRun]) -> Table:
     """The set-up on the page."""
     columns: list[CellColumn[SetupRow]] = [
-        CellColumn("property", lambda row: row.name, "text"),
-        CellColumn("value", lambda row: row.value, "text long"),
+        CellColumn("property", lambda row: row.name, CellKind.TEXT),
+        CellColumn("value", lambda row: row.value, CellKind.LONG_TEXT),
     ]
     note = "Of the runs that count; in parentheses the number of runs where they differ."
-    return make_table("Set-up", note, columns, setup_rows(runs))
+    return make_table(TableKind.SETUP, note, columns, setup_rows(runs))
 
 
 def _values(values: Sequence[str]) -> str:

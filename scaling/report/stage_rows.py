@@ -29,7 +29,6 @@ class StageRow:
     stage: int
     layers: str | None
     busy_seconds: Quartiles
-    pass_cpu_seconds: Quartiles | None
     busy_seconds_per_micro_batch: Quartiles
     predicted_seconds_per_micro_batch: float | None
     bubble_share: Quartiles
@@ -40,6 +39,7 @@ class StageRow:
     memory_over_start_bytes: Quartiles | None
     predicted_memory_bytes: float | None
     memory_against_predicted: float | None
+    pass_cpu_seconds: Quartiles | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ def _stage_row(curve: Curve, point: CurvePoint, stage: StageMeasure) -> StageRow
         stage=stage.stage,
         layers=stage.layers,
         busy_seconds=stage.busy,
-        pass_cpu_seconds=stage.pass_cpu,
         busy_seconds_per_micro_batch=stage.busy_per_micro_batch,
         predicted_seconds_per_micro_batch=stage.planned_seconds,
         bubble_share=stage.bubble_share,
@@ -89,6 +88,7 @@ def _stage_row(curve: Curve, point: CurvePoint, stage: StageMeasure) -> StageRow
         memory_over_start_bytes=held,
         predicted_memory_bytes=planned,
         memory_against_predicted=held.value / planned - 1 if held and planned else None,
+        pass_cpu_seconds=stage.pass_cpu,
     )
 
 

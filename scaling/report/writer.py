@@ -38,6 +38,7 @@ class CellKind(str, Enum):
 class TableKind(Enum):
     """The tables of a report, with their titles."""
 
+    SETUP = "Set-up"
     POINTS = "Points"
     GRID = "Stages × replicas"
     STAGES = "Pipeline stages"

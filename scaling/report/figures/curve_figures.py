@@ -16,6 +16,8 @@ from saman.scaling.report.figures.vega import (
     line_layer,
     over_ranks,
     rank_axis,
+    repeats_in_words,
+    sample_in_words,
     spread_horizontally,
     value_axis,
 )
@@ -59,7 +61,7 @@ def throughput(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fig
     spec = over_ranks(points, style, "samples_per_second", "samples per second", layers)
     dashed = " Dashed grey: ideal, from the baseline." if ideal else ""
     dotted = " Dotted: the fitted law." if fitted else ""
-    caption = f"Median over runs with its order-statistic interval.{dashed}{dotted}"
+    caption = f"Median over runs, order-statistic interval.{sample_in_words(points)}{dashed}{dotted}"
     return Figure("throughput", "Throughput", caption, spec)
 
 
@@ -102,8 +104,14 @@ def speedup(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure
     spec = over_ranks(known, style, "speedup", "speed-up", [line_layer(ideal, "value", x, y, None, [3, 3])])
     named = sorted({baseline.label for baseline in baselines})
     more = " …" if len(named) > _MOST_BASELINES else ""
-    caption = f"Baseline: {', '.join(named[:_MOST_BASELINES])}{more}. Dashed grey: ideal."
+    sample = sample_in_words(_beyond_baseline(known), "speedup")
+    caption = f"Baseline: {', '.join(named[:_MOST_BASELINES])}{more}.{sample} Dashed grey: ideal."
     return Figure("speedup", "Speed-up", caption, spec)
+
+
+def _beyond_baseline(points: Data) -> Data:
+    """The points that have an interval of their own: all but the baseline itself."""
+    return [point for point in points if point["speedup_low"] is not None or point["speedup"] != 1.0] or points
 
 
 def efficiency(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure | None:
@@ -118,7 +126,8 @@ def efficiency(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fig
         return None
     known = [point for point in points if point["efficiency"] is not None]
     spec = over_ranks(known, style, "efficiency", "efficiency", percent=True)
-    caption = "Speed-up ÷ ranks, relative to the baseline, with bootstrap intervals where repeats allow."
+    sample = sample_in_words(_beyond_baseline(known), "efficiency")
+    caption = f"Speed-up ÷ ranks, relative to the baseline, bootstrap over runs.{sample}"
     return Figure("efficiency", "Efficiency", caption, spec)
 
 
@@ -152,7 +161,7 @@ def predictions(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fi
     laws = "; ".join(f"{curve.label}: {curve.choice.fit.law.title}" for curve in ahead if curve.choice)
     caption = (
         f"Points: measured. Lines: the chosen laws ({laws}). Bands: 90 % prediction intervals, calibrated on published "
-        "curves."
+        f"curves.{sample_in_words(own)}"
     )
     return Figure("predictions", "Predictions", caption, spec)
 
@@ -180,5 +189,6 @@ def energy(points: Data, style: SeriesStyle) -> Figure | None:
         return None
     spec = over_ranks(known, style, "mj", "millijoules per sample")
     spec["layer"] = [layer for layer in spec["layer"] if "transform" not in layer]
-    caption = "Energy of the whole machine during a run (RAPL, NVML) ÷ samples."
+    sample = repeats_in_words(int(point["repeats"]) for point in known)
+    caption = f"Energy of the whole machine during a run (RAPL, NVML) ÷ samples; median of {sample} runs, no interval."
     return Figure("energy", "Energy", caption, spec)

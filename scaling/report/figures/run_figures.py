@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saman.scaling.analysis.curves import Curve, common_ranks
-from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Data, Figure, SeriesStyle, Spec
+from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Data, Figure, SeriesStyle, Spec, sample_in_words
 from saman.scaling.report.rows import ProcessRow
 from saman.scaling.report.tables import loss_rows, median_run, metric_rows, point_rows, process_rows, run_rows
 from saman.scaling.statistics.columns import to_columns
@@ -29,7 +29,7 @@ def side_by_side(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
     height = {"step": 26 if len(points) <= 20 else 14}
     layers = _side_by_side_layers(runs, points, style, f"samples per second {on_ranks}")
     spec = {"width": WIDTH - 120, "height": height, "layer": layers}
-    caption = "Ticks: single runs. Dot: their median, with its interval where repeats allow."
+    caption = f"Ticks: single runs. Dot: their median.{sample_in_words(points)}"
     return Figure("strategies", f"Side by side {on_ranks}", caption, spec)
 
 
@@ -93,7 +93,8 @@ def rank_times(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
             "tooltip": tooltip,
         },
     }
-    caption = f"Own time of every rank (process) in the typical run. {_stragglers_in_words(chosen)}"
+    run = "one run (n = 1), that of the median throughput, without intervals"
+    caption = f"Own time of every rank (process) in {run}. {_stragglers_in_words(chosen)}"
     return Figure("ranks", "Ranks of the largest run", caption, spec)
 
 
@@ -149,5 +150,5 @@ def _learning_figure(
         return {"params": [selection], "mark": marks, "encoding": encoding, "width": WIDTH / 2 - 40, "height": 240}
 
     spec = {"data": {"values": data}, "hconcat": [panel("seconds", True), panel("samples", False)]}
-    caption = "The typical (median) run at the largest rank count of each series."
+    caption = "One run (n = 1) per series at its largest rank count, that of the median throughput; no intervals."
     return Figure(name, f"{name.capitalize()} against time and samples", caption, spec)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.report.cells import format_number
 from saman.scaling.report.figures.step_bars import step_bars
-from saman.scaling.report.figures.vega import Data, Figure, Spec
+from saman.scaling.report.figures.vega import Data, Figure, Spec, repeats_in_words
 from saman.scaling.report.stage_rows import GridRow, grid_rows, stage_rows
 from saman.scaling.statistics.intervals import Estimate
 
@@ -45,7 +45,11 @@ def stage_times_figure(curves: Sequence[Curve]) -> Figure | None:
             {**head, "part": part, "order": order, "ms": 1e3 * quartiles.value}
             for order, (part, quartiles) in enumerate(seconds.items())
         ]
-    caption = "Medians over windows, replicas and runs. All stages wait for the stage with the shortest wait."
+    sample = repeats_in_words(row.repeats for row in rows)
+    caption = (
+        f"Medians over the windows of all replicas and {sample} runs; quartiles are in the table. All stages wait for "
+        "the stage with the shortest wait."
+    )
     return Figure("stages", "Pipeline stages", caption, step_bars(parts, _COLOURS, ["layers"]))
 
 
@@ -65,7 +69,11 @@ def stage_grid(curves: Sequence[Curve]) -> Figure | None:
         spec = {"data": {"values": cells}, **inner}
     baselines = sorted({str(row.baseline) for row in rows})[:_MOST_BASELINES]
     quantity = f"Speed-up; baseline: {', '.join(baselines)}" if with_speedup else "Samples per second"
-    return Figure("grid", "Stages × replicas", f"{quantity}. Ranks = stages × replicas.", spec)
+    sample = repeats_in_words(row.repeats for row in rows)
+    caption = (
+        f"{quantity}. Median of {sample} runs per cell; 95% intervals are in the table. Ranks = stages × replicas."
+    )
+    return Figure("grid", "Stages × replicas", caption, spec)
 
 
 def _estimate(row: GridRow, with_speedup: bool) -> Estimate:

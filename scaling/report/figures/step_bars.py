@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from saman.scaling.report.figures.vega import WIDTH, Data, Figure, SeriesStyle, Spec
+from saman.scaling.report.figures.vega import WIDTH, Data, Figure, SeriesStyle, Spec, repeats_in_words
 
 _MOST_BARS = 40
 _COLOURS = {
@@ -37,7 +37,10 @@ def step_breakdown(points: Data, style: SeriesStyle) -> Figure:
             for order, (part, value) in enumerate(seconds.items())
         ]
     lacks = " Where exposed exchange was not measured, compute includes it." if unmeasured else ""
-    caption = f"Medians over runs. Exchange that overlaps with backward is not shown.{lacks}"
+    sample = repeats_in_words(int(point["repeats"]) for point in points)
+    caption = (
+        f"Medians over {sample} runs per bar, no intervals. Exchange that overlaps with backward is not shown.{lacks}"
+    )
     return Figure("step", "Breakdown of a step", caption, step_bars(parts, _COLOURS))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from saman.scaling.statistics.intervals import LEVEL
 
 Spec = dict[str, Any]  # a Vega-Lite specification or a part of it
 Data = list[dict[str, Any]]  # the values of a figure, as JSON
@@ -57,6 +59,23 @@ class SeriesStyle:
         if lines:
             return {"color": colour, "strokeDash": {**name, "scale": self.scale(DASHES), "legend": self.legend}}
         return {"color": colour, "shape": {**name, "scale": self.scale(SHAPES), "legend": self.legend}}
+
+
+def repeats_in_words(counts: Iterable[int]) -> str:
+    """How many runs there are: ``n = 6``, or ``n = 5 to 6`` where points differ."""
+    least, most = min(counts := list(counts)), max(counts)
+    return f"n = {least}" if least == most else f"n = {least} to {most}"
+
+
+def sample_in_words(points: Data, interval: str = "samples_per_second") -> str:
+    """The number of runs behind a point and the level of its interval, for a caption."""
+    if not points:
+        return ""
+    runs = f" {repeats_in_words(int(point['repeats']) for point in points)} runs per point"
+    known = sum(point.get(f"{interval}_low") is not None for point in points)
+    if not known:
+        return f"{runs}; no intervals, because repeats are too few."
+    return f"{runs}; whiskers: {LEVEL:.0%} intervals{'' if known == len(points) else ' where repeats allow'}."
 
 
 FADE: Spec = {"condition": {"param": "selected", "value": 1}, "value": 0.07}

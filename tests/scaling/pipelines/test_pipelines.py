@@ -93,7 +93,7 @@ def test_a_pipelines_throughput_while_it_runs_counts_replicas_and_not_ranks() ->
 def test_the_page_and_the_tables_show_stages_and_the_grid(grid: Analysis) -> None:
     page = study_page(grid, "made", "saman report made")
     kinds = [table.kind for table in page.tables]
-    assert kinds[:3] == [TableKind.POINTS, TableKind.GRID, TableKind.STAGES]
+    assert kinds[:4] == [TableKind.SETUP, TableKind.POINTS, TableKind.GRID, TableKind.STAGES]
     assert TableKind.PIPELINE_PREDICTIONS in kinds
     assert {"stages", "grid"} <= {figure.name for figure in page.figures}
     assert page.data["stages"].height == 3 + 2 * 2

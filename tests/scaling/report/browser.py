@@ -25,7 +25,9 @@ class Browser:
         assert CHROMIUM is not None
         (self._commands, out), (back, self._answers) = _pipe(), _pipe()
         # Chromium reads commands from descriptor 3 and writes answers to descriptor 4.
-        script = f"exec 3<&{self._commands} 4>&{self._answers}; exec {CHROMIUM} {' '.join(_FLAGS)} --user-data-dir={folder}"
+        script = (
+            f"exec 3<&{self._commands} 4>&{self._answers}; exec {CHROMIUM} {' '.join(_FLAGS)} --user-data-dir={folder}"
+        )
         self._process = subprocess.Popen(
             ["bash", "-c", script + " about:blank"],
             pass_fds=(self._commands, self._answers),
@@ -47,7 +49,9 @@ class Browser:
     def __enter__(self) -> Browser:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._to.close()
         self._process.terminate()
         self._process.wait(20)

@@ -58,7 +58,7 @@ COLUMNS = {
         "transfer_seconds_low transfer_seconds_high exchange_seconds exchange_seconds_low "
         "exchange_seconds_high input_wait_seconds input_wait_seconds_low input_wait_seconds_high "
         "memory_over_start_bytes memory_over_start_bytes_low memory_over_start_bytes_high "
-        "predicted_memory_bytes memory_against_predicted"
+        "predicted_memory_bytes memory_against_predicted pass_cpu_seconds pass_cpu_seconds_low pass_cpu_seconds_high"
     ),
     "grid": (
         "case stages replicas ranks nodes repeats samples_per_second samples_per_second_low "
@@ -68,7 +68,8 @@ COLUMNS = {
     ),
     "pipeline_predictions": (
         "series stages replicas ranks nodes micro_batches step_seconds samples_per_second low high speedup "
-        "base bubble_share exchange_seconds node_hours_per_epoch measured error caution"
+        "base bubble_share exchange_seconds node_hours_per_epoch measured error caution "
+        "imbalance_seconds transfer_seconds"
     ),
 }
 
