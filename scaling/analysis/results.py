@@ -187,6 +187,7 @@ def _measure(
         input_wait_seconds=float(np.average(telemetry.input_wait_per_step[kept], weights=steps)),
         exchange_seconds=None if exchange is None else float(np.average(exchange[kept], weights=steps)),
         window_step_seconds=step_seconds[:_STEP_TIMES].astype(np.float64),
+        window_steps=steps[:_STEP_TIMES].astype(np.float64),
         windows=windows,
         processes=telemetry.processes,
         stages=tuple(stage.after(steady.dropped) for stage in telemetry.stages),

@@ -85,7 +85,7 @@ class Measurement:
     Attributes:
         throughput: Of all ranks, sustained and over windows.
         exchange_seconds: Exposed exchange; None where the run did not measure it.
-        window_step_seconds: Seconds per step of the first windows.
+        window_step_seconds: Seconds per step of the first windows; ``window_steps`` are the steps of each.
         stages: Windows of each process that holds a stage of a pipeline.
         planned_stages: The partitioner's plan of those stages.
         node_of: Node of each process, by its first rank.
@@ -100,6 +100,7 @@ class Measurement:
     input_wait_seconds: float
     exchange_seconds: float | None
     window_step_seconds: Array
+    window_steps: Array
     windows: WindowUsage
     processes: tuple[ProcessTimes, ...]
     stages: tuple[StageWindows, ...]

@@ -114,10 +114,10 @@ def law_table(analysis: Analysis) -> Table:
 
 def _parameter(row: LawRow) -> str:
     interval = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
-    return f"{row.parameter} {row.value:.3g}{interval}{_suspicion(row)}"
+    return f"{row.parameter} {row.value:.3g}{interval}{suspicion_in_words(row)}"
 
 
-def _suspicion(row: LawRow) -> str:
+def suspicion_in_words(row: LawRow) -> str:
     """A mark on a parameter that no machine has: it stands at its bound, or its interval reaches from 0 to anywhere."""
     if row.value < _ZERO_SECONDS_PER_STEP and row.unit.startswith("steps"):
         return " (suspicious: indistinguishable from 0; these points do not determine it)"

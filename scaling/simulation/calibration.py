@@ -1,4 +1,4 @@
-"""Calibrates the simulation with a curve's telemetry, and checks it on the measured points."""
+"""Calibrates the simulation with a curve's telemetry, and checks it on counts that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from saman.scaling.models.communication import HIERARCHICAL, RING
 from saman.scaling.models.fitting import Fit, fit
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.simulation.engine import Gradients, Machine, RankStep, SimulationResult, simulate, slowest_factors
+from saman.scaling.simulation.jitter import StepJitter, step_jitter
 
 Array = NDArray[np.float64]
 _BACKWARD_SHARE = 2 / 3
+_FEWEST_SMALLER = 3  # counts, a single rank among them, to which links are fitted for a check
 # Throughput does not show how much of an exchange overlaps, so the exposed part is a message after backward.
 _ONE_MESSAGE = Gradients(np.array([1.0]), np.array([1.0]))
 
 
 @dataclass(frozen=True)
 class SimulatedPoint:
-    """A simulated point; ``measured`` and ``error`` (simulated ÷ measured − 1) where it was measured."""
+    """A simulated point; ``measured`` where it was measured.
+
+    ``error`` is simulated ÷ measured − 1 with links fitted to smaller counts alone; None where too few are smaller.
+    """
 
     simulated: SimulationResult
     measured: float | None
@@ -32,11 +37,21 @@ class SimulatedPoint:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Simulated points of a curve; ``basis`` says in words how they were calibrated."""
+    """Simulated points of a curve; ``basis`` says in words how they were calibrated and checked."""
 
     label: str
     points: tuple[SimulatedPoint, ...]
     basis: str
+
+
+@dataclass(frozen=True)
+class _SingleRank:
+    """What the runs on a single rank tell: seconds and samples of a step, and the jitter of steps."""
+
+    curve: Curve
+    seconds: float
+    samples: float
+    jitter: StepJitter
 
 
 def simulate_curve(curve: Curve, ranks: Sequence[int], steps: int = 200) -> Simulation | None:
@@ -56,45 +71,68 @@ def simulate_curve(curve: Curve, ranks: Sequence[int], steps: int = 200) -> Simu
     single = next((point for point in curve.points if point.ranks == 1), None)
     if single is None or curve.choice is None:
         return None
-    one_rank = float(np.median([run.measured.step_seconds for run in single.runs]))
-    jitter = np.concatenate([_relative(run.measured.window_step_seconds) for run in single.runs])
-    samples = float(single.runs[0].facts.global_batch)
-    fitted = _links(curve, one_rank, samples, jitter)
+    alone = _SingleRank(
+        curve=curve,
+        seconds=float(np.median([run.measured.step_seconds for run in single.runs])),
+        samples=float(single.runs[0].facts.global_batch),
+        jitter=step_jitter([(run.measured.window_step_seconds, run.measured.window_steps) for run in single.runs]),
+    )
+    places = [ScalingPoint(point.ranks, point.throughput.value, point.nodes) for point in curve.points]
+    fitted = _links(alone, places)
     if fitted is None:
         return None
-    machine = _machine(fitted, one_rank)
-    measured = {point.ranks: point.throughput.value for point in curve.points}
-    places = [*curve.choice.fit.points, *(point_beyond(curve.choice.fit.points, n) for n in ranks if n not in measured)]
+    wanted = [*places, *(point_beyond(places, n) for n in ranks if n not in {place.ranks for place in places})]
     found = []
-    for place in places:
-        if place.ranks % min(place.ranks, machine.ranks_per_node):
-            continue  # the simulation fills nodes evenly
-        job = _job(curve, one_rank, samples, place.ranks, jitter)
-        result = simulate(job, machine, place.ranks, steps)
-        known = measured.get(place.ranks)
-        found.append(SimulatedPoint(result, known, result.throughput / known - 1 if known else None))
+    for place in wanted:
+        result = _simulated(alone, fitted, place, steps)
+        if result is not None:
+            known = place.throughput or None
+            found.append(SimulatedPoint(result, known, _held_out_error(alone, places, place, steps)))
+    return Simulation(curve.label, tuple(found), _basis(alone, fitted, found))
+
+
+def _basis(alone: _SingleRank, fitted: Fit, found: Sequence[SimulatedPoint]) -> str:
     errors = [abs(point.error) for point in found if point.error is not None]
-    error = f"error up to {max(errors):.1%} at {len(errors)} measured counts"
-    basis = f"step times of a single rank and {fitted.law.title}; {error}"
-    return Simulation(curve.label, tuple(found), basis)
+    check = (
+        f"error up to {max(errors):.1%} at {len(errors)} counts, each simulated from smaller counts alone"
+        if errors
+        else "not checked: no measured count has two smaller ones beside a single rank"
+    )
+    return f"{alone.jitter.assumption}; {fitted.law.title}; {check}"
 
 
-def _relative(step_seconds: Array) -> Array:
-    return np.asarray(step_seconds / np.median(step_seconds))
+def _held_out_error(
+    alone: _SingleRank, places: Sequence[ScalingPoint], place: ScalingPoint, steps: int
+) -> float | None:
+    """Simulated ÷ measured − 1 of a count that the links were not fitted to."""
+    smaller = [other for other in places if other.ranks < place.ranks]
+    if not place.throughput or len(smaller) < _FEWEST_SMALLER:
+        return None
+    fitted = _links(alone, smaller)
+    result = None if fitted is None else _simulated(alone, fitted, place, steps)
+    return None if result is None else result.throughput / place.throughput - 1
 
 
-def _links(curve: Curve, one_rank: float, samples: float, jitter: Array) -> Fit | None:
-    """The allreduce law fitted to throughput without the wait for the slowest rank."""
-    assert curve.choice is not None
+def _simulated(alone: _SingleRank, fitted: Fit, place: ScalingPoint, steps: int) -> SimulationResult | None:
+    """The simulation of a place; None where its ranks do not fill the nodes evenly."""
+    machine = _machine(fitted, alone.seconds)
+    if place.ranks % min(place.ranks, machine.ranks_per_node):
+        return None
+    return simulate(_job(alone, place.ranks), machine, place.ranks, steps)
+
+
+def _links(alone: _SingleRank, places: Sequence[ScalingPoint]) -> Fit | None:
+    """The allreduce law fitted to throughput without the wait for the slowest rank: that of the smaller misfit."""
     rng = np.random.default_rng(0)
     adjusted = []
-    for point in curve.points:
-        compute, batch = _compute(curve, one_rank, samples, point.ranks)
-        wait = (float(slowest_factors(jitter, point.ranks, 200, rng).mean()) - float(jitter.mean())) * compute
-        step = batch / point.throughput.value
-        adjusted.append(ScalingPoint(point.ranks, batch / max(step - wait, compute), point.nodes))
-    law = RING if curve.choice.fit.law is RING else HIERARCHICAL
-    return fit(law, tuple(adjusted), curve.group.scaling)
+    for place in places:
+        compute, batch = _compute(alone.curve, alone.seconds, alone.samples, place.ranks)
+        wait = float(slowest_factors(alone.jitter.factors, place.ranks, 200, rng)[1].mean()) * compute
+        step = batch / place.throughput
+        adjusted.append(ScalingPoint(place.ranks, batch / max(step - wait, compute), place.nodes))
+    fits = [fit(law, tuple(adjusted), alone.curve.group.scaling) for law in (HIERARCHICAL, RING)]
+    known = [found for found in fits if found is not None]
+    return min(known, key=lambda found: sum(np.square(found.residuals)), default=None)
 
 
 def _compute(curve: Curve, one_rank: float, samples: float, ranks: int) -> tuple[float, float]:
@@ -103,10 +141,10 @@ def _compute(curve: Curve, one_rank: float, samples: float, ranks: int) -> tuple
     return (one_rank / ranks, samples) if strong else (one_rank, samples * ranks)
 
 
-def _job(curve: Curve, one_rank: float, samples: float, ranks: int, jitter: Array) -> RankStep:
-    compute, batch = _compute(curve, one_rank, samples, ranks)
+def _job(alone: _SingleRank, ranks: int) -> RankStep:
+    compute, batch = _compute(alone.curve, alone.seconds, alone.samples, ranks)
     forward = compute * (1 - _BACKWARD_SHARE)
-    return RankStep(forward, compute - forward, _ONE_MESSAGE, batch / ranks, jitter, np.ones(1))
+    return RankStep(forward, compute - forward, _ONE_MESSAGE, batch / ranks, alone.jitter.factors, np.ones(1))
 
 
 def _machine(fitted: Fit, one_rank: float) -> Machine:

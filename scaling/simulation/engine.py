@@ -55,7 +55,11 @@ class RankStep:
 
 @dataclass(frozen=True)
 class Machine:
-    """Nodes, their links, and Horovod's use of them; its defaults for fusion buffer and cycle."""
+    """Nodes, their links, and Horovod's use of them; its defaults for fusion buffer and cycle.
+
+    ``negotiation_seconds`` per doubling of ranks: before each round of buffers the coordinator gathers over a tree
+    which gradients are ready. Measurements on few ranks do not show it; it is fitted to large runs.
+    """
 
     ranks_per_node: int
     within: Link
@@ -63,14 +67,15 @@ class Machine:
     algorithm: Algorithm = "ring"
     fusion_bytes: float = 64 * 2**20
     cycle_seconds: float = 1e-3
+    negotiation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class SimulationResult:
     """A simulated rank count: medians over steps in seconds; throughput in samples per second of all ranks.
 
-    ``efficiency`` is relative to a single rank with the same jitter. ``straggler_seconds`` is the wait for the slowest
-    rank.
+    ``efficiency`` is relative to a single rank with the same jitter. ``straggler_seconds`` is the mean wait of a rank
+    for the slowest, never negative, and 0 on a single rank.
     """
 
     ranks: int
@@ -101,38 +106,37 @@ def simulate(job: RankStep, machine: Machine, ranks: int, steps: int = 100, seed
     if ranks % per_node:
         raise ValueError(f"{ranks} ranks do not fill nodes of {per_node} evenly")
     nodes = ranks // per_node
-    slowest, typical = _slowest(job, ranks, steps, np.random.default_rng(seed))
+    slowest, waits, typical = _slowest(job, ranks, steps, np.random.default_rng(seed))
     cost = _exchange(machine, nodes, per_node)
-    times = np.array([_step(job, machine, factor, cost if ranks > 1 else None) for factor in slowest])
-    step = float(np.median(times))
-    compute = float(np.median(slowest)) * job.compute_seconds
+    talk = machine.negotiation_seconds * float(np.log2(ranks))
+    times = np.array([_step(job, machine, factor, cost if ranks > 1 else None, talk) for factor in slowest])
     alone = typical * job.compute_seconds
     low, high = np.quantile(times, [0.05, 0.95])
     throughput = ranks * job.samples_per_rank / float(times.mean())
     return SimulationResult(
         ranks=ranks,
         nodes=nodes,
-        step_seconds=step,
+        step_seconds=float(np.median(times)),
         low_step_seconds=float(low),
         high_step_seconds=float(high),
-        exposed_seconds=step - compute,
-        straggler_seconds=compute - alone,
+        exposed_seconds=float(np.median(times - slowest * job.compute_seconds)),
+        straggler_seconds=float(waits.mean()) * job.compute_seconds,
         throughput=throughput,
         efficiency=alone / float(times.mean()),
     )
 
 
-def _slowest(job: RankStep, ranks: int, steps: int, rng: np.random.Generator) -> tuple[Array, float]:
-    """The factor of the slowest rank in each step, for which all ranks wait, and the mean factor of a rank."""
+def _slowest(job: RankStep, ranks: int, steps: int, rng: np.random.Generator) -> tuple[Array, Array, float]:
+    """The factor of the slowest rank in each step, the mean wait of a rank for it, and the mean factor of a rank."""
     lasting = rng.choice(job.slow_ranks, ranks)
-    found = slowest_factors(job.jitter, ranks, steps, rng, lasting)
-    return found, float(np.mean(job.jitter) * np.mean(job.slow_ranks))
+    slowest, waits = slowest_factors(job.jitter, ranks, steps, rng, lasting)
+    return slowest, waits, float(np.mean(job.jitter) * np.mean(job.slow_ranks))
 
 
 def slowest_factors(
     jitter: Array, ranks: int, steps: int, rng: np.random.Generator, lasting: Array | None = None
-) -> Array:
-    """Draw the factor of the slowest rank in each step, for which all ranks wait.
+) -> tuple[Array, Array]:
+    """Draw the factor of the slowest rank in each step, for which all ranks wait, and how long they wait.
 
     Args:
         jitter: Factors of a step's seconds to draw from, shape (n,).
@@ -142,14 +146,16 @@ def slowest_factors(
         lasting: Factor of each rank in all steps, shape (ranks,); ``None`` for equal ranks.
 
     Returns:
-        The largest factor of each step, shape (steps,).
+        The largest factor of each step, and its distance from the mean of all ranks; shape (steps,) each.
     """
     at_once = max(1, _CHUNK // ranks)
-    found = []
+    slowest, waits = [], []
     for start in range(0, steps, at_once):
         draws = rng.choice(jitter, (min(at_once, steps - start), ranks))
-        found.append((draws if lasting is None else draws * lasting).max(axis=1))
-    return np.concatenate(found)
+        factors = draws if lasting is None else draws * lasting
+        slowest.append(factors.max(axis=1))
+        waits.append(slowest[-1] - factors.mean(axis=1))
+    return np.concatenate(slowest), np.maximum(np.concatenate(waits), 0.0)
 
 
 def _exchange(machine: Machine, nodes: int, per_node: int) -> Callable[[float], float]:
@@ -158,8 +164,13 @@ def _exchange(machine: Machine, nodes: int, per_node: int) -> Callable[[float], 
     return lambda message: float(model(message, nodes, per_node, machine.within, machine.across))
 
 
-def _step(job: RankStep, machine: Machine, factor: float, cost: Callable[[float], float] | None) -> float:
-    """Seconds of a step: the slowest rank takes ``factor`` times the usual; events are cycle ticks and buffer ends."""
+def _step(
+    job: RankStep, machine: Machine, factor: float, cost: Callable[[float], float] | None, talk: float = 0.0
+) -> float:
+    """Seconds of a step: the slowest rank takes ``factor`` times the usual; events are cycle ticks and buffer ends.
+
+    ``talk`` is the time of a negotiation, which holds up the buffers of its round.
+    """
     end_of_compute = factor * job.compute_seconds
     if cost is None:
         return end_of_compute
@@ -174,7 +185,7 @@ def _step(job: RankStep, machine: Machine, factor: float, cost: Callable[[float]
             else max(float(ready[sent]), free)
         )
         waiting = max(sent + 1, int(np.searchsorted(ready, tick, side="right")))
-        free = tick
+        free = tick + talk
         while sent < waiting:
             last = _fused(job.gradients.message_bytes, sent, waiting, machine.fusion_bytes)
             free += cost(float(job.gradients.message_bytes[sent:last].sum()))

@@ -19,10 +19,10 @@ from saman.scaling.analysis.results import read_runs
 from saman.scaling.analysis.sources import find_source, read_source
 from saman.scaling.report.figures.curve_figures import point_data, throughput
 from saman.scaling.report.figures.vega import SeriesStyle
-from saman.scaling.report.page_tables import law_table
+from saman.scaling.report.page_tables import suspicion_in_words
 from saman.scaling.report.pages import study_page
 from saman.scaling.report.setup_table import setup_rows
-from saman.scaling.report.tables import point_rows
+from saman.scaling.report.tables import law_rows, point_rows
 from saman.scaling.report.writer import html
 
 BASE = Made(global_batch=256, step_seconds=0.1)
@@ -117,11 +117,22 @@ def test_a_weak_study_says_that_it_is_weak(tmp_path: Path) -> None:
     assert rows["batch"] == "64 per rank"
 
 
-def test_a_parameter_that_no_machine_has_is_flagged(analysis: Analysis) -> None:
-    cells = [cell for row in law_table(analysis).rows for cell in row if "latency" in cell]
-    tiny = [cell for cell in cells if re.search(r"latency \w+ \d\.?\d*e-(1\d|[2-9]\d)|latency \w+ 0\b", cell)]
-    assert all("suspicious" in cell for cell in tiny)
-    assert not any("suspicious" in cell for row in law_table(analysis).rows for cell in row if "contention 0.0" in cell)
+@pytest.mark.parametrize(
+    ("value", "low", "high", "flagged"),
+    [
+        (3.22e-14, None, None, True),  # a hop in no time
+        (0.0, 0.0, 0.4, True),
+        (2e-4, -1e-3, 8e-3, True),  # reaches 0 and anything
+        (2e-4, 1e-4, 3e-4, False),
+        (0.05, None, None, False),
+    ],
+)
+def test_a_parameter_that_no_machine_has_is_flagged(
+    analysis: Analysis, value: float, low: float | None, high: float | None, flagged: bool
+) -> None:
+    row = next(row for row in law_rows(analysis.drawable) if row.unit.startswith("steps"))
+    told = suspicion_in_words(replace(row, value=value, low=low, high=high))
+    assert ("suspicious" in told) == flagged
 
 
 def test_the_page_has_the_command_that_runs_the_study_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def test_predict_says_when_it_is_asked_beyond_the_data(study: Path, tmp_path: Pa
     assert cautions[32] is None
     assert "beyond the data" in cautions[1024]
     checked = [abs(p["error"]) for one in told["simulated"] for p in one["points"] if p["error"] is not None]
-    assert max(checked) < 0.05
+    assert checked and max(checked) < 0.12  # each count from smaller ones alone
     assert all(0 < p["survived"]["useful"] <= 1 for one in told["simulated"] for p in one["points"])
     assert _command("predict", str(study), "--ranks", "many", cwd=tmp_path).returncode == 2
 

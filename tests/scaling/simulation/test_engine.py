@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from published_headline import headlines, resnet101, uniform_gradients, vgg16
+from published_headline import headlines, headlines_with_negotiation, resnet101, uniform_gradients, vgg16
 
 from saman.scaling.models.communication import Link, hierarchical_seconds, ring_seconds
 from saman.scaling.simulation.engine import Gradients, Machine, RankStep, simulate
@@ -92,3 +92,19 @@ def test_published_efficiencies_are_met_without_tuning() -> None:
     assert max(abs(h.error) for h in found) < 0.15
     vgg = next(h for h in found if h.model == "VGG16" and h.gpus == 512)
     assert vgg.simulated < min(h.simulated for h in found if h.model != "VGG16" and h.gpus == 512) - 0.1
+
+
+def test_negotiation_fitted_to_other_models_predicts_the_published_runs_of_a_model() -> None:
+    without = [abs(headline.error) for headline in headlines(steps=3)]
+    found = [abs(headline.error) for headline in headlines_with_negotiation()]
+    assert max(found) < 0.09
+    assert np.median(found) < 0.04 < np.median(without)
+
+
+def test_the_wait_for_the_slowest_is_never_negative_and_nothing_on_a_single_rank() -> None:
+    skewed = np.random.default_rng(0).exponential(1.0, 500)  # the mean lies above the median
+    for ranks in (1, 2, 8):
+        found = simulate(_job(uniform_gradients(1.0), skewed), Machine(8, FAST, SLOW), ranks, steps=9)
+        assert found.straggler_seconds >= 0
+        assert found.exposed_seconds >= 0
+    assert simulate(_job(ONE_BUFFER, skewed), Machine(8, FAST, SLOW), 1, steps=9).straggler_seconds == 0
