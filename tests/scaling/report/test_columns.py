@@ -80,7 +80,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     folder = tmp_path_factory.mktemp("tables")
     base = Made(windows=15)
     runs = curve(base, (1, 2, 4), 0.02, 1) + curve(replace(base, strategy="multi_worker"), (1, 2, 4), 0.06, 1)
-    paths = write_runs(folder / "a", runs) + write_pipelines(folder / "b", [Split(), Split(replicas=2)])
+    paths = write_runs(folder / "a", runs) + write_pipelines(folder / "b", [Split(replicas=n) for n in (1, 2, 4)])
     return dict(study_page(analyse(read_runs(paths)), "made", "saman report made").data)
 
 
