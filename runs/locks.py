@@ -9,6 +9,10 @@ open file description locks (``F_OFD_SETLK``, fcntl(2)), because these alone
 - reach other nodes through NFS like POSIX locks, where the server has locking.
 
 A file keeps the name of its last exclusive holder; the name is true only while the lock is held.
+
+Where the file system has no locks, or ``SAMAN_LOCKS=lease`` says that they do not reach other nodes (Lustre with
+``-o localflock``), a lease takes their place (``runs.files.leases``), and a message says so once. A lease is exclusive,
+also for those that ask for a shared lock.
 """
 
 from __future__ import annotations
@@ -27,8 +31,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from saman.runs import variables
+from saman.runs.files.leases import LEASE_SECONDS, Lease, lease_file, read_lease, take_lease
+
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: to the end), process
 _LONGEST_PAUSE = 0.5
+# What fcntl(2) answers where a file system has no locks, or no open file description locks.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+LEASE = "lease"
+_said = False  # that leases take the place of locks
 _log = logging.getLogger(__name__)
 # A link in a folder that others write to may lead anywhere, and opening a planted FIFO would wait for ever.
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -54,14 +65,17 @@ class LockHeldError(Exception):
 
 
 class HeldLock:
-    """A lock that this process holds until ``release``."""
+    """A lock that this process holds until ``release``; where there are no locks, its ``lease`` takes their place."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, lease: Lease | None = None) -> None:
         self._descriptor: int | None = descriptor
+        self.lease = lease
 
     def release(self) -> None:
         """Release the lock; a second call does nothing."""
         if self._descriptor is not None:
+            if self.lease is not None:
+                self.lease.release()
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -73,6 +87,7 @@ def acquire(
     wait_seconds: float | None = 0.0,
     waiting: Callable[[Holder], None] | None = None,
     mode: int = 0o664,
+    lost: Callable[[], None] | None = None,
 ) -> HeldLock:
     """Take the lock on ``path``; the file and its folder are created where they are missing.
 
@@ -82,31 +97,77 @@ def acquire(
         wait_seconds: How long to wait for another holder; ``None`` waits without a limit.
         waiting: Called once, with the holder, before waiting.
         mode: Permissions of a new file, within the umask: who may read it may also hold it.
+        lost: Called from another thread when another process took over the lease that replaces the lock.
 
     Returns:
         The lock.
 
     Raises:
         LockHeldError: Another process still holds the lock after ``wait_seconds``.
-        OSError: The file cannot be opened, is no regular file, or its file system has no locks.
+        OSError: The file cannot be opened, or is no regular file.
     """
     descriptor = _open(path, mode)
     try:
-        if not _try(descriptor, shared):
-            if wait_seconds is None or wait_seconds > 0:
-                holder = _holder(descriptor)
-                _log.debug("waiting for %s, held by %s", path, holder)
-                if waiting is not None:
-                    waiting(holder)
-                _wait(path, descriptor, shared, wait_seconds)
-            else:
-                raise LockHeldError(path, _holder(descriptor))
+        has_locks = _take_lock(path, descriptor, shared, wait_seconds, waiting)
+        lease = None
+        if not has_locks or _wants_lease() or lease_file(path).exists():
+            _say_once(path, has_locks)
+            if waiting is not None and wait_seconds != 0 and (other := _lease_holder(path)) is not None:
+                waiting(other)
+            lease = take_lease(path, wait_seconds, lost)
+            if lease is None:
+                raise LockHeldError(path, _lease_holder(path) or Holder())
         if not shared:
             _sign(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
-    return HeldLock(descriptor)
+    return HeldLock(descriptor, lease)
+
+
+def _take_lock(
+    path: Path,
+    descriptor: int,
+    shared: bool,
+    wait_seconds: float | None,
+    waiting: Callable[[Holder], None] | None,
+) -> bool:
+    """Take the lock; returns whether the file system has locks. Raises ``LockHeldError`` as ``acquire``."""
+    try:
+        if _try(descriptor, shared):
+            return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    if wait_seconds is not None and wait_seconds <= 0:
+        raise LockHeldError(path, _holder(descriptor))
+    holder = _holder(descriptor)
+    _log.debug("waiting for %s, held by %s", path, holder)
+    if waiting is not None:
+        waiting(holder)
+    _wait(path, descriptor, shared, wait_seconds)
+    return True
+
+
+def _wants_lease() -> bool:
+    return os.environ.get(variables.LOCKS) == LEASE
+
+
+def _say_once(path: Path, has_locks: bool) -> None:
+    global _said
+    if not (_said or has_locks):
+        _said = True
+        _log.warning(
+            "%s is on a file system without locks; leases take their place, which other nodes see %g s after a crash"
+            " (mount it with -o flock for locks)", path.parent, LEASE_SECONDS,
+        )  # fmt: skip
+
+
+def _lease_holder(path: Path) -> Holder | None:
+    """The process with the lease on ``path``; ``None`` without a lease, or if the process is known to have ended."""
+    lease = read_lease(path)
+    return None if lease is None or lease.is_dead else Holder(lease.pid, lease.host)
 
 
 @contextlib.contextmanager
@@ -117,9 +178,10 @@ def hold(
     wait_seconds: float | None = 0.0,
     waiting: Callable[[Holder], None] | None = None,
     mode: int = 0o664,
+    lost: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Hold the lock on ``path``; the arguments and errors are those of ``acquire``."""
-    lock = acquire(path, shared=shared, wait_seconds=wait_seconds, waiting=waiting, mode=mode)
+    lock = acquire(path, shared=shared, wait_seconds=wait_seconds, waiting=waiting, mode=mode, lost=lost)
     try:
         yield
     finally:
@@ -139,9 +201,9 @@ def holder_of(path: Path) -> Holder | None:
     try:
         _require_regular(path, descriptor)
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        return None if _FLOCK.unpack(answer)[0] == fcntl.F_UNLCK else _holder(descriptor)
+        return _lease_holder(path) if _FLOCK.unpack(answer)[0] == fcntl.F_UNLCK else _holder(descriptor)
     except OSError:
-        return None
+        return _lease_holder(path)
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,8 @@ PREFIX = "SAMAN_"  # what an enclosing run or job must not hand on begins with t
 CACHE_DIR = "SAMAN_CACHE_DIR"  # folder of wheels, converters and profiles, instead of ~/.cache/saman
 DEBUG = "SAMAN_DEBUG"  # set: an error of the system is shown with its traceback
 LOG = "SAMAN_LOG"  # level of the messages of saman's loggers on standard error: debug, info, warning, error
-SETTINGS = (CACHE_DIR, DEBUG, LOG)  # hold for every process of a run
+LOCKS = "SAMAN_LOCKS"  # lease: file locks do not reach the other nodes (runs/locks.py)
+SETTINGS = (CACHE_DIR, DEBUG, LOG, LOCKS)  # hold for every process of a run
 SIGTERM = "SAMAN_SIGTERM"  # "checkpoint": a rank that gets SIGTERM ends with a checkpoint
 
 # Set by the launcher for the wrapper of every rank.

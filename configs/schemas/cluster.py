@@ -204,6 +204,7 @@ class Cluster(Strict):
     mpi: MpiSettings = MpiSettings()
     network: Network = Network()
     requeue: Requeue = Requeue()
+    locks: Literal["auto", "lease"] = "auto"  # lease: file locks do not reach the other nodes, as with localflock
     sbatch: list[ExtraLine] = []
     environment: dict[str, str] = {}
 

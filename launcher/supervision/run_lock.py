@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +31,16 @@ def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
     """
     with explain_write_errors(run.path, "the run folder"), contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds))
+            stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds, lost=_end_this_process))
         except locks.LockHeldError as held:
             problem, remedy = "this run is running", f"under {held.holder}"
             raise UserError(problem, where=str(run.path), remedy=remedy) from None
         yield
+
+
+def _end_this_process() -> None:
+    """Another supervisor has the run, because this one did not answer for long: end like after SIGTERM."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def supervisor_of(run: RunFolder) -> locks.Holder | None:

@@ -17,6 +17,7 @@ from saman.configs.errors import UserError
 from saman.configs.names import is_name
 from saman.configs.schemas.cluster import Cluster
 from saman.launcher.starters.start import network_variables
+from saman.runs import variables
 from saman.runs.paths import RunPaths
 from saman.slurm.submission.batch_job import SIGNAL, BatchJob, sbatch_options
 from saman.slurm.submission.quoting import ShellText, comment, option, shell
@@ -94,7 +95,8 @@ def python_of(cluster: Cluster) -> str:
 
 def environment_of(cluster: Cluster) -> dict[str, str]:
     """The variables of every process from the cluster file; its ``environment`` overrides those of its network."""
-    return {**network_variables(cluster.network.interface), **cluster.environment}
+    locks = {} if cluster.locks == "auto" else {variables.LOCKS: cluster.locks}
+    return {**network_variables(cluster.network.interface), **locks, **cluster.environment}
 
 
 def _module_lines(cluster: Cluster) -> Iterator[ShellText]:
