@@ -67,8 +67,13 @@ def read_lease(path: Path) -> LeaseRecord | None:
     """The lease on ``path``, whether its holder lives or not; ``None`` if there is none or it is torn."""
     try:
         found = parse_json(lease_file(path).read_bytes())
-        texts = (str(found[name]) for name in ("host", "token"))
-        return LeaseRecord(int(found["pid"]), *texts, started=int(found["started"]), count=str(found["count"]))
+        return LeaseRecord(
+            pid=int(found["pid"]),
+            host=str(found["host"]),
+            token=str(found["token"]),
+            started=int(found["started"]),
+            count=str(found["count"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
