@@ -8,6 +8,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.scaling.analysis.analysis import Analysis
+from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.sources import find_source, read_source
 from saman.scaling.pipelines.forecast import PipelineForecast, forecast
 from saman.scaling.pipelines.profiled_shares import profiled_shares
@@ -80,9 +81,10 @@ def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastReques
     analysis = read_source(source, request.ranks)
     rows = tuple(prediction_rows(analysis.drawable))
     pipelines = _forecast_pipelines(analysis, request)
+    refused = tuple(f"{curve.label}: {each.words}" for curve in analysis.drawable for each in curve.refused)
     if not rows and not pipelines.predictions:
         raise UserError(
-            "; ".join(("too few runs for a prediction", *pipelines.left_out)),
+            "; ".join((*(refused or ("too few runs for a prediction",)), *pipelines.left_out)),
             where=source.title,
             remedy="run three rank counts or more, or a pipeline",
         )
@@ -98,12 +100,17 @@ def _forecast_pipelines(analysis: Analysis, request: ForecastRequest) -> Pipelin
 
 
 def _simulate(analysis: Analysis, request: ForecastRequest) -> tuple[SimulatedCurve, ...]:
-    simulations = (simulate_curve(curve, request.ranks) for curve in analysis.drawable)
+    simulations = (simulate_curve(curve, _not_refused(curve, request.ranks)) for curve in analysis.drawable)
     return tuple(
         SimulatedCurve(simulation, _goodput(simulation, request.interruptions))
         for simulation in simulations
         if simulation is not None
     )
+
+
+def _not_refused(curve: Curve, ranks: Sequence[int]) -> tuple[int, ...]:
+    refused = {each.ranks for each in curve.refused}
+    return tuple(count for count in ranks if count not in refused)
 
 
 def _goodput(simulation: Simulation, interruptions: Interruptions | None) -> tuple[GoodputEstimate, ...] | None:

@@ -36,6 +36,7 @@ class Made:
     slow_rank: int | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     cores_per_rank: int = 4
+    node_cores: int = 64
     cpu: str = "Synthetic CPU"
     state: str = "completed"
     epochs: int = 3
@@ -66,7 +67,7 @@ def write_run(path: Path, made: Made, number: int = 0) -> Path:
     _write_lines(path / "events.jsonl", _events(made, start))
     facts = {
         "schema": 1,
-        "host": {**_HOST, "cpu": made.cpu},
+        "host": {**_HOST, "cpu": made.cpu, "cores": made.node_cores},
         "versions": {"python": "3.11", "saman": "0.1.0"},
         "mpi": None,
     }
@@ -77,7 +78,9 @@ def write_run(path: Path, made: Made, number: int = 0) -> Path:
     placed = [
         {"index": i, "node": f"n{i // per_node}", "local_index": i % per_node, "first_rank": i, **here} for i in files
     ]
-    plan = {"schema": 1, "processes": placed, "cores_per_rank": made.cores_per_rank, "cores_shared": False, "notes": []}
+    shared = made.cores_per_rank * per_node > made.node_cores
+    plan = {"schema": 1, "processes": placed, "cores_per_rank": made.cores_per_rank, "cores_shared": shared}
+    plan["notes"] = []
     (attempt / "placement.json").write_text(json.dumps(plan))
     for one in placed:
         record = {"schema": 1, "process": one["index"], "first_rank": one["first_rank"], "node": one["node"]}

@@ -82,10 +82,13 @@ def _show_all(console: Console, found: Forecasts, simulate: bool) -> None:
         _show(console, found.analysis, found.rows)
     if found.pipelines.predictions:
         _show_pipelines(console, found.pipelines)
-    for curve in found.simulated:
-        _show_simulation(console, curve)
+    for simulated in found.simulated:
+        _show_simulation(console, simulated)
     if simulate and not found.simulated:
         console.print("no simulation: it needs runs on 1 rank and on two other counts")
+    for curve in found.analysis.drawable:
+        for refused in curve.refused:
+            console.print(f"refused: {curve.label}: {refused.words}", style="yellow", markup=False)
 
 
 def _to_json(found: Forecasts) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
-from saman.scaling.analysis.curves import Curve, point_beyond
+from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.groups import RunGroup, group_runs
 from saman.scaling.analysis.points import make_point
@@ -106,4 +106,5 @@ def _curve(
     if choice is None:
         return curve
     wanted = [point_beyond(measured, n) for n in predict_at or (2 * measured[-1].ranks, 4 * measured[-1].ranks)]
-    return Curve(group, points, baseline, choice, tuple(predict(choice.fit, wanted, calibration)))
+    wanted, refused = refuse_shared_cores(group, wanted)
+    return Curve(group, points, baseline, choice, tuple(predict(choice.fit, wanted, calibration)), refused)

@@ -45,12 +45,14 @@ def find_baseline(group: RunGroup, groups: Sequence[RunGroup], ranks: int) -> Ba
         ranks: Rank count of the baseline.
 
     Returns:
-        The curve's own runs on ``ranks`` ranks. Where it has none and ``ranks`` is 1: ``single`` with the same
+        The curve's own runs on ``ranks`` ranks, or those of the same curve before ranks share cores. Where it has none
+        and ``ranks`` is 1: ``single`` with the same
         settings, for a pipeline also a pipeline of one stage. None where there is neither.
     """
-    for (count, _), runs in group.points.items():
-        if count == ranks:
-            return Baseline(group.label, ranks, runs, _throughput(runs))
+    for own in (group, *(other for other in groups if _before_sharing(other, group))):
+        for (count, _), runs in own.points.items():
+            if count == ranks:
+                return Baseline(own.label, ranks, runs, _throughput(runs))
     if ranks != 1:
         return None
     for strategy in ("single", "pipeline") if group.strategy == "pipeline" else ("single",):
@@ -59,6 +61,12 @@ def find_baseline(group: RunGroup, groups: Sequence[RunGroup], ranks: int) -> Ba
             if other.strategy == strategy and alike and (1, 1) in other.points:
                 return Baseline(other.label, 1, other.points[1, 1], _throughput(other.points[1, 1]))
     return None
+
+
+def _before_sharing(other: RunGroup, group: RunGroup) -> bool:
+    """Whether ``other`` is the curve of ``group`` on rank counts that do not share cores yet."""
+    same = other.settings == group.settings and other.scaling == group.scaling
+    return same and group.cores_shared and not other.cores_shared
 
 
 def _throughput(runs: Sequence[MeasuredRun]) -> Estimate:

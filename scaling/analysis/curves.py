@@ -13,10 +13,30 @@ from saman.scaling.models.laws import ScalingPoint
 
 
 @dataclass(frozen=True)
+class RefusedForecast:
+    """A rank count that would share cores, beyond a curve whose ranks have cores of their own."""
+
+    ranks: int
+    nodes: int
+    cores_wanted: int
+    cores_of_node: int
+
+    @property
+    def words(self) -> str:
+        """The refusal in words."""
+        on = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
+        return (
+            f"{self.ranks} ranks on {on} want {self.cores_wanted} cores per node of {self.cores_of_node}: ranks would "
+            "share cores, and no point with shared cores was measured"
+        )
+
+
+@dataclass(frozen=True)
 class Curve:
     """Points over ranks with their baseline, the law chosen for them and its predictions.
 
-    ``choice`` is None below three points and for a curve that is not drawn.
+    ``choice`` is None below three points and for a curve that is not drawn. ``refused`` are rank counts that are not
+    predicted, because they lie beyond a boundary behind which nothing was measured.
     """
 
     group: RunGroup
@@ -24,6 +44,7 @@ class Curve:
     baseline: Baseline | None
     choice: LawChoice | None
     predictions: tuple[ThroughputForecast, ...]
+    refused: tuple[RefusedForecast, ...] = ()
 
     @property
     def label(self) -> str:
@@ -43,6 +64,28 @@ def common_ranks(curves: Sequence[Curve]) -> int | None:
     counts = [point.ranks for curve in curves for point in curve.points]
     most = max((counts.count(n) for n in counts), default=0)
     return max((n for n in counts if counts.count(n) >= max(2, most / 2)), default=None)
+
+
+def refuse_shared_cores(
+    group: RunGroup, places: Sequence[ScalingPoint]
+) -> tuple[list[ScalingPoint], tuple[RefusedForecast, ...]]:
+    """Divide places into those that may be predicted and those behind the boundary of shared cores.
+
+    Args:
+        group: The runs of the curve.
+        places: Ranks and nodes to predict.
+    """
+    facts = group.runs[-1].facts
+    if group.cores_shared or not facts.node_cores or not facts.cores_per_rank:
+        return list(places), ()
+    allowed, refused = [], []
+    for place in places:
+        wanted = -(-place.ranks // place.nodes) * facts.cores_per_rank
+        if wanted > facts.node_cores:
+            refused.append(RefusedForecast(place.ranks, place.nodes, wanted, facts.node_cores))
+        else:
+            allowed.append(place)
+    return allowed, tuple(refused)
 
 
 def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:

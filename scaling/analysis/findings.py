@@ -23,6 +23,8 @@ class FindingKind(str, Enum):
     IMPOSSIBLE_EXCHANGE = "impossible_exchange"
     STRAGGLER = "straggler"
     DRIFT = "drift"
+    SHARED_CORES = "shared_cores"
+    FORECAST_REFUSED = "forecast_refused"
     OUTLIERS = "outliers"
     MIXED_HARDWARE = "mixed_hardware"
     UNEQUAL_CORES = "unequal_cores"

@@ -13,6 +13,7 @@ from saman.scaling.models.laws import Scaling
 
 _PIPELINE = "train.pipeline"
 STAGES = "train.pipeline.stages"
+_CORES = "cores"  # no setting of an experiment
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class RunGroup:
         return self.runs[0].facts.stage_count if self.runs else 1
 
     @property
+    def cores_shared(self) -> bool:
+        """Whether ranks took turns on cores. A curve has either only such runs or none."""
+        return any(run.facts.cores_shared for run in self.runs)
+
+    @property
     def runs(self) -> tuple[MeasuredRun, ...]:
         """The runs of all points."""
         return tuple(run for runs in self.points.values() for run in runs)
@@ -52,7 +58,8 @@ def group_runs(runs: Sequence[MeasuredRun]) -> list[RunGroup]:
     """Group runs into curves.
 
     Runs with the same settings and kind of scaling share a curve. They are divided further by batch size where it is
-    an axis of the study, and by ranks per node where the same rank count ran on different numbers of nodes.
+    an axis of the study, by ranks per node where the same rank count ran on different numbers of nodes, and by whether
+    ranks had cores of their own: behind that boundary time-slicing is measured, not scaling.
 
     Returns:
         The groups in the order of their labels.
@@ -62,6 +69,7 @@ def group_runs(runs: Sequence[MeasuredRun]) -> list[RunGroup]:
         settings = tuple(sorted((key, str(value)) for key, value in run.facts.settings.items()))
         by_settings[settings, run.facts.scaling].append(run)
     parts = [part for alike in by_settings.values() for part in _split_by_layout(_split_by_batch(alike))]
+    parts = [half for part in parts for half in _split_by_cores(part)]
     groups = [_group(label, part) for label, part in zip(_labels(parts), parts, strict=True)]
     return sorted(groups, key=lambda group: group.label)
 
@@ -96,6 +104,12 @@ def _split_by_layout(parts: Iterable[list[MeasuredRun]]) -> Iterable[list[Measur
         yield from layouts.values()
 
 
+def _split_by_cores(runs: list[MeasuredRun]) -> list[list[MeasuredRun]]:
+    """Runs whose ranks have cores of their own, and runs whose ranks share them."""
+    halves = ([run for run in runs if run.facts.cores_shared is shared] for shared in (False, True))
+    return [half for half in halves if half]
+
+
 def _labels(parts: Sequence[list[MeasuredRun]]) -> list[str]:
     """A label per curve: the strategy, then every setting in which the curves differ."""
     described = [_description(part) for part in parts]
@@ -124,12 +138,13 @@ def _description(part: list[MeasuredRun]) -> dict[str, Any]:
     layouts = {run.facts.ranks // run.facts.nodes for run in part}
     several_nodes = any(run.facts.nodes > 1 for run in part)
     layout = {"ranks per node": layouts.pop()} if len(layouts) == 1 and several_nodes else {}
-    return {**first.settings, "train.strategy": first.strategy, **batch, **layout}
+    cores = {_CORES: "shared cores" if first.cores_shared else "own cores"}
+    return {**first.settings, "train.strategy": first.strategy, **batch, **layout, **cores}
 
 
 def _setting_in_words(key: str, value: Any) -> str:
     short = key.rpartition(".")[2].replace("_", " ")
-    if key in ("model.build", "train.precision"):
+    if key in ("model.build", "train.precision", _CORES):
         return str(value)
     return f"{short} {'–' if value is None else value}"
 

@@ -134,6 +134,16 @@ def review_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
     if single:
         text = f"{curve.label}: a single repeat at {', '.join(single)} ranks; these points have no interval"
         yield Finding(FindingKind.SINGLE_REPEAT, text)
+    if curve.group.cores_shared:
+        facts = curve.group.runs[-1].facts
+        counts = ", ".join(str(point.ranks) for point in curve.points)
+        text = (
+            f"{curve.label}: on {counts} ranks, ranks take turns on the {facts.node_cores or 'few'} cores of a node; "
+            "these points are a curve of their own, and what they lose is not lost to the exchange"
+        )
+        yield Finding(FindingKind.SHARED_CORES, text, note=True)
+    for refused in curve.refused:
+        yield Finding(FindingKind.FORECAST_REFUSED, f"{curve.label}: {refused.words}", note=True)
     if curve.group.strategy == "pipeline" and not all(point.stages for point in curve.points):
         text = f"{curve.label}: its telemetry has no times per stage; the table of stages lacks this curve"
         yield Finding(FindingKind.STAGES_UNKNOWN, text, note=True)

@@ -31,10 +31,10 @@ def opening(analysis: Analysis) -> tuple[str, ...]:
     return (*compared, _gain(best, point), _where_it_stops(best, analysis.drift), _limit(point))
 
 
-def _order(curve: Curve) -> tuple[int, float]:
-    """The curve that the sentences after the first describe: of the largest count, then of the highest throughput."""
+def _order(curve: Curve) -> tuple[bool, int, float]:
+    """The curve that the next sentences describe: with cores of its own, of the largest count, the fastest."""
     last = curve.points_beyond_baseline[-1]
-    return last.ranks, last.throughput.value
+    return not curve.group.cores_shared, last.ranks, last.throughput.value
 
 
 def _comparison(analysis: Analysis) -> tuple[str, ...]:
@@ -154,6 +154,12 @@ def _where_it_stops(curve: Curve, drift: DriftTest) -> str:
 def _limit(point: CurvePoint) -> str:
     """The largest loss at a point: a straggler, the exchange, the input, or waits between stages."""
     split, on_ranks = point.breakdown, f"on {_ranks(point.ranks)}"
+    facts = point.runs[0].facts
+    if facts.cores_shared:
+        return (
+            f"The limit is shared cores: {on_ranks}, ranks take turns on the {facts.node_cores or 'few'} cores of a "
+            "node, and wait for each other's turns in the exchange (placement, no test)."
+        )
     step = split.seconds
     if split.exchange is None:
         return _limit_without_exchange(point)
