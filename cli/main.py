@@ -138,7 +138,7 @@ def _with_verbose(app: typer.Typer) -> Any:
 
 
 def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
-    """saman's own arguments, and the program after ``--`` where the command takes one."""
+    """saman's own arguments, and the program after ``--`` where the command takes a program."""
     command = next((word for word in arguments if word not in VERBOSE), None)
     if "--" in arguments and command in TAKES_PROGRAM:
         at = arguments.index("--")

@@ -50,7 +50,7 @@ def resume_runs(
     """Continue each run in its own folder, those from Slurm by a new job.
 
     Args:
-        runs: the runs. Of several, those that cannot be continued are skipped; a single one is refused.
+        runs: the runs. Of several, those that cannot be continued are skipped; a single run is refused.
         request: where and how.
         view: shows a run that continues here.
 

@@ -106,7 +106,7 @@ def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
 def end_leftovers(run: RunFolder) -> None:
     """Kill what the last attempt left on this machine; the caller holds the run, so its supervisor is dead.
 
-    Its ranks end by themselves within seconds; until then they would write beside the new ones.
+    Its ranks end by themselves within seconds; until then they would write beside the new ranks.
     """
     last = run.last_attempt()
     if last is not None:

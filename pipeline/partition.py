@@ -98,7 +98,7 @@ def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_byte
             raise UserError(
                 f"stage {stage} needs {format_bytes(needed)}, {format_bytes(needed - limit_bytes)} more than the limit "
                 f"of {format_bytes(limit_bytes)}",
-                remedy="use cuts: auto, which finds a split that fits if one exists",
+                remedy="use cuts: auto, which finds a split that fits if any split fits",
             )
 
 

@@ -102,7 +102,7 @@ def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str
         runs: Runs of the study, oldest first.
 
     Returns:
-        By digest at most as many runs as planned: completed ones, then those under way, then failed ones; among equals
+        By digest at most as many runs as planned: completed runs, then runs under way, then failed runs; among equals
         the newest first. Further runs are replaced ones and left out.
     """
     found: dict[str, list[StudyRun]] = defaultdict(list)

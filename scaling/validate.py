@@ -1,6 +1,6 @@
 """Checks predictions on published tables: ``python -m saman.scaling.validate [FILE] [--json]``.
 
-Laws are fitted to the smaller rank counts of each series and predict the larger ones; intervals are calibrated on the
+Laws are fitted to the smaller rank counts of each series and predict the larger counts; intervals are calibrated on the
 other sources. Pipelines are predicted from a single row of their table (see ``pipelines/published_check.py``).
 """
 

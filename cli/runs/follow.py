@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from saman.jobs.status import RunStatus
     from saman.runs.folder import RunFolder
 
-Runs = Annotated[
+AnyRuns = Annotated[
     list[str] | None, typer.Argument(help="Runs or studies: folders, ids, names, or last. Default: the newest runs.")
 ]
-Some = Annotated[list[str], typer.Argument(help="Runs or studies: folders, ids, names, or last.")]
-One = Annotated[str, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")]
+SeveralRuns = Annotated[list[str], typer.Argument(help="Runs or studies: folders, ids, names, or last.")]
+SingleRun = Annotated[str, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")]
 _STYLES = {
     "completed": "green", "failed": "red", "vanished": "red", "damaged": "red", "running": "cyan", "cancelled": "yellow"
 }  # fmt: skip
 
 
 def status_command(
-    runs: Runs = None,
+    runs: AnyRuns = None,
     newest: Annotated[int, typer.Option("--newest", help="Without names: number of runs to show.")] = 20,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -49,7 +49,7 @@ def status_command(
 
 
 def logs_command(
-    run: One,
+    run: SingleRun,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the run has ended.")] = False,
     rank: Annotated[int, typer.Option("--rank", help="Show the process of this rank.")] = 0,
     job: Annotated[bool, typer.Option("--job", help="Show the job script's output instead.")] = False,
@@ -72,7 +72,7 @@ def logs_command(
 
 
 def wait_command(
-    runs: Some,
+    runs: SeveralRuns,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after this many seconds.")] = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between checks.")] = 5.0,
     runs_dir: RunsDir = RUNS,
@@ -93,7 +93,7 @@ def wait_command(
         raise typer.Exit(ExitCode.RUN_FAILED)
 
 
-def cancel_command(runs: Some, runs_dir: RunsDir = RUNS) -> None:
+def cancel_command(runs: SeveralRuns, runs_dir: RunsDir = RUNS) -> None:
     """Cancel runs: remove their jobs from the queue, or end their processes. Training keeps a checkpoint.
 
     Example:
@@ -107,7 +107,7 @@ def cancel_command(runs: Some, runs_dir: RunsDir = RUNS) -> None:
 
 
 def resume_command(
-    runs: Some,
+    runs: SeveralRuns,
     here: Annotated[bool, typer.Option("--here", help="Continue on this machine, even a run from Slurm.")] = False,
     ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="With --here: number of ranks.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the same as before.")] = None,

@@ -15,7 +15,7 @@ _MARKS = {"none": "✓", "note": "·", "warning": "!", "danger": "✗"}
 
 
 def show_security(runs_dir: Path, models_dir: Path, as_json: bool) -> None:
-    """Print the findings; exit status 3 if one is dangerous."""
+    """Print the findings; exit status 3 if a finding is dangerous."""
     import json
     from dataclasses import asdict
 

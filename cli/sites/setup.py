@@ -12,7 +12,9 @@ def setup_command(
     venv: Annotated[
         Path | None, typer.Option("--venv", help="Folder; default: .venv, or .venv-compat with --compat.")
     ] = None,
-    python: Annotated[str | None, typer.Option("--python", help="Python interpreter; default: a suitable one.")] = None,
+    python: Annotated[
+        str | None, typer.Option("--python", help="Python interpreter; default: a suitable interpreter on PATH.")
+    ] = None,
     tensorflow: Annotated[
         str | None, typer.Option("--tensorflow", help="TensorFlow version: 2.21 (default) or 2.15.")
     ] = None,

@@ -33,7 +33,7 @@ class Approvals(Strict):
 
 
 class Keep(Strict):
-    """The versions that ``prune`` keeps besides the labelled ones: the newest, and those younger than some days."""
+    """The versions that ``prune`` keeps besides labelled versions: the newest, and all younger than some days."""
 
     newest: PositiveInt = 5
     days: NonNegativeFloat = 0.0

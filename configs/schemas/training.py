@@ -153,7 +153,7 @@ def global_batch_size(fixed: int | None, per_rank: int | None, ranks: int) -> in
     """Compute the examples per optimiser step over all ranks from the batch sizes in the schema.
 
     Args:
-        fixed: The experiment's ``global_batch_size``, where it gives one.
+        fixed: The experiment's ``global_batch_size``, where it gives it.
         per_rank: Its ``batch_size_per_rank``, where it gives that instead.
         ranks: Number of ranks.
 

@@ -1,4 +1,4 @@
-"""Checks that hold for a folder of runs and for one of models: the way to it, locks, planted files, secrets."""
+"""Checks that hold for a folder of runs and for a folder of models: the way to it, locks, planted files, secrets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_planted(check: Check, tree: Tree) -> CheckResult:
         found = f"special files or links of others: {some(tree.planted)}"
         return CheckResult(check, Risk.DANGER, found, "find out who put them there (ls -l), and remove them")
     cut = "; only the first were looked at" if tree.cut else ""
-    return CheckResult(check, Risk.NONE, f"{len(tree.files)} files, no special ones{cut}")
+    return CheckResult(check, Risk.NONE, f"{len(tree.files)} files, no special files{cut}")
 
 
 def check_secrets(check: Check, tree: Tree) -> CheckResult:

@@ -44,7 +44,7 @@ def check_permissions(doubts: list[Doubt]) -> CheckResult:
 
 
 def check_keys(tree: Tree) -> CheckResult:
-    """Whether keys lie in the folder: a private one can be read, a public one exchanged together with a version."""
+    """Whether keys lie in the folder: a private key can be read, a public key exchanged together with a version."""
     private, public = tree.private_keys(), tree.public_keys()
     if private:
         found = f"private keys in the models folder: {some(private)}"

@@ -42,10 +42,10 @@ def this_node(environ: Mapping[str, str] | None = None) -> Node:
     cores = allowed
     if quota is not None and quota < allowed:
         cores = max(1, math.floor(quota))
-        notes.append(f"a cgroup quota allows {quota:g} of {allowed} cores; ranks are not pinned to single ones")
+        notes.append(f"a cgroup quota allows {quota:g} of {allowed} cores; ranks are not pinned to single cores")
     physical = physical_cores(allowed_cores())
     if physical < allowed:
-        notes.append(f"{allowed} logical cores lie on {physical} physical ones")
+        notes.append(f"{allowed} logical cores lie on {physical} physical cores")
     gpus = visible_gpus(environ)
     return Node(node_name(environ), cores, len(gpus), memory_bytes(), cores == allowed, tuple(notes))
 
@@ -56,11 +56,11 @@ def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
     return {} if here or "OMPI_MCA_plm_rsh_agent" in environ else {"OMPI_MCA_plm_rsh_agent": "false"}
 
 
-def same_node(one: str, other: str) -> bool:
+def same_node(first: str, second: str) -> bool:
     """Whether two host names mean the same node; a short name equals its fully qualified form."""
-    if "." in one and "." in other:
-        return one == other
-    return one.split(".")[0] == other.split(".")[0]
+    if "." in first and "." in second:
+        return first == second
+    return first.split(".")[0] == second.split(".")[0]
 
 
 def other_users(processes: Path = Path("/proc")) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def run_kept(work: Callable[[], int]) -> int:
         work: What the child does; its result is the child's exit status.
 
     Returns:
-        The exit status of the child. Ends this process by the signal that ended the child, if one did.
+        The exit status of the child. Ends this process by the signal that ended the child, if a signal did.
     """
     keeper, starter = os.getpid(), os.getppid()
     parent_death.die_with_parent(signal.SIGTERM)

@@ -21,7 +21,7 @@ def main():
                 os.execvp(other, [other, "-m", "saman.launcher.setup"] + sys.argv[1:])
         found = ".".join(str(part) for part in sys.version_info[:3])
         sys.stderr.write(
-            "error: Python " + found + " is too old and no newer one is on PATH "
+            "error: Python " + found + " is too old, and no newer Python is on PATH "
             "(install Python 3.10 to 3.13, then: make PYTHON=/path/to/python3)\n"
         )
         sys.exit(3)

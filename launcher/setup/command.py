@@ -153,7 +153,7 @@ def command(arguments: list[str]) -> None:
     """Run ``python3 -m saman.launcher.setup``; uses argparse, because typer is not installed yet."""
     parser = argparse.ArgumentParser(prog="saman setup", description="Build the environment that trains.")
     parser.add_argument("--venv", type=Path, help="where (default: .venv; .venv-compat with --compat)")
-    parser.add_argument("--python", help="the Python to use (default: this one, or a fitting one on PATH)")
+    parser.add_argument("--python", help="the Python to use (default: this Python, or a suitable Python on PATH)")
     parser.add_argument("--tensorflow", metavar="|".join(STACKS), help="which tested set (default: the first)")
     parser.add_argument("--compat", action="store_true", help="the same as --tensorflow " + COMPAT.name)
     parser.add_argument(

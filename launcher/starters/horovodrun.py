@@ -36,7 +36,7 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
         (Command((facts.horovodrun, *flags, *rank_argv(job, facts)), environment),),
         notes=(
             f"horovodrun --{controller}: {why}",
-            "horovodrun replaces every rank's exit status by 1; the events have the real ones",
+            "horovodrun replaces every rank's exit status by 1; the events have the real exit statuses",
         ),
     )
 

@@ -34,7 +34,7 @@ class BackgroundView:
         self._thread.start()
 
     def progress(self, progress: TrainingProgress) -> None:
-        """Show the progress; an older one that still waits is replaced."""
+        """Show the progress; it replaces older progress that still waits."""
         with self._changed:
             self._progress = progress
             self._changed.notify_all()

@@ -33,4 +33,4 @@ def own_addresses() -> tuple[str, ...]:
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
             found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
     addresses = (ipaddress.ip_address(text) for text in found)
-    return tuple(sorted(str(one) for one in addresses if not (one.is_loopback or one.is_link_local)))
+    return tuple(sorted(str(address) for address in addresses if not (address.is_loopback or address.is_link_local)))

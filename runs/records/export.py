@@ -16,7 +16,7 @@ SCHEMA = 2
 
 
 class Normalization(str, Enum):
-    """Where inputs are normalised. The Keras file takes normalised inputs if the SavedModel normalises raw ones."""
+    """Where inputs are normalised. The Keras file takes normalised inputs if the SavedModel normalises raw inputs."""
 
     NONE = "none"
     SAVED_MODEL = "saved_model"

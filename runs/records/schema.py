@@ -48,7 +48,7 @@ def check_schema(value: Mapping[str, Any], known: int, where: str) -> None:
         raise NewerSchema(
             f"schema {schema} is newer than this saman understands ({known})",
             where=where,
-            remedy="use the saman that wrote the file, or a newer one",
+            remedy="use the version of saman that wrote the file, or a newer version",
         )
 
 

@@ -25,7 +25,7 @@ class Analysis:
     """Everything a report says.
 
     Attributes:
-        runs: All runs that were found, excluded ones too.
+        runs: All runs that were found, excluded runs too.
         predict_at: Rank counts to predict; None for twice and four times the largest of each curve.
         drift: The test whether runs that started one after another are alike.
     """
@@ -59,7 +59,7 @@ def analyse(
     """Analyse runs.
 
     Args:
-        runs: All runs, excluded ones too.
+        runs: All runs, excluded runs too.
         base_ranks: Rank count of the baseline.
         predict_at: Rank counts to predict; by default twice and four times the largest measured.
         findings: What the caller found before, such as missing runs.
@@ -100,7 +100,7 @@ def _curve(
     if not group.is_drawable or len(points) < FEWEST_POINTS:
         return curve
     if any(point.stages for point in points):
-        return curve  # pipelines have a predictor of their own; a second one would contradict it
+        return curve  # pipelines have a predictor of their own; a second predictor would contradict it
     measured = tuple(ScalingPoint(point.ranks, point.throughput.value, point.nodes) for point in points)
     choice = choose(measured, tuple(read_series()), group.scaling)
     if choice is None:

@@ -71,7 +71,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class WindowUsage:
-    """Telemetry windows of a run: how many count, the warm-up left out, and the excluded ones by reason."""
+    """Telemetry windows of a run: how many count, the warm-up left out, and the excluded windows by reason."""
 
     counted: int = 0
     steady: SteadyState = SteadyState(0, True, "")

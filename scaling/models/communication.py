@@ -121,7 +121,7 @@ def exchange_in_steps(at: RankCounts, named: Mapping[str, float], hierarchical: 
 
     Args:
         at: Ranks and nodes.
-        named: Parameter values by name; missing ones are 0.
+        named: Parameter values by name; missing parameters are 0.
         hierarchical: Whether the allreduce is hierarchical, else a ring.
     """
     k, m, n = at.per_node, at.nodes, at.ranks

@@ -41,10 +41,10 @@ class CrossCheck:
 
 
 def leave_one_cell_out(cells: Sequence[MeasuredPipeline], order: str, recompute: bool) -> CrossCheck:
-    """Predict every cell from the others.
+    """Predict every cell from the other cells.
 
-    The cell's number of stages may be among the others or not; then the planned shares of its layers serve, which the
-    partitioner knew before the run, or even ones.
+    Where no other cell has the same number of stages, the shares of the layers are those that the partitioner planned
+    before the run; without a plan they are equal.
     """
     errors = []
     for index, cell in enumerate(cells):

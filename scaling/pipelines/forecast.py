@@ -170,7 +170,7 @@ def _checked(case: Case) -> CheckedModel | Unavailable:
 
 
 def _with_stages(case: Case, model: StepModel, stages: int, shares: StageShares | None) -> StepModel | Unavailable:
-    """The model with the shares of a number of stages: measured ones, or split by ``shares``."""
+    """The model with the shares of a number of stages: measured shares, or split by ``shares``."""
     if stages in case.stages:
         return model
     runs = [run for entry in case.points for run in entry.point.runs[:1]]

@@ -106,7 +106,7 @@ class StepModel:
         for stage, share in enumerate(shares):
             cpu = (self.per_pass + self.per_example * share * shape.size) * crowd
             seconds = cpu / self.cores_at_work
-            # activations go to the next stage, gradients to the one before
+            # activations go to the next stage, gradients to the stage before
             onward, back = transfer * (stage < shape.stages - 1), transfer * (stage > 0)
             work.append(StageWork(seconds * self.forward_share + onward, seconds * (1 - self.forward_share) + back))
         return play_shared(self.order, work, shape.micro_batches, self._cores(shape))
@@ -136,7 +136,7 @@ def fit_case(cells: Sequence[MeasuredPipeline], order: str, recompute: bool) -> 
     """Fit the model to cells whose work is known.
 
     Args:
-        cells: Measured pipelines that differ only in stages, replicas and micro-batches; at least one.
+        cells: Measured pipelines that differ only in stages, replicas and micro-batches; at least one pipeline.
         order: Of the schedule.
         recompute: Whether activations are recomputed.
     """

@@ -149,7 +149,7 @@ def prediction_table(analysis: Analysis) -> Table:
 
 
 def run_table(analysis: Analysis) -> Table:
-    """All runs, excluded ones first."""
+    """All runs, excluded runs first."""
     columns: list[CellColumn[RunRow]] = [
         CellColumn("run", lambda row: row.run, CellKind.TEXT),
         CellColumn("series", lambda row: row.series or row.strategy, CellKind.TEXT),

@@ -31,7 +31,7 @@ _MOST_NODES = 8  # within a cell
 
 
 def run_rows(runs: Sequence[Run], series_of: Mapping[str, str]) -> list[RunRow]:
-    """A row per run, excluded ones too; ``series_of`` maps run ids to labels of curves."""
+    """A row per run, excluded runs too; ``series_of`` maps run ids to labels of curves."""
     return [_run_row(run, series_of.get(run.facts.id)) for run in runs]
 
 

@@ -57,7 +57,7 @@ _MOST_LEVELS = 16  # of accounts; more than any site nests
 def _records(account: str | None, qos: Sequence[str]) -> str | None:
     """The controller's records of the account, of the accounts above it and of these QOS; ``None`` without accounting.
 
-    Without filters the controller prints every association of the site: 10 MB on a large one.
+    Without filters the controller prints every association of the site: 10 MB on a large site.
     """
     found: list[str] = []
     above = account

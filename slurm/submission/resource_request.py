@@ -183,7 +183,7 @@ def _reasons(
     costs = {partition.name: cost for cost, partition, _ in fitting}
     request = next(request for _, partition, request in fitting if partition is taken)
     what = f"{request.nodes} {_plural('node', request.nodes)} × {request.seconds / 3600:.4g} h"
-    why = "as named" if named else "the cheapest that fits" if len(costs) > 1 else "the only one that fits"
+    why = "as named" if named else "the cheapest that fits" if len(costs) > 1 else "the only partition that fits"
     yield f"partition {taken.name}, {why}: {what}, at most {costs[taken.name]:.4g} in the unit of the cluster file"
     for name, cost in costs.items():
         if name != taken.name:

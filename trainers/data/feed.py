@@ -238,7 +238,7 @@ def _check_pairs(spec: Any, where: str) -> None:
         raise UserError(
             f"examples are {tf.nest.map_structure(lambda part: tuple(part.shape), spec)}",
             where=where,
-            remedy="return (input, label) pairs, after the map if there is one",
+            remedy="return (input, label) pairs, after the map if there is a map",
         )
     if isinstance(spec[1], (dict, tuple)):
         raise UserError("labels have several parts", where=where, remedy="return a single tensor of labels")

@@ -103,7 +103,7 @@ def refuse_unseeded_layers(graph: Graph) -> None:
 
 
 class _NoCode:
-    """Stands for the code of a call that has none, such as a compiled one."""
+    """Stands for the code of a call that has none, such as a compiled call."""
 
     co_names = ()
 

@@ -103,7 +103,7 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
         raise EnvironmentLack(
             f"Horovod found {hvd.size()} ranks instead of {expected}",
             where="start command",
-            remedy="check with saman doctor that the MPI that starts the ranks is the one Horovod was built with"
+            remedy="check with saman doctor that the MPI that starts the ranks is the MPI that Horovod was built with"
             if hvd.size() == 1
             else f"start {expected} processes",
         )

@@ -49,7 +49,7 @@ class PortGate:
         self._socket.listen(64)
         threading.Thread(target=self._refuse_strangers, name="port-gate", daemon=True).start()
         instructions = gate_program(sources)
-        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in instructions))
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in instructions))
         program = struct.pack("HL", len(instructions), ctypes.addressof(code))
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)

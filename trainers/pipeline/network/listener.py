@@ -79,7 +79,7 @@ class Listener:
 
     @property
     def address(self) -> Address:
-        """The address for the neighbours: the one bound, or every name and address of this host."""
+        """The address for the neighbours: the bound address, or every name and address of this host."""
         port = int(self._socket.getsockname()[1])
         if self._host:
             return Address((self._host,), port)
