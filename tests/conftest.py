@@ -124,7 +124,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def real_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """``good`` and ``poor`` (hardly trained) exports of real images, and a small ``synthetic`` one of 64 features.
+    """``good`` and ``poor`` (hardly trained) exports of real images, and a small ``synthetic`` export of 64 features.
 
     The images are Fashion-MNIST's where SAMAN_FASHION_MNIST names them, else scikit-learn's digits.
     """

@@ -84,14 +84,14 @@ def imported_modules() -> dict[str, set[str]]:
     for module, path in modules.items():
         package = "saman." + (module if path.name == "__init__.py" else module.rpartition(".")[0])
         names = {name.removeprefix("saman.") for _, name in imports(ast.parse(path.read_text("utf-8")), package)}
-        # ``from a.b import c`` means the module a.b.c where there is one, else a.b
+        # ``from a.b import c`` means the module a.b.c where it exists, else a.b
         parents = {name.rpartition(".")[0] for name in names if name in modules}
         graph[module] = {name for name in names if name in modules and name not in parents} - {module}
     return graph
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[str]:
-    """What lies on a circle of ``graph``, or only leads into one."""
+    """What lies on a circle of ``graph``, or only leads into a circle."""
     left = {node: {other for other in others if other in graph} for node, others in graph.items()}
     while ready := {node for node, others in left.items() if not others & set(left)}:
         left = {node: others for node, others in left.items() if node not in ready}

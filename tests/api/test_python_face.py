@@ -112,7 +112,7 @@ def test_a_public_function_documents_arguments_result_and_an_example(name: str) 
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"submit"}))  # tests/slurm carries that one out
+@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"submit"}))  # tests/slurm runs it
 def test_the_example_of_a_docstring_works(name: str, here: Path) -> None:
     if name == "StudyRuns.report":
         saman.study("study.yaml", quiet=True)

@@ -69,7 +69,7 @@ plain = st.recursive(
 
 @given(plain)
 def test_what_is_written_is_read_back(value):
-    # YAML cannot carry some control characters; the writer escapes every one it can.
+    # YAML cannot carry some control characters; the writer escapes all the others.
     assert yaml12.parse(yaml12.dump(value), "test") == value
 
 

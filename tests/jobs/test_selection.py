@@ -25,17 +25,17 @@ def made(runs: Path, experiment: Experiment, *kinds: str) -> RunFolder:
 
 @pytest.fixture
 def study(tmp_path: Path) -> tuple[Path, dict[str, RunFolder]]:
-    """Two repeats of one experiment and one of another, with a failed run that a later one has replaced."""
-    one = load_experiment("quickstart", ["name=curve"]).experiment
+    """Two repeats of an experiment and a run of another, with a failed run that a later run has replaced."""
+    first = load_experiment("quickstart", ["name=curve"]).experiment
     other = load_experiment("quickstart", ["name=curve", "train.epochs=9"]).experiment
     runs = {
-        "replaced": made(tmp_path, one, "failed"),
-        "done": made(tmp_path, one, "completed"),
-        "again": made(tmp_path, one, "queued"),
+        "replaced": made(tmp_path, first, "failed"),
+        "done": made(tmp_path, first, "completed"),
+        "again": made(tmp_path, first, "queued"),
         "other": made(tmp_path, other, "failed"),
         "foreign": made(tmp_path, load_experiment("quickstart", ["name=curve", "train.seed=1"]).experiment),
     }
-    planned = [{"digest": one.digest()}, {"digest": one.digest()}, {"digest": other.digest()}]
+    planned = [{"digest": first.digest()}, {"digest": first.digest()}, {"digest": other.digest()}]
     (tmp_path / "curve" / "study.json").write_text(json.dumps({"schema": 1, "runs": planned}))
     return tmp_path, runs
 

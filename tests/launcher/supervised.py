@@ -53,11 +53,11 @@ def supervise_program(
     file.write_text(program)
     commands = tuple(
         replace(
-            one,
-            argv=(*one.argv[: one.argv.index("--") + 1], one.argv[0], str(file)),
-            environment={**one.environment, "SAMAN_TEST_MARK": ranks.mark},
+            command,
+            argv=(*command.argv[: command.argv.index("--") + 1], command.argv[0], str(file)),
+            environment={**command.environment, "SAMAN_TEST_MARK": ranks.mark},
         )
-        for one in plan.start.commands
+        for command in plan.start.commands
     )
     watching = SupervisionOptions(experiment.launch.stall_seconds, experiment.launch.on_stall == "abort")  # type: ignore[arg-type]
     return supervise(

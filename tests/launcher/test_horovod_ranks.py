@@ -53,7 +53,7 @@ def test_the_killed_one_of_four_ranks_is_the_only_suspect(tmp_path: Path, facts:
     said = sorted(text for _, text in view.lines if text.startswith("rank "))
     assert said == [f"rank {rank} of 4 sum 6.0 gloo {gloo}" for rank in range(4)]
     assert outcome.state is State.FAILED and outcome.failure is not None, outcome
-    assert [(one.rank, one.signal) for one in outcome.failure.first] == [(2, 9)]
+    assert [(failed.rank, failed.signal) for failed in outcome.failure.first] == [(2, 9)]
     assert ranks.nobody_is_left(seconds=0.5)
 
 
@@ -94,7 +94,7 @@ def test_the_rendezvous_ends_with_its_parent(tmp_path: Path, facts: MachineFacts
 
 
 def _ends(pid: int, seconds: float) -> bool:
-    """Whether a process ends within the time; one that nobody has waited for has ended."""
+    """Whether a process ends within the time; a zombie counts as ended."""
     wait_for(lambda: (seen := processes.find_process(pid)) is None or seen.state == "Z", seconds, must=False)
     seen = processes.find_process(pid)
     return seen is None or seen.state == "Z"

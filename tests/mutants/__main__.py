@@ -45,7 +45,7 @@ class Trial:
 
 
 def copy_tree(target: Path) -> None:
-    """Copy the files that git knows, and new ones that it does not ignore, as they are now."""
+    """Copy the files that git knows, and new files that it does not ignore, as they are now."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):

@@ -1,7 +1,7 @@
 """Kills a registry operation before and within each of its file-system calls in turn, and looks at what is left.
 
 Python reports every change of the file system to audit hooks before it is made, and every call of a function in C to a
-profiler, so nothing in the registry has to cooperate. A kill before ``write`` leaves an empty file, one before
+profiler, so nothing in the registry has to cooperate. A kill before ``write`` leaves an empty file, a kill before
 ``fsync`` or ``close`` a file without what was not flushed.
 Run as ``python kill_driver.py SCENARIO FOLDER``; prints one JSON object: the number of calls, and every broken promise.
 """
@@ -159,7 +159,7 @@ def broken(folder: Path, old: Any, new: Any, configs: set[str | None], act: Call
     """Every promise that does not hold in what a kill left."""
     found = []
     if config_of(folder) not in configs:
-        found.append("models.config is neither the old nor the new one")
+        found.append("models.config is neither the old nor the new file")
     for model in list_models(folder / "models"):
         for number in model.visible():
             about = read_manifest(model.version(number))

@@ -87,7 +87,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_newest_checkpoint(tmp_path
         assert position.step == newest.step > reached
         assert all((value == newest.step).all() for value in arrays.values()) and len(arrays) == 2
         reached = newest.step
-    assert checkpoints.find(tmp_path)[-1].step == 1  # the best one is kept
+    assert checkpoints.find(tmp_path)[-1].step == 1  # the best checkpoint is kept
 
 
 def test_a_checkpoint_of_another_training_is_refused_by_name() -> None:

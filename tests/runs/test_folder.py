@@ -92,7 +92,7 @@ def test_telemetry_of_a_killed_and_resumed_run_counts_each_step_once(tmp_path, e
     for step in (30, 40):
         append_line(second.telemetry(0), window(step).to_json())
     windows, dropped, repeated = read_windows(run, 0)
-    assert [one.step for one in windows] == [10, 20, 30, 40]
+    assert [window.step for window in windows] == [10, 20, 30, 40]
     assert (dropped, repeated) == (1, 1)
 
 

@@ -30,8 +30,8 @@ def test_completed_runs_fill_a_plan_first_then_those_under_way_then_the_newest_f
     failed, done, waiting, later, again = (made(tmp_path, kind) for kind in kinds)
     runs = [failed, done, waiting, later, again]
     placed = fill_plan({DIGEST: 4, "other": 1}, runs)
-    assert [one.run for one in placed[DIGEST]] == [again, done, waiting, later]
-    assert [str(one.state) for one in placed[DIGEST]] == ["done", "done", "waiting", "failed"]
+    assert [study_run.run for study_run in placed[DIGEST]] == [again, done, waiting, later]
+    assert [str(study_run.state) for study_run in placed[DIGEST]] == ["done", "done", "waiting", "failed"]
     assert placed["other"] == []
 
 

@@ -99,7 +99,7 @@ def write_pipeline(path: Path, made: Split, number: int = 0) -> Path:
     luck = np.exp(rng.normal(0, made.noise, made.windows))
     for rank in range(made.ranks):
         lines = [_window(made, rank, index, float(luck[index])) for index in range(made.windows)]
-        (path / f"attempts/1/telemetry/{rank:05d}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+        (path / f"attempts/1/telemetry/{rank:05d}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 

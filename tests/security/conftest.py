@@ -51,7 +51,7 @@ class OtherUser:
 
 @pytest.fixture
 def attacker() -> OtherUser:
-    """Another user of the machine; only root can act as one."""
+    """Another user of the machine; only root can act as another user."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
     if not shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin"):

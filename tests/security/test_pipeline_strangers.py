@@ -49,8 +49,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.monotonic() - began, result
 
 
-def exchange(one: socket.socket, other: socket.socket) -> bool:
-    one.sendall(b"activation")
+def exchange(first: socket.socket, other: socket.socket) -> bool:
+    first.sendall(b"activation")
     other.settimeout(5)
     return other.recv(10) == b"activation"
 

@@ -43,14 +43,14 @@ def test_a_study_goes_as_arrays_and_only_what_is_missing_goes_again(minicluster:
     (folder / "study.yaml").write_text(STUDY)
     first = _study(folder)
     assert first.returncode == 0, first.stderr
-    jobs = [one["job"] for one in json.loads(first.stdout)["runs"]]
+    jobs = [row["job"] for row in json.loads(first.stdout)["runs"]]
     assert len(jobs) == 2
     assert all("_" in job for job in jobs)  # tasks of arrays
     waiting = json.loads(_study(folder, "--dry-run").stdout)
-    assert [one["stands"] for one in waiting["runs"]] == ["waiting", "waiting"]
+    assert [row["stands"] for row in waiting["runs"]] == ["waiting", "waiting"]
     assert json.loads(_study(folder).stdout)["runs"] == []
     for run in find_runs(folder / "runs"):
         assert wait_for(run, seconds=240).state == "completed", told(run)
     done = json.loads(_study(folder, "--dry-run").stdout)
-    assert [one["stands"] for one in done["runs"]] == ["done", "done"]
+    assert [row["stands"] for row in done["runs"]] == ["done", "done"]
     assert json.loads(_study(folder).stdout)["runs"] == []

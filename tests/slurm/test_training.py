@@ -27,7 +27,7 @@ def experiment(
     """The same training on any number of ranks; in float64 with ``hidden`` layers.
 
     So wide a network amplifies float32's rounding: one rank with two micro-batches ends bit-identical to two ranks,
-    and 1e-3 away from one rank with one.
+    and 1e-3 away from one rank with a single micro-batch.
     """
     values = {
         "name": name,
@@ -48,7 +48,7 @@ def experiment(
 def weights(run: RunFolder) -> dict[str, np.ndarray]:
     """The weights of the newest checkpoint."""
     newest = checkpoints.find(run.checkpoints)
-    last = max(newest, key=lambda one: one.step)
+    last = max(newest, key=lambda checkpoint: checkpoint.step)
     return dict(last.read()[1])
 
 

@@ -82,7 +82,7 @@ def test_tasks_of_an_array_are_cancelled_and_resumed_one_by_one(home: Path) -> N
     texts = ["[ $SAMAN_ATTEMPT -gt 1 ] || sleep 300", "exit 0", "exit 0"]
     plans = [planning.plan(bash("array", text, home), site(), home / "runs", "main", {}) for text in texts]
     done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=1)
-    first, second, third = (one.run for one in done)
+    first, second, third = (submission.run for submission in done)
     until(lambda: any(event.kind == "rank_started" for event in first.events()), 30)
     said = saman(home, "status", first.id, second.id, third.id).stdout
     assert "only so many tasks of this array" in said and "3 runs: 1 running, 2 queued" in said

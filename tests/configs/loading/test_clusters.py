@@ -1,4 +1,4 @@
-"""Every shipped cluster file is valid, and a mistake in a changed one is named."""
+"""Every shipped cluster file is valid, and a mistake in a changed file is named."""
 
 from __future__ import annotations
 

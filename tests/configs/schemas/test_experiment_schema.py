@@ -1,4 +1,4 @@
-"""The schema of an experiment: what follows from its values, and short forms that mean the same as long ones."""
+"""The schema of an experiment: what follows from its values, and short forms that mean the same as long forms."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ def test_slurm_names_the_node_before_the_host_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [("n1", "n1.cluster.edu", True), ("n1.a", "n1.b", False), ("n1", "n10", False), ("n1", "n1", True)],
 )
-def test_a_short_name_means_the_same_node_as_its_long_form(one: str, other: str, same: bool) -> None:
-    assert machine.same_node(one, other) is same
+def test_a_short_name_means_the_same_node_as_its_long_form(first: str, other: str, same: bool) -> None:
+    assert machine.same_node(first, other) is same
 
 
 def test_the_tightest_quota_above_the_process_counts(tmp_path: Path) -> None:

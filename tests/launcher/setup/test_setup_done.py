@@ -40,7 +40,7 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SetupRequest:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that a set-up would run; only the one that makes the environment is run, without pip."""
+    """The commands that a set-up would run; only the command that makes the environment is run, without pip."""
     seen: list[list[str]] = []
 
     def record(command: list[str], *rest: object, **more: object) -> None:
@@ -161,7 +161,7 @@ def test_a_network_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None
 
 
 def runs(pid: int) -> bool:
-    """Whether ``pid`` is a process that has not ended; one that nobody has waited for has."""
+    """Whether ``pid`` is a process that has not ended; a zombie has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

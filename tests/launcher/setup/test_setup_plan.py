@@ -183,7 +183,7 @@ def test_everything_that_is_missing_is_said_at_once_with_its_remedy_before_any_d
     monkeypatch.setattr(machine, "GPU_ENVIRONMENT_BYTES", 2**60)
     with pytest.raises(EnvironmentLack) as caught:
         set_up.prospect(asked)
-    said = [one.one_line() for one in (caught.value, *caught.value.others)]
+    said = [error.one_line() for error in (caught.value, *caught.value.others)]
     words_of = (
         "riscv64",
         "ensurepip",
@@ -198,7 +198,7 @@ def test_everything_that_is_missing_is_said_at_once_with_its_remedy_before_any_d
     for expected in words_of:
         assert any(expected in line for line in said), expected
     assert len(said) == len(words_of)
-    assert all(one.remedy for one in (caught.value, *caught.value.others))
+    assert all(error.remedy for error in (caught.value, *caught.value.others))
     assert caught.value.exit_code == 3
     assert not asked.venv.exists()
 
@@ -235,7 +235,7 @@ def test_the_compat_environment_looks_for_a_python_that_its_tensorflow_knows(
     found, others = pythons.choose(COMPAT, None)
     assert found
     assert found.version == (3, 10, 12)
-    assert [one.version for one in others] == [(3, 12, 1)]
+    assert [python.version for python in others] == [(3, 12, 1)]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_every_mpi_starts_ranks_and_keeps_their_ends(prefix: Path, tmp_path: Pat
     assert outcome.state is state, outcome
     if end == "killed":
         assert outcome.failure is not None
-        assert [(one.rank, one.signal) for one in outcome.failure.first] == [(1, signal.SIGKILL)]
+        assert [(failed.rank, failed.signal) for failed in outcome.failure.first] == [(1, signal.SIGKILL)]
         assert outcome.seconds < 15
     assert ranks.nobody_is_left(seconds=0.5)
     assert not list(tmp_path.rglob("pwned"))

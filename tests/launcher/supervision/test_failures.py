@@ -25,7 +25,7 @@ def _failed(rank: int, time: float, failure: str, message: str) -> Event:
 
 def _first(failure: Failure | None) -> list[int]:
     assert failure is not None
-    return [one.rank for one in failure.first]
+    return [failed.rank for failed in failure.first]
 
 
 def test_all_well_is_no_failure() -> None:

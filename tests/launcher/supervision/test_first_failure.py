@@ -25,7 +25,7 @@ def test_a_killed_rank_is_named_and_the_rest_is_stopped_in_time(ranks: Ranks, st
     outcome = ranks.run(program, ranks=3, starter=starter, view=view)
     assert (outcome.state, outcome.exit_code) == (State.FAILED, ExitCode.RUN_FAILED)
     assert outcome.failure is not None
-    assert [(one.rank, one.signal) for one in outcome.failure.first] == [(1, 9)]
+    assert [(failed.rank, failed.signal) for failed in outcome.failure.first] == [(1, 9)]
     assert "rank 1 on" in outcome.message and "SIGKILL (9)" in outcome.message and "out-of-memory" in outcome.message
     assert outcome.failure.first[0].last_lines == ("hello from rank 1",)
     assert outcome.seconds < 12
@@ -43,7 +43,7 @@ def test_a_rank_that_raises_is_named_with_its_last_lines(ranks: Ranks, starter: 
     )
     outcome = ranks.run(program, starter=starter)
     assert outcome.failure is not None
-    assert [(one.rank, one.code) for one in outcome.failure.first] == [(0, 1)]
+    assert [(failed.rank, failed.code) for failed in outcome.failure.first] == [(0, 1)]
     assert outcome.failure.first[0].last_lines[-1] == "ValueError: no such column"
     assert outcome.seconds < 12
     assert ranks.nobody_is_left(seconds=0.5)
@@ -62,7 +62,7 @@ raise SystemExit(7)
     )
     outcome = ranks.run(program, ranks=4, starter=starter)
     assert outcome.failure is not None
-    assert [(one.rank, one.code) for one in outcome.failure.first] == [(0, 7), (1, 7), (2, 7), (3, 7)]
+    assert [(failed.rank, failed.code) for failed in outcome.failure.first] == [(0, 7), (1, 7), (2, 7), (3, 7)]
     assert "and at the same time ranks 1, 2, 3" in outcome.message
     assert outcome.exit_code == ExitCode.RUN_FAILED
 
@@ -75,14 +75,14 @@ def test_the_loss_of_a_peer_is_not_the_first_failure(ranks: Ranks) -> None:
     )
     outcome = ranks.run(program)
     assert outcome.failure is not None
-    assert [(one.rank, one.code) for one in outcome.failure.first] == [(1, 3)]
+    assert [(failed.rank, failed.code) for failed in outcome.failure.first] == [(1, 3)]
     assert outcome.failure.others == 1
 
 
 def test_a_killed_wrapper_is_noticed_and_takes_its_program_along(ranks: Ranks) -> None:
     outcome = ranks.run(PROGRAM + "if rank == 1: os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(300)")
     assert outcome.failure is not None
-    assert [(one.rank, one.signal) for one in outcome.failure.first] == [(1, 9)]
+    assert [(failed.rank, failed.signal) for failed in outcome.failure.first] == [(1, 9)]
     assert ranks.nobody_is_left(seconds=0.5)
 
 

@@ -1,4 +1,4 @@
-"""A stall is named by who holds up the others, and by the limit of that one's phase."""
+"""A stall names the ranks that hold up the others, and follows the limit of their phase."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ open(f"said-{said['rank']}.json", "w").write(json.dumps(said))
     outcome = ranks.run(program, HOSTILE, "", "-x", starter=starter, environment={"HOSTILE": HOSTILE}, facts=facts)
     assert outcome.state is State.COMPLETED, outcome
     said = read_all(folder)
-    assert [(one["rank"], one["size"]) for one in said] == [("0", "2"), ("1", "2")]
+    assert [(rank["rank"], rank["size"]) for rank in said] == [("0", "2"), ("1", "2")]
     assert all(
-        one["argv"] == [HOSTILE, "", "-x"] and one["env"] == HOSTILE and one["cwd"] == str(folder) for one in said
+        rank["argv"] == [HOSTILE, "", "-x"] and rank["env"] == HOSTILE and rank["cwd"] == str(folder) for rank in said
     )
-    assert all(len(one["cores"]) == int(one["threads"]) for one in said)
+    assert all(len(rank["cores"]) == int(rank["threads"]) for rank in said)
     if len(os.sched_getaffinity(0)) >= 2:
         assert not set(said[0]["cores"]) & set(said[1]["cores"])
     assert not list(tmp_path.rglob("pwned"))

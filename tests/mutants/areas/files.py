@@ -44,7 +44,7 @@ MUTATIONS = (
         f"{WHOLE}::test_only_the_owner_writes_and_a_private_file_is_private_from_the_start",
     ),
     Mutation(
-        "a line is glued to a torn one",
+        "a line is glued to a torn line",
         "runs/files/whole.py",
         '        line = b"\\n" + line',
         "        pass",

@@ -141,7 +141,7 @@ def test_damage_to_a_converted_file_is_found_and_mended_by_converting_anew(
     path, _ = export(models, "images:1", "onnx")
     (path / "model.bin").write_bytes(b"y")
     problem = "its content has changed"
-    assert [(one.path, one.problem) for one in verify(models)] == [("onnx: model.bin", problem)]
+    assert [(damage.path, damage.problem) for damage in verify(models)] == [("onnx: model.bin", problem)]
     export(models, "images:1", "onnx")
     assert verify(models) == []
 

@@ -55,11 +55,11 @@ def _promises(folder: Path, reports: list[dict[str, Any]]) -> None:
         numbers = [entry.facts["version"] for entry in entries if entry.action == "publish"]
         assert numbers == list(range(1, len(numbers) + 1))  # none left out, none used again
         state = replay(model.name, entries)
-        assert state.present() and set(model.visible()) == {one.number for one in state.present()}
-        for one in state.present():
-            about = json.loads((model.version(one.number) / "assets.extra/saman.json").read_text())
-            assert about["version"] == one.number and about["run"]["id"] == one.run
-            assert set(about["files"]) == set(file_records(model.version(one.number)))
+        assert state.present() and set(model.visible()) == {version.number for version in state.present()}
+        for version in state.present():
+            about = json.loads((model.version(version.number) / "assets.extra/saman.json").read_text())
+            assert about["version"] == version.number and about["run"]["id"] == version.run
+            assert set(about["files"]) == set(file_records(model.version(version.number)))
         for (name, number), run in told.items():
             assert name != model.name or state.versions[number].run == run
         for label, number in state.labels.items():

@@ -1,4 +1,4 @@
-"""A kill at any instant leaves the old state or the new one: every operation killed before each of its file calls."""
+"""A kill at any instant leaves the old state or the new state: every operation killed before each of its file calls."""
 
 from __future__ import annotations
 

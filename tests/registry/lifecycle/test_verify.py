@@ -105,8 +105,8 @@ def test_damage_is_found_and_named(copy: Path, harm: Callable[[Path, Path], None
         pytest.skip("these two files are the same in both versions")
     found = verify(copy)
     assert found, "the damage was not found"
-    assert {(one.model, one.version) for one in found} == {("digits", 1)}
-    assert name in {one.path for one in found}
+    assert {(damage.model, damage.version) for damage in found} == {("digits", 1)}
+    assert name in {damage.path for damage in found}
     with pytest.raises(UserError):
         promote(copy, "digits:1")
 
@@ -125,9 +125,9 @@ def test_a_sound_shelf_has_no_findings(copy: Path) -> None:
 
 
 def test_two_swapped_versions_are_found(copy: Path) -> None:
-    one, two, aside = copy / "digits" / "1", copy / "digits" / "2", copy / "digits" / "aside"
-    one.rename(aside)
-    two.rename(one)
+    first, two, aside = copy / "digits" / "1", copy / "digits" / "2", copy / "digits" / "aside"
+    first.rename(aside)
+    two.rename(first)
     aside.rename(two)
     assert {(found.version, found.problem) for found in verify(copy)} == {
         (1, "this is the manifest of digits version 2"),

@@ -51,9 +51,10 @@ def test_tensorflow_serving_reads_the_warm_up_requests_and_models_config(tmp_pat
         "from google.protobuf import text_format\n"
         "from tensorflow_serving.config import model_server_config_pb2\n"
         "text = open(sys.argv[3]).read()\n"
-        "[one] = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config\n"
-        "versions = list(one.model_version_policy.specific.versions)\n"
-        "print(json.dumps([one.name, one.base_path, one.model_platform, versions, dict(one.version_labels)]))\n"
+        "[config] = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config\n"
+        "versions = list(config.model_version_policy.specific.versions)\n"
+        "labels = dict(config.version_labels)\n"
+        "print(json.dumps([config.name, config.base_path, config.model_platform, versions, labels]))\n"
     )
     packages = next((foreign / "lib").glob("python3*")) / "site-packages"
     command = [sys.executable, "-c", program, str(version.path / "assets.extra/tf_serving_warmup_requests")]

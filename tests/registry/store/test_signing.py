@@ -1,4 +1,4 @@
-"""Signatures: refused without one where the policy asks, and with one that does not fit."""
+"""A version without a signature is refused where the policy requires it, and a signature that does not fit always."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_signature_does_not_fit_a_manifest_that_was_changed(models: Path) -> N
     sign(models, "digits:1", models.parent / "ours.pem")
     file = models / "digits" / "1" / "assets.extra" / "saman.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "why": "better"}))
-    assert any("does not fit" in one.problem for one in verify(models))
+    assert any("does not fit" in damage.problem for damage in verify(models))
 
 
 def test_a_damaged_version_is_not_signed_and_a_bad_key_is_named(models: Path) -> None:

@@ -156,7 +156,7 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
     # Nobody listens: the run is fine, and waits.
     [absent] = track_if_asked(run)
     assert absent.problem and not absent.places
-    assert [one.id for one in find_waiting(tmp_path / "runs")] == [run.id]
+    assert [waiting.id for waiting in find_waiting(tmp_path / "runs")] == [run.id]
 
     start_server(port)
     [delivered] = track_waiting(tmp_path / "runs")
@@ -169,9 +169,9 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
     assert found.info.status == "FINISHED" and found.data.tags["saman.run"] == run.id
     assert found.data.params == dict(shown.parameters)
     for name in {point.name for point in shown.points}:
-        history = [(one.step, one.value) for one in client.get_metric_history(found.info.run_id, name)]
+        history = [(metric.step, metric.value) for metric in client.get_metric_history(found.info.run_id, name)]
         assert sorted(history) == sorted((point.step, point.value) for point in shown.points if point.name == name)
-    names = {one.path for one in client.list_artifacts(found.info.run_id)}
+    names = {file.path for file in client.list_artifacts(found.info.run_id)}
     assert {"experiment.yaml", "summary.json", "figures"} <= names
     [figure] = client.list_artifacts(found.info.run_id, "figures")
     assert figure.path == "figures/curves.svg" and figure.file_size > 500
@@ -180,10 +180,10 @@ def test_mlflow_shows_what_the_run_folder_holds_once_and_an_absent_server_loses_
 
     # What happens to a run later waits, too.
     run.append("published", "registry", model="digits", version=2)
-    assert [one.id for one in find_waiting(tmp_path / "runs")] == [run.id]
+    assert [waiting.id for waiting in find_waiting(tmp_path / "runs")] == [run.id]
     track_waiting(tmp_path / "runs")
     versions = client.search_model_versions("name = 'digits'")
-    assert sorted(one.tags["saman.version"] for one in versions) == ["1", "2"]
+    assert sorted(version.tags["saman.version"] for version in versions) == ["1", "2"]
     assert len(client.search_runs([made.experiment_id])) == 1
 
 

@@ -1,4 +1,4 @@
-"""JSON files that rooms share: what is written is read back; former layouts are read, newer ones refused."""
+"""JSON files that rooms share: what is written is read back; former layouts are read, newer layouts refused."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_the_ideal_line_starts_at_the_baseline_of_another_curve(against_single: 
 
 
 def test_the_ideal_speedup_counts_from_the_ranks_of_the_baseline(tmp_path: Path) -> None:
-    """Also where the curve of the baseline is not drawn, and the smallest drawn count is another one."""
+    """Also where the curve of the baseline is not drawn, and the smallest drawn count is another count."""
     runs = [*[replace(BASE, strategy="single")] * 2, *curve(BASE, (2, 4), 0.02, 2)]
     runs[0] = replace(runs[0], cpu="Another CPU")
     found = analyse(read_runs(write_runs(tmp_path / "made", runs)))

@@ -33,8 +33,8 @@ def _analysed(folder: Path, cells: Sequence[Program], machine: Machine) -> Analy
     return analyse(read_runs(write_cells(folder, cells, machine)))
 
 
-def _truth(one: PipelineThroughput, base: Program, machine: Machine) -> float:
-    made = replace(base, stages=one.stages, replicas=one.replicas, micro_batches=one.micro_batches)
+def _truth(cell: PipelineThroughput, base: Program, machine: Machine) -> float:
+    made = replace(base, stages=cell.stages, replicas=cell.replicas, micro_batches=cell.micro_batches)
     return true_rate(made, machine, steps=8)
 
 
@@ -48,14 +48,14 @@ def test_nine_of_ten_truths_lie_in_the_intervals_on_cores_that_are_shared_and_no
 ) -> None:
     found = _analysed(tmp_path, _grid(base), machine)
     ahead = forecast(found.drawable, [4, 8], [4, 8, 16], [1, 2]).predictions
-    truths = [_truth(one, base, machine) for one in ahead]
-    inside = [one.low <= truth <= one.high for one, truth in zip(ahead, truths, strict=True)]
-    errors = sorted(abs(one.samples_per_second / truth - 1) for one, truth in zip(ahead, truths, strict=True))
+    truths = [_truth(cell, base, machine) for cell in ahead]
+    inside = [cell.low <= truth <= cell.high for cell, truth in zip(ahead, truths, strict=True)]
+    errors = sorted(abs(cell.samples_per_second / truth - 1) for cell, truth in zip(ahead, truths, strict=True))
     assert len(ahead) >= 10
     assert sum(inside) >= 0.9 * len(inside)
     assert errors[len(errors) // 2] <= 0.12
     assert (
-        max(one.high / one.low for one in ahead if one.ranks == 4 and one.micro_batches < 16) < 2
+        max(cell.high / cell.low for cell in ahead if cell.ranks == 4 and cell.micro_batches < 16) < 2
     )  # and they say much
 
 
@@ -63,7 +63,7 @@ def test_a_rank_that_waits_for_its_turn_does_no_work(tmp_path: Path) -> None:
     """Four ranks on two cores: their passes last twice as long, and their CPU seconds stay the same."""
     found = _analysed(tmp_path, _grid(EVEN), CROWDED)
     [beside] = forecast(found.drawable, [8], [4], [2]).predictions
-    twice = 2 * max(_truth(one, EVEN, CROWDED) for one in forecast(found.drawable, [2], [4], [2]).predictions)
+    twice = 2 * max(_truth(cell, EVEN, CROWDED) for cell in forecast(found.drawable, [2], [4], [2]).predictions)
     assert beside.samples_per_second < 0.75 * twice  # two cores do not become eight
 
 
@@ -78,8 +78,8 @@ def test_imbalance_is_told_apart_from_transfer(tmp_path: Path) -> None:
 
 def test_a_number_of_stages_never_run_follows_the_profiled_shares(tmp_path: Path) -> None:
     found = _analysed(tmp_path, _grid(EVEN), ROOMY)
-    [one] = forecast(found.drawable, [4], [8], [4], lambda runs, stages: (1.0,) * stages).predictions
-    assert one.low <= true_rate(replace(EVEN, stages=4, micro_batches=8), ROOMY) <= one.high
+    [cell] = forecast(found.drawable, [4], [8], [4], lambda runs, stages: (1.0,) * stages).predictions
+    assert cell.low <= true_rate(replace(EVEN, stages=4, micro_batches=8), ROOMY) <= cell.high
     none = forecast(found.drawable, [4], [8], [4], lambda runs, stages: Unavailable("the layers were not measured"))
     assert none.predictions == ()
     assert none.left_out == ("pipeline, 4 stages: the layers were not measured",)
@@ -104,7 +104,7 @@ def test_two_cells_check_nothing_and_are_refused(tmp_path: Path) -> None:
 def test_shared_cores_are_not_forecast_from_cores_of_their_own(tmp_path: Path) -> None:
     cells = [cell for cell in _grid(EVEN) if cell.ranks <= 2]
     ahead = forecast(_analysed(tmp_path, cells, CROWDED).drawable, [2, 4], [4], [2])
-    assert [one.ranks for one in ahead.predictions] == [2]
+    assert [cell.ranks for cell in ahead.predictions] == [2]
     assert any("would share 2 cores" in text for text in ahead.left_out)
 
 

@@ -56,6 +56,6 @@ def test_a_real_grid_is_run_reported_and_predicted(tmp_path: Path, monkeypatch: 
         assert "dense" in row["layers"]
     words = ("predict", "study.yaml", "--ranks", "4,6", "--micro-batches", "2", "--stages", "2,3", "--json")
     found = json.loads(_command(*words, cwd=tmp_path).stdout)["pipelines"]
-    places = {(one["stages"], one["replicas"]) for one in found["predictions"]}
+    places = {(cell["stages"], cell["replicas"]) for cell in found["predictions"]}
     assert places == {(2, 2), (3, 2)}  # three stages by the profile; 64 examples do not split over three replicas
-    assert all(one["low"] < one["samples_per_second"] < one["high"] for one in found["predictions"])
+    assert all(cell["low"] < cell["samples_per_second"] < cell["high"] for cell in found["predictions"])

@@ -78,7 +78,7 @@ def test_a_stage_that_waits_for_the_others_in_its_exchange_does_not_exchange_lon
     assert isinstance(run, MeasuredRun)
     lines = (run.facts.path / "attempts/1/telemetry/00001.jsonl").read_text().splitlines()
     raw = json.loads(lines[3])["exchange_seconds"] / TWO.window_steps
-    first, last = (one for one in run.measured.stages if one.rank in (0, 1))
+    first, last = (stage for stage in run.measured.stages if stage.rank in (0, 1))
     assert raw > 1.5 * float(last.exchange[2])
     assert last.exchange == pytest.approx(first.exchange)
     assert run.measured.exchange_seconds == pytest.approx(replace(TWO, replicas=2).exchange, rel=0.02)
@@ -115,7 +115,7 @@ def test_stages_that_share_a_process_are_not_told_apart_and_that_is_said(tmp_pat
         read_runs(write_runs(tmp_path, [Made(strategy="pipeline", ranks=2, processes=1, settings=settings)]))
     )
     assert stage_rows(found.curves) == []
-    assert any(one.kind is FindingKind.STAGES_UNKNOWN and one.note for one in found.findings)
+    assert any(finding.kind is FindingKind.STAGES_UNKNOWN and finding.note for finding in found.findings)
     assert "stages" not in {figure.name for figure in make_figures(found)}
 
 
@@ -167,7 +167,7 @@ def test_the_commands_know_pipelines(tmp_path: Path) -> None:
     done = _command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["pipelines"]
-    assert [one["ranks"] for one in told["predictions"]] == [4, 8]
+    assert [row["ranks"] for row in told["predictions"]] == [4, 8]
     assert any("3 stages" in text for text in told["left_out"])
     assert "published predictions" in told["intervals"]
     shown = _command("predict", "made", "--ranks", "4", cwd=tmp_path)

@@ -61,7 +61,9 @@ def test_known_truths_lie_in_their_intervals(analysis: Analysis) -> None:
         assert point.speedup.interval is not None
         assert point.speedup.interval.low * 0.98 <= truth <= point.speedup.interval.high * 1.02
         assert point.serial_fraction == pytest.approx(0.02, abs=0.015)
-    assert not analysis.findings or all(one.note or one.kind is FindingKind.NOT_STEADY for one in analysis.findings)
+    assert not analysis.findings or all(
+        finding.note or finding.kind is FindingKind.NOT_STEADY for finding in analysis.findings
+    )
 
 
 def test_the_opening_names_the_fastest_and_backs_it_by_tests(analysis: Analysis) -> None:
@@ -74,8 +76,8 @@ def test_the_opening_names_the_fastest_and_backs_it_by_tests(analysis: Analysis)
 
 
 def test_strategies_that_differ_are_told_apart(analysis: Analysis) -> None:
-    at_16 = next(one for one in analysis.contrasts if one.ranks == 16)
-    at_1 = next(one for one in analysis.contrasts if one.ranks == 1)
+    at_16 = next(contrast for contrast in analysis.contrasts if contrast.ranks == 16)
+    at_1 = next(contrast for contrast in analysis.contrasts if contrast.ranks == 1)
     assert at_16.verdict.different
     assert at_16.ratio.value == pytest.approx((1 + 0.06 * 15) / (1 + 0.02 * 15), rel=0.05)
     assert not at_1.verdict.different
@@ -123,7 +125,7 @@ def test_text_from_runs_cannot_become_part_of_the_page(analysis: Analysis) -> No
 
 
 def _kinds(found: Analysis) -> set[str]:
-    return {one.kind for one in found.findings}
+    return {finding.kind for finding in found.findings}
 
 
 def test_mixed_hardware_is_said_and_not_drawn(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_outliers_are_flagged_and_kept(tmp_path: Path) -> None:
     runs = curve(replace(BASE, between=0.001), (1, 2), 0.02, 6)
     runs[3] = replace(runs[3], step_seconds=runs[3].step_seconds * 1.5)
     found = _analysis(tmp_path / "r", runs)
-    assert any(one.kind == "outliers" and one.note for one in found.findings)
+    assert any(finding.kind == "outliers" and finding.note for finding in found.findings)
     assert len(found.drawable[0].points[0].runs) == 6
 
 
@@ -196,7 +198,7 @@ def test_two_studies_are_compared_and_only_real_differences_are_called_so(tmp_pa
     ]
     after = _analysis(tmp_path / "b", slower)
     contrasts, _ = compare_reports(before, after)
-    told = {one.ranks: one for one in contrasts}
+    told = {contrast.ranks: contrast for contrast in contrasts}
     assert told[2].verdict.different
     assert not told[1].verdict.different
     assert told[2].ratio.interval is not None
@@ -231,9 +233,9 @@ def test_predict_says_when_it_is_asked_beyond_the_data(study: Path, tmp_path: Pa
     cautions = {row["ranks"]: row["caution"] for row in told["predictions"]}
     assert cautions[32] is None
     assert "beyond the data" in cautions[1024]
-    checked = [abs(p["error"]) for one in told["simulated"] for p in one["points"] if p["error"] is not None]
-    assert checked and max(checked) < 0.12  # each count from smaller ones alone
-    assert all(0 < p["survived"]["useful"] <= 1 for one in told["simulated"] for p in one["points"])
+    checked = [abs(p["error"]) for curve in told["simulated"] for p in curve["points"] if p["error"] is not None]
+    assert checked and max(checked) < 0.12  # each count from smaller counts alone
+    assert all(0 < p["survived"]["useful"] <= 1 for curve in told["simulated"] for p in curve["points"])
     assert _command("predict", str(study), "--ranks", "many", cwd=tmp_path).returncode == 2
 
 

@@ -62,13 +62,13 @@ def test_too_few_repeats_withhold_the_ratio_and_say_why() -> None:
 
 def test_bootstrap_agrees_with_scipys_on_the_same_statistic() -> None:
     rng = np.random.default_rng(4)
-    one, other = np.exp(rng.normal(0.7, 0.05, 15)), np.exp(rng.normal(0.0, 0.05, 15))
-    found = ratio_estimate(one, other, resamples=4999)
+    first, other = np.exp(rng.normal(0.7, 0.05, 15)), np.exp(rng.normal(0.0, 0.05, 15))
+    found = ratio_estimate(first, other, resamples=4999)
 
     def statistic(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.median(x, axis=axis) - np.median(y, axis=axis)
 
-    theirs = stats.bootstrap((np.log(one), np.log(other)), statistic, method="percentile", n_resamples=4999, rng=1)
+    theirs = stats.bootstrap((np.log(first), np.log(other)), statistic, method="percentile", n_resamples=4999, rng=1)
     assert found.interval is not None
     assert found.interval.low == pytest.approx(np.exp(theirs.confidence_interval.low), rel=0.02)
     assert found.interval.high == pytest.approx(np.exp(theirs.confidence_interval.high), rel=0.02)
@@ -86,25 +86,25 @@ def test_a_hierarchical_interval_draws_runs_not_windows() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_rank_test_is_scipys_exact_mann_whitney(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    one, other = rng.normal(0, 1, 7), rng.normal(0.8, 1, 6)
-    found = rank_test(one, other)
+    first, other = rng.normal(0, 1, 7), rng.normal(0.8, 1, 6)
+    found = rank_test(first, other)
     assert found.exact
-    assert found.p == pytest.approx(stats.mannwhitneyu(one, other, method="exact").pvalue)
+    assert found.p == pytest.approx(stats.mannwhitneyu(first, other, method="exact").pvalue)
 
 
 def test_rank_test_by_drawing_comes_near_the_exact_one() -> None:
     rng = np.random.default_rng(1)
-    one, other = rng.normal(0, 1, 12), rng.normal(0.9, 1, 12)
-    found = rank_test(one, other)
+    first, other = rng.normal(0, 1, 12), rng.normal(0.9, 1, 12)
+    found = rank_test(first, other)
     assert not found.exact
-    assert found.p == pytest.approx(stats.mannwhitneyu(one, other, method="exact").pvalue, abs=0.005)
+    assert found.p == pytest.approx(stats.mannwhitneyu(first, other, method="exact").pvalue, abs=0.005)
 
 
 def test_rank_test_of_many_runs_is_scipys_normal_limit() -> None:
     rng = np.random.default_rng(1)
-    one, other = np.round(rng.normal(0, 1, 40), 1), np.round(rng.normal(0.4, 1, 35), 1)  # with ties
-    expected = stats.mannwhitneyu(one, other, method="asymptotic", use_continuity=True).pvalue
-    assert rank_test(one, other).p == pytest.approx(expected)
+    first, other = np.round(rng.normal(0, 1, 40), 1), np.round(rng.normal(0.4, 1, 35), 1)  # with ties
+    expected = stats.mannwhitneyu(first, other, method="asymptotic", use_continuity=True).pvalue
+    assert rank_test(first, other).p == pytest.approx(expected)
 
 
 def test_ties_share_their_mean_rank() -> None:

@@ -113,7 +113,7 @@ def test_what_is_done_counts_and_what_failed_or_was_killed_is_wanted_again(tmp_p
     _done(plan.runs[1], runs, "failed")
     _done(plan.runs[2], runs, "running")  # nobody supervises it: it was killed
     found = planned_run_states(plan, runs)
-    assert [one.standing for one in found] == ["done", "failed", "failed", "missing", "missing", "missing"]
+    assert [status.state for status in found] == ["done", "failed", "failed", "missing", "missing", "missing"]
     costs = cost(found)
     assert costs.used == pytest.approx(0.02)  # two summaries of 36 s on one node
     assert costs.bound == pytest.approx(5.0)  # five runs of at most an hour
@@ -123,8 +123,8 @@ def test_a_run_under_a_live_supervisor_is_waited_for(tmp_path: Path) -> None:
     plan, runs = _plan(tmp_path), tmp_path / "runs"
     run = _done(plan.runs[0], runs, "running")
     with hold_run(run):
-        assert planned_run_states(plan, runs)[0].standing == "waiting"
-    assert planned_run_states(plan, runs)[0].standing == "failed"
+        assert planned_run_states(plan, runs)[0].state == "waiting"
+    assert planned_run_states(plan, runs)[0].state == "failed"
 
 
 def _run_by_hand(monkeypatch: pytest.MonkeyPatch, runs: Path, stop_after: int | None = None) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
     rest = _run_by_hand(monkeypatch, runs)
     list(run_missing(plan, runs))
     assert [*first, *rest] == [run.digest for run in plan.runs]
-    assert all(one.standing == "done" for one in planned_run_states(plan, runs))
+    assert all(status.state == "done" for status in planned_run_states(plan, runs))
     nothing = _run_by_hand(monkeypatch, runs)
     list(run_missing(plan, runs))
     assert nothing == []
@@ -189,8 +189,8 @@ def test_a_report_names_missing_runs_of_the_plan(tmp_path: Path) -> None:
     _done(plan.runs[0], runs)
     source = find_source([str(tmp_path / "study.yaml")], runs)
     assert source.warmup_windows == 1
-    missing = [one for one in read_source(source).findings if one.kind == "missing_runs"]
-    assert len(missing) == 3  # the completed one left no telemetry, so it does not count either
+    missing = [finding for finding in read_source(source).findings if finding.kind == "missing_runs"]
+    assert len(missing) == 3  # the completed run left no telemetry, so it does not count either
 
 
 def test_shipped_studies_are_possible() -> None:

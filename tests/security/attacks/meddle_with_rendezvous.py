@@ -1,6 +1,6 @@
 """Attack: replace and delete the addresses of ranks in Horovod's rendezvous. ``meddle_with_rendezvous.py HOST PORT``.
 
-Prints the statuses of PUT, GET and DELETE, without a token and with a wrong one.
+Prints the statuses of PUT, GET and DELETE, without a token and with a wrong token.
 """
 
 import http.client

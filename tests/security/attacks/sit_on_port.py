@@ -1,4 +1,4 @@
-"""Attack: keep a listener busy by idle connections and a slow one. ``sit_on_port.py HOST PORT COUNT``."""
+"""Attack: keep a listener busy by idle connections and a slow connection. ``sit_on_port.py HOST PORT COUNT``."""
 
 import socket
 import sys

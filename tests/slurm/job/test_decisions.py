@@ -1,4 +1,4 @@
-"""Whether a job starts an attempt, and why the last one ended."""
+"""Whether a job starts an attempt, and why the last attempt ended."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_without_scontrol_a_follow_up_goes_on_or_goes_away(minicluster: Miniclus
     assert wait_for(once.run).state == "completed" and wait_for(broken.run).state == "failed"
     waiting = [*again.follow_ups, *once.follow_ups, *broken.follow_ups]
     until(lambda: all(client.queue()[job].state.ended for job in waiting), 60)
-    assert [len(one.run.attempts()) for one in (again, once, broken)] == [2, 1, 1]
+    assert [len(submission.run.attempts()) for submission in (again, once, broken)] == [2, 1, 1]
 
 
 def test_every_task_of_an_array_has_follow_ups_of_its_own_where_compute_nodes_have_no_slurm_commands(
@@ -107,12 +107,12 @@ def test_every_task_of_an_array_has_follow_ups_of_its_own_where_compute_nodes_ha
     plans = [planning.plan(spec, cluster, minicluster.shared / "runs", "main", {}) for spec in specs]
     done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
     client.scancel([done[4].job])  # before it began: its follow-up must not begin the run instead
-    runs = [one.run for one in done]
+    runs = [submission.run for submission in done]
     until(lambda: happened(runs[3], [("rank_started", 1)]), 60)
     client.scancel([done[3].job])
     for run, state in zip(runs, ("completed", "completed", "failed", "cancelled", "cancelled"), strict=True):
         assert wait_for(run).state == state, told(run)
-    waiting = [job for one in done for job in one.follow_ups]
+    waiting = [job for submission in done for job in submission.follow_ups]
     assert len(waiting) == 10
     until(lambda: all(client.queue()[job].state.ended for job in waiting), 60)
     assert [run.state.value for run in runs] == ["completed", "completed", "failed", "cancelled", "cancelled"]

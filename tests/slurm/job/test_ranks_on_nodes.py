@@ -90,7 +90,7 @@ def test_ranks_run_in_the_image_where_the_site_has_containers_only(minicluster: 
     folder = minicluster.shared / "apptainer"
     folder.mkdir()
     image = "/images/it's $(touch PWNED).sif"
-    (folder / "apptainer").write_text(  # stands for the real one: shows its options, runs what follows the image
+    (folder / "apptainer").write_text(  # stands for the real program: shows its options, runs what follows the image
         '#!/bin/bash\nprintf "%s\\n" "$@" >"$SAMAN_RUN/options"\n'
         f'while [ "$1" != {shlex.quote(image)} ]; do shift; done; shift; exec "$@"\n'
     )
@@ -155,7 +155,7 @@ def test_a_rank_of_an_experiment_gets_its_own_gpu_where_requests_are_per_task(mi
     until(lambda: happened(run, [("rank_started", 1)] * 4), 60)
     list(cancel_runs([run]))
     found = {(event.facts["node"], *event.facts["gpus"]) for event in run.events() if event.kind == "rank_started"}
-    assert len(found) == 4 and all(len(one) == 2 for one in found), found
+    assert len(found) == 4 and all(len(cores) == 2 for cores in found), found
 
 
 def test_a_failing_rank_is_named_with_its_exit_code(minicluster: Minicluster) -> None:

@@ -51,7 +51,7 @@ def _range(draw: st.DrawFn) -> str:
 
 @st.composite
 def _host(draw: st.DrawFn) -> str:
-    """One entry; a bracket is always last, because Slurm 22.05 refuses text behind it (newer ones do not)."""
+    """One entry; a bracket is always last, because Slurm 22.05 refuses text behind it (newer versions do not)."""
     text = draw(_label)
     for _ in range(draw(st.integers(0, 2))):
         text += draw(_label) + "[" + ",".join(draw(st.lists(_range(), min_size=1, max_size=3))) + "]"

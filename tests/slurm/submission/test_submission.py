@@ -33,17 +33,17 @@ def test_six_runs_of_an_array_have_each_their_own_folder_and_end(minicluster: Mi
     plans = [planning.plan(spec, site(), minicluster.shared / "runs", "main", {}) for spec in specs]
     done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
     array = done[0].job.split("_")[0]
-    assert [one.job for one in done] == [f"{array}_{index}" for index in range(6)]
+    assert [submission.job for submission in done] == [f"{array}_{index}" for index in range(6)]
     most = 0
 
     def over() -> bool:
         nonlocal most
         jobs = [job for job in client.queue().values() if job.id.startswith(f"{array}_")]
         most = max(most, sum(job.state.value == "running" for job in jobs))
-        return all(one.run.state.ended for one in done)
+        return all(submission.run.state.ended for submission in done)
 
     until(over, 90, every=0.2)
-    assert [one.run.state.value for one in done] == ["completed"] * 3 + ["failed"] + ["completed"] * 2
+    assert [submission.run.state.value for submission in done] == ["completed"] * 3 + ["failed"] + ["completed"] * 2
     assert 1 <= most <= 2
     summary = done[3].run.summary()
     assert summary is not None and "exit code 5" in str(summary.message)

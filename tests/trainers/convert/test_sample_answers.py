@@ -24,7 +24,7 @@ def test_a_model_with_several_inputs_is_refused_by_their_names(tmp_path: Path) -
 
 
 def test_answers_are_written_in_the_order_of_the_examples(tmp_path: Path) -> None:
-    values = np.arange(150.0).reshape(150, 1)  # more than two batches, the last one short
+    values = np.arange(150.0).reshape(150, 1)  # more than two batches, the last batch short
     sizes = []
 
     def negate(batch: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Rows out of every kind of file: in their order, each bad one in its place with the reason."""
+"""Rows out of every kind of file: in their order, each bad row in its place with the reason."""
 
 from __future__ import annotations
 

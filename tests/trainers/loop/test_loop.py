@@ -70,7 +70,7 @@ def epochs(made: RunFolder) -> list[dict[str, Any]]:
 def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the_same(tmp_path: Path) -> None:
     beats = Beats()
     made, loop = run(tmp_path, True, beats, optimizer={"name": "sgd", "momentum": 0.9})
-    # Full batches and the short last one have a graph each.
+    # Full batches and the short last batch have a graph each.
     first = ["compile", "train", "compile", "validate", "checkpoint"]
     assert beats.phases == [*first, *2 * ["train", "validate", "checkpoint"], "export"]
     found = epochs(made)

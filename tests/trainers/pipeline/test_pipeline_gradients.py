@@ -1,4 +1,4 @@
-"""Gradients of a step: stages that pass messages to each other sum the same ones as the whole model."""
+"""Gradients of a step: stages that pass messages to each other sum the same gradients as the whole model."""
 
 from __future__ import annotations
 
