@@ -47,10 +47,10 @@ def test_a_study_goes_as_arrays_and_only_what_is_missing_goes_again(minicluster:
     assert len(jobs) == 2
     assert all("_" in job for job in jobs)  # tasks of arrays
     waiting = json.loads(_study(folder, "--dry-run").stdout)
-    assert [row["stands"] for row in waiting["runs"]] == ["waiting", "waiting"]
+    assert [row["state"] for row in waiting["runs"]] == ["waiting", "waiting"]
     assert json.loads(_study(folder).stdout)["runs"] == []
     for run in find_runs(folder / "runs"):
         assert wait_for(run, seconds=240).state == "completed", told(run)
     done = json.loads(_study(folder, "--dry-run").stdout)
-    assert [row["stands"] for row in done["runs"]] == ["done", "done"]
+    assert [row["state"] for row in done["runs"]] == ["done", "done"]
     assert json.loads(_study(folder).stdout)["runs"] == []
