@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from saman.configs.private_values import has_reference
 from saman.configs.secrecy import HIDDEN, is_secret, text_without_secrets
 from saman.runs.trust.ownership import Doubt, Fault, find_doubt, trusted_owners
 
@@ -85,10 +86,13 @@ def shows_secret(text: str) -> bool:
     (True, False)
     >>> shows_secret("mlflow: https://me:pass@host/"), shows_secret("API_KEY: (left out)")
     (True, False)
+    >>> shows_secret("API_KEY: ${secret:launch.environment.API_KEY}")
+    False
     """
     if text_without_secrets(text) != text.encode(errors="replace").decode():
         return True
-    return any(is_secret(name) and value not in _HARMLESS for name, value in _ASSIGNMENT.findall(text))
+    assigned = ((name, value) for name, value in _ASSIGNMENT.findall(text) if is_secret(name))
+    return any(value not in _HARMLESS and not has_reference(value) for _, value in assigned)
 
 
 def _is_open_text(path: Path, found: os.stat_result) -> bool:

@@ -181,7 +181,8 @@ def test_a_key_inside_the_models_folder_is_refused(models: Path, written: str) -
 def test_a_link_to_a_key_inside_the_models_folder_is_refused(models: Path) -> None:
     public = _key(models / "keys", "release")
     (models.parent / "link.pub").symlink_to(public)
-    (models / "policy.yaml").write_text("signature: required\npublic_key: ../link.pub\n")
+    # An absolute path: "../link.pub" would be inside the folder by its text alone.
+    (models / "policy.yaml").write_text(f"signature: required\npublic_key: {models.parent / 'link.pub'}\n")
     (models / "digits" / "1" / "assets.extra" / "saman.sig").write_text("{}")
     assert any("lies in the models folder" in damage.problem for damage in verify(models))
 

@@ -85,6 +85,13 @@ def test_a_secret_that_only_its_owner_reads_is_no_finding(run: RunFolder) -> Non
     assert risks(check_runs(run.runs_dir)) == {}
 
 
+def test_a_run_with_private_values_shows_none(tmp_path: Path) -> None:
+    values = {"name": "hello", "command": ["true"], "directory": "/tmp", "launch": {"environment": {"API_KEY": TOKEN}}}
+    run = RunFolder.create(tmp_path / "runs", Script.model_validate(values))
+    assert "API_KEY" in run.script_file.read_text()
+    assert risks(check_runs(run.runs_dir)) == {}
+
+
 def test_no_finding_repeats_the_secret(run: RunFolder) -> None:
     (run.path / "notes.txt").write_text(f"use {TOKEN}")
     assert TOKEN not in str(check_runs(run.runs_dir))

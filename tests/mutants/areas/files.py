@@ -7,6 +7,8 @@ from tests.mutants.mutation import Mutation
 WHOLE, CHECKPOINTS = "tests/runs/files/test_whole_writes.py", "tests/runs/test_checkpoints.py"
 HOSTILE, YAML = "tests/security/test_hostile_files.py", "tests/configs/test_yaml12.py"
 
+POWER = "tests/runs/test_power_loss.py"
+
 MUTATIONS = (
     Mutation(
         "a file gets its name before it is on disk",
@@ -70,6 +72,48 @@ MUTATIONS = (
         "if hashlib.sha256(data).hexdigest() != digest:",
         "if False:",
         f"{CHECKPOINTS}::test_each_kind_of_damage_is_found_and_the_one_before_is_taken",
+    ),
+    Mutation(
+        "a power loss takes the parts of a checkpoint",
+        "runs/checkpoints.py",
+        "        file.flush()\n        os.fsync(file.fileno())\n",
+        "        file.flush()\n",
+        f"{POWER}::test_after_any_power_loss_training_resumes_from_the_last_checkpoint_that_was_taken",
+    ),
+    Mutation(
+        "a power loss takes the names of a checkpoint's files",
+        "runs/checkpoints.py",
+        "    _sync(place)",
+        "    pass",
+        f"{POWER}::test_after_any_power_loss_training_resumes_from_the_last_checkpoint_that_was_taken",
+    ),
+    Mutation(
+        "a power loss takes a file that was written whole",
+        "runs/files/whole.py",
+        "            os.fsync(file.fileno())\n        temporary",
+        "        temporary",
+        f"{POWER}::test_a_whole_file_holds_the_old_content_or_the_new_one_after_any_power_loss",
+    ),
+    Mutation(
+        "an event may have any time",
+        "runs/events.py",
+        "    return type(value) in (int, float) and 0 <= value < 253_402_300_800",
+        "    return True",
+        "tests/security/test_damaged_run.py::test_an_event_without_a_time_is_no_event",
+    ),
+    Mutation(
+        "a cell of a table is a formula",
+        "scaling/report/writer.py",
+        "without_formulas(frame).write_csv(csv)",
+        "frame.write_csv(csv)",
+        "tests/security/test_csv_cells.py::test_a_written_table_holds_no_formula",
+    ),
+    Mutation(
+        "the reserve of a full disk is not used for the last event",
+        "runs/folder.py",
+        "write_with_reserve(self.reserve, lambda: append_line(self.events_file, event.to_json()))",
+        "append_line(self.events_file, event.to_json())",
+        "tests/security/test_full_disk.py::test_the_last_event_takes_the_reserve_of_a_full_disk",
     ),
     Mutation(
         "checkpoints may hold pickles",

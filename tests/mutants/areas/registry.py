@@ -9,6 +9,7 @@ VERIFY, REFUSALS = "tests/registry/lifecycle/test_verify.py", "tests/registry/li
 APPENDS, GATES = "tests/registry/store/test_audit_log_appends.py", "tests/registry/evaluation/test_gates.py"
 CHANGES = "tests/registry/lifecycle/test_changes.py"
 CACHE = "tests/security/test_shared_cache.py"
+POWER = "tests/registry/lifecycle/test_power_loss_registry.py"
 FORGED = f"{HOSTILE}::test_a_forged_entry_moves_nothing_and_is_damage"
 
 MUTATIONS = (
@@ -66,7 +67,7 @@ MUTATIONS = (
         "registry/store/tampering.py",
         'if parse_json(text).get("digest") != entry.digest() or entry.number != number:',
         "if entry.number != number:",
-        f"{VERIFY}::test_every_edited_field_of_every_entry_is_noticed",
+        f"{APPENDS}::test_the_entry_that_was_edited_is_the_one_that_is_named",
     ),
     Mutation(
         "a replaced log entry passes verification",
@@ -158,6 +159,27 @@ MUTATIONS = (
         "if key.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):",
         "if False:",
         f"{HOSTILE}::test_a_key_that_others_may_write_is_refused",
+    ),
+    Mutation(
+        "a signed version verifies in the place of another",
+        "registry/store/signing.py",
+        "if problem := _key_problem(folder, key) or _identity_problem(folder, number):",
+        "if problem := _key_problem(folder, key):",
+        "tests/registry/store/test_signature_identity.py::test_a_signed_version_in_the_place_of_another_does_not_fit",
+    ),
+    Mutation(
+        "a step of the log leads through a link out of the model",
+        "registry/store/layout.py",
+        "    if not inside or link is not None:",
+        "    if not inside:",
+        f"{HOSTILE}::test_a_symbolic_link_in_a_model_leads_nowhere",
+    ),
+    Mutation(
+        "the registry acknowledges what a power loss takes back",
+        "registry/store/audit_log.py",
+        "    disk.sync_path(folder)\n",
+        "",
+        f"{POWER}::test_after_any_power_loss_the_registry_completes_what_it_had_acknowledged",
     ),
     Mutation(
         "a missing signature suffices",

@@ -11,6 +11,7 @@ import pytest
 from saman.registry.store import audit_log
 from saman.registry.store.audit_decisions import RetireDecision
 from saman.registry.store.audit_entry import Entry, entry_file
+from saman.registry.store.tampering import find_tampering
 
 
 def test_an_entry_is_never_overwritten_by_who_decided_on_an_older_log(tmp_path: Path) -> None:
@@ -20,6 +21,17 @@ def test_an_entry_is_never_overwritten_by_who_decided_on_an_older_log(tmp_path: 
     assert not audit_log.append(tmp_path, mine, RetireDecision(2), why="second", who="bob")
     assert json.loads(entry_file(tmp_path, 1).read_text())["why"] == "first"
     assert mine == [] and [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_the_entry_that_was_edited_is_the_one_that_is_named(tmp_path: Path) -> None:
+    entries: list[Entry] = []
+    log = tmp_path / "log"
+    log.mkdir()
+    for version in (1, 2, 3):
+        assert audit_log.append(log, entries, RetireDecision(version), why="", who="ada")
+    file = entry_file(log, 2)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "who": "mallory"}))
+    assert find_tampering(log)[0].startswith("entry 2 was edited")
 
 
 def test_an_entry_is_on_disk_before_its_number_and_the_number_before_the_end(
