@@ -65,9 +65,9 @@ def rotate(log: Path, older: Path, limit_bytes: int) -> bool:
             shutil.copyfileobj(source, copy, 1 << 20)
     except OSError:
         return _emptied(log, limit_bytes, "the older part could not be kept")
-    dropped = older.stat().st_size if older.exists() else 0
+    dropped = older.exists()
     temporary.replace(older)
-    note = f"{format_bytes(dropped)} before them were dropped" if dropped else "nothing was dropped"
+    note = "and those before them were dropped" if dropped else "and nothing was dropped"
     return _emptied(log, limit_bytes, f"the lines before are in {older.name}, {note}")
 
 

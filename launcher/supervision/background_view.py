@@ -24,7 +24,7 @@ class BackgroundView:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[int | None, Callable[[], None]]] = deque()  # rank of a line, or None: a message
         self._progress: TrainingProgress | None = None
         self._left_out: Counter[int] = Counter()
         self._told = time.monotonic()
@@ -40,14 +40,13 @@ class BackgroundView:
             self._changed.notify_all()
 
     def line(self, rank: int, text: str) -> None:
-        """Show a line of a rank, or count it if too many wait."""
+        """Show a line of a rank; if too many wait, the oldest is counted instead, because the newest tell the end."""
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
-                self._left_out[rank] += 1
-                return
+                self._drop_oldest_line()
             if time.monotonic() - self._told > TELL_SECONDS:
                 self._tell_left_out()
-            self._put(lambda: self._view.line(rank, text))
+            self._put(lambda: self._view.line(rank, text), rank)
 
     def leave_out(self, rank: int, lines: int) -> None:
         """Count lines of a rank that are not shown."""
@@ -72,9 +71,16 @@ class BackgroundView:
             self._waiting.clear()
             self._changed.notify_all()
 
-    def _put(self, work: Callable[[], None]) -> None:
-        self._waiting.append(work)
+    def _put(self, work: Callable[[], None], rank: int | None = None) -> None:
+        self._waiting.append((rank, work))
         self._changed.notify_all()
+
+    def _drop_oldest_line(self) -> None:
+        for index, (rank, _) in enumerate(self._waiting):
+            if rank is not None:
+                del self._waiting[index]
+                self._left_out[rank] += 1
+                return
 
     def _tell_left_out(self) -> None:
         for rank, lines in self._left_out.items():
@@ -89,7 +95,7 @@ class BackgroundView:
                 self._changed.wait_for(lambda: bool(self._waiting or self._progress or self._over))
                 if self._over:
                     return
-                work = self._waiting.popleft() if self._waiting else self._take_progress()
+                work = self._waiting.popleft()[1] if self._waiting else self._take_progress()
                 self._showing = True
             with contextlib.suppress(Exception):  # a closed terminal ends the showing, not the run
                 work()

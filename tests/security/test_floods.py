@@ -38,6 +38,7 @@ class _Standing:
         self.go = threading.Event()
         self.said: list[str] = []
         self.lines = 0
+        self.last = ""
 
     def progress(self, progress: object) -> None:
         self.go.wait()
@@ -45,6 +46,7 @@ class _Standing:
     def line(self, rank: int, text: str) -> None:
         self.go.wait()
         self.lines += 1
+        self.last = text
 
     def say(self, text: str) -> None:
         self.go.wait()
@@ -66,6 +68,7 @@ def test_a_terminal_that_stands_still_delays_no_call() -> None:
     (counted,) = [text for text in terminal.said if "not shown" in text]
     assert str(20 * MOST_WAITING - terminal.lines + 7) in counted
     assert terminal.lines <= MOST_WAITING + 1
+    assert terminal.last == str(20 * MOST_WAITING - 1)  # the newest lines tell how it ended
 
 
 def test_the_end_does_not_wait_for_a_terminal_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:

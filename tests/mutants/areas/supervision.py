@@ -33,8 +33,8 @@ MUTATIONS = (
     Mutation(
         "lines for a terminal that stands still pile up without a limit",
         "launcher/supervision/background_view.py",
-        "if len(self._waiting) >= MOST_WAITING:",
-        "if False:",
+        "                self._drop_oldest_line()",
+        "                pass",
         f"{FLOODS}::test_a_terminal_that_stands_still_delays_no_call",
     ),
     Mutation(
