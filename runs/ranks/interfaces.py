@@ -23,14 +23,18 @@ def interface_address(name: str) -> str | None:
     return socket.inet_ntoa(answer[20:24])
 
 
-def own_addresses() -> tuple[str, ...]:
-    """Return the addresses from which this host may connect to another: of all its interfaces but the loopback."""
-    found = set()
-    for _, name in socket.if_nameindex():
-        if (address := interface_address(name)) is not None:
-            found.add(address)
+def own_addresses(name: str = "") -> tuple[str, ...]:
+    """Return the addresses from which this host may connect to another: of all its interfaces but the loopback.
+
+    Args:
+        name: A name or address by which others call this host; its addresses are added.
+    """
+    found = {address for _, interface in socket.if_nameindex() if (address := interface_address(interface))}
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
             found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
-    addresses = (ipaddress.ip_address(text) for text in found)
+    if name:
+        with contextlib.suppress(OSError):
+            found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+    addresses = (ipaddress.ip_address(text.partition("%")[0]) for text in found)
     return tuple(sorted(str(address) for address in addresses if not (address.is_loopback or address.is_link_local)))

@@ -108,7 +108,8 @@ def agree_on_ports(
     gate = PortGate()
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    mine = WorkerAddress(host, os.environ.get(variables.ADDRESS, host), gate.port, own_addresses())
+    address = os.environ.get(variables.ADDRESS, host)
+    mine = WorkerAddress(host, address, gate.port, own_addresses(address))
     write_json(port_file(folder, me.process.process), asdict(mine), private=True)
     deadline = time.monotonic() + wait_seconds
     while True:

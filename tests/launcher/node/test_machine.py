@@ -78,3 +78,10 @@ def test_open_mpi_starts_where_there_is_no_ssh(tmp_path: Path) -> None:
     assert machine.open_mpi_without_ssh({**without, "OMPI_MCA_plm_rsh_agent": "qrsh"}) == {}
     (tmp_path / "ssh").touch(mode=0o755)
     assert machine.open_mpi_without_ssh(without) == {}
+
+
+def test_the_addresses_of_this_host_are_those_that_others_can_see() -> None:
+    found = interfaces.own_addresses()
+    assert not any(address.startswith(("127.", "169.254.", "fe80:")) or address == "::1" for address in found)
+    assert set(interfaces.own_addresses("203.0.113.9")) == {*found, "203.0.113.9"}
+    assert interfaces.own_addresses("127.0.1.1") == interfaces.own_addresses("host.invalid") == found
