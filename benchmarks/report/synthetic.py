@@ -37,6 +37,7 @@ class Made:
     settings: tuple[tuple[str, Any], ...] = ()
     cores_per_rank: int = 4
     node_cores: int = 64
+    cpu_seconds_per_sample: float | None = None
     cpu: str = "Synthetic CPU"
     state: str = "completed"
     epochs: int = 3
@@ -140,6 +141,8 @@ def _write_telemetry(folder: Path, made: Made, start: float, number: int) -> Non
         lines = []
         for i in range(windows):
             waits = f'"input_wait_seconds":{made.input_wait_seconds * steps:.6f}'
+            if made.cpu_seconds_per_sample is not None:
+                waits += f',"cpu_seconds":{made.cpu_seconds_per_sample * (batch * steps // files):.6f}'
             if exchange is not None:
                 waits += f',"exchange_seconds":{exchange[i]:.6f}'
             loss = f'"loss":{0.1 + 2.2 / (1 + 0.1 * i):.5f},' if rank == 0 else ""

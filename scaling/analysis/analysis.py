@@ -107,4 +107,5 @@ def _curve(
         return curve
     wanted = [point_beyond(measured, n) for n in predict_at or (2 * measured[-1].ranks, 4 * measured[-1].ranks)]
     wanted, refused = refuse_shared_cores(group, wanted)
-    return Curve(group, points, baseline, choice, tuple(predict(choice.fit, wanted, calibration)), refused)
+    predictions = tuple(predict(choice.fit, wanted, calibration))
+    return Curve(group, points, baseline, choice, predictions, refused).within_cores()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.groups import RunGroup
@@ -50,6 +50,37 @@ class Curve:
     def label(self) -> str:
         """The name of the curve."""
         return self.group.label
+
+    def core_bound(self, nodes: int) -> float | None:
+        """The rate that the cores of nodes cannot exceed, in samples per second: cores ÷ CPU seconds per sample.
+
+        The CPU seconds are the fewest of all points: ranks that wait may poll, which is CPU time but no work.
+
+        Args:
+            nodes: Number of nodes.
+
+        Returns:
+            The bound; None where CPU seconds or cores are unknown.
+        """
+        known = [point.cpu_seconds_per_sample for point in self.points if point.cpu_seconds_per_sample]
+        cores = self.group.runs[-1].facts.node_cores if self.group.runs else None
+        return nodes * cores / min(known) if known and cores else None
+
+    def within_cores(self) -> Curve:
+        """The curve with predictions that are no higher than the cores of the nodes allow."""
+        return replace(self, predictions=tuple(map(self._within_cores, self.predictions)))
+
+    def _within_cores(self, ahead: ThroughputForecast) -> ThroughputForecast:
+        bound = self.core_bound(ahead.nodes)
+        if bound is None or (ahead.throughput <= bound and (ahead.high is None or ahead.high <= bound)):
+            return ahead
+        low, high = (None if edge is None else min(edge, bound) for edge in (ahead.low, ahead.high))
+        nodes = f"{ahead.nodes} node{'s' if ahead.nodes != 1 else ''}"
+        reason = f"limited by the cores of {nodes} to {bound:,.4g} samples/s"
+            f"limited by the cores of {ahead.nodes} node{'s' if ahead.nodes != 1 else ''} to {bound:,.4g} samples/s"
+        )
+        caution = f"{ahead.caution}; {reason}" if ahead.caution else reason
+        return replace(ahead, throughput=min(ahead.throughput, bound), low=low, high=high, caution=caution)
 
     @property
     def points_beyond_baseline(self) -> tuple[CurvePoint, ...]:

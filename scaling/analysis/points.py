@@ -56,6 +56,7 @@ class CurvePoint:
     Attributes:
         throughput: Sustained, in samples per second.
         end_to_end: Median over runs of all samples ÷ all wall time, in samples per second; None where it is unknown.
+        cpu_seconds_per_sample: Median over runs; None where it was not recorded.
         windows: Medians over runs of the median, 5 % and 95 % points of their windows, in samples per second.
         speedup: Over the curve's baseline; None without a baseline, 1 for the baseline itself.
         efficiency: Speed-up ÷ (ranks ÷ ranks of the baseline).
@@ -71,6 +72,7 @@ class CurvePoint:
     runs: tuple[MeasuredRun, ...]
     throughput: Estimate
     end_to_end: float | None
+    cpu_seconds_per_sample: float | None
     windows: WindowRates
     speedup: Estimate | None
     efficiency: Estimate | None
@@ -109,7 +111,8 @@ def make_point(
         nodes=nodes,
         runs=runs,
         throughput=withheld(median_estimate(rates), drift) if drift.found else median_estimate(rates),
-        end_to_end=_end_to_end(measured),
+        end_to_end=_median_of_known(run.end_to_end_samples_per_second for run in measured),
+        cpu_seconds_per_sample=_median_of_known(run.cpu_seconds_per_sample for run in measured),
         windows=_window_rates(measured),
         speedup=speedup,
         efficiency=efficiency,
@@ -128,8 +131,8 @@ def make_point(
     )
 
 
-def _end_to_end(runs: Sequence[Measurement]) -> float | None:
-    known = [rate for run in runs if (rate := run.end_to_end_samples_per_second) is not None]
+def _median_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
 

@@ -196,10 +196,19 @@ def _measure(
         loss=loss_curve(telemetry),
         epochs=tuple(epochs_of(events, telemetry, wall or WallTime(((start, np.inf),)))),
         duration_seconds=float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
+        cpu_seconds_per_sample=_cpu_seconds_per_sample(telemetry, steady.dropped),
         wall_seconds=wall.seconds if wall else None,
         end_to_end_samples_per_second=end_to_end_rate(telemetry.all_samples, wall.seconds) if wall else None,
     )
     return MeasuredRun(facts, measured)
+
+
+def _cpu_seconds_per_sample(telemetry: Telemetry, dropped: int) -> float | None:
+    """CPU seconds of all processes ÷ samples over the steady windows; None where they were not recorded."""
+    samples = float(telemetry.samples[dropped:].sum())
+    if telemetry.cpu_seconds is None or samples <= 0:
+        return None
+    return float(telemetry.cpu_seconds[dropped:].sum()) / samples
 
 
 def _without_windows(windows: WindowUsage) -> Exclusion:

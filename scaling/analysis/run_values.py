@@ -93,6 +93,7 @@ class Measurement:
         wall_seconds: Of all attempts, start, tracing, validation and checkpoints included; None in records without
             the start of an attempt.
         end_to_end_samples_per_second: All samples ÷ ``wall_seconds``.
+        cpu_seconds_per_sample: Of all threads of all processes (``getrusage``); None in telemetry before 2026-12.
     """
 
     throughput: Throughput
@@ -111,6 +112,7 @@ class Measurement:
     duration_seconds: float | None
     wall_seconds: float | None = None
     end_to_end_samples_per_second: float | None = None
+    cpu_seconds_per_sample: float | None = None
 
     @property
     def samples_per_second(self) -> float:

@@ -171,9 +171,12 @@ def _timing(analysis: Analysis) -> _Judgement:
 
 def _bounds(analysis: Analysis) -> _Judgement:
     without = [curve.label for curve in analysis.drawable if curve.baseline is None]
-    return _Judgement(
-        "the ideal line from the baseline, beside every curve", (f"a baseline of {_named(without)}",) if without else ()
-    )
+    evidence = "the ideal line from the baseline, beside every curve"
+    bounds = [(curve.label, bound) for curve in analysis.drawable if (bound := curve.core_bound(1)) is not None]
+    if bounds:
+        cores = _named([f"{label} {bound:,.4g} samples/s" for label, bound in bounds])
+        evidence += f"; the cores of a node, by CPU seconds per sample: {cores}"
+    return _Judgement(evidence, (f"a baseline of {_named(without)}",) if without else ())
 
 
 def _plots(analysis: Analysis) -> _Judgement:

@@ -59,6 +59,8 @@ class PointRow:
     repeats: int
     samples_per_second: Estimate
     end_to_end_samples_per_second: float | None
+    cpu_seconds_per_sample: float | None
+    core_bound_samples_per_second: float | None
     window_median: float
     window_p5: float
     window_p95: float

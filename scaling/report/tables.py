@@ -86,6 +86,8 @@ def point_rows(curves: Sequence[Curve]) -> list[PointRow]:
             repeats=len(point.runs),
             samples_per_second=point.throughput,
             end_to_end_samples_per_second=point.end_to_end,
+            cpu_seconds_per_sample=point.cpu_seconds_per_sample,
+            core_bound_samples_per_second=curve.core_bound(point.nodes),
             window_median=point.windows.median,
             window_p5=point.windows.p5,
             window_p95=point.windows.p95,

@@ -81,3 +81,23 @@ def test_predict_refuses_with_the_reason(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "16 ranks on 1 node want 16 cores per node of 8" in " ".join(done.stderr.split())
+
+
+def test_cpu_seconds_bound_what_a_node_can_do(tmp_path: Path) -> None:
+    """A sample costs 10 ms of CPU time: 8 cores give at most 800 samples/s, whatever a law says."""
+    runs = curve(replace(OWN, cpu_seconds_per_sample=0.01), (1, 2), 0.0, 6)
+    runs += [replace(OWN, ranks=4, step_seconds=0.2, exchange_seconds=0.0, cpu_seconds_per_sample=0.012)] * 6
+    found = _analysis(tmp_path / "r", runs, [8])
+    (horovod,) = found.curves
+    assert horovod.core_bound(1) == pytest.approx(800, rel=0.01)
+    assert horovod.core_bound(3) == pytest.approx(2400, rel=0.01)
+    (ahead,) = horovod.predictions
+    assert ahead.throughput <= 800.01 and ahead.high is not None and ahead.high <= 800.01
+    assert ahead.low is not None and ahead.low <= ahead.throughput
+    assert ahead.caution is not None and "limited by the cores of 1 node to 800 samples/s" in ahead.caution
+
+
+def test_without_cpu_seconds_there_is_no_bound(tmp_path: Path) -> None:
+    found = _analysis(tmp_path / "r", curve(OWN, (1, 2, 4), 0.02, 2), [8])
+    assert found.curves[0].core_bound(1) is None
+    assert found.curves[0].predictions[0].high is not None

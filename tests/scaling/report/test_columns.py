@@ -24,7 +24,7 @@ COLUMNS = {
     "points": (
         "series drawn scaling ranks nodes repeats samples_per_second samples_per_second_low "
         "samples_per_second_high samples_per_second_coverage samples_per_second_note end_to_end_samples_per_second "
-        "window_median window_p5 window_p95 speedup speedup_low "
+        "cpu_seconds_per_sample core_bound_samples_per_second window_median window_p5 window_p95 speedup speedup_low "
         "speedup_high speedup_coverage speedup_note efficiency efficiency_low efficiency_high "
         "efficiency_coverage efficiency_note step_seconds step_seconds_low step_seconds_high "
         "step_seconds_coverage step_seconds_note base karp_flatt compute_seconds exchange_seconds "
