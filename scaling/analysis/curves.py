@@ -77,8 +77,6 @@ class Curve:
         low, high = (None if edge is None else min(edge, bound) for edge in (ahead.low, ahead.high))
         nodes = f"{ahead.nodes} node{'s' if ahead.nodes != 1 else ''}"
         reason = f"limited by the cores of {nodes} to {bound:,.4g} samples/s"
-            f"limited by the cores of {ahead.nodes} node{'s' if ahead.nodes != 1 else ''} to {bound:,.4g} samples/s"
-        )
         caution = f"{ahead.caution}; {reason}" if ahead.caution else reason
         return replace(ahead, throughput=min(ahead.throughput, bound), low=low, high=high, caution=caution)
 
