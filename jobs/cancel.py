@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
 from saman.jobs.reconcile import reconcile
@@ -21,6 +22,7 @@ from saman.slurm.site import client
 from saman.slurm.submission.run_jobs import jobs_of
 
 CHECKPOINT_SECONDS = 20.0  # for a run on this machine to end with a checkpoint
+_GONE = ("Invalid job id", "already completing or completed")  # what scancel says of a job that is over
 END_SECONDS = 15.0  # for its supervisor to end every process after that
 
 
@@ -38,26 +40,40 @@ def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
     for run, status in zip(runs, statuses, strict=True):
         if not status.over or status.state is RunState.VANISHED:
             require_trusted(run, "cancel")
+    jobs = {
+        run.path: jobs_of(run.events())
+        for run, status in zip(runs, statuses, strict=True)
+        if not status.over or status.state is RunState.VANISHED
+    }
+    _cancel_jobs(runs, jobs)
     for run, status in zip(runs, statuses, strict=True):
-        jobs = jobs_of(run.events())
-        if status.over and status.state is not RunState.VANISHED:
+        if run.path not in jobs:
             yield f"{run.id} is {status.state} already"
-        elif jobs:
-            yield _cancel_jobs(run, status, jobs)
+        elif jobs[run.path]:
+            yield _record_cancelled(run, status, jobs[run.path][0])
         else:
             yield _cancel_here(run, status)
 
 
-def _cancel_jobs(run: RunFolder, status: RunStatus, jobs: Sequence[str]) -> str:
-    run.append(EventKind.STOP_REQUESTED, USER, reason=StopCause.CANCELLED.value)
-    answer = client.scancel(reversed(jobs))  # follow-ups first, so that none begins
-    known = [line for line in answer.err.splitlines() if "Invalid job id" not in line]
-    if answer.code != 0 and known:
-        raise EnvironmentLack(f"scancel failed: {client.last_error_line(answer)}", where=f"job {jobs[0]}")
+def _cancel_jobs(runs: Sequence[RunFolder], jobs: Mapping[Path, Sequence[str]]) -> None:
+    """Cancel the jobs of all runs with two requests, however many there are: follow-ups first, so that none begins."""
+    for run in runs:
+        if jobs.get(run.path):
+            run.append(EventKind.STOP_REQUESTED, USER, reason=StopCause.CANCELLED.value)
+    follow_ups = [job for each in jobs.values() for job in each[1:]]
+    first = [job for each in jobs.values() for job in each[:1]]
+    for wanted in filter(None, (follow_ups, first)):
+        answer = client.scancel(wanted)
+        failed = [line for line in answer.err.splitlines() if not any(text in line for text in _GONE)]
+        if answer.code != 0 and failed:
+            raise EnvironmentLack(f"scancel failed: {client.last_error_line(answer)}", where=f"job {wanted[0]}")
+
+
+def _record_cancelled(run: RunFolder, status: RunStatus, job: str) -> str:
     if status.state is not RunState.RUNNING:
         began = "continued" if status.attempt else "began"
-        run.append(EventKind.CANCELLED, USER, reason=f"job {jobs[0]} was cancelled before it {began}")
-    return f"{run.id}: job {status.job or jobs[0]} is cancelled"
+        run.append(EventKind.CANCELLED, USER, reason=f"job {job} was cancelled before it {began}")
+    return f"{run.id}: job {status.job or job} is cancelled"
 
 
 def _cancel_here(run: RunFolder, status: RunStatus) -> str:

@@ -17,6 +17,7 @@ from datetime import datetime
 
 from saman.configs.errors import EnvironmentLack
 from saman.runs.commands import run_command
+from saman.slurm.site.job_ids import joined_tasks
 from saman.slurm.site.job_states import JobState, job_state
 
 _UNAVAILABLE = re.compile(r"DOWN|FAIL|DRAIN|NOT_RESPONDING|\*")
@@ -224,8 +225,8 @@ def fields_of(line: str) -> dict[str, str]:
 
 
 def scancel(ids: Iterable[str]) -> Answer:
-    """Have Slurm cancel the jobs in this order; their processes get SIGTERM first."""
-    return ask(["scancel", *dict.fromkeys(ids)])
+    """Have Slurm cancel the jobs, an array in one request; their processes get SIGTERM first."""
+    return ask(["scancel", *joined_tasks(ids)])
 
 
 def last_error_line(answer: Answer) -> str:
