@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.jobs.status import RunStatus, read_status
+from saman.jobs.status import RunStatus
+from saman.jobs.watch import RunWatch
 from saman.launcher.plan.placement import Placement
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
 from saman.runs.paths import Attempt
 
 POLL_SECONDS = 0.5
-LOOK_SECONDS = 5.0  # between two readings of the run's status
+LOOK_SECONDS = 1.0  # between two looks at the run folder
 
 
 def read_logs(
@@ -40,12 +41,12 @@ def read_logs(
         UserError: there is no such log.
     """
     followed: dict[Path, Follower] = {}
-    looked = 0.0
+    looked, watch = 0.0, RunWatch([run])
     while True:
         over = False
         if follow and time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
-            (status,) = read_status([run])
+            (status,) = watch.look()
             over = status.over
             if tell is not None:
                 tell(status)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 from saman.jobs.status import RunState, RunStatus, read_status
+from saman.jobs.watch import RunWatch
 from saman.runs.events import EventKind, state_of
 from saman.runs.folder import RunFolder
 from saman.runs.trust.run_trust import is_trusted
@@ -23,7 +24,11 @@ def reconcile(runs: Sequence[RunFolder]) -> list[RunStatus]:
     A folder that cannot be written stays as it is, and so does another user's, whose links may lead anywhere. The
     status is returned all the same.
     """
-    statuses = read_status(runs)
+    return record_ends(runs, read_status(runs))
+
+
+def record_ends(runs: Sequence[RunFolder], statuses: list[RunStatus]) -> list[RunStatus]:
+    """Record in each folder an end that only Slurm knows, as ``reconcile`` does; returns ``statuses``."""
     for run, status in zip(runs, statuses, strict=True):
         if status.state in _ENDS and not state_of(run.events()).ended and is_trusted(run):
             code = {} if status.exit_code is None else {"exit_code": status.exit_code}
@@ -41,14 +46,15 @@ def wait_for_runs(
     Args:
         runs: the runs.
         timeout_seconds: give up after so long; ``None`` waits for ever.
-        every_seconds: time between two looks.
+        every_seconds: time between two looks at the run folders; Slurm is asked less often (``RunWatch``).
 
     Returns:
         The status of each run at the last look; after a timeout some are not ``over``.
     """
     end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    statuses = reconcile(runs)
+    watch = RunWatch(runs)
+    statuses = record_ends(runs, watch.look())
     while not all(status.over for status in statuses) and (end is None or time.monotonic() < end):
         time.sleep(every_seconds if end is None else max(0.0, min(every_seconds, end - time.monotonic())))
-        statuses = reconcile(runs)
+        statuses = record_ends(runs, watch.look())
     return statuses

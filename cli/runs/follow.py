@@ -73,8 +73,8 @@ def logs_command(
 
 def wait_command(
     runs: SeveralRuns,
-    timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after this many seconds.")] = None,
-    every: Annotated[float, typer.Option("--every", help="Seconds between checks.")] = 5.0,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Give up after this many seconds.")] = None,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between looks at the run folders.")] = 5.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:

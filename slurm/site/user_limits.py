@@ -62,7 +62,8 @@ def _records(account: str | None, qos: Sequence[str]) -> str | None:
     found: list[str] = []
     above = account
     for level in range(_MOST_LEVELS):
-        filters = [f"accounts={above}" if above else f"users={client.user_name()}"]
+        filters = [f"users={client.user_name()}"]  # keeps the records of accounts too
+        filters += [f"accounts={above}"] if above else []
         filters += [f"qos={','.join(qos)}"] if qos else []
         flags = "flags=assoc,qos" if level == 0 and qos else "flags=assoc"
         answer = client.ask(["scontrol", "-o", "show", "assoc_mgr", *filters, flags])

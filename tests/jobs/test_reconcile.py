@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saman.configs.loading.experiments import load_experiment
-from saman.jobs import status
+from saman.jobs import status, watch
 from saman.jobs.reconcile import reconcile, wait_for_runs
 from saman.jobs.slurm_view import SlurmView
 from saman.jobs.status import RunState, read_status
@@ -24,7 +24,8 @@ def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     record_queued(run, "7", "site", "submitter")
     run.append("attempt_started", "supervisor", 1)
     view = SlurmView({}, {"7": RecordedJob("7", JobState.TIMEOUT, 0, 15, None, "n1")}, reachable=True)
-    monkeypatch.setattr(status, "ask_slurm", lambda jobs: view)
+    for module in (status, watch):
+        monkeypatch.setattr(module, "ask_slurm", lambda jobs: view)
     monkeypatch.setattr(status, "LATE_EVENT_SECONDS", -1.0)
     return run
 

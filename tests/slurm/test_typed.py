@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, site, told, wait_for
+from tests.slurm.stubs import calls, stubs
 
 from saman.runs.folder import RunFolder
 from saman.slurm.site import client
@@ -17,6 +19,8 @@ from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
 
 pytestmark = pytest.mark.slurm
+
+PASSED_ON = 'PATH=$REAL_PATH exec "$(basename "$0")" "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,21 @@ def test_tasks_of_an_array_are_cancelled_and_resumed_one_by_one(home: Path) -> N
     assert resumed.count("continues it") == 2 and f"{second.id}: this run has completed" in resumed
     assert saman(home, "wait", first.id, second.id, third.id, "--every", "0.5").returncode == 0
     assert "_" not in json.loads(saman(home, "status", first.id, "--json").stdout)[0]["job"]
+
+
+def test_waiting_asks_slurm_a_few_times_however_often_it_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = home / "counted"
+    stubs(counted, dict.fromkeys(("squeue", "sacct", "scancel"), PASSED_ON))
+    monkeypatch.setenv("REAL_PATH", os.environ["PATH"])
+    monkeypatch.setenv("PATH", f"{counted}:{os.environ['PATH']}")
+    run = submit(home, "sleep 8")
+    assert saman(home, "wait", run.id, "--every", "0.1", "--timeout", "100").returncode == 0, told(run)
+    asked = [call for call in calls(counted) if not call.startswith("scancel")]
+    assert 1 <= len(asked) <= 12, asked
+    assert saman(home, "wait", run.id, "--every", "0").returncode == 2
+    others = [submit(home, "sleep 300", "--set", 'sbatch=["--begin=now+1hour"]') for _ in range(3)]
+    saman(home, "cancel", *(other.id for other in others))
+    assert len([call for call in calls(counted) if call.startswith("scancel")]) == 1
 
 
 def test_nothing_typed_is_left_running(no_jobs: Minicluster) -> None:

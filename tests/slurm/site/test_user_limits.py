@@ -32,4 +32,4 @@ def test_limits_are_asked_for_account_by_account_up_to_the_root(
         ("account lab", 4), ("you in account lab", 2), ("account physics", 40), ("account root", 400), ("QOS long", 60),
     }  # fmt: skip
     asked = [call for call in calls(tmp_path) if "assoc_mgr" in call]
-    assert [call.split()[4] for call in asked] == ["accounts=lab", "accounts=physics", "accounts=root"]
+    assert [call.split()[5] for call in asked] == ["accounts=lab", "accounts=physics", "accounts=root"]
