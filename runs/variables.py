@@ -24,6 +24,7 @@ RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous se
 RUN = "SAMAN_RUN"  # the run folder
 SIZE = "SAMAN_SIZE"  # ranks of the run
 STARTER = "SAMAN_STARTER"
+STOP_SIGNAL = "SAMAN_STOP_SIGNAL"  # asks a user's program for a checkpoint, such as USR1
 
 # Set by the wrapper for the program of a rank, besides RUN, ATTEMPT, PROCESSES and SIZE.
 ADDRESS = "SAMAN_ADDRESS"  # of this node in the network of the run

@@ -89,6 +89,7 @@ class Launch(Strict):
     environment: dict[str, str] = {}
     public: list[str] = []  # names in environment; everyone may read their values
     log_limit: Size = "256M"  # of each process's log with its older part
+    stop_signal: Literal["USR1", "USR2", "TERM", "INT", "HUP", "none"] = "USR1"  # asks a user's program to checkpoint
 
     @field_validator("stall_seconds", mode="after")
     @classmethod

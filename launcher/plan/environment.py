@@ -83,6 +83,7 @@ def job_environment(
         "PYTHONUNBUFFERED": "1",
     }
     if isinstance(spec, Script):
+        own[variables.STOP_SIGNAL] = spec.launch.stop_signal
         own |= {"TF_USE_LEGACY_KERAS": "1"} if spec.legacy_keras else {}
     else:
         own["KERAS_BACKEND"] = "tensorflow"

@@ -25,6 +25,7 @@ from saman.launcher.rank.environment import program_environment
 from saman.launcher.rank.log_rotation import LogRotation
 from saman.launcher.rank.motion import ScriptMotion
 from saman.launcher.rank.recorder import RankRecorder
+from saman.launcher.rank.stop_forwarding import StopForwarding, stop_signal
 from saman.launcher.supervision import processes
 from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
@@ -214,15 +215,16 @@ class _Wrapper:
         """Forward signals and show signs of life until the program has ended."""
         heartbeat = self.attempt.heartbeat(self.rank)
         motion = ScriptMotion(child.pid, log, Heartbeat(heartbeat)) if self.run.is_script else None
+        stopping = self._stop_forwarding(child) if self.run.is_script else None
         rotation = LogRotation(log, self.attempt.older_log(self.rank), _log_limit())
-        touched = looked = time.monotonic()
+        touched = looked = stop_looked = time.monotonic()
         received: dict[int, float] = {}
         while True:
             caught = signal.sigtimedwait(_WATCHED, 1.0)
             if caught is not None and caught.si_signo != signal.SIGCHLD:
                 echo = time.monotonic() - received.get(caught.si_signo, -1.0) < ECHO_SECONDS
                 if not echo or os.getppid() != child.parent:
-                    self._forward(child, caught.si_signo)
+                    self._forward(child, caught.si_signo, stopping)
                 received[caught.si_signo] = time.monotonic()
             if child.reap():
                 break
@@ -232,6 +234,9 @@ class _Wrapper:
             if motion and now - looked >= 1.0:
                 looked = now
                 motion.observe()
+            if stopping and now - stop_looked >= 1.0:
+                stop_looked = now
+                stopping.look()
             rotation.look()
             if now - touched >= ALIVE_SECONDS:
                 touched = now
@@ -241,18 +246,24 @@ class _Wrapper:
         if motion:
             motion.close()
 
-    def _forward(self, child: Child, number: int) -> None:
+    def _stop_forwarding(self, child: Child) -> StopForwarding:
+        number = stop_signal(os.environ)
+        return StopForwarding(self.run, self.attempt, self.process, self.placement, child.pid, number)
+
+    def _forward(self, child: Child, number: int, stopping: StopForwarding | None) -> None:
         orphaned = os.getppid() != child.parent
         gently = number == signal.SIGTERM and self.checkpoints_on_sigterm and not orphaned
         if gently or (number == signal.SIGUSR1 and not self.run.is_script):
             if not self.run.stop_request.exists():
                 self.run.request_stop(signal.Signals(number).name, self.who)
             return
-        if number == signal.SIGUSR1:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGUSR1)
+        if number == signal.SIGUSR1 and stopping is not None:
+            stopping.request()
+            stopping.look()
             return
         child.stopped = True
+        if number == signal.SIGTERM and os.environ.get(variables.STARTER) == "srun" and not orphaned:
+            return  # Slurm sends it to the program too, and waits (KillWait) before it kills
         child.signal_group(signal.SIGKILL if orphaned else number)
         if child.kill_at is None:
             child.kill_at = time.monotonic() + GRACE_SECONDS

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from saman.launcher.supervision.starter_causes import find_starter_cause
 from saman.runs.events import Event
 from saman.runs.ranks.rank_events import FailureKind, RankExited, RankFailed
 from saman.runs.ranks.records import RankRecord
@@ -58,11 +59,17 @@ class FailedRank:
     signal: int | None = None
     message: str | None = None
     last_lines: tuple[str, ...] = ()
+    stopped: bool = False
+    cause: str | None = None  # as the start method names it, for a rank that was killed or left no trace
 
     @property
     def ending(self) -> str:
-        """Exit status or signal, with its usual cause."""
-        return describe_exit(self.code, self.signal)
+        """Exit status or signal, with its cause or else its usual cause."""
+        if self.cause is None:
+            return describe_exit(self.code, self.signal)
+        if self.signal is None:
+            return f"ended without a trace: {self.cause}"
+        return f"killed by {signal.Signals(self.signal).name} ({self.signal}): {self.cause}"
 
     def to_json(self) -> dict[str, Any]:
         """The entry in ``summary.json``."""
@@ -122,9 +129,19 @@ def describe_exit(code: int | None, number: int | None) -> str:
     return f"exit code {code}" + (f": {_CODES[code]}" if code in _CODES else "")
 
 
-def find_failure(events: Iterable[Event], records: Mapping[int, RankRecord] | None = None) -> Failure | None:
-    """The failure of an attempt, from its events and its rank records; ``None`` if nothing failed."""
-    failed = sorted(_failed_ranks(list(events), records or {}), key=lambda rank: (rank.time, rank.rank))
+def find_failure(
+    events: Iterable[Event], records: Mapping[int, RankRecord] | None = None, starter_lines: Iterable[str] = ()
+) -> Failure | None:
+    """The failure of an attempt; ``None`` if nothing failed.
+
+    Args:
+        events: the events of the attempt.
+        records: its rank records.
+        starter_lines: the last lines of its start method.
+    """
+    cause = find_starter_cause(starter_lines)
+    found = (_explained(rank, cause) for rank in _failed_ranks(list(events), records or {}))
+    failed = sorted(found, key=lambda rank: (rank.time, rank.rank))
     if not failed:
         return None
     causes = [rank for rank in failed if rank.kind is not FailureKind.PEER_LOST] or failed[:1]
@@ -132,6 +149,14 @@ def find_failure(events: Iterable[Event], records: Mapping[int, RankRecord] | No
     if len(causes) > 1:
         first = tuple(sorted(first, key=lambda rank: rank.rank))
     return Failure(first, len(failed) - len(first))
+
+
+def _explained(rank: FailedRank, cause: str | None) -> FailedRank:
+    """The rank with the start method's cause, or with the wrapper's, if it could not report its end itself."""
+    if rank.kind in _TELLING or not (rank.signal == signal.SIGKILL or (rank.signal is None and rank.code is None)):
+        return rank
+    own = "it did not end in time after the request to stop" if rank.stopped and rank.signal else None
+    return replace(rank, cause=cause or own)
 
 
 def _failed_ranks(events: Sequence[Event], records: Mapping[int, RankRecord]) -> Iterable[FailedRank]:
@@ -174,6 +199,7 @@ def _failed_rank(
         signal=exited.signal if exited else None,
         message=report.message if report else None,
         last_lines=exited.last_lines if exited else (),
+        stopped=exited.stopped if exited else False,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.failures import Failure, find_failure
+from saman.launcher.supervision.starter_causes import find_starter_cause
 from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attempt
 from saman.runs.events import SUPERVISOR, State
 from saman.runs.files.reserve import release
@@ -44,8 +45,8 @@ def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float
         output: the last lines that the start method printed.
     """
     events = [event for event in run.events() if event.attempt == attempt.number]
-    found = find_failure(events, ended.records)
-    verdict = judge_attempt(ended, found)
+    found = find_failure(events, ended.records, output)
+    verdict = judge_attempt(ended, found, find_starter_cause(output))
     failure = found if verdict.state is State.FAILED else None
     facts = _facts(verdict, failure, seconds)
     measured = measure_training(run, attempt, run.events(), time.time())

@@ -41,8 +41,14 @@ class Verdict:
     message: str
 
 
-def judge_attempt(ended: AttemptEnd, failure: Failure | None) -> Verdict:
-    """Judge an attempt by its rank records, then by signals, stall and failure, last by the starter's exit status."""
+def judge_attempt(ended: AttemptEnd, failure: Failure | None, cause: str | None = None) -> Verdict:
+    """Judge an attempt by its rank records, then by signals, stall and failure, last by the start method.
+
+    Args:
+        ended: everything known of its end.
+        failure: the first failing ranks, if a rank failed.
+        cause: the cause that the start method's output names.
+    """
     done = [record for record in ended.records.values() if record.has_ended]
     codes = {record.code for record in done}
     complete = len(done) == len(ended.placement.processes)
@@ -57,7 +63,7 @@ def judge_attempt(ended: AttemptEnd, failure: Failure | None) -> Verdict:
         return Verdict(State.FAILED, ExitCode.RUN_FAILED, f"stopped after a stall: {ended.aborted.sentence()}")
     if failure is not None:
         return Verdict(State.FAILED, _exit_status(failure.first[0], ended.is_script), failure.sentence())
-    return Verdict(State.FAILED, ExitCode.RUN_FAILED, _unexplained(ended))
+    return Verdict(State.FAILED, ExitCode.RUN_FAILED, _unexplained(ended) + (f": {cause}" if cause else ""))
 
 
 def _exit_status(first: FailedRank, is_script: bool) -> int:

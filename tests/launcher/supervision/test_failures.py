@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from saman.launcher.supervision.failures import Failure, describe_exit, find_failure
 from saman.runs.events import Event
 from saman.runs.ranks.records import RankRecord
@@ -81,3 +83,28 @@ def test_endings_are_said_in_plain_words() -> None:
     assert describe_exit(137, None).startswith("killed by SIGKILL (9)")
     assert describe_exit(None, 11) == "killed by SIGSEGV (11): a fault in compiled code"
     assert describe_exit(None, None) == "ended without a trace"
+
+
+OOM = ["slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed."]
+
+
+@pytest.mark.parametrize(
+    ("exit_facts", "lines", "expected"),
+    [
+        ({"stopped": True}, OOM, "out of memory"),
+        ({"signal": 9}, ["srun: error: node1: task 0: Out Of Memory"], "out of memory"),
+        ({"stopped": True}, ["slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***"], "limit"),
+        ({"signal": 9, "stopped": True}, [], "did not end in time after the request to stop"),
+        ({"signal": 9}, [], "often the kernel's or Slurm's out-of-memory killer"),
+    ],
+)
+def test_a_rank_that_cannot_say_why_it_ended_is_explained_by_what_slurm_printed(
+    exit_facts: dict[str, Any], lines: list[str], expected: str
+) -> None:
+    failure = find_failure([_exited(0, 1.0, **exit_facts)], starter_lines=lines)
+    assert failure is not None and expected in failure.sentence()
+
+
+def test_a_rank_that_failed_by_itself_is_not_blamed_on_memory() -> None:
+    failure = find_failure([_exited(0, 1.0, code=3)], starter_lines=OOM)
+    assert failure is not None and "exit code 3" in failure.sentence()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import pytest
@@ -130,6 +131,36 @@ def test_attempts_are_limited_and_resume_counts_anew(minicluster: Minicluster) -
     wait_for(run, "running", "queued")
     until(lambda: run.state.ended, 60)
     assert len(run.attempts()) == 4
+
+
+HANDLING = """
+import signal, sys, time
+def stop(*_):
+    print("checkpoint written", flush=True)
+    sys.exit(85)
+signal.signal(signal.SIGUSR1, stop)
+print("handler installed", flush=True)
+time.sleep(0.1 if sys.argv[1] == "2" else 300)
+"""
+
+
+def test_a_users_program_gets_its_signal_on_every_node_and_continues(minicluster: Minicluster) -> None:
+    text = f"{sys.executable} -c '{HANDLING}' $SAMAN_ATTEMPT"
+    done = submitted(bash("handling", text, minicluster.shared, nodes=2), site(), minicluster.shared)
+    logs = [done.run.attempt(1).log(rank) for rank in (0, 1)]
+    until(lambda: all(log.exists() and "installed" in log.read_text() for log in logs), 60)
+    client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # what --signal=B:USR1@… sends before the time limit
+    assert wait_for(done.run).state == "completed", told(done.run)
+    assert all("checkpoint written" in log.read_text() for log in logs)
+    assert len(done.run.attempts()) == 2
+
+
+def test_a_program_without_memory_is_explained(minicluster: Minicluster) -> None:
+    said = "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0."  # Slurm's words, where srun prints them
+    text = f"echo '{said}' >/proc/$PPID/fd/2; kill -KILL $PPID"
+    run = submitted(bash("hungry", text, minicluster.shared), site(), minicluster.shared).run
+    status = wait_for(run)
+    assert status.state == "failed" and "out of memory" in status.detail, told(run)
 
 
 def test_a_run_is_followed_from_its_folder_where_slurm_cannot_be_asked(
