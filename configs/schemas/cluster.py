@@ -185,7 +185,7 @@ class Requeue(Strict):
 
     by: Literal["scontrol", "follow-up", "none"] = "scontrol"  # follow-up: compute nodes have no Slurm commands
     seconds_before_end: Annotated[int, Field(ge=1, le=65535)] = 120  # the time for a checkpoint before the limit
-    attempts: PositiveInt = 5  # of a run in all
+    attempts: PositiveInt = 5  # in a row without progress
 
 
 class Cluster(Strict):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from saman.runs.events import SUBMITTER, Event, EventKind, State, state_of
+from saman.runs.events import SUBMITTER, SUPERVISOR, Event, EventKind, State, state_of
 from saman.runs.records.run_events import NodeLoss
 from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
@@ -41,14 +41,14 @@ def decide_start(events: Sequence[Event], attempts: int, allowed: int, nodes: It
     Args:
         events: the run's events.
         attempts: number of attempts so far.
-        allowed: number of attempts that the cluster file allows.
+        allowed: number of attempts without progress that the cluster file allows.
         nodes: names of the job's nodes.
     """
     state = state_of(events)
     if state.ended:
         return Decision(Begin.NOT_NEEDED, f"the run is already {state.value}")
-    if attempts >= allowed + _earlier_attempts(events):
-        return Decision(Begin.USED_UP, f"all {allowed} attempts allowed by the cluster file were made")
+    if attempts >= allowed + _uncounted_attempts(events):
+        return Decision(Begin.USED_UP, f"all {allowed} attempts allowed by the cluster file were made without progress")
     bad = nodes_failed_twice(events)
     here = tuple(sorted(bad & set(nodes)))
     if here:
@@ -58,16 +58,27 @@ def decide_start(events: Sequence[Event], attempts: int, allowed: int, nodes: It
     return Decision(Begin.GO)
 
 
-def _earlier_attempts(events: Sequence[Event]) -> int:
-    """Attempts made before the newest submission by a user; they do not count against the limit."""
-    made = 0
-    earlier = 0
+def _uncounted_attempts(events: Sequence[Event]) -> int:
+    """Attempts that do not count against the limit: those up to the last with progress, or up to the last submission.
+
+    An attempt makes progress with a checkpoint of a later step than all before it. saman does not see into a user's
+    own program: there, a checkpoint that was asked for, and ended the attempt with 85, is progress.
+    """
+    made = uncounted = 0
+    newest_step = -1
+    asked = False
     for event in events:
         if event.kind == EventKind.ATTEMPT_STARTED:
-            made += 1
+            made, asked = made + 1, False
         elif event.kind == EventKind.QUEUED and event.who == SUBMITTER:
-            earlier = made
-    return earlier
+            uncounted = made
+        elif event.kind == EventKind.STOP_REQUESTED:
+            asked = True
+        elif event.kind == EventKind.PREEMPTED and event.who == SUPERVISOR and asked:
+            uncounted = made
+        elif event.kind == EventKind.CHECKPOINT and int(event.facts.get("step", -1)) > newest_step:
+            newest_step, uncounted = int(event.facts["step"]), made
+    return uncounted
 
 
 def was_lost(events: Sequence[Event]) -> bool:

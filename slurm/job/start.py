@@ -143,11 +143,13 @@ class _Start:
             stop_seen = stop_seen or self.run.stop_request.exists()
             if (self.asked.signals or stop_seen) and not requested and self.run.state is State.RUNNING:
                 requested = True
-                if not self.run.stop_request.exists():
+                if self.run.stop_request.exists():  # by the job script, or by hand
+                    self.run.append(EventKind.STOP_REQUESTED, WHO, reason=self._reason())
+                else:
                     self.run.request_stop(self._reason(), WHO)
 
     def _reason(self) -> str:
-        return signal.Signals(self.asked.signals[0]).name if self.asked.signals else "requested before the start"
+        return signal.Signals(self.asked.signals[0]).name if self.asked.signals else "control/stop"
 
     def _attempt_noting_errors(self) -> None:
         try:

@@ -28,6 +28,27 @@ def test_a_start_goes_on_only_where_it_is_needed(kinds: tuple[str, ...], attempt
     assert decide_start(_events(*kinds), attempts, 2, ["n1"]).begin is begin
 
 
+def _attempts(count: int, *of_each: Event) -> list[Event]:
+    start, end = Event("attempt_started", "supervisor"), Event("preempted", "supervisor")
+    return [Event("queued", "submitter"), *[each for _ in range(count) for each in (start, *of_each, end)]]
+
+
+def test_attempts_that_make_progress_are_never_used_up() -> None:
+    steps = [
+        [Event("attempt_started", "x"), Event("checkpoint", "rank 0", facts={"step": step}), Event("preempted", "x")]
+        for step in (10, 20, 30, 30, 30)
+    ]
+    made = [Event("queued", "submitter"), *[event for attempt in steps for event in attempt]]
+    assert decide_start(made[:10], 3, 2, ["n1"]).begin is Begin.GO
+    assert decide_start(made[:13], 4, 2, ["n1"]).begin is Begin.GO
+    assert decide_start(made, 5, 2, ["n1"]).begin is Begin.USED_UP  # step 30 for the third time
+
+
+def test_a_users_program_makes_progress_with_a_checkpoint_that_was_asked_for() -> None:
+    assert decide_start(_attempts(9, Event("stop_requested", "job")), 9, 2, ["n1"]).begin is Begin.GO
+    assert decide_start(_attempts(9), 9, 2, ["n1"]).begin is Begin.USED_UP
+
+
 def test_a_node_lost_twice_is_avoided() -> None:
     lost = [Event("node_failed", "job", facts={"node": "n2"})] * 2
     assert decide_start([*_events("queued"), *lost], 1, 9, ["n1", "n2"]) == Decision(
