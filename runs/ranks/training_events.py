@@ -131,6 +131,14 @@ class CheckpointSave(TrainingEvent):
     step: int
     path: str
 
+    @classmethod
+    def from_event(cls, event: Event) -> CheckpointSave | None:
+        """Return the facts of an event; ``None`` if it is of another kind or names no step."""
+        step = event.facts.get("step")
+        if event.kind != cls.kind or not isinstance(step, int):
+            return None
+        return cls(step, str(event.facts.get("path", "")))
+
 
 @dataclass(frozen=True)
 class CheckpointDamage(TrainingEvent):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from saman.runs.events import SUBMITTER, SUPERVISOR, Event, EventKind, State, state_of
+from saman.runs.ranks.training_events import CheckpointSave
 from saman.runs.records.run_events import NodeLoss
 from saman.slurm.site.client import NodeState
 from saman.slurm.site.job_states import JobState, job_state
@@ -76,8 +77,8 @@ def _uncounted_attempts(events: Sequence[Event]) -> int:
             asked = True
         elif event.kind == EventKind.PREEMPTED and event.who == SUPERVISOR and asked:
             uncounted = made
-        elif event.kind == EventKind.CHECKPOINT and int(event.facts.get("step", -1)) > newest_step:
-            newest_step, uncounted = int(event.facts["step"]), made
+        elif (saved := CheckpointSave.from_event(event)) is not None and saved.step > newest_step:
+            newest_step, uncounted = saved.step, made
     return uncounted
 
 

@@ -35,7 +35,11 @@ def _attempts(count: int, *of_each: Event) -> list[Event]:
 
 def test_attempts_that_make_progress_are_never_used_up() -> None:
     steps = [
-        [Event("attempt_started", "x"), Event("checkpoint", "rank 0", facts={"step": step}), Event("preempted", "x")]
+        [
+            Event("attempt_started", "x"),
+            Event("checkpoint", "rank 0", facts={"step": step, "path": "x"}),
+            Event("preempted", "x"),
+        ]
         for step in (10, 20, 30, 30, 30)
     ]
     made = [Event("queued", "submitter"), *[event for attempt in steps for event in attempt]]
