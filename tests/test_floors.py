@@ -179,6 +179,12 @@ def test_only_runs_reads_the_facts_of_events_by_name() -> None:
     assert not found
 
 
+@pytest.mark.parametrize("room", BELOW)
+def test_every_sub_room_has_tests_where_its_own_folder_says(room: str) -> None:
+    folders = {path.parent.relative_to(ROOT) for path in files_of(room) if path.name != "__init__.py"}
+    assert not [folder for folder in folders if not list((ROOT / "tests" / folder).rglob("test_*.py"))]
+
+
 def test_the_floors_themselves_have_no_circle() -> None:
     done: set[str] = set()
     while ready := {room for room, below in BELOW.items() if room not in done and below <= done}:
