@@ -12,7 +12,7 @@ from saman.jobs.watch import RunWatch
 from saman.launcher.plan.placement import Placement
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
-from saman.runs.paths import Attempt
+from saman.runs.paths.attempt import Attempt
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 1.0  # between two looks at the run folder

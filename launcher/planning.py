@@ -23,7 +23,7 @@ from saman.launcher.plan.shared_node import check_shared_node
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
-from saman.runs.paths import planned_run
+from saman.runs.paths.runs_folder import planned_run
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment

@@ -14,7 +14,8 @@ from saman.runs.events import SUBMITTER, TRANSITIONS, Event, EventKind, State, s
 from saman.runs.files.reserve import reserve, write_with_reserve
 from saman.runs.files.whole import append_line, read_json, read_lines, write_json, write_whole
 from saman.runs.files.write_errors import explain_write_errors
-from saman.runs.paths import Attempt, RunPaths
+from saman.runs.paths.attempt import Attempt
+from saman.runs.paths.run import RunPaths
 from saman.runs.records.experiment import WrittenExperiment, read_written
 from saman.runs.records.run_events import Creation
 from saman.runs.records.summary import Summary

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import UserError
 from saman.configs.private_values import ENVIRONMENT, MLFLOW, has_reference, references, replace_references
 from saman.runs.files.whole import read_json, write_json
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment

@@ -14,7 +14,7 @@ from saman.runs import locks
 from saman.runs.events import EventKind, State, state_of
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
-from saman.runs.paths import StudyPaths
+from saman.runs.paths.runs_folder import StudyPaths
 from saman.runs.records.study import StudyRecord
 
 

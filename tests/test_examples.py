@@ -32,7 +32,8 @@ def test_the_examples_of_a_module_are_right(name: str) -> None:
     [
         "configs.schemas.experiment",
         "runs.folder",
-        "runs.paths",
+        "runs.paths.run",
+        "runs.paths.attempt",
         "runs.find",
         "runs.records.export",
         "runs.records.schema",

@@ -109,7 +109,7 @@ def _show_plan(console: Console, what: LoadedExperiment | Script, options: Optio
     from saman.cli.runs.plan_view import print_plan
     from saman.configs.schemas.script import Script
     from saman.launcher.planning import make_plan
-    from saman.runs.paths import planned_run
+    from saman.runs.paths.runs_folder import planned_run
 
     if isinstance(what, Script):
         plan = make_plan(what, Path(what.directory), (), options)

@@ -18,7 +18,7 @@ from pathlib import Path
 from saman.launcher.node.machine import allowed_cores
 from saman.launcher.plan.placement import Placement
 from saman.runs import locks
-from saman.runs.paths import names_in
+from saman.runs.paths.names import names_in
 from saman.runs.trust.ownership import DubiousFolderError, own_folder
 
 GATE_SECONDS = 5.0  # a claim takes milliseconds: a holder beyond this is stopped or dead

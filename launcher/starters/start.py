@@ -12,7 +12,7 @@ from saman.launcher.node.horovod_build import HorovodBuild
 from saman.launcher.node.mpi import MpiInstallation
 from saman.launcher.plan.placement import Placement
 from saman.runs import variables
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import read_model
 from saman.runs.files import disk
 from saman.runs.folder import RunFolder
-from saman.runs.paths import ExportPaths
+from saman.runs.paths.parts import ExportPaths
 from saman.runs.records.export import ExportRecord
 
 _WARMUP_EXAMPLES = 8

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.runs.files.whole import write_json
-from saman.runs.paths import names_in
+from saman.runs.paths.names import names_in
 from saman.runs.records.schema import read_record
 
 

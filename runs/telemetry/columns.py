@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from saman.configs.regular_files import read_regular
 from saman.runs.events import SCHEMA
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 
 Array = NDArray[np.float64]
 Columns = dict[str, Array]

@@ -13,7 +13,7 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.configs.loading.settings import load_settings, settings_file
 from saman.runs.folder import RunFolder
-from saman.runs.paths import names_in
+from saman.runs.paths.names import names_in
 from saman.runs.trust.ownership import Doubt, Fault, find_doubt, user_name
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 from saman.runs.records.energy import EnergyRecord
 
 _POWERCAP = Path("/sys/class/powercap")

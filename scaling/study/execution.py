@@ -18,7 +18,7 @@ from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.locks import LockHeldError, hold
-from saman.runs.paths import StudyPaths
+from saman.runs.paths.runs_folder import StudyPaths
 from saman.runs.studies import StudyRun, StudyRunState, fill_plan
 from saman.scaling.study.energy import EnergyMeter
 from saman.scaling.study.plan import PlannedRun, StudyPlan

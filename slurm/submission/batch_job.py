@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saman.configs.schemas.cluster import Cluster, Partition
 from saman.configs.units import format_clock
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 from saman.slurm.submission.quoting import ShellText, extra_option, option, path_option
 from saman.slurm.submission.resource_request import MIB, ResourceRequest
 

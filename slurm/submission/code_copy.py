@@ -19,7 +19,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.files.write_errors import explain_write_errors
-from saman.runs.paths import code_diff, new_code_folder
+from saman.runs.paths.runs_folder import code_diff, new_code_folder
 from saman.runs.trust.ownership import close_to_others
 
 _log = logging.getLogger(__name__)

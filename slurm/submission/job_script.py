@@ -18,7 +18,7 @@ from saman.configs.names import is_name
 from saman.configs.schemas.cluster import Cluster
 from saman.launcher.starters.start import network_variables
 from saman.runs import variables
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 from saman.slurm.submission.batch_job import SIGNAL, BatchJob, sbatch_options
 from saman.slurm.submission.quoting import ShellText, comment, option, shell
 

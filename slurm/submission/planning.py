@@ -14,7 +14,8 @@ from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.configs.units import format_clock
-from saman.runs.paths import RunPaths, planned_run
+from saman.runs.paths.run import RunPaths
+from saman.runs.paths.runs_folder import planned_run
 from saman.slurm.site import client
 from saman.slurm.site.user_limits import read_user_limits
 from saman.slurm.submission.batch_job import BatchJob

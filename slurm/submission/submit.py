@@ -16,7 +16,7 @@ from saman.runs.events import SUBMITTER, EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
-from saman.runs.paths import array_script, new_array_folder
+from saman.runs.paths.runs_folder import array_script, new_array_folder
 from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated

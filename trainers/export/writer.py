@@ -18,7 +18,7 @@ import numpy as np
 
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.checkpoints import TrainingPosition
-from saman.runs.paths import ExportPaths
+from saman.runs.paths.parts import ExportPaths
 from saman.runs.records.export import ExportRecord, Normalization, Signature, SignatureTensor
 from saman.trainers import keras_compat, models
 from saman.trainers.assembly import PreparedData

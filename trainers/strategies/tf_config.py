@@ -18,7 +18,7 @@ from saman.configs.errors import EnvironmentLack
 from saman.runs import variables
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.folder import RunFolder
-from saman.runs.paths import port_file
+from saman.runs.paths.attempt import port_file
 from saman.runs.ranks.interfaces import own_addresses
 from saman.trainers.identity import WorkerIdentity
 from saman.trainers.strategies.port_gate import LOOPBACK, PortGate

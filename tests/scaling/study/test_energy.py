@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saman.runs.paths import RunPaths
+from saman.runs.paths.run import RunPaths
 from saman.runs.records.energy import EnergyRecord
 from saman.scaling.study.energy import SAMPLE_SECONDS, EnergyMeter, Reading
 

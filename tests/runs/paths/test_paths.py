@@ -9,18 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from saman.runs.paths import (
-    RunPaths,
-    StudyPaths,
-    array_script,
-    new_array_folder,
-    new_code_folder,
-    planned_run,
-    port_file,
-)
+from saman.runs.paths.attempt import port_file
+from saman.runs.paths.run import RunPaths
+from saman.runs.paths.runs_folder import StudyPaths, array_script, new_array_folder, new_code_folder, planned_run
 from saman.runs.records.inference import InferencePaths
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROOMS = ("api", "cli", "jobs", "slurm", "scaling", "registry", "trainers", "launcher", "pipeline")
 
 # Names of files that belong to a run folder, a study's folder or the folder of a batch inference.

@@ -1,0 +1,117 @@
+"""Files of one start of a run: command, placement, provenance, logs, telemetry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saman.runs.paths.names import is_number, names_in
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Files of one start of a run. A process's files carry the number of its first rank.
+
+    >>> attempt = Attempt(Path("runs/fashion/20260101-120000-000-a1b2c3/attempts/2"))
+    >>> attempt.number
+    2
+    >>> attempt.log(0).relative_to(attempt.path).as_posix()
+    'ranks/00000.log'
+    """
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """1 for the first start."""
+        return int(self.path.name)
+
+    @property
+    def command(self) -> Path:
+        """The exact command that started the ranks, quoted for a shell."""
+        return self.path / "command.txt"
+
+    @property
+    def provenance(self) -> Path:
+        """Origin of the attempt: code, versions, machine, environment."""
+        return self.path / "provenance.json"
+
+    @property
+    def placement(self) -> Path:
+        """The planned placement of every process and rank."""
+        return self.path / "placement.json"
+
+    @property
+    def starter_log(self) -> Path:
+        """Output of the start method itself (mpirun, srun, horovodrun)."""
+        return self.path / "starter.log"
+
+    @property
+    def job_script(self) -> Path:
+        """Copy of the job script that Slurm ran."""
+        return self.path / "job.sbatch"
+
+    @property
+    def rendezvous(self) -> Path:
+        """Host and port of Horovod's rendezvous server."""
+        return self.path / "rendezvous.json"
+
+    @property
+    def ports(self) -> Path:
+        """Folder in which TensorFlow's workers publish their ports."""
+        return self.path / "ports"
+
+    @property
+    def rank_folder(self) -> Path:
+        """Folder of logs, records and heartbeats."""
+        return self.path / "ranks"
+
+    @property
+    def telemetry_folder(self) -> Path:
+        """Folder of telemetry."""
+        return self.path / "telemetry"
+
+    def log(self, rank: int) -> Path:
+        """Output of the process of ``rank``."""
+        return self.rank_folder / f"{rank:05d}.log"
+
+    def older_log(self, rank: int) -> Path:
+        """The part of a process's output before ``log``, once ``launch.log_limit`` was reached."""
+        return self.rank_folder / f"{rank:05d}.log.1"
+
+    @property
+    def older_starter_log(self) -> Path:
+        """The part of the start method's output before ``starter_log``, once ``launch.log_limit`` was reached."""
+        return self.path / f"{self.starter_log.name}.1"
+
+    def rank_record(self, rank: int) -> Path:
+        """Placement that the process found, and its exit status or signal."""
+        return self.rank_folder / f"{rank:05d}.json"
+
+    def heartbeat(self, rank: int) -> Path:
+        """Phase, epoch and step of the process, rewritten during the run."""
+        return self.rank_folder / f"{rank:05d}.heartbeat.json"
+
+    def telemetry(self, rank: int) -> Path:
+        """Measurements of the process, a line per window of steps."""
+        return self.telemetry_folder / f"{rank:05d}.jsonl"
+
+    def ranks(self) -> list[int]:
+        """First ranks of the processes that have left a record, lowest first."""
+        stems = (name.removesuffix(".json") for name in names_in(self.rank_folder) if name.endswith(".json"))
+        return sorted(int(stem) for stem in stems if is_number(stem))
+
+    def telemetry_files(self) -> list[Path]:
+        """Telemetry of every process, lowest rank first."""
+        folder = self.telemetry_folder
+        return [folder / name for name in sorted(names_in(folder)) if name.endswith(".jsonl")]
+
+    def make_folders(self) -> None:
+        """Make the folders in which processes write."""
+        for folder in (self.rank_folder, self.telemetry_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def port_file(folder: Path, process: int) -> Path:
+    """Return the file in which worker ``process`` publishes its port; ``folder`` is ``ports`` of an attempt."""
+    return folder / f"{process:05d}.json"

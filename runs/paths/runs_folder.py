@@ -1,0 +1,67 @@
+"""What the folder of runs holds besides runs: studies, job arrays, copies of code."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files of a study beside its runs.
+
+    >>> StudyPaths.of(Path("runs"), "scaling").record.as_posix()
+    'runs/scaling/study.json'
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, runs_dir: Path, name: str) -> StudyPaths:
+        """Return the paths of the study ``name``."""
+        return cls(runs_dir / name)
+
+    @property
+    def record(self) -> Path:
+        """The study's plan (``runs.records.study``)."""
+        return self.path / "study.json"
+
+    @property
+    def lock(self) -> Path:
+        """Lock of the process that runs or submits the study."""
+        return self.path / "study.lock"
+
+    def experiment_runs(self) -> list[Path]:
+        """List the run folders that hold an experiment, oldest first."""
+        return sorted(file.parent for file in self.path.glob("*/experiment.yaml"))
+
+
+def planned_run(runs_dir: Path, name: str, placeholder: str = "RUN") -> Path:
+    """Return the folder of a run that is only planned; ``placeholder`` replaces its id."""
+    return runs_dir.absolute() / name / placeholder
+
+
+def new_array_folder(runs_dir: Path) -> Path:
+    """Return the path of a fresh folder for the script and logs of a job array; it does not exist yet."""
+    return _fresh(runs_dir.absolute() / ".arrays")
+
+
+def array_script(folder: Path) -> Path:
+    """Return the path of the job script in an array's folder."""
+    return folder / "job.sbatch"
+
+
+def new_code_folder(runs_dir: Path) -> Path:
+    """Return a fresh folder for a copy of a user's code; it does not exist yet."""
+    return _fresh(runs_dir.absolute() / ".code")
+
+
+def code_diff(folder: Path) -> Path:
+    """Return the path, in a copy of code, of the difference to its commit."""
+    return folder / "code.diff"
+
+
+def _fresh(parent: Path) -> Path:
+    return parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
