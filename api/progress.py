@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from saman.configs.terminal_text import clean_text
+
 if TYPE_CHECKING:
     from saman.launcher.supervision.progress import TrainingProgress
 
@@ -28,7 +30,7 @@ class PrintedProgress:
 
     def say(self, text: str) -> None:
         """Print a notice."""
-        print(f"{self.title}: {text}", file=sys.stderr)
+        print(clean_text(f"{self.title}: {text}"), file=sys.stderr)
 
 
 def progress_view(title: str, quiet: bool) -> PrintedProgress | None:

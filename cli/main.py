@@ -13,8 +13,9 @@ from typing import Any
 
 import typer
 
-from saman.cli.terminal import clean_streams, clean_text
+from saman.cli.terminal import clean_streams
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
+from saman.configs.terminal_text import clean_text
 from saman.runs import variables
 
 # command -> (module, function or typer app); the order is that of the help page

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saman.cli.options import MODELS, RUNS, Exclude, Json, ModelsDir, RunsDir
-from saman.cli.terminal import clean_text
+from saman.configs.terminal_text import clean_text
 from saman.jobs.selection import found_runs
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from saman.cli.terminal import clean_text
 from saman.configs.errors import ExitCode
+from saman.configs.terminal_text import clean_text
 
 if TYPE_CHECKING:
     from rich.console import Console

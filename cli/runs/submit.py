@@ -23,7 +23,7 @@ from saman.cli.options import (
     TotalRanks,
     Words,
 )
-from saman.cli.terminal import clean_text
+from saman.configs.terminal_text import clean_text
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from saman.cli.terminal import clean_text, own_stream
+from saman.cli.terminal import own_stream
+from saman.configs.terminal_text import clean_text
 from saman.configs.units import format_duration
 
 if TYPE_CHECKING:

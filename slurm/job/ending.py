@@ -12,6 +12,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.terminal_text import clean_text
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs import variables
 from saman.runs.commands import run_command
@@ -44,7 +45,7 @@ class Ending:
         """Decide the exit status of the job: ask Slurm whether it was cancelled or lost a node, and record the end."""
         self.say(outcome.message)
         if outcome.state is State.FAILED and not outcome.failure:
-            print("\n".join(outcome.starter_lines), flush=True)
+            print(clean_text("\n".join(outcome.starter_lines)), flush=True)
         if outcome.state is State.COMPLETED:
             return self._publish()
         if self._cancelled_by_user():

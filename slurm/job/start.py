@@ -18,6 +18,7 @@ from types import FrameType
 
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.schemas.cluster import Cluster
+from saman.configs.terminal_text import clean_text
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import EventKind, State
 from saman.runs.files.whole import write_whole
@@ -159,4 +160,4 @@ class _Start:
 
 
 def _say(text: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} saman: {text}", flush=True)
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} saman: {clean_text(text)}", flush=True)

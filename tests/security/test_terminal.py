@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from saman.cli.main import say_error
-from saman.cli.terminal import clean_streams, clean_text
+from saman.cli.terminal import clean_streams
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import load_experiment
+from saman.configs.terminal_text import clean_text
 from saman.runs.folder import RunFolder
 
 HOSTILE = {
@@ -112,3 +113,10 @@ def test_logs_status_and_refusals_reach_a_real_terminal_clean(tmp_path: Path) ->
     for text in (*seen, refusal):
         assert not OBEYED.search(text), text
     assert "52;c;" in seen[0]
+
+
+def test_what_a_script_or_a_jobs_log_shows_of_a_run_is_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
+    from saman.api.progress import PrintedProgress
+
+    PrintedProgress("a run").say(HOSTILE["reset"])
+    assert not OBEYED.search(capsys.readouterr().err)
