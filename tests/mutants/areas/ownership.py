@@ -181,7 +181,7 @@ MUTATIONS = (
     Mutation(
         "a second supervisor joins a run",
         "launcher/supervision/run_lock.py",
-        "            stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds))",
+        "            stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds, lost=_end_this_process))",
         "            pass",
         f"{LOCKS}::test_a_second_supervisor_is_refused_or_waits",
     ),
