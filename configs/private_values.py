@@ -22,7 +22,7 @@ _PUBLIC_FAMILIES = (
     *("TF_", "XLA_", "KERAS_", "AUTOGRAPH_", "TFHUB_", "GRPC_", "ABSL_", "GLOG_"),
     *("CUDA_", "NVIDIA_", "NCCL_", "CUDNN_", "CUBLAS_", "HSA_", "HIP_", "ROCM_", "ROCR_", "MIOPEN_", "RCCL_"),
     *("HOROVOD_", "GLOO_", "OMPI_", "OPAL_", "PRTE_", "PMIX_", "I_MPI_", "MPICH_", "MPIR_", "HYDRA_", "UCX_", "FI_"),
-    *("MALLOC_", "LD_", "PYTHON", "PATH", "LANG", "LC_", "TZ", "TMPDIR", "SAMAN_", "SLURM_", "SRUN_"),
+    *("MALLOC_", "LD_", "PYTHON", "PATH", "LANG", "LC_", "TZ", "TMPDIR", "SLURM_", "SRUN_"),
 )
 _REFERENCE = re.compile(r"\$\{(?P<kind>env|file|secret):(?P<name>[^}]+)\}")
 _USER_OF_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^/@\s]+)@")

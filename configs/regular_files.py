@@ -1,4 +1,7 @@
-"""Reads files that somebody else may have put there: a FIFO would hang the reader, a device never end."""
+"""Reads files that somebody else may have put there: a FIFO would hang the reader, a device never end.
+
+Standard library only: the set-up takes locks before anything is installed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+DEEPEST = 100  # levels of YAML and JSON; deeper values exhaust the stack of whatever walks them
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -13,9 +13,8 @@ from typing import Any
 import yaml
 
 from saman.configs.errors import UserError
-from saman.configs.regular_files import read_regular
+from saman.configs.regular_files import DEEPEST, read_regular
 
-DEEPEST = 100  # levels of YAML and JSON; deeper values exhaust the stack of whatever walks them
 MOST_CHARACTERS = 4_000_000
 MOST_VALUES = 200_000
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")

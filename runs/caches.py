@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
 from saman.runs import variables
-from saman.runs.locks import hold
+from saman.runs.locks import LockHeldError, hold
 from saman.runs.trust.ownership import find_doubt
+
+LOCK_SECONDS = 3600.0  # the longest build of Horovod takes minutes; a stopped process holds a lock for ever
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -35,12 +37,24 @@ def require_trusted(*paths: Path) -> None:
             raise EnvironmentLack(problem, where=str(path), remedy=remedy)
 
 
-def hold_user_lock(name: str, cache: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
-    """Hold a lock among all processes of this user; waits without a limit.
+@contextlib.contextmanager
+def hold_user_lock(name: str, cache: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock among all processes of this user.
 
     Args:
         name: Name of the lock.
         cache: The cache folder, which holds the lock's file.
         waiting: Called once if another process holds the lock.
+
+    Raises:
+        EnvironmentLack: Another process still holds the lock after ``LOCK_SECONDS``.
     """
-    return hold(cache / "locks" / f"{name}.lock", wait_seconds=None, waiting=lambda holder: waiting())
+    file = cache / "locks" / f"{name}.lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(file, wait_seconds=LOCK_SECONDS, waiting=lambda holder: waiting()))
+        except LockHeldError as held:
+            problem = f"{held.holder} has held this lock for {LOCK_SECONDS / 60:.0f} minutes"
+            remedy = f"end that process, or choose another cache with {variables.CACHE_DIR}"
+            raise EnvironmentLack(problem, where=str(file), remedy=remedy) from None
+        yield

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saman.configs.regular_files import read_regular
-from saman.configs.yaml12 import DEEPEST
+from saman.configs.regular_files import DEEPEST, read_regular
 
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 

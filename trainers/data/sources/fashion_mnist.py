@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.runs.locks import hold
+from saman.runs.locks import LockHeldError, hold
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources import idx
 from saman.trainers.data.sources.arrays import scaled, splits
@@ -20,6 +20,7 @@ OFFICIAL = {
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 CLASSES = 10
+LOCK_SECONDS = 600.0  # 30 MB over a slow line
 
 
 def load(context: Context, validation_fraction: float, folder: str | None = None) -> Splits:
@@ -74,10 +75,13 @@ def _file(folder: Path, name: str) -> Path:
 def _downloaded() -> Path:
     folder = Path.home() / ".keras" / "datasets" / "fashion-mnist"
     # One process of this machine at a time: ranks would write over each other's downloads.
-    with hold(folder / ".saman.lock", wait_seconds=None):
-        try:
+    remedy = "set data.args.folder to a folder with its IDX files"
+    try:
+        with hold(folder / ".saman.lock", wait_seconds=LOCK_SECONDS):
             keras.datasets.fashion_mnist.load_data()
-        except Exception as error:
-            problem = f"downloading Fashion-MNIST failed: {error}"
-            raise EnvironmentLack(problem, remedy="set data.args.folder to a folder with its IDX files") from error
+    except LockHeldError as held:
+        problem = f"{held.holder} has been downloading Fashion-MNIST for {LOCK_SECONDS / 60:.0f} minutes"
+        raise EnvironmentLack(problem, where=str(held.path), remedy=f"end that process; or {remedy}") from None
+    except Exception as error:
+        raise EnvironmentLack(f"downloading Fashion-MNIST failed: {error}", remedy=remedy) from error
     return folder
