@@ -1,7 +1,9 @@
-"""Checks predictions on published tables: ``python -m saman.scaling.validate [FILE] [--json]``.
+"""Checks forecasts on published tables: ``python -m saman.scaling.validate [FILE] [--held-back] [--json]``.
 
-Laws are fitted to the smaller rank counts of each series and predict the larger counts; intervals are calibrated on the
-other sources. Pipelines are predicted from a single row of their table (see ``pipelines/published_check.py``).
+Each series is cut off at its smaller rank counts (three at least), and every larger count is forecast by a stack
+that learned from other sources alone: the other sources of the file and the shipped table, or with ``--held-back`` the
+shipped table alone. The stack is compared with simple rules whose widths learned from the same sources. Pipelines are
+predicted from a single row of their table (see ``pipelines/published_check.py``).
 """
 
 from __future__ import annotations
@@ -10,16 +12,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.scaling.models.fitting import FEWEST_POINTS
-from saman.scaling.models.forecast import NOMINAL, SUPPORTED_RATIO, Calibration, ScalingSeries, calibrate, choose
-from saman.scaling.models.published import SHIPPED, read_series
+from saman.scaling.models.published import SHIPPED, PublishedTable, read_table
+from saman.scaling.models.series import SUPPORTED_RATIO
 from saman.scaling.pipelines.published_check import (
     check_pipelines,
     check_stages,
@@ -27,204 +28,130 @@ from saman.scaling.pipelines.published_check import (
     pipeline_totals,
     read_pipelines,
 )
+from saman.scaling.stack.scores import Gain
+from saman.scaling.stack.validation import (
+    Comparison,
+    Validation,
+    alarm_score,
+    class_results,
+    comparisons,
+    near,
+    train_shipped,
+    validate,
+)
 from saman.scaling.statistics.intervals import binomial_interval
-from saman.scaling.statistics.variability import karp_flatt
 
-ALARM_SHORTFALL = 0.15
-
-
-@dataclass(frozen=True)
-class ForecastCheck:
-    """A predicted point.
-
-    Attributes:
-        fitted_to: Largest fitted rank count.
-        error: Predicted ÷ measured − 1.
-        shortfall: 1 − measured ÷ predicted.
-        covered: Whether the interval holds the measured value; None without interval.
-        supported: Whether ``ranks`` is at most 4 times ``fitted_to``; only these enter the totals.
-    """
-
-    series: str
-    fitted_to: int
-    ranks: int
-    law: str
-    predicted: float
-    measured: float
-    error: float
-    shortfall: float
-    low: float | None
-    high: float | None
-    covered: bool | None
-    supported: bool
+# Stable names of --json.
+TOTALS = ("predictions", "sources", "median_abs_error", "mean_abs_log_error", "log_score", "interval_score", "coverage")
 
 
-@dataclass(frozen=True)
-class Alarm:
-    """A point far below the expectation from smaller counts; ``false`` where no prediction was far too high."""
-
-    series: str
-    ranks: int
-    shortfall: float
-    why: str
-    false: bool
-
-
-@dataclass(frozen=True)
-class SeriesCheck:
-    """The checks of a series; without checks, ``note`` gives the reason."""
-
-    series: str
-    source: str
-    note: str | None
-    checks: tuple[ForecastCheck, ...]
-    alarms: tuple[Alarm, ...]
-
-
-def check_series(track: ScalingSeries, others: Sequence[ScalingSeries], calibration: Calibration | None) -> SeriesCheck:
-    """Check predictions of a series from every origin of three points or more, and raise alarms.
-
-    Args:
-        track: The series.
-        others: Series of other sources, for the choice of laws.
-        calibration: Of the intervals; without it there are none.
-    """
-    if len(track.points) <= FEWEST_POINTS:
-        note = f"not enough data: {len(track.points)} points, at least {FEWEST_POINTS + 1} are needed"
-        return SeriesCheck(track.id, track.source, note, (), ())
-    checks = [
-        check
-        for count in range(FEWEST_POINTS, len(track.points))
-        for check in _checks_from(track, count, others, calibration)
-    ]
-    return SeriesCheck(track.id, track.source, None, tuple(checks), tuple(_alarms(track, checks)))
-
-
-def _checks_from(
-    track: ScalingSeries, count: int, others: Sequence[ScalingSeries], calibration: Calibration | None
-) -> list[ForecastCheck]:
-    choice = choose(track.points[:count], others, track.scaling)
-    if choice is None:
-        return []
-    ahead, origin = track.points[count:], track.points[count - 1].ranks
-    found = []
-    for point, value in zip(ahead, choice.fit.throughput(ahead), strict=True):
-        low = high = covered = None
-        if calibration is not None:
-            width = float(np.sqrt(np.log2(point.ranks / origin)))
-            low, high = (float(value * np.exp(edge * width)) for edge in (calibration.low, calibration.high))
-            covered = low <= point.throughput <= high
-        found.append(
-            ForecastCheck(
-                series=track.id,
-                fitted_to=origin,
-                ranks=point.ranks,
-                law=choice.fit.law.name,
-                predicted=float(value),
-                measured=point.throughput,
-                error=float(value / point.throughput - 1),
-                shortfall=float(1 - point.throughput / value),
-                low=low,
-                high=high,
-                covered=covered,
-                supported=point.ranks <= SUPPORTED_RATIO * origin,
-            )
-        )
-    return found
-
-
-def _alarms(track: ScalingSeries, checks: Sequence[ForecastCheck]) -> list[Alarm]:
-    """Alarms at points below an earlier prediction, or after a jump of the Karp–Flatt serial fraction.
-
-    The jump needs no fitted law: the point is more than 15 % below Amdahl's law with the fraction of the point before.
-    An alarm is false if no earlier prediction was more than 15 % too high.
-    """
-    found = []
-    base = track.points[0].throughput / track.points[0].ranks
-    for before, point in zip(track.points[FEWEST_POINTS - 1 :], track.points[FEWEST_POINTS:], strict=False):
-        shortfall = max(check.shortfall for check in checks if check.ranks == point.ranks)
-        fraction = karp_flatt(before.throughput / base, before.ranks) or 0.0
-        expected = base * point.ranks / (1 + max(fraction, 0.0) * (point.ranks - 1))
-        jump = 1 - point.throughput / expected
-        why = [f"{shortfall:.0%} below a prediction"] if shortfall > ALARM_SHORTFALL else []
-        why += [f"{jump:.0%} below a constant serial fraction"] if jump > ALARM_SHORTFALL else []
-        if why:
-            found.append(Alarm(track.id, point.ranks, shortfall, ", ".join(why), shortfall <= ALARM_SHORTFALL))
-    return found
-
-
-def validate(tracks: Sequence[ScalingSeries], nominal: float = NOMINAL) -> tuple[list[SeriesCheck], dict[str, Any]]:
-    """Check every series, with the scores of laws and the calibration from *other* sources only.
-
-    A table of a single source is calibrated on the shipped table, except for series with the same points.
-
-    Args:
-        tracks: The series of a table.
-        nominal: Coverage of the intervals.
-
-    Returns:
-        The checks of each series, and the totals.
-    """
-    found = []
-    for track in tracks:
-        others = tuple(other for other in tracks if other.source != track.source)
-        if not others:
-            own = {other.points for other in tracks}
-            others = tuple(t for t in read_series() if t.source != track.source and t.points not in own)
-        found.append(check_series(track, others, calibrate(others, nominal)))
-    return found, totals(found, nominal)
-
-
-def totals(series: Sequence[SeriesCheck], nominal: float = NOMINAL) -> dict[str, Any]:
-    """Error and coverage of points at up to 4× the largest fitted count, and the number of alarms."""
-    near = [check for entry in series for check in entry.checks if check.supported]
-    judged = [check.covered for check in near if check.covered is not None]
-    low, high = binomial_interval(sum(judged), len(judged))
-    alarms = [alarm for entry in series for alarm in entry.alarms]
+def totals(found: Validation) -> dict[str, Any]:
+    """Scores of the stack at up to 4× the largest fitted count."""
+    members = near(found)
+    covered = found.stack.covered(found.data.outcomes)[members]
+    low, high = binomial_interval(int(covered.sum()), len(covered))
+    errors = (found.stack.middle - found.data.outcomes)[members]
     return {
-        "median_abs_error": float(np.median([abs(check.error) for check in near])) if near else None,
+        "predictions": int(members.sum()),
+        "sources": len(set(found.data.sources[members])),
+        "median_abs_error": float(np.median(np.abs(np.expm1(errors)))),
+        "mean_abs_log_error": float(np.abs(errors).mean()),
+        "log_score": float(found.stack.log_scores[members].mean()),
+        "interval_score": float(found.stack.interval_scores[members].mean()),
         "coverage": {
-            "value": sum(judged) / len(judged) if judged else None,
+            "value": float(covered.mean()),
+            "nominal": found.level,
             "low": low,
             "high": high,
-            "covered": sum(judged),
-            "predictions": len(judged),
+            "covered": int(covered.sum()),
         },
-        "nominal": nominal,
-        "alarms": sum(not alarm.false for alarm in alarms),
-        "false_alarms": sum(alarm.false for alarm in alarms),
     }
 
 
-def _text(series: Sequence[SeriesCheck], total: dict[str, Any]) -> str:
-    lines = []
-    for entry in series:
-        near = [abs(check.error) for check in entry.checks if check.supported]
-        none = entry.note or "no prediction within 4×"
-        head = f"median |error| {np.median(near):.1%} over {len(near)}" if near else none
-        lines.append(f"{entry.series}: {head}")
-        for check in entry.checks:
-            inside = {None: "no interval", True: "inside", False: "OUTSIDE"}[check.covered]
-            band = "" if check.low is None else f" [{check.low:.4g}, {check.high:.4g}]"
-            beyond = "" if check.supported else "  (beyond 4×: not in the totals)"
-            lines.append(
-                f"  fitted to {check.fitted_to:>4}, at {check.ranks:>4}: {check.predicted:.4g}{band}"
-                f" measured {check.measured:.4g}  {check.error:+.1%}  {inside}  {check.law}{beyond}"
-            )
-        lines += [f"  {'false ' * alarm.false}alarm at {alarm.ranks}: {alarm.why}" for alarm in entry.alarms]
-    coverage = total["coverage"]
-    if total["median_abs_error"] is None:
-        return "\n".join([*lines, "", "not enough data for any prediction"])
-    lines += [
-        "",
-        f"median |error| at up to {SUPPORTED_RATIO:g}× the largest fitted count: {total['median_abs_error']:.1%}",
-        f"coverage {coverage['value']:.1%} ({coverage['covered']} of {coverage['predictions']}; 95 % binomial interval"
-        f" {coverage['low']:.1%} to {coverage['high']:.1%}), nominal {total['nominal']:.0%}"
-        if coverage["value"] is not None
-        else "coverage: unknown without another source for calibration",
-        f"alarms {total['alarms']}, false alarms {total['false_alarms']}",
+def _facts(table: PublishedTable, found: Validation | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"refused": [asdict(series) for series in table.refused]}
+    facts["not_enough_data"] = [track.id for track in table.series if len(track.points) <= 3]
+    if found is None:
+        return {**facts, "totals": None, "rules": [], "classes": [], "alarms": None, "forecasts": []}
+    return {
+        **facts,
+        "totals": totals(found),
+        "rules": [{**asdict(each), "rule": each.rule.value} for each in comparisons(found)],
+        "classes": [asdict(result) for result in class_results(found)],
+        "alarms": asdict(alarm_score(found)),
+        "trained_on": list(found.trained_on),
+        "forecasts": _forecasts(found),
+    }
+
+
+def _forecasts(found: Validation) -> list[dict[str, Any]]:
+    covered, supported = found.stack.covered(found.data.outcomes), near(found)
+    return [
+        {
+            "series": case.series.id,
+            "source": case.series.source,
+            "scaling": case.series.scaling,
+            "fitted_to": case.fitted_to,
+            "ranks": case.ranks,
+            "measured": case.measured,
+            "predicted": float(np.exp(found.stack.middle[row])),
+            "low": float(np.exp(found.stack.low[row])),
+            "high": float(np.exp(found.stack.high[row])),
+            "covered": bool(covered[row]),
+            "log_score": float(found.stack.log_scores[row]),
+            "shortfall_probability": float(found.shortfall_probability[row]),
+            "supported": bool(supported[row]),
+        }
+        for row, case in enumerate(found.data.cases)
     ]
+
+
+def _text(table: PublishedTable, found: Validation | None) -> str:
+    lines = [f"{series.id}: left out: {series.reason}" for series in table.refused]
+    short = [track.id for track in table.series if len(track.points) <= 3]
+    if short:
+        lines.append(f"not enough data (four points are needed): {', '.join(short)}")
+    if found is None:
+        return "\n".join([*lines, "not enough data for any forecast, or no other source to learn from"])
+    total, supported = totals(found), f"up to {SUPPORTED_RATIO:g}× the largest fitted count"
+    coverage = total["coverage"]
+    lines += [
+        f"{total['predictions']} forecasts at {supported}, {total['sources']} sources; learned from "
+        f"{len(found.trained_on)} sources, never from the one that is judged",
+        f"stack: median |error| {total['median_abs_error']:.1%}, mean |ln error| {total['mean_abs_log_error']:.3f}, "
+        f"log score {total['log_score']:+.3f}, interval score {total['interval_score']:.3f}, coverage "
+        f"{coverage['value']:.1%} of {coverage['nominal']:.0%}",
+        "",
+        f"{'against':38} {'median':>7} {'mean ln':>8} {'covers':>7} {'log score: gain':>16} {'lower':>7} "
+        f"{'interval score: gain':>21} {'lower':>7}",
+        *(_rule_line(each) for each in comparisons(found)),
+        "lower: one-sided 95 % bound, jackknife over sources",
+        "",
+        f"{'class':30} {'n':>4} {'sources':>8} {'coverage':>9} {'log score':>10} {'interval score':>15} {'median':>7}",
+        *(
+            f"{each.name:30} {each.predictions:>4} {each.sources:>8} {each.coverage:>9.1%} {each.log_score:>+10.3f} "
+            f"{each.interval_score:>15.3f} {each.median_abs_error:>7.1%}"
+            + {True: "", None: "  (few)", False: "  coverage off by more than 5 points"}[each.within_tolerance]
+            for each in class_results(found)
+        ),
+    ]
+    alarms = alarm_score(found)
+    lines.append(
+        f"alarms before the point was measured: {alarms.hits} hits, {alarms.misses} misses, {alarms.false_alarms} "
+        f"false, of {alarms.shortfalls} shortfalls in {alarms.forecasts} forecasts"
+    )
     return "\n".join(lines)
+
+
+def _rule_line(each: Comparison) -> str:
+    def bound(gain: Gain, form: str) -> str:
+        return "–" if gain.lower is None else form.format(gain.lower)
+
+    return (
+        f"{each.rule.words:38} {each.rule_median_abs_error:>7.1%} {each.rule_mean_abs_error:>8.3f} "
+        f"{each.rule_coverage:>7.1%} {each.log_score_gain.value:>+16.3f} {bound(each.log_score_gain, '{:+.3f}'):>7} "
+        f"{each.interval_score_gain.value:>+21.1%} {bound(each.interval_score_gain, '{:+.1%}'):>7}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,22 +165,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "file", nargs="?", type=Path, default=SHIPPED, help="a table like scaling/models/published.json"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--held-back", action="store_true", help="learn from the shipped table only")
+    parser.add_argument("--only", action="store_true", help="learn from the other sources of the file only")
+    parser.add_argument("--write-weights", type=Path, metavar="PATH", help="train on the file and write the weights")
     asked = parser.parse_args(arguments)
     try:
-        series, total = validate(read_series(asked.file))
-        rows = read_pipelines(asked.file)
+        table, rows = read_table(asked.file), read_pipelines(asked.file)
+        teachers = () if asked.only else read_table().series
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
+    if asked.write_weights:
+        train_shipped(table.series).write(asked.write_weights)
+        return 0
+    found = validate(table.series, teachers, asked.held_back)
     checks, across = check_pipelines(rows), check_stages(rows)
     if asked.json:
-        facts: dict[str, Any] = {"series": [asdict(entry) for entry in series], "totals": total}
+        facts = _facts(table, found)
         pipelines = {"checks": checks, "other_stages": across}
-        facts["pipelines"] = {name: [asdict(check) for check in found] for name, found in pipelines.items()}
+        facts["pipelines"] = {name: [asdict(check) for check in found_] for name, found_ in pipelines.items()}
         facts["pipelines"]["totals"] = pipeline_totals(checks)
         print(json.dumps(facts, indent=1))
     else:
-        print("\n".join([_text(series, total), *(pipeline_lines(checks, across) if rows else ())]))
+        print("\n".join([_text(table, found), *(pipeline_lines(checks, across) if rows else ())]))
     return 0
 
 

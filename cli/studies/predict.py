@@ -118,23 +118,21 @@ def _show(console: Console, analysis: Analysis, rows: Sequence[PredictionRow]) -
     from rich.table import Table
 
     from saman.scaling.report.cells import format_interval, format_number
+    from saman.scaling.report.page_tables import prediction_note
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("series", "ranks", "nodes", "samples/s", "efficiency", "node-hours/epoch"):
+    for heading in ("series", "ranks", "nodes", "samples/s", "efficiency", "loss at boundary", "node-hours/epoch"):
         table.add_column(heading, justify="left" if heading == "series" else "right")
     for row in rows:
         rate = format_interval(row.samples_per_second, row.samples_per_second_low, row.samples_per_second_high)
-        cells = (rate + (" !" if row.caution else ""), format_number(row.efficiency, percent=True))
+        shares = (format_number(row.efficiency, percent=True), format_number(row.cliff_probability, percent=True))
+        cells = (rate + (" !" if row.caution else ""), *shares)
         table.add_row(row.series, str(row.ranks), str(row.nodes), *cells, format_number(row.node_hours_per_epoch))
     console.print(table, markup=False)
-    for curve in analysis.drawable:
-        if curve.choice is not None:
-            score = curve.choice.scores[curve.choice.fit.law.name]
-            console.print(f"{curve.label}: {curve.choice.fit.law.title}, expected error {score:.1%}", style="dim")
-    known = analysis.calibration
-    if known is not None:
-        basis = f"{known.errors} predictions from {known.sources} published sources"
-        console.print(f"intervals: {known.nominal:.0%}, calibrated on {basis}", style="dim")
+    for series, laws in dict.fromkeys((row.series, row.laws) for row in rows if row.laws):
+        console.print(f"{series}: {laws}", style="dim", markup=False)
+    if analysis.stack is not None:
+        console.print(prediction_note(analysis.stack, analysis.widening), style="dim", markup=False)
     for caution in dict.fromkeys(f"! {row.ranks} ranks: {row.caution}" for row in rows if row.caution):
         console.print(caution, style="yellow")
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
-from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores
+from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores, scaling_points
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.groups import RunGroup, group_runs
 from saman.scaling.analysis.points import make_point
 from saman.scaling.analysis.review import review_curve, review_drift, review_outliers, review_runs
 from saman.scaling.analysis.run_values import MeasuredRun, Run, timed_rates
 from saman.scaling.models.fitting import FEWEST_POINTS
-from saman.scaling.models.forecast import Calibration, calibrate, choose, predict
-from saman.scaling.models.laws import ScalingPoint
-from saman.scaling.models.published import read_series
+from saman.scaling.stack.forecast import forecast_curve
+from saman.scaling.stack.weights import TrainedStack, shipped_stack
 from saman.scaling.statistics.drift import DriftTest, drift_test, withheld
 
 
@@ -28,15 +27,18 @@ class Analysis:
         runs: All runs that were found, excluded runs too.
         predict_at: Rank counts to predict; None for twice and four times the largest of each curve.
         drift: The test whether runs that started one after another are alike.
+        stack: The weights behind the predictions; None without a curve of three points.
+        widening: Factor on the width of intervals, from the track record of the machine.
     """
 
     curves: tuple[Curve, ...]
     contrasts: tuple[Contrast, ...]
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...]
-    calibration: Calibration | None
+    stack: TrainedStack | None = None
     predict_at: tuple[int, ...] | None = None
     drift: DriftTest = DriftTest(None, 0)
+    widening: float = 1.0
 
     @property
     def measured_runs(self) -> tuple[MeasuredRun, ...]:
@@ -55,6 +57,7 @@ def analyse(
     base_ranks: int = 1,
     predict_at: Sequence[int] | None = None,
     findings: Sequence[Finding] = (),
+    widening: float = 1.0,
 ) -> Analysis:
     """Analyse runs.
 
@@ -63,12 +66,13 @@ def analyse(
         base_ranks: Rank count of the baseline.
         predict_at: Rank counts to predict; by default twice and four times the largest measured.
         findings: What the caller found before, such as missing runs.
+        widening: Factor on the width of intervals, from the track record of the machine.
     """
     groups = group_runs([run for run in runs if isinstance(run, MeasuredRun)])
     drift = drift_test([timed_rates(alike) for group in groups for alike in group.points.values()])
     enough = any(len(group.points) >= FEWEST_POINTS for group in groups)
-    calibration = calibrate(tuple(read_series())) if enough else None
-    curves = tuple(_curve(group, groups, base_ranks, predict_at, calibration, drift) for group in groups)
+    stack = shipped_stack() if enough else None
+    curves = tuple(_curve(group, groups, base_ranks, predict_at, drift, widening) for group in groups)
     found = [*findings, *review_runs(runs), *(finding for group in groups for finding in group.findings)]
     found += [finding for curve in curves for finding in review_curve(curve, base_ranks)]
     found += [*review_outliers(curves), *review_drift(drift)]
@@ -78,8 +82,9 @@ def analyse(
         drift=drift,
         runs=tuple(runs),
         findings=tuple(found),
-        calibration=calibration,
+        stack=stack,
         predict_at=tuple(predict_at) if predict_at else None,
+        widening=widening,
     )
 
 
@@ -88,8 +93,8 @@ def _curve(
     groups: Sequence[RunGroup],
     base_ranks: int,
     predict_at: Sequence[int] | None,
-    calibration: Calibration | None,
     drift: DriftTest,
+    widening: float,
 ) -> Curve:
     baseline = find_baseline(group, groups, base_ranks)
     if baseline is not None and drift.found:
@@ -101,11 +106,10 @@ def _curve(
         return curve
     if any(point.stages for point in points):
         return curve  # pipelines have a predictor of their own; a second predictor would contradict it
-    measured = tuple(ScalingPoint(point.ranks, point.throughput.value, point.nodes) for point in points)
-    choice = choose(measured, tuple(read_series()), group.scaling)
-    if choice is None:
-        return curve
+    measured = scaling_points(points)
     wanted = [point_beyond(measured, n) for n in predict_at or (2 * measured[-1].ranks, 4 * measured[-1].ranks)]
     wanted, refused = refuse_shared_cores(group, wanted)
-    predictions = tuple(predict(choice.fit, wanted, calibration))
-    return Curve(group, points, baseline, choice, predictions, refused).within_cores()
+    found = forecast_curve(measured, wanted, group.scaling, widening=widening)
+    if found is None:
+        return curve
+    return Curve(group, points, baseline, found.choice, found.forecasts, refused).within_cores()

@@ -1,15 +1,17 @@
-"""A curve over ranks: its points, its baseline, the law chosen for it and what that law predicts."""
+"""A curve over ranks: its points, its baseline, the weights of the laws, and what their stack predicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.groups import RunGroup
 from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.models.forecast import LawChoice, ThroughputForecast
 from saman.scaling.models.laws import ScalingPoint
+from saman.scaling.stack.forecast import LawChoice, ThroughputForecast
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ class RefusedForecast:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points over ranks with their baseline, the law chosen for them and its predictions.
+    """Points over ranks with their baseline, the weights of the laws and the predictions of their stack.
 
-    ``choice`` is None below three points and for a curve that is not drawn. ``refused`` are rank counts that are not
-    predicted, because they lie beyond a boundary behind which nothing was measured.
+    ``choice`` holds the weights of the laws; None below three points and for a curve that is not drawn. ``refused`` are
+    rank counts that are not predicted, because they lie beyond a boundary behind which nothing was measured.
     """
 
     group: RunGroup
@@ -124,3 +126,14 @@ def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
         return ScalingPoint(ranks, 0.0, 1)
     per_node = max(-(-point.ranks // point.nodes) for point in measured)
     return ScalingPoint(ranks, 0.0, max(1, -(-ranks // per_node)))
+
+
+def scaling_points(points: Sequence[CurvePoint]) -> tuple[ScalingPoint, ...]:
+    """The measured points as a stack takes them, with their noise from run to run."""
+    return tuple(ScalingPoint(point.ranks, point.throughput.value, point.nodes, _noise(point)) for point in points)
+
+
+def _noise(point: CurvePoint) -> float:
+    """Relative standard deviation of the runs of a point; 0 with a single run."""
+    logs = np.log([run.measured.samples_per_second for run in point.runs])
+    return float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0

@@ -9,17 +9,31 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from saman.scaling.models.boundaries import Boundary
+
 Array = NDArray[np.float64]
 Scaling = Literal["weak", "strong"]
 
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """Throughput in samples per second at a rank count on ``nodes`` nodes; 0 for a point to predict."""
+    """Throughput in samples per second at a rank count on ``nodes`` nodes; 0 for a point to predict.
+
+    Attributes:
+        noise: Relative standard deviation from run to run; 0 where it is unknown.
+        boundaries: Boundaries that the point lies beyond, other than that of a node, which ``nodes`` tells.
+    """
 
     ranks: int
     throughput: float
     nodes: int = 1
+    noise: float = 0.0
+    boundaries: frozenset[Boundary] = frozenset()
+
+    @property
+    def beyond(self) -> frozenset[Boundary]:
+        """Every boundary that the point lies beyond."""
+        return self.boundaries | {Boundary.NODE} if self.nodes > 1 else self.boundaries
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class Law:
         parameters: The free parameters for given rank counts. The throughput of a single rank, the scale, is fitted
             with every law and not among them.
         relative: Relative throughput for rank counts and parameter values by name.
+        has_parameters: Whether there is anything but the scale to fit.
 
     Example:
         >>> places = rank_counts([ScalingPoint(ranks, throughput=0.0) for ranks in (1, 2, 4)])
@@ -76,6 +91,7 @@ class Law:
     source: str
     parameters: Callable[[RankCounts], tuple[Parameter, ...]]
     relative: Relative
+    has_parameters: bool = True
 
 
 def _fixed(*parameters: Parameter) -> Callable[[RankCounts], tuple[Parameter, ...]]:
@@ -99,6 +115,10 @@ def _power(at: RankCounts, named: Mapping[str, float]) -> Array:
     return np.asarray(at.ranks ** named["exponent"])
 
 
+def _constant(at: RankCounts, named: Mapping[str, float]) -> Array:
+    return np.asarray(at.ranks.astype(float))
+
+
 _SERIAL = Parameter("serial_fraction", 0, 1, 0.01)
 AMDAHL = Law("amdahl", "Amdahl", "Amdahl, AFIPS 30 (1967)", _fixed(_SERIAL), _amdahl)
 GUSTAFSON = Law("gustafson", "Gustafson", "Gustafson, CACM 31(5) (1988)", _fixed(_SERIAL), _gustafson)
@@ -115,4 +135,12 @@ POWER = Law(
     "log-linear regression",
     _fixed(Parameter("exponent", 0, 1.05, 0.95)),
     _power,
+)
+CONSTANT = Law(
+    "constant",
+    "constant efficiency",
+    "efficiency stays as at the last point",
+    _fixed(),
+    _constant,
+    has_parameters=False,
 )

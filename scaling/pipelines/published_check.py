@@ -19,8 +19,9 @@ import numpy as np
 from saman.configs.errors import UserError
 from saman.pipeline.cost import recomputation
 from saman.pipeline.schedule import bubble_bound
-from saman.scaling.models.forecast import NOMINAL, weighted_quantiles
 from saman.scaling.models.published import SHIPPED
+from saman.scaling.models.series import NOMINAL
+from saman.scaling.statistics.intervals import weighted_quantiles
 
 # The columns of the table: figures of torchgpipe, and of GPipe (Huang et al. 2019, table 2).
 _COLUMNS = {"torchgpipe": "speedup", "GPipe": "huang"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.contrasts import Contrast
+from saman.scaling.models.series import NOMINAL
 from saman.scaling.report.cells import CellColumn, format_estimate, format_interval, format_number, make_table
 from saman.scaling.report.rows import ContrastRow, LawRow, PointRow, PredictionRow, RunRow
 from saman.scaling.report.tables import (
@@ -18,6 +19,7 @@ from saman.scaling.report.tables import (
     series_of_runs,
 )
 from saman.scaling.report.writer import CellKind, Table, TableKind
+from saman.scaling.stack.weights import TrainedStack
 
 # The definition of throughput, as ``runs.telemetry.throughput`` computes it.
 THROUGHPUT_NOTE = (
@@ -29,7 +31,7 @@ THROUGHPUT_NOTE = (
 )
 _ZERO_SECONDS_PER_STEP = 1e-9  # of a step; a hop of a network takes at least a microsecond of at most an hour
 _WIDE = 10
-_MANY_CURVES = 8  # beyond, the page shows the chosen laws only
+_MANY_CURVES = 8  # beyond, the page shows the heaviest laws only
 
 
 def point_table(analysis: Analysis) -> Table:
@@ -94,11 +96,11 @@ class _LawSummary:
 
 
 def law_table(analysis: Analysis) -> Table:
-    """The laws fitted to each curve; of many curves the chosen laws only."""
+    """The laws fitted to each curve; of many curves the heaviest only."""
     columns: list[CellColumn[_LawSummary]] = [
         CellColumn("series", lambda law: law.row.series, CellKind.TEXT),
-        CellColumn("law", lambda law: law.row.law + (" (chosen)" if law.row.chosen else ""), CellKind.TEXT),
-        CellColumn("expected error ahead", lambda law: format_number(law.row.expected_error_ahead, percent=True)),
+        CellColumn("law", lambda law: law.row.law + (" (heaviest)" if law.row.chosen else ""), CellKind.TEXT),
+        CellColumn("weight", lambda law: format_number(law.row.weight, percent=True)),
         CellColumn("largest residual", lambda law: format_number(law.row.largest_residual, percent=True)),
         CellColumn("parameters with 95 % intervals", lambda law: law.parameters, CellKind.LONG_TEXT),
         CellColumn("note", lambda law: law.row.note, CellKind.TEXT),
@@ -108,7 +110,10 @@ def law_table(analysis: Analysis) -> Table:
         if row.chosen or len(analysis.drawable) <= _MANY_CURVES:
             by_law.setdefault((row.series, row.law), []).append(row)
     laws = [_LawSummary(rows[0], ", ".join(map(_parameter, rows))) for rows in by_law.values()]
-    note = "The chosen law predicts larger from smaller counts with the smallest error, here and on published curves."
+    note = (
+        "Weight: share of the law in the forecasts, from its log score on published curves of other sources and on the "
+        "points of this curve, each predicted from those before it. Laws without weight are shown for comparison."
+    )
     return make_table(TableKind.LAWS, note, columns, laws)
 
 
@@ -126,11 +131,21 @@ def suspicion_in_words(row: LawRow) -> str:
     return ""
 
 
+def prediction_note(known: TrainedStack, widening: float) -> str:
+    """What the intervals of predictions rest on."""
+    factor = f" They are {widening:.2f} times as wide, from the track record of this machine."
+    adapted = factor if widening != 1 else ""
+    return (
+        f"Medians with {NOMINAL:.0%} intervals of a weighted stack of laws, trained on {known.predictions} forecasts "
+        f"of {known.sources} published sources.{adapted} “Loss at a boundary” is the probability of a cliff on the way."
+    )
+
+
 def prediction_table(analysis: Analysis) -> Table:
-    """The predictions of the chosen laws."""
+    """The predictions of the stack of laws."""
     columns: list[CellColumn[PredictionRow]] = [
         CellColumn("series", lambda row: row.series, CellKind.TEXT),
-        CellColumn("law", lambda row: row.law or "–", CellKind.TEXT),
+        CellColumn("laws", lambda row: row.laws or "–", CellKind.TEXT),
         CellColumn("ranks", lambda row: str(row.ranks)),
         CellColumn("nodes", lambda row: str(row.nodes)),
         CellColumn(
@@ -141,10 +156,11 @@ def prediction_table(analysis: Analysis) -> Table:
         ),
         CellColumn("efficiency", lambda row: format_number(row.efficiency, percent=True)),
         CellColumn("node-hours per epoch", lambda row: format_number(row.node_hours_per_epoch)),
+        CellColumn("loss at a boundary", lambda row: format_number(row.cliff_probability, percent=True)),
         CellColumn("caution", lambda row: row.caution or "", CellKind.LONG_TEXT),
     ]
-    known = analysis.calibration
-    note = f"Intervals of {known.nominal:.0%}, calibrated on {known.errors} published predictions." if known else ""
+    known = analysis.stack
+    note = prediction_note(known, analysis.widening) if known else ""
     return make_table(TableKind.PREDICTIONS, note, columns, prediction_rows(analysis.drawable))
 
 

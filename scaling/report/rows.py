@@ -96,12 +96,12 @@ class ContrastRow:
 
 @dataclass(frozen=True)
 class LawRow:
-    """A parameter of a law fitted to a curve, with the law's score and residuals."""
+    """A parameter of a law fitted to a curve, with the law's weight in the stack and its residuals."""
 
     series: str
     law: str
     chosen: bool
-    expected_error_ahead: float | None
+    weight: float | None
     one_rank_samples_per_second: float
     parameter: str
     value: float
@@ -119,7 +119,7 @@ class PredictionRow:
     """A predicted rank count of a curve, with the cost of an epoch where an epoch was measured."""
 
     series: str
-    law: str | None
+    laws: Annotated[str | None, ColumnName("law")]
     ranks: int
     nodes: int
     samples_per_second: float
@@ -132,6 +132,7 @@ class PredictionRow:
     node_hours_per_epoch_low: Annotated[float | None, ColumnName("node_hours_low")]
     node_hours_per_epoch_high: Annotated[float | None, ColumnName("node_hours_high")]
     caution: str | None
+    cliff_probability: float
 
 
 @dataclass(frozen=True)

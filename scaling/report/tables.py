@@ -12,7 +12,6 @@ from saman.scaling.analysis.contrasts import Contrast
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.run_values import ExcludedRun, MeasuredRun, Measurement, Run
 from saman.scaling.models.fitting import LAWS, Fit, ParameterEstimate, fit
-from saman.scaling.models.forecast import LawChoice, ThroughputForecast
 from saman.scaling.report.rows import (
     ContrastRow,
     FindingRow,
@@ -25,6 +24,8 @@ from saman.scaling.report.rows import (
     RunRow,
 )
 from saman.scaling.report.stage_rows import grid_rows, stage_rows
+from saman.scaling.stack.forecast import LawChoice, ThroughputForecast
+from saman.scaling.stack.situations import STACK
 from saman.scaling.statistics.columns import Row, to_frame
 
 _MOST_NODES = 8  # within a cell
@@ -151,7 +152,7 @@ def _law_row(series: str, choice: LawChoice, fitted: Fit, parameter: ParameterEs
         series=series,
         law=fitted.law.title,
         chosen=fitted.law.name == choice.fit.law.name,
-        expected_error_ahead=choice.scores.get(fitted.law.name),
+        weight=choice.weights.get(fitted.law.name),
         one_rank_samples_per_second=fitted.scale,
         parameter=parameter.name.replace("_", " "),
         value=parameter.value,
@@ -163,6 +164,18 @@ def _law_row(series: str, choice: LawChoice, fitted: Fit, parameter: ParameterEs
         residuals=" ".join(f"{residual:+.4f}" for residual in fitted.residuals),
         source=fitted.law.source,
     )
+
+
+_NAMED_SHARE = 0.1
+
+
+def _laws_in_words(curve: Curve) -> str | None:
+    """The weights of the laws of a curve, heaviest first, from a tenth on."""
+    if curve.choice is None:
+        return None
+    titles = {law.name: law.title for law in STACK}
+    heavy = sorted(curve.choice.weights.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{titles[name]} {share:.0%}" for name, share in heavy if share >= _NAMED_SHARE)
 
 
 def prediction_rows(curves: Sequence[Curve]) -> list[PredictionRow]:
@@ -188,7 +201,7 @@ def _prediction_row(curve: Curve, ahead: ThroughputForecast) -> PredictionRow:
 
     return PredictionRow(
         series=curve.label,
-        law=curve.choice.fit.law.title if curve.choice else None,
+        laws=_laws_in_words(curve),
         ranks=ahead.ranks,
         nodes=ahead.nodes,
         samples_per_second=ahead.throughput,
@@ -200,6 +213,7 @@ def _prediction_row(curve: Curve, ahead: ThroughputForecast) -> PredictionRow:
         node_hours_per_epoch=node_hours(ahead.throughput),
         node_hours_per_epoch_low=node_hours(ahead.high),
         node_hours_per_epoch_high=node_hours(ahead.low),
+        cliff_probability=ahead.cliff_probability,
         caution=ahead.caution,
     )
 

@@ -119,3 +119,22 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
         return (0.0, 1.0)
     found = binomtest(successes, trials).proportion_ci(level, "exact")
     return (float(found.low), float(found.high))
+
+
+def weighted_quantiles(values: NDArray[np.float64], weights: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    """Compute the quantiles ``tail`` and 1 − ``tail`` of weighted values, so that 0 lies between them.
+
+    Args:
+        values: Log errors, shape (n,).
+        weights: Their positive weights, shape (n,); they need not sum to 1.
+        tail: Share of the weight below the lower quantile, and above the upper quantile.
+
+    Returns:
+        The lower quantile, at most 0, and the upper quantile, at least 0.
+    """
+    order = np.argsort(values)
+    share = np.cumsum(weights[order]) / weights.sum()
+    last = len(values) - 1
+    low = values[order][min(int(np.searchsorted(share, tail)), last)]
+    high = values[order][min(int(np.searchsorted(share, 1.0 - tail)), last)]
+    return min(float(low), 0.0), max(float(high), 0.0)

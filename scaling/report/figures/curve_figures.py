@@ -132,7 +132,7 @@ def efficiency(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fig
 
 
 def predictions(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Figure | None:
-    """Draw measured points, the chosen laws and their predictions with bands; None without predictions.
+    """Draw measured points, the heaviest laws and the bands of the stack; None without predictions.
 
     Args:
         curves: The curves.
@@ -160,8 +160,8 @@ def predictions(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fi
     spec["layer"] = [*layers, *spec["layer"][1:]]
     laws = "; ".join(f"{curve.label}: {curve.choice.fit.law.title}" for curve in ahead if curve.choice)
     caption = (
-        f"Points: measured. Lines: the chosen laws ({laws}). Bands: 90 % prediction intervals, calibrated on published "
-        f"curves.{sample_in_words(own)}"
+        f"Points: measured. Lines: the heaviest law of the stack ({laws}). Bands: 90 % prediction intervals of the "
+        f"stack.{sample_in_words(own)}"
     )
     return Figure("predictions", "Predictions", caption, spec)
 

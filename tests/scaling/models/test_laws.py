@@ -1,10 +1,7 @@
-"""Laws, fits and predictions against known answers; the validation table's promises."""
+"""Laws and fits against known answers."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +17,8 @@ from saman.scaling.models.communication import (
     ring_seconds,
 )
 from saman.scaling.models.fitting import fit
-from saman.scaling.models.forecast import ScalingSeries, calibrate, choose, predict
 from saman.scaling.models.laws import AMDAHL, GUSTAFSON, POWER, USL, Law, ScalingPoint, rank_counts
-from saman.scaling.models.published import ranks_per_node, read_series
-from saman.scaling.validate import check_series, validate
+from saman.scaling.models.published import read_series
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -74,80 +69,15 @@ def test_a_ring_costs_what_the_formula_says() -> None:
     assert hierarchical_seconds(8e6, 2, 2, link, slow) == pytest.approx(2e-6 + 8e-3 + 20e-6 + 8e-2)
 
 
-def test_the_law_that_predicts_ahead_is_chosen_not_the_one_that_fits() -> None:
-    points = _curve(AMDAHL, {"serial_fraction": 0.08}, noise=0.005)
-    choice = choose(points, ())
-    assert choice is not None
-    assert choice.fit.law.name in ("amdahl", "usl")
-    assert choose(points[:2], ()) is None
-
-
 def test_strong_scaling_divides_the_compute_and_not_the_exchange() -> None:
     at = rank_counts([ScalingPoint(4, 1.0, 1)], "strong")
     assert RING.relative(at, {"bandwidth_within": 0.1})[0] == pytest.approx(1 / (1 / 4 + 0.15))
 
 
-def test_a_prediction_says_when_it_goes_beyond_the_data() -> None:
-    points = tuple(ScalingPoint(n, 10.0 * n**0.95, 1) for n in (1, 2, 4, 8))
-    choice = choose(points, ())
-    assert choice is not None
-    near, far, across = predict(
-        choice.fit, [ScalingPoint(16, 0, 1), ScalingPoint(64, 0, 1), ScalingPoint(16, 0, 2)], None
-    )
-    assert near.caution is None
-    assert far.caution is not None
-    assert "8 times" in far.caution
-    assert across.caution is not None
-    assert "node boundary" in across.caution
-
-
-def test_published_predictions_meet_their_targets_without_seeing_the_scored_source() -> None:
-    _, total = validate(read_series())
-    assert set(total) == {"median_abs_error", "coverage", "nominal", "alarms", "false_alarms"}
-    assert total["median_abs_error"] <= 0.10
-    assert total["coverage"]["low"] <= total["nominal"] <= total["coverage"]["high"]
-    assert total["alarms"] >= 5
-    assert total["false_alarms"] <= 1
-
-
-def test_the_scored_points_do_not_move_their_own_predictions() -> None:
-    tracks = read_series()
-    mine = next(track for track in tracks if track.id == "daint-inceptionv3-synth")
-    others = tuple(track for track in tracks if track.source != mine.source)
-    changed = ScalingSeries(mine.source, mine.id, (*mine.points[:-1], ScalingPoint(128, 1.0, 128)))
-    before, after = (check_series(track, others, calibrate(others)) for track in (mine, changed))
-    assert [(c.predicted, c.low, c.high) for c in before.checks] == [(c.predicted, c.low, c.high) for c in after.checks]
-
-
-def test_three_points_are_not_enough_data() -> None:
-    series, _ = validate(read_series())
-    note = next(entry.note for entry in series if entry.series == "hvd-288")
-    assert note is not None
-    assert note.startswith("not enough data")
-
-
-def test_the_command_prints_json_and_refuses_what_is_no_table(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "saman.scaling.validate"]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    assert set(json.loads(done.stdout)["totals"]) == {
-        "median_abs_error",
-        "coverage",
-        "nominal",
-        "alarms",
-        "false_alarms",
-    }
+def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"data_parallel": [{"id": "a", "source": "b", "points": [{"gpus": 1, "value": 0}]}]}')
-    refused = subprocess.run([*command, str(bad)], capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert "not a throughput" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    with pytest.raises(UserError, match="not a throughput"):
+        read_series(bad)
     with pytest.raises(UserError, match="cannot be read"):
         read_series(tmp_path / "missing.json")
-
-
-def test_node_sizes_are_read_from_hardware_lines() -> None:
-    assert ranks_per_node("EC2 p2.8xlarge, 8xK80/node") == 8
-    assert ranks_per_node("4 nodes x 8 V100-SXM2-16GB") == 8
-    assert ranks_per_node("8 GPU/node") == 8
-    assert ranks_per_node("DGX-1 8xP100 NVLink, 1 node") is None

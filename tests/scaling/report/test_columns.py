@@ -35,12 +35,12 @@ COLUMNS = {
         "ranks series against ratio ratio_low ratio_high ratio_coverage ratio_note p p_corrected different verdict"
     ),
     "laws": (
-        "series law chosen expected_error_ahead one_rank_samples_per_second parameter value low high unit "
+        "series law chosen weight one_rank_samples_per_second parameter value low high unit "
         "note largest_residual residuals source"
     ),
     "predictions": (
         "series law ranks nodes samples_per_second low high efficiency efficiency_low efficiency_high "
-        "node_hours_per_epoch node_hours_low node_hours_high caution"
+        "node_hours_per_epoch node_hours_low node_hours_high caution cliff_probability"
     ),
     "processes": (
         "series ranks run rank node seconds_per_step own_seconds_per_step input_wait_seconds variation stage "

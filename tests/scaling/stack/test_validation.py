@@ -1,0 +1,153 @@
+"""The validation: nothing that is judged teaches, the rules are always beside it, and the bounds know the sources."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saman.scaling.models.laws import ScalingPoint
+from saman.scaling.models.published import read_series
+from saman.scaling.models.series import ScalingSeries
+from saman.scaling.stack.rules import Rule
+from saman.scaling.stack.scores import clustered_gain, interval_scores
+from saman.scaling.stack.validation import (
+    Validation,
+    alarm_score,
+    class_results,
+    comparisons,
+    near,
+    table_digest,
+    validate,
+)
+from saman.scaling.stack.weights import shipped_stack
+
+_FEW = ("hvd-476", "hvd-1194", "itwinai", "xdit", "stateset")
+
+
+def _few_sources() -> list[ScalingSeries]:
+    return [track for track in read_series() if track.id.startswith(_FEW)]
+
+
+@pytest.fixture(scope="module")
+def judged() -> Validation:
+    """A few small sources, each judged by what the others taught."""
+    found = validate(_few_sources(), ())
+    assert found is not None
+    return found
+
+
+def test_the_shipped_weights_were_trained_on_the_shipped_table() -> None:
+    stack = shipped_stack()
+    assert stack.table == table_digest(read_series()), "python -m saman.scaling.validate --write-weights FILE"
+    assert stack.sources >= 20
+    assert list(stack.misses) == sorted(stack.misses)
+
+
+def test_the_judged_source_teaches_nothing(judged: Validation) -> None:
+    tracks = _few_sources()
+    mine = next(track for track in tracks if track.id == "itwinai-virgo-ddp")
+    last = mine.points[-1]
+    changed = [
+        replace(track, points=(*track.points[:-1], replace(last, throughput=50 * last.throughput)))
+        if track is mine
+        else track
+        for track in tracks
+    ]
+    before, after = judged, validate(changed, ())
+    assert after is not None
+    rows = [case.series.source == mine.source for case in before.data.cases]
+    assert np.array_equal(before.stack.middle[rows], after.stack.middle[rows])
+    assert np.array_equal(before.stack.low[rows], after.stack.low[rows])
+    assert not np.array_equal(before.stack.log_scores[rows], after.stack.log_scores[rows])
+
+
+def test_a_series_under_another_name_does_not_teach_itself(judged: Validation) -> None:
+    tracks = _few_sources()
+    mine = [track for track in tracks if track.id.startswith("itwinai")]
+    copies = [replace(track, source="a copy", id=f"copy of {track.id}") for track in mine]
+    beside = validate(tracks, copies)
+    assert beside is not None
+    rows = [case.series.id.startswith("itwinai") for case in judged.data.cases]
+    assert np.array_equal(judged.stack.middle[rows], beside.stack.middle[rows])
+
+
+def test_every_simple_rule_stands_beside_the_stack(judged: Validation) -> None:
+    assert {each.rule for each in comparisons(judged)} == set(Rule)
+    names = {result.name.partition(":")[0] for result in class_results(judged)}
+    assert names >= {"mode", "distance", "boundary"}
+
+
+def test_an_alarm_can_be_wrong_and_a_shortfall_can_be_missed(judged: Validation) -> None:
+    """What a point shows changes the verdict of an alarm, never the alarm: that was raised before."""
+    count = int(near(judged).sum())
+    cautious = replace(judged, shortfall_probability=np.ones_like(judged.shortfall_probability))
+    blind = replace(judged, shortfall_probability=np.zeros_like(judged.shortfall_probability))
+    fell = replace(judged, data=replace(judged.data, outcomes=judged.data.outcomes - 5))
+    assert alarm_score(cautious).false_alarms == count - alarm_score(judged).shortfalls
+    assert alarm_score(cautious).false_alarms > 0
+    assert alarm_score(replace(blind, data=fell.data)).misses == count
+    assert alarm_score(fell).hits + alarm_score(fell).misses == alarm_score(fell).shortfalls == count
+
+
+def test_bounds_count_sources_and_not_forecasts() -> None:
+    gains = np.array([1.0, 1.0, 1.0, -0.5])
+    sources = np.array(["a", "a", "a", "b"])
+    assert clustered_gain(gains, sources).lower is None
+    many = clustered_gain(np.repeat([1.0, 0.8, 1.2, 0.9], 15), np.repeat(["a", "b", "c", "d"], 15))
+    assert many.lower is not None
+    assert many.lower < many.value
+    few_sources = clustered_gain(np.repeat([1.0, -1.0, 2.0], 20), np.repeat(["a", "b", "c"], 20))
+    assert few_sources.lower is not None
+    assert few_sources.lower < 0 < few_sources.value
+
+
+def test_an_interval_score_pays_for_width_and_for_misses() -> None:
+    low, high = np.array([0.0, 0.0]), np.array([1.0, 2.0])
+    inside, outside = np.array([0.5, 0.5]), np.array([2.0, 2.0])
+    assert interval_scores(low, high, inside, 0.9).tolist() == [1.0, 2.0]
+    assert interval_scores(low, high, outside, 0.9).tolist() == pytest.approx([21.0, 2.0])
+
+
+def test_seconds_per_epoch_are_forecast_to_rise(judged: Validation) -> None:
+    """Seconds fitted as a rate would fall with the ranks."""
+    seconds = np.array([case.series.unit == "s/epoch" for case in judged.data.cases])
+    last = np.array([np.log(case.series.points[case.origin - 1].throughput) for case in judged.data.cases])
+    assert seconds.any()
+    assert (judged.stack.middle[seconds] > last[seconds]).all()
+
+
+def test_the_command_prints_the_rules_always_and_refuses_what_is_no_table(tmp_path: Path) -> None:
+    points = [{"gpus": n, "value": 10 * n**0.9} for n in (1, 2, 4, 8, 16)]
+    others = [{"gpus": n, "value": 10 * n**0.8} for n in (1, 2, 4, 8)]
+    table = tmp_path / "table.json"
+    series = [
+        {"id": "mine", "source": "s", "unit": "images/s", "points": points},
+        {"id": "other", "source": "t", "unit": "images/s", "points": others},
+        {"id": "share", "source": "s", "unit": "efficiency", "points": points},
+        {"id": "short", "source": "s", "points": points[:3]},
+    ]
+    table.write_text(json.dumps({"data_parallel": series}))
+    command = [sys.executable, "-m", "saman.scaling.validate"]
+    done = subprocess.run([*command, str(table), "--json", "--only"], capture_output=True, text=True, check=True)
+    facts = json.loads(done.stdout)
+    assert {each["rule"] for each in facts["rules"]} == {rule.value for rule in Rule}
+    assert {"log_score_gain", "interval_score_gain"} <= set(facts["rules"][0])
+    assert facts["refused"][0]["id"] == "share"
+    assert facts["not_enough_data"] == ["short"]
+    assert facts["totals"]["coverage"]["nominal"] == 0.9
+    table.write_text('{"data_parallel": [{"id": "a", "source": "b", "points": [{"gpus": 1, "value": 0}]}]}')
+    refused = subprocess.run([*command, str(table)], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "not a throughput" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_table_without_four_points_says_so() -> None:
+    short = ScalingSeries("s", "short", tuple(ScalingPoint(n, float(n)) for n in (1, 2, 4)))
+    assert validate([short], read_series()) is None
