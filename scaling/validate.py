@@ -30,7 +30,7 @@ from saman.scaling.pipelines.published_check import (
 )
 from saman.scaling.stack.scores import Gain
 from saman.scaling.stack.validation import (
-    Comparison,
+    RuleComparison,
     Validation,
     alarm_score,
     class_results,
@@ -143,7 +143,7 @@ def _text(table: PublishedTable, found: Validation | None) -> str:
     return "\n".join(lines)
 
 
-def _rule_line(each: Comparison) -> str:
+def _rule_line(each: RuleComparison) -> str:
     def bound(gain: Gain, form: str) -> str:
         return "–" if gain.lower is None else form.format(gain.lower)
 

@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.stack.distribution import Mixtures, student_log_density
 from saman.scaling.stack.situations import power_line
-from saman.scaling.stack.training import Case, Cases, source_weights
+from saman.scaling.stack.training import ForecastCase, ForecastCases, source_weights
 
 Array = NDArray[np.float64]
 _LEAST_SHARE = 0.05  # a falling straight line ends at this share of the last throughput
@@ -68,12 +68,12 @@ def rule_log(rule: Rule, points: tuple[ScalingPoint, ...], ranks: int) -> float:
     return float(np.log(max(level + slope * ranks, _LEAST_SHARE * last.throughput)))
 
 
-def rule_logs(rule: Rule, data: Cases) -> Array:
+def rule_logs(rule: Rule, data: ForecastCases) -> Array:
     """Log throughput that a rule gives in each case."""
     return np.array([rule_log(rule, case.series.points[: case.origin], case.ranks) for case in data.cases])
 
 
-def train_width(rule: Rule, data: Cases) -> RuleWidth:
+def train_width(rule: Rule, data: ForecastCases) -> RuleWidth:
     """Learn the width of a rule: maximum log score, as for the stack, with as weak priors."""
     errors = data.outcomes - rule_logs(rule, data)
     weights = source_weights(data.sources)
@@ -87,7 +87,7 @@ def train_width(rule: Rule, data: Cases) -> RuleWidth:
     return RuleWidth(float(np.exp(found[0])), float(found[1]), float(np.exp(found[2])))
 
 
-def rule_mixtures(rule: Rule, data: Cases, width: RuleWidth) -> Mixtures:
+def rule_mixtures(rule: Rule, data: ForecastCases, width: RuleWidth) -> Mixtures:
     """The distributions of a rule with a learned width."""
     scales = width.scale * data.at.doublings**width.growth
     return Mixtures(np.ones((len(scales), 1)), rule_logs(rule, data)[:, None], scales[:, None], width.degrees)
@@ -102,7 +102,7 @@ class TextbookScores:
     high: Array
 
 
-def textbook_scores(data: Cases, level: float) -> TextbookScores:
+def textbook_scores(data: ForecastCases, level: float) -> TextbookScores:
     """The prediction interval of the log–log regression itself: Student t with n − 2 degrees of freedom.
 
     Source: Draper & Smith, Applied Regression Analysis (1998), §3.1.
@@ -112,7 +112,7 @@ def textbook_scores(data: Cases, level: float) -> TextbookScores:
     return TextbookScores(scores, low, high)
 
 
-def _textbook(case: Case, outcome: float, level: float) -> tuple[float, float, float]:
+def _textbook(case: ForecastCase, outcome: float, level: float) -> tuple[float, float, float]:
     points = case.series.points[: case.origin]
     x = np.log([point.ranks for point in points])
     y = np.log([point.throughput for point in points])

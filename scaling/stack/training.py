@@ -38,7 +38,7 @@ _SPREAD = StackWeights(
 
 
 @dataclass(frozen=True)
-class Case:
+class ForecastCase:
     """A forecast of a published point from the smaller counts of its curve."""
 
     series: ScalingSeries
@@ -62,10 +62,10 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cases:
+class ForecastCases:
     """Forecasts of published points, with their situations and outcomes (log throughput) in the same order."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[ForecastCase, ...]
     at: Situations
     outcomes: Array
 
@@ -74,13 +74,13 @@ class Cases:
         """The source of each forecast."""
         return np.array([case.series.source for case in self.cases])
 
-    def rows(self, chosen: NDArray[np.bool_]) -> Cases:
+    def rows(self, chosen: NDArray[np.bool_]) -> ForecastCases:
         """The chosen forecasts."""
         kept = tuple(case for case, keep in zip(self.cases, chosen, strict=True) if keep)
-        return Cases(kept, self.at.rows(chosen), self.outcomes[chosen])
+        return ForecastCases(kept, self.at.rows(chosen), self.outcomes[chosen])
 
 
-def cases_of(tracks: Sequence[ScalingSeries]) -> Cases:
+def cases_of(tracks: Sequence[ScalingSeries]) -> ForecastCases:
     """Every forecast of a larger count from the three or more smaller counts of its curve.
 
     Raises:
@@ -91,11 +91,11 @@ def cases_of(tracks: Sequence[ScalingSeries]) -> Cases:
         for origin in range(FEWEST_POINTS, len(track.points)):
             ahead = track.points[origin:]
             parts.append(situations(track.points[:origin], ahead, track.scaling, track.nodes_known))
-            cases += [Case(track, origin, target) for target in range(origin, len(track.points))]
+            cases += [ForecastCase(track, origin, target) for target in range(origin, len(track.points))]
             outcomes += [float(np.log(point.throughput)) for point in ahead]
     if not parts:
         raise ValueError("no series has four points")
-    return Cases(tuple(cases), join(parts), np.array(outcomes))
+    return ForecastCases(tuple(cases), join(parts), np.array(outcomes))
 
 
 def source_weights(sources: NDArray[np.str_]) -> Array:
@@ -105,7 +105,7 @@ def source_weights(sources: NDArray[np.str_]) -> Array:
     return np.asarray(weights * len(weights) / weights.sum())
 
 
-def train(data: Cases) -> StackWeights:
+def train(data: ForecastCases) -> StackWeights:
     """Find the weights with the largest log score (posterior mode).
 
     Args:

@@ -14,7 +14,7 @@ from saman.scaling.stack.distribution import Mixtures
 from saman.scaling.stack.forecast import ALARM_PROBABILITY, SHORTFALL
 from saman.scaling.stack.rules import CALIBRATED, Rule, rule_logs, rule_mixtures, textbook_scores, train_width
 from saman.scaling.stack.scores import Gain, clustered_gain, interval_scores
-from saman.scaling.stack.training import Cases, cases_of, train
+from saman.scaling.stack.training import ForecastCases, cases_of, train
 from saman.scaling.stack.weights import TrainedStack
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ class Validation:
         trained_on: Names of the sources that taught at least one forecast.
     """
 
-    data: Cases
+    data: ForecastCases
     stack: Verdicts
     rules: Mapping[Rule, Verdicts]
     shortfall_probability: Array
@@ -73,7 +73,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RuleComparison:
     """The stack against a rule: gains in nats of log score, and as a share of the rule's interval score."""
 
     rule: Rule
@@ -152,7 +152,7 @@ class _Part:
     shortfall: Array
 
 
-def _judge(here: Cases, chosen: NDArray[np.bool_], known: Cases, level: float) -> _Part:
+def _judge(here: ForecastCases, chosen: NDArray[np.bool_], known: ForecastCases, level: float) -> _Part:
     """Forecast a source with what others taught."""
     mixtures = train(known).mixtures(here.at)
     expected = rule_logs(Rule.POWER_LAW, here)
@@ -169,7 +169,7 @@ def _judge(here: Cases, chosen: NDArray[np.bool_], known: Cases, level: float) -
     return _Part(chosen, _verdicts(mixtures, here, level), rules, shortfall)
 
 
-def _verdicts(mixtures: Mixtures, here: Cases, level: float) -> Verdicts:
+def _verdicts(mixtures: Mixtures, here: ForecastCases, level: float) -> Verdicts:
     low, high = mixtures.quantiles((1 - level) / 2), mixtures.quantiles((1 + level) / 2)
     return Verdicts(
         log_scores=mixtures.log_density(here.outcomes),
@@ -180,7 +180,7 @@ def _verdicts(mixtures: Mixtures, here: Cases, level: float) -> Verdicts:
     )
 
 
-def _assemble(data: Cases, parts: Sequence[_Part], taught: tuple[str, ...], level: float) -> Validation:
+def _assemble(data: ForecastCases, parts: Sequence[_Part], taught: tuple[str, ...], level: float) -> Validation:
     order = np.concatenate([np.flatnonzero(part.chosen) for part in parts])
     back = np.argsort(order)
     known = np.zeros(len(data.outcomes), bool)
@@ -249,16 +249,16 @@ def _error(verdicts: Verdicts, outcomes: Array, members: NDArray[np.bool_]) -> f
     return float(np.median(np.abs(np.expm1(verdicts.middle - outcomes)[members])))
 
 
-def comparisons(found: Validation) -> list[Comparison]:
+def comparisons(found: Validation) -> list[RuleComparison]:
     """The stack against every simple rule, up to 4×."""
     return [_comparison(found, rule, verdicts, near(found)) for rule, verdicts in found.rules.items()]
 
 
-def _comparison(found: Validation, rule: Rule, other: Verdicts, members: NDArray[np.bool_]) -> Comparison:
+def _comparison(found: Validation, rule: Rule, other: Verdicts, members: NDArray[np.bool_]) -> RuleComparison:
     sources, outcomes = found.data.sources[members], found.data.outcomes
     log_gain = (found.stack.log_scores - other.log_scores)[members]
     interval_gain = (other.interval_scores - found.stack.interval_scores)[members]
-    return Comparison(
+    return RuleComparison(
         rule=rule,
         rule_log_score=float(other.log_scores[members].mean()),
         rule_interval_score=float(other.interval_scores[members].mean()),
