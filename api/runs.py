@@ -92,9 +92,15 @@ class Run:
 
     @property
     def samples_per_second(self) -> float | None:
-        """Throughput of all ranks; ``None`` before the run ended, and for a program that saman did not write."""
+        """Sustained throughput of all ranks; ``None`` before the run ended, and for a user's own program."""
         summary = self._folder.summary()
         return None if summary is None else summary.samples_per_second
+
+    @property
+    def end_to_end_samples_per_second(self) -> float | None:
+        """Samples of all ranks ÷ wall time of all attempts; ``None`` before the run ended, or if it is unknown."""
+        summary = self._folder.summary()
+        return None if summary is None else summary.end_to_end_samples_per_second
 
     @property
     def published(self) -> str | None:

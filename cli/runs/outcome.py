@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from saman.jobs.publishing import FinishedRun
     from saman.launcher.supervision.outcome import Outcome
+    from saman.runs.records.summary import Summary
 
 LAST_LINES = 12
 
@@ -36,7 +37,6 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
     """Print how a run ended, what was published, and its folder."""
     from rich.text import Text
 
-    from saman.cli.runs.view import format_number
     from saman.configs.units import format_duration
     from saman.jobs.publishing import PublicationState, describe_publication
 
@@ -48,8 +48,7 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
     if not good and not paused:
         _print_failure(console, outcome)
     summary = outcome.run.summary()
-    rate = summary.samples_per_second if summary else None
-    figures = [format_duration(outcome.seconds), *([f"{format_number(rate)} samples/s"] if rate else [])]
+    figures = [format_duration(outcome.seconds), *(_rates(summary) if summary else [])]
     figures += [f"{name} {value:.4g}" for name, value in (summary.metrics if summary else {}).items()]
     if good:
         console.print(Text("  " + "  ".join(figures)), soft_wrap=True)
@@ -57,6 +56,16 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
         colours = {PublicationState.REFUSED: "yellow", PublicationState.FAILED: "red"}
         console.print(Text(f"  {sentence}", style=colours.get(publication.state, "")), soft_wrap=True)
     console.print(Text(f"  {shown_path(outcome.run.path)}", style="dim"), soft_wrap=True)
+
+
+def _rates(summary: Summary) -> list[str]:
+    """Sustained throughput, and that over all wall time, which start, validation and checkpoints lower."""
+    from saman.cli.runs.view import format_number
+
+    sustained, whole = summary.samples_per_second, summary.end_to_end_samples_per_second
+    if not sustained:
+        return []
+    return [f"{format_number(sustained)} samples/s" + (f" ({format_number(whole)} end to end)" if whole else "")]
 
 
 def _print_failure(console: Console, outcome: Outcome) -> None:

@@ -13,7 +13,11 @@ from saman.runs.records.schema import integer, mapping, number, others, read_rec
 
 @dataclass(frozen=True)
 class Summary:
-    """Result of a run. ``failure`` holds the first failing ranks; ``more`` holds further measures by name."""
+    """Result of a run. ``failure`` holds the first failing ranks; ``more`` holds further measures by name.
+
+    ``samples_per_second`` is sustained throughput; ``end_to_end_samples_per_second`` is that over the wall time of all
+    attempts.
+    """
 
     state: str
     message: str | None = None
@@ -21,6 +25,7 @@ class Summary:
     ranks: tuple[int, ...] = ()
     attempts: int | None = None
     samples_per_second: float | None = None
+    end_to_end_samples_per_second: float | None = None
     step: int | None = None
     epoch: int | None = None
     exit_code: int | None = None
@@ -38,6 +43,7 @@ class Summary:
             ranks=tuple(value.get("ranks") or ()),
             attempts=integer(value.get("attempts")),
             samples_per_second=number(value.get("samples_per_second")),
+            end_to_end_samples_per_second=number(value.get("end_to_end_samples_per_second")),
             step=integer(value.get("step")),
             epoch=integer(value.get("epoch")),
             exit_code=integer(value.get("exit_code")),
