@@ -34,6 +34,18 @@ class RefusedForecast:
 
 
 @dataclass(frozen=True)
+class Contention:
+    """The growth of CPU seconds per sample, as a share, from ``few`` to ``many`` ranks on a node with cores for all.
+
+    The work is the same. Its threads run as long, but wait for memory: bandwidth and caches are shared.
+    """
+
+    few: int
+    many: int
+    growth: float
+
+
+@dataclass(frozen=True)
 class Curve:
     """Points over ranks with their baseline, the weights of the laws and the predictions of their stack.
 
@@ -81,6 +93,19 @@ class Curve:
         reason = f"limited by the cores of {nodes} to {bound:,.4g} samples/s"
         caution = f"{ahead.caution}; {reason}" if ahead.caution else reason
         return replace(ahead, throughput=min(ahead.throughput, bound), low=low, high=high, caution=caution)
+
+    @property
+    def contention(self) -> Contention | None:
+        """How much more CPU time a sample costs on full nodes; None where it is unknown or ranks take turns."""
+        known = [
+            (point.ranks_per_node, cpu)
+            for point in self.points
+            if (cpu := point.work_cpu_seconds_per_sample) is not None
+        ]
+        if self.group.cores_shared or len({ranks for ranks, _ in known}) < 2:
+            return None
+        (few, least), (many, most) = min(known), max(known)
+        return Contention(few, many, most / least - 1.0) if least > 0 else None
 
     @property
     def points_beyond_baseline(self) -> tuple[CurvePoint, ...]:

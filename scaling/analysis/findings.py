@@ -25,6 +25,7 @@ class FindingKind(str, Enum):
     DRIFT = "drift"
     SHARED_CORES = "shared_cores"
     FORECAST_REFUSED = "forecast_refused"
+    CONTENTION = "contention"
     OUTLIERS = "outliers"
     MIXED_HARDWARE = "mixed_hardware"
     UNEQUAL_CORES = "unequal_cores"

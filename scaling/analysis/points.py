@@ -85,6 +85,23 @@ class CurvePoint:
     joules_per_sample: float | None
     stages: tuple[StageMeasure, ...] = ()
 
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks on the fullest node."""
+        return -(-self.ranks // self.nodes)
+
+    @property
+    def work_cpu_seconds_per_sample(self) -> float | None:
+        """CPU seconds per sample outside of the exchange; None where CPU seconds or the exchange are unknown.
+
+        A rank may poll in its exchange, on at most a core.
+        """
+        exchange = 0.0 if self.ranks == 1 else self.breakdown.exchange
+        if self.cpu_seconds_per_sample is None or exchange is None:
+            return None
+        samples = self.throughput.value * self.breakdown.seconds  # of all ranks in a step
+        return max(0.0, self.cpu_seconds_per_sample - exchange * self.ranks / samples)
+
 
 def make_point(
     ranks: int, nodes: int, runs: tuple[MeasuredRun, ...], baseline: Baseline | None, drift: DriftTest

@@ -14,6 +14,7 @@ from saman.scaling.statistics.steady_state import FALSE_ALARMS, never_steady
 
 _MOST_LISTED = 50  # excluded runs
 _MOST_NAMED = 5  # runs within a sentence
+CONTENTION_SHARE = 0.2  # growth of CPU seconds per sample from which ranks of a node are said to compete for memory
 UNEVEN_SHARE = 0.05  # difference of sustained throughput and the median over windows from which a reader must know
 _KIND_OF = {
     ExclusionReason.NO_TELEMETRY_OF_THIS_SCHEMA: FindingKind.OTHER_SCHEMA,
@@ -134,6 +135,14 @@ def review_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
     if single:
         text = f"{curve.label}: a single repeat at {', '.join(single)} ranks; these points have no interval"
         yield Finding(FindingKind.SINGLE_REPEAT, text)
+    yield from _review_cores(curve)
+    if curve.group.strategy == "pipeline" and not all(point.stages for point in curve.points):
+        text = f"{curve.label}: its telemetry has no times per stage; the table of stages lacks this curve"
+        yield Finding(FindingKind.STAGES_UNKNOWN, text, note=True)
+
+
+def _review_cores(curve: Curve) -> Iterable[Finding]:
+    """Notes about the cores and the memory of nodes, which end scaling within a node."""
     if curve.group.cores_shared:
         facts = curve.group.runs[-1].facts
         counts = ", ".join(str(point.ranks) for point in curve.points)
@@ -142,11 +151,16 @@ def review_curve(curve: Curve, base_ranks: int) -> Iterable[Finding]:
             "these points are a curve of their own, and what they lose is not lost to the exchange"
         )
         yield Finding(FindingKind.SHARED_CORES, text, note=True)
+    contention = curve.contention
+    if contention is not None and contention.growth > CONTENTION_SHARE:
+        text = (
+            f"{curve.label}: a sample costs {contention.growth:.0%} more CPU time with {contention.many} ranks on a "
+            f"node than with {contention.few}, though each has cores of its own: they compete for memory bandwidth or "
+            "caches"
+        )
+        yield Finding(FindingKind.CONTENTION, text, note=True)
     for refused in curve.refused:
         yield Finding(FindingKind.FORECAST_REFUSED, f"{curve.label}: {refused.words}", note=True)
-    if curve.group.strategy == "pipeline" and not all(point.stages for point in curve.points):
-        text = f"{curve.label}: its telemetry has no times per stage; the table of stages lacks this curve"
-        yield Finding(FindingKind.STAGES_UNKNOWN, text, note=True)
 
 
 def _runs(count: int) -> str:

@@ -101,3 +101,20 @@ def test_without_cpu_seconds_there_is_no_bound(tmp_path: Path) -> None:
     found = _analysis(tmp_path / "r", curve(OWN, (1, 2, 4), 0.02, 2), [8])
     assert found.curves[0].core_bound(1) is None
     assert found.curves[0].predictions[0].high is not None
+
+
+def test_ranks_that_compete_for_memory_are_a_note(tmp_path: Path) -> None:
+    """Eight ranks with a core each need 1.5 times the CPU seconds of a single rank for the same work."""
+    runs = [replace(made, cpu_seconds_per_sample=0.004) for made in curve(OWN, (1, 2), 0.0, 3)]
+    runs += [replace(OWN, ranks=8, step_seconds=0.15, exchange_seconds=0.0, cpu_seconds_per_sample=0.006)] * 3
+    found = _analysis(tmp_path / "r", runs)
+    (note,) = (finding for finding in found.findings if finding.kind is FindingKind.CONTENTION)
+    assert note.note and "50% more CPU time with 8 ranks on a node than with 1" in note.text
+
+
+def test_polling_in_the_exchange_is_no_contention(tmp_path: Path) -> None:
+    """Eight ranks poll for half of a step of 200 ms: 8 × 0.1 s of CPU time for 256 samples."""
+    runs = [replace(made, cpu_seconds_per_sample=0.004) for made in curve(OWN, (1, 2), 0.0, 3)]
+    polled = 0.004 + 8 * 0.1 / 256
+    runs += [replace(OWN, ranks=8, step_seconds=0.2, exchange_seconds=0.1, cpu_seconds_per_sample=polled)] * 3
+    assert FindingKind.CONTENTION not in _kinds(_analysis(tmp_path / "r", runs))
