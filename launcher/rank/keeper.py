@@ -84,7 +84,9 @@ def _wait(child: int, starter: int) -> int:
 
 
 def _reaped_descendants() -> dict[int, processes.ProcessInfo]:
-    with contextlib.suppress(ChildProcessError):
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except ChildProcessError:
+        return {}  # without children there are no descendants: no need to read /proc
     return processes.list_descendants([os.getpid()])
