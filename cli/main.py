@@ -109,7 +109,7 @@ def _show_log(wanted: bool) -> None:
         show_log()
 
 
-# Eager: without it click asks for a command before it looks at the option.
+# Eager, because click otherwise requires a command before it handles the option.
 def _global_options(
     version: bool = typer.Option(False, "--version", help="Print the version.", callback=_say_version, is_eager=True),
     verbose: bool = typer.Option(

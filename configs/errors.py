@@ -43,7 +43,7 @@ class UserError(Exception):
         return "\n".join(error.one_line() for error in (self, *self.others))
 
     def one_line(self) -> str:
-        """This mistake without the others, as ``where: problem (remedy)``."""
+        """Return this mistake as ``where: problem (remedy)``, without the others."""
         text = f"{self.where}: {self.problem}" if self.where else self.problem
         return f"{text} ({self.remedy})" if self.remedy else text
 

@@ -35,7 +35,7 @@ def has_reference(text: str) -> bool:
 
 
 def is_private(variable: str, value: str, public: Collection[str] = ()) -> bool:
-    """Whether the value of an environment variable is kept from others; ``public`` names variables that are not.
+    """Whether to hide the value of an environment variable; ``public`` names the variables to show.
 
     >>> is_private("OMP_NUM_THREADS", "2"), is_private("WANDB_API_KEY", "x"), is_private("MODE", "x")
     (False, True, True)

@@ -1,4 +1,4 @@
-"""Reads files that somebody else may have put there: a FIFO would hang the reader, a device never end.
+"""Reads files that another user may have planted: opening a FIFO would block, and reading a device would never end.
 
 Standard library only: the set-up takes locks before anything is installed.
 """
@@ -20,7 +20,7 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: The file cannot be opened, or is a FIFO, a socket, a device or a folder.
     """
-    # O_NONBLOCK: opening a FIFO would wait for a writer before anybody could look at its kind.
+    # O_NONBLOCK, because opening a FIFO would block before its type can be checked.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -22,7 +22,7 @@ from saman.slurm.site import client
 from saman.slurm.submission.run_jobs import jobs_of
 
 CHECKPOINT_SECONDS = 20.0  # for a run on this machine to end with a checkpoint
-_GONE = ("Invalid job id", "already completing or completed")  # what scancel says of a job that is over
+_GONE = ("Invalid job id", "already completing or completed")  # scancel's message for a job that has ended
 END_SECONDS = 15.0  # for its supervisor to end every process after that
 
 

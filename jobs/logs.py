@@ -52,7 +52,7 @@ def read_logs(
                 tell(status)
         for older, file in _files(run, rank, job, attempt):
             if file not in followed and older is not None:
-                yield from Follower(older).pieces()  # once: a later rotation puts there what was read already
+                yield from Follower(older).pieces()  # once: a later rotation moves lines there that were read before
             yield from followed.setdefault(file, Follower(file)).pieces()
         if over or not follow:
             break

@@ -1,4 +1,4 @@
-"""Run the check of nodes, here or on a cluster, and judge what it measured."""
+"""Measure nodes, here or on a cluster, and find outliers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def preflight_cluster(
     """Measure nodes of a cluster in a short job, and wait for it.
 
     Args:
-        cluster: where to.
+        cluster: the cluster.
         nodes: how many nodes.
         ranks_per_node: ranks on each.
         runs_dir: folder of the runs, shared with the nodes.

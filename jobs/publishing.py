@@ -1,4 +1,4 @@
-"""After a run: publish its model and show it where its experiment asks.
+"""After a run: publish its model, and deliver the run to the trackers that its experiment names.
 
 ``python -m saman.jobs.publishing RUN MODELS_DIR`` does the same from inside a Slurm job.
 """
@@ -80,7 +80,7 @@ class FinishedRun:
 
 
 def finish_run(outcome: Outcome, models_dir: Path) -> FinishedRun:
-    """Publish a completed run and show it in its trackers, where its experiment asks for either."""
+    """Publish a completed run and deliver it to trackers, as its experiment asks."""
     return FinishedRun(outcome, publish_if_asked(outcome.run, models_dir), show_if_asked(outcome.run))
 
 
@@ -137,7 +137,7 @@ def last_publication(events: Sequence[Event]) -> Event | None:
 
 
 def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
-    """Whether the run's job has still to publish: the experiment asks for it, and no result is recorded."""
+    """Whether publishing is outstanding: the experiment asks for it, and no result is recorded."""
     if last_queued(events) is None or last_publication(events) is not None or run.is_script:
         return False
     with contextlib.suppress(UserError):
@@ -146,7 +146,7 @@ def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Publish and show a completed run from inside its job.
+    """Publish a completed run and deliver it to trackers, from inside its job.
 
     Returns:
         0, also if ``publish.if`` or a gate decides against the version; 1 if publishing failed.

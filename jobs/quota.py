@@ -1,4 +1,4 @@
-"""A user's limits on a cluster, their use, and what more runs would need of them."""
+"""A user's limits on a cluster: current use, and the needs of further runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class QuotaReport:
 def read_quota(
     cluster: Cluster, experiments: Sequence[Experiment] = (), partition: str | None = None, threshold: float = 0.8
 ) -> QuotaReport:
-    """Read the user's limits on ``cluster``, and hold ``experiments`` against them.
+    """Read the user's limits on ``cluster``, and compare the needs of ``experiments`` with them.
 
     Args:
         cluster: the cluster.

@@ -100,7 +100,7 @@ def is_slurms(run: RunFolder) -> bool:
 
 
 def _obstacles(runs: Sequence[RunFolder]) -> Iterable[UserError | None]:
-    """Why each run cannot be continued; raised if there is only one run."""
+    """List why runs cannot be continued; raises the reason if there is only one run."""
     found: list[UserError | None] = []
     for run, status in zip(runs, reconcile(runs), strict=True):
         error = _obstacle(run, status)

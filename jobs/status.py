@@ -73,7 +73,7 @@ class RunStatus:
 
     @property
     def over(self) -> bool:
-        """Whether waiting longer changes nothing."""
+        """Whether the run has reached its final state: waiting longer changes nothing."""
         return self.state in _AT_REST
 
     @property
@@ -89,8 +89,8 @@ class RunStatus:
 def read_status(runs: Sequence[RunFolder]) -> list[RunStatus]:
     """Read the status of each run, with a single question to each of squeue and sacct for all of them.
 
-    Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm. A damaged run folder has a status that
-    says so, and does not hide the other runs.
+    Writes nothing. ``saman.jobs.reconcile`` records ends known only to Slurm. A damaged run folder gets the state
+    ``damaged``, and does not hide the other runs.
     """
     events = [run.events() for run in runs]
     jobs = [job for run, some in zip(runs, events, strict=True) for job in _unfinished_jobs(run, some)]
@@ -115,7 +115,7 @@ def _status_or_damage(run: RunFolder, events: Sequence[Event], view: SlurmView, 
 
 
 def _may_have_a_job(run: RunFolder, events: Sequence[Event]) -> bool:
-    """Whether a job of the run may still be in Slurm's hands."""
+    """Whether a job of the run may still be queued or running."""
     state = state_of(events)
     return publication_pending(run, events) if state is State.COMPLETED else state is not State.CANCELLED
 
@@ -212,7 +212,7 @@ def _ended_by_slurm(base: RunStatus, state: State, slurm: JobState, view: SlurmV
         JobState.COMPLETED: (RunState.FAILED, f"job {job} ended {began}; {log}"),
     }
     if state is State.PREEMPTED and slurm in (JobState.FAILED, JobState.COMPLETED):
-        # It exited as it should after its checkpoint, and no job continued it.
+        # It checkpointed and exited as planned, but no job continued it.
         detail = f"stopped at a checkpoint and was not requeued; {resume}"
         return replace(base, state=RunState.PREEMPTED, detail=detail)
     end, detail = ends[slurm]

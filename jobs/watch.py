@@ -1,4 +1,4 @@
-"""Watches runs over time: by their folders, and by Slurm as rarely as the folders allow."""
+"""Polls the status of runs: from their folders, and from Slurm only where the folders do not tell."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from saman.configs.schemas.script import Script
 
 
-LEFTOVER_SECONDS = 5.0  # for what the last attempt left to disappear after SIGKILL
+LEFTOVER_SECONDS = 5.0  # for processes of the last attempt to disappear after SIGKILL
 
 
 def _unchanged(plan: LaunchPlan) -> Start:
@@ -104,7 +104,7 @@ def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
 
 
 def end_leftovers(run: RunFolder) -> None:
-    """Kill what the last attempt left on this machine; the caller holds the run, so its supervisor is dead.
+    """Kill leftovers of the last attempt on this machine; the caller holds its lock, so its supervisor has exited.
 
     Its ranks end by themselves within seconds; until then they would write beside the new ranks.
     """
@@ -114,7 +114,7 @@ def end_leftovers(run: RunFolder) -> None:
 
 
 def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: LaunchPlan) -> None:
-    """Keep in the attempt's folder how its ranks are started."""
+    """Record in the attempt's folder how its ranks are started."""
     command = request.options.command_line or sys.argv
     private = private_variables(request.spec.written())
     facts = provenance(command, request.directory, plan.facts.mpi, plan.start.starter, private)

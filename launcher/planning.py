@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """A start before it happens: placement, commands, and the notes that explain both."""
+    """A planned start: placement, commands, and the notes that explain both."""
 
     spec: Experiment | Script
     directory: Path

@@ -187,7 +187,7 @@ def discard_drafts(folder: Path) -> None:
 
 
 def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
-    """Raise ``UserError`` if ``facts`` of a checkpoint belong to a training that takes other steps than ``now``."""
+    """Raise ``UserError`` if a checkpoint belongs to another training: its ``facts`` differ from those ``now``."""
     if different := facts.differences(now):
         was = ", ".join(f"{key}: {value}" for key, value in different.items())
         raise UserError(

@@ -19,7 +19,7 @@ from saman.configs.secrecy import without_secrets
 LONGEST_SHOWN = 1000  # characters of a command in the log
 _log = logging.getLogger(__name__)
 
-# Every way in which a command gives no answer: it is missing, may not be run, or takes too long.
+# Reasons for a command not to answer: it is missing, may not be executed, or exceeds its time limit.
 COMMAND_ERRORS = (OSError, subprocess.TimeoutExpired)
 
 
@@ -39,7 +39,7 @@ def run_command(
         command: The command and its arguments; no shell is involved.
         environment: Its variables; ``None`` hands on this process's own.
         timeout_seconds: After this it is killed.
-        text: Its standard input; ``None`` gives it none.
+        text: Its standard input; ``None`` for an empty input.
         captured: Whether its output is returned; else it goes where this process's output goes.
         errors: How bytes that are not UTF-8 are decoded.
         program: The file to execute, if it is not the first word of ``command``.

@@ -71,7 +71,7 @@ class EventKind(str, Enum):
     NOTICE = "notice"  # text: how the run is placed or started
 
 
-# Kinds of events that move a run to another state; every other kind leaves it where it is.
+# Kinds of events that change the state of a run; every other kind leaves it unchanged.
 TRANSITIONS: Mapping[str, State] = {
     EventKind.CREATED: State.CREATED,
     EventKind.QUEUED: State.QUEUED,
@@ -104,7 +104,7 @@ class Event:
             raise ValueError(f"facts of an event may not be called {sorted(clash)}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values of a line of ``events.jsonl``."""
+        """Return the event as a line of ``events.jsonl`` holds it."""
         head = {"schema": SCHEMA, "time": self.time, "kind": self.kind, "who": self.who}
         return {**head, **({} if self.attempt is None else {"attempt": self.attempt}), **self.facts}
 

@@ -172,7 +172,7 @@ class RunFolder(RunPaths):
     # ---- attempts ----------------------------------------------------------------------------------------
 
     def new_attempt(self) -> Attempt:
-        """Make the folders of the next attempt. Two processes that ask at once get different numbers."""
+        """Make the folders of the next attempt. Concurrent callers get different numbers."""
         with explain_write_errors(self.path, "the run folder"):
             while True:
                 attempt = self.attempt(len(self.attempts()) + 1)
@@ -198,7 +198,7 @@ class RunFolder(RunPaths):
         self.append(EventKind.STOP_REQUESTED, who, reason=reason)
 
     def withdraw_stop(self) -> None:
-        """Take a stop request back, before the next attempt."""
+        """Withdraw a stop request, before the next attempt."""
         with contextlib.suppress(FileNotFoundError):
             self.stop_request.unlink()
 

@@ -47,7 +47,7 @@ class Follower:
         return [line.decode(errors="replace").rstrip("\r") for line in whole]
 
     def newest_lines(self, most: int) -> tuple[list[str], int]:
-        """Return at most ``most`` of the lines completed since the last look, the newest, and the number left out.
+        """Return the newest ``most`` lines completed since the last look, and the number of lines left out.
 
         The lines left out are counted, not decoded: a flood of them costs little more than reading the bytes.
         """

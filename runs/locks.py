@@ -47,7 +47,7 @@ _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lock, as it wrote itself down; ``pid`` is ``None`` where that cannot be read."""
+    """The process that holds a lock, by its own record; ``pid`` is ``None`` if the record cannot be read."""
 
     pid: int | None = None
     host: str = ""
@@ -65,7 +65,7 @@ class LockHeldError(Exception):
 
 
 class HeldLock:
-    """A lock that this process holds until ``release``; where there are no locks, its ``lease`` takes their place."""
+    """A lock that this process holds until ``release``; on a file system without locks, a ``lease``."""
 
     def __init__(self, descriptor: int, lease: Lease | None = None) -> None:
         self._descriptor: int | None = descriptor
@@ -252,7 +252,7 @@ def _wait(path: Path, descriptor: int, shared: bool, seconds: float | None) -> N
 
 
 def _sign(descriptor: int) -> None:
-    # The name is a courtesy: on a full disk the lock holds without it.
+    # The name only informs users: on a full disk the lock works without it.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""Loads experiments as pipelines, also experiments that train with another strategy."""
+"""Loads an experiment as a pipeline, whatever strategy it trains with."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ OWN_OPTIONS = frozenset({
     "output", "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
 })  # fmt: skip
 
-# Keys that set an option which people look for under its own name.
+# Keys of a cluster file that set an sbatch option; the error message names the key.
 _KEYS = {
     "no-requeue": "requeue: {by: none}",
     "requeue": "requeue: {by: scontrol}",

@@ -193,7 +193,7 @@ class Experiment(Strict):
         return set_aside(self.resolved())[0]
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the resolved experiment; experiments that differ at most in private values have the same."""
+        """SHA-256 (hex) of the resolved experiment; equal for experiments that differ only in private values."""
         return digest_of(self.written())
 
 

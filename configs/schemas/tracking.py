@@ -1,4 +1,4 @@
-"""The schema of tracking: the services that get a copy of a run's parameters, metrics and figures."""
+"""The schema of tracking: the services that receive a copy of a run's parameters, metrics and figures."""
 
 from __future__ import annotations
 

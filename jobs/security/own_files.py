@@ -1,4 +1,4 @@
-"""Checks what this user executes and believes: the search paths, saman's own files, settings and cache."""
+"""Checks the files that this user's commands trust: search paths, saman's own files, settings and cache."""
 
 from __future__ import annotations
 

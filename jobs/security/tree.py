@@ -1,4 +1,4 @@
-"""Looks at every file below a folder once: what is planted, what shows secrets, what is a key. Follows no link."""
+"""Inspects every file below a folder once, for planted files, secrets and keys. Follows no link."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ DiagnosisState = Literal["ok", "missing", "broken"]
 class Diagnosis:
     """The state of one part of the machine or its software.
 
-    ``needed`` says whether ``saman run`` cannot train here without it; ``remedy`` what to do about it.
+    ``needed``: ``saman run`` cannot train here without it. ``remedy``: what to do.
     """
 
     name: str
@@ -29,5 +29,5 @@ class Diagnosis:
 
 
 def can_train(findings: Iterable[Diagnosis]) -> bool:
-    """Whether nothing that training needs is missing or broken."""
+    """Whether everything that training needs is there and works."""
     return not any(finding.blocks for finding in findings)

@@ -15,7 +15,7 @@ from saman.runs.caches import cache_folder
 
 
 def examine(runs_dir: Path, models_dir: Path) -> list[Diagnosis]:
-    """Check everything; takes the seconds that another process needs to import TensorFlow."""
+    """Check everything; takes seconds, because another process imports TensorFlow."""
     inventory = take_inventory()
     return [
         check_python(),

@@ -1,4 +1,4 @@
-"""The libraries that ranks would find, as another process imports them: ``python -m saman.trainers.inventory``."""
+"""The libraries of the ranks, as another process imports them: ``python -m saman.trainers.inventory``."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def same_node(first: str, second: str) -> bool:
 
 
 def other_users(processes: Path = Path("/proc")) -> tuple[str, ...]:
-    """Names of the people, besides this user, who have processes on this machine; users of the system do not count."""
+    """Names of other users with processes on this machine, without system accounts."""
     found = set()
     for entry in processes.iterdir():
         if entry.name.isdigit():
@@ -93,7 +93,7 @@ def _physical(core: int) -> tuple[int, int]:
 
 
 def cpu_quota(root: Path = _CGROUP, groups: str | None = None) -> float | None:
-    """Cores that the tightest quota of this process's control groups amounts to; ``None`` without a quota."""
+    """The smallest CPU quota of this process's control groups, in cores; ``None`` without a quota."""
     quotas = []
     for folder in _cgroups(root, "cpu", groups):
         try:

@@ -84,7 +84,7 @@ def _users_folder() -> Path:
 def _claim(folder: Path, allowed: Sequence[int], wanted: int, held: dict[int, locks.HeldLock]) -> CoreClaim:
     """Claim cores, or say why the run holds none."""
     try:
-        own_folder(folder, 0o755)  # other users' runs look here for the cores that are taken
+        own_folder(folder, 0o755)  # read by runs of other users, to see the claimed cores
         with locks.hold(folder / "gate", wait_seconds=GATE_SECONDS, mode=0o600):
             return _claim_alone(folder, allowed, wanted, held)
     except DubiousFolderError as error:

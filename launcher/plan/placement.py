@@ -71,7 +71,7 @@ class Placement:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Placement:
-        """The inverse of ``to_json``; raises ``KeyError`` or ``TypeError`` for anything else."""
+        """Read the values that ``to_json`` returns; raises ``KeyError`` or ``TypeError`` for other values."""
         processes = (
             Process(**{**item, "cores": tuple(item["cores"]), "gpus": tuple(item["gpus"])})
             for item in value["processes"]

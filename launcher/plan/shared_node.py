@@ -1,4 +1,4 @@
-"""Whether ``multi_worker`` may run where other users are: TensorFlow's gRPC server asks nobody who they are. Pure."""
+"""Whether ``multi_worker`` may run beside other users: TensorFlow's gRPC server has no authentication. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_shared_node(strategy: str, other_users: Sequence[str], in_allocation: 
     Args:
         strategy: ``train.strategy``.
         other_users: Names of the other users with processes on this machine.
-        in_allocation: Whether a scheduler gave this machine out; the submission has then checked the cluster file.
+        in_allocation: Whether a scheduler allocated this machine; the submission has then checked the cluster file.
 
     Raises:
         UserError: Outside an allocation, other users are at work on this machine.

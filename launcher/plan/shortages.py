@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def find_shortages(resources: Resources, nodes: Sequence[Node]) -> list[EnvironmentLack]:
-    """Everything requested that the nodes do not have, with numbers."""
+    """List every requested resource that the nodes lack, with numbers."""
     found: list[EnvironmentLack] = []
     if len(nodes) < resources.nodes:
         available = f"{len(nodes)} {'is' if len(nodes) == 1 else 'are'} available"
@@ -51,6 +51,6 @@ def _memory_shortage(resources: Resources, node: Node) -> Iterator[EnvironmentLa
 
 
 def combine(shortages: Sequence[EnvironmentLack]) -> EnvironmentLack:
-    """One error out of several."""
+    """Combine several errors into one."""
     first = shortages[0]
     return EnvironmentLack(first.problem, where=first.where, remedy=first.remedy, others=shortages[1:])

@@ -1,4 +1,4 @@
-"""What a process gets, computed where it runs: its place in the plan, its cores and GPUs. Pure."""
+"""Assigns a process its place in the plan, its cores and its GPUs, on the node where it runs. Pure."""
 
 from __future__ import annotations
 

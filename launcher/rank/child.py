@@ -1,4 +1,4 @@
-"""The program of a rank as a child process: starting it, signalling its group, reaping it and what it leaves."""
+"""The program of a rank as a child process: starts it, signals its process group, reaps it and its orphans."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Child:
             os.killpg(self.pid, number)
 
     def kill_descendants(self) -> None:
-        """Kill everything that the program started and that is still there."""
+        """Kill every live descendant of the program."""
         self.signal_group(signal.SIGKILL)
         processes.kill_until_gone(_reaped_descendants, seconds=2.0)
 

@@ -1,4 +1,4 @@
-"""A process around the wrapper: it ends what the wrapper leaves behind when it is killed without warning.
+"""The parent process of the wrapper: it ends the wrapper's descendants when the wrapper is killed without warning.
 
 The kernel hands the orphans of a killed wrapper to the nearest living ancestor that adopts them, so a daemon is found
 by descent even if it cleared its environment and left its session. If the keeper is killed instead, the wrapper ends
@@ -20,7 +20,7 @@ from saman.runs.ranks import parent_death
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _WATCHED = (signal.SIGCHLD, *_FORWARDED)
-GONE_SECONDS = 5.0  # for what was left to disappear after SIGKILL
+GONE_SECONDS = 5.0  # for descendants to disappear after SIGKILL
 
 
 def run_kept(work: Callable[[], int]) -> int:

@@ -19,7 +19,7 @@ CLOSE_SECONDS = 5.0
 
 
 class LogRotation:
-    """Rotates a log whenever it has grown too long; a thread copies, so that its caller goes on at once.
+    """Rotates a log whenever it grows too long; copies in a thread, so calls return at once.
 
     Args:
         log: The file that a process appends to.

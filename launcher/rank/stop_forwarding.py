@@ -1,4 +1,4 @@
-"""Hands a request to stop on to a user's own program, as the signal of ``launch.stop_signal``."""
+"""Forwards a request to stop to a user's own program, as the signal ``launch.stop_signal``."""
 
 from __future__ import annotations
 

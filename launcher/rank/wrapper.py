@@ -187,7 +187,7 @@ class _Wrapper:
         return RankRecorder(self.run, self.attempt, record)
 
     def _finish(self, child: Child, recorder: RankRecorder, log: Path) -> int:
-        """Kill what the program left, record its exit, give peers time to record theirs; returns the exit status."""
+        """Kill descendants, record the exit, wait for peers to record theirs; returns the exit status."""
         assert child.status is not None
         child.kill_descendants()
         status = os.waitstatus_to_exitcode(child.status)

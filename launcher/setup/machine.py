@@ -1,4 +1,4 @@
-"""Checks this machine before a set-up: everything missing at once, each with its remedy, before any download."""
+"""Checks this machine before any download: reports everything that is missing at once, each with its remedy."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Supervises the ranks of an attempt, names the first failing rank, leaves no process behind."""
+"""Supervises the ranks of an attempt, names the first failing rank, and ends every process."""

@@ -1,4 +1,4 @@
-"""Shows a run from a thread of its own: neither a flood of output nor a terminal that stands still delays supervision.
+"""Shows a run from a thread of its own: neither a flood of output nor a blocked terminal delays supervision.
 
 Lines of ranks are limited: those beyond the limit are counted, and the count is shown instead.
 """
@@ -20,7 +20,7 @@ FLUSH_SECONDS = 3.0  # for the terminal to take what waits at the end
 
 
 class BackgroundView:
-    """A ``View`` that hands on to another from a thread; its calls return at once."""
+    """A ``View`` that forwards to another view from a thread; its calls return at once."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -61,7 +61,7 @@ class BackgroundView:
                 self._put(lambda: self._view.say(text))
 
     def close(self) -> None:
-        """Show what waits, within ``FLUSH_SECONDS``; a terminal that stands still is left behind."""
+        """Show what waits, within ``FLUSH_SECONDS``; gives up on a blocked terminal."""
         deadline = time.monotonic() + FLUSH_SECONDS
         with self._changed:
             self._tell_left_out()
@@ -97,7 +97,7 @@ class BackgroundView:
                     return
                 work = self._waiting.popleft()[1] if self._waiting else self._take_progress()
                 self._showing = True
-            with contextlib.suppress(Exception):  # a closed terminal ends the showing, not the run
+            with contextlib.suppress(Exception):  # a closed terminal ends the output, not the run
                 work()
             with self._changed:
                 self._showing = False
@@ -110,7 +110,7 @@ class BackgroundView:
 
 @contextlib.contextmanager
 def in_background(view: View) -> Iterator[BackgroundView]:
-    """Hand on to ``view`` from a thread until the block ends."""
+    """Forward to ``view`` from a thread until the block ends."""
     behind = BackgroundView(view)
     try:
         yield behind

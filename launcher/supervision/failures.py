@@ -100,7 +100,7 @@ class Failure:
         """A line for people: rank, node and cause."""
         first = self.first[0]
         tie = f" (and at the same time {_ranks(self.first[1:])})" if len(self.first) > 1 else ""
-        lost = "; every failure looks like the loss of a peer, this is the earliest"
+        lost = "; every failure looks like the loss of a peer; this failure is the earliest"
         how = first.message if first.kind in _TELLING and first.message else first.ending
         note = lost if first.kind is FailureKind.PEER_LOST else ""
         return f"rank {first.rank} on {first.node} failed first{tie}: {how}{note}"
@@ -152,7 +152,7 @@ def find_failure(
 
 
 def _explained(rank: FailedRank, cause: str | None) -> FailedRank:
-    """The rank with the start method's cause, or with the wrapper's, if it could not report its end itself."""
+    """Add the cause that the start method or the wrapper reports, for a rank that could not report its own end."""
     if rank.kind in _TELLING or not (rank.signal == signal.SIGKILL or (rank.signal is None and rank.code is None)):
         return rank
     own = "it did not end in time after the request to stop" if rank.stopped and rank.signal else None
@@ -172,7 +172,7 @@ def _failed_ranks(events: Sequence[Event], records: Mapping[int, RankRecord]) ->
 
 
 def _recorded_exit(record: RankRecord | None) -> RankExited | None:
-    """The exit by the wrapper's record, for a run that lost the event."""
+    """The exit from the wrapper's record, if the event was lost."""
     if record is None or not record.has_ended:
         return None
     return RankExited(

@@ -52,7 +52,7 @@ def conclude(run: RunFolder, attempt: Attempt, ended: AttemptEnd, seconds: float
     measured = measure_training(run, attempt, run.events(), time.time())
     try:
         run.write_summary(_summary(verdict, failure, seconds, measured))
-    finally:  # the state counts more than the summary: on a full disk it must not stay `running`
+    finally:  # on a full disk the state matters more than the summary: it must not stay `running`
         run.append(verdict.state.value, WHO, attempt.number, **facts)
         release(run.reserve)
     return Outcome(

@@ -1,4 +1,4 @@
-"""Leases: how a process is alone where a file system has no locks (Lustre without ``-o flock``); for ``runs.locks``.
+"""Leases: mutual exclusion on file systems without locks (Lustre without ``-o flock``), for ``runs.locks``.
 
 A lease is a file beside the locked file, made by ``link(2)`` (or ``O_EXCL`` where there are no links), in which only
 one process succeeds. Its holder counts up in it every few seconds. A lease of this machine is free when its process has
@@ -30,7 +30,7 @@ _WIDTH = 12  # digits of the counter, so that it is rewritten in its place
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """The content of a lease: its holder, a name of its own, and the counter by which it is seen to be alive."""
+    """The content of a lease: its holder, a unique token, and a counter that shows that the holder is alive."""
 
     pid: int
     host: str
@@ -159,7 +159,7 @@ def take_lease(path: Path, wait_seconds: float | None, lost: Callable[[], None] 
 
 
 class _Observation:
-    """What this process has seen of another's lease, by its own clock."""
+    """The lease of another process as this process has observed it, timed by its own clock."""
 
     def __init__(self) -> None:
         self._seen: LeaseRecord | None = None
@@ -198,7 +198,7 @@ def _link(draft: Path, file: Path, mine: LeaseRecord) -> bool:
 
 
 def _rename_alone(draft: Path, file: Path) -> bool:
-    """Without links: an empty file by ``O_EXCL`` makes this process alone, and the draft then replaces it."""
+    """Take the lease without hard links: create an empty file with ``O_EXCL``, then replace it with the draft."""
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     except FileExistsError:
@@ -215,7 +215,7 @@ def _holds(file: Path, token: str) -> bool:
 
 
 def _take_over(draft: Path, file: Path, stale: LeaseRecord | None, observation: _Observation) -> bool:
-    """Replace a dead holder's lease; of many that try, the one that makes the marker of this very lease."""
+    """Replace the lease of a dead holder. The process that creates the marker of this lease wins."""
     marker = file.with_name(f"{file.name}.{stale.token if stale else 'torn'}")
     try:
         os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))

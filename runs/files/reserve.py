@@ -1,4 +1,4 @@
-"""Space kept for the last record of a run: on a full disk it is given up, so that the end of the run can be written."""
+"""Disk space reserved for the last record of a run: released when the disk is full, so that the end is recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reserve(path: Path) -> None:
 
 
 def release(path: Path) -> bool:
-    """Give the space up; returns whether there was any."""
+    """Release the space; returns whether any was reserved."""
     try:
         path.unlink()
     except OSError:
@@ -30,7 +30,7 @@ def release(path: Path) -> bool:
 
 
 def write_with_reserve(path: Path, write: Callable[[], T]) -> T:
-    """Write, and write again after giving up the reserve at ``path`` if the disk is full; raises as ``write``."""
+    """Write; if the disk is full, release the reserve at ``path`` and write again. Raises as ``write``."""
     try:
         return write()
     except OSError as error:

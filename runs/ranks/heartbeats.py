@@ -80,7 +80,7 @@ class Heartbeat:
         self._note = replace(self._note, busy_seconds=busy_seconds, stage=stage)
 
     def mark(self, process_state: str) -> None:
-        """Note the state of the watched process; this is no progress."""
+        """Note the state of the watched process; does not count as progress."""
         self._note = replace(self._note, process_state=process_state)
 
     def close(self, phase: str = "done") -> None:
@@ -112,7 +112,7 @@ def write_beat(path: Path, beat: Beat) -> None:
 
 
 class BeatObserver:
-    """Dates heartbeats by the clock of this process, at the moments when it sees them change.
+    """Times heartbeats by the clock of this process, whenever it sees them change.
 
     The clocks of nodes differ, by hours where nobody sets them, and may be set back: the times in a heartbeat say that
     it changed, never when.

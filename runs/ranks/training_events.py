@@ -30,7 +30,7 @@ class TrainingEvent:
 
 @dataclass(frozen=True)
 class Notice(TrainingEvent):
-    """A remark for users on the computation; ``details`` has it as data."""
+    """A remark on the computation, for users."""
 
     kind: ClassVar[EventKind] = EventKind.NOTICE
 

@@ -1,4 +1,4 @@
-"""``export/export.json``: what an exported model takes, gives and scored."""
+"""``export/export.json``: inputs, outputs and metrics of an exported model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The libraries that ranks find: printed as JSON by ``python -m saman.trainers.inventory``, read by the doctor."""
+"""Libraries of the ranks: printed as JSON by ``python -m saman.trainers.inventory``, read by the doctor."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class NodeLoss:
 
 @dataclass(frozen=True)
 class VersionPublication:
-    """``published``: the version that the run became."""
+    """``published``: the model version that holds the run's model."""
 
     model: str
     version: int

@@ -38,7 +38,7 @@ class PlannedRunRecord:
 
 @dataclass(frozen=True)
 class ImpossibleSettings:
-    """A combination of the axes that is no valid experiment, and the reason."""
+    """A combination of the axes that is not a valid experiment, and the reason."""
 
     settings: Mapping[str, Any]
     reason: str
