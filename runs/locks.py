@@ -26,6 +26,7 @@ import re
 import socket
 import stat
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -206,6 +207,17 @@ def holder_of(path: Path) -> Holder | None:
         return _lease_holder(path)
     finally:
         os.close(descriptor)
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of ``folder`` has locks; raises ``OSError`` if no file can be made there."""
+    with tempfile.NamedTemporaryFile(prefix=".saman-", dir=folder) as file:
+        try:
+            return _try(file.fileno(), shared=False)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return False
 
 
 def _open(path: Path, mode: int) -> int:

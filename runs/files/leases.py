@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from saman.configs.regular_files import read_regular
 from saman.runs.files.whole import parse_json
 
 LEASE_SECONDS, RENEW_SECONDS = 30.0, 5.0
@@ -66,7 +67,7 @@ def lease_file(path: Path) -> Path:
 def read_lease(path: Path) -> LeaseRecord | None:
     """The lease on ``path``, whether its holder lives or not; ``None`` if there is none or it is torn."""
     try:
-        found = parse_json(lease_file(path).read_bytes())
+        found = parse_json(read_regular(lease_file(path)))
         return LeaseRecord(
             pid=int(found["pid"]),
             host=str(found["host"]),

@@ -73,7 +73,11 @@ def test_what_a_user_plants_in_the_place_of_another_is_named_and_not_used(
 
 
 def test_the_folder_of_another_user_cannot_hang_a_run(attacker: OtherUser, shared: Path) -> None:
-    program = "import os, sys; os.mkdir(sys.argv[1]); [os.mkfifo(f'{sys.argv[1]}/{core}') for core in range(8)]"
+    program = (
+        "import os, sys; os.mkdir(sys.argv[1])\n"
+        "for core in range(4):\n    os.mkfifo(f'{sys.argv[1]}/{core}')\n"
+        "for core in range(4, 8):\n    open(f'{sys.argv[1]}/{core}', 'w'); os.mkfifo(f'{sys.argv[1]}/.{core}.lease')\n"
+    )
     attacker.run(program, shared / f"saman-cores-{attacker.uid}")
     attacker.run("import os, sys; os.symlink('/', sys.argv[1])", shared / "saman-cores-1")
     with hold_cores(PLAN, own(shared)) as claim:

@@ -39,6 +39,7 @@ NAMES = (
     "events.jsonl", "state.json", "summary.json", "tracking.json", "attempts/1/placement.json",
     "attempts/1/ranks/00000.heartbeat.json", "attempts/1/ranks/00000.json", "attempts/1/ranks/00000.log",
     "attempts/1/telemetry/00000.jsonl", "control/stop", "control/supervisor", "slurm/job.out",
+    "control/.supervisor.lease", "study.json", "secrets.json",
 )  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def runs(tmp_path: Path) -> Path:
         attempt.heartbeat(0).write_text("{}")
         attempt.log(0).write_text("hello\n")
         run.slurm.path.mkdir()
+        run.supervisor_lock.touch()
     return tmp_path / "runs"
 
 

@@ -147,10 +147,10 @@ def test_a_models_folder_of_a_group_should_require_signatures(models: Path) -> N
 def test_a_folder_without_file_locks_is_named_with_the_mount_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(descriptor: int, command: int, about: bytes) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(folders.locks, "hold", refuse)
+    monkeypatch.setattr("saman.runs.locks.fcntl.fcntl", refuse)
     finding = folders.check_locks(Check.RUNS_LOCKS, tmp_path)
     assert finding.risk is Risk.WARNING and "-o flock" in finding.remedy
     assert list(tmp_path.iterdir()) == []
