@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from saman.scaling.report.writer import Page
 
 
-_IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_predictions", "ratios")
+_IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_predictions", "ratios", "bounds",
+            "time_to_accuracy", "batches")  # fmt: skip
 
 
 def report_command(
@@ -28,6 +29,9 @@ def report_command(
     reviewer: Annotated[
         bool, typer.Option("--reviewer", help="Judge the report by twelve rules; exit status 1 if it breaks any.")
     ] = False,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Time to accuracy: METRIC=VALUE, as val_accuracy=0.97.")
+    ] = None,
     papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Write figures as SVG, PNG and PDF too.")] = True,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -53,7 +57,7 @@ def report_command(
     )
     if compare and reviewer:
         raise UserError("--compare and --reviewer exclude each other", remedy="review each of the two studies")
-    page = _comparison(what, runs_dir, command) if compare else _study(what, runs_dir, command)
+    page = _comparison(what, runs_dir, command) if compare else _study(what, runs_dir, command, target)
     folder = output or Path("reports") / _file_name(page.title)
     file = write_report(page, folder, papers)
     if as_json:
@@ -85,12 +89,15 @@ def _told(page: Page) -> list[tuple[str, Any]]:
     return [(name, page.data[name]) for name in _IN_JSON if name in page.data]
 
 
-def _study(what: list[str], runs_dir: Path, command: str) -> Page:
+def _study(what: list[str], runs_dir: Path, command: str, target: str | None) -> Page:
     from saman.scaling.analysis.sources import find_source, read_source
+    from saman.scaling.conclusions.accuracy import Target
     from saman.scaling.report.pages import study_page
 
     source = find_source(what, runs_dir)
-    return study_page(read_source(source), source.title, command, source.rerun)
+    return study_page(
+        read_source(source), source.title, command, source.rerun, Target.parse(target) if target else None
+    )
 
 
 def _comparison(what: list[str], runs_dir: Path, command: str) -> Page:

@@ -197,6 +197,7 @@ def _measure(
         epochs=tuple(epochs_of(events, telemetry, wall or WallTime(((start, np.inf),)))),
         duration_seconds=float(np.nanmax(telemetry.time) - start) if np.isfinite(telemetry.time).any() else None,
         cpu_seconds_per_sample=_cpu_seconds_per_sample(telemetry, steady.dropped),
+        seconds_in_windows=float(telemetry.seconds.sum()),
         wall_seconds=wall.seconds if wall else None,
         end_to_end_samples_per_second=end_to_end_rate(telemetry.all_samples, wall.seconds) if wall else None,
     )

@@ -90,6 +90,7 @@ class Measurement:
         planned_stages: The partitioner's plan of those stages.
         node_of: Node of each process, by its first rank.
         duration_seconds: From the first window to the last; None without clock times.
+        seconds_in_windows: Of all windows in which no graph was traced, warm-up included.
         wall_seconds: Of all attempts, start, tracing, validation and checkpoints included; None in records without
             the start of an attempt.
         end_to_end_samples_per_second: All samples ÷ ``wall_seconds``.
@@ -110,6 +111,7 @@ class Measurement:
     loss: LossCurve | None
     epochs: tuple[Epoch, ...]
     duration_seconds: float | None
+    seconds_in_windows: float
     wall_seconds: float | None = None
     end_to_end_samples_per_second: float | None = None
     cpu_seconds_per_sample: float | None = None

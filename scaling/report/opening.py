@@ -12,6 +12,7 @@ from saman.scaling.analysis.baselines import Baseline, throughput_ratio
 from saman.scaling.analysis.contrasts import Contrast
 from saman.scaling.analysis.curves import Curve, common_ranks
 from saman.scaling.analysis.points import CurvePoint
+from saman.scaling.conclusions.bounds import find_bounds
 from saman.scaling.statistics.drift import DriftTest
 from saman.scaling.statistics.intervals import Estimate
 
@@ -28,7 +29,7 @@ def opening(analysis: Analysis) -> tuple[str, ...]:
         return (*compared, *_without_speedup(analysis))
     best = max(scaled, key=_order)
     point = best.points_beyond_baseline[-1]
-    return (*compared, _gain(best, point), _where_it_stops(best, analysis.drift), _limit(point))
+    return (*compared, _gain(best, point), _where_it_stops(best, analysis.drift), _bound(best))
 
 
 def _order(curve: Curve) -> tuple[bool, int, float]:
@@ -151,47 +152,21 @@ def _where_it_stops(curve: Curve, drift: DriftTest) -> str:
     )
 
 
-def _limit(point: CurvePoint) -> str:
-    """The largest loss at a point: a straggler, the exchange, the input, or waits between stages."""
-    split, on_ranks = point.breakdown, f"on {_ranks(point.ranks)}"
-    facts = point.runs[0].facts
-    if facts.cores_shared:
-        return (
-            f"The limit is shared cores: {on_ranks}, ranks take turns on the {facts.node_cores or 'few'} cores of a "
-            "node, and wait for each other's turns in the exchange (placement, no test)."
-        )
-    step = split.seconds
-    if split.exchange is None:
-        return _limit_without_exchange(point)
-    slowest = point.stragglers[0] if point.stragglers else None
-    if slowest is not None and slowest.slower > split.exchange / step:
-        return (
-            f"The limit is rank {slowest.rank} on {slowest.node}, {slowest.slower:.0%} slower than its peers "
-            f"({_basis(point)})."
-        )
-    parts = {
-        "exposed exchange": split.exchange,
-        "input wait": split.input_wait,
-        "the wait of stages for each other": split.neighbours,
-    }
-    name = max(parts, key=lambda part: parts[part])
-    return (
-        f"The limit is {name}: {parts[name] / step:.0%} of a step of {1e3 * step:.3g} ms {on_ranks} ({_basis(point)})."
+def _bound(curve: Curve) -> str:
+    """The verdict of the table of bounds, which gives the whole evidence and what to change."""
+    [verdict] = find_bounds([curve])
+    point = curve.points[-1]
+    on_ranks = f"{curve.label} on {_ranks(point.ranks)} is bound by {verdict.bound.value}"
+    if point.breakdown.exchange is not None:
+        return f"{on_ranks}: {verdict.evidence} ({_basis(point)})."
+    fraction = (
+        "" if point.serial_fraction is None else f"; the serial fraction is {point.serial_fraction:.1%} (Karp–Flatt)"
     )
+    return f"{on_ranks}: {verdict.evidence}{fraction}."
 
 
 def _basis(point: CurvePoint) -> str:
     return f"time stamps in every step, median over {len(point.runs)} run{'s' if len(point.runs) != 1 else ''}, no test"
-
-
-def _limit_without_exchange(point: CurvePoint) -> str:
-    wait, fraction = point.breakdown.input_wait / point.breakdown.seconds, point.serial_fraction or 0.0
-    if wait > fraction:
-        return f"The limit is input wait: {wait:.0%} of a step on {_ranks(point.ranks)}."
-    return (
-        f"The serial fraction is {fraction:.1%} on {_ranks(point.ranks)} (Karp–Flatt); its cause is unknown, because "
-        "exposed exchange was not measured."
-    )
 
 
 def _without_speedup(analysis: Analysis) -> tuple[str, str, str]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from saman.scaling.analysis.analysis import Analysis
+from saman.scaling.conclusions.accuracy import Target, time_to_accuracy
+from saman.scaling.conclusions.bounds import find_bounds
 from saman.scaling.pipelines.forecast import forecast
+from saman.scaling.report.conclusion_tables import batch_rows, batch_table, bound_rows, bound_table, target_table
 from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.page_tables import contrast_table, law_table, point_table, prediction_table, run_table
@@ -20,7 +23,9 @@ from saman.scaling.statistics.columns import to_frame
 _MOST_COMMANDS = 8
 
 
-def study_page(analysis: Analysis, title: str, command: str, rerun: Sequence[str] = ()) -> Page:
+def study_page(
+    analysis: Analysis, title: str, command: str, rerun: Sequence[str] = (), target: Target | None = None
+) -> Page:
     """The report of a study or of a set of runs.
 
     Args:
@@ -28,14 +33,19 @@ def study_page(analysis: Analysis, title: str, command: str, rerun: Sequence[str
         title: Heading of the page.
         command: Command line that makes the report again.
         rerun: Command lines that run the measurements again; by default those of the runs.
+        target: Of the time to accuracy; by default what even the worst run reaches.
     """
     pipelines = forecast(analysis.drawable, analysis.predict_at)
+    verdicts, accuracy = find_bounds(analysis.drawable), time_to_accuracy(analysis.drawable, target)
     page_tables = (
+        bound_table(verdicts),
         setup_table(analysis.measured_runs),
         point_table(analysis),
         grid_table(analysis.curves),
         stage_table(analysis.curves),
         contrast_table(analysis.contrasts),
+        target_table(accuracy),
+        batch_table(accuracy),
         law_table(analysis),
         prediction_table(analysis),
         forecast_table(pipelines),
@@ -54,6 +64,9 @@ def study_page(analysis: Analysis, title: str, command: str, rerun: Sequence[str
         data={
             **tables(analysis),
             "pipeline_predictions": to_frame(pipelines.predictions),
+            "bounds": to_frame(bound_rows(verdicts)),
+            "time_to_accuracy": to_frame(accuracy.points if accuracy else ()),
+            "batches": to_frame(batch_rows(accuracy)),
             "rules": to_frame(review_rules(analysis)),
         },
         rerun=tuple(rerun) or _runs_again(analysis),

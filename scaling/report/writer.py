@@ -38,6 +38,7 @@ class CellKind(str, Enum):
 class TableKind(Enum):
     """The tables of a report, with their titles."""
 
+    BOUNDS = "What bounds these runs?"
     SETUP = "Set-up"
     POINTS = "Points"
     GRID = "Stages × replicas"
@@ -47,6 +48,8 @@ class TableKind(Enum):
     LAWS = "Laws"
     PREDICTIONS = "Predictions"
     PIPELINE_PREDICTIONS = "Predicted pipelines"
+    TIME_TO_ACCURACY = "Time to accuracy"
+    BATCHES = "Epochs of larger batches"
     RUNS = "Runs"
 
 

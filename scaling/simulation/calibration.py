@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from saman.pipeline.chain import Link
 from saman.scaling.analysis.curves import Curve, point_beyond
+from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.models.communication import HIERARCHICAL, RING
 from saman.scaling.models.fitting import Fit, fit
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.simulation.engine import Gradients, Machine, RankStep, SimulationResult, simulate, slowest_factors
-from saman.scaling.simulation.jitter import StepJitter, step_jitter
+from saman.scaling.simulation.jitter import StepJitter, recorded_jitter, step_jitter
 
 Array = NDArray[np.float64]
 _BACKWARD_SHARE = 2 / 3
@@ -75,7 +76,7 @@ def simulate_curve(curve: Curve, ranks: Sequence[int], steps: int = 200) -> Simu
         curve=curve,
         seconds=float(np.median([run.measured.step_seconds for run in single.runs])),
         samples=float(single.runs[0].facts.global_batch),
-        jitter=step_jitter([(run.measured.window_step_seconds, run.measured.window_steps) for run in single.runs]),
+        jitter=_jitter(single),
     )
     places = [ScalingPoint(point.ranks, point.throughput.value, point.nodes) for point in curve.points]
     fitted = _links(alone, places)
@@ -89,6 +90,19 @@ def simulate_curve(curve: Curve, ranks: Sequence[int], steps: int = 200) -> Simu
             known = place.throughput or None
             found.append(SimulatedPoint(result, known, _held_out_error(alone, places, place, steps)))
     return Simulation(curve.label, tuple(found), _basis(alone, fitted, found))
+
+
+def _jitter(single: CurvePoint) -> StepJitter:
+    """The jitter of the steps of a single rank: recorded where every run has it, else from its windows."""
+    recorded = [
+        process.own_deviation_seconds / process.own_seconds
+        for run in single.runs
+        for process in run.measured.processes
+        if process.own_deviation_seconds is not None and process.own_seconds > 0
+    ]
+    if len(recorded) == len(single.runs):
+        return recorded_jitter(recorded)
+    return step_jitter([(run.measured.window_step_seconds, run.measured.window_steps) for run in single.runs])
 
 
 def _basis(alone: _SingleRank, fitted: Fit, found: Sequence[SimulatedPoint]) -> str:

@@ -22,8 +22,15 @@ class StepJitter:
     assumption: str
 
 
+def recorded_jitter(variations: Sequence[float]) -> StepJitter:
+    """The jitter of single steps whose standard deviation ÷ mean the runs recorded."""
+    variation = float(np.median(variations))
+    text = f"standard deviation of single steps as recorded ({variation:.1%} of the mean), taken for log-normal"
+    return StepJitter(_log_normal(variation), variation, text)
+
+
 def step_jitter(runs: Sequence[tuple[Array, Array]]) -> StepJitter:
-    """The jitter of single steps.
+    """The jitter of single steps of runs that recorded windows alone.
 
     Windows of one step are single steps. A mean over k independent steps has a k-th of their variance, so the variance
     of steps is k times that of windows. Slow drift is not independent; it is kept apart by the squared differences of

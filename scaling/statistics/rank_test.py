@@ -21,7 +21,7 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class RankTest:
-    """A two-sided test on rank sums.
+    """A test on rank sums.
 
     Attributes:
         p: The p-value.
@@ -103,6 +103,35 @@ def rank_test(left: Sequence[float] | Array, right: Sequence[float] | Array, see
     permuted = np.random.default_rng(seed).permuted(np.tile(ranks, (_ENUMERATED, 1)), axis=1)[:, :n].sum(axis=1)
     extreme = int(np.sum(np.abs(permuted - centre) >= deviation - 1e-9))
     return RankTest((extreme + 1) / (_ENUMERATED + 1), smallest, False)
+
+
+def larger_test(left: Sequence[float] | Array, right: Sequence[float] | Array, seed: int = 0) -> RankTest:
+    """One-sided permutation test on the sum of mid-ranks: are the values of ``left`` larger?
+
+    Args:
+        left: Values that may be larger; infinity for those beyond any other.
+        right: Values to compare with.
+        seed: For drawing arrangements where there are too many to enumerate.
+
+    Returns:
+        The p-value, and the smallest p-value that groups of these sizes can reach.
+
+    Example:
+        >>> test = larger_test([5.0, 6.0, 7.0], [2.0, 3.0, 4.0])
+        >>> test.p, test.smallest
+        (0.05, 0.05)
+    """
+    a, b = np.asarray(left, float), np.asarray(right, float)
+    ranks = np.asarray(rankdata(np.concatenate([a, b])), float)
+    n, observed = len(a), float(ranks[: len(a)].sum())
+    arrangements = comb(len(ranks), n)
+    if arrangements <= _ENUMERATED:
+        picks = combinations(range(len(ranks)), n)
+        sums = np.fromiter((ranks[list(pick)].sum() for pick in picks), float, arrangements)
+        return RankTest(float(np.mean(sums >= observed - 1e-9)), 1.0 / arrangements, True)
+    permuted = np.random.default_rng(seed).permuted(np.tile(ranks, (_ENUMERATED, 1)), axis=1)[:, :n].sum(axis=1)
+    extreme = int(np.sum(permuted >= observed - 1e-9))
+    return RankTest((extreme + 1) / (_ENUMERATED + 1), 1.0 / arrangements, False)
 
 
 def _normal_p(deviation: float, ranks: Array, n: int) -> float:

@@ -112,7 +112,8 @@ def _window(made: Split, rank: int, index: int, luck: float) -> dict[str, Any]:
     return {
         "schema": 1, "rank": rank, "ranks_here": 1, "size": made.ranks, "step": (index + 1) * steps, "steps": steps,
         "epoch": 1, "samples": round(made.examples * steps) if stage == 0 else 0, "seconds": seconds * steps,
-        "input_wait_seconds": 0.0, "compiled": index == 0, "time": 1.7e9 + index, "stage": stage,
+        "input_wait_seconds": 0.0, "compiled": index == 0, "time": 1.7e9 + (index + 1) * made.step * steps,
+        "stage": stage,
         "transfer_seconds": made.transfer_seconds * luck * steps, "bubble_seconds": (waiting - early) * steps,
         "exchange_seconds": (made.exchange * luck + early) * steps,
         "memory_start_bytes": 300 * MIB, "memory_bytes": (300 + 90 + 20 * stage) * MIB,

@@ -183,21 +183,25 @@ def _write(path: Path, made: Program, machine: Machine, number: int, windows: in
     (path / "attempts/1/provenance.json").write_text(json.dumps(facts))
     rng = np.random.default_rng(number)
     lines: list[list[str]] = [[] for _ in range(made.ranks)]
+    clock = 0.0
     for index in range(windows):
         seconds, tallies = run_step(made, machine, rng)
+        clock += seconds
         for rank, tally in enumerate(tallies):
-            lines[rank].append(json.dumps(_line(made, rank, index, seconds, tally)))
+            lines[rank].append(json.dumps(_line(made, rank, index, clock, seconds, tally)))
     for rank, own in enumerate(lines):
         (path / f"attempts/1/telemetry/{rank:05d}.jsonl").write_text("\n".join(own) + "\n")
     return path
 
 
-def _line(made: Program, rank: int, index: int, seconds: float, tally: dict[str, float]) -> dict[str, Any]:
+def _line(
+    made: Program, rank: int, index: int, clock: float, seconds: float, tally: dict[str, float]
+) -> dict[str, Any]:
     stage = rank % made.stages
     return {
         "schema": 1, "rank": rank, "ranks_here": 1, "size": made.ranks, "step": index + 1, "steps": 1, "epoch": 1,
         "samples": made.batch // made.replicas if stage == 0 else 0, "seconds": seconds, "input_wait_seconds": 0.0,
-        "compiled": index == 0, "time": 1.7e9 + index, "stage": stage, "stages": made.stages,
+        "compiled": index == 0, "time": 1.7e9 + clock, "stage": stage, "stages": made.stages,
         "bubble_seconds": tally.get("wall wait", 0.0), "transfer_seconds": tally.get("wall send", 0.0),
         "exchange_seconds": tally.get("wall exchange", 0.0) + tally.get("wall barrier", 0.0),
         "pass_seconds": tally["wall pass"], "pass_cpu_seconds": tally["cpu pass"],

@@ -93,7 +93,7 @@ def test_a_pipelines_throughput_while_it_runs_counts_replicas_and_not_ranks() ->
 def test_the_page_and_the_tables_show_stages_and_the_grid(grid: Analysis) -> None:
     page = study_page(grid, "made", "saman report made")
     kinds = [table.kind for table in page.tables]
-    assert kinds[:4] == [TableKind.SETUP, TableKind.POINTS, TableKind.GRID, TableKind.STAGES]
+    assert kinds[:5] == [TableKind.BOUNDS, TableKind.SETUP, TableKind.POINTS, TableKind.GRID, TableKind.STAGES]
     assert TableKind.PIPELINE_PREDICTIONS in kinds
     assert {"stages", "grid"} <= {figure.name for figure in page.figures}
     assert page.data["stages"].height == 3 + 2 * 2
@@ -106,7 +106,7 @@ def test_where_stages_wait_most_the_opening_says_so(tmp_path: Path) -> None:
     uneven = replace(TWO, per_example=(0.0001, 0.003))
     runs = [*[ONE] * 2, *[uneven] * 2]
     *_, limits = opening(analyse(read_runs(write_pipelines(tmp_path / "r", runs))))
-    assert "the wait of stages for each other" in limits
+    assert "bound by stages that wait for each other" in limits
 
 
 def test_stages_that_share_a_process_are_not_told_apart_and_that_is_said(tmp_path: Path) -> None:

@@ -66,6 +66,19 @@ COLUMNS = {
         "speedup_high speedup_coverage speedup_note efficiency efficiency_low efficiency_high "
         "efficiency_coverage efficiency_note bubble_share base drawn"
     ),
+    "bounds": (
+        "series ranks bound share evidence change expected_gain tried_in gain_found gain_found_low gain_found_high "
+        "gain_found_coverage gain_found_note verdict"
+    ),
+    "time_to_accuracy": (
+        "series ranks global_batch repeats reached epochs epochs_low epochs_high epochs_coverage epochs_note samples "
+        "samples_low samples_high samples_coverage samples_note seconds seconds_low seconds_high seconds_coverage "
+        "seconds_note note"
+    ),
+    "batches": (
+        "series batch smallest ratio_of_epochs ratio_of_epochs_low ratio_of_epochs_high ratio_of_epochs_coverage "
+        "ratio_of_epochs_note p p_corrected verdict"
+    ),
     "pipeline_predictions": (
         "series stages replicas ranks nodes micro_batches step_seconds samples_per_second low high speedup "
         "base bubble_share exchange_seconds node_hours_per_epoch measured error caution "
@@ -80,6 +93,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     folder = tmp_path_factory.mktemp("tables")
     base = Made(windows=15)
     runs = curve(base, (1, 2, 4), 0.02, 1) + curve(replace(base, strategy="multi_worker"), (1, 2, 4), 0.06, 1)
+    runs += curve(replace(base, global_batch=512), (1, 2, 4), 0.02, 1)
     paths = write_runs(folder / "a", runs) + write_pipelines(folder / "b", [Split(replicas=n) for n in (1, 2, 4)])
     return dict(study_page(analyse(read_runs(paths)), "made", "saman report made").data)
 

@@ -12,7 +12,7 @@ from synthetic import Made, curve, write_runs
 from saman.scaling.analysis.analysis import analyse
 from saman.scaling.analysis.results import read_runs
 from saman.scaling.simulation.calibration import simulate_curve
-from saman.scaling.simulation.jitter import step_jitter
+from saman.scaling.simulation.jitter import recorded_jitter, step_jitter
 
 BASE = Made(step_seconds=0.1, between=0.0, noise=0.003, windows=40)
 
@@ -68,3 +68,10 @@ def test_too_few_counts_are_not_called_a_check(tmp_path: Path) -> None:
     assert simulation is not None
     assert all(point.error is None for point in simulation.points)
     assert "not checked" in simulation.basis
+
+
+def test_recorded_deviations_of_steps_serve_before_any_reconstruction() -> None:
+    jitter = recorded_jitter([0.05, 0.06, 0.2])
+    assert jitter.variation == 0.06
+    assert np.std(jitter.factors) == pytest.approx(0.06, rel=0.01)
+    assert "as recorded" in jitter.assumption
