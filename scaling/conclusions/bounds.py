@@ -125,7 +125,9 @@ def losses_of(curve: Curve, point: CurvePoint) -> list[Loss]:
         Loss(Bound.INPUT, split.input_wait / whole, f"input wait {_ms(split.input_wait)} of a step"),
         _exchange_loss(curve, point, own_turn * (split.exchange or 0.0) - straggling, whole),
         Loss(Bound.STRAGGLERS, straggling / whole, _straggler_words(point, straggling)),
-        Loss(Bound.STAGES, own_turn * split.neighbours / whole, f"stages wait {_ms(own_turn * split.neighbours)} a step"),
+        Loss(
+            Bound.STAGES, own_turn * split.neighbours / whole, f"stages wait {_ms(own_turn * split.neighbours)} a step"
+        ),
         Loss(Bound.OUTSIDE_STEPS, 1 - steps, "between steps: validation, checkpoints, tracing"),
         Loss(Bound.SHARED_CORES, taking_turns / whole, _turn_words(point)),
     ]

@@ -72,7 +72,7 @@ def test_more_nodes_do_not_share_cores(tmp_path: Path) -> None:
 def test_what_shared_cores_cost_is_not_blamed_on_the_exchange(tmp_path: Path) -> None:
     one_rank = [replace(OWN, ranks=1)] * 6
     *_, limit = opening(_analysis(tmp_path / "r", [*one_rank, *TURNS]))
-    assert limit.startswith("The limit is shared cores: on 16 ranks, ranks take turns on the 8 cores of a node")
+    assert "is bound by shared cores" in limit and "16 ranks per node × 1 cores on 8 cores" in limit
 
 
 def test_predict_refuses_with_the_reason(tmp_path: Path) -> None:
