@@ -89,7 +89,7 @@ class GainFound:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BoundVerdict:
     """What bounds a series at its largest rank count.
 
     Attributes:
@@ -108,7 +108,7 @@ class Verdict:
     found: GainFound | None
 
 
-def find_bounds(curves: Sequence[Curve]) -> list[Verdict]:
+def find_bounds(curves: Sequence[Curve]) -> list[BoundVerdict]:
     """A verdict per curve, at its largest rank count."""
     return [_verdict(curve, curves) for curve in curves if curve.points]
 
@@ -136,7 +136,7 @@ def losses_of(curve: Curve, point: CurvePoint) -> list[Loss]:
     return [*found, Loss(Bound.COMPUTE, own, f"own compute {_ms(own_turn * split.compute)} of a step")]
 
 
-def _verdict(curve: Curve, curves: Sequence[Curve]) -> Verdict:
+def _verdict(curve: Curve, curves: Sequence[Curve]) -> BoundVerdict:
     point = curve.points[-1]
     *losses, own = losses_of(curve, point)
     first = losses[0] if losses and losses[0].share >= LEAST_LOSS else own
@@ -145,7 +145,7 @@ def _verdict(curve: Curve, curves: Sequence[Curve]) -> Verdict:
     unknown = "; exchange was not measured and counts as compute" if point.breakdown.exchange is None else ""
     remedy = REMEDIES[first.bound]
     removed = first.share * remedy.removes
-    return Verdict(
+    return BoundVerdict(
         series=curve.label,
         ranks=point.ranks,
         bound=first.bound,

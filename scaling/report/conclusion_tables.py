@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saman.scaling.conclusions.accuracy import Accuracy, TimeToTarget
-from saman.scaling.conclusions.bounds import LEAST_LOSS, Verdict
+from saman.scaling.conclusions.bounds import LEAST_LOSS, BoundVerdict
 from saman.scaling.report.cells import CellColumn, format_estimate, format_number, make_table
 from saman.scaling.report.writer import CellKind, Table, TableKind
 from saman.scaling.statistics.intervals import Estimate
@@ -41,7 +41,7 @@ class BatchRow:
     verdict: str
 
 
-def bound_rows(verdicts: Sequence[Verdict]) -> list[BoundRow]:
+def bound_rows(verdicts: Sequence[BoundVerdict]) -> list[BoundRow]:
     """A row per series."""
     return [
         BoundRow(
@@ -60,7 +60,7 @@ def bound_rows(verdicts: Sequence[Verdict]) -> list[BoundRow]:
     ]
 
 
-def bound_table(verdicts: Sequence[Verdict]) -> Table:
+def bound_table(verdicts: Sequence[BoundVerdict]) -> Table:
     """What bounds each series, what to change, and what that gives."""
     columns: list[CellColumn[BoundRow]] = [
         CellColumn("series", lambda row: row.series, CellKind.TEXT, main=True),

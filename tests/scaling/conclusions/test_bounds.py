@@ -13,7 +13,7 @@ from timesliced import Machine, Program, write_cells
 
 from saman.scaling.analysis.analysis import analyse
 from saman.scaling.analysis.results import read_runs
-from saman.scaling.conclusions.bounds import Bound, Verdict, find_bounds
+from saman.scaling.conclusions.bounds import Bound, BoundVerdict, find_bounds
 
 # Steps of 0.1 s; the clock of the events agrees with the windows, so no time passes between steps.
 BASE = Made(
@@ -21,11 +21,11 @@ BASE = Made(
 )
 
 
-def _verdicts(folder: Path, runs: Sequence[Made]) -> list[Verdict]:
+def _verdicts(folder: Path, runs: Sequence[Made]) -> list[BoundVerdict]:
     return find_bounds(analyse(read_runs(write_runs(folder, runs))).drawable)
 
 
-def _only(folder: Path, runs: Sequence[Made]) -> Verdict:
+def _only(folder: Path, runs: Sequence[Made]) -> BoundVerdict:
     [verdict] = _verdicts(folder, runs)
     return verdict
 
