@@ -29,7 +29,7 @@ class RefusedForecast:
         on = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
         return (
             f"{self.ranks} ranks on {on} want {self.cores_wanted} cores per node of {self.cores_of_node}: ranks would "
-            "share cores, and no point with shared cores was measured"
+            "share cores, and this curve has no point at which they do"
         )
 
 

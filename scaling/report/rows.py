@@ -146,6 +146,7 @@ class ProcessRow:
     node: str
     seconds_per_step: float
     own_seconds_per_step: float
+    busy_seconds_per_step: float
     input_wait_seconds: float
     variation: float | None
     stage: int | None

@@ -229,6 +229,7 @@ def process_rows(curves: Sequence[Curve]) -> list[ProcessRow]:
             node=run.measured.node_of.get(process.rank, "?"),
             seconds_per_step=process.seconds,
             own_seconds_per_step=process.own_seconds,
+            busy_seconds_per_step=process.busy_seconds,
             input_wait_seconds=process.input_wait_seconds,
             variation=process.variation,
             stage=process.stage,

@@ -64,7 +64,7 @@ def _side_by_side_layers(runs: Data, points: Data, style: SeriesStyle, title: st
 
 
 def rank_times(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
-    """The own time of every rank at the largest count of each curve; None below two processes."""
+    """The time before the exchange of every rank at the largest count of each curve; None below two processes."""
     several = [curve for curve in curves if len(median_run(curve.points[-1].runs).measured.processes) > 1]
     chosen = sorted(several, key=lambda curve: -curve.points[-1].ranks)[:_MOST_CURVES]
     if len(chosen) < len(style.series) > _MOST_CURVES:
@@ -94,17 +94,18 @@ def rank_times(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
         },
     }
     run = "one run (n = 1), that of the median throughput, without intervals"
-    caption = f"Own time of every rank (process) in {run}. {_stragglers_in_words(chosen)}"
+    times = "Own work and input wait of every rank (process), until it could exchange"
+    caption = f"{times}; {run}. {_stragglers_in_words(chosen)}"
     return Figure("ranks", "Ranks of the largest run", caption, spec)
 
 
 def _rank_data(curve: Curve) -> Data:
-    """Own times of the processes of the typical run at the largest count."""
+    """Times before the exchange of the processes of the typical run at the largest count."""
     point = curve.points[-1]
     run = median_run(point.runs).facts.id
     slow = {straggler.rank for straggler in point.stragglers}
     rows: list[ProcessRow] = [row for row in process_rows([curve]) if row.run == run and row.ranks == point.ranks]
-    return [{**to_columns(row), "ms": 1e3 * row.own_seconds_per_step, "straggler": row.rank in slow} for row in rows]
+    return [{**to_columns(row), "ms": 1e3 * row.busy_seconds_per_step, "straggler": row.rank in slow} for row in rows]
 
 
 def _stragglers_in_words(curves: Sequence[Curve]) -> str:

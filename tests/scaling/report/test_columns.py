@@ -43,8 +43,8 @@ COLUMNS = {
         "node_hours_per_epoch node_hours_low node_hours_high caution cliff_probability"
     ),
     "processes": (
-        "series ranks run rank node seconds_per_step own_seconds_per_step input_wait_seconds variation stage "
-        "transfer_seconds bubble_seconds"
+        "series ranks run rank node seconds_per_step own_seconds_per_step busy_seconds_per_step "
+        "input_wait_seconds variation stage transfer_seconds bubble_seconds"
     ),
     "loss": ("series ranks run samples seconds loss"),
     "metrics": ("series ranks run epoch samples seconds metric value"),

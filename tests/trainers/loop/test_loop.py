@@ -72,6 +72,7 @@ def test_a_run_leaves_epochs_windows_checkpoints_and_an_export_that_predicts_the
     made, loop = run(tmp_path, True, beats, optimizer={"name": "sgd", "momentum": 0.9})
     # Full batches and the short last batch have a graph each.
     first = ["compile", "train", "compile", "validate", "checkpoint"]
+    assert beats.paces[0] is None and all(pace is not None and pace > 0 for pace in beats.paces[-5:])
     assert beats.phases == [*first, *2 * ["train", "validate", "checkpoint"], "export"]
     found = epochs(made)
     assert [epoch["step"] for epoch in found] == [7, 14, 21]
