@@ -47,7 +47,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
         attempt.heartbeat(0).write_text(json.dumps(beat))
         attempt.provenance.write_text(json.dumps({"schema": 1, "versions": {"python": "3.11"}}))
         run.summary_file.write_text(json.dumps({"schema": 1, "exit_code": 1, "metrics": {"loss": 0.5}}))
-        run.tracking_file.write_text(json.dumps({"schema": 1, "tensorboard": {"folder": str(tmp_path / "boards")}}))
+        run.tracking_file.write_text(json.dumps({"schema": 1, "tensorboard": {"folder": str(runs.parent / "boards")}}))
     return runs
 
 
