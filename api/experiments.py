@@ -79,12 +79,14 @@ def run(
         >>> run.state
         'completed'
     """
+    from saman.jobs.allocation_here import with_allocation
     from saman.jobs.local import run_here
     from saman.launcher.planning import Options
 
     loaded = loaded_experiment(experiment, ranks)
     view = progress_view(loaded.experiment.name, quiet)
-    return check_end(run_here(loaded, Options(runs_dir=Path(runs_dir)), Path(models_dir), view))
+    what, options = with_allocation(loaded, Options(runs_dir=Path(runs_dir)), ranks)
+    return check_end(run_here(what, options, Path(models_dir), view))
 
 
 def submit(

@@ -125,4 +125,6 @@ def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = 
         in_allocation="SLURM_JOB_ID" in environ,
         is_root=os.geteuid() == 0,
         forward=forwarded(environ),
+        # A step inside a step (`srun --pty bash`) waits for ever for cores that the outer step holds.
+        srun_options=("--overlap",) if environ.get("SLURM_STEP_ID") else (),
     )

@@ -50,13 +50,14 @@ def run_command(
 
     from saman.cli.runs.outcome import end_with, shown_path
     from saman.cli.runs.view import RunView
+    from saman.jobs.allocation_here import with_allocation
     from saman.jobs.local import run_here
     from saman.launcher.local import prepare_by_hand
     from saman.launcher.planning import Options
 
     console = Console(stderr=as_json)
-    options = Options(runs_dir=runs_dir, all_ranks=all_ranks)
     what = _named(context, words or [], ranks, legacy_keras)
+    what, options = with_allocation(what, Options(runs_dir=runs_dir, all_ranks=all_ranks), ranks)
     if dry_run:
         _show_plan(console, what, options, as_json)
     elif prepare:

@@ -142,9 +142,15 @@ def _cgroups(root: Path, controller: str, groups: str | None) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def gpu_variable(environ: Mapping[str, str]) -> str:
+    """The variable that names the usable GPUs; Slurm sets only ROCm's where it knows the GPUs as AMD's."""
+    names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+    return next((name for name in names if name in environ), names[0])
+
+
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:
-    """Names by which CUDA knows the GPUs this process may use: CUDA_VISIBLE_DEVICES, else all of nvidia-smi's."""
-    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    """Names of the GPUs that this process may use: those of the variable of its vendor, else all of nvidia-smi's."""
+    chosen = environ.get(gpu_variable(environ))
     if chosen is not None:
         return listed_gpus(chosen)
     if shutil.which("nvidia-smi") is None:

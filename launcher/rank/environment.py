@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from saman.launcher.node.machine import gpu_variable
 from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.rank.rendezvous import wait_for_rendezvous
 from saman.runs import variables
@@ -42,7 +43,7 @@ def program_environment(
     if variables.ADDRESS not in own and (address := interface_address(interface)) is not None:
         own[variables.ADDRESS] = address
     if gpus is not None:
-        own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus) or "-1"
+        own[gpu_variable(os.environ)] = ",".join(gpus) or "-1"
     if run.is_script:
         environment.pop(variables.HEARTBEAT, None)
     else:

@@ -85,3 +85,17 @@ def test_the_addresses_of_this_host_are_those_that_others_can_see() -> None:
     assert not any(address.startswith(("127.", "169.254.", "fe80:")) or address == "::1" for address in found)
     assert set(interfaces.own_addresses("203.0.113.9")) == {*found, "203.0.113.9"}
     assert interfaces.own_addresses("127.0.1.1") == interfaces.own_addresses("host.invalid") == found
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({"ROCR_VISIBLE_DEVICES": "2,3"}, ["2", "3"]),
+        ({"HIP_VISIBLE_DEVICES": "1"}, ["1"]),
+        ({"CUDA_VISIBLE_DEVICES": "0", "ROCR_VISIBLE_DEVICES": "0,1"}, ["0"]),
+    ],
+)
+def test_gpus_of_amd_are_found_by_the_variable_that_slurm_sets_for_them(
+    environ: dict[str, str], names: list[str]
+) -> None:
+    assert machine.visible_gpus(environ) == names
