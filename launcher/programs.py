@@ -98,6 +98,23 @@ def is_python(program: str) -> bool:
     return Path(program).name.startswith("python")
 
 
+def refuse_program(words: Sequence[str], command: str) -> None:
+    """Raise ``UserError`` if the first word names a program instead of an experiment: ``--`` was forgotten.
+
+    Args:
+        words: the arguments of the command.
+        command: the command, such as ``saman run``.
+    """
+    first = words[0] if words else ""
+    if is_python(first) or first.endswith((".py", ".sh")) or ("." not in first and shutil.which(first) is not None):
+        program = f"python {first}" if first.endswith(".py") else first
+        raise UserError(
+            f"{first!r} is a program, not an experiment",
+            where=command,
+            remedy=f"put -- before the program: {command} … -- {program} …",
+        )
+
+
 def check_legacy_keras(spec: Script) -> None:
     """Raise ``EnvironmentLack`` if the user's program needs Keras 2 and its Python has none."""
     if not spec.legacy_keras:

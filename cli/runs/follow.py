@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from saman.configs.terminal_text import clean_text
 from saman.jobs.selection import found_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from saman.cli.runs.view import RunView
     from saman.jobs.status import RunStatus
@@ -67,8 +68,36 @@ def logs_command(
     from saman.jobs.logs import read_logs
     from saman.runs.find import find_run
 
-    for text in read_logs(find_run(run, runs_dir), rank=rank, job=job, attempt=attempt, follow=follow):
-        typer.echo(clean_text(text), nl=False)
+    found = find_run(run, runs_dir)
+    tell = progress_lines() if follow and not found.is_script else None
+    printed = False
+    for text in read_logs(found, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):
+        printed = printed or bool(text)
+        typer.echo(clean_text(text if found.is_script or job else without_chatter(text)), nl=False)
+    if not printed:
+        typer.echo("the job has printed nothing yet" if job else f"rank {rank} has printed nothing yet", err=True)
+
+
+def without_chatter(text: str) -> str:
+    """A piece of a log without the notices of TensorFlow that say nothing about the run."""
+    from saman.cli.runs.view import CHATTER
+
+    return "".join(line for line in text.splitlines(keepends=True) if not CHATTER.match(line))
+
+
+def progress_lines(every_seconds: float = 5.0, err: bool = True) -> Callable[[RunStatus], None]:
+    """A function that prints a run's state or progress if it changed, progress at most every ``every_seconds``."""
+    shown: list[tuple[float, str, str]] = [(0.0, "", "")]  # when, which state, what
+
+    def show(status: RunStatus) -> None:
+        text, now = f"{status.state}: {status.detail}".rstrip(": "), time.monotonic()
+        at, state, before = shown[-1]
+        if text == before or (state == status.state and now - at < every_seconds):
+            return
+        shown[:] = [(now, str(status.state), text)]
+        typer.echo(f"# {text}", err=err)
+
+    return show
 
 
 def wait_command(

@@ -99,10 +99,13 @@ def _name(what: LoadedExperiment | Script) -> str:
 def _loaded(words: list[str], ranks: int | None) -> LoadedExperiment:
     from saman.configs.loading.experiments import load_experiment
     from saman.configs.loading.files import shipped
+    from saman.launcher.programs import refuse_program
 
     if not words or "=" in words[0].split("/")[-1]:
         names = ", ".join(shipped("experiments"))
         raise UserError("missing experiment", remedy=f"saman run EXPERIMENT; a .yaml file, or one of: {names}")
+    if words[0] not in shipped("experiments"):
+        refuse_program(words, "saman run")
     return load_experiment(words[0], words[1:], ranks)
 
 

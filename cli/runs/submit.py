@@ -40,6 +40,10 @@ def submit_command(
     ranks: TotalRanks = None,
     nodes: Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes, as resources.nodes=N.")] = None,
     partition: Partition = None,
+    time_limit: Annotated[str | None, typer.Option("--time", help="As resources.time_limit=HH:MM:SS.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Total number of GPUs; one rank on each.")] = None,
+    account: Annotated[str | None, typer.Option("--account", "-A", help="As --set account=NAME.")] = None,
+    qos: Annotated[str | None, typer.Option("--qos", help="As --set qos=NAME, for every partition.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job script; write and submit nothing.")] = False,
     test_only: Annotated[
         bool, typer.Option("--test-only", help="Ask Slurm for the start time; submit nothing.")
@@ -70,10 +74,12 @@ def submit_command(
         saman submit --cluster mysite -np 8 -- python train.py --lr 0.1
     """
     from saman.configs.loading.clusters import load_cluster
+    from saman.slurm.submission.known_options import slurm_options, with_charging
     from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, make_submission
 
-    site = load_cluster(cluster, tuple(set_cluster or ()))
-    spec, code_path = _spec(arguments or [], context.obj, ranks, nodes, legacy_keras)
+    site = with_charging(load_cluster(cluster, tuple(set_cluster or ())), account, qos)
+    changes, ranks = slurm_options(ranks, nodes, time_limit, gpus)
+    spec, code_path = _spec([*(arguments or []), *changes], context.obj, ranks, legacy_keras)
     options = SubmissionOptions(
         runs_dir=runs_dir, models_dir=models_dir, partition=partition, exclude=tuple(exclude or ()),
         code=tuple(code or ()), copy_code=not no_snapshot, ignore_limits=ignore_limits,
@@ -113,24 +119,16 @@ def _follow(run: RunFolder, as_json: bool) -> None:
 
     Ctrl-C leaves the job alone.
     """
+    from saman.cli.runs.follow import progress_lines, without_chatter
     from saman.configs.errors import ExitCode, UserError
     from saman.jobs.logs import read_logs
     from saman.jobs.reconcile import reconcile
-    from saman.jobs.status import RunState, RunStatus
 
-    shown: list[str] = []
-
-    def show(status: RunStatus) -> None:
-        running = status.state is RunState.RUNNING
-        text = str(status.state) if running else f"{status.state}: {status.detail}".rstrip(": ")
-        if [text] != shown:
-            shown[:] = [text]
-            typer.echo(f"# {text}", err=as_json)
-
+    tell = progress_lines(err=as_json)
     try:
         with contextlib.suppress(UserError):  # it ended before any rank printed; the status below says why
-            for text in read_logs(run, follow=True, tell=show):
-                typer.echo(clean_text(text), nl=False, err=as_json)
+            for text in read_logs(run, follow=True, tell=tell):
+                typer.echo(clean_text(text if run.is_script else without_chatter(text)), nl=False, err=as_json)
     except KeyboardInterrupt:
         typer.echo(f"\nthe run continues: saman logs -f {run.id}; saman cancel {run.id} ends it", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -140,15 +138,14 @@ def _follow(run: RunFolder, as_json: bool) -> None:
 
 
 def _spec(
-    arguments: list[str], program: list[str] | None, ranks: int | None, nodes: int | None, legacy_keras: bool
+    arguments: list[str], program: list[str] | None, ranks: int | None, legacy_keras: bool
 ) -> tuple[Experiment | Script, Sequence[Path]]:
     """The experiment or program to run, and the folders of its code."""
     from saman.configs.errors import UserError
     from saman.configs.loading.experiments import load_experiment
-    from saman.launcher.programs import script_from_command
+    from saman.configs.loading.files import shipped
+    from saman.launcher.programs import refuse_program, script_from_command
 
-    if nodes is not None:
-        arguments = [*arguments, f"resources.nodes={nodes}"]
     if program is not None:
         return script_from_command(program, arguments, ranks, legacy_keras), (Path.cwd(),)
     if not arguments or "=" in arguments[0]:
@@ -157,6 +154,8 @@ def _spec(
             where="saman submit",
             remedy="saman submit EXPERIMENT --cluster C; or -- and a program",
         )
+    if arguments[0] not in shipped("experiments"):
+        refuse_program(arguments, "saman submit")
     loaded = load_experiment(arguments[0], arguments[1:], ranks)
     return loaded.experiment, loaded.code_path
 

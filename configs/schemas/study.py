@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from saman.configs.errors import UserError
+from saman.configs.errors import UserError, choices
 from saman.configs.names import Name
 from saman.configs.problems import Problems, Strict
 
@@ -79,6 +79,16 @@ class Study(Strict):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def _unknown_axis(name: str) -> tuple[str, str] | None:
+    """The problem with a name that is neither short nor a key of an experiment, and the remedy; ``None`` if it is."""
+    from saman.configs.schemas.experiment import Experiment
+
+    short = [RANKS, BATCH, *SHORT_NAMES]
+    if name in (*short, "cpus_per_rank") or name.split(".")[0] in Experiment.model_fields:
+        return None
+    return f"a study has no {name!r}", f"{choices(name, short)}; or a key path of an experiment, as train.epochs"
+
+
 def _mistakes(study: Study) -> Iterator[UserError]:
     for where, names in (("axes", study.axes), ("set", study.changes)):
         for name in names:
@@ -87,6 +97,8 @@ def _mistakes(study: Study) -> Iterator[UserError]:
                 yield UserError(
                     f"{name} and {other} are the same key", where=f"{where}.{name}", remedy="keep one of them"
                 )
+            if (unknown := _unknown_axis(name)) is not None:
+                yield UserError(unknown[0], where=f"{where}.{name}", remedy=unknown[1])
             if name == "name":
                 yield UserError("runs of a study always have the study's name", where=f"{where}.name")
             if name in ("cpus_per_rank", "resources.cpus_per_rank"):

@@ -46,6 +46,8 @@ def choose(placement: Placement, job: RankProgram, facts: MachineFacts) -> tuple
     Returns:
         The method's name and the reason, in words.
     """
+    if facts.site_starter is not None:
+        return facts.site_starter, "as the cluster file says"
     if facts.in_allocation and facts.srun is not None:
         return "srun", "this is a Slurm allocation"
     if len(placement.nodes) > 1:

@@ -51,6 +51,7 @@ class MachineFacts:
     is_root: bool = False
     forward: tuple[str, ...] = ()
     srun_options: tuple[str, ...] = ()
+    site_starter: str | None = None  # the start method of the cluster file
 
     @property
     def horovod_speaks_mpi(self) -> bool:

@@ -43,6 +43,14 @@ _HINTS = {
     signal.SIGXFSZ: "over its file size limit (ulimit -f)",
     signal.SIGPIPE: "the reader of its output has exited",
 }
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|NotFound)\b(?::|$)")  # ends a traceback
+_KNOWN_ERRORS = (
+    (
+        re.compile(r"has no attribute '(?:ref|_keras_api_names|lr)'"),
+        "the script was written for Keras 2; --legacy-keras runs it with the package tf_keras",
+    ),
+)
+LINE_LENGTH = 240  # of a line of output in a sentence
 _CODES = {126: "not executable", 127: "command not found", 120: "its output could not be written: is the disk full?"}
 _TELLING = (FailureKind.USER_ERROR, FailureKind.MISPLACED)  # kinds with a message that says more than the exit status
 
@@ -70,6 +78,15 @@ class FailedRank:
         if self.signal is None:
             return f"ended without a trace: {self.cause}"
         return f"killed by {signal.Signals(self.signal).name} ({self.signal}): {self.cause}"
+
+    @property
+    def telling_line(self) -> tuple[str, ...]:
+        """The line of output that names the error, and a hint if saman knows it; empty if no line does."""
+        if self.kind is not FailureKind.ERROR or self.signal is not None:
+            return ()
+        line = next((line for line in reversed(self.last_lines) if _EXCEPTION.match(line.strip())), None)
+        hint = next((text for pattern, text in _KNOWN_ERRORS if line and pattern.search(line)), None)
+        return tuple(part for part in (line and line.strip()[:LINE_LENGTH], hint) if part)
 
     def to_json(self) -> dict[str, Any]:
         """The entry in ``summary.json``."""
@@ -102,6 +119,8 @@ class Failure:
         tie = f" (and at the same time {_ranks(self.first[1:])})" if len(self.first) > 1 else ""
         lost = "; every failure looks like the loss of a peer; this failure is the earliest"
         how = first.message if first.kind in _TELLING and first.message else first.ending
+        if how == first.ending:
+            how += "".join(f": {line}" for line in first.telling_line)
         note = lost if first.kind is FailureKind.PEER_LOST else ""
         return f"rank {first.rank} on {first.node} failed first{tie}: {how}{note}"
 

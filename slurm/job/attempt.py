@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from saman.configs.schemas.cluster import Cluster
-from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan.environment import forwarded
@@ -53,7 +52,7 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         UserError: another supervisor is at work on the run, or the ranks do not fit the allocation.
         EnvironmentLack: the run folder cannot be written, or the node lacks what the start needs.
     """
-    spec = with_starter(run.spec(), cluster)
+    spec = run.spec()
     directory = Path(spec.directory) if isinstance(spec, Script) else run.path
 
     def adapt(plan: LaunchPlan) -> Start:
@@ -82,14 +81,6 @@ def _job_script(run: RunFolder, here: Allocation) -> Path | None:
     return script if script.is_file() else None
 
 
-def with_starter(spec: Experiment | Script, cluster: Cluster) -> Experiment | Script:
-    """Return ``spec`` for a start inside a job: the cluster's start method replaces ``auto``."""
-    if spec.launch.starter != "auto":
-        return spec
-    starter = "mpirun" if cluster.mpi.start == "mpirun" else "srun"
-    return spec.model_copy(update={"launch": spec.launch.model_copy(update={"starter": starter})})
-
-
 def job_facts(cluster: Cluster) -> MachineFacts:
     """Facts of this machine, completed by the cluster file."""
     interface = cluster.network.interface
@@ -97,6 +88,7 @@ def job_facts(cluster: Cluster) -> MachineFacts:
     return replace(
         gather_facts(),
         in_allocation=True,
+        site_starter="mpirun" if cluster.mpi.start == "mpirun" else "srun",
         pmi="none" if cluster.mpi.start == "gloo" else cluster.mpi.pmi,
         interface=interface,
         address=interface_address(interface) if interface is not None else None,

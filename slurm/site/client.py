@@ -21,6 +21,7 @@ from saman.slurm.site.job_ids import joined_tasks
 from saman.slurm.site.job_states import JobState, job_state
 
 _UNAVAILABLE = re.compile(r"DOWN|FAIL|DRAIN|NOT_RESPONDING|\*")
+_NO_CONFIGURATION = re.compile(r"Could not establish a configuration source|nable to (process|open) .*slurm\.conf")
 # What a Slurm command needs even when the variables of a surrounding job are removed.
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER"})
 _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SALLOC_", "PMI_", "PMIX_")
@@ -123,6 +124,11 @@ def ask(command: Sequence[str], timeout_seconds: float = 60, text: str | None = 
         ) from None
     except subprocess.TimeoutExpired:
         raise EnvironmentLack(f"{command[0]} did not answer within {timeout_seconds:.0f} s") from None
+    if done.returncode != 0 and _NO_CONFIGURATION.search(done.stderr):
+        raise EnvironmentLack(
+            f"{command[0]} finds no Slurm configuration",
+            remedy='set SLURM_CONF; for the minicluster: eval "$(saman minicluster env)"',
+        )
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -21,6 +21,7 @@ from saman.slurm.site.user_limits import read_user_limits
 from saman.slurm.submission.batch_job import BatchJob
 from saman.slurm.submission.job_script import render
 from saman.slurm.submission.limit_check import LimitVerdict, compare_with_limits
+from saman.slurm.submission.program_check import check_program
 from saman.slurm.submission.refusals import RequestedResources, read_refusal
 from saman.slurm.submission.resource_request import EXPOSED, MIB, PartitionChoice, choose_partition, exposes_ports
 
@@ -80,6 +81,8 @@ def plan(
     """
     environ = os.environ if environ is None else environ
     check_starter(spec, cluster)
+    if isinstance(spec, Script):
+        check_program(spec, cluster)
     choice = choose_partition(cluster, spec, partition)
     _log.debug("%s: partition %s of %s, %s", spec.name, choice.partition.name, cluster.name, "; ".join(choice.reasons))
     run = planned_run(runs_dir, spec.name, PLACEHOLDER)

@@ -1,0 +1,46 @@
+"""Options that people know from sbatch, as the keys of an experiment and of a cluster file. Pure."""
+
+from __future__ import annotations
+
+from saman.configs.errors import UserError
+from saman.configs.problems import validated
+from saman.configs.schemas.cluster import Cluster
+
+
+def slurm_options(
+    ranks: int | None, nodes: int | None, time_limit: str | None, gpus: int | None
+) -> tuple[list[str], int | None]:
+    """The changes of the experiment for sbatch's ``--nodes``, ``--time`` and ``--gpus``, and the number of ranks.
+
+    Args:
+        ranks: ``-np``.
+        nodes: number of nodes.
+        time_limit: the time limit.
+        gpus: the GPUs of the job in all; without ``ranks`` each gets a rank.
+
+    Raises:
+        UserError: the GPUs do not divide among the ranks.
+
+    >>> slurm_options(None, 2, None, 8)
+    (['resources.nodes=2', 'resources.gpus_per_rank=1'], 8)
+    """
+    changes = [] if nodes is None else [f"resources.nodes={nodes}"]
+    changes += [] if time_limit is None else [f'resources.time_limit="{time_limit}"']
+    if gpus is None:
+        return changes, ranks
+    ranks = gpus if ranks is None else ranks
+    if gpus % ranks:
+        raise UserError(
+            f"{gpus} GPUs do not divide among {ranks} ranks", where="--gpus", remedy=f"a multiple of {ranks}"
+        )
+    return [*changes, f"resources.gpus_per_rank={gpus // ranks}"], ranks
+
+
+def with_charging(cluster: Cluster, account: str | None, qos: str | None) -> Cluster:
+    """The cluster with another account, and with another QOS for every partition."""
+    values = cluster.model_dump(mode="json", by_alias=True)
+    values |= {"account": account} if account else {}
+    if qos:
+        values["qos"] = qos
+        values["partitions"] = [{**partition, "qos": None} for partition in values["partitions"]]
+    return validated(Cluster, values, "command line")
