@@ -79,9 +79,9 @@ def run(
         >>> run.state
         'completed'
     """
-    from saman.jobs.allocation_here import with_allocation
     from saman.jobs.local import run_here
     from saman.launcher.planning import Options
+    from saman.slurm.job.interactive import with_allocation
 
     loaded = loaded_experiment(experiment, ranks)
     view = progress_view(loaded.experiment.name, quiet)

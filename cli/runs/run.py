@@ -50,10 +50,10 @@ def run_command(
 
     from saman.cli.runs.outcome import end_with, shown_path
     from saman.cli.runs.view import RunView
-    from saman.jobs.allocation_here import with_allocation
     from saman.jobs.local import run_here
     from saman.launcher.local import prepare_by_hand
     from saman.launcher.planning import Options
+    from saman.slurm.job.interactive import with_allocation
 
     console = Console(stderr=as_json)
     what = _named(context, words or [], ranks, legacy_keras)

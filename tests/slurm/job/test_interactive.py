@@ -7,10 +7,9 @@ import sys
 import pytest
 from tests.slurm.conftest import Minicluster
 
-from saman.jobs.allocation_here import with_allocation
 from saman.launcher.planning import Options
 from saman.launcher.programs import script_from_command
-from saman.slurm.job.interactive import gpus_of_job, gpus_per_node, nodes_of_allocation
+from saman.slurm.job.interactive import gpus_of_job, gpus_per_node, nodes_of_allocation, with_allocation
 
 SALLOC = {
     "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_CPUS_PER_NODE": "4(x2)", "SLURM_GPUS_ON_NODE": "2",
