@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
     from saman.scaling.study.plan import PlannedRun, StudyPlan
+    from saman.slurm.submission.arrays import NoRoom
     from saman.slurm.submission.run_submission import SubmittedRuns
 
 
@@ -56,12 +57,17 @@ def prepare_study(name: str, runs_dir: Path, cluster: str | None = None, partiti
     return PreparedStudy(plan, runs_dir, site, partition)
 
 
-def submit_study(study: PreparedStudy, cluster: Cluster) -> SubmittedRuns:
-    """Submit the missing and failed runs of a study as job arrays.
+def submit_study(
+    study: PreparedStudy, cluster: Cluster, wait: Callable[[NoRoom], None] = lambda state: None
+) -> SubmittedRuns:
+    """Submit the missing and failed runs of a study as job arrays, in portions if Slurm takes only some at a time.
+
+    Each run has its nodes to itself, unless the study says ``whole_nodes: false``: a run beside it would slow it down.
 
     Args:
         study: The prepared study.
         cluster: Its cluster.
+        wait: Told when Slurm takes no more jobs for now, before this waits for room.
 
     Returns:
         The submitted runs; empty if the study is complete.
@@ -73,13 +79,14 @@ def submit_study(study: PreparedStudy, cluster: Cluster) -> SubmittedRuns:
     from saman.scaling.study.execution import submit_missing
     from saman.slurm.submission.run_submission import SubmissionOptions, SubmittedRuns, submit_experiments
 
-    options = SubmissionOptions(runs_dir=study.runs_dir, partition=study.partition)
+    whole_nodes = study.plan.study.whole_nodes
+    options = SubmissionOptions(runs_dir=study.runs_dir, partition=study.partition, whole_nodes=whole_nodes)
     submitted = SubmittedRuns(())
 
     def send(wanted: Sequence[PlannedRun]) -> None:
         nonlocal submitted
         submitted = submit_experiments(
-            [planned.loaded for planned in wanted], cluster, options, study.plan.study.concurrency
+            [planned.loaded for planned in wanted], cluster, options, study.plan.study.concurrency, wait
         )
 
     submit_missing(study.plan, study.runs_dir, send)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from saman.launcher.supervision.outcome import Outcome
     from saman.scaling.study.execution import PlannedRunStatus
     from saman.scaling.study.plan import PlannedRun, StudyPlan
+    from saman.slurm.submission.arrays import NoRoom
 
 
 def study_command(
@@ -145,7 +146,14 @@ def _print_plan_notes(console: Console, plan: StudyPlan, wanted: int) -> None:
 def _submit(prepared: PreparedStudy, site: Cluster, as_json: bool) -> None:
     from saman.api.study_plans import submit_study
 
-    submitted = submit_study(prepared, site)
+    said: set[str] = set()
+
+    def tell(state: NoRoom) -> None:
+        if (sentence := state.sentence()) not in said:
+            said.add(sentence)
+            typer.echo(sentence, err=True)
+
+    submitted = submit_study(prepared, site, tell)
     submissions = submitted.submissions
     if as_json:
         runs = [{"run": str(submission.run.path), "job": submission.job} for submission in submissions]

@@ -42,7 +42,8 @@ class Study(Strict):
     base_ranks: PositiveInt = 1
     cpus_per_rank: PositiveInt | Literal["auto"] = "auto"
     node_hours_limit: PositiveFloat | None = None
-    concurrency: PositiveInt | None = None
+    concurrency: PositiveInt | None = None  # runs at a time, over all job arrays
+    whole_nodes: bool = True  # on a cluster: no other job shares the nodes of a run
     predict: list[PositiveInt] = []
 
     @field_validator("axes", mode="after")

@@ -53,6 +53,11 @@ def array_script(folder: Path) -> Path:
     return folder / "job.sbatch"
 
 
+def array_runs(folder: Path) -> Path:
+    """Return the path of the list of runs in an array's folder: the run folder of each task on a line of its own."""
+    return folder / "runs.txt"
+
+
 def new_code_folder(runs_dir: Path) -> Path:
     """Return a fresh folder for a copy of a user's code; it does not exist yet."""
     return _fresh(runs_dir.absolute() / ".code")

@@ -230,6 +230,19 @@ def fields_of(line: str) -> dict[str, str]:
     return {name: value.strip() for name, value in zip(found[1::2], found[2::2], strict=True)}
 
 
+DEFAULT_LARGEST_ARRAY = 1001  # MaxArraySize, if Slurm's configuration cannot be read
+
+
+def largest_array() -> int:
+    """The most tasks of a job array (``MaxArraySize``)."""
+    try:
+        shown = ask(["scontrol", "show", "config"], timeout_seconds=20).out
+    except EnvironmentLack:
+        return DEFAULT_LARGEST_ARRAY
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown, re.MULTILINE)
+    return max(1, int(found[1])) if found else DEFAULT_LARGEST_ARRAY
+
+
 def scancel(ids: Iterable[str]) -> Answer:
     """Have Slurm cancel the jobs, an array in one request; their processes get SIGTERM first."""
     return ask(["scancel", *joined_tasks(ids)])

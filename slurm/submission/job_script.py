@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,30 @@ from saman.configs.schemas.cluster import Cluster
 from saman.launcher.starters.start import network_variables
 from saman.runs import variables
 from saman.runs.paths.run import RunPaths
+from saman.runs.paths.runs_folder import array_runs
 from saman.slurm.submission.batch_job import SIGNAL, BatchJob, sbatch_options
 from saman.slurm.submission.quoting import ShellText, comment, option, shell
 
 
 def render(job: BatchJob) -> str:
     """The script of ``job``; raises ``UserError`` for a value that Slurm does not accept."""
-    from jinja2 import Environment, StrictUndefined
-
     if not is_name(job.name):
         raise UserError(f"{job.name!r} is not a job name", remedy="letters, digits, '.', '_' and '-'")
+    return str(_template().render(_values(job)))
+
+
+@cache
+def _template() -> Any:
+    """The compiled template: compiling takes longer than a thousand lines of it."""
+    from jinja2 import Environment, StrictUndefined
+
     source = (resources.files("saman.slurm.submission") / "job.sh.j2").read_text(encoding="utf-8")
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined,
         finalize=_only_quoted,
     )  # fmt: skip
     environment.filters["again"] = shell
-    return environment.from_string(source).render(_values(job))
+    return environment.from_string(source)
 
 
 def _only_quoted(value: Any) -> Any:
@@ -65,7 +73,8 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
         "title": comment(f"saman job {job.name} on {cluster.name}"),
         "file": comment(shlex.quote(str(job.script))),
         "options": list(sbatch_options(job)),
-        "runs": [shell(run) for run in job.runs],
+        "run": shell(job.runs[0]),
+        "runs_list": shell(array_runs(job.script.parent)),
         "array": job.array,
         "folder": shell(job.script.parent),
         **_paths_in_the_run(),

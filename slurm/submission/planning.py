@@ -64,7 +64,7 @@ class SubmissionPlan:
 
 def plan(
     spec: Experiment | Script, cluster: Cluster, runs_dir: Path, partition: str | None = None,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None, whole_nodes: bool = False,
 ) -> SubmissionPlan:  # fmt: skip
     """Choose the partition and render the script, without side effects.
 
@@ -74,6 +74,7 @@ def plan(
         runs_dir: the folder of all runs.
         partition: the partition to use; ``None`` for the cheapest that fits.
         environ: the environment of the submission; ``None`` for this process's own.
+        whole_nodes: whether the job shares its nodes with no other, whatever the partition says.
 
     Raises:
         UserError: The start method does not suit the cluster, or no partition meets the request; the error lists every
@@ -83,7 +84,7 @@ def plan(
     check_starter(spec, cluster)
     if isinstance(spec, Script):
         check_program(spec, cluster)
-    choice = choose_partition(cluster, spec, partition)
+    choice = choose_partition(cluster, spec, partition, whole_nodes)
     _log.debug("%s: partition %s of %s, %s", spec.name, choice.partition.name, cluster.name, "; ".join(choice.reasons))
     run = planned_run(runs_dir, spec.name, PLACEHOLDER)
     draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", ())
@@ -110,20 +111,23 @@ def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
         )
 
 
-def check_limits(plan: SubmissionPlan, *more: SubmissionPlan) -> list[str]:
+def check_limits(plan: SubmissionPlan, *more: SubmissionPlan, in_portions: bool = False) -> list[str]:
     """Warnings from the limits of the account and QOS, for jobs on one partition.
+
+    With ``in_portions`` a limit on submitted jobs is a warning: the jobs are submitted as room appears.
 
     Raises ``UserError`` if a limit forbids any of them.
     """
     partition, requests = plan.choice.partition, [each.choice.request for each in (plan, *more)]
     mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
     checks = compare_with_limits(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
-    forbidding = [check for check in checks if check.verdict.forbids]
+    later = {LimitVerdict.REFUSED} if in_portions else set()
+    forbidding = [check for check in checks if check.verdict.forbids and check.verdict not in later]
     if forbidding:
         errors = [UserError(check.sentence(), where="quota") for check in forbidding]
         remedy = "ask for less, name another QOS or account in the cluster file, or submit anyway with --ignore-limits"
         raise UserError(errors[0].problem, where="quota", remedy=remedy, others=errors[1:])
-    return [check.sentence() for check in checks if check.verdict in (LimitVerdict.WAITS, LimitVerdict.TIGHT)]
+    return [check.sentence() for check in checks if check.verdict in {LimitVerdict.WAITS, LimitVerdict.TIGHT, *later}]
 
 
 def test_only(plan: SubmissionPlan, exclude: Sequence[str] = ()) -> str:

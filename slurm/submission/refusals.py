@@ -60,6 +60,11 @@ class Refusal:
         """Whether nothing is wrong with the request itself."""
         return self.kind is RefusalKind.CONTROLLER_AWAY
 
+    @property
+    def passes_with_time(self) -> bool:
+        """Whether the same request may be taken later: as many jobs are submitted as a limit allows."""
+        return self.limit is not None and self.limit.counts_jobs
+
     def sentence(self, asked: RequestedResources) -> str:
         """The refusal in plain words, with what was requested."""
         if self.limit is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.cluster import Cluster, Partition
@@ -139,13 +139,16 @@ def cost_of(partition: Partition, request: ResourceRequest) -> float:
     return request.node_hours * share * partition.cost_per_node_hour
 
 
-def choose_partition(cluster: Cluster, spec: Experiment | Script, named: str | None = None) -> PartitionChoice:
+def choose_partition(
+    cluster: Cluster, spec: Experiment | Script, named: str | None = None, whole_nodes: bool = False
+) -> PartitionChoice:
     """Choose the named partition, or the cheapest that meets the request (the first listed among equals).
 
     Args:
         cluster: the cluster file.
         spec: the experiment or script.
         named: the partition to use; ``None`` for the cheapest.
+        whole_nodes: whether to request whole nodes on a partition that shares them.
 
     Raises:
         UserError: No partition meets the request; the error lists the obstacles on each.
@@ -155,6 +158,7 @@ def choose_partition(cluster: Cluster, spec: Experiment | Script, named: str | N
     refusals: dict[str, str] = {}
     for partition in candidates:
         request = request_on(partition, spec, cluster)
+        request = replace(request, whole_nodes=request.whole_nodes or whole_nodes)
         obstacles = [*find_obstacles(partition, request)]
         if cluster.network.shared_nodes == "refuse" and exposes_ports(partition, request, spec):
             obstacles.append(EXPOSED)

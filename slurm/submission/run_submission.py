@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -12,9 +12,11 @@ from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
+from saman.slurm.submission.arrays import NoRoom, submit_many
 from saman.slurm.submission.code_copy import Snapshot, code_copy, discard
 from saman.slurm.submission.planning import SubmissionPlan
 from saman.slurm.submission.submit import Submission
@@ -35,6 +37,7 @@ class SubmissionOptions:
     code: tuple[Path, ...] = ()
     copy_code: bool = True
     ignore_limits: bool = False
+    whole_nodes: bool = False  # whatever the partition says, so that no other job shares the nodes
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def plan_submission(spec: Experiment | Script, cluster: Cluster, options: Submis
     Raises:
         UserError: the run does not fit the cluster; names every obstacle.
     """
-    return planning.plan(spec, cluster, options.runs_dir, options.partition)
+    return planning.plan(spec, cluster, options.runs_dir, options.partition, whole_nodes=options.whole_nodes)
 
 
 def check_plan(plan: SubmissionPlan, options: SubmissionOptions) -> CheckedPlan:
@@ -179,12 +182,23 @@ def _discarded_unless_submitted(copy: Snapshot | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        discard(copy)
+        if copy is not None and not _is_used(copy):
+            discard(copy)
         raise
 
 
+def _is_used(copy: Snapshot) -> bool:
+    """Whether a run was submitted with this copy, before the submission of others failed."""
+    runs = find_runs(copy.folder.parent.parent)
+    return any(copy.folder in path.parents for run in runs for path in run.code_path)
+
+
 def submit_experiments(
-    loaded: Sequence[LoadedExperiment], cluster: Cluster, options: SubmissionOptions, concurrency: int | None = None
+    loaded: Sequence[LoadedExperiment],
+    cluster: Cluster,
+    options: SubmissionOptions,
+    concurrency: int | None = None,
+    wait: Callable[[NoRoom], None] | None = None,
 ) -> SubmittedRuns:
     """Submit many experiments as job arrays. They share a copy of the first experiment's code.
 
@@ -192,7 +206,8 @@ def submit_experiments(
         loaded: the experiments.
         cluster: the cluster to submit to.
         options: everything else.
-        concurrency: jobs of an array that may run at the same time; ``None`` for no limit.
+        concurrency: runs that may run at the same time, over all arrays; ``None`` for no limit.
+        wait: told when Slurm takes no more jobs for now, before this waits for room; ``None`` refuses instead.
 
     Raises:
         UserError: a run does not fit the cluster, a limit forbids it, or Slurm refuses it.
@@ -201,11 +216,13 @@ def submit_experiments(
     plans = [plan_submission(each.experiment, cluster, options) for each in loaded]
     warnings: list[str] = []
     for name in {plan.choice.partition.name for plan in plans}:
-        warnings += planning.check_limits(*[plan for plan in plans if plan.choice.partition.name == name])
+        here = [plan for plan in plans if plan.choice.partition.name == name]
+        warnings += planning.check_limits(*here, in_portions=wait is not None)
     first = loaded[0]
     copy = code_copy(first.experiment, first.code_path, options.runs_dir)
 
     def create(plan: SubmissionPlan) -> RunFolder:
         return slurm.create_run(plan, first.code_path, copy, options.models_dir)
 
-    return SubmittedRuns(tuple(slurm.submit_many(plans, create, concurrency)), tuple(warnings))
+    with _discarded_unless_submitted(copy):
+        return SubmittedRuns(tuple(submit_many(plans, create, concurrency, wait)), tuple(warnings))

@@ -1,10 +1,10 @@
-"""Submits runs: create the run folder, submit the job, record its id. Many runs become job arrays."""
+"""Submits a run: create the run folder, submit the job, record its id."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,7 @@ from saman.configs.loading.clusters import load_cluster
 from saman.configs.schemas.cluster import Cluster
 from saman.runs.events import SUBMITTER, EventKind, State
 from saman.runs.files.whole import write_whole
-from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
-from saman.runs.paths.runs_folder import array_script, new_array_folder
 from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated
@@ -115,16 +113,17 @@ def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> 
     if answer.code != 0:
         raise refusal_error(plan, answer)
     job = client.job_id(answer)
-    _record(plan, run, job)
+    record_job(plan, run, job)
     try:
-        return Submission(run, job, _follow_ups(plan, run, job, excluded))
+        return Submission(run, job, submit_follow_ups(plan, run, job, excluded))
     except UserError as error:
         client.scancel(jobs_of(run.events()))
         run.append(EventKind.CANCELLED, SUBMITTER, reason=error.problem)
         raise
 
 
-def _record(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
+def record_job(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
+    """Record the job of a run with its partition, time limit and nodes."""
     request = plan.choice.request
     record_queued(
         run, job, plan.cluster.name, SUBMITTER, partition=plan.choice.partition.name,
@@ -132,7 +131,7 @@ def _record(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
     )  # fmt: skip
 
 
-def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequence[str] = ()) -> tuple[str, ...]:
+def submit_follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequence[str] = ()) -> tuple[str, ...]:
     """Submit the follow-up jobs of a run: each starts if all jobs before it failed, and is removed if any succeeds.
 
     A follow-up depends on *all* jobs before it: with a dependency on its predecessor alone it would start as soon as
@@ -155,70 +154,3 @@ def _follow_ups(plan: SubmissionPlan, run: RunFolder, job: str, excluded: Sequen
     finally:
         record_follow_ups(run, chain[1:])
     return tuple(chain[1:])
-
-
-def submit_many(
-    plans: Sequence[SubmissionPlan], make_run: Callable[[SubmissionPlan], RunFolder], concurrency: int | None = None
-) -> list[Submission]:
-    """Submit many runs as job arrays, one array per distinct request.
-
-    Each run has its own folder and state; its job is ``ARRAY_i`` for task ``i`` of the array.
-
-    Args:
-        plans: the checked submissions.
-        make_run: creates the run folder of a plan.
-        concurrency: number of tasks of an array that run at a time; ``None`` for no limit.
-
-    Returns:
-        The submitted runs, grouped by array.
-
-    Raises:
-        UserError: Slurm refuses an array; the error says how many runs were submitted before it.
-    """
-    groups: dict[tuple[object, ...], list[SubmissionPlan]] = {}
-    for each in plans:
-        key = (each.cluster, each.choice.partition.name, each.choice.request, each.spec.name, each.runs_dir)
-        groups.setdefault(tuple(map(repr, key)), []).append(each)
-    done: list[Submission] = []
-    for group in groups.values():
-        try:
-            done += _array(group, make_run, concurrency)
-        except UserError as error:
-            if not done:
-                raise
-            taken = f"{len(done)} runs are submitted; repeat the command later to submit the rest"
-            raise type(error)(error.problem, where=error.where, remedy=taken, others=error.others) from None
-    return done
-
-
-def _array(
-    group: Sequence[SubmissionPlan], make_run: Callable[[SubmissionPlan], RunFolder], concurrency: int | None
-) -> list[Submission]:
-    first = group[0]
-    folder = new_array_folder(first.runs_dir)
-    with explain_write_errors(folder, "the array's folder"):
-        folder.mkdir(parents=True)
-    runs = [make_run(each) for each in group]
-    script = array_script(folder)
-    text = render(first.job([run.path for run in runs], script, array=True, concurrency=concurrency))
-    for path in (script, *(run.slurm.script for run in runs)):
-        write_whole(path, text)
-    answer = client.submit([str(script)])
-    if answer.code != 0:
-        for run in runs:
-            run.append(
-                EventKind.FAILED, SUBMITTER, reason="Slurm refused the array", message=client.last_error_line(answer)
-            )
-        raise refusal_error(first, answer)
-    array = client.job_id(answer)
-    jobs = [f"{array}_{index}" for index in range(len(runs))]
-    for each, run, job in zip(group, runs, jobs, strict=True):
-        _record(each, run, job)
-    try:
-        waiting = [_follow_ups(each, run, job) for each, run, job in zip(group, runs, jobs, strict=True)]
-    except UserError as error:
-        client.scancel([array, *(job for run in runs for job in jobs_of(run.events())[1:])])
-        for run in runs:
-            run.append(EventKind.CANCELLED, SUBMITTER, reason=error.problem)
-        raise
-    return [Submission(*each) for each in zip(runs, jobs, waiting, strict=True)]

@@ -12,7 +12,7 @@ def stubs(folder: Path, commands: Mapping[str, str]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in commands.items():
         file = folder / name
-        file.write_text(f'#!/bin/bash\necho "{name} $*" >>{folder}/calls\n{text}\n')
+        file.write_text(f'#!/bin/bash\necho "{name} $*" >>{folder}/calls\nPATH=$PATH:/usr/bin:/bin\n{text}\n')
         file.chmod(0o755)
     system = [entry for entry in os.environ["PATH"].split(":") if not (Path(entry) / "sbatch").exists()]
     for name in ("bash", "cat", "git"):  # beside a real Slurm

@@ -17,6 +17,7 @@ from saman.runs.folder import RunFolder
 from saman.slurm.site import client
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
+from saman.slurm.submission.arrays import submit_many
 
 pytestmark = pytest.mark.slurm
 
@@ -85,7 +86,7 @@ def test_a_running_run_is_cancelled_and_goes_on_when_resumed(home: Path) -> None
 def test_tasks_of_an_array_are_cancelled_and_resumed_one_by_one(home: Path) -> None:
     texts = ["[ $SAMAN_ATTEMPT -gt 1 ] || sleep 300", "exit 0", "exit 0"]
     plans = [planning.plan(bash("array", text, home), site(), home / "runs", "main", {}) for text in texts]
-    done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=1)
+    done = submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=1)
     first, second, third = (submission.run for submission in done)
     until(lambda: any(event.kind == "rank_started" for event in first.events()), 30)
     said = saman(home, "status", first.id, second.id, third.id).stdout

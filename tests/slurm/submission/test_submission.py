@@ -13,6 +13,7 @@ from saman.jobs.cancel import cancel_runs
 from saman.slurm.site import client
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
+from saman.slurm.submission.arrays import submit_many
 
 pytestmark = pytest.mark.slurm
 
@@ -31,7 +32,7 @@ def test_six_runs_of_an_array_have_each_their_own_folder_and_end(minicluster: Mi
     texts = [f"sleep 1; exit {5 if number == 3 else 0}" for number in range(6)]
     specs = [bash("six", text, minicluster.shared) for text in texts]
     plans = [planning.plan(spec, site(), minicluster.shared / "runs", "main", {}) for spec in specs]
-    done = slurm.submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
+    done = submit_many(plans, lambda plan: slurm.create_run(plan, (), None), concurrency=2)
     array = done[0].job.split("_")[0]
     assert [submission.job for submission in done] == [f"{array}_{index}" for index in range(6)]
     most = 0
