@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from saman.configs.problems import Strict
 from saman.configs.schemas.experiment import Condition
-from saman.configs.units import Size
+from saman.configs.units import Size, parse_size
 
 
 class Compare(Strict):
@@ -39,6 +39,18 @@ class Keep(Strict):
     days: NonNegativeFloat = 0.0
 
 
+class Loading(Strict):
+    """The limits of the process that loads a candidate for a gate or a conversion, which has no network either."""
+
+    memory: Size = "16G"
+    seconds: PositiveFloat = 1800.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of each process, in bytes."""
+        return parse_size(self.memory)
+
+
 class Policy(Strict):
     """The conditions. All but approvals and signature apply when a version is published, all when it is promoted."""
 
@@ -48,5 +60,6 @@ class Policy(Strict):
     latency_at_most_milliseconds: PositiveFloat | None = None
     approvals: Approvals | None = None
     keep: Keep = Keep()
+    loading: Loading = Loading()
     signature: Literal["optional", "required"] = "optional"
     public_key: str | None = None

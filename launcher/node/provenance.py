@@ -17,6 +17,7 @@ from saman.configs.secrecy import HIDDEN, code_without_secrets, public_environme
 from saman.launcher.node import machine
 from saman.launcher.node.mpi import MpiInstallation
 from saman.runs.commands import COMMAND_ERRORS, run_command
+from saman.runs.paths import names_in
 from saman.runs.ranks.identity import node_name
 from saman.runs.records.provenance import CodeState, Host, Provenance
 
@@ -58,6 +59,7 @@ def provenance(
         directory=str(directory),
         git=git_state(directory),
         versions=versions(),
+        packages=installed_packages(),
         host=Host(
             name=socket.gethostname(),
             node=node_name(environ),
@@ -123,6 +125,23 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def installed_packages(folders: Sequence[str] | None = None) -> dict[str, str]:
+    """Every installed package and its version, by the names of the folders of their metadata.
+
+    Reading names is enough, and cheap: an environment on a shared file system has hundreds of packages.
+
+    Args:
+        folders: The folders to search, as in ``sys.path``; the first that has a package counts.
+    """
+    found: dict[str, str] = {}
+    for folder in sys.path if folders is None else folders:
+        for entry in names_in(Path(folder or ".")):
+            name, dash, version = entry.removesuffix(".dist-info").rpartition("-")
+            if entry.endswith(".dist-info") and dash and not name.startswith("~"):
+                found.setdefault(name.lower().replace("_", "-"), version)
+    return dict(sorted(found.items()))
 
 
 def cpu_model() -> str | None:

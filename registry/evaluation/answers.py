@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from saman.configs.schemas.policy import Loading
 from saman.registry.evaluation import converter_process
 
 
@@ -21,12 +22,13 @@ class SampleAnswers:
     latency_milliseconds: float | None
 
 
-def answer_sample(versions: Sequence[Path], validation: Path) -> list[SampleAnswers]:
+def answer_sample(versions: Sequence[Path], validation: Path, loading: Loading | None = None) -> list[SampleAnswers]:
     """Answer a stored sample with every version, through its serving signature.
 
     Args:
         versions: Folders of versions.
         validation: The sample (``validation.npz``).
+        loading: The limits of the process that loads the models.
 
     Raises:
         UserError: A model cannot answer.
@@ -37,7 +39,7 @@ def answer_sample(versions: Sequence[Path], validation: Path) -> list[SampleAnsw
         pairs: list[str] = []
         for version, output in zip(versions, outputs, strict=True):
             pairs += ["--model", str(version), "--output", str(output)]
-        report = converter_process.run_converter(["predict", *pairs, "--inputs", str(validation)])
+        report = converter_process.run_converter(["predict", *pairs, "--inputs", str(validation)], loading=loading)
         latencies = [answers.latency_milliseconds for answers in report.answers]
         values = [np.load(file, allow_pickle=False) for file in outputs]
     return [SampleAnswers(*pair) for pair in zip(values, latencies, strict=True)]

@@ -177,7 +177,7 @@ def _check_answers(folder: ModelFolder, policy: Policy, files: Path, stable: int
         return
     against = stable if policy.compare is not None else None
     versions = [files] + ([folder.version(against)] if against is not None else [])
-    answers = answer_sample(versions, files / VALIDATION)
+    answers = answer_sample(versions, files / VALIDATION, policy.loading)
     most = policy.latency_at_most_milliseconds
     if most is not None:
         taken = float(answers[0].latency_milliseconds or 0.0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from saman.configs.errors import UserError, choices
+from saman.configs.schemas.policy import Loading
 from saman.registry.evaluation import converter_process
 from saman.registry.evaluation.answers import SampleAnswers, answer_sample
 from saman.registry.evaluation.converter_packages import LITERT, ONNX, TFJS, ConverterPackages, Say, discard_message
@@ -32,6 +33,7 @@ from saman.registry.store.audit_decisions import AuditDecision, ExportDecision
 from saman.registry.store.audit_entry import Entry
 from saman.registry.store.layout import VALIDATION, ModelFolder, find_model, parse_spec
 from saman.registry.store.model_state import read_model, replay
+from saman.registry.store.policies import read_policy
 from saman.runs.files import disk
 from saman.runs.files.whole import write_json
 from saman.runs.files.write_errors import MODELS_OPTION, explain_write_errors
@@ -62,6 +64,7 @@ class ConversionRequest:
     why: str
     who: str
     say: Say
+    loading: Loading = Loading()
 
     @property
     def version(self) -> Path:
@@ -131,7 +134,8 @@ def export_all(
     version = folder.version(number)
     if not (version / VALIDATION).is_file():
         raise UserError("the version has no validation sample to check a conversion with", where=str(version))
-    expected = cache(lambda: answer_sample([version], version / VALIDATION)[0])
+    loading = read_policy(folder).loading
+    expected = cache(lambda: answer_sample([version], version / VALIDATION, loading)[0])
     for name in names:
         request = ConversionRequest(
             folder=folder,
@@ -142,6 +146,7 @@ def export_all(
             why=why,
             who=who or audit_log.current_user(),
             say=say,
+            loading=loading,
         )
         yield partial(_export, request)
 
@@ -165,7 +170,9 @@ def _convert(request: ConversionRequest, staged: Path) -> Parity:
     name, converted = request.format, staged / request.format
     request.say(f"converting {request.folder.name} version {request.number} to {name}")
     arguments = ["--model", str(request.version), "--output", str(converted), "--inputs", str(request.sample)]
-    report = converter_process.run_converter(["to", name, *arguments], FORMATS[name], say=request.say)
+    report = converter_process.run_converter(
+        ["to", name, *arguments], FORMATS[name], loading=request.loading, say=request.say
+    )
     model = ConvertedModel(
         format=name,
         converter=report.conversion.converter,
@@ -177,7 +184,10 @@ def _convert(request: ConversionRequest, staged: Path) -> Parity:
         return _recorded_parity(request, model, recorded)
     answers = staged / "answers.npy"
     arguments = ["--model", str(converted), "--output", str(answers), "--inputs", str(request.sample)]
-    [ran] = converter_process.run_converter(["run", name, *arguments], FORMATS[name], say=request.say).answers
+    report = converter_process.run_converter(
+        ["run", name, *arguments], FORMATS[name], loading=request.loading, say=request.say
+    )
+    [ran] = report.answers
     found = SampleAnswers(np.load(answers, allow_pickle=False), ran.latency_milliseconds)
     answers.unlink()
     return measure_parity(model, ran.runtime, found, request.expected(), read_labels(request.sample))

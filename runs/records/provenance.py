@@ -82,6 +82,7 @@ class Provenance:
     directory: str | None = None
     git: CodeState | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)  # every installed package and its version
     host: Host | None = None
     mpi: str | None = None
     slurm_job: Mapping[str, str] | None = None
@@ -98,6 +99,7 @@ class Provenance:
             directory=text(value.get("directory")),
             git=CodeState.from_json(mapping(value.get("git"))),
             versions={name: str(version) for name, version in mapping(value.get("versions")).items() if version},
+            packages={name: str(version) for name, version in mapping(value.get("packages")).items() if version},
             host=Host.from_json(mapping(value.get("host"))),
             mpi=text(value.get("mpi")),
             slurm_job=value.get("slurm_job"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from saman.configs.secrecy import is_secret, public_environment, without_secrets
-from saman.launcher.node.provenance import git_state, provenance
+from saman.launcher.node.provenance import git_state, installed_packages, provenance
 
 SECRET = "hunter2-do-not-show"
 
@@ -91,3 +91,11 @@ def test_provenance_is_plain_json_and_names_versions_and_machine(
     assert facts["versions"]["python"] and facts["host"]["cores"] >= 1 and facts["slurm_job"] == {"job_id": "17"}
     assert facts["start_method"] == "processes"
     assert SECRET not in json.dumps(facts)
+
+
+def test_every_installed_package_is_recorded_by_the_name_of_its_metadata(tmp_path: Path) -> None:
+    for name in ("first/numpy-2.3.1.dist-info", "second/numpy-1.0.dist-info", "second/tf_keras-2.21.0.dist-info",
+                 "second/~umpy-2.0.dist-info", "second/other.egg-link"):  # fmt: skip
+        (tmp_path / name).mkdir(parents=True)
+    found = installed_packages([str(tmp_path / "first"), str(tmp_path / "second"), str(tmp_path / "missing")])
+    assert found == {"numpy": "2.3.1", "tf-keras": "2.21.0"}
