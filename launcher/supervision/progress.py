@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event
+from saman.runs.files.whole import parse_json
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.heartbeats import Beat, last_sign_of_life, read_beat
@@ -71,7 +71,7 @@ class AttemptWatch:
         """Combine the heartbeats with the chief's newest telemetry."""
         for line in self._telemetry.lines():
             try:
-                window = Window.from_json(json.loads(line))
+                window = Window.from_json(parse_json(line))
             except ValueError:
                 continue
             if window is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from saman.launcher.supervision.start_processes import StartProcesses
 from saman.launcher.supervision.verdict import AttemptEnd
 from saman.launcher.supervision.views import SilentView, View
 from saman.runs.events import Event, EventKind, State
+from saman.runs.files.whole import parse_json
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import Follower
@@ -176,7 +176,7 @@ class _Supervisor:
     def _take_events(self) -> None:
         for line in self._events.lines():
             with contextlib.suppress(ValueError, AttributeError):
-                event = Event.from_json(json.loads(line))
+                event = Event.from_json(parse_json(line))
                 if event is not None and event.attempt == self.attempt.number:
                     self._take(event)
 

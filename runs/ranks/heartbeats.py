@@ -17,6 +17,7 @@ from pathlib import Path
 
 from saman.configs.regular_files import read_regular
 from saman.runs import variables
+from saman.runs.files.whole import parse_json
 
 PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
 WRITE_SECONDS = 0.5  # delay of a note on its way to the disk, at most
@@ -158,7 +159,7 @@ def last_sign_of_life(path: Path) -> float | None:
 def read_beat(path: Path) -> Beat | None:
     """Read the heartbeat at ``path``; ``None`` if it is missing or torn."""
     try:
-        value = json.loads(read_regular(path))
+        value = parse_json(read_regular(path))
         return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})
     except (OSError, ValueError, TypeError, AttributeError):
         return None

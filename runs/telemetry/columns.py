@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from saman.configs.regular_files import read_regular
 from saman.runs.events import SCHEMA
+from saman.runs.files.whole import parse_json
 from saman.runs.paths.run import RunPaths
 
 Array = NDArray[np.float64]
@@ -105,7 +105,7 @@ def _parsed_line_by_line(lines: Iterable[bytes]) -> tuple[pl.DataFrame, int]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError:
             value = None
         if isinstance(value, dict):
