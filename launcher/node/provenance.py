@@ -17,7 +17,7 @@ from saman.configs.secrecy import HIDDEN, code_without_secrets, public_environme
 from saman.launcher.node import machine
 from saman.launcher.node.mpi import MpiInstallation
 from saman.runs.commands import COMMAND_ERRORS, run_command
-from saman.runs.paths import names_in
+from saman.runs.paths.names import names_in
 from saman.runs.ranks.identity import node_name
 from saman.runs.records.provenance import CodeState, Host, Provenance
 
