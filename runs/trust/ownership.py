@@ -6,6 +6,7 @@ import contextlib
 import grp
 import os
 import pwd
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,17 +34,23 @@ class Doubt:
     owner: int
 
     def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with the file, without its path."""
         texts = {
             Fault.OWNER: f"belongs to {user_name(self.owner)}",
             Fault.WRITABLE: "may be written by other users",
             Fault.KIND: "is neither a folder nor a regular file",
         }
-        return f"{self.path} {texts[self.fault]}"
+        return texts[self.fault]
 
     @property
     def remedy(self) -> str:
-        """What makes the file trustworthy again."""
-        return f"chmod -R go-w {self.path}" if self.fault is Fault.WRITABLE else f"remove {self.path}"
+        """What makes the file trustworthy again; the command can be pasted, whatever the path holds."""
+        path = shlex.quote(str(self.path))
+        return f"chmod -R go-w {path}" if self.fault is Fault.WRITABLE else f"remove {path}"
 
 
 def user_name(user: int) -> str:

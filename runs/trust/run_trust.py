@@ -31,10 +31,11 @@ def require_trusted(run: RunFolder, action: str) -> None:
     if doubt is None:
         return
     where = str(run.path)
+    name = "it" if doubt.path == run.path.resolve() else str(doubt.path)
     if doubt.fault is Fault.WRITABLE:
-        problem = f"dubious permissions: {doubt}, so that they decide what {action} does as you"
+        problem = f"dubious permissions: {name} {doubt.reason}, so that they decide what {action} does as you"
         raise UserError(problem, where=where, remedy=f"{doubt.remedy}, after a look at the files")
-    problem = f"dubious ownership: {doubt}, who would decide what {action} does as you"
+    problem = f"dubious ownership: {name} {doubt.reason}, who would decide what {action} does as you"
     listed = f"add {run.path} or a folder above it to `safe` in {settings_file()}"
     raise UserError(problem, where=where, remedy=f"if you trust {user_name(doubt.owner)}, {listed}")
 
