@@ -96,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "a run makes more attempts than allowed",
         "slurm/job/decisions.py",
-        "if attempts >= allowed + _earlier_attempts(events):",
+        "if attempts >= allowed + _uncounted_attempts(events):",
         "if False:",
         f"{DECISIONS}::test_a_start_goes_on_only_where_it_is_needed",
     ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
 from saman.runs.trust import ownership
 from saman.runs.trust.ownership import (
+    Doubt,
     DubiousFolderError,
     Fault,
     close_to_others,
@@ -59,6 +61,11 @@ def test_a_group_of_only_the_owner_is_nobody_else(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     monkeypatch.setattr(ownership, "_private_group", lambda user, group: False)
     assert fault(folder) is Fault.WRITABLE
+
+
+def test_the_command_of_a_remedy_can_be_pasted_whatever_the_path_holds() -> None:
+    doubt = Doubt(Path("/runs/x; touch y"), Fault.WRITABLE, 0)
+    assert shlex.split(doubt.remedy) == ["chmod", "-R", "go-w", "/runs/x; touch y"]
 
 
 def test_a_folder_is_closed_to_the_last_file_and_links_lead_nowhere(tmp_path: Path) -> None:
