@@ -23,7 +23,7 @@ from saman.trainers.pipeline.sockets import SocketTransport, connected_pair
 from saman.trainers.pipeline.transport import StageLost
 
 SECRET = secrets.token_bytes(32)
-SIT, ECHO = attack("sit_on_port.py"), attack("echo.py")
+SIT, ECHO, FLOOD = attack("sit_on_port.py"), attack("echo.py"), attack("flood_port.py")
 
 
 def soon(seconds: float) -> float:
@@ -82,6 +82,14 @@ def test_strangers_do_not_hold_a_listener_beyond_its_deadline(listener: Listener
         with pytest.raises(StageLost):
             listener.accept(SECRET, 0, 1, soon(1.5))
         assert time.monotonic() - began < 3.0
+
+
+def test_a_flood_of_connections_keeps_no_stage_out(listener: Listener) -> None:
+    with stranger(FLOOD, "127.0.0.1", listener.address.port), ThreadPoolExecutor(1) as pool:
+        time.sleep(0.5)
+        there = pool.submit(call, listener.address, SECRET, 20)
+        here = listener.accept(SECRET, 0, 1, soon(20))
+        assert exchange(here, there.result())
 
 
 def test_a_listener_that_repeats_everything_is_not_believed() -> None:
