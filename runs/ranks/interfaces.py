@@ -33,8 +33,17 @@ def own_addresses(name: str = "") -> tuple[str, ...]:
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
             found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
-    if name:
-        with contextlib.suppress(OSError):
-            found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+    found |= set(resolve(name))
     addresses = (ipaddress.ip_address(text.partition("%")[0]) for text in found)
     return tuple(sorted(str(address) for address in addresses if not (address.is_loopback or address.is_link_local)))
+
+
+def resolve(name: str) -> tuple[str, ...]:
+    """Return the addresses of a name as this host sees them; none if it cannot be resolved."""
+    if not name:
+        return ()
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    return tuple(sorted({str(entry[4][0]).partition("%")[0] for entry in found}))

@@ -81,6 +81,10 @@ def test_workers_on_one_host_use_the_loopback_and_others_every_address_of_theirs
     assert sources_of(here) == [LOOPBACK]
     there = [here[0], WorkerAddress("b", "b", 2, ("10.0.0.2", "192.168.0.2"))]
     assert sources_of(there) == ["10.0.0.1", "10.0.0.2", "192.168.0.2"]
+    called = {"a": ["127.0.1.1"], "b": ["10.0.0.7"]}  # as this host resolves their names
+    assert sources_of(there, called.__getitem__) == [
+        "10.0.0.1", LOOPBACK, "::1", "10.0.0.2", "192.168.0.2", "10.0.0.7",
+    ]  # fmt: skip
 
 
 @pytest.fixture

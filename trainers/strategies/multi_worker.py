@@ -11,18 +11,16 @@ from typing import Any
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.events import EventKind
 from saman.runs.folder import RunFolder
-from saman.runs.ranks.interfaces import own_addresses
+from saman.runs.ranks.interfaces import own_addresses, resolve
 from saman.trainers.identity import identify_worker
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.devices import claim
 from saman.trainers.strategies.distributed import DistributedStrategy
-from saman.trainers.strategies.port_gate import PortGate
+from saman.trainers.strategies.port_gate import LOOPBACK, PortGate
 from saman.trainers.strategies.tf_config import (
-    WorkerAddress,
     agree_on_ports,
     endpoints,
     meeting_folder,
-    on_one_host,
     sources_of,
     tf_config,
 )
@@ -38,7 +36,8 @@ def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
     gpus = experiment.resources.gpus_per_rank
     claim(me.ranks_here, gpus, me.process.process)
     gate, workers = agree_on_ports(meeting_folder(run, me, os.environ), me)
-    gate.guard(sources_of(workers))
+    sources = sources_of(workers, resolve)
+    gate.guard(sources)
     os.environ["TF_CONFIG"] = json.dumps(tf_config(endpoints(workers), me.process.process))
     os.environ["TF_GRPC_REUSE_PORT"] = "1"  # TensorFlow listens on the port behind the gate
     implementation = tf.distribute.experimental.CommunicationImplementation
@@ -47,17 +46,18 @@ def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
     )
     with _cpu_devices(0 if gpus else me.ranks_here):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    if not keeps_strangers_out(gate, workers):
+    if not keeps_strangers_out(gate, sources):
         who = f"rank {me.ranks[0]}"
         text = f"{who}: this system cannot restrict TensorFlow's gRPC port {gate.port}; see docs/security.md"
         run.append(EventKind.NOTICE, who, me.attempt or None, text=text)
     return DistributedStrategy("multi_worker", strategy, me.ranks, gate)
 
 
-def keeps_strangers_out(gate: PortGate, workers: Sequence[WorkerAddress]) -> bool:
+def keeps_strangers_out(gate: PortGate, sources: Sequence[str]) -> bool:
     """Whether TensorFlow's server, which listens now, is out of reach from an address that no worker connects from."""
-    here = own_addresses()[:1] if on_one_host(workers) else ("127.0.0.1",)
-    return gate.guarded and all(gate.refuses(address) for address in here)
+    here = [address for address in own_addresses() if address not in sources]
+    strange = here[:1] if LOOPBACK in sources else ["127.0.0.1"]
+    return gate.guarded and all(gate.refuses(address) for address in strange)
 
 
 @contextmanager

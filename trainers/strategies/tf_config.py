@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,22 @@ def on_one_host(workers: Sequence[WorkerAddress]) -> bool:
     return len({worker.host for worker in workers}) == 1
 
 
-def sources_of(workers: Sequence[WorkerAddress]) -> list[str]:
+def sources_of(workers: Sequence[WorkerAddress], lookup: Callable[[str], Iterable[str]] = lambda name: ()) -> list[str]:
     """Return the addresses and networks from which the workers connect to each other.
+
+    Args:
+        workers: The workers.
+        lookup: Resolves a name on this host. Where the name of a worker means the loopback, connections to it come from
+            there: containers that share a network, and hosts that call themselves 127.0.1.1.
 
     >>> sources_of([WorkerAddress("n1", "n1", 4000, ("10.0.0.1",)), WorkerAddress("n2", "n2", 4001, ("10.0.0.2",))])
     ['10.0.0.1', '10.0.0.2']
     """
     if on_one_host(workers):
         return [LOOPBACK]
-    return list(dict.fromkeys(source for worker in workers for source in worker.sources))
+    found = [source for worker in workers for source in (*worker.sources, *lookup(worker.address))]
+    networks = ([LOOPBACK, "::1"] if ip_address(source).is_loopback else [source] for source in found)
+    return list(dict.fromkeys(source for sources in networks for source in sources))
 
 
 def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
