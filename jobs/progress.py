@@ -8,6 +8,7 @@ from saman.configs.units import format_duration
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.heartbeats import Phase
 from saman.runs.telemetry.stragglers import Straggler
 
 SILENT_SECONDS = 90.0  # without a sign of life for so long, and without a job, a run has vanished
@@ -31,10 +32,10 @@ class AttemptProgress:
     def sentence(self) -> str:
         """Phase or step, throughput and remaining time, for people."""
         parts = [_WORDS.get(self.phase, self.phase)]
-        if self.step or self.phase == "train":
+        if self.step or self.phase == Phase.TRAIN:
             of = f" of {self.total_steps}" if self.total_steps else ""
             parts = [f"epoch {self.epoch}", f"step {self.step}{of}"]
-            if self.phase != "train":
+            if self.phase != Phase.TRAIN:
                 parts.insert(0, self.phase)
         if self.samples_per_second:
             parts.append(f"{self.samples_per_second:.4g} samples/s")

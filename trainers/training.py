@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import ModelExport, Notice, TrainingEvent
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
@@ -79,7 +80,7 @@ def train(
     _calibrate(experiment, strategy, step, prepared, environment, rates.steps)
     finished = loop.run()
     if finished and export:
-        observer.beat("export", loop.position.step, loop.position.epoch, rates.steps)
+        observer.beat(Phase.EXPORT, loop.position.step, loop.position.epoch, rates.steps)
         _export(run, experiment, strategy, prepared, loop, record)
     return TrainingResult(loop, finished)
 
@@ -102,7 +103,7 @@ def _calibrate(
     steps = experiment.train.calibrate_exchange
     if not steps or strategy.size == 1 or not isinstance(step, DataParallelStep):
         return
-    environment.observer.beat("compile", 0, 1, total_steps)
+    environment.observer.beat(Phase.COMPILE, 0, 1, total_steps)
     batches = [next(prepared.feeds.train(0).batches(part)) for part in step.slices]
     measurement = calibrate.measure_exchange(step, strategy, batches, steps)
     environment.record(measurement)

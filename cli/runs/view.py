@@ -13,6 +13,7 @@ from rich.text import Text
 from saman.cli.terminal import own_stream
 from saman.configs.terminal_text import clean_text
 from saman.configs.units import format_duration
+from saman.runs.ranks.heartbeats import Phase
 
 if TYPE_CHECKING:
     from saman.launcher.supervision.progress import TrainingProgress
@@ -80,7 +81,7 @@ class RunView:
 def progress_text(progress: TrainingProgress) -> str:
     """The progress of a run in a line: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
     parts = []
-    if progress.phase != "train":
+    if progress.phase != Phase.TRAIN:
         parts.append(progress.phase)
     if progress.step:
         of = f"/{progress.total_steps}" if progress.total_steps else ""

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from saman.runs.ranks.heartbeats import ALIVE_SECONDS, PHASES, Beat
+from saman.runs.ranks.heartbeats import ALIVE_SECONDS, Beat, Phase
 
 SILENT_SECONDS = 2 * ALIVE_SECONDS  # without a sign of life, while others show theirs
 # Phase without its own limit -> the phase with the limit that applies; None: no limit.
-_LIMIT_OF: Mapping[str, str | None] = {"export": "checkpoint", "script": "train", "done": None}
+_LIMIT_OF: Mapping[str, str | None] = {Phase.EXPORT: Phase.CHECKPOINT, Phase.SCRIPT: Phase.TRAIN, Phase.DONE: None}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: floa
         limits: the limit of each phase, in seconds.
         now: the time of the check, by the same clock.
     """
-    running = {rank: beat for rank, beat in beats.items() if beat.phase != "done"}
+    running = {rank: beat for rank, beat in beats.items() if beat.phase != Phase.DONE}
     overdue = {rank: beat for rank, beat in running.items() if _overdue(beat, limits, now)}
     if not overdue:
         return None
@@ -71,7 +71,7 @@ def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[d
     silent = {rank: beat for rank, beat in overdue.items() if newest - beat.alive > SILENT_SECONDS}
     if silent:
         return silent, "its process does not respond (stopped, swapped out, or its node failed)"
-    if all(beat.phase == "script" for beat in running.values()):
+    if all(beat.phase == Phase.SCRIPT for beat in running.values()):
         return dict(overdue), "it neither uses the CPU nor prints"
     place = {rank: (beat.epoch, beat.step, _order(beat.phase)) for rank, beat in running.items()}
     least = min(place.values())
@@ -80,7 +80,7 @@ def _behind(running: Mapping[int, Beat], overdue: Mapping[int, Beat]) -> tuple[d
         return behind, "it is behind the others"
     phases = Counter(beat.phase for beat in behind.values())
     if len(phases) > 1:  # at the same step the majority waits for the minority in another phase
-        odd = min(phases, key=lambda phase: (phases[phase], phase == "train"))
+        odd = min(phases, key=lambda phase: (phases[phase], phase == Phase.TRAIN))
         chosen = {rank: beat for rank, beat in behind.items() if beat.phase == odd}
         return chosen, f"the others are in phase {phases.most_common(1)[0][0]}"
     return behind, "all ranks are at the same step"
@@ -93,4 +93,5 @@ def _overdue(beat: Beat, limits: Mapping[str, float], now: float) -> bool:
 
 def _order(phase: str) -> int:
     """start and compile come before the rest, which alternate within a step."""
-    return min(PHASES.index(phase), 2) if phase in PHASES else 0
+    phases = [known.value for known in Phase]
+    return min(phases.index(phase), 2) if phase in phases else 0

@@ -13,15 +13,31 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from saman.configs.regular_files import read_regular
 from saman.runs import variables
 from saman.runs.files.whole import parse_json
 
-PHASES = ("start", "compile", "train", "validate", "checkpoint", "export", "script", "done")
 WRITE_SECONDS = 0.5  # delay of a note on its way to the disk, at most
 ALIVE_SECONDS = 5.0  # interval of signs of life, at most
+
+
+class Phase(str, Enum):
+    """The phases of a process, in their order; ``script`` is that of a user's own program."""
+
+    START = "start"
+    COMPILE = "compile"
+    TRAIN = "train"
+    VALIDATE = "validate"
+    CHECKPOINT = "checkpoint"
+    EXPORT = "export"
+    SCRIPT = "script"
+    DONE = "done"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,7 @@ class Heartbeat:
         """Note progress; a thread writes the note later.
 
         Args:
-            phase: A phase of ``PHASES``.
+            phase: A value of ``Phase``.
             step: Optimiser steps taken in the whole run.
             epoch: The current epoch.
             total_steps: Optimiser steps of the whole run; ``None`` if not known.

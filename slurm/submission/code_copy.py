@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,26 @@ _REMEDY = "list the files to copy with --code PATH (repeatable), or run the code
 
 
 @dataclass(frozen=True)
+class CodeOrigin:
+    """Where copied code comes from: its folders, and the commit with whether files were ``changed`` since."""
+
+    folders: tuple[str, ...]
+    commit: str | None = None
+    changed: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The origin as the run's ``created`` event holds it; facts of git only where there is a repository."""
+        git = {} if self.changed is None else {"commit": self.commit, "changed": self.changed}
+        return {"folders": list(self.folders), **git}
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A copy of code: the place of each original folder in it, and the git state of the originals."""
 
     folder: Path
     moved: dict[Path, Path]
-    origin: dict[str, Any]
+    origin: CodeOrigin
 
     def of(self, path: Path) -> Path:
         """The copy of a folder; the folder itself if it was not copied."""
@@ -112,7 +126,7 @@ def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) 
         UserError: The code is too large to be code.
     """
     moved: dict[Path, Path] = {}
-    origin: dict[str, Any] = {"folders": [str(folder) for folder in folders]}
+    origin = CodeOrigin(tuple(str(folder) for folder in folders))
     roots: dict[Path, Path] = {}
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         top = None if listed else repository(folder)
@@ -122,7 +136,7 @@ def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) 
             files = list(_listed(root, listed) if listed else _tracked(root) if top else _sources(root))
             _copy(root, files, roots[root])
             if top:
-                origin |= _git_facts(root, into)
+                origin = _with_commit(origin, root, into)
         moved[folder] = roots[root] / folder.relative_to(root)
         moved[folder].mkdir(parents=True, exist_ok=True)
     return Snapshot(into, moved, origin)
@@ -142,12 +156,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _git_facts(root: Path, into: Path) -> dict[str, Any]:
-    """The commit; uncommitted changes go into a diff beside the copy."""
+def _with_commit(origin: CodeOrigin, root: Path, into: Path) -> CodeOrigin:
+    """Add the commit of the repository ``root``; write uncommitted changes to a diff beside the copy."""
     diff = _git(root, "diff", "--binary", "HEAD") or ""
     if diff:
         code_diff(into).write_text(diff, encoding="utf-8", errors="surrogateescape")
-    return {"commit": (_git(root, "rev-parse", "HEAD") or "").strip() or None, "changed": bool(diff)}
+    commit = (_git(root, "rev-parse", "HEAD") or "").strip() or None
+    return replace(origin, commit=commit, changed=bool(diff))
 
 
 def _tracked(root: Path) -> Iterator[Path]:

@@ -44,7 +44,7 @@ def create_run(
         models_dir: where the run publishes its model.
     """
     moved = [str(code.of(path) if code else path) for path in code_path]
-    facts = {"snapshot": code.origin} if code else {}
+    facts = {"snapshot": code.origin.to_json()} if code else {}
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
     run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
     run.slurm.path.mkdir(mode=0o755)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saman.runs.ranks.heartbeats import Heartbeat
+from saman.runs.ranks.heartbeats import Heartbeat, Phase
 from saman.trainers.infer.job import InferenceJob, load
 from saman.trainers.infer.rows import Array, RowSource
 from saman.trainers.infer.sources import open_source
@@ -38,7 +38,7 @@ def work(folder: Path, rank: int, size: int) -> None:
         for count, number in enumerate(mine, start=1):
             _answer_chunk(job, number, sources, answer)
             if heartbeat is not None:
-                heartbeat.beat("script", count, total_steps=len(mine))
+                heartbeat.beat(Phase.SCRIPT, count, total_steps=len(mine))
     if len(job.done()) == job.chunks:
         join(job)
 

@@ -13,6 +13,7 @@ import numpy as np
 from saman.configs.schemas.training import Train
 from saman.runs import checkpoints
 from saman.runs.checkpoints import TrainingPosition
+from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import (
     CheckpointDamage,
     CheckpointSave,
@@ -149,7 +150,7 @@ class Loop:
         if compiled and self.environment.telemetry.steps:
             self._close_window()
         self._traced.add(graph)
-        self._beat("compile" if compiled else "train")
+        self._beat(Phase.COMPILE if compiled else Phase.TRAIN)
         return compiled
 
     def _at_end_of_epoch(self) -> bool:
@@ -202,7 +203,7 @@ class Loop:
             return {}
         sums = np.zeros(4)
         for batches in _zip_batches([feed.batches(part) for part in self.step.slices]):
-            self._beat("validate")
+            self._beat(Phase.VALIDATE)
             sums += self.step.validate(batches)
         return self._means(self.strategy.total(sums), "val_")
 
@@ -214,7 +215,7 @@ class Loop:
 
     def _save_checkpoint(self) -> None:
         """Let each rank write the part that it holds; the chief then makes the checkpoint visible."""
-        self._beat("checkpoint")
+        self._beat(Phase.CHECKPOINT)
         folder, step = self.environment.checkpoints, self.position.step
         if self.step.part is not None:
             checkpoints.write_part(folder, step, self.step.part, self.step.state())
@@ -272,10 +273,10 @@ class Loop:
     def _note_pace(self) -> None:
         self.environment.observer.note_pace(self.environment.telemetry.pace(), self.step.stage)
 
-    def _beat(self, phase: str) -> None:
+    def _beat(self, phase: Phase) -> None:
         position = self.position
         # A checkpoint at the end of an epoch is saved when the position is already at the start of the next.
-        ended = phase == "checkpoint" and position.batch == 0
+        ended = phase is Phase.CHECKPOINT and position.batch == 0
         self.environment.observer.beat(phase, position.step, position.epoch + (not ended), self.rates.steps)
 
 
