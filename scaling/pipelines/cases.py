@@ -97,4 +97,4 @@ def _key(curve: Curve) -> str:
 
 
 def _label(curve: Curve) -> str:
-    return re.sub(r" (stages|micro batches) \d+\b", "", curve.label)
+    return re.sub(r" (stages \d+|micro batches \d+|own cores|shared cores)\b", "", curve.label)

@@ -118,7 +118,7 @@ def grid_rows(curves: Sequence[Curve]) -> list[GridRow]:
 
 def case_of(group: RunGroup) -> str:
     """The label of a curve without its stages, which all cells of a grid share."""
-    return re.sub(r" stages \d+\b", "", group.label)
+    return re.sub(r" (stages \d+|own cores|shared cores)\b", "", group.label)
 
 
 def _mean_bubble_share(point: CurvePoint) -> float | None:
