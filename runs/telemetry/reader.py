@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saman.runs.telemetry.columns import Array, Columns, count_rows, filter_rows, read_columns
+from saman.runs.telemetry.processes import ProcessTimes, StageWindows, process_times, stage_windows
 from saman.runs.telemetry.throughput import Throughput, throughput
 from saman.runs.telemetry.window import last_steps
 
-# Series of a stage's work and their columns.
-_WORK = {
-    "passes": "pass_seconds",
-    "pass_cpu": "pass_cpu_seconds",
-    "exchange_cpu": "exchange_cpu_seconds",
-    "update_cpu": "update_cpu_seconds",
-}
 _ROUNDING = 1e-3  # by which the parts of a window may exceed it: clocks differ
-_SPANS = 10  # parts of a run, in the search for ranks that become slow while it lasts
-_FEWEST_IN_SPAN = 3  # windows
 _NEEDED = ("rank", "ranks_here", "size", "step", "steps", "samples", "seconds")
 
 
@@ -41,76 +32,6 @@ class ExcludedWindows:
     incomplete: int = 0
     compiled: int = 0
     impossible_exchange: int = 0
-
-
-@dataclass(frozen=True)
-class BusySpan:
-    """Median seconds per step of a process before it could exchange, over the windows of a part of the run.
-
-    ``begin`` and ``end`` are the last steps of its first and of its last window.
-    """
-
-    begin: int
-    end: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ProcessTimes:
-    """One process over a run: medians over its windows, in seconds per step.
-
-    ``own_seconds`` is the step without exchange, waiting for neighbours and input wait. ``busy_seconds`` includes the
-    input wait: a rank that is late for either reason holds up the others. ``busy_spans`` has it over tenths of the run.
-    ``own_deviation_seconds`` is the standard deviation of own work over single steps, where it was recorded.
-    ``variation`` is the coefficient of variation of seconds per step.
-    """
-
-    rank: int
-    seconds: float
-    own_seconds: float
-    busy_seconds: float
-    busy_spans: tuple[BusySpan, ...]
-    own_deviation_seconds: float | None
-    input_wait_seconds: float
-    variation: float | None
-    stage: int | None
-    transfer_seconds: float | None
-    bubble_seconds: float | None
-
-
-@dataclass(frozen=True)
-class StageWindows:
-    """The process of a pipeline stage: per window of the run, in seconds per step.
-
-    All stages end a step together. ``exchange`` is the shortest exchange of all stages; the rest of a stage's exchange
-    is waiting. ``waiting`` (the bubble) includes it and waiting for neighbours. ``passes`` has the
-    wall seconds of both passes, ``pass_cpu``, ``exchange_cpu`` and ``update_cpu`` CPU seconds; all are None in older
-    telemetry. ``memory_bytes`` is the peak above the start of the process, where the system reports it.
-    """
-
-    rank: int
-    stage: int
-    seconds: Array
-    input_wait: Array
-    waiting: Array
-    transfer: Array
-    exchange: Array
-    passes: Array | None
-    pass_cpu: Array | None
-    exchange_cpu: Array | None
-    update_cpu: Array | None
-    memory_bytes: float | None
-
-    @property
-    def busy(self) -> Array:
-        """The remaining time: both passes of all micro-batches, and the optimiser's update."""
-        return np.maximum(self.seconds - self.input_wait - self.waiting - self.transfer - self.exchange, 0.0)
-
-    def after(self, dropped: int) -> StageWindows:
-        """Drop the first ``dropped`` windows."""
-        series = ("seconds", "input_wait", "waiting", "transfer", "exchange", *_WORK)
-        known = {name: values for name in series if (values := getattr(self, name)) is not None}
-        return replace(self, **{name: values[dropped:] for name, values in known.items()})
 
 
 @dataclass(frozen=True)
@@ -266,80 +187,7 @@ def _telemetry(windows: Columns, steady: Columns, all_samples: float, left_out: 
         time=windows["time"],
         all_samples=all_samples,
         cpu_seconds=windows["cpu"] if len(steps) and np.isfinite(windows["cpu"]).all() else None,
-        processes=tuple(_process(steady, rank) for rank in np.unique(steady["rank"])),
-        stages=tuple(_stages(steady, windows)),
+        processes=tuple(process_times(steady, rank) for rank in np.unique(steady["rank"])),
+        stages=tuple(stage_windows(steady, windows)),
         left_out=left_out,
     )
-
-
-def _process(found: Columns, rank: float) -> ProcessTimes:
-    """Summarise one process."""
-    mine = filter_rows(found, found["rank"] == rank)
-    steps = mine["steps"]
-    seconds = mine["seconds"] / steps
-    neighbours = np.nan_to_num(mine["bubble_seconds"]) + np.nan_to_num(mine["transfer_seconds"])
-    busy = np.maximum(seconds - (np.nan_to_num(mine["exchange_seconds"]) + neighbours) / steps, 0.0)
-    wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
-    stage = mine["stage"][0]
-    return ProcessTimes(
-        rank=int(rank),
-        seconds=float(np.median(seconds)),
-        own_seconds=float(np.median(np.maximum(busy - wait, 0.0))),
-        busy_seconds=float(np.median(busy)),
-        busy_spans=tuple(_spans(mine["step"], busy)),
-        own_deviation_seconds=_median(mine["own_deviation_seconds"]),
-        input_wait_seconds=float(np.median(wait)),
-        variation=variation(seconds),
-        stage=int(stage) if np.isfinite(stage) else None,
-        transfer_seconds=_median(mine["transfer_seconds"] / steps),
-        bubble_seconds=_median(mine["bubble_seconds"] / steps),
-    )
-
-
-def _spans(last_steps: Array, busy: Array) -> Iterable[BusySpan]:
-    """Medians over tenths of the windows; of fewer parts where tenths would be too short."""
-    parts = min(_SPANS, len(busy) // _FEWEST_IN_SPAN)
-    order = np.argsort(last_steps)
-    for part in np.array_split(order, parts) if parts else ():
-        yield BusySpan(int(last_steps[part[0]]), int(last_steps[part[-1]]), float(np.median(busy[part])))
-
-
-def _stages(found: Columns, windows: Columns) -> Iterable[StageWindows]:
-    """Describe the stages of a pipeline over the windows that count; none if stages share a process."""
-    staged = filter_rows(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
-    for rank in np.unique(staged["rank"]):
-        mine = filter_rows(staged, staged["rank"] == rank)
-        mine = {name: values[np.argsort(mine["step"])] for name, values in mine.items()}
-        if count_rows(mine) < len(windows["step"]):
-            continue
-        steps, exchange = mine["steps"], np.nan_to_num(mine["exchange_seconds"])
-        shared = np.minimum(np.nan_to_num(windows["exchange"], posinf=0.0), exchange)
-        waiting = np.nan_to_num(mine["bubble_seconds"]) + exchange - shared
-        wait, transfer = np.nan_to_num(mine["input_wait_seconds"]), np.nan_to_num(mine["transfer_seconds"])
-        held = (mine["memory_bytes"] - mine["memory_start_bytes"])[np.isfinite(mine["memory_start_bytes"])]
-        yield StageWindows(
-            rank=int(rank),
-            stage=int(mine["stage"][0]),
-            seconds=mine["seconds"] / steps,
-            input_wait=wait / steps,
-            waiting=waiting / steps,
-            transfer=transfer / steps,
-            exchange=shared / steps,
-            **{name: _if_finite(mine[column] / steps) for name, column in _WORK.items()},
-            memory_bytes=float(held.max()) if len(held) and np.isfinite(held).all() else None,
-        )
-
-
-def _if_finite(values: Array) -> Array | None:
-    return values if len(values) and np.isfinite(values).all() else None
-
-
-def _median(values: Array) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
-
-
-def variation(values: Sequence[float] | Array) -> float | None:
-    """Compute the coefficient of variation: sample standard deviation ÷ mean; ``None`` below two values."""
-    x = np.asarray(values, float)
-    return float(x.std(ddof=1) / x.mean()) if len(x) > 1 and x.mean() != 0 else None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from saman.runs.telemetry.reader import BusySpan, ProcessTimes
+from saman.runs.telemetry.processes import BusySpan, ProcessTimes
 from saman.runs.telemetry.stragglers import Straggler, stragglers
 
 FEWEST_SPANS = 2  # of a run's tenths in a row; a shorter delay is a stall of a moment

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saman.runs.events import State
-from saman.runs.telemetry.reader import ExcludedWindows, ProcessTimes, StageWindows
+from saman.runs.telemetry.processes import ProcessTimes, StageWindows
+from saman.runs.telemetry.reader import ExcludedWindows
 from saman.runs.telemetry.throughput import Throughput
 from saman.scaling.analysis.learning import Epoch, LossCurve
 from saman.scaling.analysis.stages import PlannedStages

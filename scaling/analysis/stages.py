@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from saman.runs.events import Event, find_last
 from saman.runs.ranks.training_events import PredictedStages, SplitNotice
-from saman.runs.telemetry.reader import StageWindows
+from saman.runs.telemetry.processes import StageWindows
 from saman.scaling.statistics.intervals import Quartiles
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.telemetry.reader import variation
+from saman.runs.telemetry.processes import variation
 
 Array = NDArray[np.float64]
 

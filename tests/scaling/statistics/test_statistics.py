@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saman.runs.telemetry.reader import variation
+from saman.runs.telemetry.processes import variation
 from saman.runs.telemetry.stragglers import stragglers
 from saman.scaling.statistics.bootstrap import FEWEST_REPEATS, hierarchical_estimate, ratio_estimate
 from saman.scaling.statistics.intervals import best_median_coverage, binomial_interval, median_coverage, median_estimate
