@@ -117,11 +117,15 @@ def gate() -> Iterator[PortGate]:
 
 
 @pytest.mark.skipif(not OWN, reason="this machine has the loopback only")
-def test_what_connects_from_elsewhere_reaches_the_gate_and_not_the_server(gate: PortGate) -> None:
+def test_what_connects_from_elsewhere_reaches_the_gate_and_not_the_server(
+    gate: PortGate, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert gate.guarded
     with stranger(RUN_GRAPH, gate.port, "127.0.0.1", OWN[0]) as found:
         assert found.split() == ["open", "shut"]
     assert gate.refuses(OWN[0]) and not gate.refuses("127.0.0.1")
+    said = capfd.readouterr().err
+    assert said.count("refused a connection") == 1 and OWN[0] in said and "127.0.0.1" not in said
 
 
 JOIN = """

@@ -16,8 +16,9 @@ import ctypes
 import ipaddress
 import socket
 import struct
+import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _LINGER_RESET = struct.pack("ii", 1, 0)
@@ -28,6 +29,8 @@ _IPV4_SOURCE, _IPV6_SOURCE = _NETWORK_HEADER + 12, _NETWORK_HEADER + 8
 _GATE, _SERVER = 0, 1  # in the order in which they began to listen
 ANSWER_SECONDS = 2.0
 _HTTP2_BEGIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # and empty settings
+MOST_SAID = 5  # addresses whose connections are refused
+REFUSED = "saman: refused a connection from {address} to TensorFlow's port {port}: no worker has this address"
 LOOPBACK = "127.0.0.0/8"
 
 Instruction = tuple[int, int, int, int]  # operation, jump if true, jump if false, operand
@@ -40,6 +43,7 @@ class PortGate:
         self._socket = _bound_everywhere()
         self.port = int(self._socket.getsockname()[1])
         self.guarded = False
+        self._said: set[str] = set()  # addresses whose refusal is no news
 
     def guard(self, sources: Iterable[str]) -> None:
         """Let connections from ``sources`` (addresses or networks) pass, and close all others.
@@ -47,7 +51,8 @@ class PortGate:
         Call it before TensorFlow listens. Kernels before 4.6 have no such program: ``guarded`` then stays false.
         """
         self._socket.listen(64)
-        threading.Thread(target=self._refuse_strangers, name="port-gate", daemon=True).start()
+        sources = tuple(sources)
+        threading.Thread(target=self._refuse_strangers, args=(sources,), name="port-gate", daemon=True).start()
         instructions = gate_program(sources)
         code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in instructions))
         program = struct.pack("HL", len(instructions), ctypes.addressof(code))
@@ -57,6 +62,7 @@ class PortGate:
 
     def refuses(self, address: str) -> bool:
         """Whether a connection to ``address`` of this host, whose source is the same address, reaches no server."""
+        self._said.add(address)
         try:
             with socket.create_connection((address, self.port), timeout=ANSWER_SECONDS) as stranger:
                 stranger.sendall(_HTTP2_BEGIN)
@@ -70,10 +76,18 @@ class PortGate:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._socket.close()
 
-    def _refuse_strangers(self) -> None:
+    def _refuse_strangers(self, sources: Sequence[str]) -> None:
+        """Close every connection; say whence they came, a few times: a worker behind NAT would be among them."""
+        networks = [ipaddress.ip_network(source) for source in sources]
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = self._socket.accept()
+                connection, peer = self._socket.accept()
+                address = ipaddress.ip_address(str(peer[0]).removeprefix("::ffff:").partition("%")[0])
+                # Workers reach the gate too, until TensorFlow listens.
+                strange = not any(address in network for network in networks)
+                if strange and str(address) not in self._said and len(self._said) < MOST_SAID:
+                    self._said.add(str(address))
+                    print(REFUSED.format(address=address, port=self.port), file=sys.stderr, flush=True)
                 with contextlib.suppress(OSError):
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
                 connection.close()
