@@ -26,7 +26,7 @@ class Check(str, Enum):
     TEMPORARY = "machine.temporary_folder"
     KERNEL = "machine.protected_links"
     SHARED = "machine.shared"
-    NAMESPACES = "machine.namespaces"
+    CONFINEMENT = "machine.confinement"
     SEARCH_PATH = "own.search_path"
     OWN_FILES = "own.files"
     SAFE_LIST = "own.safe_list"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from saman.jobs.security.finding import Check, CheckResult, Risk, some
 from saman.launcher.node.machine import other_users
 from saman.runs.commands import COMMAND_ERRORS, run_command
+from saman.runs.confinement.confined import Confinement, read_lacking
 from saman.runs.trust.ownership import find_doubt
 
 _PROTECTIONS = ("protected_symlinks", "protected_hardlinks", "protected_fifos", "protected_regular")
@@ -17,7 +19,7 @@ _PROTECTIONS = ("protected_symlinks", "protected_hardlinks", "protected_fifos", 
 
 def check_machine() -> list[CheckResult]:
     """Every check of the machine; takes well under a second."""
-    return [check_user(), check_umask(), check_temporary_folder(), check_kernel(), check_others(), check_namespaces()]
+    return [check_user(), check_umask(), check_temporary_folder(), check_kernel(), check_others(), check_confinement()]
 
 
 def check_user(user: int | None = None) -> CheckResult:
@@ -87,15 +89,16 @@ def check_others(processes: Path = Path("/proc")) -> CheckResult:
     return CheckResult(Check.SHARED, Risk.NONE, "no other person has a process here now")
 
 
-def check_namespaces() -> CheckResult:
-    """Whether a candidate model can be loaded without network: that takes a user namespace."""
-    try:
-        done = run_command(["unshare", "--user", "--map-root-user", "--net", "true"], timeout_seconds=10)
-        possible = done.returncode == 0
-    except COMMAND_ERRORS:
-        possible = False
-    if possible:
-        return CheckResult(Check.NAMESPACES, Risk.NONE, "allowed: candidate models load without network")
-    found = "user namespaces are not allowed: candidate models load with network"
-    remedy = "the administrator: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000"
-    return CheckResult(Check.NAMESPACES, Risk.NOTE, found, remedy)
+def check_confinement() -> CheckResult:
+    """Whether the process that loads a candidate model can be confined here: tried with a command that does nothing."""
+    with tempfile.TemporaryDirectory(prefix="saman-") as scratch:
+        report = Path(scratch, "report.json")
+        with contextlib.suppress(*COMMAND_ERRORS):
+            run_command(Confinement(1 << 30, 10.0).command(["true"], report), timeout_seconds=30)
+        lacking = read_lacking(report)
+    if lacking:
+        parts = ", ".join(f"{means.value} ({reason})" for means, reason in lacking.items())
+        remedy = "the administrator: Linux 5.13 or newer, with seccomp and Landlock"
+        return CheckResult(Check.CONFINEMENT, Risk.WARNING, f"candidate models load without a limit of {parts}", remedy)
+    found = "candidate models load without network, with limited memory and time, and write to their output only"
+    return CheckResult(Check.CONFINEMENT, Risk.NONE, found)

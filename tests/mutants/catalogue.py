@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.areas import files, network, ownership, registry, shell, supervision
+from tests.mutants.areas import confinement, files, network, ownership, registry, shell, supervision
 
 MUTATIONS = (
     *ownership.MUTATIONS,
@@ -10,5 +10,6 @@ MUTATIONS = (
     *shell.MUTATIONS,
     *registry.MUTATIONS,
     *network.MUTATIONS,
+    *confinement.MUTATIONS,
     *supervision.MUTATIONS,
 )

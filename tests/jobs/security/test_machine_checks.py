@@ -9,6 +9,7 @@ import pytest
 
 from saman.jobs.security import machine
 from saman.jobs.security.finding import Check, CheckResult, Risk, is_safe
+from saman.runs.confinement.confined import Means
 
 
 def test_root_and_an_open_umask_are_named() -> None:
@@ -52,12 +53,17 @@ def test_other_people_make_a_node_shared(tmp_path: Path, monkeypatch: pytest.Mon
     assert shared.risk is Risk.WARNING and "ada, bo, cy and 1 more" in shared.found
 
 
-def test_a_machine_without_user_namespaces_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(command: list[str], **how: object) -> None:
-        raise FileNotFoundError("unshare")
+def test_what_a_machine_cannot_confine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "read_lacking", lambda report: {Means.FILES: "no Landlock"})
+    found = machine.check_confinement()
+    assert found.risk is Risk.WARNING and "files (no Landlock)" in found.found
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "run_command", refuse)  # nothing is known: nothing is confined
+    assert machine.check_confinement().risk is Risk.WARNING
 
-    monkeypatch.setattr(machine, "run_command", refuse)
-    assert machine.check_namespaces().risk is Risk.NOTE
+
+def refuse(command: list[str], **how: object) -> None:
+    raise FileNotFoundError("python3")
 
 
 def test_only_danger_makes_a_machine_unsafe() -> None:
