@@ -131,7 +131,7 @@ def submit(
 
 
 def loaded_experiment(experiment: LoadedExperiment | str | PathLike[str], ranks: int | None) -> LoadedExperiment:
-    """Load an experiment that is named, and set its number of ranks."""
+    """Load an experiment by name or path, or take a loaded experiment, and set its number of ranks."""
     if not isinstance(experiment, LoadedExperiment):
         return load_experiment(experiment, ranks=ranks)
     if ranks is None:
@@ -144,7 +144,7 @@ def loaded_experiment(experiment: LoadedExperiment | str | PathLike[str], ranks:
 
 
 def override_texts(overrides: Mapping[str, Any]) -> list[str]:
-    """Turn the keyword overrides of the Python face into ``key.path=value``, as on the command line."""
+    """Turn keyword overrides into ``key.path=value``, the form of the command line."""
     return list(_texts(overrides.items()))
 
 

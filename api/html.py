@@ -1,4 +1,4 @@
-"""Small pieces of HTML for notebooks. Every value is escaped here, so that no name can become markup."""
+"""Pieces of HTML for notebooks. Every value is escaped here, so that no name becomes markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook or a script sees while a run goes on: a line for each epoch, on standard error."""
+"""Shows the progress of a run in a notebook or script: a line for each epoch, on standard error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PrintedProgress:
         self._epoch = 0
 
     def progress(self, progress: TrainingProgress) -> None:
-        """Print the metrics of an epoch that has ended since the last call."""
+        """Print the metrics of an epoch that ended since the last call."""
         if progress.metrics and progress.epoch != self._epoch:
             self._epoch = progress.epoch
             metrics = "  ".join(f"{name} {value:.4g}" for name, value in progress.metrics.items())

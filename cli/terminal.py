@@ -32,7 +32,7 @@ class _CleanStream:
 
 @contextlib.contextmanager
 def clean_streams() -> Iterator[None]:
-    """Clean everything that this process prints, until the block ends."""
+    """Clean everything that this process prints until the block ends."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _CleanStream(stream)) for stream in before)
     try:
@@ -42,5 +42,5 @@ def clean_streams() -> Iterator[None]:
 
 
 def own_stream(stream: IO[str]) -> IO[str]:
-    """Return the stream without the cleaning, for a live line, whose texts must be cleaned before."""
+    """Return the uncleaned stream for a live line; its texts must be cleaned beforehand."""
     return stream.own if isinstance(stream, _CleanStream) else stream

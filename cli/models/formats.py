@@ -15,7 +15,7 @@ from saman.cli.options import MODELS, Json, ModelsDir
 def export_command(
     model: Spec,
     formats: Annotated[list[str], typer.Argument(help="saved_model, keras, tflite-float32, …, onnx, tfjs, or all.")],
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Largest change of the accuracy.")] = 0.01,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Largest allowed change of accuracy.")] = 0.01,
     why: Why = "",
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,

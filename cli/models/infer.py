@@ -71,7 +71,7 @@ def _show(request: InferenceRequest, result: InferenceResult, as_json: bool) -> 
 
 
 def _bar(quiet: bool) -> Any:
-    """A progress bar on standard error, as a context that gives the function to call."""
+    """Show a progress bar on standard error; the context yields the function that advances it."""
     import sys
     from contextlib import contextmanager
 

@@ -207,7 +207,7 @@ def _print_table(statuses: Sequence[RunStatus]) -> None:
         name = f"{status.name}/{status.id}"
         table.add_row(name, state, status.job or "", str(status.attempt or ""), Text(detail))
     console = Console()
-    console = console if console.is_terminal else Console(width=240)  # nothing folded where a program reads
+    console = console if console.is_terminal else Console(width=240)  # no folding in output for programs
     console.print(table)
     if len(statuses) > 1:
         counts = Counter(str(status.state) for status in statuses)

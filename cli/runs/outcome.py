@@ -69,7 +69,7 @@ def _rates(summary: Summary) -> list[str]:
 
 
 def _print_failure(console: Console, outcome: Outcome) -> None:
-    """Print the last lines of each first failing rank; those of the start method, if no rank failed by itself."""
+    """Print the last lines of each first failing rank, or of the start method if no rank failed by itself."""
     from rich.text import Text
 
     from saman.cli.runs.view import CHATTER

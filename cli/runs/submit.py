@@ -110,12 +110,12 @@ def _show_submission(result: SubmissionResult, done: Submission, as_json: bool) 
     }  # fmt: skip
     sentences = [*result.notes, f"job {done.job}: {done.run.path}"]
     if done.follow_ups:
-        sentences.append(f"follow-ups, should the job be cut short: {', '.join(done.follow_ups)}")
+        sentences.append(f"follow-up jobs, if this job is interrupted: {', '.join(done.follow_ups)}")
     _print(facts, [*sentences, f"follow it: saman status {done.run.id}"], as_json)
 
 
 def _follow(run: RunFolder, as_json: bool) -> None:
-    """Print changes of the run's state and the log of rank 0 until it has ended; end with its exit status.
+    """Print state changes and the log of rank 0 until the run has ended; exit with its status.
 
     Ctrl-C leaves the job alone.
     """
@@ -152,7 +152,7 @@ def _spec(
         raise UserError(
             "missing experiment",
             where="saman submit",
-            remedy="saman submit EXPERIMENT --cluster C; or -- and a program",
+            remedy="saman submit EXPERIMENT --cluster C, or saman submit --cluster C -- PROGRAM",
         )
     if arguments[0] not in shipped("experiments"):
         refuse_program(arguments, "saman submit")

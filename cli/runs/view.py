@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a live line on a terminal, plain lines elsewhere."""
+"""Shows a running run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def diagnosis_lines(findings: list[Diagnosis]) -> list[str]:
 
 
 def diagnosis_table(findings: list[Diagnosis]) -> Table:
-    """The findings as a table for a terminal, each with its remedy below."""
+    """Return the findings as a table for a terminal, each with its remedy below."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
