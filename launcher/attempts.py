@@ -72,6 +72,7 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
     """
     with hold_run(run, wait_seconds=request.lock_seconds):
         attempt = _new_attempt(run, request)
+        request = replace(request, directory=_directory(run, request))
         # With the values of private variables: they reach the ranks' environment, and no file.
         spec = reveal_environment(run, request.spec)
         plan = make_plan(spec, request.directory, request.code_path, request.options, run.path, attempt.number)
@@ -91,6 +92,12 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
                 watching=_limits(request, run.is_script),
                 view=view,
             )
+
+
+def _directory(run: RunFolder, request: AttemptRequest) -> Path:
+    """The folder in which the ranks work: a user's program chooses the run folder by ``launch.directory: run``."""
+    in_run_folder = run.is_script and request.spec.launch.directory == "run"
+    return run.path if in_run_folder else request.directory
 
 
 def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:

@@ -11,7 +11,7 @@ from saman.configs.errors import UserError
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.planning import Options, make_plan
-from saman.launcher.programs import check_legacy_keras
+from saman.launcher.programs import check_legacy_keras, with_absolute_files
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import View
 from saman.runs.events import State
@@ -52,6 +52,7 @@ def run_script(spec: Script, options: Options, view: View | None = None) -> Outc
         EnvironmentLack: the machine lacks something, or the run folder cannot be written.
     """
     check_legacy_keras(spec)
+    spec = with_absolute_files(spec)
     return _run_new(AttemptRequest(spec, Path(spec.directory), (), options), view)
 
 

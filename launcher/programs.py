@@ -79,6 +79,20 @@ def script_from_command(
     return validated(Script, values if ranks is None else with_ranks(values, ranks), "command line")
 
 
+def with_absolute_files(spec: Script) -> Script:
+    """``spec`` for a start in the run folder: arguments that name files of the user's folder name them absolutely.
+
+    Under another ``launch.directory`` nothing changes.
+    """
+    if spec.launch.directory != "run":
+        return spec
+    folder = Path(spec.directory)
+    command = [
+        str(folder / word) if "/" not in word[:1] and (folder / word).is_file() else word for word in spec.command
+    ]
+    return spec.model_copy(update={"command": command})
+
+
 def script_name(command: Sequence[str]) -> str:
     """Name the runs of a program after its script, its module or itself."""
     named = command[0] if command else "script"

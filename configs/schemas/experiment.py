@@ -88,6 +88,7 @@ class Launch(Strict):
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     environment: dict[str, str] = {}
     public: list[str] = []  # names in environment; everyone may read their values
+    directory: Literal["user", "run", "copy"] = "user"  # of a user's program: where it was typed, run folder, code copy
     log_limit: Size = "256M"  # of each process's log with its older part
     stop_signal: Literal["USR1", "USR2", "TERM", "INT", "HUP", "none"] = "USR1"  # asks a user's program to checkpoint
 

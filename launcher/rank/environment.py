@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from saman.launcher.node.machine import gpu_variable
 from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.programs import is_python
 from saman.launcher.rank.rendezvous import wait_for_rendezvous
 from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
@@ -24,6 +25,7 @@ def program_environment(
     identity: ProcessIdentity,
     cores: int,
     gpus: tuple[str, ...] | None,
+    command: Sequence[str] = (),
 ) -> dict[str, str]:
     """The environment in which the program of this process starts; waits for Horovod's rendezvous, if any.
 
@@ -35,6 +37,7 @@ def program_environment(
         identity: what the start method told this process.
         cores: the number of cores that this process is pinned to.
         gpus: the GPUs to make visible; ``None`` leaves the variable alone.
+        command: the program and its arguments.
     """
     environment = dict(os.environ)
     own = rank_variables(process, placement, identity, cores)
@@ -46,6 +49,7 @@ def program_environment(
         own[gpu_variable(os.environ)] = ",".join(gpus) or "-1"
     if run.is_script:
         environment.pop(variables.HEARTBEAT, None)
+        own |= import_variables(command, os.environ)
     else:
         own[variables.HEARTBEAT] = str(attempt.heartbeat(process.first_rank))
         own["PYTHONSAFEPATH"] = "1"  # a user's folder comes last on sys.path, so never first by "-m"
@@ -55,6 +59,23 @@ def program_environment(
     own[variables.RUN], own[variables.ATTEMPT] = str(run.path), str(attempt.number)
     kept = user_variables(os.environ)
     return environment | {name: value for name, value in own.items() if name not in kept}
+
+
+def import_variables(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which a user's program imports the copy of its code, whatever folder it runs in. Pure.
+
+    Args:
+        command: the program and its arguments.
+        environ: the variables of its wrapper; ``SAMAN_CODE_PATH`` names the copy.
+    """
+    code = environ.get(variables.CODE_PATH, "")
+    if not code or code == environ.get(variables.DIRECTORY):
+        return {}
+    python = next((at for at, word in enumerate(command) if is_python(word)), None)
+    by_module = python is not None and any(word in ("-m", "-c") for word in command[python + 1 : python + 4])
+    paths = os.pathsep.join(filter(None, (code, environ.get("PYTHONPATH"))))
+    # For -m and -c, Python would import from the working directory first.
+    return {"PYTHONPATH": paths, **({"PYTHONSAFEPATH": "1"} if by_module else {})}
 
 
 def rank_variables(

@@ -157,6 +157,7 @@ class _Wrapper:
             identity=self.identity,
             cores=len(self.cores),
             gpus=self.gpus,
+            command=command,
         )
         with log.open("ab", buffering=0) as output:
             try:

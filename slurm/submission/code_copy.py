@@ -7,6 +7,7 @@ not ignore. Elsewhere it has the source files below the folder. With ``--code`` 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from saman.configs.errors import UserError
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.launcher.programs import with_absolute_files
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths.runs_folder import code_diff, new_code_folder
@@ -26,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 200 << 20
 MOST_FILES = 20_000
+MOST_NAMED = 5  # files that were not copied, in a sentence
 _SOURCES = frozenset({".py", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".txt", ".sh", ".csv"})
 _SKIPPED = frozenset({"__pycache__", "node_modules", "runs", "models", "venv", "env", "site-packages"})
 _REMEDY = "list the files to copy with --code PATH (repeatable), or run the code in place with --no-snapshot"
@@ -47,11 +50,16 @@ class CodeOrigin:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of code: the place of each original folder in it, and the git state of the originals."""
+    """A copy of code: the place of each original folder in it, and the git state of the originals.
+
+    ``files`` is their number; ``left_out`` names what lies beside them and was not copied.
+    """
 
     folder: Path
     moved: dict[Path, Path]
     origin: CodeOrigin
+    files: int = 0
+    left_out: tuple[str, ...] = ()
 
     def of(self, path: Path) -> Path:
         """The copy of a folder; the folder itself if it was not copied."""
@@ -92,6 +100,24 @@ def code_copy(
             raise
 
 
+def describe_copy(spec: Experiment | Script, copy: Snapshot | None) -> list[str]:
+    """What the job takes from a copy of the code and what it does not, for people."""
+    if copy is None:
+        return []
+    commit = copy.origin.get("commit")
+    state = f", commit {commit[:10]}{' with changes' if copy.origin.get('changed') else ''}" if commit else ""
+    sentences = [
+        f"code: {copy.files} files copied from {', '.join(copy.origin['folders'])}{state}; imports use the copy"
+    ]
+    if copy.left_out:
+        more = f" and {len(copy.left_out) - MOST_NAMED} more" if len(copy.left_out) > MOST_NAMED else ""
+        sentences.append(f"not copied: {', '.join(copy.left_out[:MOST_NAMED])}{more}")
+    if isinstance(spec, Script):
+        places = {"user": spec.directory, "run": "the run folder", "copy": "the copy, where ignored files are missing"}
+        sentences.append(f"the program runs in {places[spec.launch.directory]} (launch.directory)")
+    return sentences
+
+
 def discard(copy: Snapshot | None) -> None:
     """Remove a copy that no run uses."""
     if copy is not None:
@@ -99,19 +125,25 @@ def discard(copy: Snapshot | None) -> None:
 
 
 def relocated(spec: Experiment | Script, code: Snapshot | None) -> Experiment | Script:
-    """``spec`` changed to run from the copy; arguments of a program that name copied files name the copies."""
-    if code is None or not isinstance(spec, Script):
+    """``spec`` changed to use the copy: arguments of a program that name copied files name the copies.
+
+    The program runs in its own folder all the same, unless ``launch.directory`` is ``copy``.
+    """
+    if not isinstance(spec, Script):
         return spec
-    old, new = Path(spec.directory).resolve(), code.of(Path(spec.directory))
-    command = [_moved(argument, old, new) for argument in spec.command]
-    return spec.model_copy(update={"directory": str(new), "command": command})
+    if code is not None:
+        old, new = Path(spec.directory).resolve(), code.of(Path(spec.directory))
+        spec = spec.model_copy(update={"command": [_moved(argument, old, new) for argument in spec.command]})
+        if spec.launch.directory == "copy":
+            return spec.model_copy(update={"directory": str(new)})
+    return with_absolute_files(spec)
 
 
 def _moved(argument: str, old: Path, new: Path) -> str:
-    path = Path(argument)
-    if path.is_absolute() and old in path.parents and (new / path.relative_to(old)).is_file():
-        return str(new / path.relative_to(old))
-    return argument
+    """The copy of the file that an argument names; the argument itself if it names none."""
+    path = Path(os.path.normpath(old / argument))
+    copied = new / path.relative_to(old) if old in path.parents else None
+    return str(copied) if copied is not None and copied.is_file() else argument
 
 
 def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:
@@ -128,6 +160,7 @@ def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) 
     moved: dict[Path, Path] = {}
     origin = CodeOrigin(tuple(str(folder) for folder in folders))
     roots: dict[Path, Path] = {}
+    count, left_out = 0, []
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         top = None if listed else repository(folder)
         root = top or folder
@@ -135,11 +168,13 @@ def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) 
             roots[root] = into / (str(len(roots)) if roots else root.name or "code")
             files = list(_listed(root, listed) if listed else _tracked(root) if top else _sources(root))
             _copy(root, files, roots[root])
+            count += len(files)
+            left_out += _left_out(root, files, in_git=top is not None)
             if top:
                 origin = _with_commit(origin, root, into)
         moved[folder] = roots[root] / folder.relative_to(root)
         moved[folder].mkdir(parents=True, exist_ok=True)
-    return Snapshot(into, moved, origin)
+    return Snapshot(into, moved, origin, count, tuple(left_out))
 
 
 def repository(folder: Path) -> Path | None:
@@ -183,6 +218,17 @@ def _sources(root: Path) -> Iterator[Path]:
                 folders += [] if hidden else [path]
             elif path.suffix in _SOURCES and path.is_file():
                 yield path
+
+
+def _left_out(root: Path, files: Sequence[Path], in_git: bool) -> list[str]:
+    """What lies below ``root`` and was not copied: what git ignores, else the entries of ``root`` itself."""
+    if in_git:
+        said = _git(root, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory") or ""
+        return sorted(name for name in said.split("\0") if name and "__pycache__" not in name)
+    copied = {file.relative_to(root).parts[0] for file in files}
+    return sorted(
+        path.name + "/" * path.is_dir() for path in root.iterdir() if path.name not in copied | {"__pycache__", ".git"}
+    )
 
 
 def _listed(root: Path, listed: Sequence[Path]) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from saman.runs.folder import RunFolder
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
 from saman.slurm.submission.arrays import NoRoom, submit_many
-from saman.slurm.submission.code_copy import Snapshot, code_copy, discard
+from saman.slurm.submission.code_copy import Snapshot, code_copy, describe_copy, discard
 from saman.slurm.submission.planning import SubmissionPlan
 from saman.slurm.submission.submit import Submission
 
@@ -135,8 +135,8 @@ def make_submission(
     checked = check_plan(plan, options)
     if mode is SubmissionMode.TEST_ONLY:
         return SubmissionResult(plan, checked.notes, start=planning.test_only(plan, options.exclude))
-    (submission,) = submit_plan(checked, code_path, options).submissions
-    return SubmissionResult(plan, checked.notes, submission=submission)
+    done = submit_plan(checked, code_path, options)
+    return SubmissionResult(plan, done.notes, submission=done.submissions[0])
 
 
 def submit_run(
@@ -173,7 +173,7 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
     copy = code_copy(plan.spec, code_path, options.runs_dir, options.code) if options.copy_code else None
     with _discarded_unless_submitted(copy):
         done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
-    return SubmittedRuns((done,), checked.notes)
+    return SubmittedRuns((done,), (*checked.notes, *describe_copy(plan.spec, copy)))
 
 
 @contextmanager

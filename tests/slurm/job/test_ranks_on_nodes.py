@@ -63,7 +63,7 @@ def test_every_rank_lands_where_planned_and_hostile_text_arrives_intact(miniclus
     for process in range(4):
         arguments, of_cluster, of_run, where = json.loads((run.path / f"said-{process}").read_text())
         assert (arguments, of_cluster, of_run) == (HOSTILE, nasty, nasty)
-        assert Path(where) == copy.of(home)
+        assert Path(where) == home
     assert not list(minicluster.shared.rglob("PWNED")) and not list(minicluster.root.glob("spool/**/PWNED"))
 
 
