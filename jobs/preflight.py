@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.schemas.cluster import Cluster
+from saman.configs.variables_in_text import expand
 from saman.jobs.cancel import cancel_runs
 from saman.jobs.reconcile import wait_for_runs
 from saman.launcher.local import run_script
@@ -72,6 +74,7 @@ def preflight_cluster(
     """
     folder = _results_folder(runs_dir)
     python = cluster.container.python if cluster.container else python_of(cluster)
+    python = expand(python, os.environ) if cluster.container or cluster.software.python else python
     program = measured.preflight_script(folder, python, nodes, ranks_per_node)
     run = slurm.submit(planning.plan(program, cluster, runs_dir, partition)).run
     started(run)

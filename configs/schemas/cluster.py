@@ -15,6 +15,7 @@ from saman.configs.errors import UserError, choices
 from saman.configs.names import Name
 from saman.configs.problems import Problems, Strict
 from saman.configs.units import Clock, Size, parse_duration, parse_size
+from saman.configs.variables_in_text import check_variables
 
 # Options that saman sets itself; an extra line of the cluster file must not contradict them.
 OWN_OPTIONS = frozenset({
@@ -61,7 +62,7 @@ def _plain(text: str) -> str:
 
 
 def _argument(text: str) -> str:
-    if _plain(text).startswith("-"):
+    if check_variables(_plain(text)).startswith("-"):
         raise ValueError(f"{text!r} would be read as an option")
     return text
 
@@ -76,6 +77,8 @@ def _extra_line(text: str) -> str:
     option = re.fullmatch(r'--([a-z][a-z0-9-]*)(=[^"\\]*)?', _plain(text))
     if option is None:
         raise ValueError(f"{text!r} is not an option of sbatch; write it as in --mail-type=END, without quotes")
+    if re.search(r"\$[A-Za-z_{]", text):
+        raise ValueError(f"{text!r} has a variable, but Slurm expands none in #SBATCH lines")
     if option[1] in OWN_OPTIONS:
         key = _KEYS.get(option[1], "the experiment or another key of this file")
         problem = f"saman sets --{option[1]} itself, from {key}"
@@ -138,7 +141,7 @@ class Conda(Strict):
 
 
 class Software(Strict):
-    """How a job finds the Python that has saman. No shell expands these values."""
+    """How a job finds the Python that has saman. Of variables, only a named set is expanded."""
 
     modules: Modules = Modules()
     virtualenv: PathText | None = None
@@ -226,6 +229,10 @@ class Cluster(Strict):
                 where = "environment"
                 problem = f"{name!r} is not the name of an environment variable, or its value has a NUL"
                 found.append(UserError(problem, where=where))
+            try:
+                check_variables(text)
+            except ValueError as error:
+                found.append(UserError(str(error), where=f"environment.{name}"))
         if found:
             raise Problems(found)
         return self

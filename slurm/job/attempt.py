@@ -20,7 +20,7 @@ from saman.runs.events import JOB
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation
-from saman.slurm.job.container import wrap_in_container
+from saman.slurm.job.container import expanded_container, wrap_in_container
 from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.submission.job_script import environment_of
 from saman.slurm.submission.run_jobs import forerunner
@@ -59,7 +59,8 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         start = plan.start
         if cluster.container is not None:
             folders = [run.path, directory, *run.code_path]
-            start = wrap_in_container(start, cluster.container, sys.executable, folders, here.gpus > 0)
+            container = expanded_container(cluster.container, os.environ)
+            start = wrap_in_container(start, container, sys.executable, folders, here.gpus > 0)
         return start if run.is_script else shield_from_sigterm(start, plan.facts.mpi, sys.executable)
 
     request = AttemptRequest(

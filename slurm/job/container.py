@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from saman.configs.schemas.cluster import Container
+from saman.configs.variables_in_text import expand
 from saman.launcher.starters.start import Command, Start
 
 
@@ -35,6 +36,12 @@ def wrap_in_container(
     companions = tuple(replace(companion, argv=program(companion.argv)) for companion in start.companions)
     note = f"ranks run in {container.image}"
     return replace(start, commands=tuple(map(rank, start.commands)), companions=companions, notes=(*start.notes, note))
+
+
+def expanded_container(container: Container, environ: Mapping[str, str]) -> Container:
+    """The container with the variables of its texts expanded; raises ``EnvironmentLack`` if one is not set."""
+    texts = {name: expand(getattr(container, name), environ) for name in ("image", "python")}
+    return container.model_copy(update={**texts, "binds": [expand(bind, environ) for bind in container.binds]})
 
 
 def _exec(container: Container, folders: Iterable[Path], gpus: bool) -> list[str]:

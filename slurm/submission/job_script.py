@@ -22,7 +22,7 @@ from saman.runs import variables
 from saman.runs.paths.run import RunPaths
 from saman.runs.paths.runs_folder import array_runs
 from saman.slurm.submission.batch_job import SIGNAL, BatchJob, sbatch_options
-from saman.slurm.submission.quoting import ShellText, comment, option, shell
+from saman.slurm.submission.quoting import ShellText, comment, expanded, option, shell
 
 
 def render(job: BatchJob) -> str:
@@ -81,17 +81,21 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
         "follow_ups": cluster.requeue.by == "follow-up",
         "modules_or_environment": bool(modules or software.virtualenv or conda),
         "module_lines": modules,
-        "virtualenv": shell(Path(software.virtualenv).expanduser() / "bin/activate") if software.virtualenv else None,
-        "conda_root": shell(Path(conda.root).expanduser() / "etc/profile.d/conda.sh") if conda else None,
-        "conda_environment": shell(conda.environment) if conda else None,
+        "virtualenv": _file_below(software.virtualenv, "bin/activate"),
+        "conda_root": _file_below(conda.root if conda else None, "etc/profile.d/conda.sh"),
+        "conda_environment": expanded(conda.environment) if conda else None,
         "gpus_bound_to_tasks": bool(job.request.gpus_per_node) and job.cluster.gpus.request == "gpus-per-task",
         "cpus_per_task": job.request.cpus_per_task,
-        "environment": [ShellText(f"{name}={shell(value)}") for name, value in environment_of(cluster).items()],
-        "python": shell(python_of(cluster)),
+        "environment": [ShellText(f"{name}={expanded(value)}") for name, value in environment_of(cluster).items()],
+        "python": (expanded if cluster.software.python else shell)(python_of(cluster)),
         "signal": option(SIGNAL),
         "signal_seconds": job.signal_seconds,
         "requeue": cluster.requeue.by == "scontrol",
     }
+
+
+def _file_below(folder: str | None, name: str) -> ShellText | None:
+    return None if folder is None else expanded(Path(folder).expanduser() / name)
 
 
 def python_of(cluster: Cluster) -> str:
@@ -113,6 +117,6 @@ def _module_lines(cluster: Cluster) -> Iterator[ShellText]:
     if modules.purge:
         yield ShellText("purge")
     for folder in modules.use:
-        yield ShellText(f"use {shell(folder)}")
+        yield ShellText(f"use {expanded(folder)}")
     for name in modules.load:
-        yield ShellText(f"load {shell(name)}")
+        yield ShellText(f"load {expanded(name)}")

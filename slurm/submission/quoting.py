@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.variables_in_text import parts_of
 
 
 class ShellText(str):
@@ -18,6 +19,12 @@ def shell(value: str | Path) -> ShellText:
     if "\0" in text:
         raise UserError(f"{text!r} contains a NUL character, which no command accepts")
     return ShellText(shlex.quote(text))
+
+
+def expanded(value: str | Path) -> ShellText:
+    """``value`` as one word of bash in which the variables of ``EXPANDED`` are expanded, and nothing else."""
+    words = [f'"${{{part.text}:?}}"' if part.is_variable else shell(part.text) for part in parts_of(str(value))]
+    return ShellText("".join(words) or "''")
 
 
 def option(text: str) -> ShellText:

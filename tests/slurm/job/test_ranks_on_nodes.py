@@ -50,7 +50,7 @@ def test_every_rank_lands_where_planned_and_hostile_text_arrives_intact(miniclus
     nasty = "a,b='$(touch PWNED)'\n\"x\" ü"
     spec = script("hostile", ["python3", "show.py", *HOSTILE], home, nodes=4)
     spec = spec.model_copy(update={"launch": spec.launch.model_copy(update={"environment": {"FROM_RUN": nasty}})})
-    cluster = site(environment={"FROM_CLUSTER": nasty}, sbatch=["--comment=$(touch PWNED)"])
+    cluster = site(environment={"FROM_CLUSTER": nasty.replace("$", "$$")}, sbatch=["--comment=$(touch PWNED)"])
     plan = planning.plan(spec, cluster, home / "runs 'of' $mine", "main", {})
     copy = code_copy(spec, (home,), home / "runs 'of' $mine")
     assert copy is not None

@@ -110,7 +110,8 @@ def test_every_environment_value_arrives_intact_or_is_refused(
 ) -> None:
     folder = tmp_path_factory.mktemp("job")
     try:
-        cluster = cluster_of(environment=values, software={"python": str(folder / "bin/recorder")})
+        written = {name: value.replace("$", "$$") for name, value in values.items()}
+        cluster = cluster_of(environment=written, software={"python": str(folder / "bin/recorder")})
         text = render(a_job(cluster, folder))
     except UserError:
         assert any("\0" in value for value in values.values())
@@ -230,3 +231,27 @@ def test_slurm_requeues_a_job_by_itself_only_where_the_cluster_file_has_it_reque
 def test_an_option_that_a_key_decides_is_refused_with_the_key() -> None:
     with pytest.raises(UserError, match=r"requeue: \{by: none\}"):
         cluster_of(sbatch=["--no-requeue"])
+
+
+def test_a_named_set_of_variables_is_expanded_in_the_job_and_nothing_else(tmp_path: Path) -> None:
+    values = {"SAMAN_TA": "/scratch/$USER/${SLURM_JOB_ID}/$(touch PWNED) `touch PWNED` $$HOME 5$"}
+    text = render(a_job(cluster_of(environment=values, software={"python": "$HOME/bin/recorder"}), tmp_path))
+    recorder = 'printf "%s\\0" "$SAMAN_TA" >>"$LOG"'
+    done = run_script(text.replace("set -euo pipefail", 'set -euo pipefail; export USER="m e"', 1), tmp_path, recorder)
+    assert done.returncode == 0, done.stderr
+    assert recorded(tmp_path) == ["/scratch/m e/7/$(touch PWNED) `touch PWNED` $HOME 5$"]
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"environment": {"OUT": "/work/$PROJECT"}},
+        {"software": {"virtualenv": "/work/${GROUP}/venv"}},
+        {"container": {"image": "$IMAGES/train.sif"}},
+        {"sbatch": ["--comment=$USER"]},
+    ],
+)
+def test_any_other_variable_is_refused_with_its_key(keys: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="expand"):
+        cluster_of(**keys)
