@@ -112,7 +112,7 @@ def test_a_real_slurm_runs_one_at_a_time_over_all_arrays_and_takes_portions(
     ):
         minicluster.run("sacctmgr", "-i", *command)
     asked = ["scontrol", "show", "assoc_mgr", "flags=qos", "qos=few"]
-    until(lambda: "MaxSubmitJobsPU=3" in client.ask(asked).out, 15)
+    until(lambda: "QOS=few" in client.ask(asked).out, 15)  # its limits are listed from the first job on
     monkeypatch.setattr(client, "largest_array", lambda: 2)
     specs = [bash("portions", "sleep 0.5", minicluster.shared, ranks_per_node=1 + index % 2) for index in range(5)]
     wanted = [planning.plan(spec, site(qos="few"), minicluster.shared / "runs", "main", {}) for spec in specs]
