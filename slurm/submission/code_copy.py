@@ -104,11 +104,9 @@ def describe_copy(spec: Experiment | Script, copy: Snapshot | None) -> list[str]
     """What the job takes from a copy of the code and what it does not, for people."""
     if copy is None:
         return []
-    commit = copy.origin.get("commit")
-    state = f", commit {commit[:10]}{' with changes' if copy.origin.get('changed') else ''}" if commit else ""
-    sentences = [
-        f"code: {copy.files} files copied from {', '.join(copy.origin['folders'])}{state}; imports use the copy"
-    ]
+    origin = copy.origin
+    state = f", commit {origin.commit[:10]}{' with changes' * bool(origin.changed)}" if origin.commit else ""
+    sentences = [f"code: {copy.files} files copied from {', '.join(origin.folders)}{state}; imports use the copy"]
     if copy.left_out:
         more = f" and {len(copy.left_out) - MOST_NAMED} more" if len(copy.left_out) > MOST_NAMED else ""
         sentences.append(f"not copied: {', '.join(copy.left_out[:MOST_NAMED])}{more}")
