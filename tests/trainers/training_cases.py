@@ -139,7 +139,7 @@ for _name, _case in CASES.items():
 
 
 def uneven() -> Any:
-    """A dense model whose forward pass takes 30 ms longer on rank 1, from the 31st step on."""
+    """A dense model whose forward pass takes 100 ms longer on rank 1, from the 31st step on."""
     import os
     import time
 
@@ -151,7 +151,7 @@ def uneven() -> Any:
         nonlocal calls
         calls += 1
         if calls > 30 and os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
-            time.sleep(0.03)
+            time.sleep(0.1)
         return np.zeros((), "float32")
 
     class Sleep(keras.layers.Layer):  # type: ignore[misc]
