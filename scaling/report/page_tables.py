@@ -72,7 +72,9 @@ def _interval_note(row: PointRow) -> str:
     return f"median covers {interval.attained:.1%}" if interval else str(row.samples_per_second.withheld)
 
 
-def contrast_table(contrasts: Sequence[Contrast], kind: TableKind = TableKind.CONTRASTS) -> Table:
+def contrast_table(
+    contrasts: Sequence[Contrast], kind: TableKind = TableKind.CONTRASTS, within_repeats: bool = False
+) -> Table:
     """The comparisons of series or of two studies."""
     columns: list[CellColumn[ContrastRow]] = [
         CellColumn("ranks", lambda row: str(row.ranks), main=True),
@@ -83,7 +85,8 @@ def contrast_table(contrasts: Sequence[Contrast], kind: TableKind = TableKind.CO
         CellColumn("p corrected", lambda row: f"{row.p_corrected:.3g}"),
         CellColumn("verdict", lambda row: row.verdict, CellKind.TEXT, main=True),
     ]
-    note = f"Exact rank tests, corrected for {len(contrasts)} comparisons (Holm)."
+    tests = "Signed-rank tests within repeats, because runs drift" if within_repeats else "Exact rank tests"
+    note = f"{tests}, corrected for {len(contrasts)} comparisons (Holm)."
     return make_table(kind, note, columns, contrast_rows(contrasts))
 
 

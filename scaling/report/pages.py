@@ -43,7 +43,7 @@ def study_page(
         point_table(analysis),
         grid_table(analysis.curves),
         stage_table(analysis.curves),
-        contrast_table(analysis.contrasts),
+        contrast_table(analysis.contrasts, within_repeats=analysis.drift.found),
         target_table(accuracy),
         batch_table(accuracy),
         law_table(analysis),

@@ -104,7 +104,8 @@ def _intervals(analysis: Analysis) -> _Judgement:
     evidence = f"{len(attained)} of {len(points)} points have an interval"
     if attained:
         evidence += f" of the median that covers at least {min(attained):.1%}"
-    return _Judgement(evidence, (f"intervals, which need more repeats: {_named(without)}",) if without else ())
+    reason = "are withheld because runs drift" if analysis.drift.found else "need more repeats"
+    return _Judgement(evidence, (f"intervals, which {reason}: {_named(without)}",) if without else ())
 
 
 def _normality(analysis: Analysis) -> _Judgement:
@@ -125,7 +126,8 @@ def _comparisons(analysis: Analysis) -> _Judgement:
         shared = len(analysis.drawable) > 1
         missing = ("a rank count that two series share",) if shared else ()
         return _Judgement("a single series: nothing is compared", missing)
-    evidence = f"{len(found)} rank tests, corrected for their number (Holm)"
+    kind = "signed-rank tests within repeats" if analysis.drift.found else "rank tests"
+    evidence = f"{len(found)} {kind}, corrected for their number (Holm)"
     return _Judgement(evidence, (f"repeats for a verdict: {_named(few)}",) if few else ())
 
 
