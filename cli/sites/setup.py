@@ -41,7 +41,7 @@ def setup_command(
 
         saman setup --venv ~/saman-env --mpi system
 
-        saman setup --sbom >saman.cdx.json
+        saman setup --sbom
     """
     from saman.launcher.setup.command import make_request, perform
 
