@@ -58,16 +58,18 @@ def copy_tree(target: Path) -> None:
 
 
 def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Run tests in the copy; returns pytest's exit status and its last line."""
+    """Run tests in the copy; returns pytest's exit status and its output."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     # No bytecode: a mutation within the same second and of the same length would not be noticed.
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("SAMAN_REQUIRE", None)
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TEST_SECONDS)
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TEST_SECONDS * len(tests)
+        )
     except subprocess.TimeoutExpired:
         return 1, "timeout"  # a test that hangs has noticed the mutation
-    return done.returncode, (done.stdout.strip().splitlines() or [""])[-1]
+    return done.returncode, done.stdout.strip()
 
 
 def verdict_of(status: int, last_line: str) -> Verdict:
@@ -83,10 +85,10 @@ def try_mutation(tree: Path, mutation: Mutation) -> Trial:
     original = file.read_bytes()
     file.write_text(mutation.mutated(tree), "utf-8")
     try:
-        verdict = verdict_of(*run_tests(tree, [mutation.test]))
+        status, output = run_tests(tree, [mutation.test])
     finally:
         file.write_bytes(original)
-    return Trial(mutation, verdict, time.monotonic() - began)
+    return Trial(mutation, verdict_of(status, output.rpartition("\n")[2]), time.monotonic() - began)
 
 
 def row(trial: Trial) -> str:
@@ -98,8 +100,9 @@ def row(trial: Trial) -> str:
 def check_unmutated(tree: Path, mutations: Sequence[Mutation]) -> bool:
     """Whether every test passes without a mutation; prints what fails."""
     tests = sorted({mutation.test for mutation in mutations})
-    status, last_line = run_tests(tree, tests)
-    print(f"{len(tests)} tests without mutations: {last_line}", flush=True)
+    status, output = run_tests(tree, tests)
+    shown = output.rpartition("\n")[2] if status == 0 else output
+    print(f"{len(tests)} tests without mutations: {shown}", flush=True)
     return status == 0
 
 
