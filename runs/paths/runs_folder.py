@@ -58,6 +58,11 @@ def array_runs(folder: Path) -> Path:
     return folder / "runs.txt"
 
 
+def forecast_log(runs_dir: Path) -> Path:
+    """Return the log of forecasts and their outcomes (``runs.records.forecasts``)."""
+    return runs_dir.absolute() / ".forecasts" / "forecasts.jsonl"
+
+
 def new_code_folder(runs_dir: Path) -> Path:
     """Return a fresh folder for a copy of a user's code; it does not exist yet."""
     return _fresh(runs_dir.absolute() / ".code")

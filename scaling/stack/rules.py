@@ -14,6 +14,7 @@ from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.stack.distribution import Mixtures, student_log_density
 from saman.scaling.stack.situations import power_line
 from saman.scaling.stack.training import ForecastCase, ForecastCases, source_weights
+from saman.scaling.stack.weights import RuleWidth
 
 Array = NDArray[np.float64]
 _LEAST_SHARE = 0.05  # a falling straight line ends at this share of the last throughput
@@ -43,15 +44,6 @@ class Rule(str, Enum):
 
 
 CALIBRATED = (Rule.POWER_LAW, Rule.STRAIGHT_LINE, Rule.CONSTANT_EFFICIENCY, Rule.LAST_POINT)
-
-
-@dataclass(frozen=True)
-class RuleWidth:
-    """Student t distribution around a rule: scale × doublings^growth, learned on other sources like the stack."""
-
-    scale: float
-    growth: float
-    degrees: float
 
 
 def rule_log(rule: Rule, points: tuple[ScalingPoint, ...], ranks: int) -> float:

@@ -303,7 +303,8 @@ def train_shipped(tracks: Sequence[ScalingSeries]) -> TrainedStack:
     quantiles = tuple(round(float(value), 4) for value in np.quantile(misses, levels))
     data = cases_of([track for track in tracks if len(track.points) > 3])
     sources = len(set(data.sources))
-    return TrainedStack(train(data), table_digest(tracks), len(data.outcomes), sources, quantiles)
+    width = train_width(Rule.POWER_LAW, data)
+    return TrainedStack(train(data), table_digest(tracks), len(data.outcomes), sources, width, quantiles)
 
 
 def table_digest(tracks: Iterable[ScalingSeries]) -> str:

@@ -126,6 +126,15 @@ class StackWeights:
 
 
 @dataclass(frozen=True)
+class RuleWidth:
+    """Student t distribution around a rule: scale × doublings^growth, learned on other sources like the stack."""
+
+    scale: float
+    growth: float
+    degrees: float
+
+
+@dataclass(frozen=True)
 class TrainedStack:
     """Weights with their origin: what they were trained on, and how past intervals fitted.
 
@@ -133,6 +142,7 @@ class TrainedStack:
         table: SHA-256 of the series they were trained on.
         predictions: Forecasts of the training.
         sources: Sources of these forecasts.
+        power_law: The width of the power law, learned from the same forecasts.
         misses: |ln(measured ÷ median)| ÷ half the interval of each forecast, each source left out; ascending quantiles.
     """
 
@@ -140,6 +150,7 @@ class TrainedStack:
     table: str
     predictions: int
     sources: int
+    power_law: RuleWidth
     misses: tuple[float, ...]
 
     def write(self, path: Path) -> None:
@@ -156,5 +167,6 @@ def shipped_stack(path: Path = SHIPPED_WEIGHTS) -> TrainedStack:
         table=str(value["table"]),
         predictions=int(value["predictions"]),
         sources=int(value["sources"]),
+        power_law=RuleWidth(**{name: float(number) for name, number in value["power_law"].items()}),
         misses=tuple(float(number) for number in value["misses"]),
     )
