@@ -113,10 +113,12 @@ def report(*what: Run | str | PathLike[str], runs_dir: str | PathLike[str] = "ru
         >>> report.tables["points"]["ranks"].to_list()
         [2]
     """
-    from saman.scaling.analysis.sources import find_source, read_source
+    from saman.scaling.analysis.sources import find_source
     from saman.scaling.report.pages import study_page
+    from saman.scaling.track.keeping import read_and_settle
 
     words = [str(item.path) if isinstance(item, Run) else str(item) for item in what]
     source = find_source(words, Path(runs_dir))
     command = "saman report " + shlex.join(words)
-    return Report(study_page(read_source(source), source.title, command, source.rerun))
+    analysis = read_and_settle(source, Path(runs_dir))
+    return Report(study_page(analysis, source.title, command, source.rerun))

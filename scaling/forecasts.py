@@ -9,7 +9,7 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.curves import Curve
-from saman.scaling.analysis.sources import find_source, read_source
+from saman.scaling.analysis.sources import find_source
 from saman.scaling.pipelines.forecast import PipelineForecast, forecast
 from saman.scaling.pipelines.profiled_shares import profiled_shares
 from saman.scaling.report.rows import PredictionRow
@@ -17,6 +17,7 @@ from saman.scaling.report.tables import prediction_rows
 from saman.scaling.simulation.calibration import Simulation, simulate_curve
 from saman.scaling.simulation.engine import SimulationResult
 from saman.scaling.simulation.interruptions import GoodputEstimate, Interruptions, estimate_goodput
+from saman.scaling.track.keeping import read_and_settle, record_forecasts
 
 _WEEK_SECONDS = 7 * 86400.0  # long enough for failures to happen
 
@@ -66,7 +67,7 @@ class Forecasts:
 
 
 def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastRequest) -> Forecasts:
-    """Forecast the throughput of a study, or of runs.
+    """Forecast the throughput of a study, or of runs, and record the forecasts by scaling laws in the folder of runs.
 
     Args:
         words: A study, a folder of runs, or runs, as for ``find_source``.
@@ -78,7 +79,7 @@ def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastReques
             stages.
     """
     source = find_source(words, runs_dir)
-    analysis = read_source(source, request.ranks)
+    analysis = read_and_settle(source, runs_dir, request.ranks)
     rows = tuple(prediction_rows(analysis.drawable))
     pipelines = _forecast_pipelines(analysis, request)
     refused = tuple(f"{curve.label}: {each.words}" for curve in analysis.drawable for each in curve.refused)
@@ -88,6 +89,7 @@ def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastReques
             where=source.title,
             remedy="run three rank counts or more, or a pipeline",
         )
+    record_forecasts(analysis, runs_dir)
     return Forecasts(analysis, rows, pipelines, _simulate(analysis, request) if request.simulate else ())
 
 

@@ -96,6 +96,7 @@ def _to_json(found: Forecasts) -> dict[str, Any]:
 
     pipelines = found.pipelines
     facts: dict[str, Any] = {"predictions": [to_columns(row) for row in found.rows]}
+    facts["track_record"] = asdict(found.analysis.track) if found.analysis.track else None
     facts["findings"] = [asdict(finding) for finding in found.analysis.findings]
     facts["pipelines"] = {**asdict(pipelines), "predictions": [to_columns(row) for row in pipelines.predictions]}
     facts["simulated"] = [asdict(curve.simulation) for curve in found.simulated]
@@ -132,7 +133,7 @@ def _show(console: Console, analysis: Analysis, rows: Sequence[PredictionRow]) -
     for series, laws in dict.fromkeys((row.series, row.laws) for row in rows if row.laws):
         console.print(f"{series}: {laws}", style="dim", markup=False)
     if analysis.stack is not None:
-        console.print(prediction_note(analysis.stack, analysis.widening), style="dim", markup=False)
+        console.print(prediction_note(analysis.stack, analysis.track), style="dim", markup=False)
     for caution in dict.fromkeys(f"! {row.ranks} ranks: {row.caution}" for row in rows if row.caution):
         console.print(caution, style="yellow")
 

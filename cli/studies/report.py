@@ -90,13 +90,14 @@ def _told(page: Page) -> list[tuple[str, Any]]:
 
 
 def _study(what: list[str], runs_dir: Path, command: str, target: str | None) -> Page:
-    from saman.scaling.analysis.sources import find_source, read_source
+    from saman.scaling.analysis.sources import find_source
     from saman.scaling.conclusions.accuracy import Target
     from saman.scaling.report.pages import study_page
+    from saman.scaling.track.keeping import read_and_settle
 
     source = find_source(what, runs_dir)
     return study_page(
-        read_source(source), source.title, command, source.rerun, Target.parse(target) if target else None
+        read_and_settle(source, runs_dir), source.title, command, source.rerun, Target.parse(target) if target else None
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from saman.runs.records.forecasts import ForecastLog
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
 from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores, scaling_points
@@ -15,6 +16,7 @@ from saman.scaling.analysis.review import review_curve, review_drift, review_out
 from saman.scaling.analysis.run_values import MeasuredRun, Run, timed_rates
 from saman.scaling.models.fitting import FEWEST_POINTS
 from saman.scaling.stack.forecast import forecast_curve
+from saman.scaling.stack.track_record import TrackRecord, track_record
 from saman.scaling.stack.weights import TrainedStack, shipped_stack
 from saman.scaling.statistics.drift import DriftTest, drift_test, withheld
 
@@ -28,7 +30,7 @@ class Analysis:
         predict_at: Rank counts to predict; None for twice and four times the largest of each curve.
         drift: The test whether runs that started one after another are alike.
         stack: The weights behind the predictions; None without a curve of three points.
-        widening: Factor on the width of intervals, from the track record of the machine.
+        track: The track record of forecasts on this machine, which widens or narrows intervals.
     """
 
     curves: tuple[Curve, ...]
@@ -38,7 +40,7 @@ class Analysis:
     stack: TrainedStack | None = None
     predict_at: tuple[int, ...] | None = None
     drift: DriftTest = DriftTest(None, 0)
-    widening: float = 1.0
+    track: TrackRecord | None = None
 
     @property
     def measured_runs(self) -> tuple[MeasuredRun, ...]:
@@ -57,7 +59,7 @@ def analyse(
     base_ranks: int = 1,
     predict_at: Sequence[int] | None = None,
     findings: Sequence[Finding] = (),
-    widening: float = 1.0,
+    forecasts: ForecastLog | None = None,
 ) -> Analysis:
     """Analyse runs.
 
@@ -66,12 +68,14 @@ def analyse(
         base_ranks: Rank count of the baseline.
         predict_at: Rank counts to predict; by default twice and four times the largest measured.
         findings: What the caller found before, such as missing runs.
-        widening: Factor on the width of intervals, from the track record of the machine.
+        forecasts: The log of recorded forecasts, whose outcomes on this machine set the width of intervals.
     """
     groups = group_runs([run for run in runs if isinstance(run, MeasuredRun)])
     drift = drift_test([timed_rates(alike) for group in groups for alike in group.points.values()])
     enough = any(len(group.points) >= FEWEST_POINTS for group in groups)
     stack = shipped_stack() if enough else None
+    track = track_record(forecasts, groups[0].runs[0].facts.hardware) if forecasts and groups else None
+    widening = track.widening if track else 1.0
     curves = tuple(_curve(group, groups, base_ranks, predict_at, drift, widening) for group in groups)
     found = [*findings, *review_runs(runs), *(finding for group in groups for finding in group.findings)]
     found += [finding for curve in curves for finding in review_curve(curve, base_ranks)]
@@ -84,7 +88,7 @@ def analyse(
         findings=tuple(found),
         stack=stack,
         predict_at=tuple(predict_at) if predict_at else None,
-        widening=widening,
+        track=track,
     )
 
 

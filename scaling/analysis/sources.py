@@ -12,6 +12,7 @@ from saman.configs.errors import UserError
 from saman.runs.find import find_run
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import StudyPaths
+from saman.runs.records.forecasts import ForecastLog
 from saman.runs.records.study import StudyRecord
 from saman.runs.studies import find_study, planned_digest
 from saman.scaling.analysis.analysis import Analysis, analyse
@@ -97,19 +98,22 @@ def _folder_source(folder: Path) -> ReportSource:
     return ReportSource(folder.resolve().name, tuple(study.experiment_runs()), StudyRecord.read(study.record))
 
 
-def read_source(source: ReportSource, predict_at: Sequence[int] | None = None) -> Analysis:
+def read_source(
+    source: ReportSource, predict_at: Sequence[int] | None = None, forecasts: ForecastLog | None = None
+) -> Analysis:
     """Read and analyse the runs of a source.
 
     Args:
         source: A study or runs. Of a study only planned runs are analysed; other runs in its folder are a finding.
         predict_at: Rank counts to predict; by default those of the study.
+        forecasts: The log of recorded forecasts.
     """
     runs = read_runs(source.paths, source.warmup_windows)
     found: list[Finding] = []
     if source.study is not None:
         runs, found = _keep_planned(runs, source.study)
     wanted = tuple(predict_at) if predict_at else source.predict
-    return analyse(runs, base_ranks=source.base_ranks, predict_at=wanted, findings=found)
+    return analyse(runs, base_ranks=source.base_ranks, predict_at=wanted, findings=found, forecasts=forecasts)
 
 
 def _keep_planned(runs: Sequence[Run], study: StudyRecord) -> tuple[list[Run], list[Finding]]:

@@ -19,6 +19,7 @@ from saman.scaling.report.tables import (
     series_of_runs,
 )
 from saman.scaling.report.writer import CellKind, Table, TableKind
+from saman.scaling.stack.track_record import TrackRecord
 from saman.scaling.stack.weights import TrainedStack
 
 # The definition of throughput, as ``runs.telemetry.throughput`` computes it.
@@ -134,13 +135,12 @@ def suspicion_in_words(row: LawRow) -> str:
     return ""
 
 
-def prediction_note(known: TrainedStack, widening: float) -> str:
+def prediction_note(known: TrainedStack, track: TrackRecord | None) -> str:
     """What the intervals of predictions rest on."""
-    factor = f" They are {widening:.2f} times as wide, from the track record of this machine."
-    adapted = factor if widening != 1 else ""
+    kept = f" {track.sentence}" if track else ""
     return (
         f"Medians with {NOMINAL:.0%} intervals of a weighted stack of laws, trained on {known.predictions} forecasts "
-        f"of {known.sources} published sources.{adapted} “Loss at a boundary” is the probability of a cliff on the way."
+        f"of {known.sources} published sources. “Loss at a boundary” is the probability of a cliff on the way.{kept}"
     )
 
 
@@ -163,7 +163,7 @@ def prediction_table(analysis: Analysis) -> Table:
         CellColumn("caution", lambda row: row.caution or "", CellKind.LONG_TEXT),
     ]
     known = analysis.stack
-    note = prediction_note(known, analysis.widening) if known else ""
+    note = prediction_note(known, analysis.track) if known else ""
     return make_table(TableKind.PREDICTIONS, note, columns, prediction_rows(analysis.drawable))
 
 

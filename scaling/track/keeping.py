@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from saman.runs.locks import LockHeldError
 from saman.runs.paths.runs_folder import forecast_log
 from saman.runs.records.forecasts import ForecastLog, ForecastRecord, OutcomeRecord, append_forecasts, read_forecasts
 from saman.scaling.analysis.analysis import Analysis
-from saman.scaling.stack.track_record import TrackRecord, track_record
+from saman.scaling.analysis.sources import ReportSource, read_source
+from saman.scaling.stack.track_record import track_record
 from saman.scaling.track.records import forecast_records, new_outcomes
 
 _log = logging.getLogger(__name__)
@@ -30,22 +33,25 @@ def record_forecasts(analysis: Analysis, runs_dir: Path) -> tuple[ForecastRecord
     return records if not records or _append(runs_dir, records) else ()
 
 
-def settle_forecasts(analysis: Analysis, runs_dir: Path) -> tuple[OutcomeRecord, ...]:
-    """Score the recorded forecasts whose cells are in an analysis now, and append their outcomes to the log.
+def read_and_settle(source: ReportSource, runs_dir: Path, predict_at: Sequence[int] | None = None) -> Analysis:
+    """Read and analyse the runs of a source, and score the recorded forecasts that they answer.
+
+    Args:
+        source: A study or runs.
+        runs_dir: Folder of the runs, which holds the log.
+        predict_at: Rank counts to predict; by default those of the study.
 
     Returns:
-        The new outcomes, also where the folder cannot be written.
+        The analysis. Its intervals rest on the outcomes known before; its track record includes the new ones.
     """
-    outcomes = new_outcomes(analysis, read_log(runs_dir))
-    if outcomes:
-        _append(runs_dir, outcomes)
-    return outcomes
-
-
-def record_of_machine(analysis: Analysis, log: ForecastLog) -> TrackRecord | None:
-    """The track record of the machine of an analysis; None without a measured run."""
-    runs = analysis.measured_runs
-    return track_record(log, runs[0].facts.hardware) if runs else None
+    log = read_log(runs_dir)
+    analysis = read_source(source, predict_at, log)
+    outcomes = new_outcomes(analysis, log)
+    if not outcomes or analysis.track is None:
+        return analysis
+    _append(runs_dir, outcomes)
+    known = replace(log, outcomes=(*log.outcomes, *outcomes))
+    return replace(analysis, track=track_record(known, analysis.track.machine))
 
 
 def _append(runs_dir: Path, records: tuple[ForecastRecord | OutcomeRecord, ...]) -> bool:
