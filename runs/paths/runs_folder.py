@@ -59,7 +59,7 @@ def array_runs(folder: Path) -> Path:
 
 
 def forecast_log(runs_dir: Path) -> Path:
-    """Return the log of forecasts and their outcomes (``runs.records.forecasts``)."""
+    """Return the log of forecasts and their outcomes (``runs.forecast_log``)."""
     return runs_dir.absolute() / ".forecasts" / "forecasts.jsonl"
 
 

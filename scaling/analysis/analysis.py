@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from saman.runs.records.forecasts import ForecastLog
+from saman.runs.forecast_log import ForecastLog
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
 from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores, scaling_points

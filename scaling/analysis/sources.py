@@ -11,8 +11,8 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.runs.find import find_run
 from saman.runs.folder import RunFolder
+from saman.runs.forecast_log import ForecastLog
 from saman.runs.paths.runs_folder import StudyPaths
-from saman.runs.records.forecasts import ForecastLog
 from saman.runs.records.study import StudyRecord
 from saman.runs.studies import find_study, planned_digest
 from saman.scaling.analysis.analysis import Analysis, analyse

@@ -8,7 +8,7 @@ from statistics import mean
 
 import numpy as np
 
-from saman.runs.records.forecasts import ForecastLog, OutcomeRecord
+from saman.runs.forecast_log import ForecastLog, OutcomeRecord
 from saman.scaling.models.series import NOMINAL
 from saman.scaling.stack.weights import TrainedStack, shipped_stack
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from saman.runs.forecast_log import ForecastLog, ForecastRecord, OutcomeRecord, append_forecasts, read_forecasts
 from saman.runs.locks import LockHeldError
 from saman.runs.paths.runs_folder import forecast_log
-from saman.runs.records.forecasts import ForecastLog, ForecastRecord, OutcomeRecord, append_forecasts, read_forecasts
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.sources import ReportSource, read_source
 from saman.scaling.stack.track_record import track_record

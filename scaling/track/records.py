@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 import saman
-from saman.runs.records.forecasts import ForecastLog, ForecastRecord, OutcomeRecord, UsedRun
+from saman.runs.forecast_log import ForecastLog, ForecastRecord, OutcomeRecord, UsedRun
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint

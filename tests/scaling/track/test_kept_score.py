@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from synthetic import Made, curve, write_run, write_runs
 
+from saman.runs.forecast_log import ForecastLog, OutcomeRecord, read_forecasts
 from saman.runs.paths.runs_folder import forecast_log
-from saman.runs.records.forecasts import ForecastLog, OutcomeRecord, read_forecasts
 from saman.scaling.analysis.sources import find_source
 from saman.scaling.forecasts import ForecastRequest, make_forecasts
 from saman.scaling.stack.track_record import conformal_widening, track_record
