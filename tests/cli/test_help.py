@@ -46,7 +46,7 @@ def test_every_command_shows_examples_that_parse(name: str) -> None:
     shown = examples(COMMANDS[name])
     assert shown or "$(saman minicluster env)" in (COMMANDS[name].help or ""), f"{name} --help shows no example"
     for line in shown:
-        words, program = split_program(shlex.split(line)[1:])
+        words, program = split_program(shlex.split(re.split(r"\s>", line)[0])[1:])  # the shell takes the rest
         assert " ".join(["saman", *words]).startswith(name)
         context = APP.make_context("saman", list(words), obj=program)
         while hasattr(context.command, "commands"):
