@@ -78,7 +78,7 @@ class Report:
         findings = [f"{finding.kind.words}: {finding.text}" for finding in self.findings]
         from saman.scaling.report.writer import TableKind
 
-        shown = (TableKind.POINTS, TableKind.CONTRASTS, TableKind.STUDY_CONTRASTS)
+        shown = (TableKind.BOUNDS, TableKind.POINTS, TableKind.CONTRASTS, TableKind.STUDY_CONTRASTS)
         tables = [table for table in self._page.tables if table.kind in shown]
         return "".join(
             [

@@ -128,7 +128,8 @@ def _parameter(row: LawRow) -> str:
 
 def suspicion_in_words(row: LawRow) -> str:
     """A mark on a parameter that no machine has: it stands at its bound, or its interval reaches from 0 to anywhere."""
-    if row.value < _ZERO_SECONDS_PER_STEP and row.unit.startswith("steps"):
+    is_cost = row.unit.startswith("steps") and row.parameter != "hidden"  # nothing hidden is nothing strange
+    if is_cost and row.value < _ZERO_SECONDS_PER_STEP:
         return " (suspicious: indistinguishable from 0; these points do not determine it)"
     if row.low is not None and row.high is not None and row.low <= 0 and row.high > _WIDE * row.value:
         return " (suspicious: its interval reaches 0 and exceeds the value tenfold)"
