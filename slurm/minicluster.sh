@@ -271,7 +271,7 @@ members() {
   } 2>/dev/null | sort -un
 }
 sweep() { local i p; for ((i = 0; i < 5; i++)); do p=$(members "$1"); [[ -n $p ]] || return 0; kill -KILL $p 2>/dev/null || true; sleep 0.1; done; }
-known_node() { nodes | grep -qxF -- "$1" || die "no node $1; the nodes are $(nodes | paste -sd' ')"; }
+known_node() { [[ -n $(nodes) ]] || die "no cluster is up in $ROOT"; nodes | grep -qxF -- "$1" || die "no node $1; the nodes are $(nodes | paste -sd' ')"; }
 crash_node() {
   local node=$1 pid; pid=$(alive "$node") || return 0
   if [[ $NS == full ]]; then kill -KILL "$pid"; else sweep "$node"; fi

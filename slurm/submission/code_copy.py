@@ -91,7 +91,7 @@ def code_copy(
     with explain_write_errors(into, "the copy of your code"):
         into.mkdir(parents=True)
         try:
-            copied = copy_code(folders, into, listed)
+            copied = copy_code(folders, into, listed, runs_dir)
             close_to_others(into)  # the job executes it; git and umask may allow a whole group to write
             _log.debug("code of %s copied to %s", ", ".join(map(str, folders)), into)
             return copied
@@ -144,13 +144,16 @@ def _moved(argument: str, old: Path, new: Path) -> str:
     return str(copied) if copied is not None and copied.is_file() else argument
 
 
-def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) -> Snapshot:
+def copy_code(
+    folders: Sequence[Path], into: Path, listed: Sequence[Path] = (), runs_dir: Path | None = None
+) -> Snapshot:
     """Copy the code of ``folders``, or only the ``listed`` files and folders.
 
     Args:
         folders: the folders of code; a folder in a git repository stands for the whole repository.
         into: the folder for the copy.
         listed: the files and folders to copy; empty for all code.
+        runs_dir: the folder of all runs, which may lie among the code and is never copied.
 
     Raises:
         UserError: The code is too large to be code.
@@ -165,6 +168,8 @@ def copy_code(folders: Sequence[Path], into: Path, listed: Sequence[Path] = ()) 
         if root not in roots:
             roots[root] = into / (str(len(roots)) if roots else root.name or "code")
             files = list(_listed(root, listed) if listed else _tracked(root) if top else _sources(root))
+            if runs_dir is not None and not listed:
+                files = [file for file in files if runs_dir.resolve() not in file.parents]
             _copy(root, files, roots[root])
             count += len(files)
             left_out += _left_out(root, files, in_git=top is not None)

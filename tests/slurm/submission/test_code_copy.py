@@ -64,6 +64,13 @@ def test_the_run_folder_and_the_copy_can_be_chosen(project: Path) -> None:
     assert copied(project, ["python", "train.py"], "copy")[1] != str(project)
 
 
+def test_runs_beside_the_code_are_not_copied(project: Path) -> None:
+    spec = script_from_command(["python", "train.py"], directory=project)
+    for _ in range(2):
+        copy = code_copy(spec, (project,), project / "runs")
+        assert copy is not None and copy.files == 4
+
+
 def test_the_submission_says_what_is_copied_and_what_is_not(project: Path) -> None:
     spec = script_from_command(["python", "train.py"], directory=project)
     copy = code_copy(spec, (project,), project.parent / "runs")
