@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,4 +90,7 @@ def submit_study(
         )
 
     submit_missing(study.plan, study.runs_dir, send)
+    if submitted.submissions and not whole_nodes:
+        shared = "whole_nodes is false: runs that share a node slow each other down, and no report tells them apart"
+        return replace(submitted, notes=(*submitted.notes, shared))
     return submitted
