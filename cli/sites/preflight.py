@@ -48,7 +48,7 @@ def preflight_command(
                  "timed_out": report.gave_up_after is not None,
                  "odd": [vars(outlier) for outlier in report.outliers], "option": report.option}  # fmt: skip
         typer.echo(json.dumps(facts, indent=2))
-    else:
+    elif report.nodes:
         _show(report)
     if report.gave_up_after is not None:
         typer.echo(f"no result within {report.gave_up_after:g} s (--timeout); the job is cancelled", err=True)
