@@ -18,6 +18,7 @@ from saman.runs.events import EventKind
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.records import RankRecord
 
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 UNHEARD_SECONDS = 10.0  # after the request, until the user is told that no process handles the signal
 
 
@@ -90,18 +91,29 @@ def stop_signal(environ: Mapping[str, str]) -> signal.Signals | None:
 
 
 def handlers(program: int, number: int) -> list[int]:
-    """The processes of a program that handle a signal: the program itself, else the topmost below it."""
+    """The processes of a program that handle a signal: the program itself, else the topmost below it.
+
+    A shell counts only if nothing below it handles the signal: with an EXIT trap, bash handles every fatal signal, and
+    ends without waiting for the program that it started.
+    """
     among = processes.list_processes()
-    level = [program] if program in among else []
-    found: list[int] = []
-    while level:
-        found += [pid for pid in level if _handles(pid, number)]
-        level = _children([pid for pid in level if pid not in found], among)
-    return found
+    return _handlers(program, number, among) if program in among else []
 
 
-def _children(of: list[int], among: Mapping[int, ProcessInfo]) -> list[int]:
-    return [pid for pid, process in among.items() if process.parent in of]
+def _handlers(pid: int, number: int, among: Mapping[int, ProcessInfo]) -> list[int]:
+    handles = _handles(pid, number)
+    if handles and not _is_shell(pid):
+        return [pid]
+    children = (child for child, process in among.items() if process.parent == pid)
+    below = [found for child in children for found in _handlers(child, number, among)]
+    return below or ([pid] if handles else [])
+
+
+def _is_shell(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() in _SHELLS
+    except OSError:
+        return False
 
 
 def _handles(pid: int, number: int) -> bool:

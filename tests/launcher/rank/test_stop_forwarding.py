@@ -29,17 +29,30 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_the_signal_goes_to_the_topmost_process_that_handles_it() -> None:
-    shell = subprocess.Popen(["bash", "-c", f'"{sys.executable}" -c "{HANDLING}"; :'], stdout=subprocess.PIPE)
+@pytest.mark.parametrize("before", ["", "trap : EXIT; "])  # with it, bash handles every fatal signal
+def test_the_signal_goes_to_the_topmost_program_that_handles_it(before: str) -> None:
+    command = ["bash", "-c", f'{before}"{sys.executable}" -c "{HANDLING}"; :']
+    shell = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert shell.stdout is not None and shell.stdout.readline() == b"ready\n"
         (found,) = handlers(shell.pid, signal.SIGUSR1)
-        assert found != shell.pid and handlers(shell.pid, signal.SIGUSR2) == []
+        assert found != shell.pid and found not in handlers(shell.pid, signal.SIGUSR2)
         os.kill(found, signal.SIGUSR1)
         assert shell.wait(timeout=10) == 0
     finally:
         shell.kill()
         shell.stdout and shell.stdout.close()
+
+
+def test_a_shell_gets_the_signal_if_nothing_below_it_handles_it() -> None:
+    shell = subprocess.Popen(["bash", "-c", "trap 'exit 85' USR1; echo ready; sleep 60 & wait"], stdout=subprocess.PIPE)
+    try:
+        assert shell.stdout is not None and shell.stdout.readline() == b"ready\n"
+        until(lambda: handlers(shell.pid, signal.SIGUSR1) == [shell.pid])
+        os.kill(shell.pid, signal.SIGUSR1)
+        assert shell.wait(timeout=10) == 85
+    finally:
+        shell.kill()
 
 
 @pytest.mark.parametrize(("name", "expected"), [("USR1", signal.SIGUSR1), ("TERM", signal.SIGTERM), ("none", None)])
