@@ -89,6 +89,7 @@ def acquire(
     waiting: Callable[[Holder], None] | None = None,
     mode: int = 0o664,
     lost: Callable[[], None] | None = None,
+    this_machine: bool = False,
 ) -> HeldLock:
     """Take the lock on ``path``; the file and its folder are created where they are missing.
 
@@ -99,6 +100,7 @@ def acquire(
         waiting: Called once, with the holder, before waiting.
         mode: Permissions of a new file, within the umask: who may read it may also hold it.
         lost: Called from another thread when another process took over the lease that replaces the lock.
+        this_machine: Whether only processes of this machine take the lock, so that ``SAMAN_LOCKS`` does not matter.
 
     Returns:
         The lock.
@@ -111,7 +113,7 @@ def acquire(
     try:
         has_locks = _take_lock(path, descriptor, shared, wait_seconds, waiting)
         lease = None
-        if not has_locks or _wants_lease() or lease_file(path).exists():
+        if not has_locks or (_wants_lease() and not this_machine) or lease_file(path).exists():
             _say_once(path, has_locks)
             if waiting is not None and wait_seconds != 0 and (other := _lease_holder(path)) is not None:
                 waiting(other)
@@ -180,9 +182,12 @@ def hold(
     waiting: Callable[[Holder], None] | None = None,
     mode: int = 0o664,
     lost: Callable[[], None] | None = None,
+    this_machine: bool = False,
 ) -> Iterator[None]:
     """Hold the lock on ``path``; the arguments and errors are those of ``acquire``."""
-    lock = acquire(path, shared=shared, wait_seconds=wait_seconds, waiting=waiting, mode=mode, lost=lost)
+    lock = acquire(
+        path, shared=shared, wait_seconds=wait_seconds, waiting=waiting, mode=mode, lost=lost, this_machine=this_machine
+    )
     try:
         yield
     finally:

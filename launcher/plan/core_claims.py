@@ -85,7 +85,7 @@ def _claim(folder: Path, allowed: Sequence[int], wanted: int, held: dict[int, lo
     """Claim cores, or say why the run holds none."""
     try:
         own_folder(folder, 0o755)  # read by runs of other users, to see the claimed cores
-        with locks.hold(folder / "gate", wait_seconds=GATE_SECONDS, mode=0o600):
+        with locks.hold(folder / "gate", wait_seconds=GATE_SECONDS, mode=0o600, this_machine=True):
             return _claim_alone(folder, allowed, wanted, held)
     except DubiousFolderError as error:
         return CoreClaim(note=f"{_APART}: {error} (remove it, or set TMPDIR to a folder of your own)")
@@ -102,7 +102,7 @@ def _claim_alone(folder: Path, allowed: Sequence[int], wanted: int, held: dict[i
     claim = choose_cores(allowed, free, wanted)
     for core in (claim.cores or tuple(allowed))[:wanted]:
         with contextlib.suppress(locks.LockHeldError):
-            held[core] = locks.acquire(folder / str(core), mode=0o644)
+            held[core] = locks.acquire(folder / str(core), mode=0o644, this_machine=True)
     return claim
 
 

@@ -229,3 +229,11 @@ def test_the_cluster_file_chooses_leases() -> None:
     values = {"name": "c", "partitions": [{"name": "p", "cores_per_node": 4}]}
     assert "SAMAN_LOCKS" not in environment_of(Cluster.model_validate(values))
     assert environment_of(Cluster.model_validate({**values, "locks": "lease"}))["SAMAN_LOCKS"] == "lease"
+
+
+def test_a_lock_among_processes_of_this_machine_takes_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMAN_LOCKS", "lease")
+    with hold(tmp_path / "core", this_machine=True):
+        assert not lease_file(tmp_path / "core").exists()
+    with hold(tmp_path / "run"):
+        assert lease_file(tmp_path / "run").exists()
