@@ -27,7 +27,7 @@ def check_search_path(entries: Sequence[str]) -> CheckResult:
         entries: Folders of ``PATH`` and of ``sys.path``.
     """
     relative = sorted({entry or "." for entry in entries if not entry.startswith("/")})
-    places = {Path(entry).resolve() for entry in entries if entry.startswith("/") and Path(entry).exists()}
+    places = {Path(entry).resolve() for entry in entries if entry.startswith("/") and os.access(entry, os.X_OK)}
     doubts = [str(doubt) for place in sorted(places) if (doubt := find_doubt(place)) is not None]
     if relative:
         found = f"relative entries on the search path: {', '.join(relative)}; any folder that you enter can hold `srun`"
@@ -42,6 +42,8 @@ def check_folders(folders: Iterable[Path]) -> CheckResult:
     """Whether others own, or may write to, settings, cluster files, wheels and converters."""
     doubts = []
     for folder in folders:
+        if not os.access(folder.parent, os.X_OK):
+            continue  # missing, or closed to this user: nothing there can be used
         if (doubt := find_doubt(folder)) is not None:
             doubts.append(doubt)
         doubts += Tree.of(folder).doubts

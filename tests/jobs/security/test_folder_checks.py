@@ -173,6 +173,15 @@ def test_a_folder_on_the_search_path_that_others_write_to_is_dangerous(tmp_path:
     assert own_files.check_search_path([str(tmp_path)]).risk is Risk.DANGER
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_that_this_user_cannot_enter_is_passed_over(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "bin").mkdir(parents=True)
+    closed.chmod(0)
+    assert own_files.check_search_path([str(closed / "bin")]).risk is Risk.NONE
+    assert own_files.check_folders([closed / "bin"]).risk is Risk.NONE
+
+
 def test_cached_code_that_others_write_to_is_dangerous(tmp_path: Path) -> None:
     wheel = tmp_path / "cache" / "wheels" / "horovod.whl"
     wheel.parent.mkdir(parents=True)
