@@ -21,7 +21,7 @@ _NOTHING_ASKED = SlurmView({}, None, reachable=True)
 class RunWatch:
     """The shared poller: the statuses of the same runs, look after look.
 
-    A look reads the run folders. Slurm is asked only about runs whose folder does not tell: queued ones, and those that
+    A look reads the run folders. Slurm is asked only about runs whose folder does not tell: queued runs, and runs that
     stopped without a recorded end. A question is repeated at once after a change in a folder, and else with a wait that
     grows to a minute.
 

@@ -103,7 +103,7 @@ def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str
 
     Returns:
         By digest at most as many runs as planned: completed runs, then runs under way, then failed runs; among equals
-        the newest first. Further runs are replaced ones and left out.
+        the newest first. Further runs were replaced and are left out.
     """
     found: dict[str, list[StudyRun]] = defaultdict(list)
     for run in reversed(list(runs)):

@@ -71,7 +71,7 @@ def with_allocation(
         what: the experiment or program.
         options: the options of the start.
         ranks: ``-np``; the ranks are spread over all nodes if they divide evenly and ``resources.nodes`` is 1.
-        environ: the variables of this process; ``None`` for the real ones.
+        environ: the variables of this process; ``None`` for the real variables.
     """
     environ = os.environ if environ is None else environ
     if options.nodes is not None or not is_inside(environ):

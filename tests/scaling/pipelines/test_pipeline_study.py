@@ -63,6 +63,6 @@ def test_a_real_grid_is_run_reported_and_predicted(tmp_path: Path, monkeypatch: 
         assert any(reason in " ".join(predicted.stderr.split()) for reason in reasons), predicted.stderr
         return
     found = json.loads(predicted.stdout)["pipelines"]
-    places = {(one["stages"], one["replicas"]) for one in found["predictions"]}
+    places = {(row["stages"], row["replicas"]) for row in found["predictions"]}
     assert places <= {(2, 2), (3, 2)}  # three stages by the profile; 64 examples do not split over three replicas
-    assert all(one["low"] < one["samples_per_second"] < one["high"] for one in found["predictions"])
+    assert all(row["low"] < row["samples_per_second"] < row["high"] for row in found["predictions"])
