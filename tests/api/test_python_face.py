@@ -253,7 +253,7 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.ranks
 def test_a_study_runs_once_and_reports(here: Path) -> None:
     study = saman.study("study.yaml", quiet=True)
-    assert [planned.standing for planned in study.planned] == ["done"] * 4
+    assert [planned.state for planned in study.planned] == ["done"] * 4
     before = {run.id for run in study.runs}
     assert {run.id for run in saman.study("study.yaml", quiet=True).runs} == before
     report = study.report()
