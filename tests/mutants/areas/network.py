@@ -7,6 +7,7 @@ from tests.mutants.mutation import Mutation
 STAGES, RENDEZVOUS = "tests/security/test_pipeline_strangers.py", "tests/security/test_rendezvous_strangers.py"
 GATE, SHARED = "tests/security/test_port_gate.py", "tests/security/test_shared_nodes.py"
 PRIVATE = "tests/security/test_private_values.py"
+FRAMES = "tests/trainers/pipeline/network/test_malformed_frames.py::test_a_frame_beyond_any_message_is_refused"
 REFUSED = f"{STAGES}::test_a_caller_without_the_secret_is_refused_and_the_stage_taken"
 
 MUTATIONS = (
@@ -57,14 +58,14 @@ MUTATIONS = (
         "trainers/pipeline/network/frames.py",
         "if dtype.hasobject or size > MOST_BYTES:",
         "if dtype.hasobject:",
-        f"{STAGES}::test_a_malformed_frame_is_told_to_who_waits_for_the_stage[size]",
+        f"{FRAMES}[overflow]",
     ),
     Mutation(
         "a frame may hold objects",
         "trainers/pipeline/network/frames.py",
         "if dtype.hasobject or size > MOST_BYTES:",
         "if size > MOST_BYTES:",
-        f"{STAGES}::test_a_malformed_frame_is_told_to_who_waits_for_the_stage[objects]",
+        f"{FRAMES}[objects]",
     ),
     Mutation(
         "TensorFlow's port takes connections from any network",
