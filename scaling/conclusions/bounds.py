@@ -244,8 +244,10 @@ def _changed(curve: Curve, other: Curve) -> set[str]:
     mine, yours = curve.group.settings, other.group.settings
     found = {key for key in {*mine, *yours} if mine.get(key) != yours.get(key)}
     left, right = curve.points[-1].runs[0].facts, other.points[-1].runs[0].facts
-    if (left.global_batch, left.batch_per_rank) != (right.global_batch, right.batch_per_rank):
+    if right.global_batch > left.global_batch:
         found.add("batch")
+    elif right.global_batch < left.global_batch:
+        found.add("smaller batch")  # no remedy
     if curve.points[-1].nodes != other.points[-1].nodes and left.ranks == right.ranks:
         found.add("resources.nodes")
     return found

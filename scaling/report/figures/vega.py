@@ -74,7 +74,7 @@ def sample_in_words(points: Data, interval: str = "samples_per_second") -> str:
     runs = f" {repeats_in_words(int(point['repeats']) for point in points)} runs per point"
     known = sum(point.get(f"{interval}_low") is not None for point in points)
     if not known:
-        return f"{runs}; no intervals, because repeats are too few."
+        return f"{runs}; no intervals (the table of points has the reason)."
     return f"{runs}; whiskers: {LEVEL:.0%} intervals{'' if known == len(points) else ' where repeats allow'}."
 
 

@@ -113,3 +113,10 @@ def test_the_gain_that_a_study_found_stands_beside_the_gain_to_expect(tmp_path: 
     assert verdict.found.ratio.interval is not None
     assert verdict.expected_gain is not None and verdict.found.ratio.value <= verdict.expected_gain
     assert "a real difference" in verdict.found.verdict
+
+
+def test_a_smaller_batch_does_not_count_as_the_larger_that_was_recommended(tmp_path: Path) -> None:
+    runs = [replace(BASE, global_batch=batch, exchange_seconds=0.03) for batch in (128, 512) for _ in range(2)]
+    found = {verdict.series: verdict.found for verdict in _verdicts(tmp_path, runs)}
+    assert found["horovod global batch 128"] is not None
+    assert found["horovod global batch 512"] is None
