@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from saman.cli.models.arguments import Spec, Why
-from saman.cli.models.output import print_json
 from saman.cli.options import MODELS, Json, ModelsDir
+from saman.cli.output import print_json
 
 
 def export_command(

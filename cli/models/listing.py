@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from saman.cli.models.arguments import Name, Spec
-from saman.cli.models.output import print_json
 from saman.cli.options import MODELS, Json, ModelsDir
+from saman.cli.output import print_json
 
 
 def list_command(models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from saman.cli.models.arguments import Name, Spec, Why
-from saman.cli.models.output import print_change
+from saman.cli.models.changes import print_change
 from saman.cli.options import MODELS, Json, ModelsDir
 
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from saman.cli.models.arguments import Spec, Why
-from saman.cli.models.output import print_change, print_json
+from saman.cli.models.changes import print_change
 from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
+from saman.cli.output import print_json
 
 
 def publish_command(

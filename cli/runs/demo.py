@@ -77,7 +77,7 @@ def _train(console: Console, strategy: str, runs_dir: Path) -> Outcome:
 def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
     from rich.table import Table
 
-    from saman.cli.runs.view import format_cell, format_number
+    from saman.cli.output import short_number
     from saman.configs.units import format_duration
 
     table = Table(
@@ -95,10 +95,10 @@ def _table(comparison: Comparison, outcomes: list[Outcome]) -> Any:
         table.add_row(
             row.strategy,
             str(row.ranks),
-            format_cell(measured and format_number(measured.sustained)),
-            format_cell(measured and f"{format_number(measured.p5)} – {format_number(measured.p95)}"),
+            _cell(measured and short_number(measured.sustained)),
+            _cell(measured and f"{short_number(measured.p5)} – {short_number(measured.p95)}"),
             str(measured.windows if measured else 0),
-            format_cell(accuracy if accuracy is None else f"{accuracy:.4f}"),
+            _cell(accuracy if accuracy is None else f"{accuracy:.4f}"),
             format_duration(outcome.seconds),
         )
     return table
@@ -114,3 +114,7 @@ def _say_weights(console: Console, comparison: Comparison) -> None:
         sentence = f"the weights differ: ‖difference‖ ÷ ‖weights‖ = {difference:.1e} in {tensor}; they should be equal"
         console.print(sentence, style="red", soft_wrap=True)
         raise typer.Exit(1)
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else str(value)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from saman.cli.output import shown_path
 from saman.configs.errors import ExitCode
 from saman.configs.terminal_text import clean_text
 
@@ -60,12 +60,12 @@ def print_finished(console: Console, finished: FinishedRun) -> None:
 
 def _rates(summary: Summary) -> list[str]:
     """Sustained throughput, and that over all wall time, which start, validation and checkpoints lower."""
-    from saman.cli.runs.view import format_number
+    from saman.cli.output import short_number
 
     sustained, whole = summary.samples_per_second, summary.end_to_end_samples_per_second
     if not sustained:
         return []
-    return [f"{format_number(sustained)} samples/s" + (f" ({format_number(whole)} end to end)" if whole else "")]
+    return [f"{short_number(sustained)} samples/s" + (f" ({short_number(whole)} end to end)" if whole else "")]
 
 
 def _print_failure(console: Console, outcome: Outcome) -> None:
@@ -83,11 +83,3 @@ def _print_failure(console: Console, outcome: Outcome) -> None:
             console.print(Text(clean_text(f"  [{rank.rank}] {line}"), style="dim"), soft_wrap=True)
     for line in () if failed else outcome.starter_lines:
         console.print(Text("  " + clean_text(line), style="dim"), soft_wrap=True)
-
-
-def shown_path(path: Path) -> str:
-    """A path as the terminal shows it: relative to the current folder if it is below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -48,7 +48,8 @@ def run_command(
     """
     from rich.console import Console
 
-    from saman.cli.runs.outcome import end_with, shown_path
+    from saman.cli.output import shown_path
+    from saman.cli.runs.outcome import end_with
     from saman.cli.runs.view import RunView
     from saman.jobs.local import run_here
     from saman.launcher.local import prepare_by_hand

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
+from saman.cli.output import short_number
 from saman.cli.terminal import own_stream
 from saman.configs.terminal_text import clean_text
 from saman.configs.units import format_duration
@@ -87,23 +88,10 @@ def progress_text(progress: TrainingProgress) -> str:
         of = f"/{progress.total_steps}" if progress.total_steps else ""
         parts += [f"epoch {progress.epoch}", f"step {progress.step}{of}"]
     if progress.samples_per_second:
-        parts.append(f"{format_number(progress.samples_per_second)} samples/s")
+        parts.append(f"{short_number(progress.samples_per_second)} samples/s")
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4g}")
     parts += [f"{name} {progress.metrics[name]:.4g}" for name in METRICS if name in progress.metrics]
     if progress.remaining_seconds is not None:
         parts.append(f"{format_duration(progress.remaining_seconds)} left")
     return "  ".join(parts) or progress.phase
-
-
-def format_number(value: float) -> str:
-    """A number as the terminal shows it: three significant digits, thousands as k, millions as M."""
-    for limit, suffix in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
-
-
-def format_cell(value: Any) -> str:
-    """A cell of a table; a dash if the value is unknown."""
-    return "–" if value is None else str(value)

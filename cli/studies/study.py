@@ -127,12 +127,12 @@ def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> No
 
 
 def _print_outcome(console: Console, planned: PlannedRun, outcome: Outcome) -> None:
-    from saman.cli.runs.view import format_number
+    from saman.cli.output import short_number
 
     summary = outcome.run.summary()
     speed = summary.samples_per_second if summary else None
     settings = ", ".join(f"{key} {value}" for key, value in planned.settings.items())
-    rate = f"{format_number(speed)} samples/s" if speed else outcome.message
+    rate = f"{short_number(speed)} samples/s" if speed else outcome.message
     mark = "[green]✓[/]" if outcome.exit_code == 0 else "[red]✗[/]"
     console.print(f"{mark} {settings}, repeat {planned.repeat}: {rate}, {outcome.seconds:.0f} s")
 

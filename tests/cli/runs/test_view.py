@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from saman.cli.runs.view import RunView, format_number, progress_text
+from saman.cli.output import short_number
+from saman.cli.runs.view import RunView, progress_text
 from saman.launcher.supervision.progress import TrainingProgress
 
 TRAINING = TrainingProgress(
@@ -54,4 +55,4 @@ def test_a_quiet_view_prints_nothing() -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(0.5, "0.5"), (999.0, "999"), (5231.0, "5.23k"), (2.5e6, "2.5M")])
 def test_a_number_has_three_digits_and_its_thousands(value: float, text: str) -> None:
-    assert format_number(value) == text
+    assert short_number(value) == text

@@ -1,16 +1,12 @@
-"""Output that several commands of ``saman models`` share."""
+"""Prints a change of a model, the same way for every command that makes changes."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
 
-
-def print_json(value: Any) -> None:
-    """Print ``value`` as JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+from saman.cli.output import print_json
 
 
 def print_change(change: Any, done: str, already: str, as_json: bool) -> None:
