@@ -16,7 +16,7 @@ from saman.configs.loading.experiments import LoadedExperiment
 
 
 def load_experiment(path: str | PathLike[str], *, ranks: int | None = None, **overrides: Any) -> LoadedExperiment:
-    """Load and check an experiment file.
+    """Load and check an experiment file from Python.
 
     Args:
         path: A YAML file, or the name of a shipped experiment.

@@ -56,7 +56,7 @@ def _figures(metrics: Mapping[str, float]) -> str:
 
 
 def models(name: str | None = None, *, models_dir: str | PathLike[str] = "models") -> ModelVersions:
-    """List published model versions.
+    """List published model versions from Python.
 
     Args:
         name: Only the versions of this model; default: of all models.

@@ -34,5 +34,5 @@ class PrintedProgress:
 
 
 def progress_view(title: str, quiet: bool) -> PrintedProgress | None:
-    """The view of a run; ``None`` where nothing is to be printed."""
+    """The progress that a notebook or script shows; ``None`` where nothing is to be printed."""
     return None if quiet else PrintedProgress(title)

@@ -60,7 +60,7 @@ def prepare_study(name: str, runs_dir: Path, cluster: str | None = None, partiti
 def submit_study(
     study: PreparedStudy, cluster: Cluster, wait: Callable[[NoRoom], None] = lambda state: None
 ) -> SubmittedRuns:
-    """Submit the missing and failed runs of a study as job arrays, in portions if Slurm takes only some at a time.
+    """Submit the missing and failed runs of a study from Python or a command, in portions if Slurm has no room.
 
     Each run has its nodes to itself, unless the study says ``whole_nodes: false``: a run beside it would slow it down.
 

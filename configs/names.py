@@ -23,7 +23,7 @@ def is_label(text: str) -> bool:
 
 
 def is_reference(text: str) -> bool:
-    """Whether ``text`` names user code as ``package.module:function``."""
+    """Whether ``text`` has the form of a name of user code, ``package.module:function``."""
     return _REFERENCE.fullmatch(text) is not None
 
 

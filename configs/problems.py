@@ -48,7 +48,7 @@ _TYPES = {
 
 
 def validated(model: type[M], value: Any, where: str) -> M:
-    """Validate a value read from a file.
+    """Validate a value from a user's file by its schema, all problems at once.
 
     Args:
         model: The schema.

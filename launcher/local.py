@@ -57,7 +57,7 @@ def run_script(spec: Script, options: Options, view: View | None = None) -> Outc
 
 
 def resume_locally(run: RunFolder, options: Options, view: View | None = None, ranks: int | None = None) -> Outcome:
-    """Continue a run in its own folder as the next attempt.
+    """Launch a run again on this machine, in its own folder, as the next attempt.
 
     Args:
         run: the run folder.

@@ -66,7 +66,7 @@ class StepPrediction:
 
 
 def predict_pipelined_step(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, link: Link) -> StepPrediction:
-    """Predict a pipelined step by simulating its schedule.
+    """The cost of a pipelined step, by simulating its schedule.
 
     Each stage receives before it computes, and is busy meanwhile. The single process of the speed-up neither sends
     nor recomputes.

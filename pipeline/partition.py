@@ -74,7 +74,7 @@ def least_memory(chain: Chain, plan: PipelinePlan) -> StagePartition | None:
 
 
 def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_bytes: int | None = None) -> None:
-    """Check the cuts between pipeline stages that the user gives.
+    """Check the user's cuts of a partition into pipeline stages.
 
     Args:
         chain: The measured layers.

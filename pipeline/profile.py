@@ -69,5 +69,5 @@ class Profile:
 
 
 def micro_batch_examples(experiment: Experiment) -> int:
-    """Return the number of examples in a pipeline's micro-batch of one replica."""
+    """Return the number of examples in the micro-batch that a pipeline's profile measures."""
     return max(1, experiment.global_batch_size // max(1, experiment.replicas) // experiment.train.micro_batches)

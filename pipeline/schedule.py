@@ -79,7 +79,7 @@ ORDERS: dict[str, Order] = {"1f1b": one_forward_one_backward, "gpipe": all_forwa
 
 
 def bubble_bound(micro_batches: int, stages: int) -> float:
-    """Return the speed-up of even stages with free transfers over one process: m·n/(m + n − 1) (Huang et al., §2.3).
+    """Return the speed-up of a schedule with even stages and free transfers: m·n/(m + n − 1) (Huang et al., §2.3).
 
     >>> round(bubble_bound(micro_batches=8, stages=4), 2)
     2.91

@@ -40,7 +40,7 @@ class SharedStep:
 
 
 def cores_of(local_rank: int, cores_per_rank: int, node_cores: int) -> tuple[int, ...]:
-    """The cores of a rank: the next cores in turn, from core 0 again after the last, as the placement pins them."""
+    """The cores that a pipeline's rank shares: the next cores in turn, from core 0 again after the last."""
     return tuple(sorted({(local_rank * cores_per_rank + step) % node_cores for step in range(cores_per_rank)}))
 
 

@@ -24,7 +24,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def require_trusted(*paths: Path) -> None:
-    """Refuse cached code that others control.
+    """Refuse a cache whose code others control.
 
     Raises:
         EnvironmentLack: Another user owns a path or may write to it. A path that is missing is not refused.

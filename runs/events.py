@@ -126,7 +126,7 @@ def _is_time(value: Any) -> TypeGuard[float]:
 
 
 def state_of(events: Iterable[Event]) -> State:
-    """Derive the state from events in the order of writing.
+    """Derive the state of a run from its events in the order of writing.
 
     >>> state_of([Event("created", "submitter"), Event("attempt_started", "supervisor")])
     <State.RUNNING: 'running'>

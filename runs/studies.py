@@ -69,7 +69,7 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
 
 
 def study_run_state(run: RunFolder) -> StudyRunState:
-    """Read the progress of a study's run from its folder. A local run without a live supervisor counts as failed."""
+    """Read the state of a study's run folder. A local run without a live supervisor counts as failed."""
     events = run.events()
     state = state_of(events)
     if state is State.COMPLETED:

@@ -37,7 +37,7 @@ def missing_packages() -> list[str]:
 
 
 def require_packages() -> None:
-    """Raise ``EnvironmentLack``, with the command that installs them, if packages are missing."""
+    """Raise ``EnvironmentLack``, with the command that installs them, if packages of Slurm are missing."""
     missing = missing_packages()
     if missing:
         raise EnvironmentLack(

@@ -51,7 +51,7 @@ class NodeOutlier:
 def preflight_script(
     folder: Path, python: str, nodes: int, ranks_per_node: int, time_limit: str = "00:10:00"
 ) -> Script:
-    """The run that measures: a program on every rank.
+    """The preflight's run on a cluster: a program on every rank that measures.
 
     Args:
         folder: the folder for the measurements, visible from every node.
@@ -70,7 +70,7 @@ def preflight_script(
 
 
 def node_values(ranks: Iterable[RankMeasurement]) -> dict[str, dict[str, float]]:
-    """The value of each measure on each node, in the measure's unit: the median of its ranks.
+    """The value of each measure of a preflight on each node: the median of its ranks.
 
     A bandwidth is that of the largest message.
     """
@@ -87,7 +87,7 @@ def node_values(ranks: Iterable[RankMeasurement]) -> dict[str, dict[str, float]]
 
 
 def find_outliers(nodes: Mapping[str, Mapping[str, float]]) -> list[NodeOutlier]:
-    """Find the nodes that are far from the others, relative to their spread; an allreduce over all nodes shows none.
+    """Find the nodes whose preflight is far from the others, relative to their spread.
 
     The spread is 1.4826 × the median absolute deviation, at least 2 % of the median: below that, timing is noise.
     """
@@ -109,6 +109,6 @@ def find_outliers(nodes: Mapping[str, Mapping[str, float]]) -> list[NodeOutlier]
 
 
 def exclude_option(outliers: Sequence[NodeOutlier]) -> str | None:
-    """The option of ``saman submit`` that excludes the outliers; ``None`` without outliers."""
+    """The option of ``saman submit`` that excludes a preflight's outliers; ``None`` without outliers."""
     nodes = sorted({outlier.node for outlier in outliers})
     return f"--exclude {','.join(nodes)}" if nodes else None

@@ -64,7 +64,7 @@ def divided_batch_size(experiment: Experiment, size: int) -> int:
 
 
 def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
-    """Load and count the examples before a training is assembled.
+    """Assemble the data of a training: load and count the examples.
 
     Raises:
         UserError: The data do not follow the interface of ``Splits``.
@@ -148,7 +148,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
 
 
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
-    """Return the learning rate of every step, and the number of steps, of the assembled training.
+    """Assemble the learning rate of every step, and the number of steps.
 
     Args:
         experiment: The experiment.

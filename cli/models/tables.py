@@ -41,7 +41,7 @@ def _marks(row: VersionRow) -> str:
 
 
 def format_metrics(metrics: dict[str, float]) -> str:
-    """Validation metrics in one line; all metrics where there are no validation metrics."""
+    """The cell of a models table with a version's validation metrics; all metrics if there are none of these."""
     chosen = [name for name in metrics if name.startswith("val_")] or list(metrics)
     return "  ".join(f"{name} {metrics[name]:.4g}" for name in sorted(chosen))
 

@@ -79,7 +79,7 @@ def logs_command(
 
 
 def without_chatter(text: str) -> str:
-    """A piece of a log without the notices of TensorFlow that say nothing about the run."""
+    """A piece of a log as ``saman logs`` prints it, without TensorFlow's notices."""
     from saman.cli.runs.view import CHATTER
 
     return "".join(line for line in text.splitlines(keepends=True) if not CHATTER.match(line))

@@ -80,7 +80,7 @@ class RunView:
 
 
 def progress_text(progress: TrainingProgress) -> str:
-    """The progress of a run in a line: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
+    """The line that ``saman run`` prints: ``epoch 3  step 120/300  5.2k samples/s  loss 0.12  2 s left``."""
     parts = []
     if progress.phase != Phase.TRAIN:
         parts.append(progress.phase)

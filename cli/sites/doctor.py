@@ -65,7 +65,7 @@ def doctor_command(
 
 
 def summary_line(findings: list[Diagnosis]) -> str:
-    """The conclusion, as a sentence."""
+    """The last line of ``saman doctor``."""
     blocking = [finding.name for finding in findings if finding.blocks]
     if not blocking:
         return "saman run can train here."

@@ -34,7 +34,7 @@ def show_security(runs_dir: Path, models_dir: Path, as_json: bool) -> None:
 
 
 def lines(findings: Sequence[CheckResult]) -> list[str]:
-    """A line for each finding, and its remedy below."""
+    """The lines of ``saman doctor --security``: a line for each finding, and its remedy below."""
     shown = []
     for finding in findings:
         shown.append(f"{_MARKS[finding.risk.value]} {finding.check.value:26}{finding.found}")
@@ -44,7 +44,7 @@ def lines(findings: Sequence[CheckResult]) -> list[str]:
 
 
 def verdict(findings: Sequence[CheckResult]) -> str:
-    """The conclusion, as a sentence."""
+    """The last line of ``saman doctor --security``."""
     dangers = [finding.check.value for finding in findings if finding.risk.value == "danger"]
     warnings = sum(finding.risk.value == "warning" for finding in findings)
     if dangers:

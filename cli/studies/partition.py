@@ -84,7 +84,7 @@ def text_lines(experiment: Experiment, profile: Profile, found: PipelineSplit) -
 
 
 def as_plain(experiment: Experiment, profile: Profile, found: PipelineSplit) -> dict[str, Any]:
-    """The split as plain values."""
+    """The JSON of ``saman partition``: the split as plain values."""
     prediction = found.prediction
     return {
         "cuts": list(found.names),

@@ -107,7 +107,7 @@ def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[User
 
 
 def missing_code(reference: str, code_path: Iterable[Path]) -> UserError | None:
-    """The problem with ``package.module:function``; found without importing the module, which would run it."""
+    """The problem with a file's ``package.module:function``; found without importing the module, which would run it."""
     module, function = reference.split(":")
     parts = module.split(".")
     folders = [*(Path(entry) for entry in sys.path if entry), *code_path]

@@ -90,7 +90,7 @@ def check_others(processes: Path = Path("/proc")) -> CheckResult:
 
 
 def check_confinement() -> CheckResult:
-    """Whether the process that loads a candidate model can be confined here: tried with a command that does nothing."""
+    """Security check: whether the process that loads a candidate model can be confined here, tried for real."""
     with tempfile.TemporaryDirectory(prefix="saman-") as scratch:
         report = Path(scratch, "report.json")
         with contextlib.suppress(*COMMAND_ERRORS):

@@ -80,7 +80,7 @@ class Tree:
 
 
 def shows_secret(text: str) -> bool:
-    """Whether a text seems to hold a secret: a token of a known form, a password in a URL, or ``API_KEY: value``.
+    """Security check: whether a text seems to hold a secret: a token of a known form, a password in a URL, an API key.
 
     >>> shows_secret("API_KEY: 1234-abcd"), shows_secret("HOME: /home/me")
     (True, False)

@@ -51,20 +51,20 @@ def this_node(environ: Mapping[str, str] | None = None) -> Node:
 
 
 def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables for Open MPI 4 without ssh: it refuses to start even on a single machine, where it never calls ssh."""
+    """Variables for Open MPI 4 on a machine without ssh: it refuses to start, although it never calls ssh there."""
     here = any(shutil.which(name, path=environ.get("PATH")) for name in ("ssh", "rsh"))
     return {} if here or "OMPI_MCA_plm_rsh_agent" in environ else {"OMPI_MCA_plm_rsh_agent": "false"}
 
 
 def same_node(first: str, second: str) -> bool:
-    """Whether two host names mean the same node; a short name equals its fully qualified form."""
+    """Whether two host names mean the same machine; a short name equals its fully qualified form."""
     if "." in first and "." in second:
         return first == second
     return first.split(".")[0] == second.split(".")[0]
 
 
 def other_users(processes: Path = Path("/proc")) -> tuple[str, ...]:
-    """Names of other users with processes on this machine, without system accounts."""
+    """Names of the node's other users with processes, without system accounts."""
     found = set()
     for entry in processes.iterdir():
         if entry.name.isdigit():

@@ -51,6 +51,6 @@ def _memory_shortage(resources: Resources, node: Node) -> Iterator[EnvironmentLa
 
 
 def combine(shortages: Sequence[EnvironmentLack]) -> EnvironmentLack:
-    """Combine several errors into one."""
+    """Combine the shortages of a plan into a single error."""
     first = shortages[0]
     return EnvironmentLack(first.problem, where=first.where, remedy=first.remedy, others=shortages[1:])

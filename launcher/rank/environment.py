@@ -62,7 +62,7 @@ def program_environment(
 
 
 def import_variables(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables by which a user's program imports the copy of its code, whatever folder it runs in. Pure.
+    """The variables by which the program of a rank imports the copy of its code, whatever folder it runs in. Pure.
 
     Args:
         command: the program and its arguments.

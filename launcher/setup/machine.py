@@ -189,7 +189,7 @@ def _unwritable(path: Path, place: Path) -> EnvironmentLack:
 
 
 def existing(path: Path) -> Path:
-    """``path``, or its nearest existing parent."""
+    """``path`` of the set-up, or its nearest existing parent."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

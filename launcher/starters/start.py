@@ -156,7 +156,7 @@ def gloo_environment(job: RankProgram) -> dict[str, str]:
 
 
 def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> Command:
-    """Horovod's rendezvous server, for ranks that are started without horovodrun.
+    """The start of Horovod's rendezvous server, for start methods other than horovodrun.
 
     Args:
         placement: the process and node of each rank.

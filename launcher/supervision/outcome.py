@@ -98,7 +98,7 @@ def _summary(verdict: Verdict, failure: Failure | None, seconds: float, measured
 
 
 def read_records(attempt: Attempt, placement: Placement) -> dict[int, RankRecord]:
-    """The records that the wrappers of the attempt left, by first rank."""
+    """The records of ended ranks from which the supervisor judges an attempt, by first rank."""
     ranks = [process.first_rank for process in placement.processes]
     found = {rank: RankRecord.read(attempt.rank_record(rank)) for rank in ranks}
     return {rank: record for rank, record in found.items() if record is not None}

@@ -69,7 +69,7 @@ def list_attempt_processes(run: Path, attempt: int, **more: str) -> dict[int, Pr
 
 
 def kill_after_own_death(find: Callable[[], dict[int, ProcessInfo]]) -> None:
-    """Fork a process that kills the processes that ``find`` returns, once this process has ended, even by SIGKILL."""
+    """Fork a process that kills processes of the attempt once the supervising process has ended, even by SIGKILL."""
     watched, held = os.pipe()
     if os.fork():
         os.close(watched)  # the other end stays open until the kernel closes it

@@ -26,7 +26,7 @@ _LOCKS = Path(__file__).with_name("locks")
 
 
 def discard_message(_text: str) -> None:
-    """Discard the message."""
+    """Discard the message about converter packages."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def require_offered(state: ModelState, number: int) -> VersionState:
 
 
 def require_number(text: str) -> int:
-    """The version's number for a change of the life cycle; raises ``UserError`` unless it is ``NAME:VERSION``."""
+    """The number of the version that a change means; raises ``UserError`` unless it is ``NAME:VERSION``."""
     number = parse_spec(text).number
     if number is None:
         raise UserError(f"{text!r} lacks a version number", remedy="NAME:VERSION")

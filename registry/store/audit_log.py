@@ -137,7 +137,7 @@ def _link_entry(folder: Path, entry: Entry) -> bool:
 def append_change(
     folder: Path, decide: Callable[[list[Entry]], AuditDecision | None], *, why: str, who: str
 ) -> list[Entry]:
-    """Append the entry that ``decide`` returns to the audit log, again after each lost race.
+    """Append an entry to the audit log: what ``decide`` returns, again after each lost race.
 
     Args:
         folder: The log; it is made where it is missing.

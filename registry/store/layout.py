@@ -96,7 +96,7 @@ def model_folder(models_dir: Path, name: str) -> ModelFolder:
 
 
 def find_model(models_dir: Path, name: str) -> ModelFolder:
-    """The folder of a published model in the store; raises ``UserError`` that lists the published models."""
+    """The layout of a published model in the store; raises ``UserError`` that lists the published models."""
     folder = model_folder(models_dir, name)
     if not folder.log.is_dir():
         names = [other.name for other in list_models(models_dir)]
@@ -134,7 +134,7 @@ class VersionSpec:
 
 
 def parse_spec(text: str) -> VersionSpec:
-    """Parse the place in the store that ``NAME[:VERSION|:LABEL]`` names; raises ``UserError`` for any other text."""
+    """Parse ``NAME[:VERSION|:LABEL]`` into its place in the store's layout; raises ``UserError`` for any other text."""
     name, colon, rest = text.partition(":")
     if not is_name(name):
         raise UserError(f"{text!r} does not name a model", remedy="NAME, NAME:VERSION or NAME:LABEL")

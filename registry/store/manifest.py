@@ -160,7 +160,7 @@ _FINGERPRINT = {
 
 
 def fingerprint(saved_model: Path) -> dict[str, int | str]:
-    """Read the SavedModel's fingerprint (``fingerprint.pb``); empty where TensorFlow wrote none."""
+    """Read the SavedModel's fingerprint for the manifest (``fingerprint.pb``); empty where TensorFlow wrote none."""
     try:
         data = (saved_model / "fingerprint.pb").read_bytes()
         pairs = [(_FINGERPRINT[number], value) for number, value in protobuf.fields(data) if number in _FINGERPRINT]

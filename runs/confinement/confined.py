@@ -83,5 +83,5 @@ def read_lacking(report: Path) -> dict[Means, str]:
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an environment whose names do not mark them as secret."""
+    """The variables of a confined process: those whose names do not mark them as secret."""
     return {name: value for name, value in environ.items() if not is_secret(name)}

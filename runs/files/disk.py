@@ -44,7 +44,7 @@ def digest_file(path: Path) -> Digest:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """Yield every file under ``folder`` by its relative path, sorted.
+    """Yield every regular file on disk under ``folder`` by its relative path, sorted.
 
     Raises:
         UserError: A path is a symbolic link, socket or device.

@@ -48,7 +48,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append a JSON line by a single write; first ends a line that a killed writer left torn.
+    """Append a JSON line to a file by a single write; first ends a line that a killed writer left torn.
 
     Raises:
         OSError: The line is not on file, or not whole: a nearly full disk takes a part and reports no error.
@@ -102,7 +102,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Every JSON object in a file of lines, in order, and the number of torn lines that were dropped."""
+    """Read a file of JSON lines: every object in order, and the number of torn lines that were dropped."""
     try:
         text = read_regular(path)
     except OSError:

@@ -22,7 +22,7 @@ class FailureKind(str, Enum):
 
 
 def failure_kind(text: object) -> FailureKind:
-    """The kind with this name; ``ERROR`` for a name that this version does not know."""
+    """The kind of a rank's failure event by this name; ``ERROR`` for a name that this version does not know."""
     try:
         return FailureKind(text)
     except ValueError:

@@ -53,7 +53,7 @@ class WrittenExperiment:
 
 
 def read_written(path: Path) -> WrittenExperiment:
-    """Read the experiment at ``path``. Raises ``UserError`` if the file is missing or no YAML."""
+    """Read the record of an experiment at ``path``. Raises ``UserError`` if the file is missing or no YAML."""
     try:
         return _parse(read_regular(path))
     except OSError as error:

@@ -11,7 +11,7 @@ from saman.runs.events import USER, Event, EventKind
 
 
 def newest_event(events: Sequence[Event], kind: str) -> Event | None:
-    """The newest event of a kind; ``None`` if there is none."""
+    """The newest recorded event of a kind; ``None`` if there is none."""
     return next((event for event in reversed(events) if event.kind == kind), None)
 
 

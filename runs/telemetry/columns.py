@@ -48,7 +48,7 @@ _COLUMNS = {
 
 
 def count_rows(columns: Columns) -> int:
-    """Return the number of rows."""
+    """Return the number of rows of telemetry columns."""
     return len(columns["step"])
 
 

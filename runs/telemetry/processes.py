@@ -128,7 +128,7 @@ def _spans(last_steps: Array, busy: Array) -> Iterable[BusySpan]:
 
 
 def stage_windows(found: Columns, windows: Columns) -> Iterable[StageWindows]:
-    """Describe the stages of a pipeline over the windows that count; none if stages share a process.
+    """The telemetry of a pipeline's stages over the windows that count; none if stages share a process.
 
     Args:
         found: Steady windows of all processes.
@@ -168,6 +168,6 @@ def _median(values: Array) -> float | None:
 
 
 def variation(values: Sequence[float] | Array) -> float | None:
-    """Compute the coefficient of variation: sample standard deviation ÷ mean; ``None`` below two values."""
+    """The coefficient of variation of a process's windows: standard deviation ÷ mean; ``None`` below two values."""
     x = np.asarray(values, float)
     return float(x.std(ddof=1) / x.mean()) if len(x) > 1 and x.mean() != 0 else None

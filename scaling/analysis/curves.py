@@ -116,7 +116,7 @@ class Curve:
 
 
 def common_ranks(curves: Sequence[Curve]) -> int | None:
-    """The largest rank count of at least two series and of half as many series as the most common count."""
+    """The largest rank count at which curves compare: of two series at least, half as many as the commonest."""
     counts = [point.ranks for curve in curves for point in curve.points]
     most = max((counts.count(n) for n in counts), default=0)
     return max((n for n in counts if counts.count(n) >= max(2, most / 2)), default=None)
@@ -125,7 +125,7 @@ def common_ranks(curves: Sequence[Curve]) -> int | None:
 def refuse_shared_cores(
     group: RunGroup, places: Sequence[ScalingPoint]
 ) -> tuple[list[ScalingPoint], tuple[RefusedForecast, ...]]:
-    """Divide places into those that may be predicted and those behind the boundary of shared cores.
+    """Divide the places on a curve into those that may be predicted and those behind the boundary of shared cores.
 
     Args:
         group: The runs of the curve.

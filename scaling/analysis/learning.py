@@ -49,7 +49,7 @@ def loss_curve(telemetry: Telemetry) -> LossCurve | None:
 
 
 def epochs_of(events: Iterable[Event], telemetry: Telemetry, wall: WallTime) -> Iterable[Epoch]:
-    """The finished epochs in order.
+    """The finished epochs of a run's learning curve in order.
 
     Args:
         events: Of all attempts; a repeated epoch counts once, as of its last attempt.

@@ -119,7 +119,7 @@ class Accuracy:
 
 
 def time_to_accuracy(curves: Sequence[Curve], target: Target | None = None) -> Accuracy | None:
-    """Time, samples and epochs to a target.
+    """Conclude the time, samples and epochs to a target accuracy.
 
     Args:
         curves: Curves whose runs recorded a metric.
@@ -138,7 +138,7 @@ def time_to_accuracy(curves: Sequence[Curve], target: Target | None = None) -> A
 
 
 def default_target(runs: Sequence[MeasuredRun]) -> Target | None:
-    """The first metric that every run recorded, at the value that even the worst run reaches, rounded to its side."""
+    """The accuracy to reach by default: the first metric that every run recorded, where even the worst run arrives."""
     for metric in METRICS:
         found = [[epoch.metrics[metric] for epoch in run.measured.epochs if metric in epoch.metrics] for run in runs]
         if found and all(found):
@@ -157,7 +157,7 @@ def _rounded(value: float, up: bool) -> float:
 
 
 def first_reach(run: MeasuredRun, target: Target) -> Epoch | None:
-    """The first epoch whose metric reaches the target."""
+    """The first epoch whose metric reaches the target accuracy."""
     epochs = (epoch for epoch in run.measured.epochs if target.metric in epoch.metrics)
     return next((epoch for epoch in epochs if target.reached_by(epoch.metrics[target.metric])), None)
 

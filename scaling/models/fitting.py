@@ -168,7 +168,7 @@ class AheadError:
 
 
 def errors_ahead(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = "weak") -> list[AheadError]:
-    """Errors ln(measured ÷ predicted) at larger counts than those fitted, from every origin of three points or more.
+    """Errors of a fitted law at larger counts, ln(measured ÷ predicted), from every origin of three points or more.
 
     Cross-validation with a rolling origin (Tashman, Int. J. Forecasting 16, 2000): it judges a law by extrapolation,
     which is its use, and not by its fit.

@@ -206,7 +206,7 @@ def pipeline_totals(checks: Sequence[PipelineCheck]) -> dict[str, Any]:
 
 
 def pipeline_lines(checks: Sequence[PipelineCheck], across: Sequence[PipelineCheck]) -> list[str]:
-    """The checks as lines of text."""
+    """The checks of the published pipelines as lines of text."""
     lines = ["", "pipelines (AmoebaNet-D): bubble bound × recomputation × efficiency of another row of the same stages"]
     lines += [_line(check) for check in checks]
     for source, total in pipeline_totals(checks).items():

@@ -244,7 +244,7 @@ def process_rows(curves: Sequence[Curve]) -> list[ProcessRow]:
 
 
 def median_run(runs: Sequence[MeasuredRun]) -> MeasuredRun:
-    """The run of the (lower) median throughput: a real run, not an average."""
+    """The run that stands for a point in the report's tables: of the (lower) median throughput, no average."""
     return sorted(runs, key=lambda run: run.measured.samples_per_second)[(len(runs) - 1) // 2]
 
 
@@ -303,5 +303,5 @@ def tables(analysis: Analysis) -> dict[str, pl.DataFrame]:
 
 
 def series_of_runs(curves: Sequence[Curve]) -> dict[str, str]:
-    """Map the id of each measured run to the label of its curve."""
+    """The label of the curve in the report's tables, by the id of each measured run."""
     return {run.facts.id: curve.label for curve in curves for run in curve.group.runs}

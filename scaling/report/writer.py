@@ -235,7 +235,7 @@ def _write_table(frame: pl.DataFrame, path: Path) -> None:
 
 
 def provenance_counts(runs: Sequence[Run]) -> dict[str, list[tuple[str, int]]]:
-    """Hardware, software and placement of the runs, each value with its number of runs."""
+    """The report's provenance: hardware, software and placement, each value with its number of runs."""
     named: Iterable[tuple[str, list[str]]] = (
         ("Hardware", [run.facts.hardware for run in runs]),
         ("Software", [run.facts.software for run in runs]),

@@ -136,7 +136,7 @@ def _slowest(job: RankStep, ranks: int, steps: int, rng: np.random.Generator) ->
 def slowest_factors(
     jitter: Array, ranks: int, steps: int, rng: np.random.Generator, lasting: Array | None = None
 ) -> tuple[Array, Array]:
-    """Draw the factor of the slowest rank in each step, for which all ranks wait, and how long they wait.
+    """Simulate the factor of the slowest rank in each step, for which all ranks wait, and how long they wait.
 
     Args:
         jitter: Factors of a step's seconds to draw from, shape (n,).

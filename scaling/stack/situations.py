@@ -70,7 +70,7 @@ class Situations:
 
 
 def join(parts: Sequence[Situations]) -> Situations:
-    """All rows of several, in order."""
+    """All rows of several situations of the stack, in order."""
     return Situations(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Situations)))
 
 
@@ -136,7 +136,7 @@ def law_logs(points: tuple[ScalingPoint, ...], places: Sequence[ScalingPoint], s
 
 
 def power_line(points: Sequence[ScalingPoint]) -> tuple[float, float]:
-    """Exponent and intercept of the power law: least squares of log throughput on log ranks."""
+    """The power law of a situation of the stack: exponent and intercept, by least squares of logarithms."""
     x = np.log([point.ranks for point in points])
     y = np.log([point.throughput for point in points])
     slope, level = np.polyfit(x, y, 1)

@@ -89,7 +89,7 @@ def withheld(estimate: Estimate, drift: DriftTest) -> Estimate:
 def pair_by_time(
     left: Sequence[tuple[float, float]], right: Sequence[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """Pair the rates of two configurations by repeat.
+    """Pair the rates of two configurations by repeat, for a test under drift.
 
     Args:
         left: Runs as pairs of start and rate, in the order of their start.

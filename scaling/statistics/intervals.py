@@ -122,7 +122,7 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
 
 
 def weighted_quantiles(values: NDArray[np.float64], weights: NDArray[np.float64], tail: float) -> tuple[float, float]:
-    """Compute the quantiles ``tail`` and 1 − ``tail`` of weighted values, so that 0 lies between them.
+    """The interval between the quantiles ``tail`` and 1 − ``tail`` of weighted values.
 
     Args:
         values: Log errors, shape (n,).

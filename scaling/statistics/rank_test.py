@@ -182,7 +182,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def adjust(tests: Sequence[RankTest], significance: float = SIGNIFICANCE) -> list[AdjustedTest]:
-    """Verdicts of several comparisons, corrected for their number (Holm)."""
+    """Adjust the p-values of several rank tests for their number (Holm), with their verdicts."""
     corrected = holm([test.p for test in tests])
     return [_adjusted(test, p, len(tests), significance) for test, p in zip(tests, corrected, strict=True)]
 

@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 def karp_flatt(speedup: float, ranks: float) -> float | None:
-    """Experimentally determined serial fraction (1/S − 1/p) ÷ (1 − 1/p) for speed-up S on p ranks.
+    """The Karp–Flatt statistic: the serial fraction (1/S − 1/p) ÷ (1 − 1/p) for speed-up S on p ranks.
 
     Source: Karp & Flatt, CACM 33(5), 1990.
 

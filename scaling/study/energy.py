@@ -133,6 +133,6 @@ class EnergyMeter:
 
 
 def energy_of(run: Path) -> float | None:
-    """The joules that a study recorded for a run; None without a record."""
+    """The energy of a study's run: its recorded joules; None without a record."""
     record = EnergyRecord.read(RunPaths(run).energy_file)
     return record.joules if record else None

@@ -67,12 +67,12 @@ def planned_run_states(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus
 
 
 def unfinished_runs(plan: StudyPlan, runs_dir: Path) -> list[RunFolder]:
-    """Runs of a study without a recorded end, oldest first."""
+    """Runs that the execution of a study began without a recorded end, oldest first."""
     return [run for run in find_runs(runs_dir, plan.study.name) if not run.state.ended]
 
 
 def study_exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
-    """The exit status of an executed study: interrupted, failed if any run failed, else done."""
+    """The exit status of the execution of a study: interrupted, failed if any run failed, else done."""
     if any(outcome.exit_code == ExitCode.INTERRUPTED for outcome in outcomes):
         return ExitCode.INTERRUPTED
     return ExitCode.RUN_FAILED if any(outcome.exit_code for outcome in outcomes) else ExitCode.DONE

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_log(runs_dir: Path) -> ForecastLog:
-    """The log of forecasts of a folder of runs; empty without a log."""
+    """The track record of a folder of runs: its log of forecasts; empty without a log."""
     return read_forecasts(forecast_log(runs_dir))
 
 

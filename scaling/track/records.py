@@ -82,7 +82,7 @@ def _power_law(curve: Curve, ahead: ThroughputForecast, stack: TrainedStack) -> 
 
 
 def machine_of(curve: Curve) -> str:
-    """The hardware of a curve's runs; a curve of mixed hardware is not drawn."""
+    """The hardware by which the track record tells machines apart."""
     return curve.group.runs[0].facts.hardware
 
 

@@ -100,7 +100,7 @@ def user_name() -> str:
 
 
 def available(command: str = "sbatch") -> bool:
-    """Whether this machine has the command."""
+    """Whether this machine has the Slurm command."""
     return shutil.which(command) is not None
 
 

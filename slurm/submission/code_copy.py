@@ -181,7 +181,7 @@ def copy_code(
 
 
 def repository(folder: Path) -> Path | None:
-    """The root of the git repository around ``folder``; ``None`` without a repository or without git."""
+    """The git repository around the code to copy; ``None`` without a repository or without git."""
     said = _git(folder, "rev-parse", "--show-toplevel")
     return Path(said.strip()).resolve() if said and said.strip() else None
 

@@ -107,7 +107,7 @@ def python_of(cluster: Cluster) -> str:
 
 
 def environment_of(cluster: Cluster) -> dict[str, str]:
-    """The variables of every process from the cluster file; its ``environment`` overrides those of its network."""
+    """The variables that the job script sets: the cluster file's ``environment`` overrides those of its network."""
     locks = {} if cluster.locks == "auto" else {variables.LOCKS: cluster.locks}
     return {**network_variables(cluster.network.interface), **locks, **cluster.environment}
 

@@ -10,7 +10,7 @@ from saman.configs.schemas.cluster import Cluster
 def slurm_options(
     ranks: int | None, nodes: int | None, time_limit: str | None, gpus: int | None
 ) -> tuple[list[str], int | None]:
-    """The changes of the experiment for sbatch's ``--nodes``, ``--time`` and ``--gpus``, and the number of ranks.
+    """The changes of a submitted experiment for sbatch's ``--nodes``, ``--time`` and ``--gpus``, and its ranks.
 
     Args:
         ranks: ``-np``.

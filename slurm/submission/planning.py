@@ -100,7 +100,7 @@ def plan(
 
 
 def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
-    """Raise ``UserError`` for a starter that cannot reach the other nodes of a Slurm job."""
+    """Refuse to plan a submission with a start method that cannot reach the other nodes of a Slurm job."""
     starter = spec.launch.starter
     if starter in ("processes", "horovodrun") and spec.resources.nodes > 1:
         why = "needs ssh between nodes" if starter == "horovodrun" else "starts processes on its own node only"

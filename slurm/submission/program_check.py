@@ -13,7 +13,7 @@ from saman.launcher.programs import is_python, script_path
 
 
 def check_program(spec: Script, cluster: Cluster) -> None:
-    """Raise ``UserError`` for a program or a Python script that does not exist.
+    """Refuse to submit a program or a Python script that does not exist.
 
     A name without a folder is looked up only if the cluster file loads no software: modules may bring it. Nothing is
     looked up for a container.

@@ -122,7 +122,7 @@ EXPOSED = (
 
 
 def exposes_ports(partition: Partition, request: ResourceRequest, spec: Experiment | Script) -> bool:
-    """Whether TensorFlow's gRPC ports of the run would stand on nodes that Slurm may give to others as well."""
+    """Whether the requested resources leave TensorFlow's gRPC ports on nodes that Slurm may give to others as well."""
     if isinstance(spec, Script) or spec.train.strategy != "multi_worker":
         return False
     return not request.whole_nodes and request.cpus_per_node < partition.cores_per_node

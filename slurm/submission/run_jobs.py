@@ -29,7 +29,7 @@ def record_follow_ups(run: RunFolder, jobs: Sequence[str]) -> None:
 
 
 def last_queued(events: Sequence[Event]) -> JobSubmission | None:
-    """The newest submitted job; ``None`` if the run has continued on this machine since."""
+    """The newest job submitted for a run; ``None`` if the run has continued on this machine since."""
     for event in reversed(events):
         if event.kind == EventKind.TAKEN_HERE:
             return None
@@ -44,7 +44,7 @@ def record_taken_here(run: RunFolder) -> None:
 
 
 def forerunner(events: Sequence[Event], job: str) -> str | None:
-    """The job that the follow-up ``job`` depends on; ``None`` if ``job`` is not a follow-up."""
+    """The submitted job that the follow-up ``job`` depends on; ``None`` if ``job`` is not a follow-up."""
     jobs = jobs_of(events)
     return jobs[jobs.index(job) - 1] if job in jobs[1:] else None
 

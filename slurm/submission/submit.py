@@ -101,7 +101,7 @@ def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str
 
 
 def cluster_of(run: RunFolder) -> Cluster:
-    """The cluster file that the run was submitted with."""
+    """The cluster file that the submission of a run recorded."""
     return load_cluster(str(run.slurm.cluster))
 
 
@@ -123,7 +123,7 @@ def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> 
 
 
 def record_job(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
-    """Record the job of a run with its partition, time limit and nodes."""
+    """Record a submitted job in its run: partition, time limit and nodes."""
     request = plan.choice.request
     record_queued(
         run, job, plan.cluster.name, SUBMITTER, partition=plan.choice.partition.name,

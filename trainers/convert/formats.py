@@ -18,7 +18,7 @@ TFLITE = ("tflite-float32", "tflite-float16", "tflite-dynamic", "tflite-int8")
 
 
 def convert(name: str, model: Path, output: Path, inputs: Path) -> Conversion:
-    """Convert a version.
+    """Convert a saved model with a converter in this process.
 
     Args:
         name: The format.

@@ -15,7 +15,7 @@ def save_keras_file(model: Any, path: Path) -> None:
 
 
 def load_keras_file(path: Path) -> Any:
-    """Return the model of a ``.keras`` file, without its optimiser."""
+    """Return the model of an exported ``.keras`` file, without its optimiser."""
     return keras.models.load_model(str(path), compile=False)
 
 

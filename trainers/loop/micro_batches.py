@@ -26,7 +26,7 @@ def take_micro_batch(batch: Any, index: Any, count: int) -> Any:
 
 
 def derive_seed(seed: int, step: Any, number: Any, layer: int) -> Any:
-    """Return the int32[2] seed from which a random layer draws; it does not depend on the rank.
+    """Return the int32[2] seed of a micro-batch for a random layer; it does not depend on the rank.
 
     Args:
         seed: The seed of the run.
@@ -40,5 +40,5 @@ def derive_seed(seed: int, step: Any, number: Any, layer: int) -> Any:
 
 
 def with_any_length(spec: Any) -> Any:
-    """Return the spec of a batch with its number of examples left open."""
+    """Return the spec of a micro-batch in the loop with its number of examples left open."""
     return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)

@@ -48,7 +48,7 @@ class StepTimes:
 
 
 def split_steps(stamps: Any, since: float, waited: float = 0.0) -> StepTimes:
-    """Split steps into their parts.
+    """Split the times of the loop's steps into their parts.
 
     Args:
         stamps: As in ``StepTotals``.

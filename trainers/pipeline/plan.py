@@ -45,7 +45,7 @@ def _as_facts(prediction: StepPrediction) -> PredictedStages:
 
 
 def choose_cuts(experiment: Experiment, graph: Graph) -> ChosenCuts:
-    """Choose the cuts of an experiment's model; measures its layers if the cuts are ``auto`` and no profile is known.
+    """Choose the cuts of the model that this pipeline trains; measures its layers if no profile is known.
 
     Raises:
         UserError: The experiment's cuts are not possible.

@@ -53,7 +53,7 @@ def meet(
 
 
 def connected_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a TCP connection within this machine."""
+    """Return the two ends of a TCP connection between pipeline stages of one machine."""
     listener, secret = Listener("127.0.0.1"), secrets.token_bytes(32)
     deadline = time.monotonic() + CONNECT_SECONDS
     with ThreadPoolExecutor(1) as pool:

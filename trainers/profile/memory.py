@@ -66,7 +66,7 @@ def _is_kept(reader: Any, tensor: Any) -> bool:
 
 
 def parameter_bytes(graph: Graph, at: int) -> int:
-    """Return the bytes of the trainable variables of a step's layer; 0 for later calls of the layer."""
+    """Profile the trainable variables of a step's layer: their bytes; 0 for later calls of the layer."""
     layer = graph.steps[at].layer
     if any(step.layer is layer for step in graph.steps[:at]):
         return 0

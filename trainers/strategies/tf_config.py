@@ -84,7 +84,7 @@ def sources_of(workers: Sequence[WorkerAddress], lookup: Callable[[str], Iterabl
 
 
 def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
-    """Return the folder where the workers of a strategy's start publish their addresses for TF_CONFIG.
+    """Return the folder where a strategy's workers publish their addresses for TF_CONFIG.
 
     Args:
         run: The run folder.
@@ -100,7 +100,7 @@ def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str,
 def agree_on_ports(
     folder: Path, me: WorkerIdentity, wait_seconds: float = WAIT_SECONDS
 ) -> tuple[PortGate, list[WorkerAddress]]:
-    """Publish this worker's address for TF_CONFIG and wait for the addresses of all workers.
+    """Publish the address of a strategy's worker for TF_CONFIG and wait for those of all workers.
 
     Args:
         folder: A folder on a file system that all workers share.

@@ -62,13 +62,13 @@ class SeriesStyle:
 
 
 def repeats_in_words(counts: Iterable[int]) -> str:
-    """How many runs there are: ``n = 6``, or ``n = 5 to 6`` where points differ."""
+    """The number of runs for a figure's caption: ``n = 6``, or ``n = 5 to 6`` where points differ."""
     least, most = min(counts := list(counts)), max(counts)
     return f"n = {least}" if least == most else f"n = {least} to {most}"
 
 
 def sample_in_words(points: Data, interval: str = "samples_per_second") -> str:
-    """The number of runs behind a point and the level of its interval, for a caption."""
+    """The number of runs behind a figure's point and the level of its interval, for the caption."""
     if not points:
         return ""
     runs = f" {repeats_in_words(int(point['repeats']) for point in points)} runs per point"

@@ -35,7 +35,7 @@ def load(data: Data, context: Context) -> Splits:
 
 
 def import_function(reference: str, where: str) -> Any:
-    """Return the function that ``package.module:function`` names; its folder is already on ``sys.path``.
+    """Import the user's data source or model function that ``package.module:function`` names.
 
     Raises:
         UserError: The module or the function does not exist; ``where`` names the part of the experiment.
@@ -53,7 +53,7 @@ def import_function(reference: str, where: str) -> Any:
 
 
 def bind(function: Any, part: str, *values: Any, **args: Any) -> inspect.BoundArguments:
-    """Return the arguments of a call of a user's data source or model function.
+    """Return the arguments of a call of the user's data source or model function.
 
     Args:
         function: The user's function.

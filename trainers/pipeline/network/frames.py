@@ -75,7 +75,7 @@ def _read_spec(connection: socket.socket) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def empty_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """Return an uninitialised array at a multiple of 64 bytes, which TensorFlow adopts without a copy."""
+    """Return an array for a frame from the network, at a multiple of 64 bytes: TensorFlow adopts it without a copy."""
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
