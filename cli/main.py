@@ -47,7 +47,7 @@ TAKES_PROGRAM = ("run", "submit")
 VERBOSE = ("-v", "--verbose")
 
 _EPILOG = (
-    "Exit status: 0 done, 1 the run failed, 2 wrong request, 3 something is missing on this machine, "
+    "Exit status: 0 success, 1 the run failed, 2 invalid request, 3 something is missing on this machine, "
     "130 interrupted, 85 checkpointed, to be requeued."
 )
 
@@ -115,7 +115,7 @@ def _global_options(
     verbose: bool = typer.Option(
         False,
         *VERBOSE,
-        help="Log to standard error, external commands included. Also after the command's name.",
+        help="Write log messages, external commands included, to standard error. Also after the command's name.",
         callback=_show_log,
         is_eager=True,
         expose_value=False,

@@ -14,7 +14,9 @@ ModelsDir = Annotated[Path, typer.Option("--models-dir", help="Folder of the mod
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...", help="A shipped experiment or a YAML file, then changes."),
+    typer.Argument(
+        metavar="[EXPERIMENT] [KEY=VALUE]...", help="A shipped experiment or a YAML file, then changes as KEY=VALUE."
+    ),
 ]
 ClusterName = Annotated[
     str, typer.Option("--cluster", "-c", help="Cluster file: a shipped name, your own name, or a path.")
@@ -23,4 +25,6 @@ Partition = Annotated[str | None, typer.Option("--partition", "-p", help="Defaul
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")]
 Ranks = Annotated[int | None, typer.Option("-np", metavar="N", help="Number of ranks, as in horovodrun.")]
 TotalRanks = Annotated[int | None, typer.Option("-np", "--np", help="Total number of ranks, over all nodes.")]
-LegacyKeras = Annotated[bool, typer.Option("--legacy-keras", help="For a program that needs Keras 2.")]
+LegacyKeras = Annotated[
+    bool, typer.Option("--legacy-keras", help="Set TF_USE_LEGACY_KERAS, for a program that needs Keras 2.")
+]

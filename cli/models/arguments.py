@@ -9,3 +9,4 @@ import typer
 Why = Annotated[str, typer.Option("--why", help="The reason, for the audit log.")]
 Spec = Annotated[str, typer.Argument(help="NAME, NAME:VERSION or NAME:LABEL.")]
 Name = Annotated[str, typer.Argument(help="The model's name.")]
+Numbered = Annotated[str, typer.Argument(help="NAME:VERSION.")]

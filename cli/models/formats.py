@@ -14,7 +14,12 @@ from saman.cli.output import print_json
 
 def export_command(
     model: Spec,
-    formats: Annotated[list[str], typer.Argument(help="saved_model, keras, tflite-float32, …, onnx, tfjs, or all.")],
+    formats: Annotated[
+        list[str],
+        typer.Argument(
+            help="saved_model, keras, tflite-float32, tflite-float16, tflite-dynamic, tflite-int8, onnx, tfjs, or all."
+        ),
+    ],
     tolerance: Annotated[float, typer.Option("--tolerance", help="Largest allowed change of accuracy.")] = 0.01,
     why: Why = "",
     models_dir: ModelsDir = MODELS,

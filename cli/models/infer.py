@@ -33,7 +33,7 @@ def infer_command(
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Predict every row of the inputs, in order. The same command continues an interrupted job.
+    """Predict every row of the inputs, in order. If a job was interrupted, repeat the same command to continue it.
 
     The output has the columns row, source, position, prediction, outputs and error; a bad row keeps its place and has
     an error. The result is the same for any number of ranks.

@@ -19,7 +19,7 @@ def promote_command(
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Put a label on a version. The label stable requires that all gates pass.
+    """Put a label on a version. A version gets the label stable only if it passes all gates.
 
     Examples:
 
@@ -81,7 +81,7 @@ def approve_command(
 
     Example:
 
-        saman models approve digits:3 --by Ada
+        saman models approve digits:3 --by ada
     """
     from saman.registry.lifecycle import approval
 

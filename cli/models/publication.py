@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from saman.cli.models.arguments import Spec, Why
+from saman.cli.models.arguments import Numbered, Spec, Why
 from saman.cli.models.changes import print_change
 from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
 from saman.cli.output import print_json
@@ -61,8 +61,8 @@ def reconcile_command(
     typer.echo(f"steps {'pending' if dry_run else 'completed'}: {len(steps)}")
 
 
-def retire_command(model: Spec, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
-    """Stop offering a version; its files stay.
+def retire_command(model: Numbered, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+    """Retire a version: it is no longer served or selected, but its files stay.
 
     Example:
 
@@ -85,7 +85,9 @@ def prune_command(
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Remove a version, or all versions outside the keep policy; never a labelled version.
+    """Remove NAME:VERSION or, for NAME alone, all versions that the keep policy does not keep.
+
+    Labelled versions are never removed.
 
     Example:
 

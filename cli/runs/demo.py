@@ -20,7 +20,9 @@ def demo_command(
     runs_dir: RunsDir = RUNS,
     models_dir: ModelsDir = MODELS,
 ) -> None:
-    """Train one experiment file with Horovod and with tf.distribute on 2 ranks, compare, and publish the first.
+    """Train an experiment with Horovod and again with tf.distribute, each on 2 ranks, and compare the two.
+
+    The Horovod model is published.
 
     Examples:
 

@@ -32,11 +32,11 @@ _STYLES = {
 
 def status_command(
     runs: AnyRuns = None,
-    newest: Annotated[int, typer.Option("--newest", help="Without names: number of runs to show.")] = 20,
+    newest: Annotated[int, typer.Option("--newest", help="Number of runs to show if none are named.")] = 20,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show the state of runs: queued and why, running with progress, ended with the reason.
+    """Show the state of runs: why a run is queued, how far it has progressed, or how it ended.
 
     Examples:
 
@@ -52,7 +52,7 @@ def status_command(
 def logs_command(
     run: SingleRun,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the run has ended.")] = False,
-    rank: Annotated[int, typer.Option("--rank", help="Show the process of this rank.")] = 0,
+    rank: Annotated[int, typer.Option("--rank", help="Show the output of the process that holds this rank.")] = 0,
     job: Annotated[bool, typer.Option("--job", help="Show the job script's output instead.")] = False,
     attempt: Annotated[int | None, typer.Option("--attempt", help="Default: all attempts in turn.")] = None,
     runs_dir: RunsDir = RUNS,
@@ -103,7 +103,7 @@ def progress_lines(every_seconds: float = 5.0, err: bool = True) -> Callable[[Ru
 def wait_command(
     runs: SeveralRuns,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Give up after this many seconds.")] = None,
-    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between looks at the run folders.")] = 5.0,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between checks of the run folders.")] = 5.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -123,7 +123,9 @@ def wait_command(
 
 
 def cancel_command(runs: SeveralRuns, runs_dir: RunsDir = RUNS) -> None:
-    """Cancel runs: remove their jobs from the queue, or end their processes. Training keeps a checkpoint.
+    """Cancel runs: remove their jobs from the queue, or end their processes.
+
+    A local run writes a checkpoint first if that takes less than 20 s.
 
     Example:
 
@@ -137,7 +139,9 @@ def cancel_command(runs: SeveralRuns, runs_dir: RunsDir = RUNS) -> None:
 
 def resume_command(
     runs: SeveralRuns,
-    here: Annotated[bool, typer.Option("--here", help="Continue on this machine, even a run from Slurm.")] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="Continue on this machine, even if the run was started on Slurm.")
+    ] = False,
     ranks: Annotated[int | None, typer.Option("-np", metavar="N", help="With --here: number of ranks.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", "-p", help="Default: the same as before.")] = None,
     exclude: Exclude = None,

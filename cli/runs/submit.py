@@ -40,10 +40,18 @@ def submit_command(
     ranks: TotalRanks = None,
     nodes: Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes, as resources.nodes=N.")] = None,
     partition: Partition = None,
-    time_limit: Annotated[str | None, typer.Option("--time", help="As resources.time_limit=HH:MM:SS.")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Total number of GPUs; one rank on each.")] = None,
-    account: Annotated[str | None, typer.Option("--account", "-A", help="As --set account=NAME.")] = None,
-    qos: Annotated[str | None, typer.Option("--qos", help="As --set qos=NAME, for every partition.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time", help="Time limit of the job; the same as resources.time_limit=HH:MM:SS.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="Total number of GPUs; without -np, one rank per GPU.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", "-A", help="Slurm account; the same as --set account=NAME.")
+    ] = None,
+    qos: Annotated[
+        str | None, typer.Option("--qos", help="Slurm QOS, for every partition; the same as --set qos=NAME.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job script; write and submit nothing.")] = False,
     test_only: Annotated[
         bool, typer.Option("--test-only", help="Ask Slurm for the start time; submit nothing.")
@@ -51,11 +59,14 @@ def submit_command(
     code: Annotated[
         list[Path] | None, typer.Option("--code", help="Copy only this file or folder (repeatable).")
     ] = None,
-    no_snapshot: Annotated[bool, typer.Option("--no-snapshot", help="Use your code in place, not a copy.")] = False,
+    no_snapshot: Annotated[
+        bool, typer.Option("--no-snapshot", help="Run your code where it is instead of a copy.")
+    ] = False,
     ignore_limits: Annotated[bool, typer.Option("--ignore-limits", help="Submit even if a limit forbids it.")] = False,
     legacy_keras: LegacyKeras = False,
     set_cluster: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of the cluster file, as account=x (repeatable).")
+        list[str] | None,
+        typer.Option("--set", help="Change a key of the cluster file, for example account=x (repeatable)."),
     ] = None,
     runs_dir: RunsDir = RUNS,
     exclude: Exclude = None,

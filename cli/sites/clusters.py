@@ -42,7 +42,7 @@ def show_command(cluster: Annotated[str, typer.Argument(help="A shipped name, yo
 
 @app.command("check")
 def check_command(cluster: Annotated[str, typer.Argument(help="A shipped name, your own name, or a path.")]) -> None:
-    """Check a cluster file, and name the key of every problem.
+    """Check a cluster file and report the key of every problem.
 
     Example:
 
@@ -61,7 +61,7 @@ def init_command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a cluster file from Slurm's answers on this login node.
+    """Query Slurm on this login node and write a cluster file for the site.
 
     Examples:
 

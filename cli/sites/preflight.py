@@ -19,7 +19,7 @@ def preflight_command(
     ranks_per_node: Annotated[int, typer.Option("--ranks-per-node", help="Ranks on each node.")] = 2,
     partition: Partition = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, help="Seconds to wait for the job, then cancel it.")
+        float, typer.Option("--timeout", min=1, help="Cancel the job if it has no result after this many seconds.")
     ] = 3600.0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,

@@ -20,14 +20,14 @@ def quota_command(
     cluster: ClusterName,
     arguments: Words = None,
     ranks: TotalRanks = None,
-    times: Annotated[int, typer.Option("--times", help="Number of such runs.")] = 1,
+    times: Annotated[int, typer.Option("--times", help="Number of runs of the experiment.")] = 1,
     partition: Partition = None,
     study: Annotated[str | None, typer.Option("--study", help="Check all runs of a study instead.")] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Warn above this share of a limit.")] = 0.8,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show the limits of your account and QOS, their use, and the needs of an experiment or a study.
+    """Show the limits of your account and QOS, their current use, and what an experiment or a study would need.
 
     Exit status 2 if a limit forbids the runs.
 

@@ -21,7 +21,10 @@ def setup_command(
     compat: Annotated[bool, typer.Option("--compat", help="Short for --tensorflow 2.15.")] = False,
     mpi: Annotated[
         str | None,
-        typer.Option("--mpi", help="wheel (needs no root) or system (MPI on PATH). Default: as before, else wheel."),
+        typer.Option(
+            "--mpi",
+            help="wheel (needs no root) or system (the MPI on PATH). Default: as in the previous setup, else wheel.",
+        ),
     ] = None,
     gpu: Annotated[
         bool | None,

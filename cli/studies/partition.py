@@ -22,7 +22,7 @@ def partition_command(
     again: Annotated[bool, typer.Option("--again", help="Measure the layers again.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the split of an experiment's model into stages, with the expected times, bubble, memory and speed-up.
+    """Show how an experiment's model would be split into stages: expected times, bubble, memory and speed-up.
 
     The first call measures the layers in a separate process; later calls reuse the measurement.
 

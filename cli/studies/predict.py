@@ -21,19 +21,26 @@ if TYPE_CHECKING:
 
 
 def predict_command(
-    what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
-    ranks: Annotated[str, typer.Option("--ranks", help="Rank counts, as 64,256,1024.")],
+    what: Annotated[
+        list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or individual runs.")
+    ],
+    ranks: Annotated[str, typer.Option("--ranks", help="Numbers of ranks, for example 64,256,1024.")],
     micro_batches: Annotated[
         str | None, typer.Option("--micro-batches", help="Pipelines: micro-batches per replica, as 8,32.")
     ] = None,
     stages: Annotated[
         str | None,
-        typer.Option("--stages", help="Pipelines: stages per replica; new numbers need profiled layers."),
+        typer.Option(
+            "--stages",
+            help="Pipelines: stages per replica, for example 2,4; new numbers need a profile (saman partition).",
+        ),
     ] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="Simulate too, calibrated by the runs.")] = False,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Also simulate, calibrated from the runs.")] = False,
     mtbf_hours: Annotated[
         float | None,
-        typer.Option("--node-mtbf-hours", min=0.001, help="Simulate failures: a node's mean hours between them."),
+        typer.Option(
+            "--node-mtbf-hours", min=0.001, help="Simulate node failures; mean hours between failures of one node."
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")

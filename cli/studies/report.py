@@ -25,14 +25,21 @@ _IN_JSON = ("points", "stages", "grid", "contrasts", "predictions", "pipeline_pr
 def report_command(
     what: Annotated[list[str], typer.Argument(metavar="STUDY_OR_RUNS...", help="A study, a folder of runs, or runs.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the report.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Compare two studies: the first is the baseline.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare two studies; the first is the baseline.")] = False,
     reviewer: Annotated[
-        bool, typer.Option("--reviewer", help="Judge the report by twelve rules; exit status 1 if it breaks any.")
+        bool,
+        typer.Option(
+            "--reviewer",
+            help="Check the report against Hoefler and Belli's twelve rules (SC '15); exit status 1 if it breaks any.",
+        ),
     ] = False,
     target: Annotated[
-        str | None, typer.Option("--target", help="Time to accuracy: METRIC=VALUE, as val_accuracy=0.97.")
+        str | None,
+        typer.Option("--target", help="Target for the time to accuracy: METRIC=VALUE, for example val_accuracy=0.97."),
     ] = None,
-    papers: Annotated[bool, typer.Option("--papers/--no-papers", help="Write figures as SVG, PNG and PDF too.")] = True,
+    papers: Annotated[
+        bool, typer.Option("--papers/--no-papers", help="Also write each figure as SVG, PNG and PDF, for papers.")
+    ] = True,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:

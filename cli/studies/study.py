@@ -34,7 +34,7 @@ def study_command(
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Run a scaling study: all runs that are missing or failed.
+    """Run a scaling study. Only runs that are missing or failed are started.
 
     Examples:
 
