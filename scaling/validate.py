@@ -46,7 +46,7 @@ TOTALS = ("predictions", "sources", "median_abs_error", "mean_abs_log_error", "l
 
 
 def totals(found: Validation) -> dict[str, Any]:
-    """Scores of the stack at up to 4× the largest fitted count."""
+    """Total scores of a validation at up to 4× the largest fitted count."""
     members = near(found)
     covered = found.stack.covered(found.data.outcomes)[members]
     low, high = binomial_interval(int(covered.sum()), len(covered))

@@ -64,7 +64,7 @@ def same_node(first: str, second: str) -> bool:
 
 
 def other_users(processes: Path = Path("/proc")) -> tuple[str, ...]:
-    """Names of the node's other users with processes, without system accounts."""
+    """Names of other users with processes on this machine, without system accounts."""
     found = set()
     for entry in processes.iterdir():
         if entry.name.isdigit():

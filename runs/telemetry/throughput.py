@@ -128,7 +128,7 @@ class TrainingMeasures:
 def measure_training(
     run: RunFolder, attempt: Attempt, events: Sequence[Event], now: float | None = None
 ) -> TrainingMeasures:
-    """Measure a run for its ``summary.json``.
+    """Measure a run's telemetry for its ``summary.json``.
 
     Args:
         run: The run folder, for its telemetry.

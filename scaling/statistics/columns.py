@@ -28,7 +28,7 @@ class Row(Protocol):
 
 
 def to_columns(row: Row) -> Columns:
-    """The columns of a row, in the order of its fields.
+    """The columns of a row of statistics, in the order of its fields.
 
     A field is a column of its name. An ``Estimate`` becomes five columns (value, interval, attained coverage, and the
     method or the reason for withholding an interval), ``Quartiles`` three (median, low, high).
