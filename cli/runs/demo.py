@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,12 @@ def demo_command(
 
     from saman.cli.runs.outcome import print_finished
     from saman.jobs.publishing import FinishedRun, Publication, PublicationState, publish_if_asked
+    from saman.launcher.node.machine import other_users
     from saman.runs.comparison import compare_runs
 
     console = Console()
     outcomes = []
-    for strategy in ("horovod", "multi_worker"):
+    for strategy in strategies(other_users()):
         outcome = _train(console, strategy, runs_dir)
         wanted = strategy == "horovod"
         published = publish_if_asked(outcome.run, models_dir) if wanted else Publication(PublicationState.NOT_ASKED)
@@ -52,6 +54,14 @@ def demo_command(
     console.print(_table(comparison, outcomes))
     _say_weights(console, comparison)
     console.print(f"  report: {_report([outcome.run.path for outcome in outcomes])}")
+
+
+def strategies(other_users: Sequence[str]) -> tuple[str, str]:
+    """Horovod and a strategy of tf.distribute for the demo.
+
+    ``multi_worker`` opens ports without authentication, so beside other users of the machine it is ``mirrored``.
+    """
+    return "horovod", "mirrored" if other_users else "multi_worker"
 
 
 def _report(runs: list[Path]) -> Path:
