@@ -58,8 +58,11 @@ def _comparison(analysis: Analysis) -> tuple[str, ...]:
         shown = ", ".join(_test_in_words(contrast) for contrast in _slowest_first(alike)[:_MOST_NAMED])
         more = f", and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
         return (f"No series is shown to be the fastest {on}: {fastest} against {shown}{more}.",)
-    nearest = _slowest_first(against)[0]
-    return (f"{fastest} is the fastest {on}: against {_test_in_words(nearest)}, the nearest.",)
+    second = _slowest_first(against)[0]
+    ratio = f"{second.ratio.value:.3g}× the throughput of {second.against}, the second"
+    return (
+        f"{fastest} is the fastest {on}: {ratio} {interval_in_words(second.ratio)}; rank test: {second.verdict.words}.",
+    )
 
 
 def _from(contrast: Contrast, label: str) -> Contrast:
