@@ -43,18 +43,20 @@ def read_logs(
     followed: dict[Path, Follower] = {}
     looked, watch = 0.0, RunWatch([run])
     while True:
-        over = False
+        status: RunStatus | None = None
         if follow and time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
             (status,) = watch.look()
-            over = status.over
-            if tell is not None:
-                tell(status)
+        over = not follow or (status is not None and status.over)
+        if status is not None and tell is not None and not over:
+            tell(status)
         for older, file in _files(run, rank, job, attempt):
             if file not in followed and older is not None:
                 yield from Follower(older).pieces()  # once: a later rotation moves lines there that were read before
             yield from followed.setdefault(file, Follower(file)).pieces()
-        if over or not follow:
+        if over:
+            if status is not None and tell is not None:
+                tell(status)  # after the last lines, which the run wrote before it ended
             break
         time.sleep(POLL_SECONDS)
     if not any(file.exists() for file in followed):

@@ -43,3 +43,11 @@ def test_the_older_part_of_a_rotated_log_comes_first_and_once(tmp_path: Path) ->
     attempt.older_log(0).write_text("older\n")
     attempt.log(0).write_text("newer\n")
     assert "".join(read_logs(run)) == "older\nnewer\n"
+
+
+def test_the_end_is_told_after_the_last_lines(run: RunFolder) -> None:
+    run.append("completed", "supervisor", 1)
+    seen: list[str] = []
+    for piece in read_logs(run, follow=True, tell=lambda status: seen.append(status.state)):
+        seen.append(piece)
+    assert seen == ["process of rank 0\n", "completed"]
