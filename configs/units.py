@@ -64,7 +64,7 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a memory size; write a whole number and K, M, G or T, such as 4G")
+        raise ValueError(f"{text!r} is not a size; write a whole number and K, M, G or T, such as 4G")
     return int(match[1]) << 10 * (1 + "KMGT".index(match[2]))
 
 

@@ -29,6 +29,11 @@ def _by_everyone(doubt: Doubt) -> bool:
     return bool(doubt.path.stat().st_mode & 0o002)
 
 
+def missing(check: Check, folder: Path) -> CheckResult:
+    """The result where there is no folder to check."""
+    return CheckResult(check, Risk.NOTE, f"{folder} does not exist: nothing in it was checked")
+
+
 def check_locks(check: Check, folder: Path) -> CheckResult:
     """Whether the file system has file locks, by which runs and publishers keep apart."""
     if not os.access(folder, os.W_OK | os.X_OK):

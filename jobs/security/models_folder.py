@@ -6,7 +6,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.jobs.security.finding import Check, CheckResult, Risk, some
-from saman.jobs.security.folders import check_locks, check_planted, check_secrets, check_way
+from saman.jobs.security.folders import check_locks, check_planted, check_secrets, check_way, missing
 from saman.jobs.security.tree import Tree
 from saman.registry.store.layout import ModelFolder, list_models
 from saman.registry.store.policies import read_policy
@@ -14,9 +14,9 @@ from saman.runs.trust.ownership import Doubt, find_doubt
 
 
 def check_models(folder: Path) -> list[CheckResult]:
-    """Every check of a folder of models; empty if it is missing."""
+    """Every check of a folder of models; if it is missing, a note that says so."""
     if not folder.is_dir():
-        return []
+        return [missing(Check.MODELS_FOLDER, folder)]
     tree = Tree.of(folder)
     doubts = [doubt for doubt in (find_doubt(folder.resolve()), *tree.doubts) if doubt is not None]
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saman.configs.loading.settings import settings_file
 from saman.jobs.security.finding import Check, CheckResult, Risk, some
-from saman.jobs.security.folders import check_locks, check_planted, check_secrets, check_way
+from saman.jobs.security.folders import check_locks, check_planted, check_secrets, check_way, missing
 from saman.jobs.security.tree import Tree
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
@@ -17,9 +17,9 @@ from saman.runs.trust.run_trust import find_run_doubt, run_doubt
 
 
 def check_runs(folder: Path) -> list[CheckResult]:
-    """Every check of a folder of runs; empty if it is missing."""
+    """Every check of a folder of runs; if it is missing, a note that says so."""
     if not folder.is_dir():
-        return []
+        return [missing(Check.RUNS_FOLDER, folder)]
     runs, tree = find_runs(folder), Tree.of(folder)
     doubts = [(run, doubt) for run in runs if (doubt := find_run_doubt(run)) is not None]
     return [

@@ -58,7 +58,7 @@ class Placement:
         return tuple(process for process in self.processes if process.node == node)
 
     def sentence(self) -> str:
-        """For people."""
+        """Processes, nodes and cores per rank in words."""
         return f"{len(self.processes)} processes on {len(self.nodes)} nodes, {self.cores_per_rank} cores per rank"
 
     def to_json(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Normalization(str, Enum):
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """Where inputs are normalised, in words."""
         return {
             Normalization.NONE: "none",
             Normalization.SAVED_MODEL: "inside the SavedModel; model.keras takes normalised inputs",

@@ -16,7 +16,7 @@ class Boundary(str, Enum):
 
     @property
     def words(self) -> str:
-        """For people."""
+        """The name of the boundary in messages and reports."""
         return {
             Boundary.NODE: "a node boundary",
             Boundary.SWITCH: "a switch boundary",

@@ -249,7 +249,7 @@ def median_run(runs: Sequence[MeasuredRun]) -> MeasuredRun:
 
 
 def loss_rows(curves: Sequence[Curve]) -> list[LossRow]:
-    """The loss curve of the typical run of each point."""
+    """The loss curve of the median run of each point."""
     found = []
     for curve in curves:
         for point in curve.points:
@@ -263,7 +263,7 @@ def loss_rows(curves: Sequence[Curve]) -> list[LossRow]:
 
 
 def metric_rows(curves: Sequence[Curve]) -> list[MetricRow]:
-    """The metrics at the end of each epoch of the typical run of each point."""
+    """The metrics at the end of each epoch of the median run of each point."""
     return [
         MetricRow(
             series=curve.label,

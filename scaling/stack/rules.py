@@ -33,7 +33,7 @@ class Rule(str, Enum):
 
     @property
     def words(self) -> str:
-        """For people."""
+        """The name of the rule in tables."""
         return {
             Rule.POWER_LAW: "log–log power fit",
             Rule.STRAIGHT_LINE: "straight line",

@@ -165,7 +165,9 @@ def test_a_taker_that_was_killed_does_not_block_the_next(without_locks: None, tm
     path = tmp_path / "lock"
     _elsewhere(path)
     lease_file(path).with_name(f"{lease_file(path).name}.theirs").touch()
-    acquire(path).release()
+    lock = acquire(path)
+    assert lock.lease is not None and lock.lease.is_held
+    lock.release()
 
 
 def test_a_holder_whose_lease_was_taken_over_is_told_and_leaves_it_alone(without_locks: None, tmp_path: Path) -> None:
@@ -195,7 +197,9 @@ def test_it_works_where_there_are_no_links_either(
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 5000, b'{"pid":"x"}'])
 def test_a_torn_lease_is_taken_over(without_locks: None, tmp_path: Path, content: bytes) -> None:
     lease_file(tmp_path / "lock").write_bytes(content)
-    acquire(tmp_path / "lock").release()
+    lock = acquire(tmp_path / "lock")
+    assert lock.lease is not None and lock.lease.is_held
+    lock.release()
 
 
 def test_a_run_has_one_supervisor_where_there_are_no_locks(without_locks: None, tmp_path: Path) -> None:

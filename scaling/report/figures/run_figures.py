@@ -100,7 +100,7 @@ def rank_times(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
 
 
 def _rank_data(curve: Curve) -> Data:
-    """Times before the exchange of the processes of the typical run at the largest count."""
+    """Times before the exchange of the processes of the median run at the largest count."""
     point = curve.points[-1]
     run = median_run(point.runs).facts.id
     slow = {straggler.rank for straggler in point.stragglers}

@@ -52,10 +52,17 @@ def risks(findings: list[CheckResult]) -> dict[Check, Risk]:
     return {finding.check: finding.risk for finding in findings if finding.risk is not Risk.NONE}
 
 
+@pytest.mark.parametrize("check", [check_runs, check_models])
+def test_a_folder_that_does_not_exist_is_not_called_safe(
+    tmp_path: Path, check: Callable[[Path], list[CheckResult]]
+) -> None:
+    (result,) = check(tmp_path / "typo")
+    assert result.risk is Risk.NOTE and f"{tmp_path / 'typo'} does not exist" in result.found
+
+
 def test_a_folder_of_one_user_has_nothing_to_mend(run: RunFolder, models: Path) -> None:
     assert risks(check_runs(run.runs_dir)) == {}
     assert risks(check_models(models)) == {}
-    assert check_runs(run.runs_dir / "none") == check_models(models / "none") == []
 
 
 PLANTED: list[tuple[str, Callable[[RunFolder], object], Check, Risk]] = [
