@@ -86,6 +86,14 @@ def _extra_line(text: str) -> str:
     return text
 
 
+SshHost = Annotated[
+    str,
+    _matching(
+        r"([A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}",
+        "a host for ssh",
+        "ada@login.example.edu",
+    ),
+]
 Argument = Annotated[str, AfterValidator(_argument)]
 PathText = Annotated[str, AfterValidator(_argument)]
 Bind = Annotated[str, AfterValidator(_bind)]
@@ -191,6 +199,14 @@ class Requeue(Strict):
     attempts: PositiveInt = 5  # in a row without progress
 
 
+class Access(Strict):
+    """How a user's own machine reaches the site: OpenSSH, with the user's own configuration and keys."""
+
+    ssh: SshHost  # the login node, or its alias in ~/.ssh/config
+    folder: PathText  # on the login node; saman keeps a folder for each project in it
+    saman: PathText | None = None  # on the login node; null: of `software`, else the saman on its PATH
+
+
 class Cluster(Strict):
     """A site: ``configs/clusters/*.yaml``."""
 
@@ -210,6 +226,7 @@ class Cluster(Strict):
     locks: Literal["auto", "lease"] = "auto"  # lease: file locks do not reach the other nodes, as with localflock
     sbatch: list[ExtraLine] = []
     environment: dict[str, str] = {}
+    access: Access | None = None  # from a machine other than the login node
 
     @model_validator(mode="after")
     def _sound(self) -> Cluster:

@@ -10,6 +10,8 @@ from saman.runs.paths.attempt import Attempt
 from saman.runs.paths.names import is_number, names_in
 from saman.runs.paths.parts import ExportPaths, SlurmPaths
 
+REMOTE_FILE = "remote.json"
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -62,6 +64,11 @@ class RunPaths:
     def script_file(self) -> Path:
         """Start of a user's own program; such a run has no experiment file."""
         return self.path / "script.yaml"
+
+    @property
+    def remote_file(self) -> Path:
+        """The cluster that has the run, if it was submitted from this machine over ssh (``runs.remote``)."""
+        return self.path / REMOTE_FILE
 
     @property
     def events_file(self) -> Path:

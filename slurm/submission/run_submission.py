@@ -14,6 +14,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
+from saman.slurm.code.files import SentCode
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
 from saman.slurm.submission.arrays import NoRoom, submit_many
@@ -27,7 +28,7 @@ class SubmissionOptions:
     """Choices of the user beside what to run and where.
 
     ``code`` lists what to copy of the user's code; by default everything that git tracks. ``copy_code`` false uses the
-    code in place.
+    code in place. ``sent``: the code that another machine sent for this run.
     """
 
     runs_dir: Path = Path("runs")
@@ -37,6 +38,7 @@ class SubmissionOptions:
     code: tuple[Path, ...] = ()
     copy_code: bool = True
     ignore_limits: bool = False
+    sent: SentCode | None = None
     whole_nodes: bool = False  # whatever the partition says, so that no other job shares the nodes
 
 
@@ -170,7 +172,8 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
         EnvironmentLack: Slurm does not answer, or the run folder cannot be written.
     """
     plan = checked.plan
-    copy = code_copy(plan.spec, code_path, options.runs_dir, options.code) if options.copy_code else None
+    copied = options.copy_code
+    copy = code_copy(plan.spec, code_path, options.runs_dir, options.code, options.sent) if copied else None
     with _discarded_unless_submitted(copy):
         done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
     return SubmittedRuns((done,), (*checked.notes, *describe_copy(plan.spec, copy)))

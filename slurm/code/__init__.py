@@ -1,0 +1,1 @@
+"""The user's code: which of its files a run takes along."""
