@@ -92,7 +92,7 @@ def run(
 def submit(
     experiment: LoadedExperiment | str | PathLike[str],
     *,
-    cluster: str | PathLike[str],
+    cluster: str | PathLike[str] | None = None,
     ranks: int | None = None,
     partition: str | None = None,
     runs_dir: str | PathLike[str] = "runs",
@@ -102,7 +102,7 @@ def submit(
 
     Args:
         experiment: What ``load_experiment`` returned, or the name or path of an experiment file.
-        cluster: A cluster file: the name of a shipped file or of your own, or a path.
+        cluster: A cluster file: the name of a shipped file or of your own, or a path; default: your default cluster.
         ranks: Number of ranks; default: what the experiment says.
         partition: Default: the cheapest partition that fits.
         runs_dir: The folder of the runs; every node must see it.
@@ -121,12 +121,13 @@ def submit(
         >>> run.wait().state
         'completed'
     """
-    from saman.configs.loading.clusters import load_cluster
+    from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.run_submission import SubmissionOptions, submit_run
 
     loaded = loaded_experiment(experiment, ranks)
     options = SubmissionOptions(runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition)
-    submitted = submit_run(loaded.experiment, load_cluster(str(cluster)), loaded.code_path, options)
+    site = choose_cluster(None if cluster is None else str(cluster)).load()
+    submitted = submit_run(loaded.experiment, site, loaded.code_path, options)
     return Run(submitted.submissions[0].run)
 
 

@@ -43,13 +43,13 @@ def prepare_study(name: str, runs_dir: Path, cluster: str | None = None, partiti
     Raises:
         UserError: The study or the cluster file has mistakes.
     """
-    from saman.configs.loading.clusters import load_cluster
     from saman.configs.loading.studies import load_study
     from saman.jobs.reconcile import reconcile
     from saman.scaling.study.execution import unfinished_runs
     from saman.scaling.study.plan import cores_of_nodes, make_plan
+    from saman.slurm.site.default_cluster import choose_cluster
 
-    site = None if cluster is None else load_cluster(cluster)
+    site = None if cluster is None else choose_cluster(cluster).load()
     loaded, file = load_study(name)
     plan = make_plan(loaded, file, cores_of_nodes(site, partition))
     if site is not None:

@@ -19,7 +19,14 @@ Words = Annotated[
     ),
 ]
 ClusterName = Annotated[
-    str, typer.Option("--cluster", "-c", help="Cluster file: a shipped name, your own name, or a path.")
+    str | None,
+    typer.Option(
+        "--cluster", "-c", help="Cluster file: a shipped name, your own name, or a path. Default: your default cluster."
+    ),
+]
+ClusterOrHere = Annotated[
+    str | None,
+    typer.Option("--cluster", "-c", help="Cluster file, or `default` for your default cluster. Default: this machine."),
 ]
 Partition = Annotated[str | None, typer.Option("--partition", "-p", help="Default: the cheapest partition that fits.")]
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")]

@@ -25,6 +25,35 @@ def parse_duration(text: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+_DAYS = re.compile(r"(?P<days>\d+)-(?P<rest>\d+(?::\d+){0,2})")
+_FORMS = "minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
+
+
+def parse_slurm_time(text: str) -> int:
+    """Seconds in a time limit as sbatch reads it: minutes, ``MM:SS``, ``HH:MM:SS``, ``D-HH`` and so on.
+
+    Raises ``ValueError`` for any other text, and for zero, which sbatch reads as "no limit".
+
+    >>> [parse_slurm_time(text) for text in ("30", "90:00", "1:30:00", "1-2", "1-02:30")]
+    [1800, 5400, 5400, 93600, 95400]
+    """
+    days = _DAYS.fullmatch(text)
+    parts = (days["rest"] if days else text).split(":")
+    if not all(part.isascii() and part.isdigit() and len(part) < 8 for part in parts) or len(parts) > 3:
+        raise ValueError(f"{text!r} is not a time limit; write {_FORMS}")
+    numbers = [int(part) for part in parts]
+    if days:  # hours first
+        hours, minutes, seconds = (*numbers, 0, 0)[:3]
+    elif len(numbers) < 3:  # minutes first
+        hours, (minutes, seconds) = 0, (*numbers, 0)[:2]
+    else:
+        hours, minutes, seconds = numbers
+    total = ((int(days["days"]) * 24 if days else 0) + hours) * 3600 + minutes * 60 + seconds
+    if total == 0:
+        raise ValueError(f"{text!r} is no time limit; write {_FORMS}, above zero")
+    return total
+
+
 def format_clock(total_seconds: int) -> str:
     """The inverse of ``parse_duration``: ``[D-]HH:MM:SS``.
 

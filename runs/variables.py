@@ -6,6 +6,7 @@ PREFIX = "SAMAN_"  # what an enclosing run or job must not hand on begins with t
 
 # Set by people.
 CACHE_DIR = "SAMAN_CACHE_DIR"  # folder of wheels, converters and profiles, instead of ~/.cache/saman
+CLUSTER = "SAMAN_CLUSTER"  # the cluster of commands without --cluster
 DEBUG = "SAMAN_DEBUG"  # set: an error of the system is shown with its traceback
 LOG = "SAMAN_LOG"  # level of the messages of saman's loggers on standard error: debug, info, warning, error
 LOCKS = "SAMAN_LOCKS"  # lease: file locks do not reach the other nodes (runs/locks.py)

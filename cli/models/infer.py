@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
+from saman.cli.options import MODELS, RUNS, ClusterOrHere, Json, ModelsDir, RunsDir
 
 if TYPE_CHECKING:
     from saman.jobs.inference import InferenceRequest, InferenceResult
@@ -25,7 +25,7 @@ def infer_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     ranks: Annotated[int, typer.Option("-np", metavar="N", help="Number of ranks, each with one thread.")] = 1,
     batch: Annotated[int, typer.Option("--batch", help="Rows per call of the model.")] = 256,
-    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="Submit to this cluster instead.")] = None,
+    cluster: ClusterOrHere = None,
     nodes: Annotated[int, typer.Option("--nodes", "-N", help="With --cluster: number of nodes.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the results of an interrupted job.")] = False,
@@ -91,10 +91,10 @@ def _bar(quiet: bool) -> Any:
 
 
 def _submit(request: InferenceRequest, cluster: str, ranks: int, nodes: int, runs_dir: Path, as_json: bool) -> None:
-    from saman.configs.loading.clusters import load_cluster
     from saman.jobs.inference import submit
+    from saman.slurm.site.default_cluster import choose_cluster
 
-    done = submit(request, load_cluster(cluster), runs_dir, ranks, nodes)
+    done = submit(request, choose_cluster(cluster).load(), runs_dir, ranks, nodes)
     if as_json:
         typer.echo(json.dumps({"job": done.job, "run": str(done.run.path), "output": str(request.output)}, indent=2))
         return

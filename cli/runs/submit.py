@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 def submit_command(
     context: typer.Context,
-    cluster: ClusterName,
+    cluster: ClusterName = None,
     arguments: Words = None,
     ranks: TotalRanks = None,
     nodes: Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes, as resources.nodes=N.")] = None,
     partition: Partition = None,
     time_limit: Annotated[
-        str | None, typer.Option("--time", help="Time limit of the job; the same as resources.time_limit=HH:MM:SS.")
+        str | None, typer.Option("--time", help="Time limit, as for sbatch: minutes, MM:SS, HH:MM:SS, D-HH:MM:SS.")
     ] = None,
     gpus: Annotated[
         int | None, typer.Option("--gpus", min=1, help="Total number of GPUs; without -np, one rank per GPU.")
@@ -84,11 +84,12 @@ def submit_command(
 
         saman submit --cluster mysite -np 8 -- python train.py --lr 0.1
     """
-    from saman.configs.loading.clusters import load_cluster
+    from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import slurm_options, with_charging
     from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, make_submission
 
-    site = with_charging(load_cluster(cluster, tuple(set_cluster or ())), account, qos)
+    chosen = choose_cluster(cluster)
+    site = with_charging(chosen.load(tuple(set_cluster or ())), account, qos)
     changes, ranks = slurm_options(ranks, nodes, time_limit, gpus)
     spec, code_path = _spec([*(arguments or []), *changes], context.obj, ranks, legacy_keras)
     options = SubmissionOptions(
@@ -97,9 +98,15 @@ def submit_command(
     )  # fmt: skip
     other = SubmissionMode.TEST_ONLY if test_only else SubmissionMode.SUBMIT
     result = make_submission(spec, site, code_path, options, SubmissionMode.DRY_RUN if dry_run else other)
-    _show(result, as_json)
+    _show(_with_note(result, chosen.note), as_json)
     if follow and result.submission is not None:
         _follow(result.submission.run, as_json)
+
+
+def _with_note(result: SubmissionResult, note: str | None) -> SubmissionResult:
+    from dataclasses import replace
+
+    return replace(result, notes=(note, *result.notes)) if note else result
 
 
 def _show(result: SubmissionResult, as_json: bool) -> None:

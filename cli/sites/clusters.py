@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +13,19 @@ app = typer.Typer(no_args_is_help=True, help="Cluster files: list, show, check, 
 
 @app.command("list")
 def list_command() -> None:
-    """List the shipped cluster files and your own.
+    """List the shipped cluster files, your own, and your default cluster.
 
     Example:
 
         saman clusters list
     """
+    from saman.configs.errors import UserError
     from saman.configs.loading.clusters import user_clusters
     from saman.configs.loading.files import shipped
+    from saman.slurm.site.default_cluster import choose_cluster
 
+    with contextlib.suppress(UserError):  # no default
+        typer.echo(choose_cluster(None).note)
     for name in shipped("clusters"):
         typer.echo(f"{name}  (shipped)")
     for file in sorted(user_clusters().glob("*.yaml")):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saman.cli.options import RUNS, Json, Partition, RunsDir
+from saman.cli.options import RUNS, ClusterOrHere, Json, Partition, RunsDir
 
 if TYPE_CHECKING:
     from saman.jobs.preflight import PreflightReport
 
 
 def preflight_command(
-    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="Cluster file; default: this machine.")] = None,
+    cluster: ClusterOrHere = None,
     nodes: Annotated[int, typer.Option("--nodes", "-N", help="Number of nodes.")] = 1,
     ranks_per_node: Annotated[int, typer.Option("--ranks-per-node", help="Ranks on each node.")] = 2,
     partition: Partition = None,
@@ -33,15 +33,15 @@ def preflight_command(
         saman preflight --cluster mysite --nodes 8
     """
     from saman.configs.errors import ExitCode
-    from saman.configs.loading.clusters import load_cluster
     from saman.jobs.preflight import preflight_cluster, preflight_here
+    from saman.slurm.site.default_cluster import choose_cluster
 
     if cluster is None:
         report = preflight_here(nodes * ranks_per_node, runs_dir)
     else:
         report = preflight_cluster(
-            load_cluster(cluster), nodes, ranks_per_node, runs_dir, partition=partition, timeout_seconds=timeout,
-            started=lambda run: typer.echo(f"preflight: {run.path}", err=True),
+            choose_cluster(cluster).load(), nodes, ranks_per_node, runs_dir, partition=partition,
+            timeout_seconds=timeout, started=lambda run: typer.echo(f"preflight: {run.path}", err=True),
         )  # fmt: skip
     if as_json:
         facts = {"run": str(report.run.path), "state": report.run.state.value, "nodes": report.nodes,

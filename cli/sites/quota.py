@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def quota_command(
-    cluster: ClusterName,
+    cluster: ClusterName = None,
     arguments: Words = None,
     ranks: TotalRanks = None,
     times: Annotated[int, typer.Option("--times", help="Number of runs of the experiment.")] = 1,
@@ -40,10 +40,13 @@ def quota_command(
         saman quota --cluster mysite --study my-study.yaml
     """
     from saman.configs.errors import ExitCode
-    from saman.configs.loading.clusters import load_cluster
     from saman.jobs.quota import read_quota
+    from saman.slurm.site.default_cluster import choose_cluster
 
-    site = load_cluster(cluster)
+    chosen = choose_cluster(cluster)
+    site = chosen.load()
+    if chosen.note:
+        typer.echo(chosen.note, err=True)
     report = read_quota(site, _experiments(site, arguments or [], ranks, study) * times, partition, threshold)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saman.cli.options import RUNS, Json, Partition, RunsDir
+from saman.cli.options import RUNS, ClusterOrHere, Json, Partition, RunsDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def study_command(
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study or a YAML file.")],
-    cluster: Annotated[
-        str | None, typer.Option("--cluster", "-c", help="Submit to this cluster instead of running here.")
-    ] = None,
+    cluster: ClusterOrHere = None,
     partition: Partition = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs with cost and state; start nothing.")

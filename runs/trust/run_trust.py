@@ -12,6 +12,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.configs.loading.settings import load_settings, settings_file
+from saman.configs.schemas.settings import Settings
 from saman.runs.folder import RunFolder
 from saman.runs.paths.names import names_in
 from saman.runs.trust.ownership import Doubt, Fault, find_doubt, user_name
@@ -81,10 +82,15 @@ def _tree(folder: Path) -> Iterator[Path]:
         yield from _tree(path) if path.is_dir() and not path.is_symlink() else (path,)
 
 
-def _listed_as_safe(folder: Path) -> bool:
+def trusted_settings() -> Settings:
+    """The user's settings. Raises ``UserError`` for mistakes in the file, and if others may write to it."""
     file = settings_file()
     doubt = find_doubt(file)
     if doubt is not None:
         raise UserError(f"dubious settings: {doubt}", where=str(file), remedy=doubt.remedy)
-    safe = (Path(text).expanduser().resolve() for text in load_settings().safe)
+    return load_settings()
+
+
+def _listed_as_safe(folder: Path) -> bool:
+    safe = (Path(text).expanduser().resolve() for text in trusted_settings().safe)
     return any(folder.is_relative_to(each) for each in safe)

@@ -101,13 +101,20 @@ def code_root(folder: Path) -> Path:
     return repository(folder) or folder.resolve()
 
 
-def code_files(folder: Path, listed: Sequence[Path] = (), runs_dir: Path | None = None) -> CodeFiles:
+def code_files(
+    folder: Path,
+    listed: Sequence[Path] = (),
+    runs_dir: Path | None = None,
+    models_dir: Path = Path("models"),
+) -> CodeFiles:
     """List the files of code in ``folder``, or only the ``listed`` files and folders.
 
     Args:
         folder: A folder of code; a folder in a git repository stands for the whole repository.
         listed: The files and folders to take; empty for all code.
         runs_dir: The folder of all runs, which may lie among the code and is never code.
+        models_dir: The folder of published models, which may lie among the code too. Of its files, those that git
+            tracks are code, and all if it is a Python package.
 
     Raises:
         UserError: A listed file does not exist, or the files are too large to be code.
@@ -116,10 +123,13 @@ def code_files(folder: Path, listed: Sequence[Path] = (), runs_dir: Path | None 
     top = None if listed else repository(folder)
     root = top or folder
     files = list(_listed(root, listed) if listed else _tracked(root) if top else _sources(root))
+    models = _untracked_models(root, models_dir) if top else frozenset()
+    files = [file for file in files if file not in models]
     if runs_dir is not None and not listed:
         files = [file for file in files if runs_dir.resolve() not in file.parents]
     check_size(root, files)
-    return CodeFiles(root, tuple(files), tuple(_left_out(root, files, top is not None)), _state(root) if top else None)
+    left_out = [*_left_out(root, files, top is not None), *([f"{models_dir.name}/"] if models else [])]
+    return CodeFiles(root, tuple(files), tuple(left_out), _state(root) if top else None)
 
 
 def check_size(root: Path, files: Sequence[Path]) -> None:
@@ -156,6 +166,15 @@ def _tracked(root: Path) -> Iterator[Path]:
     for name in dict.fromkeys(said.split("\0")):
         if name and ((root / name).is_file() or (root / name).is_symlink()):
             yield root / name
+
+
+def _untracked_models(root: Path, models_dir: Path) -> frozenset[Path]:
+    """The files of published models below ``root`` that git would take for new code; none in a Python package."""
+    if any(models_dir.glob("*.py")) or root not in models_dir.resolve().parents:
+        return frozenset()
+    folder = models_dir.resolve().relative_to(root).as_posix()
+    said = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", folder) or ""
+    return frozenset(root / name for name in said.split("\0") if name)
 
 
 def _sources(root: Path) -> Iterator[Path]:

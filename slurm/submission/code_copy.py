@@ -65,6 +65,7 @@ def code_copy(
     runs_dir: Path,
     listed: Sequence[Path] = (),
     sent: SentCode | None = None,
+    models_dir: Path = Path("models"),
 ) -> Snapshot | None:
     """Copy the user's code that the run uses to ``runs_dir/.code``.
 
@@ -74,6 +75,7 @@ def code_copy(
         runs_dir: the folder of all runs.
         listed: the files and folders to copy; empty for all code.
         sent: the files that another machine sent for this run; they are its code.
+        models_dir: the folder of published models.
 
     Returns:
         The copy; ``None`` if the run uses no code of the user.
@@ -85,7 +87,7 @@ def code_copy(
     with explain_write_errors(into, "the copy of your code"):
         into.mkdir(parents=True)
         try:
-            copied = copy_code(folders, into, listed, runs_dir, sent)
+            copied = copy_code(folders, into, listed, runs_dir, sent, models_dir)
             close_to_others(into)  # the job executes it; git and umask may allow a whole group to write
             _log.debug("code of %s copied to %s", ", ".join(map(str, folders)), into)
             return copied
@@ -152,6 +154,7 @@ def copy_code(
     listed: Sequence[Path] = (),
     runs_dir: Path | None = None,
     sent: SentCode | None = None,
+    models_dir: Path = Path("models"),
 ) -> Snapshot:
     """Copy the code of ``folders``, or only the ``listed`` files and folders.
 
@@ -161,6 +164,7 @@ def copy_code(
         listed: the files and folders to copy; empty for all code.
         runs_dir: the folder of all runs, which may lie among the code and is never copied.
         sent: the files that another machine sent; a folder among them stands for all of them.
+        models_dir: the folder of published models, whose untracked files are no code.
 
     Raises:
         UserError: The code is too large to be code.
@@ -173,7 +177,7 @@ def copy_code(
         here = sent if sent is not None and sent.folder in (folder, *folder.parents) else None
         root = here.folder if here else folder if listed else code_root(folder)
         if root not in roots:
-            found = here.files() if here else code_files(folder, listed, runs_dir)
+            found = here.files() if here else code_files(folder, listed, runs_dir, models_dir)
             roots[root] = into / (str(len(roots)) if roots else root.name or "code")
             _copy(found, roots[root])
             count += len(found.files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from saman.configs.errors import UserError
 from saman.configs.problems import validated
 from saman.configs.schemas.cluster import Cluster
+from saman.configs.units import format_clock, parse_slurm_time
 
 
 def slurm_options(
@@ -15,17 +16,19 @@ def slurm_options(
     Args:
         ranks: ``-np``.
         nodes: number of nodes.
-        time_limit: the time limit.
+        time_limit: the time limit, in any form that sbatch takes.
         gpus: the GPUs of the job in all; without ``ranks`` each gets a rank.
 
     Raises:
-        UserError: the GPUs do not divide among the ranks.
+        UserError: the GPUs do not divide among the ranks, or the time limit is none.
 
     >>> slurm_options(None, 2, None, 8)
     (['resources.nodes=2', 'resources.gpus_per_rank=1'], 8)
+    >>> slurm_options(None, None, "30", None)
+    (['resources.time_limit="00:30:00"'], None)
     """
     changes = [] if nodes is None else [f"resources.nodes={nodes}"]
-    changes += [] if time_limit is None else [f'resources.time_limit="{time_limit}"']
+    changes += [] if time_limit is None else [f'resources.time_limit="{clock_of(time_limit)}"']
     if gpus is None:
         return changes, ranks
     ranks = gpus if ranks is None else ranks
@@ -34,6 +37,14 @@ def slurm_options(
             f"{gpus} GPUs do not divide among {ranks} ranks", where="--gpus", remedy=f"a multiple of {ranks}"
         )
     return [*changes, f"resources.gpus_per_rank={gpus // ranks}"], ranks
+
+
+def clock_of(time_limit: str) -> str:
+    """``--time`` as the ``HH:MM:SS`` of an experiment; raises ``UserError`` for text that sbatch would not take."""
+    try:
+        return format_clock(parse_slurm_time(time_limit))
+    except ValueError as error:
+        raise UserError(str(error), where="--time") from None
 
 
 def with_charging(cluster: Cluster, account: str | None, qos: str | None) -> Cluster:

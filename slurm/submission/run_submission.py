@@ -172,11 +172,14 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
         EnvironmentLack: Slurm does not answer, or the run folder cannot be written.
     """
     plan = checked.plan
-    copied = options.copy_code
-    copy = code_copy(plan.spec, code_path, options.runs_dir, options.code, options.sent) if copied else None
+    copy = _code_copy(plan.spec, code_path, options) if options.copy_code else None
     with _discarded_unless_submitted(copy):
         done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
     return SubmittedRuns((done,), (*checked.notes, *describe_copy(plan.spec, copy)))
+
+
+def _code_copy(spec: Experiment | Script, code_path: Sequence[Path], options: SubmissionOptions) -> Snapshot | None:
+    return code_copy(spec, code_path, options.runs_dir, options.code, options.sent, options.models_dir)
 
 
 @contextmanager
@@ -222,7 +225,7 @@ def submit_experiments(
         here = [plan for plan in plans if plan.choice.partition.name == name]
         warnings += planning.check_limits(*here, in_portions=wait is not None)
     first = loaded[0]
-    copy = code_copy(first.experiment, first.code_path, options.runs_dir)
+    copy = _code_copy(first.experiment, first.code_path, options)
 
     def create(plan: SubmissionPlan) -> RunFolder:
         return slurm.create_run(plan, first.code_path, copy, options.models_dir)

@@ -71,6 +71,24 @@ def test_runs_beside_the_code_are_not_copied(project: Path) -> None:
         assert copy is not None and copy.files == 4
 
 
+@pytest.mark.parametrize(("package", "copied_models"), [(None, set()), ("__init__.py", {"__init__.py", "weights.bin"})])
+def test_published_models_beside_the_code_are_not_copied_but_a_package_is(
+    project: Path, package: str | None, copied_models: set[str]
+) -> None:
+    models = project / "models"
+    for name in ("weights.bin", *([package] if package else [])):
+        models.mkdir(exist_ok=True)
+        (models / name).write_text("")
+    spec = script_from_command(["python", "train.py"], directory=project)
+    copy = code_copy(spec, (project,), project.parent / "runs", models_dir=models)
+    assert copy is not None
+    assert {file.name for file in copy.of(project).glob("models/*")} == copied_models
+    assert ("models/" in " ".join(describe_copy(spec, copy))) is (package is None)
+    subprocess.run(["git", "-C", str(project), "add", "models/weights.bin"], check=True)
+    tracked = code_copy(spec, (project,), project.parent / "runs", models_dir=models)
+    assert tracked is not None and (tracked.of(project) / "models/weights.bin").exists()
+
+
 def test_the_submission_says_what_is_copied_and_what_is_not(project: Path) -> None:
     spec = script_from_command(["python", "train.py"], directory=project)
     copy = code_copy(spec, (project,), project.parent / "runs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.slurm.conftest import Minicluster
 from tests.slurm.stubs import stubs
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ from saman.configs.loading.clusters import load_cluster
 from saman.configs.problems import validated
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.study import Study
+from saman.configs.units import parse_slurm_time
 from saman.launcher.programs import refuse_program, script_from_command
 from saman.launcher.supervision.failures import find_failure
 from saman.runs.events import Event
@@ -58,7 +60,7 @@ def test_a_misspelt_axis_is_blamed_on_the_study_with_the_nearest_name() -> None:
 
 def test_options_of_sbatch_become_keys() -> None:
     assert slurm_options(4, None, "1:00:00", 8) == (
-        ['resources.time_limit="1:00:00"', "resources.gpus_per_rank=2"], 4,
+        ['resources.time_limit="01:00:00"', "resources.gpus_per_rank=2"], 4,
     )  # fmt: skip
     with pytest.raises(UserError, match="do not divide"):
         slurm_options(3, None, None, 4)
@@ -97,3 +99,26 @@ def test_an_empty_log_is_said_to_be_empty(tmp_path: Path) -> None:
     attempt.log(0).touch()
     said = CliRunner().invoke(make_app(["logs"]), ["logs", run.id, "--runs-dir", str(tmp_path / "runs")])
     assert "rank 0 has printed nothing yet" in said.output
+
+
+@pytest.mark.parametrize("text", ["", "0", "00:00:00", "1h", "-5", "1:2:3:4", "1-2:3:4:5", "infinite", "²", "1-"])
+def test_a_time_that_sbatch_would_not_take_is_refused_under_the_name_of_the_option(text: str) -> None:
+    with pytest.raises(UserError) as refused:
+        slurm_options(None, None, text, None)
+    assert refused.value.where == "--time" and "D-HH:MM:SS" in refused.value.problem
+    assert "quoted" not in refused.value.problem
+
+
+@pytest.mark.slurm
+def test_every_form_of_a_time_limit_means_what_sbatch_makes_of_it(minicluster: Minicluster) -> None:
+    forms = ["30", "90:00", "2:30", "1:30:00", "1-2", "1-02:30", "2-03:04:05"]
+    wrapped = ["--hold", "--account=test", "--partition=main", "--wrap=true"]
+    jobs = [minicluster.run("sbatch", "--parsable", f"--time={form}", *wrapped).stdout.strip() for form in forms]
+    try:
+        for form, job in zip(forms, jobs, strict=True):
+            minutes = -(-parse_slurm_time(form) // 60)  # Slurm's own unit, rounded up
+            days, rest = divmod(minutes, 1440)
+            clock = f"{days}-" * bool(days) + f"{rest // 60:02d}:{rest % 60:02d}:00"
+            assert client.show_job(job)["TimeLimit"] == clock, form
+    finally:
+        client.scancel(jobs)
