@@ -16,8 +16,10 @@ from saman.api.study_plans import prepare_study, submit_study
 from saman.configs.errors import ExitCode
 
 if TYPE_CHECKING:
+    from saman.api.study_plans import PreparedStudy
+    from saman.launcher.supervision.views import View
     from saman.scaling.study.execution import PlannedRunStatus
-    from saman.scaling.study.plan import StudyPlan
+    from saman.scaling.study.plan import PlannedRun, StudyPlan
 
 
 class StudyRuns:
@@ -116,15 +118,18 @@ def study(
     prepared = prepare_study(str(name), Path(runs_dir), None if cluster is None else str(cluster), partition)
     if not dry_run:
         if prepared.cluster is None:
-            _run_here(prepared.plan, prepared.runs_dir, quiet)
+            _run_here(prepared, quiet)
         else:
             submit_study(prepared, prepared.cluster)
     return StudyRuns(prepared.plan, prepared.runs_dir)
 
 
-def _run_here(plan: StudyPlan, runs_dir: Path, quiet: bool) -> None:
+def _run_here(study: PreparedStudy, quiet: bool) -> None:
     from saman.scaling.study.execution import run_missing
 
-    for _, outcome in run_missing(plan, runs_dir, lambda planned: progress_view(planned.loaded.experiment.name, quiet)):
+    def view(planned: PlannedRun) -> View | None:
+        return progress_view(planned.loaded.experiment.name, quiet)
+
+    for _, outcome in run_missing(study.plan, study.runs_dir, view, study.nodes):
         if outcome.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt(outcome.message)

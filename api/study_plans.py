@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
+    from saman.launcher.node.machine import Node
     from saman.scaling.study.plan import PlannedRun, StudyPlan
     from saman.slurm.submission.arrays import NoRoom
     from saman.slurm.submission.run_submission import SubmittedRuns
@@ -23,38 +25,81 @@ class PreparedStudy:
         runs_dir: Folder of the runs.
         cluster: The cluster of the runs; ``None`` for this machine.
         partition: ``None`` for the cheapest partition that fits.
+        nodes: The nodes of the Slurm allocation around this process; ``None`` outside an allocation.
+        avoid: Nodes of the cluster that no run may use.
+        note: Where a default cluster comes from.
     """
 
     plan: StudyPlan
     runs_dir: Path
     cluster: Cluster | None
     partition: str | None
+    nodes: tuple[Node, ...] | None = None
+    avoid: tuple[str, ...] = ()
+    note: str | None = None
 
 
-def prepare_study(name: str, runs_dir: Path, cluster: str | None = None, partition: str | None = None) -> PreparedStudy:
+@dataclass(frozen=True)
+class StudyChanges:
+    """Changes of a study by its user.
+
+    Attributes:
+        settings: ``KEY=VALUE``: a key of the study, an axis, a key of the experiment or, on a cluster, of its file.
+        exclude: Combinations to leave out, as ``AXIS=VALUE,AXIS=VALUE``, and on a cluster names of nodes to avoid.
+    """
+
+    settings: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def prepare_study(
+    name: str,
+    runs_dir: Path,
+    cluster: str | None = None,
+    partition: str | None = None,
+    changes: StudyChanges = StudyChanges(),
+) -> PreparedStudy:
     """Load a study and plan its runs. On a cluster, bring the state of its earlier runs up to date.
+
+    Inside a Slurm allocation a study that stays here is planned on the nodes of the allocation.
 
     Args:
         name: A study file, or the name of a shipped study.
         runs_dir: Folder of the runs.
         cluster: A cluster file by name or path; ``None`` for this machine.
         partition: A partition of the cluster.
+        changes: What the user changes of the study.
 
     Raises:
         UserError: The study or the cluster file has mistakes.
     """
-    from saman.configs.loading.studies import load_study
+    from saman.configs.loading.studies import excluded_cells, load_study
     from saman.jobs.reconcile import reconcile
     from saman.scaling.study.execution import unfinished_runs
     from saman.scaling.study.plan import cores_of_nodes, make_plan
+    from saman.slurm.job.interactive import is_inside, nodes_of_allocation
     from saman.slurm.site.default_cluster import choose_cluster
 
-    site = None if cluster is None else choose_cluster(cluster).load()
-    loaded, file = load_study(name)
-    plan = make_plan(loaded, file, cores_of_nodes(site, partition))
+    chosen = None if cluster is None else choose_cluster(cluster)
+    of_site = [text for text in changes.settings if chosen is not None and _is_of_the_cluster(text)]
+    site = None if chosen is None else chosen.load(tuple(of_site))
+    loaded, file = load_study(name, [text for text in changes.settings if text not in of_site])
+    avoid = tuple(text for text in changes.exclude if "=" not in text) if site is not None else ()
+    excluded = excluded_cells(loaded, [text for text in changes.exclude if text not in avoid])
+    nodes = nodes_of_allocation(os.environ) if site is None and is_inside(os.environ) else None
+    cores = cores_of_nodes(site, partition) if nodes is None else min(node.cores for node in nodes)
+    plan = make_plan(loaded, file, cores, excluded)
     if site is not None:
         reconcile(unfinished_runs(plan, runs_dir))
-    return PreparedStudy(plan, runs_dir, site, partition)
+    return PreparedStudy(plan, runs_dir, site, partition, nodes, avoid, chosen.note if chosen else None)
+
+
+def _is_of_the_cluster(text: str) -> bool:
+    """Whether ``KEY=VALUE`` changes the cluster file; ``name`` is the study's."""
+    from saman.configs.schemas.cluster import Cluster
+
+    key = text.partition("=")[0].split(".")[0]
+    return key != "name" and key in Cluster.model_fields
 
 
 def submit_study(
@@ -80,7 +125,9 @@ def submit_study(
     from saman.slurm.submission.run_submission import SubmissionOptions, SubmittedRuns, submit_experiments
 
     whole_nodes = study.plan.study.whole_nodes
-    options = SubmissionOptions(runs_dir=study.runs_dir, partition=study.partition, whole_nodes=whole_nodes)
+    options = SubmissionOptions(
+        runs_dir=study.runs_dir, partition=study.partition, whole_nodes=whole_nodes, exclude=study.avoid
+    )
     submitted = SubmittedRuns(())
 
     def send(wanted: Sequence[PlannedRun]) -> None:
@@ -91,6 +138,6 @@ def submit_study(
 
     submit_missing(study.plan, study.runs_dir, send)
     if submitted.submissions and not whole_nodes:
-        shared = "whole_nodes is false: runs that share a node slow each other down, and no report tells them apart"
+        shared = "whole_nodes is false: runs that share a node slow each other down; the report names those that did"
         return replace(submitted, notes=(*submitted.notes, shared))
     return submitted

@@ -84,13 +84,15 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
     """Return the planned digest that the run's experiment has; ``None`` if it is not in the plan.
 
     An experiment that an earlier saman wrote lacks later keys, so its digest is taken as written and, where that is not
-    planned, with today's defaults.
+    planned, with today's defaults. A run that also exported its model fills the place of a run that does not.
     """
     with contextlib.suppress(UserError):
         if (written := run.written_experiment().digest) in planned:
             return written
-        if (completed := run.experiment().digest()) in planned:
-            return completed
+        experiment = run.experiment()
+        for same in (experiment, experiment.model_copy(update={"export": False})):
+            if (digest := same.digest()) in planned:
+                return digest
     return None
 
 

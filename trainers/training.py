@@ -50,7 +50,7 @@ def train(
         strategy: A strategy that has started.
         attempt: The number of the attempt, for events and telemetry.
         observer: Receives the progress.
-        export: Export the model after the last step.
+        export: Whether to export the model after the last step, if the experiment does not forbid it.
 
     Raises:
         UserError: The data, the model or the checkpoints do not match the experiment.
@@ -79,7 +79,7 @@ def train(
     loop = Loop(experiment.train, strategy, step, prepared.feeds, rates, environment)
     _calibrate(experiment, strategy, step, prepared, environment, rates.steps)
     finished = loop.run()
-    if finished and export:
+    if finished and export and experiment.export:
         observer.beat(Phase.EXPORT, loop.position.step, loop.position.epoch, rates.steps)
         _export(run, experiment, strategy, prepared, loop, record)
     return TrainingResult(loop, finished)

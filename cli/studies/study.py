@@ -26,6 +26,22 @@ def study_command(
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study or a YAML file.")],
     cluster: ClusterOrHere = None,
     partition: Partition = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change the study, an axis, the experiment or, with --cluster, the cluster file (repeatable).",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="AXIS=VALUE[,…]",
+            help="Leave out the combinations with these values; with --cluster also a node to avoid (repeatable).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs with cost and state; start nothing.")
     ] = False,
@@ -39,19 +55,24 @@ def study_command(
         saman study demo --dry-run
 
         saman study my-study.yaml --cluster mysite
+
+        saman study my-study.yaml --set repeats=1 --set train.epochs=2 --exclude ranks=8
     """
     from rich.console import Console
 
-    from saman.api.study_plans import prepare_study
+    from saman.api.study_plans import StudyChanges, prepare_study
 
-    prepared = prepare_study(name, runs_dir, cluster, partition)
+    changes = StudyChanges(tuple(settings or ()), tuple(exclude or ()))
+    prepared = prepare_study(name, runs_dir, cluster, partition, changes)
     console = Console(stderr=as_json)
+    if prepared.note:
+        typer.echo(prepared.note, err=True)
     if dry_run:
         _show(console, prepared.plan, runs_dir, as_json)
     elif prepared.cluster is not None:
         _submit(prepared, prepared.cluster, as_json)
     else:
-        _run(console, prepared.plan, runs_dir, as_json)
+        _run(console, prepared, as_json)
 
 
 def _show(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
@@ -101,16 +122,17 @@ def _print_runs(console: Console, plan: StudyPlan, found: Sequence[PlannedRunSta
         console.print(f"left out: {combination}: {reason}", style="dim")
 
 
-def _run(console: Console, plan: StudyPlan, runs_dir: Path, as_json: bool) -> None:
+def _run(console: Console, prepared: PreparedStudy, as_json: bool) -> None:
     from saman.cli.runs.view import RunView
     from saman.scaling.study.execution import planned_run_states, run_missing, study_exit_code
 
+    plan, runs_dir = prepared.plan, prepared.runs_dir
     if not as_json:
         outstanding = [status for status in planned_run_states(plan, runs_dir) if status.to_run]
         _print_plan_notes(console, plan, len(outstanding))
     done: list[tuple[PlannedRun, Outcome]] = []
     with RunView(console, plan.study.name, quiet=True) as view:
-        for planned, outcome in run_missing(plan, runs_dir, lambda _: view):
+        for planned, outcome in run_missing(plan, runs_dir, lambda _: view, prepared.nodes):
             done.append((planned, outcome))
             if not as_json:
                 _print_outcome(console, planned, outcome)

@@ -139,11 +139,12 @@ class Experiment(Strict):
     resources: Resources = Resources()
     launch: Launch = Field(default_factory=lambda: Launch.model_validate({}))
     publish: Publish | None = None
+    export: bool = True  # the model of a completed run; false for runs that only measure
     tracking: Tracking | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Experiment:
-        found = [*_ranks_fit(self), *_batch_splits(self), *_metrics_exist(self)]
+        found = [*_ranks_fit(self), *_batch_splits(self), *_metrics_exist(self), *_published_models_exist(self)]
         if found:
             raise Problems(found)
         return self
@@ -286,3 +287,8 @@ def _metrics_exist(experiment: Experiment) -> Iterator[UserError]:
             yield UserError(
                 f"this experiment does not compute the metric {metric!r}", where=where, remedy=choices(metric, computed)
             )
+
+
+def _published_models_exist(experiment: Experiment) -> Iterator[UserError]:
+    if experiment.publish is not None and not experiment.export:
+        yield UserError("a run without an export cannot be published", where="export", remedy="true, or no publish")

@@ -44,6 +44,7 @@ class Study(Strict):
     node_hours_limit: PositiveFloat | None = None
     concurrency: PositiveInt | None = None  # runs at a time, over all job arrays
     whole_nodes: bool = True  # on a cluster: no other job shares the nodes of a run
+    exports: bool = False  # whether each run exports its model
     predict: list[PositiveInt] = []
 
     @field_validator("axes", mode="after")
@@ -72,7 +73,7 @@ class Study(Strict):
         """The changes of the base experiment for a combination, as ``key.path=value``, without the ranks."""
         batch = "train.global_batch_size" if self.scaling == "strong" else "train.batch_size_per_rank"
         names = {**SHORT_NAMES, BATCH: batch}
-        values = {"publish": None, **self.changes, **settings, "name": self.name}
+        values = {"publish": None, "export": self.exports, **self.changes, **settings, "name": self.name}
         return [f"{names.get(key, key)}={json.dumps(value)}" for key, value in values.items() if key != RANKS]
 
     def resolved(self) -> dict[str, Any]:

@@ -34,7 +34,11 @@ def read_export(run: RunFolder) -> ExportRecord:
     export = run.exported
     if not export.path.is_dir():
         completed = run.state is State.COMPLETED
-        remedy = "export the model in the run" if completed else "saman resume continues an unfinished run"
+        remedy = (
+            "run it again with export=true (exports: true in a study)"
+            if completed
+            else "saman resume continues an unfinished run"
+        )
         raise UserError(f"this run has no export (state: {run.state.value})", where=str(run.path), remedy=remedy)
     if export.path.is_symlink():
         raise UserError("this is a symbolic link", where=str(export.path), remedy="replace it by a real folder")

@@ -24,6 +24,7 @@ class FindingKind(str, Enum):
     STRAGGLER = "straggler"
     DRIFT = "drift"
     SHARED_CORES = "shared_cores"
+    SHARED_NODES = "shared_nodes"
     FORECAST_REFUSED = "forecast_refused"
     CONTENTION = "contention"
     OUTLIERS = "outliers"

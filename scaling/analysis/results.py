@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 _STEP_TIMES = 200  # windows kept for the distribution of step times
 # Sections that say where and how a run ran, not what it trained; other settings distinguish curves.
-_NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish"})
+_NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish", "export"})
 _NOT_SETTINGS_OF_TRAINING = ("train.global_batch_size", "train.batch_size_per_rank", "train.seed")
 
 

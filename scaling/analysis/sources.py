@@ -19,6 +19,7 @@ from saman.scaling.analysis.analysis import Analysis, analyse
 from saman.scaling.analysis.findings import Finding, FindingKind
 from saman.scaling.analysis.results import read_runs
 from saman.scaling.analysis.run_values import MeasuredRun, Run
+from saman.scaling.analysis.shared_nodes import review_sharing
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,15 @@ def read_source(
     found: list[Finding] = []
     if source.study is not None:
         runs, found = _keep_planned(runs, source.study)
+        found += _sharing(runs, source.study)
     wanted = tuple(predict_at) if predict_at else source.predict
     return analyse(runs, base_ranks=source.base_ranks, predict_at=wanted, findings=found, forecasts=forecasts)
+
+
+def _sharing(runs: Sequence[Run], study: StudyRecord) -> list[Finding]:
+    measured = [run for run in runs if isinstance(run, MeasuredRun)]
+    on_cluster = sum(RunFolder(run.facts.path).slurm.cluster.is_file() for run in measured)
+    return list(review_sharing(measured, on_cluster, study.study.get("whole_nodes") is False))
 
 
 def _keep_planned(runs: Sequence[Run], study: StudyRecord) -> tuple[list[Run], list[Finding]]:

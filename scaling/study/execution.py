@@ -11,6 +11,7 @@ from pathlib import Path
 
 from saman.configs.errors import ExitCode, UserError
 from saman.launcher.local import run_locally
+from saman.launcher.node.machine import Node
 from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import View
@@ -138,7 +139,10 @@ def hold_study(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
 
 
 def run_missing(
-    plan: StudyPlan, runs_dir: Path, view: Callable[[PlannedRun], View | None] | None = None
+    plan: StudyPlan,
+    runs_dir: Path,
+    view: Callable[[PlannedRun], View | None] | None = None,
+    nodes: tuple[Node, ...] | None = None,
 ) -> Iterator[tuple[PlannedRun, Outcome]]:
     """Run missing and failed runs on this machine, in the plan's order, until done or interrupted.
 
@@ -146,6 +150,7 @@ def run_missing(
         plan: The study's plan.
         runs_dir: Folder of the runs.
         view: Makes the progress view of a run.
+        nodes: The nodes of the Slurm allocation around this process; ``None`` for this machine.
 
     Yields:
         Each planned run with its outcome.
@@ -159,7 +164,7 @@ def run_missing(
         _log.debug("%s: %d of %d runs to do", plan.study.name, len(todo), len(plan.runs))
         for planned in todo:
             command = ("saman", "study", str(plan.file))
-            options = Options(runs_dir=runs_dir, command_line=command)
+            options = Options(runs_dir=runs_dir, command_line=command, nodes=nodes)
             with EnergyMeter() as meter:
                 outcome = run_locally(planned.loaded, options, view(planned) if view else None)
             meter.record(outcome.run.path)

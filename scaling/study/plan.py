@@ -75,7 +75,7 @@ class StudyPlan:
         return self.record().to_json()
 
 
-def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
+def make_plan(study: Study, file: Path, cores_per_node: int, exclude: Sequence[Mapping[str, Any]] = ()) -> StudyPlan:
     """Plan every run of a study.
 
     Args:
@@ -83,21 +83,27 @@ def make_plan(study: Study, file: Path, cores_per_node: int) -> StudyPlan:
             reasons.
         file: Its file, for messages and ``study.json``.
         cores_per_node: Cores of the nodes, divided among the ranks of a node.
+        exclude: Values on axes; every combination that has all values of an entry is left out.
 
     Raises:
         UserError: No combination is valid, two are the same experiment, or the kind of batch size does not match the
             kind of scaling.
     """
     base = base_experiment(study, file)
-    possible, impossible = [], []
+    possible: list[tuple[Mapping[str, Any], LoadedExperiment]] = []
+    impossible: list[tuple[Mapping[str, Any], str]] = []
+    last: UserError | None = None
     for settings in study.combinations():
+        if any(cell.items() <= settings.items() for cell in exclude):
+            impossible.append((settings, "excluded on the command line"))
+            continue
         try:
             possible.append((settings, _load(study, base, settings, None)))
         except UserError as error:
             impossible.append((settings, "; ".join(each.problem for each in (error, *error.others))))
             last = error
     if not possible:
-        raise last
+        raise last or UserError("every combination is excluded", where="--exclude", remedy="exclude fewer")
     for _, loaded in possible:
         _check_batch(study, loaded, str(file))
     cores, note = _cores(study, [loaded for _, loaded in possible], cores_per_node)

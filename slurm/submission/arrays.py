@@ -17,7 +17,7 @@ from saman.runs.paths.runs_folder import array_runs, array_script, new_array_fol
 from saman.slurm.site import client
 from saman.slurm.site.backoff import Backoff
 from saman.slurm.submission.job_script import render
-from saman.slurm.submission.planning import SubmissionPlan, refusal_error
+from saman.slurm.submission.planning import SubmissionPlan, exclude_options, refusal_error
 from saman.slurm.submission.refusals import read_refusal
 from saman.slurm.submission.run_jobs import jobs_of
 from saman.slurm.submission.submit import Submission, record_job, submit_follow_ups
@@ -62,6 +62,7 @@ def submit_many(
     make_run: Callable[[SubmissionPlan], RunFolder],
     concurrency: int | None = None,
     wait: Callable[[NoRoom], None] | None = None,
+    exclude: Sequence[str] = (),
 ) -> list[Submission]:
     """Submit many runs as job arrays; each run has its own folder and state, and is a task of an array.
 
@@ -71,6 +72,7 @@ def submit_many(
         concurrency: number of runs that run at a time; ``None`` for no limit. It holds over all arrays: each array
             waits for the end of the array before it.
         wait: told when Slurm takes no more jobs for now, before the submission waits for room; ``None`` raises instead.
+        exclude: names of nodes that no run may use.
 
     Returns:
         The submitted runs, grouped by array.
@@ -88,7 +90,8 @@ def submit_many(
         group = pending.pop(0)
         portion, rest = group[: most or len(group)], group[most or len(group) :]
         try:
-            sent = _submit_portion(portion, make_run, concurrency, before if concurrency else None)
+            after = [f"--dependency=afterany:{before}"] if concurrency and before else []
+            sent = _submit_portion(portion, make_run, concurrency, after, exclude_options(exclude))
         except UserError as error:
             raise _with_progress(error, len(done)) from None
         if sent.no_room is None:
@@ -121,9 +124,10 @@ def _submit_portion(
     group: Sequence[SubmissionPlan],
     make_run: Callable[[SubmissionPlan], RunFolder],
     concurrency: int | None,
-    after: str | None,
+    dependency: Sequence[str],
+    excluded: Sequence[str],
 ) -> _Portion:
-    """Submit plans as one array, if there is room; ``after`` is the array that must end before."""
+    """Submit plans as one array with these options of sbatch, if there is room."""
     first, folder = group[0], new_array_folder(group[0].runs_dir)
     script = array_script(folder)
     runs: list[RunFolder] = []
@@ -135,8 +139,7 @@ def _submit_portion(
         write_whole(script, render(first.job([run.path for run in runs], script, array=True, concurrency=concurrency)))
         for each, run in zip(group, runs, strict=True):
             write_whole(run.slurm.script, render(each.job([run.path], run.slurm.script)))
-        dependency = [f"--dependency=afterany:{after}"] if after else []
-        answer = client.submit([*dependency, str(script)])
+        answer = client.submit([*dependency, *excluded, str(script)])
         if answer.code != 0:
             shutil.rmtree(folder, ignore_errors=True)
             refusal = read_refusal(answer.err or answer.out)
@@ -150,7 +153,9 @@ def _submit_portion(
         for each, run, job in zip(group, runs, jobs, strict=True):
             record_job(each, run, job)
     try:
-        waiting = [submit_follow_ups(each, run, job) for each, run, job in zip(group, runs, jobs, strict=True)]
+        waiting = [
+            submit_follow_ups(each, run, job, excluded) for each, run, job in zip(group, runs, jobs, strict=True)
+        ]
     except UserError as error:
         client.scancel([array, *(job for run in runs for job in jobs_of(run.events())[1:])])
         for run in runs:

@@ -231,4 +231,4 @@ def submit_experiments(
         return slurm.create_run(plan, first.code_path, copy, options.models_dir)
 
     with _discarded_unless_submitted(copy):
-        return SubmittedRuns(tuple(submit_many(plans, create, concurrency, wait)), tuple(warnings))
+        return SubmittedRuns(tuple(submit_many(plans, create, concurrency, wait, options.exclude)), tuple(warnings))
