@@ -34,7 +34,8 @@ def test_the_axis_of_batch_sizes_means_what_the_scaling_holds_fixed(scaling: str
 def test_overrides_name_the_run_after_the_study_publish_nothing_and_leave_the_ranks_to_the_start() -> None:
     found = study(**{"set": {"micro_batches": 4, "train.epochs": 2}}).overrides({"ranks": 2, "strategy": "horovod"})
     assert sorted(found) == [
-        "export=false", 'name="curve"', "publish=null", "train.epochs=2", "train.micro_batches=4", 'train.strategy="horovod"',
+        "export=false", 'name="curve"', "publish=null", "train.epochs=2",
+        "train.micro_batches=4", 'train.strategy="horovod"',
     ]  # fmt: skip
 
 
