@@ -70,12 +70,12 @@ def _wait(child: int, starter: int) -> int:
     """Wait for the end of ``child``, and forward signals meanwhile; returns its wait status."""
     ended: int | None = None
     while ended is None:
-        caught = signal.sigtimedwait(_WATCHED, 1.0)
-        if caught is not None and caught.si_signo in _FORWARDED:
+        caught = processes.await_signal(_WATCHED, 1.0)
+        if caught in _FORWARDED:
             if os.getppid() != starter:
                 os._exit(1)  # the start method is dead: the wrapper sees its own orphanhood and kills at once
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, caught.si_signo)
+                os.kill(child, caught)
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 if found[0] == child:

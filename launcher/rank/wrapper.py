@@ -221,12 +221,12 @@ class _Wrapper:
         touched = looked = stop_looked = time.monotonic()
         received: dict[int, float] = {}
         while True:
-            caught = signal.sigtimedwait(_WATCHED, 1.0)
-            if caught is not None and caught.si_signo != signal.SIGCHLD:
-                echo = time.monotonic() - received.get(caught.si_signo, -1.0) < ECHO_SECONDS
+            caught = processes.await_signal(_WATCHED, 1.0)
+            if caught is not None and caught != signal.SIGCHLD:
+                echo = time.monotonic() - received.get(caught, -1.0) < ECHO_SECONDS
                 if not echo or os.getppid() != child.parent:
-                    self._forward(child, caught.si_signo, stopping)
-                received[caught.si_signo] = time.monotonic()
+                    self._forward(child, caught, stopping)
+                received[caught] = time.monotonic()
             if child.reap():
                 break
             now = time.monotonic()
@@ -277,5 +277,5 @@ class _Wrapper:
             records = (RankRecord.read(self.attempt.rank_record(rank)) for rank in others)
             if all(record is not None and record.has_ended for record in records):
                 return
-            if signal.sigtimedwait(_STOPPING, 0.1) is not None:
+            if processes.await_signal(_STOPPING, 0.1) is not None:
                 return

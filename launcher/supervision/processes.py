@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,3 +109,13 @@ def kill_until_gone(find: Callable[[], dict[int, ProcessInfo]], seconds: float) 
             return left
         time.sleep(0.02)
     return {}
+
+
+def await_signal(numbers: Collection[int], seconds: float) -> int | None:
+    """Wait for one of the blocked signals ``numbers``; return its number, or ``None`` after ``seconds``.
+
+    A process that is suspended while it waits (SIGSTOP, ``scontrol suspend``) and resumed after the time is over gets
+    an uninitialised number from ``signal.sigtimedwait`` (CPython does not check it), here taken as no signal.
+    """
+    caught = signal.sigtimedwait(numbers, seconds)
+    return caught.si_signo if caught is not None and caught.si_signo in numbers else None

@@ -95,3 +95,22 @@ def test_nothing_of_a_deaf_rank_is_left_seconds_after_saman_is_killed(tmp_path: 
     with ranks.saman(deaf) as saman:
         saman.kill()
         assert ranks.nobody_is_left(seconds=3.0)
+
+
+def test_a_suspended_wrapper_takes_its_resumption_for_no_signal(tmp_path: Path) -> None:
+    """As under ``scontrol suspend``: CPython returns an uninitialised signal number then, SIGQUIT for instance."""
+    program = (
+        "import signal, sys\n"
+        "from saman.launcher.supervision.processes import await_signal\n"
+        "watched = (signal.SIGUSR1, signal.SIGCHLD)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, watched)\n"
+        "print('ready', flush=True)\n"
+        "sys.exit(0 if await_signal(watched, 0.3) is None else 1)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None and waiting.stdout.readline()
+        time.sleep(0.1)
+        waiting.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)
+        waiting.send_signal(signal.SIGCONT)
+        assert waiting.wait(10) == 0
