@@ -44,6 +44,8 @@ def _tokens(examples: int) -> tuple[np.ndarray, np.ndarray]:
 
 INPUTS = {"mlp": _images(784), "cnn": _images(28, 28, 1), "resnet50": _images(96, 96, 3), "transformer": _tokens}
 BATCH = {"mlp": 64, "cnn": 64, "resnet50": 16, "transformer": 64}
+EXAMPLES = {"mlp": 8192, "cnn": 8192, "resnet50": 512, "transformer": 8192}
+EPOCH = 65536  # examples of an epoch of saman's runs: the arrays several times over; a plain script has no epochs
 
 
 def model(name: str) -> Any:
@@ -57,6 +59,11 @@ def data(ctx: Any, name: str) -> Any:
 
     from saman.trainers import RandomAccess, Splits
 
-    inputs, labels = INPUTS[name](8192 if name != "resnet50" else 512)
+    inputs, labels = INPUTS[name](EXAMPLES[name])
     held, answers = tf.constant(inputs), tf.constant(labels)
-    return Splits(RandomAccess(len(labels), lambda at: (tf.gather(held, at), tf.gather(answers, at))))
+
+    def read(at: Any) -> tuple[Any, Any]:
+        place = at % len(labels)
+        return tf.gather(held, place), tf.gather(answers, place)
+
+    return Splits(RandomAccess(EPOCH, read))

@@ -1,8 +1,8 @@
 """A plain Horovod training script, as Horovod's documentation teaches it: synthetic data in memory, one tf.function.
 
-    horovodrun -np 2 python plain_script.py MODEL BATCH STEPS    (MODEL: mlp, cnn, resnet50, transformer)
+    horovodrun -np 2 python plain_script.py MODEL BATCH REPORT    (MODEL: mlp, cnn, resnet50, transformer)
 
-Rank 0 prints the samples per second of all ranks over the last two thirds of the steps, one JSON line.
+It trains until it is killed. Rank 0 appends a JSON line to REPORT about four times a second: time, steps, seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if os.environ.get("PLAIN_THREADS"):
@@ -19,13 +20,15 @@ if os.environ.get("PLAIN_THREADS"):
 
 import horovod.tensorflow as hvd
 import tensorflow as tf
-from models import INPUTS, build
+from models import EXAMPLES, INPUTS, build
+
+REPORT_SECONDS = 0.25
 
 
 def main() -> None:
-    name, batch, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    name, batch, report = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     hvd.init()
-    inputs, labels = INPUTS[name](8192 if name != "resnet50" else 512)
+    inputs, labels = INPUTS[name](EXAMPLES[name])
     data = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels)).repeat().batch(batch).prefetch(2)
     model = build(name)
     loss = tf.keras.losses.SparseCategoricalCrossentropy()
@@ -41,17 +44,17 @@ def main() -> None:
         optimizer.apply(tape.gradient(value, sources), model.trainable_variables)
         return value
 
-    began = 0.0
-    for step, (images, answers) in enumerate(data.take(steps)):
+    began, reported = 0.0, 0
+    for step, (images, answers) in enumerate(data):
         training_step(images, answers)
         if step == 0:
             hvd.broadcast_variables([variable.value for variable in model.variables if variable.dtype == "float32"], 0)
-        if step == steps // 3:
             began = time.perf_counter()
-    seconds = time.perf_counter() - began
-    if hvd.rank() == 0:
-        rate = (steps - 1 - steps // 3) * batch * hvd.size() / seconds
-        print(json.dumps({"samples_per_second": rate, "ranks": hvd.size()}), flush=True)
+        seconds = time.perf_counter() - began
+        if hvd.rank() == 0 and seconds > REPORT_SECONDS and step > reported:
+            with Path(report).open("a") as file:
+                file.write(json.dumps({"time": time.time(), "steps": step - reported, "seconds": seconds}) + "\n")
+            began, reported = time.perf_counter(), step
 
 
 main()

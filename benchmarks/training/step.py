@@ -1,48 +1,54 @@
 """saman against a plain Horovod script, on the same models, ranks and machine, in one run.
 
-    python benchmarks/training/step.py [--models mlp,cnn,resnet50,transformer] [--ranks 1,2,4] [--repeats 3] [--out DIR]
+    python benchmarks/training/step.py [--models mlp,cnn,resnet50,transformer] [--ranks 1,2,4] [--rounds 8]
+        [--contenders script,pinned,horovod] [--out DIR]
 
-In each repeat the contenders follow one another; a figure is the median over the repeats, in samples per second of all
-ranks over the steady part:
+All contenders of a cell are started; then each in turn runs for a few seconds while the others are frozen
+(``contest.py``). Rates are medians over the blocks, in samples per second of all ranks. A ratio is the median of the
+ratios of neighbouring blocks, with its interval. Contenders:
 
 - *script*: ``plain_script.py`` under ``horovodrun --mpi`` as Horovod documents it;
 - *pinned*: the same script under ``mpirun``, each rank on its own cores, with as many threads, MPI yielding;
-- *saman*: ``saman run`` with ``horovod``.
+- *horovod*, *multi_worker*, *mirrored*, *single*: ``saman run`` with this strategy. ``horovod:KEY=VALUE`` adds a
+  setting to the experiment's ``train``, ``horovod+NAME=VALUE`` a variable to its environment, and ``horovod@FOLDER``
+  runs the checkout in that folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import signal
 import statistics
-import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from contest import Contender, Span, describe, paired, run_in_turn, start
 from models import BATCH
 
 from saman.runs.files.whole import read_lines
 from saman.runs.find import find_runs
 
 HERE = Path(__file__).resolve().parent
+SOURCE = HERE.parents[1] / "src"
 BIN = Path(sys.executable).parent
-STEPS = {"mlp": 1500, "cnn": 240, "resnet50": 24, "transformer": 150}
+SCRIPTS = ("script", "pinned")
 EXPERIMENT = """
-name: {name}
-model: {{build: "models:model", args: {{name: {name}}}}}
-data: {{source: "models:data", args: {{name: {name}}}, validation_fraction: 0}}
+name: {model}
+model: {{build: "models:model", args: {{name: {model}}}}}
+data: {{source: "models:data", args: {{name: {model}}}, validation_fraction: 0}}
 train:
   strategy: {strategy}
-  epochs: 100000
-  max_steps: {steps}
+  epochs: 1000000
   batch_size_per_rank: {batch}
   optimizer: {{name: sgd, momentum: 0.9}}
   learning_rate: {{base: 0.01}}
-  telemetry_window_steps: {window}
   checkpoint: {{every_epochs: null}}
-  {extra}
-resources: {{ranks_per_node: {ranks}}}
+  {setting}
+resources: {{ranks_per_node: {ranks}, devices_per_process: {devices}}}
 """
 
 
@@ -50,89 +56,97 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="mlp,cnn,resnet50,transformer")
     parser.add_argument("--ranks", default="1,2,4")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("training-speed"))
-    parser.add_argument("--strategy", default="horovod")
-    parser.add_argument("--extra", default="", help="a further line of the train part, e.g. 'steps_per_call: 8'")
-    parser.add_argument("--only", default="script,pinned,saman")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=2.5, help="of a block")
+    parser.add_argument("--contenders", default="script,pinned,horovod")
+    parser.add_argument("--nice", type=int, default=0, help="of all contenders; below 0 only as root")
+    parser.add_argument("--out", type=Path, help="keep run folders and logs here")
+    parser.add_argument("--short", action="store_true", help="two models at two ranks, under two minutes")
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    if asked.short:
+        asked.models, asked.ranks, asked.rounds, asked.seconds = "mlp,cnn", "2", 4, 2.0
+    os.nice(asked.nice)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the contenders are in sessions of their own
+    names = asked.contenders.split(",")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before the first run", flush=True)
-    print("| model | ranks | script | pinned | saman | saman ÷ script | saman ÷ pinned | waiting for input |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name in asked.models.split(","):
-        for ranks in map(int, asked.ranks.split(",")):
-            print(row(name, ranks, asked), flush=True)
+    last = names[-1]
+    head = ["model", "ranks", *names, *(f"{last} ÷ {name}" for name in names[:-1]), f"input wait of {last}"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in asked.models.split(","):
+            for ranks in map(int, asked.ranks.split(",")):
+                folder = (asked.out or Path(scratch)) / f"{model}-{ranks}-{os.getpid()}"
+                folder.mkdir(parents=True)
+                print(row(model, ranks, names, asked, folder.resolve()), flush=True)
 
 
-def row(name: str, ranks: int, asked: argparse.Namespace) -> str:
-    """One line of the table: medians of rates and of the repeats' ratios."""
-    found: dict[str, list[float]] = {"script": [], "pinned": [], "saman": []}
-    waits = []
-    for repeat in range(asked.repeats):
-        for contender in asked.only.split(","):
-            if contender == "saman":
-                rate, wait = by_saman(name, ranks, asked, repeat)
-                waits.append(wait)
-            else:
-                rate = by_script(name, ranks, pinned=contender == "pinned")
-            found[contender].append(rate)
-    cells = [f"{statistics.median(rates):,.0f}" if rates else "" for rates in found.values()]
-    for other in ("script", "pinned"):
-        ratios = [mine / theirs for mine, theirs in zip(found["saman"], found[other], strict=False)]
-        cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})" if ratios else "")
-    cells.append(f"{statistics.median(waits):.0%}" if waits else "")
-    return f"| {name} | {ranks} | " + " | ".join(cells) + " |"
+def row(model: str, ranks: int, names: list[str], asked: argparse.Namespace, folder: Path) -> str:
+    """Run a cell; return its line of the table, with ratios of the last contender to each of the others."""
+    starts: list[Callable[[], Contender]] = [
+        partial(start_script if name in SCRIPTS else start_saman, name, model, ranks, folder) for name in names
+    ]
+    contenders = run_in_turn(starts, asked.rounds, asked.seconds)
+    rates = [contender.rates() for contender in contenders]
+    batch = BATCH[model] * ranks
+    cells = [f"{statistics.median([rate * batch for rate in found if rate == rate]):,.0f}" for found in rates]
+    cells += [describe(paired(rates[-1], found)) for found in rates[:-1]]
+    spans = contenders[-1].spans()
+    cells.append(f"{sum(span.input_wait_seconds for span in spans) / sum(span.seconds for span in spans):.0%}")
+    return f"| {model} | {ranks} | " + " | ".join(cells) + " |"
 
 
-def by_script(name: str, ranks: int, pinned: bool) -> float:
-    """Samples per second of the plain script."""
-    program = [sys.executable, str(HERE / "plain_script.py"), name, str(BATCH[name]), str(STEPS[name])]
+def start_script(name: str, model: str, ranks: int, folder: Path) -> Contender:
+    """Start the plain script."""
+    report = folder / f"{name}.jsonl"
+    report.touch()
+    program = [sys.executable, str(HERE / "plain_script.py"), model, str(BATCH[model]), str(report)]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "OMPI_ALLOW_RUN_AS_ROOT": "1"}
-    environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
-    cores = os.cpu_count() or 1
-    if pinned:
-        each = max(1, cores // ranks)
+    environment |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PYTHONPATH": str(SOURCE)}
+    if name == "pinned":
+        each = max(1, (os.cpu_count() or 1) // ranks)
         environment["PLAIN_THREADS"] = str(each)
-        binding = ["--map-by", f"slot:PE={each}", "--bind-to", "core"] if ranks <= cores else ["--bind-to", "none"]
-        start = [
-            str(BIN / "mpirun"),
-            "-np",
-            str(ranks),
-            "--oversubscribe",
-            *binding,
-            "--mca",
-            "mpi_yield_when_idle",
-            "1",
-        ]
-        start += ["--mca", "plm_rsh_agent", "/bin/true", "-x", "PLAIN_THREADS", "-x", "PATH"]
+        binding = ["--map-by", f"slot:PE={each}", "--bind-to", "core"] if ranks * each <= (os.cpu_count() or 1) else []
+        command = [str(BIN / "mpirun"), "-np", str(ranks), "--oversubscribe", *(binding or ["--bind-to", "none"])]
+        command += ["--mca", "mpi_yield_when_idle", "1", "--mca", "plm_rsh_agent", "/bin/true"]
+        command += ["-x", "PLAIN_THREADS", "-x", "PATH", "-x", "PYTHONPATH"]
     else:
         environment["OMPI_MCA_plm_rsh_agent"] = "/bin/true"
-        start = [str(BIN / "horovodrun"), "--mpi", "-np", str(ranks), "-H", f"localhost:{ranks}"]
-    done = subprocess.run([*start, *program], env=environment, capture_output=True, text=True, check=False)
-    lines = [line[line.index("{") :] for line in done.stdout.splitlines() if '"samples_per_second"' in line]
-    if not lines:
-        raise SystemExit(f"{' '.join(start)}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
-    return float(json.loads(lines[0])["samples_per_second"])
+        command = [str(BIN / "horovodrun"), "--mpi", "-np", str(ranks), "-H", f"localhost:{ranks}"]
+    log, process = start(name, [*command, *program], environment, folder)
+    return Contender(name, process, lambda: _script_spans(report), log)
 
 
-def by_saman(name: str, ranks: int, asked: argparse.Namespace, repeat: int) -> tuple[float, float]:
-    """Samples per second of ``saman run``, and the share of the step that waits for input."""
-    steps = STEPS[name]
-    file = asked.out / f"{name}.yaml"
-    fields = {"name": name, "steps": steps, "batch": BATCH[name], "ranks": ranks, "window": max(1, steps // 12)}
-    file.write_text(EXPERIMENT.format(**fields, strategy=asked.strategy, extra=asked.extra))
-    runs = asked.out / f"runs-{name}-{ranks}-{repeat}-{os.getpid()}"
+def start_saman(name: str, model: str, ranks: int, folder: Path) -> Contender:
+    """Start ``saman run``; ``name`` is a strategy, with a setting or the folder of a checkout behind it."""
+    name_of_files = f"saman{len(list(folder.glob('saman*.yaml')))}"
+    rest, _, checkout = name.partition("@")
+    rest, *variables = rest.split("+")
+    strategy, _, setting = rest.partition(":")
+    file, runs = folder / f"{name_of_files}.yaml", folder / f"{name_of_files}-runs"
+    devices = ranks if strategy == "mirrored" else 1
+    fields = {"model": model, "batch": BATCH[model], "ranks": ranks, "devices": devices}
+    file.write_text(EXPERIMENT.format(**fields, strategy=strategy, setting=setting.replace("=", ": ")))
+    source = Path(checkout) / "src" if checkout else SOURCE
+    more = dict(variable.split("=") for variable in variables)
+    more |= {"PYTHONPATH": f"{source}:{HERE}", "PATH": f"{BIN}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "saman", "run", str(file), "--runs-dir", str(runs)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
-    (run,) = find_runs(runs)
-    windows = [line for line in read_lines(run.attempts()[-1].telemetry(0))[0] if line["step"] > steps // 3]
-    seconds = sum(line["seconds"] for line in windows)
-    samples = sum(line["samples"] / line["ranks_here"] * line["size"] for line in windows)
-    return samples / seconds, sum(line["input_wait_seconds"] for line in windows) / seconds
+    log, process = start(name_of_files, command, {**os.environ, **more}, folder)
+    return Contender(name, process, lambda: _telemetry_spans(runs), log, "saman.trainers.worker")
+
+
+def _script_spans(report: Path) -> list[Span]:
+    return [Span(line["time"], line["steps"], line["seconds"]) for line in read_lines(report)[0]]
+
+
+def _telemetry_spans(runs: Path) -> list[Span]:
+    """Read the windows of rank 0; empty until the run has an attempt."""
+    attempts = [attempt for run in find_runs(runs) for attempt in run.attempts()]
+    lines = read_lines(attempts[-1].telemetry(0))[0] if attempts else []
+    return [
+        Span(line["time"], line["steps"], line["seconds"], line["input_wait_seconds"])
+        for line in lines
+        if not line.get("compiled")
+    ]
 
 
 if __name__ == "__main__":
