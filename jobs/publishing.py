@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
 from saman.runs.events import PUBLISHER, Event, EventKind, State
 from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import CreatedExperiment
 from saman.slurm.submission.run_jobs import last_queued
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
     """Whether publishing is outstanding: the experiment asks for it, and no result is recorded."""
     if last_queued(events) is None or last_publication(events) is not None or run.is_script:
         return False
+    publishes = CreatedExperiment.find(events).publishes
+    if publishes is not None:
+        return publishes
     with contextlib.suppress(UserError):
         return run.experiment().publish is not None
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 from datetime import datetime, timezone
 from pathlib import Path
@@ -64,9 +65,13 @@ class RunFolder(RunPaths):
         """
         from saman.configs import yaml12
         from saman.configs.private_values import set_aside
+        from saman.configs.schemas.experiment import digest_of
         from saman.runs import private_values
 
         public, private = set_aside(spec.resolved())
+        is_script = hasattr(spec, "command")
+        if not is_script:  # readers of thousands of runs need no YAML
+            facts |= {"digest": digest_of(public), "publishes": public.get("publish") is not None}
         kept = private_values.gather(public, private)
 
         now = datetime.now(timezone.utc)
@@ -77,7 +82,7 @@ class RunFolder(RunPaths):
             # Whatever the umask, nobody else writes here: a run folder names commands that its owner executes.
             for folder in (run.path, run.attempts_folder, run.checkpoints, run.control):
                 folder.mkdir(mode=0o755)
-            file = run.script_file if hasattr(spec, "command") else run.experiment_file
+            file = run.script_file if is_script else run.experiment_file
             private_values.keep(run, kept)
             write_whole(file, yaml12.dump(public))
             run.append(EventKind.CREATED, SUBMITTER, **facts)
@@ -102,7 +107,7 @@ class RunFolder(RunPaths):
         from saman.configs.problems import validated
         from saman.configs.schemas.experiment import Experiment
 
-        return validated(Experiment, yaml12.read(self.experiment_file), str(self.experiment_file))
+        return validated(Experiment, yaml12.read_written(self.experiment_file), str(self.experiment_file))
 
     def script(self) -> Script:
         """Read the start of the user's own program. Raises ``UserError`` for a run of an experiment."""
@@ -110,7 +115,7 @@ class RunFolder(RunPaths):
         from saman.configs.problems import validated
         from saman.configs.schemas.script import Script
 
-        return validated(Script, yaml12.read(self.script_file), str(self.script_file))
+        return validated(Script, yaml12.read_written(self.script_file), str(self.script_file))
 
     def spec(self) -> Experiment | Script:
         """Read what the run runs: its experiment or its script."""
@@ -152,8 +157,14 @@ class RunFolder(RunPaths):
         return event
 
     def events(self) -> list[Event]:
-        """Read every event that was written whole, in order."""
-        return [event for line in read_lines(self.events_file)[0] if (event := Event.from_json(line)) is not None]
+        """Read every event that was written whole, in order; from memory while the file is the same."""
+        seen, kept = self.__dict__.get("_events", (None, []))
+        now = _version_of(self.events_file)
+        if now is None or seen != now:
+            lines = read_lines(self.events_file)[0]
+            kept = [event for line in lines if (event := Event.from_json(line)) is not None]
+            self.__dict__["_events"] = (now, kept)
+        return list(kept)
 
     @property
     def state(self) -> State:
@@ -209,3 +220,12 @@ class RunFolder(RunPaths):
     def write_summary(self, summary: Summary) -> None:
         """Record the result of an attempt."""
         write_with_reserve(self.reserve, lambda: summary.write(self.summary_file))
+
+
+def _version_of(file: Path) -> tuple[int, int, int] | None:
+    """A value that changes with every line appended to a file; ``None`` if the file is missing."""
+    try:
+        found = os.stat(file)  # noqa: PTH116  (thousands of files a second)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

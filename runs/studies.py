@@ -15,6 +15,7 @@ from saman.runs.events import EventKind, State, state_of
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import StudyPaths
+from saman.runs.records.run_events import CreatedExperiment
 from saman.runs.records.study import StudyRecord
 
 
@@ -84,8 +85,12 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
     """Return the planned digest that the run's experiment has; ``None`` if it is not in the plan.
 
     An experiment that an earlier saman wrote lacks later keys, so its digest is taken as written and, where that is not
-    planned, with today's defaults. A run that also exported its model fills the place of a run that does not.
+    planned, with today's defaults. A run that also exported its model fills the place of a run that does not. The file
+    decides, unless its run recorded the digest when it was created.
     """
+    created = CreatedExperiment.find(run.events()).digest
+    if created is not None and created in planned:
+        return created
     with contextlib.suppress(UserError):
         if (written := run.written_experiment().digest) in planned:
             return written

@@ -25,6 +25,8 @@ AnyRuns = Annotated[
 ]
 SeveralRuns = Annotated[list[str], typer.Argument(help="Runs or studies: folders, ids, names, or last.")]
 SingleRun = Annotated[str, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")]
+MOST_LAID_OUT = 200  # rows; the layout of a row takes half a millisecond
+_HEADINGS = ("run", "state", "job", "attempt", "")
 _STYLES = {
     "completed": "green", "failed": "red", "vanished": "red", "damaged": "red", "running": "cyan", "cancelled": "yellow"
 }  # fmt: skip
@@ -192,28 +194,46 @@ def _print_status(statuses: Sequence[RunStatus], as_json: bool) -> None:
 
 
 def _print_table(statuses: Sequence[RunStatus]) -> None:
+    if not statuses:
+        typer.echo("no runs")
+        return
+    rows = [_row(status) for status in statuses]
+    if len(rows) > MOST_LAID_OUT:
+        _print_plain(rows)
+    else:
+        _print_laid_out(rows)
+    if len(statuses) > 1:
+        counts = Counter(str(status.state) for status in statuses)
+        parts = ", ".join(f"{count} {state}" for state, count in counts.items())
+        typer.echo(f"{len(statuses)} runs: {parts}")
+
+
+def _row(status: RunStatus) -> tuple[str, ...]:
+    first = f"first failing rank {status.first_failing_rank}" if status.first_failing_rank is not None else ""
+    exited = f"exit {status.exit_code}" if status.exit_code not in (None, 0) else ""
+    detail = "; ".join(part for part in (exited, first, status.detail) if part)
+    return f"{status.name}/{status.id}", str(status.state), status.job or "", str(status.attempt or ""), detail
+
+
+def _print_laid_out(rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not statuses:
-        typer.echo("no runs")
-        return
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "state", "job", "attempt"):
+    for heading in _HEADINGS[:-1]:
         table.add_column(heading, no_wrap=True, overflow="fold")
-    table.add_column("", overflow="fold")
-    for status in statuses:
-        first = f"first failing rank {status.first_failing_rank}" if status.first_failing_rank is not None else ""
-        exited = f"exit {status.exit_code}" if status.exit_code not in (None, 0) else ""
-        detail = "; ".join(part for part in (exited, first, status.detail) if part)
-        state = Text(str(status.state), style=_STYLES.get(status.state, ""))
-        name = f"{status.name}/{status.id}"
-        table.add_row(name, state, status.job or "", str(status.attempt or ""), Text(detail))
+    table.add_column(_HEADINGS[-1], overflow="fold")
+    for name, state, job, attempt, detail in rows:
+        table.add_row(name, Text(state, style=_STYLES.get(state, "")), job, attempt, Text(detail))
     console = Console()
     console = console if console.is_terminal else Console(width=240)  # no folding in output for programs
     console.print(table)
-    if len(statuses) > 1:
-        counts = Counter(str(status.state) for status in statuses)
-        parts = ", ".join(f"{count} {state}" for state, count in counts.items())
-        console.print(Text(f"{len(statuses)} runs: {parts}"))
+
+
+def _print_plain(rows: Sequence[tuple[str, ...]]) -> None:
+    """The same table without colours and folding, at a hundredth of the time per row."""
+    clean = [tuple(clean_text(cell).replace("\n", " ") for cell in row) for row in (_HEADINGS, *rows)]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)][:-1]
+    form = "".join(f"{{:<{width}}}  " for width in widths) + "{}"
+    typer.echo("\n".join(form.format(*row).rstrip() for row in clean))

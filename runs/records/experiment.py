@@ -65,6 +65,6 @@ def _parse(data: bytes) -> WrittenExperiment:
     from saman.configs import yaml12
     from saman.configs.schemas.experiment import digest_of
 
-    values = yaml12.parse(data.decode(errors="replace"), "experiment.yaml")
+    values = yaml12.parse_written(data.decode(errors="replace"), "experiment.yaml")
     values = values if isinstance(values, dict) else {}
     return WrittenExperiment(values, digest_of(values))

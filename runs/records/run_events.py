@@ -35,6 +35,28 @@ class Creation:
 
 
 @dataclass(frozen=True)
+class CreatedExperiment:
+    """``created``: what readers of thousands of runs need of an experiment, without its file.
+
+    ``digest`` is that of the experiment as written then, and ``publishes`` whether it asks for a model version; both
+    are ``None`` in older runs and for programs.
+    """
+
+    digest: str | None = None
+    publishes: bool | None = None
+
+    @classmethod
+    def find(cls, events: Iterable[Event]) -> CreatedExperiment:
+        """Read the facts of the run's creation; empty if they are not recorded."""
+        facts = next((event.facts for event in events if event.kind == EventKind.CREATED), {})
+        digest, publishes = facts.get("digest"), facts.get("publishes")
+        return cls(
+            digest if isinstance(digest, str) else None,
+            publishes if isinstance(publishes, bool) else None,
+        )
+
+
+@dataclass(frozen=True)
 class JobSubmission:
     """``queued``: a job that Slurm took for the run."""
 

@@ -98,7 +98,7 @@ def make_plan(study: Study, file: Path, cores_per_node: int, exclude: Sequence[M
             impossible.append((settings, "excluded on the command line"))
             continue
         try:
-            possible.append((settings, _load(study, base, settings, None)))
+            possible.append((settings, _load(study, base, settings)))
         except UserError as error:
             impossible.append((settings, "; ".join(each.problem for each in (error, *error.others))))
             last = error
@@ -107,7 +107,7 @@ def make_plan(study: Study, file: Path, cores_per_node: int, exclude: Sequence[M
     for _, loaded in possible:
         _check_batch(study, loaded, str(file))
     cores, note = _cores(study, [loaded for _, loaded in possible], cores_per_node)
-    runs = [run for settings, _ in possible for run in _repeats(study, settings, _load(study, base, settings, cores))]
+    runs = [run for settings, loaded in possible for run in _repeats(study, settings, _with_cores(loaded, cores))]
     if len({run.key for run in runs}) < len(runs):
         raise UserError("two combinations of the axes give the same experiment", where=f"{file}: axes")
     return StudyPlan(study, file, tuple(in_random_order(runs, study.order_seed)), tuple(impossible), cores, (note,))
@@ -140,13 +140,17 @@ def in_random_order(runs: Sequence[PlannedRun], seed: int) -> list[PlannedRun]:
     return ordered
 
 
-def _load(study: Study, base: str, settings: Mapping[str, Any], cores: int | None) -> LoadedExperiment:
+def _with_cores(loaded: LoadedExperiment, cores: int) -> LoadedExperiment:
+    """The experiment with its cores per rank, which no other key depends on."""
+    resources = loaded.experiment.resources.model_copy(update={"cpus_per_rank": cores})
+    return replace(loaded, experiment=loaded.experiment.model_copy(update={"resources": resources}))
+
+
+def _load(study: Study, base: str, settings: Mapping[str, Any]) -> LoadedExperiment:
     overrides = study.overrides(dict(settings))
     varied = [key.removeprefix(f"{ENVIRONMENT}.") for key in settings if key.startswith(f"{ENVIRONMENT}.")]
     if varied:  # study.json names these values; private values would make the runs the same experiment
         overrides.append(f"launch.public=[{', '.join(varied)}]")
-    if cores is not None:
-        overrides.append(f"resources.cpus_per_rank={cores}")
     ranks = {**study.changes, **settings}.get(RANKS)
     if ranks is not None and (not isinstance(ranks, int) or isinstance(ranks, bool)):
         raise UserError(f"{ranks!r} is not a number of ranks", where="axes.ranks")

@@ -7,10 +7,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.runs.events import SUBMITTER, EventKind
-from saman.runs.files.whole import write_whole
+from saman.runs.files.whole import synced_together, write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import array_runs, array_script, new_array_folder
@@ -134,11 +135,9 @@ def _submit_portion(
     with _removed_unless_submitted(runs):
         with explain_write_errors(folder, "the array's folder"):
             folder.mkdir(parents=True)
-        runs += (make_run(each) for each in group)
-        write_whole(array_runs(folder), "".join(f"{run.path}\n" for run in runs))
-        write_whole(script, render(first.job([run.path for run in runs], script, array=True, concurrency=concurrency)))
-        for each, run in zip(group, runs, strict=True):
-            write_whole(run.slurm.script, render(each.job([run.path], run.slurm.script)))
+        with synced_together(folder):
+            runs += (make_run(each) for each in group)
+            _write_scripts(group, runs, script, concurrency)
         answer = client.submit([*dependency, *excluded, str(script)])
         if answer.code != 0:
             shutil.rmtree(folder, ignore_errors=True)
@@ -150,8 +149,9 @@ def _submit_portion(
             raise refusal_error(first, answer)
         array = client.job_id(answer)
         jobs = [f"{array}_{index}" for index in range(len(runs))]
-        for each, run, job in zip(group, runs, jobs, strict=True):
-            record_job(each, run, job)
+        with synced_together(folder):
+            for each, run, job in zip(group, runs, jobs, strict=True):
+                record_job(each, run, job)
     try:
         waiting = [
             submit_follow_ups(each, run, job, excluded) for each, run, job in zip(group, runs, jobs, strict=True)
@@ -162,6 +162,17 @@ def _submit_portion(
             run.append(EventKind.CANCELLED, SUBMITTER, reason=error.problem)
         raise
     return _Portion(tuple(Submission(*each) for each in zip(runs, jobs, waiting, strict=True)), array)
+
+
+def _write_scripts(
+    group: Sequence[SubmissionPlan], runs: Sequence[RunFolder], script: Path, concurrency: int | None
+) -> None:
+    """Write the script of the array with the list of its runs, and the script of each run."""
+    write_whole(array_runs(script.parent), "".join(f"{run.path}\n" for run in runs))
+    job = group[0].job([run.path for run in runs], script, array=True, concurrency=concurrency)
+    write_whole(script, render(job))
+    for each, run in zip(group, runs, strict=True):
+        write_whole(run.slurm.script, render(each.job([run.path], run.slurm.script)))
 
 
 @contextlib.contextmanager

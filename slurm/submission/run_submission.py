@@ -199,6 +199,11 @@ def _is_used(copy: Snapshot) -> bool:
     return any(copy.folder in path.parents for run in runs for path in run.code_path)
 
 
+def _distinct(loaded: Sequence[LoadedExperiment]) -> list[LoadedExperiment]:
+    """Each experiment once: the repeats of a study share theirs."""
+    return list({id(each.experiment): each for each in loaded}.values())
+
+
 def submit_experiments(
     loaded: Sequence[LoadedExperiment],
     cluster: Cluster,
@@ -219,7 +224,8 @@ def submit_experiments(
         UserError: a run does not fit the cluster, a limit forbids it, or Slurm refuses it.
         EnvironmentLack: Slurm does not answer, or a run folder cannot be written.
     """
-    plans = [plan_submission(each.experiment, cluster, options) for each in loaded]
+    planned = {id(each.experiment): plan_submission(each.experiment, cluster, options) for each in _distinct(loaded)}
+    plans = [planned[id(each.experiment)] for each in loaded]
     warnings: list[str] = []
     for name in {plan.choice.partition.name for plan in plans}:
         here = [plan for plan in plans if plan.choice.partition.name == name]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from saman.configs import yaml12
@@ -48,8 +50,13 @@ def create_run(
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
     run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
     run.slurm.path.mkdir(mode=0o755)
-    write_whole(run.slurm.cluster, yaml12.dump(plan.cluster.model_dump(mode="json", by_alias=True)))
+    write_whole(run.slurm.cluster, _cluster_text(plan.cluster.model_dump_json(by_alias=True)))
     return run
+
+
+@cache  # a study's runs have the same cluster
+def _cluster_text(values: str) -> str:
+    return yaml12.dump(json.loads(values))
 
 
 def submit(

@@ -104,3 +104,31 @@ def test_a_text_that_expands_without_bounds_is_refused_at_once(text: str) -> Non
 
 def test_a_value_that_is_used_twice_is_still_read() -> None:
     assert yaml12.parse("a: &a {x: [1]}\nb: *a\n", "f.yaml") == {"a": {"x": [1]}, "b": {"x": [1]}}
+
+
+@given(st.dictionaries(st.text(max_size=8), plain, max_size=5))
+def test_text_that_saman_wrote_is_read_alike_by_the_quick_reader(value):
+    text = yaml12.dump(value)
+    assert yaml12.parse_written(text, "test") == yaml12.parse(text, "test") == value
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "a: [1, 2", "1: a", "x: &a [*a]"])
+def test_the_quick_reader_refuses_what_the_careful_reader_refuses_in_its_words(text):
+    with pytest.raises(UserError) as careful:
+        yaml12.parse(text, "file.yaml")
+    with pytest.raises(UserError) as quick:
+        yaml12.parse_written(text, "file.yaml")
+    assert str(quick.value) == str(careful.value)
+
+
+def test_a_value_read_twice_is_not_shared():
+    first = yaml12.parse("a: {b: [1]}", "twice")
+    first["a"]["b"].append(2)
+    assert yaml12.parse("a: {b: [1]}", "twice") == {"a": {"b": [1]}}
+
+
+def test_scalars_that_are_equal_and_of_different_types_keep_their_types():
+    value = {"one": 1, "float": 1.0, "true": True, "zero": 0.0, "minus": -0.0, "text": "1", "empty": {}, "none": [None, []], "rows": [{"a": [1]}]}
+    text = yaml12.dump(value)
+    assert text == yaml12._dump(value)  # as PyYAML lays it out
+    assert repr(yaml12.parse(text, "test")) == repr(value)
