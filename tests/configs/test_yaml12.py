@@ -128,7 +128,17 @@ def test_a_value_read_twice_is_not_shared():
 
 
 def test_scalars_that_are_equal_and_of_different_types_keep_their_types():
-    value = {"one": 1, "float": 1.0, "true": True, "zero": 0.0, "minus": -0.0, "text": "1", "empty": {}, "none": [None, []], "rows": [{"a": [1]}]}
+    value = {
+        "one": 1,
+        "float": 1.0,
+        "true": True,
+        "zero": 0.0,
+        "minus": -0.0,
+        "text": "1",
+        "empty": {},
+        "none": [None, []],
+        "rows": [{"a": [1]}],
+    }
     text = yaml12.dump(value)
     assert text == yaml12._dump(value)  # as PyYAML lays it out
     assert repr(yaml12.parse(text, "test")) == repr(value)
