@@ -74,7 +74,7 @@ def read_quota(
     choices = [choose_partition(cluster, experiment, partition) for experiment in experiments]
     where = choices[0].partition if choices else cluster.partition(partition) if partition else None
     qos = (where.qos if where else None) or cluster.qos
-    mine = read_user_limits(cluster.account, qos, where.name if where else None)
+    mine = read_user_limits(cluster.account, qos, cluster.requested(where) if where else None)
     checks: list[LimitCheck] = []
     if where and choices:
         requests = [choice.request for choice in choices]

@@ -20,6 +20,7 @@ CORES = "SAMAN_CORES"  # the cores of this machine that the run holds, separated
 DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
 GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
 LOG_LIMIT = "SAMAN_LOG_LIMIT"  # largest size of a process's log with its older part, in bytes
+NEAREST_ADAPTER = "SAMAN_NEAREST_ADAPTER"  # set: every rank gets the InfiniBand adapter nearest to it
 PROCESSES = "SAMAN_PROCESSES"
 RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous server
 RUN = "SAMAN_RUN"  # the run folder

@@ -54,9 +54,15 @@ def check_command(cluster: Annotated[str, typer.Argument(help="A shipped name, y
         saman clusters check mysite.yaml
     """
     from saman.configs.loading.clusters import load_cluster
+    from saman.slurm.site.client import available
+    from saman.slurm.site.sbatch_check import check_extra_options
 
     found = load_cluster(cluster)
+    if found.sbatch and available():
+        check_extra_options(found.sbatch, cluster)
     typer.echo(f"{found.name}: partitions {', '.join(partition.name for partition in found.partitions)}")
+    if found.sbatch and not available():
+        typer.echo("not checked: the options under sbatch, because this machine has no sbatch")
 
 
 @app.command("init")

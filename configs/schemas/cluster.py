@@ -6,7 +6,6 @@ with the shell. All other texts are quoted for the shell where they are used.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
@@ -14,90 +13,14 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 from saman.configs.errors import UserError, choices
 from saman.configs.names import Name
 from saman.configs.problems import Problems, Strict
+from saman.configs.site.burst_buffer import BurstBuffer
+from saman.configs.site.sbatch_options import check_line
+from saman.configs.site.setup import Software, SoftwareStep
+from saman.configs.site.texts import Bind, Features, Interface, PathText, SshHost, Word
 from saman.configs.units import Clock, Size, parse_duration, parse_size
 from saman.configs.variables_in_text import check_variables
 
-# Options that saman sets itself; an extra line of the cluster file must not contradict them.
-OWN_OPTIONS = frozenset({
-    "account", "array", "chdir", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive",
-    "export", "gpus", "gpus-per-node", "gpus-per-task", "gres", "job-name", "kill-on-invalid-dep", "mem",
-    "mem-per-cpu", "mem-per-gpu", "no-requeue", "nodelist", "nodes", "ntasks", "ntasks-per-node", "open-mode",
-    "output", "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
-})  # fmt: skip
-
-# Keys of a cluster file that set an sbatch option; the error message names the key.
-_KEYS = {
-    "no-requeue": "requeue: {by: none}",
-    "requeue": "requeue: {by: scontrol}",
-    "exclusive": "partitions[].whole_nodes",
-    "gres": "gpus and resources.gpus_per_rank",
-    "signal": "requeue.seconds_before_end",
-}
-
-
-def _matching(pattern: str, what: str, example: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
-    def check(text: str) -> str:
-        if compiled.fullmatch(text) is None:
-            raise ValueError(f"{text!r} is not {what}, such as {example}")
-        return text
-
-    return AfterValidator(check)
-
-
-Word = Annotated[str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}", "a name that Slurm knows", "gpu_long")]
-Features = Annotated[
-    str, _matching(r"[A-Za-z0-9_.,&|*:+()\[\]-]{1,256}", "a list of node features", "a100&nvme, written without blanks")
-]
-Interface = Annotated[
-    str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}", "a network interface", "ib0, as `ip link` shows it")
-]
-
-
-def _plain(text: str) -> str:
-    if not text or any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError(f"{text!r} is empty or contains control characters")
-    return text
-
-
-def _argument(text: str) -> str:
-    if check_variables(_plain(text)).startswith("-"):
-        raise ValueError(f"{text!r} would be read as an option")
-    return text
-
-
-def _bind(text: str) -> str:
-    if "," in _argument(text) or not 1 <= len(text.split(":")) <= 3:
-        raise ValueError(f"{text!r} is not a bind; write source, source:destination or source:destination:ro")
-    return text
-
-
-def _extra_line(text: str) -> str:
-    option = re.fullmatch(r'--([a-z][a-z0-9-]*)(=[^"\\]*)?', _plain(text))
-    if option is None:
-        raise ValueError(f"{text!r} is not an option of sbatch; write it as in --mail-type=END, without quotes")
-    if re.search(r"\$[A-Za-z_{]", text):
-        raise ValueError(f"{text!r} has a variable, but Slurm expands none in #SBATCH lines")
-    if option[1] in OWN_OPTIONS:
-        key = _KEYS.get(option[1], "the experiment or another key of this file")
-        problem = f"saman sets --{option[1]} itself, from {key}"
-        raise ValueError(f"{text!r}: {problem}")
-    return text
-
-
-SshHost = Annotated[
-    str,
-    _matching(
-        r"([A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}",
-        "a host for ssh",
-        "ada@login.example.edu",
-    ),
-]
-Argument = Annotated[str, AfterValidator(_argument)]
-PathText = Annotated[str, AfterValidator(_argument)]
-Bind = Annotated[str, AfterValidator(_bind)]
-ExtraLine = Annotated[str, AfterValidator(_extra_line)]
+ExtraLine = Annotated[str, AfterValidator(check_line)]
 
 
 class Partition(Strict):
@@ -133,36 +56,6 @@ class Gpus(Strict):
     typed: bool = False  # name the partition's gpu_type in the request
 
 
-class Modules(Strict):
-    """Environment modules (Lmod, EasyBuild, Environment Modules)."""
-
-    purge: bool = False
-    use: list[Argument] = []
-    load: list[Argument] = []
-
-
-class Conda(Strict):
-    """A conda environment: the root with ``etc/profile.d/conda.sh``, and the environment's name or path."""
-
-    root: PathText
-    environment: Argument
-
-
-class Software(Strict):
-    """How a job finds the Python that has saman. Of variables, only a named set is expanded."""
-
-    modules: Modules = Modules()
-    virtualenv: PathText | None = None
-    conda: Conda | None = None
-    python: PathText | None = None  # on the compute nodes, after the above; null: the Python that runs `saman submit`
-
-    @model_validator(mode="after")
-    def _one_environment(self) -> Software:
-        if self.virtualenv is not None and self.conda is not None:
-            raise Problems([UserError("both virtualenv and conda are set; keep one of them", where="conda")])
-        return self
-
-
 class Container(Strict):
     """The image in which the ranks run. The job script and the supervisor run outside, where Slurm's commands are."""
 
@@ -183,12 +76,22 @@ class MpiSettings(Strict):
 class Network(Strict):
     """The network between ranks, for Open MPI, Gloo, NCCL, pipelines and TensorFlow's gRPC.
 
+    ``interface`` names an interface, or several of the same fabric, the first for what takes only one.
+    ``nearest_adapter`` gives every rank the InfiniBand adapter nearest to its GPU or cores (``UCX_NET_DEVICES``).
     ``shared_nodes``: what becomes of ``multi_worker`` on nodes that other users' jobs may share. Its gRPC ports ask
     nobody who they are.
     """
 
-    interface: Interface | None = None
+    interface: Interface | list[Interface] | None = None
+    nearest_adapter: bool = False
     shared_nodes: Literal["refuse", "warn"] = "refuse"
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """The interfaces, in the order of the file; empty leaves the choice to the libraries."""
+        if self.interface is None:
+            return ()
+        return (self.interface,) if isinstance(self.interface, str) else tuple(self.interface)
 
 
 class Requeue(Strict):
@@ -212,19 +115,24 @@ class Cluster(Strict):
 
     name: Name
     partitions: list[Partition] = Field(min_length=1)
+    routing: Literal["named", "none"] = Field("named", alias="partition")  # none: the QOS or the features route a job
     account: Word | None = None
     qos: Word | None = None
     reservation: Word | None = None
     constraint: Features | None = None
     gpus: Gpus = Gpus()
     request_memory: bool = True
+    exclusive: Literal["user"] | None = None  # user: a node is shared only by jobs of the same user
+    export: Literal["all", "none", "nil"] = "all"  # of the submitting shell's variables; nil: nor those of a login
     software: Software = Software()
+    setup: list[SoftwareStep] = []  # after ``software``
     container: Container | None = None
     mpi: MpiSettings = MpiSettings()
     network: Network = Network()
     requeue: Requeue = Requeue()
     locks: Literal["auto", "lease"] = "auto"  # lease: file locks do not reach the other nodes, as with localflock
     sbatch: list[ExtraLine] = []
+    burst_buffer: BurstBuffer | None = None
     environment: dict[str, str] = {}
     access: Access | None = None  # from a machine other than the login node
 
@@ -241,6 +149,7 @@ class Cluster(Strict):
                 found.append(
                     UserError("missing key; gpus.typed requires the type of this partition's GPUs", where=where)
                 )
+        found += self._routing_problems()
         for name, text in self.environment.items():
             if not (name.isascii() and name.isidentifier()) or "\0" in text:
                 where = "environment"
@@ -253,6 +162,22 @@ class Cluster(Strict):
         if found:
             raise Problems(found)
         return self
+
+    def _routing_problems(self) -> list[UserError]:
+        """What keeps Slurm from telling the entries of ``partitions`` apart, if jobs name no partition."""
+        seen: dict[tuple[str | None, str | None], str] = {}
+        found = []
+        for index, partition in enumerate(self.partitions if self.routing == "none" else ()):
+            route = (partition.qos or self.qos, partition.constraint)
+            if route in seen:
+                problem = f"partition: none routes jobs as for {seen[route]!r}; set another qos or constraint"
+                found.append(UserError(problem, where=f"partitions[{index}]"))
+            seen.setdefault(route, partition.name)
+        return found
+
+    def requested(self, partition: Partition) -> str | None:
+        """The name to request from Slurm; ``None`` where the site routes jobs by themselves."""
+        return None if self.routing == "none" else partition.name
 
     def partition(self, name: str) -> Partition:
         """The partition named ``name``; raises ``UserError`` with the nearest spelling."""

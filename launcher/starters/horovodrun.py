@@ -28,8 +28,8 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     controller, why = _controller(placement, facts)
     hosts = ",".join(f"{_name(node, placement)}:{len(placement.on(node))}" for node in placement.nodes)
     flags = ["-np", str(len(placement.processes)), "-H", hosts, f"--{controller}"]
-    if facts.interface:
-        flags += ["--network-interfaces", facts.interface]
+    if facts.interfaces:
+        flags += ["--network-interfaces", ",".join(facts.interfaces)]
     environment = common_environment(placement, job, facts, "horovodrun")
     return Start(
         "horovodrun",

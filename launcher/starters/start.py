@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class RankProgram:
 class MachineFacts:
     """Facts about the machine.
 
-    ``python`` runs saman on every node, ``forward`` names the variables to forward to other nodes, ``interface`` is the
-    network interface for MPI, Gloo and NCCL, ``address`` this node's address there, ``pmi`` srun's MPI type.
+    ``python`` runs saman on every node, ``forward`` names the variables to forward to other nodes, ``interfaces`` are
+    those of the network for MPI, Gloo and NCCL, ``address`` is this node's on the first, ``pmi`` srun's MPI type.
     """
 
     python: str
@@ -46,7 +46,7 @@ class MachineFacts:
     srun: str | None = None
     in_allocation: bool = False
     pmi: str = "pmix"
-    interface: str | None = None
+    interfaces: tuple[str, ...] = ()
     address: str | None = None
     is_root: bool = False
     forward: tuple[str, ...] = ()
@@ -135,11 +135,11 @@ def common_environment(placement: Placement, job: RankProgram, facts: MachineFac
     Args:
         placement: the process, node and cores of each rank.
         job: the program of the ranks, and its own variables.
-        facts: the machine; its network interface is set for MPI, Gloo and NCCL.
+        facts: the machine; its network interfaces are set for MPI, Gloo and NCCL.
         starter: the name of the start method.
     """
     return {
-        **network_variables(facts.interface),
+        **network_variables(facts.interfaces),
         **YIELDING,
         **job.environment,
         variables.RUN: str(job.run),
@@ -170,18 +170,21 @@ def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> C
     return Command(argv, {variables.RUN: str(job.run), variables.ATTEMPT: str(job.attempt)})
 
 
-def network_variables(interface: str | None) -> dict[str, str]:
-    """Variables of the start methods that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to one network interface."""
-    if interface is None:
+# What takes a list; the others take one name.
+_LISTS = (
+    "OMPI_MCA_btl_tcp_if_include",
+    "OMPI_MCA_oob_tcp_if_include",
+    "PRTE_MCA_prte_if_include",
+    "NCCL_SOCKET_IFNAME",
+)
+_SINGLE = ("HYDRA_IFACE", "I_MPI_HYDRA_IFACE", "HOROVOD_GLOO_IFACE", "GLOO_SOCKET_IFNAME")
+
+
+def network_variables(interfaces: Sequence[str]) -> dict[str, str]:
+    """Variables of the start methods that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to network interfaces.
+
+    Open MPI and NCCL use all of them, Gloo and Hydra's control connections the first.
+    """
+    if not interfaces:
         return {}
-    names = (
-        "OMPI_MCA_btl_tcp_if_include",
-        "OMPI_MCA_oob_tcp_if_include",
-        "PRTE_MCA_prte_if_include",
-        "HYDRA_IFACE",
-        "I_MPI_HYDRA_IFACE",
-        "HOROVOD_GLOO_IFACE",
-        "GLOO_SOCKET_IFNAME",
-        "NCCL_SOCKET_IFNAME",
-    )
-    return dict.fromkeys(names, interface)
+    return {**dict.fromkeys(_LISTS, ",".join(interfaces)), **dict.fromkeys(_SINGLE, interfaces[0])}

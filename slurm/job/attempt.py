@@ -22,6 +22,7 @@ from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import expanded_container, wrap_in_container
 from saman.slurm.job.shield import shield_from_sigterm
+from saman.slurm.script.setup_lines import variables_of_setup
 from saman.slurm.submission.job_script import environment_of
 from saman.slurm.submission.run_jobs import forerunner
 
@@ -84,14 +85,14 @@ def _job_script(run: RunFolder, here: Allocation) -> Path | None:
 
 def job_facts(cluster: Cluster) -> MachineFacts:
     """Facts of this machine, completed by the cluster file."""
-    interface = cluster.network.interface
-    names = (*forwarded(os.environ), *environment_of(cluster))
+    interfaces = cluster.network.interfaces
+    names = (*forwarded(os.environ), *environment_of(cluster), *variables_of_setup(cluster))
     return replace(
         gather_facts(),
         in_allocation=True,
         site_starter="mpirun" if cluster.mpi.start == "mpirun" else "srun",
         pmi="none" if cluster.mpi.start == "gloo" else cluster.mpi.pmi,
-        interface=interface,
-        address=interface_address(interface) if interface is not None else None,
+        interfaces=interfaces,
+        address=interface_address(interfaces[0]) if interfaces else None,
         forward=tuple(dict.fromkeys(names)),
     )

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from saman.configs.errors import UserError
 from saman.configs.schemas.cluster import Cluster, Partition
 from saman.configs.units import format_clock
 from saman.runs.paths.run import RunPaths
-from saman.slurm.submission.quoting import ShellText, extra_option, option, path_option
+from saman.slurm.script.quoting import ShellText, extra_option, option, path_option
 from saman.slurm.submission.resource_request import MIB, ResourceRequest
 
 SIGNAL = "USR1"
@@ -40,6 +41,10 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
     yield option(f"--job-name={job.name}")
     yield from _site_options(job)
     yield from _resource_options(job.request)
+    if job.request.whole_nodes:
+        yield option("--exclusive")
+    elif job.cluster.exclusive:
+        yield option(f"--exclusive={job.cluster.exclusive}")
     if job.request.gpus_per_node:
         yield option(_gpu_option(job))
     yield option(f"--time={format_clock(job.request.seconds)}")
@@ -53,13 +58,28 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
     yield option("--no-requeue" if job.cluster.requeue.by == "none" else "--requeue")
     yield option("--open-mode=append")
     yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
+    if job.cluster.export != "all":
+        yield option(f"--export={job.cluster.export.upper()}")
     for line in job.cluster.sbatch:
         yield extra_option(line)
 
 
+def burst_buffer_lines(job: BatchJob) -> Iterator[ShellText]:
+    """The ``#DW`` and ``#BB`` lines, filled in; raises ``UserError`` for a run that they cannot name."""
+    buffer = job.cluster.burst_buffer
+    if buffer is None:
+        return
+    if job.array and buffer.uses("run"):
+        problem = "the tasks of an array share their lines, but each has its own run folder"
+        raise UserError(problem, where="burst_buffer: {run}", remedy="use {name}, or submit the runs one by one")
+    values = {"name": job.name, "run": str(job.runs[0]), "nodes": str(job.request.nodes)}
+    yield from map(option, buffer.filled(values))
+
+
 def _site_options(job: BatchJob) -> Iterator[ShellText]:
     cluster, partition = job.cluster, job.partition
-    yield option(f"--partition={partition.name}")
+    if cluster.requested(partition) is not None:
+        yield option(f"--partition={partition.name}")
     values = {"account": cluster.account, "qos": partition.qos or cluster.qos, "reservation": cluster.reservation}
     for name, value in values.items():
         if value:
@@ -75,8 +95,6 @@ def _resource_options(request: ResourceRequest) -> Iterator[ShellText]:
     yield option(f"--cpus-per-task={request.cpus_per_task}")
     if request.memory_bytes is not None:
         yield option(f"--mem={request.memory_bytes // MIB}M")
-    if request.whole_nodes:
-        yield option("--exclusive")
 
 
 def _gpu_option(job: BatchJob) -> str:

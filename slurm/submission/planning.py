@@ -119,7 +119,7 @@ def check_limits(plan: SubmissionPlan, *more: SubmissionPlan, in_portions: bool 
     Raises ``UserError`` if a limit forbids any of them.
     """
     partition, requests = plan.choice.partition, [each.choice.request for each in (plan, *more)]
-    mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, partition.name)
+    mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, plan.cluster.requested(partition))
     checks = compare_with_limits(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
     later = {LimitVerdict.REFUSED} if in_portions else set()
     forbidding = [check for check in checks if check.verdict.forbids and check.verdict not in later]

@@ -10,6 +10,7 @@ from saman.configs.errors import UserError
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.script import Script
 from saman.launcher.programs import is_python, script_path
+from saman.slurm.script.setup_lines import steps_of
 
 
 def check_program(spec: Script, cluster: Cluster) -> None:
@@ -20,8 +21,8 @@ def check_program(spec: Script, cluster: Cluster) -> None:
     """
     if cluster.container is not None:
         return
-    program, software = spec.command[0], cluster.software
-    loads = bool(software.modules.load or software.virtualenv or software.conda)
+    program = spec.command[0]
+    loads = bool(steps_of(cluster))
     if "/" in program:
         missing = not (Path(spec.directory) / program).is_file()
     else:

@@ -15,6 +15,7 @@ from saman.configs.schemas.script import Script
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.slurm.code.files import SentCode
+from saman.slurm.site.sbatch_check import check_extra_options
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
 from saman.slurm.submission.arrays import NoRoom, submit_many
@@ -103,11 +104,12 @@ def plan_submission(spec: Experiment | Script, cluster: Cluster, options: Submis
 
 
 def check_plan(plan: SubmissionPlan, options: SubmissionOptions) -> CheckedPlan:
-    """Hold the plan against the user's limits, unless they are to be ignored.
+    """Hold the plan against the installed sbatch and the user's limits, unless these are to be ignored.
 
     Raises:
-        UserError: a limit forbids the job.
+        UserError: sbatch refuses an option of the cluster file, or a limit forbids the job.
     """
+    check_extra_options(plan.cluster.sbatch, f"cluster {plan.cluster.name}")
     return CheckedPlan(plan, () if options.ignore_limits else tuple(planning.check_limits(plan)))
 
 
@@ -226,6 +228,7 @@ def submit_experiments(
     """
     planned = {id(each.experiment): plan_submission(each.experiment, cluster, options) for each in _distinct(loaded)}
     plans = [planned[id(each.experiment)] for each in loaded]
+    check_extra_options(cluster.sbatch, f"cluster {cluster.name}")
     warnings: list[str] = []
     for name in {plan.choice.partition.name for plan in plans}:
         here = [plan for plan in plans if plan.choice.partition.name == name]

@@ -8,7 +8,8 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.configs.problems import validated
-from saman.configs.schemas.cluster import OWN_OPTIONS, Cluster
+from saman.configs.schemas.cluster import Cluster
+from saman.configs.site.sbatch_options import OWN_OPTIONS
 
 CPU = {"name": "cpu", "cores_per_node": 8}
 

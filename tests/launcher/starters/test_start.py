@@ -193,10 +193,18 @@ def test_processes_does_not_span_nodes() -> None:
 
 
 def test_one_interface_serves_every_library() -> None:
-    variables = network_variables("ib0")
+    variables = network_variables(["ib0"])
     assert set(variables.values()) == {"ib0"}
     assert {"OMPI_MCA_btl_tcp_if_include", "HOROVOD_GLOO_IFACE", "NCCL_SOCKET_IFNAME"} <= set(variables)
-    assert network_variables(None) == {}
+    assert network_variables([]) == {}
+
+
+def test_several_interfaces_go_to_what_takes_a_list_and_the_first_to_the_others() -> None:
+    variables = network_variables(["hsn0", "hsn1"])
+    assert variables["NCCL_SOCKET_IFNAME"] == variables["OMPI_MCA_btl_tcp_if_include"] == "hsn0,hsn1"
+    assert variables["HOROVOD_GLOO_IFACE"] == variables["I_MPI_HYDRA_IFACE"] == "hsn0"
+    start = make_start("horovodrun", _placement(), JOB, replace(FACTS, interfaces=("hsn0", "hsn1")))
+    assert "--network-interfaces hsn0,hsn1" in " ".join(start.commands[0].argv)
 
 
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)

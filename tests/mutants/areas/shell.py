@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tests.mutants.mutation import Mutation
 
-QUOTING, SCRIPT = "tests/slurm/submission/test_quoting.py", "tests/slurm/submission/test_job_script.py"
+QUOTING, SCRIPT = "tests/slurm/script/test_quoting.py", "tests/slurm/submission/test_job_script.py"
 PROCESSES, DECISIONS = "tests/launcher/supervision/test_attempt_processes.py", "tests/slurm/job/test_decisions.py"
 FAILURES = "tests/launcher/supervision/test_failures.py"
 
 MUTATIONS = (
     Mutation(
         "values reach bash unquoted",
-        "slurm/submission/quoting.py",
+        "slurm/script/quoting.py",
         "return ShellText(shlex.quote(text))",
         "return ShellText(text)",
         f"{QUOTING}::test_every_value_is_a_single_literal_word_of_bash",
@@ -25,28 +25,28 @@ MUTATIONS = (
     ),
     Mutation(
         "sbatch reads patterns in a path",
-        "slurm/submission/quoting.py",
+        "slurm/script/quoting.py",
         'text.replace("%", "%%").replace',
         "text.replace",
         f"{QUOTING}::test_a_path_for_sbatch_has_its_patterns_doubled_and_its_quotes_escaped",
     ),
     Mutation(
         "a quote ends a path for sbatch",
-        "slurm/submission/quoting.py",
+        "slurm/script/quoting.py",
         """.replace('"', '\\\\"')""",
         "",
         f"{QUOTING}::test_a_path_for_sbatch_has_its_patterns_doubled_and_its_quotes_escaped",
     ),
     Mutation(
         "a line break in a path begins a line of the script",
-        "slurm/submission/quoting.py",
+        "slurm/script/quoting.py",
         "if ord(character) < 32 or ord(character) == 127]",
         "if ord(character) == 127]",
         f"{QUOTING}::test_a_path_that_sbatch_would_read_differently_is_refused",
     ),
     Mutation(
         "a comment spans lines",
-        "slurm/submission/quoting.py",
+        "slurm/script/quoting.py",
         'text.encode("unicode_escape").decode() if not text.isprintable() else text',
         "text",
         f"{QUOTING}::test_a_comment_stays_on_its_line",

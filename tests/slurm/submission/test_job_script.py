@@ -144,7 +144,7 @@ def test_a_run_folder_of_any_name_is_the_one_that_runs(name: str, tmp_path_facto
     assert not list(folder.rglob("PWNED"))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(load=st.lists(HOSTILE_TEXT, max_size=3), use=st.lists(HOSTILE_TEXT, max_size=2), environment=HOSTILE_TEXT)
 def test_modules_and_activation_take_any_name_literally(
     load: Sequence[str], use: Sequence[str], environment: str, tmp_path_factory: pytest.TempPathFactory
@@ -152,21 +152,34 @@ def test_modules_and_activation_take_any_name_literally(
     folder = tmp_path_factory.mktemp("job")
     root = folder / "con da"
     (root / "etc/profile.d").mkdir(parents=True)
-    (root / "etc/profile.d/conda.sh").write_text('conda() { printf "%s\\0" conda "$@" >>"$LOG"; }\n')
+    conda = 'conda() { printf "%s\\0" conda "$@" >>"$LOG"; export CONDA_PREFIX=$PWD CONDA_DEFAULT_ENV=$2; }\n'
+    (root / "etc/profile.d/conda.sh").write_text(conda)
     software = {
         "python": str(folder / "bin/recorder"),
-        "modules": {"purge": True, "use": list(use), "load": list(load)},
-        "conda": {"root": str(root), "environment": environment},
+        "modules": {
+            "purge": True,
+            "use": [str(folder / name).replace("$", "$$") for name in use],
+            "load": [name.replace("$", "$$") for name in load],
+        },
+        "conda": {"root": str(root), "environment": environment.replace("$", "$$")},
     }
     try:
         text = render(a_job(cluster_of(software=software), folder))
     except UserError:
         return
-    defined = 'module() { printf "%s\\0" module "$@" >>"$LOG"; }\n'
+    try:
+        for name in use:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    defined = (
+        'module() { [ "$1" = is-loaded ] && return 1; printf "%s\\0" module "$@" >>"$LOG"\n'
+        'case $1 in load) LOADEDMODULES+=":$2";; use) MODULEPATH+=":$2";; esac; }\n'
+    )
     done = run_script(text.replace("set -euo pipefail\n", "set -euo pipefail\n" + defined, 1), folder, ": ran")
     assert done.returncode == 0, done.stderr
     expected = ["module", "purge"]
-    for word, values in (("use", use), ("load", load)):
+    for word, values in (("use", [str(folder / name) for name in use]), ("load", load)):
         for value in values:
             expected += ["module", word, value]
     assert recorded(folder) == [*expected, "conda", "activate", environment]

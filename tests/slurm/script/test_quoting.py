@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from saman.configs.errors import UserError
-from saman.slurm.submission.job_script import _only_quoted
-from saman.slurm.submission.quoting import ShellText, comment, extra_option, path_option, shell
+from saman.slurm.script.quoting import ShellText, comment, extra_option, path_option, shell
+from saman.slurm.script.templates import _only_quoted
 
 
 def test_a_path_for_sbatch_has_its_patterns_doubled_and_its_quotes_escaped() -> None:

@@ -1,0 +1,1 @@
+"""Text of job scripts: quoting, and the set-up of the software."""
