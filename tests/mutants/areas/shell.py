@@ -18,7 +18,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the template takes unquoted values",
-        "slurm/submission/job_script.py",
+        "slurm/script/templates.py",
         '    raise TypeError(f"the job script got the unquoted value {value!r}")',
         "    return value",
         f"{QUOTING}::test_the_template_takes_no_unquoted_value",
