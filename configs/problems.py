@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
@@ -29,6 +30,9 @@ class Problems(ValueError):  # noqa: N818  (several)
 
 M = TypeVar("M", bound=BaseModel)
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
 _TYPES = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -47,31 +51,47 @@ _TYPES = {
 }
 
 
-def validated(model: type[M], value: Any, where: str) -> M:
+def validated(model: type[M], value: Any, where: str, command_line: Sequence[str] = ()) -> M:
     """Validate a value from a user's file by its schema, all problems at once.
 
     Args:
         model: The schema.
         value: The value, a mapping if the file is right.
         where: The file or command, for errors.
+        command_line: Key paths whose values the command line gives.
 
     Raises:
         UserError: The value does not follow the schema; lists every mistake, each at ``where: key.path``.
     """
     if not isinstance(value, Mapping):
-        raise UserError(f"{value!r} is not a mapping of keys to values", where=where)
+        raise UserError(f"{shown(value)} is not a mapping of keys to values", where=where)
     try:
         return model.model_validate(dict(value))
     except ValidationError as error:
-        raise gathered(findings(model, error), where) from None
+        raise gathered(findings(model, error), where, command_line) from None
 
 
-def gathered(found: Sequence[UserError], where: str) -> UserError:
-    """One error for several mistakes, each located in the file or command ``where``."""
-    placed = [
-        UserError(item.problem, where=f"{where}: {item.where}" if item.where else where, remedy=item.remedy)
-        for item in found
-    ]
+def shown(value: Any) -> str:
+    """A value of a user's file in a message: as Python writes it, with the middle of a long value left out."""
+    return _SHORT.repr(value)
+
+
+def gathered(found: Sequence[UserError], where: str, command_line: Sequence[str] = ()) -> UserError:
+    """One error for several mistakes, each located in the file ``where``, or on the command line if that gave the key.
+
+    Args:
+        found: The mistakes, each with its key path as ``where``.
+        where: The file or command.
+        command_line: Key paths whose values the command line gives.
+    """
+
+    def place(key: str | None) -> str:
+        if not key:
+            return where
+        given = any(key == path or key.startswith((f"{path}.", f"{path}[")) for path in command_line)
+        return f"command line: {key}" if given else f"{where}: {key}"
+
+    placed = [UserError(item.problem, where=place(item.where), remedy=item.remedy) for item in found]
     return UserError(placed[0].problem, where=placed[0].where, remedy=placed[0].remedy, others=placed[1:])
 
 
@@ -88,15 +108,15 @@ def findings(model: type[BaseModel], error: ValidationError) -> list[UserError]:
 
 def _mistakes(model: type[BaseModel], item: Any) -> list[UserError]:
     path, owner = _key_path(model, item["loc"])
-    kind, shown, context = item["type"], item["input"], item.get("ctx", {})
+    kind, context = item["type"], item.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, Problems):
         return [UserError(each.problem, where=_joined(path, each.where), remedy=each.remedy) for each in cause.errors]
-    return [_mistake(kind, path, owner, shown, context, item["msg"])]
+    return [_mistake(kind, path, owner, item["input"], context, item["msg"])]
 
 
 def _mistake(
-    kind: str, path: str, owner: type[BaseModel] | None, shown: Any, context: dict[str, Any], message: str
+    kind: str, path: str, owner: type[BaseModel] | None, value: Any, context: dict[str, Any], message: str
 ) -> UserError:
     if kind == "extra_forbidden":
         valid = list(_fields(owner)) if owner else []
@@ -105,7 +125,7 @@ def _mistake(
     if kind == "missing":
         return UserError("missing key", where=path)
     if kind == "literal_error":
-        return _not_a_choice(shown, path, _quoted(context["expected"]))
+        return _not_a_choice(value, path, _quoted(context["expected"]))
     if kind == "union_tag_invalid":
         place = _joined(path, context["discriminator"].strip("'"))
         return _not_a_choice(context["tag"], place, _quoted(context["expected_tags"]))
@@ -114,12 +134,12 @@ def _mistake(
     if kind == "value_error":
         return UserError(str(context["error"]), where=path)
     if kind in _TYPES:
-        return UserError(f"{shown!r} is not {_TYPES[kind]}", where=path)
-    return UserError(f"{shown!r}: {message[0].lower()}{message[1:]}", where=path)
+        return UserError(f"{shown(value)} is not {_TYPES[kind]}", where=path)
+    return UserError(f"{shown(value)}: {message[0].lower()}{message[1:]}", where=path)
 
 
-def _not_a_choice(shown: Any, path: str, valid: list[str]) -> UserError:
-    return UserError(f"{shown!r} is not a valid choice", where=path, remedy=choices(shown, valid))
+def _not_a_choice(value: Any, path: str, valid: list[str]) -> UserError:
+    return UserError(f"{shown(value)} is not a valid choice", where=path, remedy=choices(value, valid))
 
 
 def _quoted(expected: str) -> list[str]:

@@ -67,11 +67,12 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
     values = overridden(_with_kept_values(yaml12.read(file), file), overrides)
     if ranks is not None:
         values = with_ranks(values, ranks)
-    experiment = validated(Experiment, values, str(file))
+    given = [text.partition("=")[0] for text in overrides]
+    experiment = validated(Experiment, values, str(file), given)
     code_path = (file.resolve().parent, Path.cwd())
     missing = list(_missing(experiment, code_path))
     if missing:
-        raise gathered(missing, str(file))
+        raise gathered(missing, str(file), given)
     return LoadedExperiment(experiment, file, code_path)
 
 

@@ -25,7 +25,7 @@ def find(kind: str, name_or_path: str) -> Path:
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         if path.is_file():
             return path
-        problem = "is a folder" if path.is_dir() else "no such file"
+        problem = "is a folder" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
         remedy = f"a path, or one of the shipped {kind}: {', '.join(shipped(kind))}"
         raise UserError(problem, where=str(path), remedy=remedy)
     candidate = SHIPPED / kind / f"{name_or_path}.yaml"

@@ -133,7 +133,21 @@ publish: {model: ../escape, if: {metric: val_accuracy}}
 def test_what_cannot_be_done_is_refused_before_anything_starts(write, overrides, ranks, key, words):
     file = write(GOOD)
     said = refused(file, *overrides, ranks=ranks)
-    assert re.search(rf"^{re.escape(file)}: {re.escape(key)}: .*{re.escape(words)}", said, re.M), said
+    assert re.search(rf"^({re.escape(file)}|command line): {re.escape(key)}: .*{re.escape(words)}", said, re.M), said
+
+
+def test_a_mistake_is_located_where_its_value_was_given(write):
+    file = write(GOOD.replace("64}", "64, seed: x}"))
+    said = refused(file, "train.epochs=-1", "launch={stop_signal: 3}")
+    places = {line.split(": ")[1]: line.split(": ")[0] for line in said.splitlines() if ": " in line}
+    assert places["train.seed"] == file
+    assert places["train.epochs"] == places["launch.stop_signal"] == "command line"
+
+
+def test_a_long_value_is_shortened_in_the_message(write, tmp_path):
+    assert len(refused(write(GOOD), f"train.epochs={'x' * 5000}").splitlines()[0]) < 200
+    (tmp_path / "text.yaml").write_text("word " * 2000)
+    assert len(refused(str(tmp_path / "text.yaml")).splitlines()[0]) < 200 + len(str(tmp_path))
 
 
 def test_overrides_are_read_as_yaml_and_leave_the_file_alone(write):
