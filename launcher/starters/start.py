@@ -123,6 +123,9 @@ class Start:
 # ranks with a core each took 1.3 times as long while they polled. Open MPI and Intel MPI; MPICH yields by itself.
 YIELDING = {"OMPI_MCA_mpi_yield_when_idle": "1", "I_MPI_THREAD_YIELD": "2"}
 
+# A Python program that dies of a signal such as SIGSEGV first prints where its threads were.
+FAULT_TRACES = {"PYTHONFAULTHANDLER": "1"}
+
 
 def rank_argv(job: RankProgram, facts: MachineFacts) -> tuple[str, ...]:
     """The rank wrapper's command, which every start method starts once per process."""
@@ -141,6 +144,7 @@ def common_environment(placement: Placement, job: RankProgram, facts: MachineFac
     return {
         **network_variables(facts.interfaces),
         **YIELDING,
+        **FAULT_TRACES,
         **job.environment,
         variables.RUN: str(job.run),
         variables.ATTEMPT: str(job.attempt),

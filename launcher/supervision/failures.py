@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from saman.launcher.supervision.starter_causes import find_starter_cause
@@ -82,11 +83,21 @@ class FailedRank:
     @property
     def telling_line(self) -> tuple[str, ...]:
         """The line of output that names the error, and a hint if saman knows it; empty if no line does."""
-        if self.kind is not FailureKind.ERROR or self.signal is not None:
+        if self.signal is not None:
+            return self._faulting_call
+        if self.kind is not FailureKind.ERROR:
             return ()
         line = next((line for line in reversed(self.last_lines) if _EXCEPTION.match(line.strip())), None)
         hint = next((text for pattern, text in _KNOWN_ERRORS if line and pattern.search(line)), None)
         return tuple(part for part in (line and line.strip()[:LINE_LENGTH], hint) if part)
+
+    @property
+    def _faulting_call(self) -> tuple[str, ...]:
+        """The Python call in which a signal ended the process, from the trace of Python's ``faulthandler``."""
+        for line, following in pairwise(self.last_lines):
+            if line.startswith("Current thread ") and following.strip().startswith("File "):
+                return (following.strip()[:LINE_LENGTH],)
+        return ()
 
     def to_json(self) -> dict[str, Any]:
         """The entry in ``summary.json``."""

@@ -58,6 +58,17 @@ def test_a_rank_knows_best_why_it_failed() -> None:
     assert failure.first[0].last_lines == ("x",)
 
 
+def test_a_fault_in_compiled_code_names_the_call_that_python_traced() -> None:
+    trace = (
+        "Current thread 0x00007f (most recent call first):",
+        '  File "mine.py", line 4 in decode',
+        '  File "x", line 5',
+    )
+    failure = find_failure([_exited(0, 1.0, signal=11, last_lines=["Thread 0x1:", '  File "y", line 1', *trace])])
+    assert failure is not None
+    assert failure.sentence().endswith('SIGSEGV (11): a fault in compiled code: File "mine.py", line 4 in decode')
+
+
 def test_failures_at_the_same_time_are_listed_in_the_order_of_ranks() -> None:
     failure = find_failure([_exited(rank, 5 - rank * 0.1, code=1) for rank in range(5)])
     assert _first(failure) == [0, 1, 2, 3, 4]
