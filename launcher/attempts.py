@@ -127,6 +127,8 @@ def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: Lau
     facts = provenance(command, request.directory, plan.facts.mpi, plan.start.starter, private)
     with explain_write_errors(run.path, "the run folder"):
         plan.placement.write(attempt.placement)
+        for file, text in plan.start.files.items():
+            write_whole(file, text)
         write_whole(attempt.command, plan.start.without_variables(private).text(run.path))
         facts.write(attempt.provenance)
 

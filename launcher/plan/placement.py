@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from saman.configs.errors import UserError
+from saman.launcher.plan.hostlist import compress, expand
 from saman.runs.files.whole import write_json
 from saman.runs.records.schema import read_record
+
+SCHEMA = 2  # 1 listed every process
+_OF_A_PLACE = ("ranks_here", "cores", "gpus", "threads")
+_Place = tuple[int, tuple[int, ...], tuple[int, ...], int]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,10 @@ class Placement:
         """Names of the nodes, in the order of ranks."""
         return tuple(dict.fromkeys(process.node for process in self.processes))
 
+    def processes_per_node(self) -> dict[str, int]:
+        """The number of processes on each node, in the order of ranks."""
+        return dict(Counter(process.node for process in self.processes))
+
     def on(self, node: str) -> tuple[Process, ...]:
         """The processes of one node."""
         return tuple(process for process in self.processes if process.node == node)
@@ -62,8 +75,19 @@ class Placement:
         return f"{len(self.processes)} processes on {len(self.nodes)} nodes, {self.cores_per_rank} cores per rank"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values of ``placement.json``."""
-        return {"schema": 1, **asdict(self)}
+        """Return the values of ``placement.json``: nodes with equal processes share an entry.
+
+        Every rank reads them, so they must not grow with the nodes.
+        """
+        head = {"cores_per_rank": self.cores_per_rank, "cores_shared": self.cores_shared, "notes": list(self.notes)}
+        groups = [
+            {"nodes": compress(nodes), "processes": [dict(zip(_OF_A_PLACE, place, strict=True)) for place in places]}
+            for places, nodes in _groups(self.processes)
+        ]
+        with contextlib.suppress(UserError):
+            if tuple(_processes(groups)) == self.processes:
+                return {"schema": SCHEMA, "groups": groups, **head}
+        return {"schema": 1, **asdict(self)}  # not as ``place`` orders them
 
     def write(self, path: Path) -> None:
         """Put the placement at ``path``, whole."""
@@ -72,12 +96,8 @@ class Placement:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Placement:
         """Read the values that ``to_json`` returns; raises ``KeyError`` or ``TypeError`` for other values."""
-        processes = (
-            Process(**{**item, "cores": tuple(item["cores"]), "gpus": tuple(item["gpus"])})
-            for item in value["processes"]
-        )
         return cls(
-            processes=tuple(processes),
+            processes=tuple(_processes(value["groups"]) if "groups" in value else map(_process, value["processes"])),
             cores_per_rank=value["cores_per_rank"],
             cores_shared=value["cores_shared"],
             notes=tuple(value["notes"]),
@@ -86,8 +106,37 @@ class Placement:
     @classmethod
     def read(cls, path: Path) -> Placement | None:
         """Read the placement at ``path``; ``None`` if it is missing or incomplete. Raises ``NewerSchema``."""
-        value = read_record(path)
+        value = read_record(path, SCHEMA)
         try:
             return None if value is None else cls.from_json(value)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, UserError):
             return None
+
+
+def _process(item: Mapping[str, Any]) -> Process:
+    return Process(**{**item, "cores": tuple(item["cores"]), "gpus": tuple(item["gpus"])})
+
+
+def _groups(processes: tuple[Process, ...]) -> Iterator[tuple[tuple[_Place, ...], list[str]]]:
+    """Neighbouring nodes with equal processes: those processes, and the names of the nodes."""
+    nodes = ((node, tuple(map(_place, here))) for node, here in groupby(processes, lambda process: process.node))
+    for places, group in groupby(nodes, lambda node: node[1]):
+        yield places, [name for name, _ in group]
+
+
+def _place(process: Process) -> _Place:
+    return process.ranks_here, process.cores, process.gpus, process.threads
+
+
+def _processes(groups: list[dict[str, Any]]) -> Iterator[Process]:
+    """The processes of the groups, with their indices and first ranks."""
+    index = first_rank = 0
+    for group in groups:
+        places = [
+            (place["ranks_here"], tuple(place["cores"]), tuple(place["gpus"]), place["threads"])
+            for place in group["processes"]
+        ]
+        for node in expand(group["nodes"]):
+            for local, (ranks, cores, gpus, threads) in enumerate(places):
+                yield Process(index, node, local, first_rank, ranks, cores, gpus, threads)
+                index, first_rank = index + 1, first_rank + ranks

@@ -5,7 +5,15 @@ from __future__ import annotations
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.node.mpi import Flavour
 from saman.launcher.plan.placement import Placement
-from saman.launcher.starters.start import Command, MachineFacts, RankProgram, Start, common_environment, rank_argv
+from saman.launcher.starters.start import (
+    Command,
+    MachineFacts,
+    RankProgram,
+    Start,
+    common_environment,
+    host_options,
+    rank_argv,
+)
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
@@ -26,14 +34,20 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
             remedy="build Horovod with saman setup, or launch.with=auto",
         )
     controller, why = _controller(placement, facts)
-    hosts = ",".join(f"{_name(node, placement)}:{len(placement.on(node))}" for node in placement.nodes)
-    flags = ["-np", str(len(placement.processes)), "-H", hosts, f"--{controller}"]
+    counts = placement.processes_per_node()
+    # A single node is this node; by this name horovodrun never tries ssh.
+    counts = {"localhost": len(placement.processes)} if len(counts) == 1 else counts
+    listed = [f"{node}:{count}" for node, count in counts.items()]
+    lines = [f"{node} slots={count}" for node, count in counts.items()]
+    hosts = host_options("-H", listed, lines, "-hostfile", job.host_file)
+    flags = ["-np", str(len(placement.processes)), *hosts.flags, f"--{controller}"]
     if facts.interfaces:
         flags += ["--network-interfaces", ",".join(facts.interfaces)]
     environment = common_environment(placement, job, facts, "horovodrun")
     return Start(
         "horovodrun",
         (Command((facts.horovodrun, *flags, *rank_argv(job, facts)), environment),),
+        files=hosts.files,
         notes=(
             f"horovodrun --{controller}: {why}",
             "horovodrun replaces every rank's exit status by 1; the events have the real exit statuses",
@@ -51,8 +65,3 @@ def _controller(placement: Placement, facts: MachineFacts) -> tuple[str, str]:
         # It passes Open MPI 4's "-bind-to none", which 5 takes for the executable.
         return "gloo", f"horovodrun --mpi does not work with {mpi}"
     return "mpi", f"Horovod was built with {mpi.flavour.value}"
-
-
-def _name(node: str, placement: Placement) -> str:
-    # A single node is this node; by this name horovodrun never tries ssh.
-    return "localhost" if len(placement.nodes) == 1 else node

@@ -5,7 +5,16 @@ from __future__ import annotations
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.node.mpi import Flavour, MpiInstallation
 from saman.launcher.plan.placement import Placement
-from saman.launcher.starters.start import Command, MachineFacts, RankProgram, Start, common_environment, rank_argv
+from saman.launcher.starters.start import (
+    Command,
+    HostOptions,
+    MachineFacts,
+    RankProgram,
+    Start,
+    common_environment,
+    host_options,
+    rank_argv,
+)
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
@@ -32,17 +41,29 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
             remedy="use Gloo with launch.with=processes, or build Horovod with this MPI: saman setup --mpi system",
         )
     environment = common_environment(placement, job, facts, "mpirun")
+    hosts = _hosts(placement, job, mpi) if len(placement.nodes) > 1 or facts.in_allocation else HostOptions(())
     if mpi.flavour is Flavour.OPEN_MPI:
         forward = facts.forward if len(placement.nodes) > 1 else ()
-        flags = _open_mpi(placement, facts, mpi, [*environment, *forward])
+        flags = _open_mpi(facts, mpi, hosts, [*environment, *forward])
     else:
-        flags = _hydra(placement, facts, mpi)
+        flags = _hydra(mpi, hosts)
         environment |= {"I_MPI_PIN": "0"} if mpi.flavour is Flavour.INTEL else {}
     argv = (mpi.mpirun, "-np", str(len(placement.processes)), *flags, *rank_argv(job, facts))
-    return Start("mpirun", (Command(argv, environment),), notes=(f"{mpi} starts the ranks",))
+    return Start("mpirun", (Command(argv, environment),), notes=(f"{mpi} starts the ranks",), files=hosts.files)
 
 
-def _open_mpi(placement: Placement, facts: MachineFacts, mpi: MpiInstallation, names: list[str]) -> list[str]:
+def _hosts(placement: Placement, job: RankProgram, mpi: MpiInstallation) -> HostOptions:
+    """The nodes and their processes, in the words of the MPI."""
+    counts = placement.processes_per_node()
+    if mpi.flavour is Flavour.OPEN_MPI:
+        listed = [f"{node}:{count}" for node, count in counts.items()]
+        lines = [f"{node} slots={count}" for node, count in counts.items()]
+        return host_options("--host", listed, lines, "--hostfile", job.host_file)
+    hosts = host_options("-hosts", list(counts), list(counts), "-f", job.host_file)
+    return HostOptions((*hosts.flags, "-ppn", str(next(iter(counts.values())))), hosts.files)
+
+
+def _open_mpi(facts: MachineFacts, mpi: MpiInstallation, hosts: HostOptions, names: list[str]) -> list[str]:
     # The rank wrapper pins, so mpirun must not. Slots come from the placement, not from mpirun's guess.
     if mpi.version >= (5,):
         flags = ["--bind-to", "none", "--map-by", "slot:OVERSUBSCRIBE"]
@@ -50,19 +71,16 @@ def _open_mpi(placement: Placement, facts: MachineFacts, mpi: MpiInstallation, n
         flags = ["--bind-to", "none", "--map-by", "slot", "--oversubscribe"]
     if facts.is_root:
         flags.append("--allow-run-as-root")
-    if len(placement.nodes) > 1 or facts.in_allocation:
-        flags += ["--host", ",".join(f"{node}:{len(placement.on(node))}" for node in placement.nodes)]
+    flags += hosts.flags
     # By name only: mpirun takes the value from its own environment, so nothing needs quoting.
     for name in dict.fromkeys(names):
         flags += ["-x", name]
     return flags
 
 
-def _hydra(placement: Placement, facts: MachineFacts, mpi: MpiInstallation) -> list[str]:
+def _hydra(mpi: MpiInstallation, hosts: HostOptions) -> list[str]:
     # -genvall forwards mpirun's own environment, so the command line has no values.
     flags = ["-genvall"]
     if mpi.flavour is Flavour.MPICH:
         flags += ["-bind-to", "none"]
-    if len(placement.nodes) > 1 or facts.in_allocation:
-        flags += ["-hosts", ",".join(placement.nodes), "-ppn", str(len(placement.on(placement.nodes[0])))]
-    return flags
+    return [*flags, *hosts.flags]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from saman.configs.errors import EnvironmentLack
+from saman.launcher.plan.hostlist import compress
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import (
+    LONGEST_ARGUMENT,
     Command,
     MachineFacts,
     RankProgram,
@@ -60,9 +64,9 @@ def _flags(placement: Placement, pmi: str) -> list[str]:
     flags = [
         f"--nodes={len(nodes)}",
         f"--ntasks={len(processes)}",
-        f"--ntasks-per-node={len(placement.on(nodes[0]))}",
+        f"--ntasks-per-node={placement.processes_per_node()[nodes[0]]}",
         f"--cpus-per-task={processes[0].threads}",
-        f"--nodelist={','.join(nodes)}",
+        *_node_list(nodes),
         "--distribution=block",
         "--cpu-bind=none",  # the rank wrapper pins, within what Slurm allows
         f"--mpi={pmi}",
@@ -71,3 +75,9 @@ def _flags(placement: Placement, pmi: str) -> list[str]:
         "--unbuffered",
     ]
     return [*flags, "--overcommit"] if placement.cores_shared else flags
+
+
+def _node_list(nodes: Sequence[str]) -> list[str]:
+    # Without a list, srun takes the first nodes of the allocation, which the placement takes too.
+    names = compress(nodes)
+    return [f"--nodelist={names}"] if len(names) <= LONGEST_ARGUMENT else []

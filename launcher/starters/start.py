@@ -14,6 +14,8 @@ from saman.launcher.plan.placement import Placement
 from saman.runs import variables
 from saman.runs.paths.run import RunPaths
 
+LONGEST_ARGUMENT = 100_000  # bytes; Linux takes none above 131,071 (MAX_ARG_STRLEN, execve(2))
+
 
 @dataclass(frozen=True)
 class RankProgram:
@@ -29,6 +31,11 @@ class RankProgram:
     def rendezvous_file(self) -> Path:
         """The file into which Horovod's rendezvous server writes its port."""
         return RunPaths(self.run).attempt(self.attempt).rendezvous
+
+    @property
+    def host_file(self) -> Path:
+        """The file that lists the nodes where an argument cannot."""
+        return RunPaths(self.run).attempt(self.attempt).hosts
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Command:
 class Start:
     """How a run starts: ``companions`` run beside the ranks and end after them; ``stop_signal`` ends both.
 
-    ``to_set`` names variables with private values that its text leaves out.
+    ``to_set`` names variables with private values that its text leaves out. ``files`` must exist before the start.
     """
 
     starter: str
@@ -85,6 +92,7 @@ class Start:
     notes: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
     to_set: tuple[str, ...] = ()
+    files: Mapping[Path, str] = field(default_factory=dict)
 
     def without_variables(self, names: Collection[str]) -> Start:
         """The start without the variables ``names``; its text asks whoever pastes it to set them."""
@@ -117,6 +125,30 @@ class Start:
         if self.to_set:
             lines.insert(0, f"# set these first; their values are private: {' '.join(self.to_set)}")
         return "(\n" + "\n".join(lines) + "\n)\n"
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """The options that tell a start method its nodes, and the file that they name, if any."""
+
+    flags: tuple[str, ...]
+    files: Mapping[Path, str] = field(default_factory=dict)
+
+
+def host_options(names: str, listed: Sequence[str], lines: Sequence[str], option: str, file: Path) -> HostOptions:
+    """The nodes as one argument, or as a file where the argument is too long for the kernel.
+
+    Args:
+        names: the option that takes the list.
+        listed: the entries of the list.
+        lines: the lines of the file.
+        option: the option that takes the file.
+        file: where the file is to be.
+    """
+    text = ",".join(listed)
+    if len(text) <= LONGEST_ARGUMENT:
+        return HostOptions((names, text))
+    return HostOptions((option, str(file)), {file: "".join(f"{line}\n" for line in lines)})
 
 
 # MPI polls while it waits, and Horovod's thread waits on the cores that TensorFlow computes on. Measured: a step of 2
@@ -167,7 +199,7 @@ def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> C
         job: the program of the ranks; its run folder receives the server's port.
         facts: the machine; its Python runs the server.
     """
-    slots = [f"{node}:{len(placement.on(node))}" for node in placement.nodes]
+    slots = [f"{node}:{count}" for node, count in placement.processes_per_node().items()]
     address = "127.0.0.1" if len(slots) == 1 else facts.address
     bind = [] if address is None else ["--bind", address]
     argv = (facts.python, "-m", "saman.trainers.rendezvous", "--port-file", str(job.rendezvous_file), *bind, *slots)

@@ -57,6 +57,11 @@ class Attempt:
         return self.path / "rendezvous.json"
 
     @property
+    def hosts(self) -> Path:
+        """The nodes for a start method whose arguments cannot hold them."""
+        return self.path / "hosts.txt"
+
+    @property
     def ports(self) -> Path:
         """Folder in which TensorFlow's workers publish their ports."""
         return self.path / "ports"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.node.machine import Node, allowed_cores
+from saman.launcher.plan.hostlist import expand
 from saman.runs.commands import COMMAND_ERRORS, run_command
-from saman.slurm.site.hostlist import expand
 
 PROBE_SECONDS = 20.0
 

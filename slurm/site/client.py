@@ -186,7 +186,9 @@ def accounting(ids: Iterable[str]) -> dict[str, RecordedJob] | None:
         return {}
     columns = "JobID,State,ExitCode,End,NodeList"
     try:
-        answer = ask(["sacct", "-n", "-P", "-X", "-j", ",".join(wanted), "-o", columns])
+        # An array's id stands for its tasks: those of a large study would exceed the longest argument of the kernel.
+        arrays = dict.fromkeys(each.split("_")[0] for each in wanted)
+        answer = ask(["sacct", "-n", "-P", "-X", "-j", ",".join(arrays), "-o", columns])
     except EnvironmentLack:
         return None
     if answer.code != 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -110,3 +112,26 @@ def test_more_nodes_than_there_are_is_refused() -> None:
 def test_ranks_that_do_not_divide_into_processes_are_refused() -> None:
     with pytest.raises(UserError, match="3 ranks per node do not divide into processes of 2 devices"):
         _place(_nodes(1), devices=2, ranks_per_node=3)
+
+
+def test_the_record_of_ten_thousand_nodes_is_a_few_lines_and_reads_back_the_same(tmp_path: Path) -> None:
+    nodes = [Node(f"node{index:05d}", 8 if index < 9000 else 16) for index in range(10_000)]
+    plan = _place(nodes, ranks_per_node=4, cpus_per_rank=2)
+    file = tmp_path / "placement.json"
+    plan.write(file)
+    assert file.stat().st_size < 4000
+    assert Placement.read(file) == plan
+
+
+def test_a_placement_that_an_earlier_saman_wrote_is_still_read(tmp_path: Path) -> None:
+    plan = _place(_nodes(2), ranks_per_node=2)
+    file = tmp_path / "placement.json"
+    file.write_text(json.dumps({"schema": 1, **asdict(plan)}))
+    assert Placement.read(file) == plan
+
+
+def test_a_placement_in_another_order_reads_back_the_same(tmp_path: Path) -> None:
+    plan = _place(_nodes(2), ranks_per_node=2)
+    turned = replace(plan, processes=plan.processes[::-1])
+    turned.write(tmp_path / "placement.json")
+    assert Placement.read(tmp_path / "placement.json") == turned

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from saman.configs.errors import UserError
-from saman.slurm.site.hostlist import expand
+from saman.launcher.plan.hostlist import expand
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
-"""Expands Slurm's host lists, such as ``r[1-2]n[01-02],login``, in Slurm's order, without Slurm."""
+"""Expands and writes Slurm's host lists, such as ``r[1-2]n[01-02],login``, in Slurm's order, without Slurm. Pure."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from saman.configs.errors import UserError
 
 LARGEST = 65_536  # names in one list; Slurm's own limit (MAX_SLURM_NODES)
 _PIECE = re.compile(r"\[([^\[\]]*)\]|([^\[\],]+)")
+_LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,18})")  # Slurm 22.05 refuses text behind a bracket
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
@@ -26,6 +27,39 @@ def expand(text: str) -> list[str]:
     if len(names) > LARGEST:
         raise _wrong(text, f"has more than {LARGEST} hosts")
     return names
+
+
+def compress(names: Iterable[str]) -> str:
+    """The host list of these names, in their order: neighbours that end in different numbers share a bracket.
+
+    ``expand`` returns the names again.
+
+    >>> compress(["r1n08", "r1n09", "r1n10", "r1n7", "login"])
+    'r1n[08-10,7],login'
+    """
+    groups: list[tuple[str, list[str]]] = []
+    for name in names:
+        found = _LAST_NUMBER.fullmatch(name)
+        before, number = (found[1], found[2]) if found else (name, "")
+        if number and groups and groups[-1][0] == before and groups[-1][1][0]:
+            groups[-1][1].append(number)
+        else:
+            groups.append((before, [number]))
+    return ",".join(
+        before + (numbers[0] if len(numbers) == 1 else f"[{_ranges(numbers)}]") for before, numbers in groups
+    )
+
+
+def _ranges(numbers: list[str]) -> str:
+    """``08 09 10 7`` as ``08-10,7``; the numbers of a range have the width of its first."""
+    runs: list[tuple[str, str]] = []
+    for number in numbers:
+        follows = runs and int(number) == int(runs[-1][1]) + 1 and number == str(int(number)).zfill(len(runs[-1][0]))
+        if follows:
+            runs[-1] = runs[-1][0], number
+        else:
+            runs.append((number, number))
+    return ",".join(first if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _parts(text: str) -> Iterator[str]:
