@@ -74,24 +74,50 @@ def prepare_study(
         UserError: The study or the cluster file has mistakes.
     """
     from saman.configs.loading.studies import excluded_cells, load_study
-    from saman.jobs.reconcile import reconcile
-    from saman.scaling.study.execution import unfinished_runs
     from saman.scaling.study.plan import cores_of_nodes, make_plan
     from saman.slurm.job.interactive import is_inside, nodes_of_allocation
     from saman.slurm.site.default_cluster import choose_cluster
 
-    chosen = None if cluster is None else choose_cluster(cluster)
-    of_site = [text for text in changes.settings if chosen is not None and _is_of_the_cluster(text)]
-    site = None if chosen is None else chosen.load(tuple(of_site))
-    loaded, file = load_study(name, [text for text in changes.settings if text not in of_site])
-    avoid = tuple(text for text in changes.exclude if "=" not in text) if site is not None else ()
-    excluded = excluded_cells(loaded, [text for text in changes.exclude if text not in avoid])
-    nodes = nodes_of_allocation(os.environ) if site is None and is_inside(os.environ) else None
-    cores = cores_of_nodes(site, partition) if nodes is None else min(node.cores for node in nodes)
-    plan = make_plan(loaded, file, cores, excluded)
-    if site is not None:
-        reconcile(unfinished_runs(plan, runs_dir))
-    return PreparedStudy(plan, runs_dir, site, partition, nodes, avoid, chosen.note if chosen else None)
+    if cluster is not None:
+        chosen = choose_cluster(cluster)
+        of_site = tuple(text for text in changes.settings if _is_of_the_cluster(text))
+        site = chosen.load(of_site)
+        rest = tuple(text for text in changes.settings if text not in of_site)
+        avoid = tuple(text for text in changes.exclude if "=" not in text)
+        cells = tuple(text for text in changes.exclude if text not in avoid)
+        plan = plan_for(name, runs_dir, site, partition, StudyChanges(rest, cells))
+        return PreparedStudy(plan, runs_dir, site, partition, avoid=avoid, note=chosen.note)
+    loaded, file = load_study(name, changes.settings)
+    nodes = nodes_of_allocation(os.environ) if is_inside(os.environ) else None
+    cores = cores_of_nodes(None) if nodes is None else min(node.cores for node in nodes)
+    plan = make_plan(loaded, file, cores, excluded_cells(loaded, changes.exclude))
+    return PreparedStudy(plan, runs_dir, None, partition, nodes)
+
+
+def plan_for(
+    name: str, runs_dir: Path, cluster: Cluster, partition: str | None, changes: StudyChanges = StudyChanges()
+) -> StudyPlan:
+    """Load a study, plan its runs for a cluster, and bring the state of its earlier runs up to date.
+
+    Args:
+        name: A study file, or the name of a shipped study.
+        runs_dir: Folder of the runs.
+        cluster: The cluster.
+        partition: A partition of the cluster.
+        changes: Changes of the study, without those of the cluster file and its nodes.
+
+    Raises:
+        UserError: The study has mistakes.
+    """
+    from saman.configs.loading.studies import excluded_cells, load_study
+    from saman.jobs.reconcile import reconcile
+    from saman.scaling.study.execution import unfinished_runs
+    from saman.scaling.study.plan import cores_of_nodes, make_plan
+
+    loaded, file = load_study(name, changes.settings)
+    plan = make_plan(loaded, file, cores_of_nodes(cluster, partition), excluded_cells(loaded, changes.exclude))
+    reconcile(unfinished_runs(plan, runs_dir))
+    return plan
 
 
 def _is_of_the_cluster(text: str) -> bool:

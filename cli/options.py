@@ -35,3 +35,13 @@ TotalRanks = Annotated[int | None, typer.Option("-np", "--np", help="Total numbe
 LegacyKeras = Annotated[
     bool, typer.Option("--legacy-keras", help="Set TF_USE_LEGACY_KERAS, for a program that needs Keras 2.")
 ]
+AfterOk = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after", "--after-ok", help="Start when this run, study, workflow or Slurm job has completed (repeatable)."
+    ),
+]
+AfterAny = Annotated[
+    list[str] | None,
+    typer.Option("--after-any", help="Start when it has ended, whatever its result (repeatable)."),
+]

@@ -11,11 +11,13 @@ from saman.configs.errors import UserError
 from saman.jobs.publishing import FinishedRun, finish_run
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import RunState, RunStatus
+from saman.jobs.workflows.prerequisites import resolve
 from saman.launcher.local import resume_locally
 from saman.launcher.planning import Options
 from saman.launcher.supervision.views import View
 from saman.runs.folder import RunFolder
 from saman.runs.trust.run_trust import require_trusted
+from saman.slurm.dependencies import NONE
 from saman.slurm.submission.run_jobs import last_queued, record_taken_here
 from saman.slurm.submission.submit import Submission, resubmit
 
@@ -91,7 +93,9 @@ def resume_here(run: RunFolder, request: ResumeRequest, view: View | None = None
 def _resubmitted(run: RunFolder, request: ResumeRequest) -> Submission:
     if request.ranks is not None:
         raise UserError("-np is for runs on this machine", where=run.id, remedy="add --here, or leave -np out")
-    return resubmit(run, request.partition, request.exclude)
+    queued = last_queued(run.events())
+    after = resolve(queued.after, run.id) if queued is not None and queued.after else NONE
+    return resubmit(run, request.partition, request.exclude, after)
 
 
 def is_slurms(run: RunFolder) -> bool:

@@ -1,4 +1,4 @@
-"""Selects the runs that a user names: a folder, an id, an experiment's newest, the last, or all of a study."""
+"""Selects the runs that a user names: a folder, an id, an experiment's newest, the last, all of a study or workflow."""
 
 from __future__ import annotations
 
@@ -13,21 +13,32 @@ def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list
     """List the runs that ``texts`` name, each once.
 
     Args:
-        texts: Names of runs, experiments or studies; of a study the runs that fill its plan count.
+        texts: Names of runs, experiments, studies or workflows; of a study the runs that fill its plan count, of a
+            workflow the runs of its newest submission.
         runs_dir: The folder of runs.
         newest: Number of newest runs to list if there are no names; 0 lists all.
 
     Raises:
         UserError: A name fits no run, experiment or study.
     """
-    from saman.runs.find import find_run, find_runs
-    from saman.runs.studies import find_study, study_runs
+    from saman.runs.find import find_runs
 
     if not texts:
         return find_runs(runs_dir)[-newest:]
     found: dict[Path, RunFolder] = {}
     for text in texts:
-        study = find_study(text, runs_dir)
-        for run in [find_run(text, runs_dir)] if study is None else study_runs(study):
+        for run in _named(text, runs_dir):
             found[run.path.resolve()] = run
     return list(found.values())
+
+
+def _named(text: str, runs_dir: Path) -> list[RunFolder]:
+    from saman.runs.find import find_run
+    from saman.runs.studies import find_study, study_runs
+    from saman.runs.workflows.record import find_workflow
+
+    workflow = find_workflow(text, runs_dir)
+    if workflow is not None:
+        return workflow.runs(runs_dir)
+    study = find_study(text, runs_dir)
+    return [find_run(text, runs_dir)] if study is None else study_runs(study)

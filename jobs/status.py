@@ -18,7 +18,8 @@ from saman.launcher.supervision.run_lock import has_lost_supervisor
 from saman.runs.events import SUPERVISOR, Event, EventKind, State, state_of
 from saman.runs.find import DAMAGE
 from saman.runs.folder import RunFolder
-from saman.runs.records.run_events import RunEnd, newest_event
+from saman.runs.records.run_events import Creation, Prerequisite, RunEnd, newest_event
+from saman.slurm.dependencies import unmet, waits_for
 from saman.slurm.site.job_states import JobState
 from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
@@ -70,6 +71,7 @@ class RunStatus:
     progress: AttemptProgress | None = None
     exit_code: int | None = None
     first_failing_rank: int | None = None
+    step: str | None = None  # of a workflow, as NAME/STEP
 
     @property
     def over(self) -> bool:
@@ -138,6 +140,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         attempt=attempts[-1].number if attempts else 0,
         job=queued.job if queued else None,
         cluster=queued.cluster if queued else None,
+        step=Creation.find(events[:1]).step,
     )  # fmt: skip
     if state is State.COMPLETED and publication_pending(run, events):
         busy = [job for job in jobs_of(events) if view.state(job) in (JobState.RUNNING, JobState.ENDING)]
@@ -153,7 +156,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     if alive is not None and alive != job:
         job, slurm = alive, view.state(alive)
     quiet = now - (events[-1].time if events else now)
-    return _with_job(replace(base, job=job), state, progress, slurm, view, quiet)
+    return _with_job(replace(base, job=job), queued.after, state, progress, slurm, view, quiet)
 
 
 def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> bool:
@@ -167,11 +170,17 @@ def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> b
 
 
 def _with_job(
-    base: RunStatus, state: State, progress: AttemptProgress | None, slurm: JobState, view: SlurmView, quiet: float
+    base: RunStatus,
+    after: Sequence[Prerequisite],
+    state: State,
+    progress: AttemptProgress | None,
+    slurm: JobState,
+    view: SlurmView,
+    quiet: float,
 ) -> RunStatus:
     job = str(base.job)
     if slurm is JobState.PENDING:
-        return _pending(base, view)
+        return _pending(base, view, after)
     if slurm is JobState.RUNNING:
         if state is State.FAILED:
             return replace(base, state=RunState.RUNNING, detail=f"job {job}: diagnosing rank failure")
@@ -183,20 +192,25 @@ def _with_job(
     if slurm is JobState.ENDING or (slurm.ended and quiet < late):
         return replace(base, state=RunState.RUNNING, detail=f"job {job} is ending", progress=progress)
     if slurm.ended:
-        return _ended_by_slurm(base, state, slurm, view)
+        return _ended_by_slurm(base, after, state, slurm, view)
     return _unknown(base, progress, view, quiet)
 
 
-def _pending(base: RunStatus, view: SlurmView) -> RunStatus:
+def _pending(base: RunStatus, view: SlurmView, after: Sequence[Prerequisite]) -> RunStatus:
     entry = view.queued.get(str(base.job))
     why = pending_reason(entry.reason).text if entry else "waits"
+    if entry and entry.reason.startswith("Dependency"):
+        broken = unmet(after)
+        why = f"will never start: {broken}" if broken else waits_for(after) or why
     again = "" if base.attempt == 0 else f"will continue with attempt {base.attempt + 1}; "
     start = entry.start if entry else None
     detail = f"{again}job {base.job} {why}" + (f"; expected to start {_clock(start)}" if start else "")
     return replace(base, state=RunState.QUEUED, detail=detail, expected_start=start)
 
 
-def _ended_by_slurm(base: RunStatus, state: State, slurm: JobState, view: SlurmView) -> RunStatus:
+def _ended_by_slurm(
+    base: RunStatus, after: Sequence[Prerequisite], state: State, slurm: JobState, view: SlurmView
+) -> RunStatus:
     """The end of a job that recorded no end in its run folder."""
     job = str(base.job)
     recorded = view.recorded.get(job) if view.recorded else None
@@ -215,6 +229,8 @@ def _ended_by_slurm(base: RunStatus, state: State, slurm: JobState, view: SlurmV
         # It checkpointed and exited as planned, but no job continued it.
         detail = f"stopped at a checkpoint and was not requeued; {resume}"
         return replace(base, state=RunState.PREEMPTED, detail=detail)
+    if slurm is JobState.CANCELLED and state is State.QUEUED and (broken := unmet(after)):
+        return replace(base, state=RunState.CANCELLED, detail=f"removed from the queue: {broken}")
     end, detail = ends[slurm]
     return replace(base, state=end, detail=detail, exit_code=recorded.code if recorded else None)
 

@@ -44,8 +44,8 @@ class State(str, Enum):
 class EventKind(str, Enum):
     """Every kind of event that is written, with its facts. Readers accept kinds that are not listed here."""
 
-    CREATED = "created"  # code_path, directory, models_dir
-    QUEUED = "queued"  # job, cluster, log, follow_ups
+    CREATED = "created"  # code_path, directory, models_dir, step
+    QUEUED = "queued"  # job, cluster, log, follow_ups, after
     ATTEMPT_STARTED = "attempt_started"  # host, ranks, method
     COMPLETED = "completed"
     FAILED = "failed"  # message or reason, exit_code, ranks

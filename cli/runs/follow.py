@@ -212,7 +212,9 @@ def _row(status: RunStatus) -> tuple[str, ...]:
     first = f"first failing rank {status.first_failing_rank}" if status.first_failing_rank is not None else ""
     exited = f"exit {status.exit_code}" if status.exit_code not in (None, 0) else ""
     detail = "; ".join(part for part in (exited, first, status.detail) if part)
-    return f"{status.name}/{status.id}", str(status.state), status.job or "", str(status.attempt or ""), detail
+    name = f"{status.name}/{status.id}"
+    name = f"{status.step}: {name}" if status.step else name
+    return name, str(status.state), status.job or "", str(status.attempt or ""), detail
 
 
 def _print_laid_out(rows: Sequence[tuple[str, ...]]) -> None:

@@ -13,6 +13,8 @@ import typer
 from saman.cli.options import (
     MODELS,
     RUNS,
+    AfterAny,
+    AfterOk,
     ClusterName,
     Exclude,
     Json,
@@ -70,11 +72,13 @@ def submit_command(
     ] = None,
     runs_dir: RunsDir = RUNS,
     exclude: Exclude = None,
+    after: AfterOk = None,
+    after_any: AfterAny = None,
     models_dir: ModelsDir = MODELS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log of rank 0 until the end.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Submit an experiment, or your own program, to Slurm.
+    """Submit an experiment, your own program, or a workflow of several steps to Slurm.
 
     Examples:
 
@@ -83,30 +87,44 @@ def submit_command(
         saman submit my.yaml --cluster mysite --nodes 4 --dry-run
 
         saman submit --cluster mysite -np 8 -- python train.py --lr 0.1
+
+        saman submit evaluate.yaml --cluster mysite --after last
+
+        saman submit workflow.yaml --cluster mysite --dry-run
     """
+    from saman.cli.runs.workflow import refuse_options, submit_workflow_file
+    from saman.configs.loading.workflows import is_workflow
+    from saman.jobs.workflows.prerequisites import dependency_on
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import slurm_options, with_charging
     from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, make_submission
 
     chosen = choose_cluster(cluster)
     site = with_charging(chosen.load(tuple(set_cluster or ())), account, qos)
-    changes, ranks = slurm_options(ranks, nodes, time_limit, gpus)
-    spec, code_path = _spec([*(arguments or []), *changes], context.obj, ranks, legacy_keras)
     options = SubmissionOptions(
         runs_dir=runs_dir, models_dir=models_dir, partition=partition, exclude=tuple(exclude or ()),
         code=tuple(code or ()), copy_code=not no_snapshot, ignore_limits=ignore_limits,
+        dependency=dependency_on(after or (), after_any or (), runs_dir),
     )  # fmt: skip
+    if arguments and context.obj is None and is_workflow(arguments[0]):
+        single = {"KEY=VALUE": arguments[1:], "-np": ranks, "--nodes": nodes, "--time": time_limit, "--gpus": gpus,
+                  "--test-only": test_only, "--legacy-keras": legacy_keras, "--follow": follow}  # fmt: skip
+        refuse_options(arguments[0], [name for name, value in single.items() if value])
+        submit_workflow_file(Path(arguments[0]), site, options, dry_run, as_json, chosen.note)
+        return
+    changes, ranks = slurm_options(ranks, nodes, time_limit, gpus)
+    spec, code_path = _spec([*(arguments or []), *changes], context.obj, ranks, legacy_keras)
     other = SubmissionMode.TEST_ONLY if test_only else SubmissionMode.SUBMIT
     result = make_submission(spec, site, code_path, options, SubmissionMode.DRY_RUN if dry_run else other)
-    _show(_with_note(result, chosen.note), as_json)
+    _show(_with_notes(result, chosen.note, *options.dependency.sentences()), as_json)
     if follow and result.submission is not None:
         _follow(result.submission.run, as_json)
 
 
-def _with_note(result: SubmissionResult, note: str | None) -> SubmissionResult:
+def _with_notes(result: SubmissionResult, *notes: str | None) -> SubmissionResult:
     from dataclasses import replace
 
-    return replace(result, notes=(note, *result.notes)) if note else result
+    return replace(result, notes=(*filter(None, notes), *result.notes))
 
 
 def _show(result: SubmissionResult, as_json: bool) -> None:

@@ -63,6 +63,16 @@ def forecast_log(runs_dir: Path) -> Path:
     return runs_dir.absolute() / ".forecasts" / "forecasts.jsonl"
 
 
+def workflow_folder(runs_dir: Path, name: str) -> Path:
+    """Return the folder of the submissions of a workflow."""
+    return runs_dir.absolute() / ".workflows" / name
+
+
+def new_workflow_file(runs_dir: Path, name: str) -> Path:
+    """Return the path of a fresh record of a workflow; later records sort after it."""
+    return _fresh(workflow_folder(runs_dir, name)).with_suffix(".json")
+
+
 def new_code_folder(runs_dir: Path) -> Path:
     """Return a fresh folder for a copy of a user's code; it does not exist yet."""
     return _fresh(runs_dir.absolute() / ".code")

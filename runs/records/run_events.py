@@ -17,11 +17,12 @@ def newest_event(events: Sequence[Event], kind: str) -> Event | None:
 
 @dataclass(frozen=True)
 class Creation:
-    """``created``: folders of the user's code, working directory, and where to publish."""
+    """``created``: folders of the user's code, working directory, where to publish, and the step of a workflow."""
 
     code_path: tuple[Path, ...] = ()
     directory: Path | None = None
     models_dir: Path | None = None
+    step: str | None = None  # of a workflow, as NAME/STEP
 
     @classmethod
     def find(cls, events: Iterable[Event]) -> Creation:
@@ -31,7 +32,44 @@ class Creation:
             code_path=tuple(Path(str(folder)) for folder in facts.get("code_path") or ()),
             directory=Path(str(facts["directory"])) if facts.get("directory") else None,
             models_dir=Path(str(facts["models_dir"])) if facts.get("models_dir") else None,
+            step=str(facts["step"]) if facts.get("step") else None,
         )
+
+
+class After(str, Enum):
+    """How the run before must end, so that the next begins."""
+
+    OK = "ok"  # it completes
+    ANY = "any"  # it ends, whatever its result
+
+    @property
+    def verb(self) -> str:
+        """The condition as the end of "waits for … to"."""
+        return "complete" if self is After.OK else "end"
+
+
+@dataclass(frozen=True)
+class Prerequisite:
+    """What a job waits for: a run by its folder, or a job that belongs to no run."""
+
+    condition: After
+    run: Path | None = None
+    job: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values, as an event holds them."""
+        target = {"run": str(self.run)} if self.run is not None else {"job": str(self.job)}
+        return {**target, "condition": self.condition.value}
+
+    @classmethod
+    def from_json(cls, value: object) -> Prerequisite | None:
+        """Read what ``to_json`` wrote; ``None`` if it names nothing."""
+        if not isinstance(value, dict) or not ("run" in value or "job" in value):
+            return None
+        condition = After.ANY if value.get("condition") == After.ANY.value else After.OK
+        if "run" in value:
+            return cls(condition, run=Path(str(value["run"])))
+        return cls(condition, job=str(value["job"]))
 
 
 @dataclass(frozen=True)
@@ -58,12 +96,13 @@ class CreatedExperiment:
 
 @dataclass(frozen=True)
 class JobSubmission:
-    """``queued``: a job that Slurm took for the run."""
+    """``queued``: a job that Slurm took for the run, and what it waits for."""
 
     job: str
     cluster: str | None = None
     partition: str | None = None
     follow_ups: tuple[str, ...] = ()  # as older runs recorded them
+    after: tuple[Prerequisite, ...] = ()
 
     @classmethod
     def from_event(cls, event: Event) -> JobSubmission | None:
@@ -72,7 +111,14 @@ class JobSubmission:
         if event.kind != EventKind.QUEUED or "job" not in facts:
             return None
         named = {name: str(facts[name]) for name in ("cluster", "partition") if facts.get(name) is not None}
-        return cls(str(facts["job"]), follow_ups=_texts(facts.get("follow_ups")), **named)
+        listed = facts.get("after")
+        after = (Prerequisite.from_json(item) for item in (listed if isinstance(listed, list) else ()))
+        return cls(
+            str(facts["job"]),
+            follow_ups=_texts(facts.get("follow_ups")),
+            after=tuple(each for each in after if each is not None),
+            **named,
+        )
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from saman.runs.events import EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
+from saman.slurm.dependencies import unmet
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
 from saman.slurm.job.attempt import attempt_in_job
 from saman.slurm.job.decisions import Begin
 from saman.slurm.job.ending import Ending
 from saman.slurm.job.node_failures import WHO, account_for_loss
-from saman.slurm.submission.run_jobs import forerunner, jobs_of, record_queued
+from saman.slurm.submission.run_jobs import forerunner, jobs_of, last_queued, record_queued
 from saman.slurm.submission.submit import cluster_of
 
 QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
@@ -88,6 +89,10 @@ class _Start:
         allowed = self.cluster.requeue.attempts
         if not self.run.state.ended and (taken_out := self._was_taken_out()):
             self.run.append(EventKind.CANCELLED, WHO, reason=taken_out)
+        if not self.run.attempts() and (missing := self._unmet_prerequisite()):
+            self.run.append(EventKind.CANCELLED, WHO, reason=missing)
+            _say(f"not started: {missing}")
+            return ExitCode.RUN_FAILED
         if decisions.was_lost(self.run.events()):
             account_for_loss(self.run)
         decision = decisions.decide_start(self.run.events(), len(self.run.attempts()), allowed, self.here.nodes)
@@ -123,6 +128,11 @@ class _Start:
         if before is None or (begun.is_file() and before in begun.read_text().split()):
             return None
         return f"job {before} was removed from the queue before it began"
+
+    def _unmet_prerequisite(self) -> str | None:
+        """Why this run must not begin, where Slurm knows only that the run before it has ended."""
+        queued = last_queued(self.run.events())
+        return None if queued is None else unmet(queued.after)
 
     def _elsewhere(self, decision: decisions.Decision) -> int:
         """Ask for other nodes: the job script requeues the job without the nodes in ``slurm/exclude``."""

@@ -250,6 +250,11 @@ def scancel(ids: Iterable[str]) -> Answer:
     return ask(["scancel", *joined_tasks(ids)])
 
 
+def release(ids: Iterable[str]) -> Answer:
+    """Have Slurm release jobs that their user holds; an array by its id."""
+    return ask(["scontrol", "release", ",".join(ids)])
+
+
 def last_error_line(answer: Answer) -> str:
     """The last line that a failed Slurm command printed."""
     return _last(answer.err or answer.out)

@@ -15,6 +15,7 @@ from saman.runs.files.whole import synced_together, write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import array_runs, array_script, new_array_folder
+from saman.slurm.dependencies import NONE, Dependency
 from saman.slurm.site import client
 from saman.slurm.site.backoff import Backoff
 from saman.slurm.submission.job_script import render
@@ -64,6 +65,7 @@ def submit_many(
     concurrency: int | None = None,
     wait: Callable[[NoRoom], None] | None = None,
     exclude: Sequence[str] = (),
+    dependency: Dependency = NONE,
 ) -> list[Submission]:
     """Submit many runs as job arrays; each run has its own folder and state, and is a task of an array.
 
@@ -74,6 +76,7 @@ def submit_many(
             waits for the end of the array before it.
         wait: told when Slurm takes no more jobs for now, before the submission waits for room; ``None`` raises instead.
         exclude: names of nodes that no run may use.
+        dependency: what every run waits for.
 
     Returns:
         The submitted runs, grouped by array.
@@ -91,8 +94,8 @@ def submit_many(
         group = pending.pop(0)
         portion, rest = group[: most or len(group)], group[most or len(group) :]
         try:
-            after = [f"--dependency=afterany:{before}"] if concurrency and before else []
-            sent = _submit_portion(portion, make_run, concurrency, after, exclude_options(exclude))
+            options = dependency.options(before if concurrency else None)
+            sent = _submit_portion(portion, make_run, concurrency, dependency, options, exclude_options(exclude))
         except UserError as error:
             raise _with_progress(error, len(done)) from None
         if sent.no_room is None:
@@ -125,7 +128,8 @@ def _submit_portion(
     group: Sequence[SubmissionPlan],
     make_run: Callable[[SubmissionPlan], RunFolder],
     concurrency: int | None,
-    dependency: Sequence[str],
+    dependency: Dependency,
+    options: Sequence[str],
     excluded: Sequence[str],
 ) -> _Portion:
     """Submit plans as one array with these options of sbatch, if there is room."""
@@ -138,7 +142,7 @@ def _submit_portion(
         with synced_together(folder):
             runs += (make_run(each) for each in group)
             _write_scripts(group, runs, script, concurrency)
-        answer = client.submit([*dependency, *excluded, str(script)])
+        answer = client.submit([*options, *excluded, str(script)])
         if answer.code != 0:
             shutil.rmtree(folder, ignore_errors=True)
             refusal = read_refusal(answer.err or answer.out)
@@ -151,7 +155,7 @@ def _submit_portion(
         jobs = [f"{array}_{index}" for index in range(len(runs))]
         with synced_together(folder):
             for each, run, job in zip(group, runs, jobs, strict=True):
-                record_job(each, run, job)
+                record_job(each, run, job, dependency)
     try:
         waiting = [
             submit_follow_ups(each, run, job, excluded) for each, run, job in zip(group, runs, jobs, strict=True)

@@ -15,6 +15,7 @@ from saman.configs.schemas.script import Script
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.slurm.code.files import SentCode
+from saman.slurm.dependencies import NONE, Dependency
 from saman.slurm.site.sbatch_check import check_extra_options
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
@@ -40,6 +41,7 @@ class SubmissionOptions:
     copy_code: bool = True
     ignore_limits: bool = False
     sent: SentCode | None = None
+    dependency: Dependency = NONE  # what the job waits for
     whole_nodes: bool = False  # whatever the partition says, so that no other job shares the nodes
 
 
@@ -176,7 +178,7 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
     plan = checked.plan
     copy = _code_copy(plan.spec, code_path, options) if options.copy_code else None
     with _discarded_unless_submitted(copy):
-        done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude)
+        done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude, options.dependency)
     return SubmittedRuns((done,), (*checked.notes, *describe_copy(plan.spec, copy)))
 
 
@@ -240,4 +242,5 @@ def submit_experiments(
         return slurm.create_run(plan, first.code_path, copy, options.models_dir)
 
     with _discarded_unless_submitted(copy):
-        return SubmittedRuns(tuple(submit_many(plans, create, concurrency, wait, options.exclude)), tuple(warnings))
+        done = submit_many(plans, create, concurrency, wait, options.exclude, options.dependency)
+        return SubmittedRuns(tuple(done), tuple(warnings))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from saman.configs import yaml12
 from saman.configs.errors import UserError
@@ -18,6 +19,7 @@ from saman.runs.events import SUBMITTER, EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.folder import RunFolder
 from saman.runs.trust.run_trust import require_trusted
+from saman.slurm.dependencies import NONE, Dependency
 from saman.slurm.site import client
 from saman.slurm.submission.code_copy import Snapshot, relocated
 from saman.slurm.submission.job_script import render
@@ -35,7 +37,11 @@ class Submission:
 
 
 def create_run(
-    plan: SubmissionPlan, code_path: Sequence[Path], code: Snapshot | None, models_dir: Path = Path("models")
+    plan: SubmissionPlan,
+    code_path: Sequence[Path],
+    code: Snapshot | None,
+    models_dir: Path = Path("models"),
+    step: str | None = None,
 ) -> RunFolder:
     """Create the run folder of a plan, with the cluster file that the job reads.
 
@@ -44,9 +50,11 @@ def create_run(
         code_path: folders of the user's code.
         code: the copy of that code, if any.
         models_dir: where the run publishes its model.
+        step: the step of a workflow, as ``NAME/STEP``.
     """
     moved = [str(code.of(path) if code else path) for path in code_path]
-    facts = {"snapshot": code.origin.to_json()} if code else {}
+    facts: dict[str, Any] = {"snapshot": code.origin.to_json()} if code else {}
+    facts |= {"step": step} if step else {}
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
     run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
     run.slurm.path.mkdir(mode=0o755)
@@ -65,6 +73,7 @@ def submit(
     code: Snapshot | None = None,
     models_dir: Path = Path("models"),
     exclude: Sequence[str] = (),
+    dependency: Dependency = NONE,
 ) -> Submission:
     """Create the run folder, submit the job, and record its id; leave nothing behind if Slurm refuses the job.
 
@@ -74,13 +83,14 @@ def submit(
         code: the copy of that code, if any.
         models_dir: where the run publishes its model.
         exclude: names of nodes that the job must not use.
+        dependency: what the job waits for.
 
     Raises:
         UserError: Slurm refuses the job.
     """
     run = create_run(plan, code_path, code, models_dir)
     try:
-        return _send(plan, run, exclude)
+        return send(plan, run, exclude, dependency)
     except BaseException:
         if run.state is State.CREATED:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -89,13 +99,16 @@ def submit(
         raise
 
 
-def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str] = ()) -> Submission:
+def resubmit(
+    run: RunFolder, partition: str | None = None, exclude: Sequence[str] = (), dependency: Dependency = NONE
+) -> Submission:
     """Submit an existing run again, to the cluster of its first submission.
 
     Args:
         run: the run folder.
         partition: the partition to use; ``None`` for that of the last submission.
         exclude: names of nodes that the job must not use.
+        dependency: what the job waits for.
 
     Raises:
         UserError: the run is another user's, or Slurm refuses the job.
@@ -104,7 +117,7 @@ def resubmit(run: RunFolder, partition: str | None = None, exclude: Sequence[str
     cluster = cluster_of(run)
     last = last_queued(run.events())
     named = partition or (last.partition if last else None)
-    return _send(plan(run.spec(), cluster, run.runs_dir, named), run, exclude)
+    return send(plan(run.spec(), cluster, run.runs_dir, named), run, exclude, dependency)
 
 
 def cluster_of(run: RunFolder) -> Cluster:
@@ -112,15 +125,28 @@ def cluster_of(run: RunFolder) -> Cluster:
     return load_cluster(str(run.slurm.cluster))
 
 
-def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> Submission:
+def send(
+    plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = (), dependency: Dependency = NONE
+) -> Submission:
+    """Submit the job of an existing run folder, and record its id.
+
+    Args:
+        plan: the checked submission.
+        run: the run folder.
+        exclude: names of nodes that the job must not use.
+        dependency: what the job waits for.
+
+    Raises:
+        UserError: Slurm refuses the job.
+    """
     script = run.slurm.script
     write_whole(script, render(plan.job([run.path], script)))
     excluded = exclude_options(exclude)
-    answer = client.submit([*excluded, str(script)])
+    answer = client.submit([*dependency.options(), *excluded, str(script)])
     if answer.code != 0:
         raise refusal_error(plan, answer)
     job = client.job_id(answer)
-    record_job(plan, run, job)
+    record_job(plan, run, job, dependency)
     try:
         return Submission(run, job, submit_follow_ups(plan, run, job, excluded))
     except UserError as error:
@@ -129,12 +155,12 @@ def _send(plan: SubmissionPlan, run: RunFolder, exclude: Sequence[str] = ()) -> 
         raise
 
 
-def record_job(plan: SubmissionPlan, run: RunFolder, job: str) -> None:
-    """Record a submitted job in its run: partition, time limit and nodes."""
+def record_job(plan: SubmissionPlan, run: RunFolder, job: str, dependency: Dependency = NONE) -> None:
+    """Record a submitted job in its run: partition, time limit, nodes and what it waits for."""
     request = plan.choice.request
     record_queued(
         run, job, plan.cluster.name, SUBMITTER, partition=plan.choice.partition.name,
-        time_limit_seconds=request.seconds, nodes=request.nodes,
+        time_limit_seconds=request.seconds, nodes=request.nodes, **dependency.facts,
     )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Runs that wait for other runs: the names behind ``--after``, and workflows of several steps."""

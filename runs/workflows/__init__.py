@@ -1,0 +1,1 @@
+"""Workflows on disk: their steps, and the runs of each."""

@@ -1,0 +1,116 @@
+"""A job waits for the runs, studies and jobs that its user names, and leaves the queue if they end otherwise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.slurm.conftest import Minicluster, until
+from tests.slurm.runs import bash, site, told, wait_for
+
+from saman.configs.errors import UserError
+from saman.jobs.workflows.prerequisites import dependency_on, find_prerequisites
+from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import After, JobSubmission, Prerequisite
+from saman.slurm.dependencies import Dependency, joined, on_run, unmet, waits_for
+from saman.slurm.submission import planning
+from saman.slurm.submission.submit import create_run
+
+
+def queued_run(folder: Path, name: str = "first", job: str = "41", **facts: object) -> RunFolder:
+    run = create_run(planning.plan(bash(name, "true", folder), site(), folder / "runs", "main", {}), (), None)
+    run.append("queued", "submitter", job=job, cluster="minicluster", **facts)
+    return run
+
+
+def test_the_options_name_each_condition_once_and_leave_no_job_that_can_never_start(tmp_path: Path) -> None:
+    first, second = queued_run(tmp_path), queued_run(tmp_path, "second")
+    both = joined([on_run(first, ["41"], After.OK), on_run(second, ["42"], After.OK), Dependency(any_jobs=("7",))])
+    assert both.options() == ["--dependency=afterok:41:42,afterany:7", "--kill-on-invalid-dep=yes"]
+    assert both.options(before="8")[0] == "--dependency=afterok:41:42,afterany:7:8"
+    assert Dependency().options() == [] and Dependency(held=True).options() == ["--hold"]
+
+
+def test_a_run_with_follow_up_jobs_is_waited_for_until_all_have_ended_and_judged_by_its_folder(tmp_path: Path) -> None:
+    run = queued_run(tmp_path)
+    found = on_run(run, ["41", "42", "43"], After.OK)
+    assert found.options()[0] == "--dependency=afterany:41:42:43"
+    assert unmet(found.prerequisites) is None
+    run.append("failed", "job", message="broken")
+    assert "which is failed" in str(unmet(found.prerequisites))
+    assert unmet([Prerequisite(After.ANY, run=run.path)]) is None
+
+
+def test_a_submission_remembers_what_it_waits_for(tmp_path: Path) -> None:
+    first = queued_run(tmp_path)
+    wanted = (Prerequisite(After.OK, run=first.path), Prerequisite(After.ANY, job="9"))
+    second = queued_run(tmp_path, "second", **Dependency(wanted).facts)
+    (submission,) = filter(None, map(JobSubmission.from_event, second.events()))
+    assert submission.after == wanted
+    assert waits_for(wanted) == f"waits for first/{first.id} (queued) to complete, job 9 to end"
+
+
+def test_a_name_that_fits_nothing_is_refused(tmp_path: Path) -> None:
+    queued_run(tmp_path)
+    with pytest.raises(UserError, match="no run is called 'frist'"):
+        find_prerequisites(["frist"], After.OK, tmp_path / "runs")
+    (tmp_path / "study.yaml").write_text(
+        "name: curve\nexperiment: quickstart\nscaling: strong\naxes: {ranks: [1]}\nset: {batch_size: 64}\n"
+    )
+    with pytest.raises(UserError, match="no runs"):
+        find_prerequisites([str(tmp_path / "study.yaml")], After.OK, tmp_path / "runs")
+
+
+def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "saman", *words]
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+
+
+def submit(home: Path, text: str, *options: str) -> RunFolder:
+    site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "resources.cpus_per_rank=1"]
+    done = saman(home, "submit", *site_options, "--json", *options, "--", "bash", "-c", text)
+    assert done.returncode == 0, done.stderr
+    return RunFolder.open(Path(json.loads(done.stdout)["run"]))
+
+
+def began(run: RunFolder) -> float:
+    return next(event.time for event in run.events() if event.kind == "attempt_started")
+
+
+@pytest.mark.slurm
+def test_jobs_wait_for_each_other_and_a_failure_takes_those_out_that_needed_a_success(
+    minicluster: Minicluster,
+) -> None:
+    home = minicluster.shared / "dependencies"
+    home.mkdir()
+    first = submit(home, "sleep 300", "--set", 'sbatch=["--hold"]')
+    ok = submit(home, "true", "--after", first.id)
+    after_ok = submit(home, "true", "--after", ok.id)
+    ended = submit(home, "true", "--after-any", after_ok.id)
+    status = saman(home, "status", ok.id).stdout
+    assert f"waits for bash/{first.id} (queued) to complete" in status
+    refused = saman(home, "submit", "--cluster", "minicluster", "--after", "99999999", "--", "true")
+    assert refused.returncode == 2 and "Slurm knows no job 99999999" in refused.stderr
+    saman(home, "cancel", first.id)
+    assert wait_for(ok).state == "cancelled" and wait_for(after_ok).state == "cancelled"
+    detail = wait_for(ok).detail
+    assert "removed from the queue" in detail and f"bash/{first.id}, which is cancelled" in detail
+    assert wait_for(ended).state == "completed", told(ended)
+    with pytest.raises(UserError, match="would never start"):
+        dependency_on([first.id], (), home / "runs")
+
+
+@pytest.mark.slurm
+def test_a_requeued_run_is_waited_for_until_it_completes(minicluster: Minicluster) -> None:
+    home = minicluster.shared / "requeued-first"
+    home.mkdir()
+    first = submit(home, "[ $SAMAN_ATTEMPT -gt 1 ] || { sleep 2; exit 85; }", "launch.stop_signal=none")
+    until(lambda: (first.attempts() and "running") or first.state.ended, 30)
+    second = submit(home, "true", "--after", first.id)
+    first.request_stop("a test", "user")
+    assert wait_for(second).state == "completed", told(second)
+    ends = [event.time for event in first.events() if event.kind == "completed"]
+    assert len(first.attempts()) == 2 and ends and began(second) >= ends[-1], told(first)
