@@ -12,7 +12,7 @@ from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, site, told, wait_for
 
 from saman.configs.errors import UserError
-from saman.jobs.workflows.prerequisites import dependency_on, find_prerequisites
+from saman.jobs.workflows.prerequisites import dependency_on
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import After, JobSubmission, Prerequisite
 from saman.slurm.dependencies import Dependency, joined, on_run, unmet, waits_for
@@ -51,17 +51,6 @@ def test_a_submission_remembers_what_it_waits_for(tmp_path: Path) -> None:
     (submission,) = filter(None, map(JobSubmission.from_event, second.events()))
     assert submission.after == wanted
     assert waits_for(wanted) == f"waits for first/{first.id} (queued) to complete, job 9 to end"
-
-
-def test_a_name_that_fits_nothing_is_refused(tmp_path: Path) -> None:
-    queued_run(tmp_path)
-    with pytest.raises(UserError, match="no run is called 'frist'"):
-        find_prerequisites(["frist"], After.OK, tmp_path / "runs")
-    (tmp_path / "study.yaml").write_text(
-        "name: curve\nexperiment: quickstart\nscaling: strong\naxes: {ranks: [1]}\nset: {batch_size: 64}\n"
-    )
-    with pytest.raises(UserError, match="no runs"):
-        find_prerequisites([str(tmp_path / "study.yaml")], After.OK, tmp_path / "runs")
 
 
 def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
