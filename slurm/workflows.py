@@ -18,6 +18,7 @@ from saman.runs.records.run_events import After
 from saman.runs.workflows.record import WorkflowRecord, WorkflowStep
 from saman.slurm.dependencies import Dependency, joined, on_run
 from saman.slurm.site import client
+from saman.slurm.site.sbatch_check import check_extra_options
 from saman.slurm.submission.arrays import submit_many
 from saman.slurm.submission.code_copy import Snapshot, code_copy, discard
 from saman.slurm.submission.planning import SubmissionPlan
@@ -75,12 +76,14 @@ def submit_steps(
         UserError: Slurm refuses a job; the jobs before it are cancelled, and their folders removed.
         EnvironmentLack: Slurm does not answer, or a folder cannot be written.
     """
+    clusters = {plan.cluster.name: plan.cluster for step in steps for plan in step.plans}
+    for cluster in clusters.values():
+        check_extra_options(cluster.sbatch, f"cluster {cluster.name}")
     submission = _WorkflowSubmission(name, options)
     try:
         for step in steps:
             submission.send(step)
-        cluster = steps[0].plans[0].cluster.name if steps[0].plans else ""
-        record(name, file, cluster, submission.done, options.runs_dir)
+        record(name, file, next(iter(clusters), ""), submission.done, options.runs_dir)
         submission.release()
     except BaseException:
         submission.take_back()
