@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from saman.configs.errors import ExitCode, UserError
 from saman.runs import variables
+from saman.runs.checkpoints import finish_pending_writes
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Heartbeat
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.trainers.strategies.base import Strategy
     from saman.trainers.training import TrainingResult
+
+PENDING_SECONDS = 3.0  # for a checkpoint that is being written when its rank fails
 
 
 def main(arguments: list[str]) -> int:
@@ -134,5 +137,6 @@ def exit_at_once(status: int) -> None:
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     if status not in (ExitCode.DONE, ExitCode.REQUEUE):
+        finish_pending_writes(PENDING_SECONDS)
         exit_at_once(int(status))
     sys.exit(int(status))

@@ -2,8 +2,8 @@
 
 Plain dataclasses, because every rank imports this file before its work begins.
 
->>> CheckpointSave(step=40, path="step-00000040").facts()
-{'step': 40, 'path': 'step-00000040'}
+>>> Resumption(step=40, epoch=2).facts()
+{'step': 40, 'epoch': 2}
 """
 
 from __future__ import annotations
@@ -124,12 +124,21 @@ class EpochEnd(TrainingEvent):
 
 @dataclass(frozen=True)
 class CheckpointSave(TrainingEvent):
-    """A checkpoint of the state after ``step`` steps; ``path`` is its name in the folder of checkpoints."""
+    """A checkpoint of the state after ``step`` steps.
+
+    Attributes:
+        step: Optimiser steps taken.
+        path: Its name in the folder of checkpoints.
+        seconds: From its snapshot until it was visible; ``None`` in older runs.
+        waited_seconds: How long the training waited for it and for the checkpoint before; ``None`` in older runs.
+    """
 
     kind: ClassVar[EventKind] = EventKind.CHECKPOINT
 
     step: int
     path: str
+    seconds: float | None = None
+    waited_seconds: float | None = None
 
     @classmethod
     def from_event(cls, event: Event) -> CheckpointSave | None:
@@ -137,7 +146,8 @@ class CheckpointSave(TrainingEvent):
         step = event.facts.get("step")
         if event.kind != cls.kind or not isinstance(step, int):
             return None
-        return cls(step, str(event.facts.get("path", "")))
+        seconds, waited = number(event.facts.get("seconds")), number(event.facts.get("waited_seconds"))
+        return cls(step, str(event.facts.get("path", "")), seconds, waited)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pytest
 from power_loss import Recorder, power_losses
 
 from saman.runs import checkpoints
-from saman.runs.checkpoints import TrainingFacts, TrainingPosition
+from saman.runs.checkpoints import TrainingPosition
 from saman.runs.files.whole import write_whole
+from saman.runs.records.training_facts import TrainingFacts
 
 OLD, NEW = b"old content" * 50, b"new content" * 60
 

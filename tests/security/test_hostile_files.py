@@ -92,9 +92,10 @@ def test_a_checkpoint_with_a_pickle_is_refused_although_its_digest_fits(tmp_path
     folder = publish(tmp_path, TrainingPosition(step=1), 1, facts).path
     payload = np.empty(1, object)
     payload[0] = _Payload(tmp_path / "ran")
-    np.savez(folder / "part-00000.npz", w=payload)
+    [part] = folder.glob("part-*.npz")
+    np.savez(part, w=payload)
     header = json.loads((folder / "checkpoint.json").read_text())
-    header["files"]["part-00000.npz"] = hashlib.sha256((folder / "part-00000.npz").read_bytes()).hexdigest()
+    header["files"][part.name] = hashlib.sha256(part.read_bytes()).hexdigest()
     (folder / "checkpoint.json").write_text(json.dumps(header))
     with pytest.raises(DamagedCheckpoint):
         checkpoint_of(tmp_path, 1).read()

@@ -71,7 +71,10 @@ class OptimizerStep(Protocol):
         """Return the model's outputs in inference mode; all ranks call it with the same inputs."""
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Return this process's part of the weights and the optimiser state."""
+        """Return the weights and the optimiser state that this process holds."""
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return this process's part of a checkpoint; later steps do not change its values."""
 
     def whole_state(self) -> dict[str, np.ndarray]:
         """Return weights and optimiser state of the whole model on the chief; all ranks call it."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from saman.configs.schemas.training import Train
 from saman.runs import checkpoints
-from saman.runs.checkpoints import TrainingPosition
+from saman.runs.checkpoints import CheckpointPlan, CheckpointWriter, SavedCheckpoint, TrainingPosition
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import (
     CheckpointDamage,
@@ -58,6 +58,7 @@ class Loop:
         self._traced: set[str] = set()  # the graphs that this attempt has compiled: for full batches, for any
         self._stream = Stream(step.slices)
         self._seconds_per_step = math.inf
+        self._writer = CheckpointWriter(self._checkpoint_plan())
 
     @property
     def finished(self) -> bool:
@@ -65,8 +66,18 @@ class Loop:
         return self.position.ended or self.position.step >= self.rates.steps
 
     def run(self) -> bool:
-        """Train; return ``True`` at the end of the training, ``False`` after a requested stop."""
+        """Train; return ``True`` at the end of the training, ``False`` after a requested stop.
+
+        The last checkpoint is on disk then, on whatever rank it was written.
+        """
         self._resume()
+        finished = self._take_all_steps()
+        self._finish_checkpoint()
+        if finished:
+            self._restore_best()
+        return finished
+
+    def _take_all_steps(self) -> bool:
         while not self.finished:
             self._run_epoch()
             if self._at_end_of_epoch():
@@ -75,7 +86,6 @@ class Loop:
                 self._save_checkpoint()
             if self._stop and not self.finished:
                 return False
-        self._restore_best()
         return True
 
     # ---- an epoch ----------------------------------------------------------------------------------------
@@ -146,6 +156,7 @@ class Loop:
 
     def _begin_call(self, graph: str) -> bool:
         """Report progress; return whether the call compiles its graph. Such a call has a window of its own."""
+        self._writer.raise_failure()
         compiled = graph not in self._traced
         if compiled and self.environment.telemetry.steps:
             self._close_window()
@@ -213,19 +224,34 @@ class Loop:
         every = self.train.checkpoint.every_steps
         return every is not None and self.position.step % every == 0
 
+    def _checkpoint_plan(self) -> CheckpointPlan:
+        return CheckpointPlan(
+            folder=self.environment.checkpoints,
+            facts=self.environment.training_facts,
+            keep=self.train.checkpoint.keep,
+            part=self.step.part,
+            parts=self.step.parts,
+            publishes=self.strategy.chief,
+            record=self._record_checkpoint,
+        )
+
     def _save_checkpoint(self) -> None:
-        """Let each rank write the part that it holds; the chief then makes the checkpoint visible."""
+        """Take a snapshot of this process's part of the state; it is written while the training goes on."""
         self._beat(Phase.CHECKPOINT)
-        folder, step = self.environment.checkpoints, self.position.step
-        if self.step.part is not None:
-            checkpoints.write_part(folder, step, self.step.part, self.step.state())
-        if self.step.parts > 1:
-            self.strategy.total(np.zeros(1))  # a barrier: all parts are written
-        if self.strategy.chief:
-            saved = checkpoints.publish(folder, self.position, self.step.parts, self.environment.training_facts)
-            checkpoints.discard(folder, self.train.checkpoint.keep, self.position.best_step)
-            self._record(CheckpointSave(step, saved.path.name))
+        self._writer.begin(self.position, self.step.snapshot)
         self.environment.telemetry.pause()
+
+    def _finish_checkpoint(self) -> None:
+        """Wait until the last checkpoint is on disk, on all ranks: a rank that ends early may take the others along."""
+        self._beat(Phase.CHECKPOINT)
+        self._writer.finish()
+        self.strategy.total(np.zeros(1))
+
+    def _record_checkpoint(self, saved: SavedCheckpoint) -> None:
+        """Record a checkpoint as an event; called by the thread that wrote it."""
+        seconds, waited = round(saved.seconds, 3), round(saved.waited_seconds, 3)
+        step, name = saved.checkpoint.step, saved.checkpoint.path.name
+        self.environment.record(CheckpointSave(step, name, seconds, waited))
 
     def _resume(self) -> None:
         """Continue from the newest sound checkpoint, which the chief chooses; without any, from the chief's weights."""

@@ -31,9 +31,13 @@ class LossScale:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps; empty unless the precision needs a scale."""
+        return {name: variable.numpy() for name, variable in self.variables().items()}
+
+    def variables(self) -> dict[str, Any]:
+        """Return the variables of ``state()``."""
         if not self.dynamic:
             return {}
-        return {"loss_scale/value": self.value.numpy(), "loss_scale/finite_steps": self._finite_steps.numpy()}
+        return {"loss_scale/value": self.value, "loss_scale/finite_steps": self._finite_steps}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from ``state``; the scale keeps its initial value if the state has none."""

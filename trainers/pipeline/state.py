@@ -26,7 +26,7 @@ class StageVariables:
 
     def state(self, program: Program) -> LazyArrays:
         """Return the stage's part of the state; values are read when they are used."""
-        return LazyArrays(self._by_name(program))
+        return LazyArrays(self.variables(program))
 
     def restore(self, program: Program, state: Mapping[str, np.ndarray], optimizer: bool) -> None:
         """Load the stage's part of a state.
@@ -40,9 +40,10 @@ class StageVariables:
             KeyError: The state is of another model.
             ValueError: A value has another shape than its variable.
         """
-        assign_state(self._by_name(program), state, optimizer)
+        assign_state(self.variables(program), state, optimizer)
 
-    def _by_name(self, program: Program) -> dict[str, Any]:
+    def variables(self, program: Program) -> dict[str, Any]:
+        """Return the stage's variables by their names in the whole model."""
         slots = {}
         state = keras_compat.optimizer_state(program.optimizer, program.model.trainable_variables)
         for name, variable in state.items():

@@ -28,6 +28,7 @@ from saman.trainers.pipeline.inference import StageInference
 from saman.trainers.pipeline.messages import MessageTime
 from saman.trainers.pipeline.runner import StageRunner
 from saman.trainers.pipeline.state import LazyArrays, StageVariables
+from saman.trainers.program.snapshot import VariableSnapshot
 
 T = TypeVar("T")
 NORM = 4  # index behind those of the measures: Σ gradient²; not finite if any gradient is not
@@ -95,6 +96,7 @@ class PipelineStep:
         self.train_many: TrainMany | None = None
         self.part = self.runners[0].index if grid.replica == 0 else None
         self.parts = 1 if len(self.runners) > 1 else self.runners[0].plan.stages
+        self._snapshot = VariableSnapshot(self._variables_here())
         self.stage = self.runners[0].index if len(self.runners) == 1 else None
         self.exchange_seconds = 0.0
         self.work = WorkTime()
@@ -150,6 +152,16 @@ class PipelineStep:
         for variables, runner in zip(self.variables, self.runners, strict=True):
             state |= variables.state(runner.program)
         return state
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return the values of ``state()``; later steps do not change them."""
+        return self._snapshot()
+
+    def _variables_here(self) -> dict[str, Any]:
+        here = dict(self.scale.variables() if self.runners[0].first else {})
+        for variables, runner in zip(self.variables, self.runners, strict=True):
+            here |= variables.variables(runner.program)
+        return here
 
     def whole_state(self) -> dict[str, np.ndarray]:
         """Return the state of all stages on the first stage of each replica; later stages return a part of it."""

@@ -49,7 +49,7 @@ class Program:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return weights and optimiser state by names that depend on the model alone, not on the strategy."""
-        return {name: keras_compat.as_array(variable) for name, variable in self._by_name().items()}
+        return {name: keras_compat.as_array(variable) for name, variable in self.variables().items()}
 
     def restore(self, state: Mapping[str, np.ndarray], optimizer: bool = True) -> None:
         """Load what ``state()`` returned; without ``optimizer`` the weights alone.
@@ -58,9 +58,10 @@ class Program:
             KeyError: The state is of another model.
             ValueError: A value has another shape than its variable.
         """
-        assign_state(self._by_name(), state, optimizer)
+        assign_state(self.variables(), state, optimizer)
 
-    def _by_name(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, Any]:
+        """Return the variables of weights and optimiser state by the names of ``state()``."""
         weights = {f"weight/{index:04d}": weight for index, weight in enumerate(self.model.weights)}
         slots = keras_compat.optimizer_state(self.optimizer, self.model.trainable_variables)
         return {**weights, **{f"optimizer/{name}": slot for name, slot in slots.items()}}

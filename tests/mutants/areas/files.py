@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutation import Mutation
 
-WHOLE, CHECKPOINTS = "tests/runs/files/test_whole_writes.py", "tests/runs/test_checkpoints.py"
+WHOLE, CHECKPOINTS = "tests/runs/files/test_whole_writes.py", "tests/runs/checkpoints/test_checkpoints.py"
 HOSTILE, YAML = "tests/security/test_hostile_files.py", "tests/configs/test_yaml12.py"
 
 POWER = "tests/runs/test_power_loss.py"

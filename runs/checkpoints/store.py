@@ -1,18 +1,11 @@
-"""Checkpoints: a folder per step, the same for every strategy, visible by a rename, checked by SHA-256 when read.
-
-    checkpoints/step-00000123/{checkpoint.json, part-00000.npz, …}
-
-A part holds named arrays. Ranks that hold different layers write a part each; a reader gets their union.
-"""
+"""The folder of checkpoints: find, read, publish and discard them."""
 
 from __future__ import annotations
 
-import hashlib
-import io
+import errno
 import logging
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,13 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.configs.regular_files import read_regular
+from saman.runs.checkpoints import parts as part_files
+from saman.runs.checkpoints.parts import DamagedCheckpoint, PartFile, find_parts, parts_of, read_arrays
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.records.training_facts import TrainingFacts
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2  # schema 1 holds no sizes
+_READABLE = (1, 2)
 _JSON = "checkpoint.json"
 
 
@@ -45,10 +40,6 @@ class TrainingPosition:
     ended: bool = False
 
 
-class DamagedCheckpoint(Exception):  # noqa: N818  (the name of the state, not of the error)
-    """The content of a checkpoint differs from what was written."""
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint on disk."""
@@ -62,14 +53,24 @@ class Checkpoint:
 
     def read(self) -> tuple[TrainingPosition, dict[str, np.ndarray], TrainingFacts]:
         """Read position, arrays and facts. Raises ``DamagedCheckpoint`` if a file is missing or was changed."""
+        position, facts, parts = self._manifest()
+        return position, {name: array for part in parts for name, array in read_arrays(self.path, part)}, facts
+
+    def verify(self) -> None:
+        """Read everything, an array at a time. Raises as ``read``."""
+        for part in self._manifest()[2]:
+            for _ in read_arrays(self.path, part):
+                pass
+
+    def _manifest(self) -> tuple[TrainingPosition, TrainingFacts, list[PartFile]]:
         header = read_json(self.path / _JSON)
-        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        if not isinstance(header, dict) or header.get("schema") not in _READABLE:
             raise DamagedCheckpoint(f"{_JSON} is missing, torn or of another schema")
-        arrays: dict[str, np.ndarray] = {}
-        for name, digest in header["files"].items():
-            arrays.update(_arrays(self.path / name, digest))
-        position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
-        return TrainingPosition(**position), arrays, TrainingFacts.from_json(header["facts"])
+        try:
+            position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
+            return TrainingPosition(**position), TrainingFacts.from_json(header["facts"]), parts_of(header["files"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedCheckpoint(f"{_JSON} is not a manifest: {error!r}") from error
 
 
 def find(folder: Path) -> list[Checkpoint]:
@@ -91,7 +92,7 @@ def newest_sound(folder: Path) -> Iterator[tuple[Checkpoint, str | None]]:
     """Yield checkpoints, newest first, each with its damage or ``None``; the first sound checkpoint ends the list."""
     for checkpoint in find(folder):
         try:
-            checkpoint.read()
+            checkpoint.verify()
         except DamagedCheckpoint as problem:
             _log.warning("%s is skipped: %s", checkpoint.path, problem)
             yield checkpoint, str(problem)
@@ -105,26 +106,25 @@ def draft(folder: Path, step: int) -> Path:
     return folder / f".step-{step:08d}.tmp"
 
 
-def write_part(folder: Path, step: int, part: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a part of a hidden checkpoint; at most a single array is in memory besides ``arrays``.
+def write_part(folder: Path, step: int, part: int, arrays: dict[str, np.ndarray]) -> None:
+    """Write a part of a hidden checkpoint.
 
     Args:
         folder: The folder of checkpoints.
         step: Optimiser steps taken; names the checkpoint.
         part: Number of the part, from 0.
-        arrays: The content, by name.
+        arrays: The content, by name; empty afterwards: the memory of each array is free once it is written.
+
+    Raises:
+        OSError: The part cannot be written; nothing is left of it.
     """
+    part_files.write(draft(folder, step), part, arrays)
+
+
+def has_parts(folder: Path, step: int, parts: int) -> bool:
+    """Whether all parts of a hidden checkpoint are written."""
     place = draft(folder, step)
-    place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".part-{part:05d}.tmp"
-    with temporary.open("wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name in arrays:
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(arrays[name]), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(place / f"part-{part:05d}.npz")
+    return place.is_dir() and len(find_parts(place)) >= parts
 
 
 def publish(folder: Path, position: TrainingPosition, parts: int, facts: TrainingFacts) -> Checkpoint:
@@ -135,10 +135,15 @@ def publish(folder: Path, position: TrainingPosition, parts: int, facts: Trainin
         position: The position of the training; names the checkpoint.
         parts: Number of parts.
         facts: What must be equal when training resumes from here (``check_same_training``).
+
+    Raises:
+        FileNotFoundError: A part is missing.
     """
     place = draft(folder, position.step)
-    names = [f"part-{part:05d}.npz" for part in range(parts)]
-    files = {name: _digest(place / name) for name in names}
+    found = find_parts(place)
+    if missing := sorted(set(range(parts)) - set(found)):
+        raise FileNotFoundError(errno.ENOENT, f"part {missing[0]} of the checkpoint is missing", str(place))
+    files = {found[part].name: {"sha256": found[part].sha256, "bytes": found[part].bytes} for part in range(parts)}
     header = {"schema": SCHEMA, "position": asdict(position), "facts": facts.to_json(), "files": files}
     write_json(place / _JSON, header)
     _sync(place)  # the names of the files; after a power loss the folder could be there without them
@@ -154,14 +159,6 @@ def publish(folder: Path, position: TrainingPosition, parts: int, facts: Trainin
     _sync(folder)
     _log.info("%s written, %d parts", final, parts)
     return Checkpoint(final)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def discard(folder: Path, keep: int, also: int | None) -> None:
@@ -195,20 +192,6 @@ def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
             where="experiment.yaml",
             remedy=f"resume with {was}; or start a new run",
         )
-
-
-def _arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
-    try:
-        data = read_regular(path)
-    except OSError as error:
-        raise DamagedCheckpoint(f"{path.name} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise DamagedCheckpoint(f"{path.name} is not the file that was written (SHA-256 differs)")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpoint(f"{path.name} is not an archive of arrays: {error}") from error
 
 
 def _sync(folder: Path) -> None:

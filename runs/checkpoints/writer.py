@@ -1,0 +1,156 @@
+"""Writes checkpoints beside the training: the loop waits for a snapshot of the state, a thread does the rest.
+
+    loop     ── steps ──┬ snapshot ┬── steps ──────────────────────┬ waits if the last one is not on disk ┬ snapshot …
+    thread              └──────────┴─ write + hash ─ fsync ─ rename ┘ (chief: all parts there ─ manifest ─ rename)
+
+At most one checkpoint is pending: the next one waits for it, on all ranks alike and without any agreement, so a killed
+run repeats at most two intervals. A stop or the end of the training waits until the checkpoint is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from saman.runs.checkpoints.store import Checkpoint, TrainingPosition, discard, has_parts, publish, write_part
+from saman.runs.records.training_facts import TrainingFacts
+
+NICENESS = 10  # of the thread: computing ranks go first, and it still gets a tenth of a busy core
+_LOOK_SECONDS = (0.01, 0.5)  # between looks for the parts of other ranks: at first, at most
+
+Snapshot = Callable[[], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint that became visible.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        seconds: From its snapshot until it was visible.
+        waited_seconds: How long the training waited, for the snapshot and for the checkpoint before.
+    """
+
+    checkpoint: Checkpoint
+    seconds: float
+    waited_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPlan:
+    """What a process does for each checkpoint.
+
+    Attributes:
+        folder: The folder of checkpoints.
+        facts: What must be equal when training resumes.
+        keep: Number of newest checkpoints to keep.
+        part: The part that this process writes; ``None`` for none.
+        parts: The number of parts of a checkpoint.
+        publishes: Whether this process makes checkpoints visible, and removes old ones.
+        record: Called by the thread, in the process that publishes, for each checkpoint.
+    """
+
+    folder: Path
+    facts: TrainingFacts
+    keep: int
+    part: int | None
+    parts: int
+    publishes: bool
+    record: Callable[[SavedCheckpoint], None]
+
+
+class CheckpointWriter:
+    """Writes this process's part of each checkpoint, one at a time."""
+
+    def __init__(self, plan: CheckpointPlan) -> None:
+        self._plan = plan
+        self._pending: _PendingWrite | None = None
+
+    def begin(self, position: TrainingPosition, snapshot: Snapshot) -> None:
+        """Begin a checkpoint, once the one before is on disk.
+
+        Args:
+            position: The position of the training; names the checkpoint.
+            snapshot: Returns this process's part of the state, in arrays that later steps do not change.
+
+        Raises:
+            OSError: The checkpoint before could not be written.
+        """
+        began = time.perf_counter()
+        self.finish()
+        arrays = {} if self._plan.part is None else snapshot()
+        if arrays or self._plan.publishes:
+            self._pending = _PendingWrite(self._plan, position, arrays, time.perf_counter() - began)
+            self._pending.start()
+
+    def raise_failure(self) -> None:
+        """Raise the error of a checkpoint that could not be written; costs nothing while there is none."""
+        if self._pending is not None and self._pending.error is not None:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until the pending checkpoint, if any, is on disk. Raises its error."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.join()
+            if pending.error is not None:
+                raise pending.error
+
+
+class _PendingWrite(threading.Thread):
+    """Writes one checkpoint; ``error`` is what went wrong."""
+
+    def __init__(
+        self, plan: CheckpointPlan, position: TrainingPosition, arrays: dict[str, np.ndarray], waited_seconds: float
+    ) -> None:
+        super().__init__(name=f"checkpoint {position.step}", daemon=True)
+        self.error: BaseException | None = None
+        self._plan, self._position, self._arrays, self._waited = plan, position, arrays, waited_seconds
+
+    def run(self) -> None:
+        began = time.perf_counter()
+        _compute_last()
+        try:
+            if self._plan.part is not None:
+                write_part(self._plan.folder, self._position.step, self._plan.part, self._arrays)
+            if self._plan.publishes:
+                self._await_parts()
+                self._publish(began)
+        except BaseException as error:  # the training raises it, in its own thread
+            self.error = error
+
+    def _await_parts(self) -> None:
+        """Wait for the parts of other processes. If a process fails, its end ends the run, and this thread with it."""
+        pause, longest = _LOOK_SECONDS
+        while not has_parts(self._plan.folder, self._position.step, self._plan.parts):
+            time.sleep(pause)
+            pause = min(1.5 * pause, longest)
+
+    def _publish(self, began: float) -> None:
+        plan, position = self._plan, self._position
+        checkpoint = publish(plan.folder, position, plan.parts, plan.facts)
+        discard(plan.folder, plan.keep, position.best_step)
+        plan.record(SavedCheckpoint(checkpoint, time.perf_counter() - began, self._waited))
+
+
+def _compute_last() -> None:
+    """Let this thread compute when no other thread wants to. Linux alone gives threads a priority of their own."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def finish_pending_writes(seconds: float) -> None:
+    """After a failure elsewhere, wait at most ``seconds`` for a checkpoint that this process writes."""
+    until = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if isinstance(thread, _PendingWrite):
+            thread.join(max(0.0, until - time.monotonic()))

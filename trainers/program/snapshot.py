@@ -1,0 +1,53 @@
+"""Snapshots of variables: values that later steps do not change, taken without copying them at once.
+
+A value that TensorFlow has read shares the memory of its variable. The next update finds that somebody holds it, and
+writes to new memory instead (``PrepareToUpdateVariable`` in ``tensorflow/core/kernels``). So a snapshot costs the
+training a copy of what is not written yet by then, made by the threads of the update; values on GPUs are copied to the
+host at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from saman.trainers.keras_compat import tensor_of, tf
+
+
+class VariableSnapshot:
+    """Reads the values of a program's variables by name, in one call of a graph."""
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        self._names = list(variables)
+        self._variables = [_first_local(_tensor_variable(variable)) for variable in variables.values()]
+        self._read = tf.function(self._values, autograph=False)
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        """Return the values as they are now; each lives as long as its array."""
+        values = self._read() if self._variables else []
+        return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}
+
+    def _values(self) -> list[Any]:
+        with tf.device("CPU:0"):
+            return [tf.identity(variable) for variable in self._variables]
+
+
+def byte_sizes(variables: Mapping[str, Any]) -> dict[str, int]:
+    """Return the bytes of each variable's value."""
+    return {name: _bytes_of(_tensor_variable(variable)) for name, variable in variables.items()}
+
+
+def _bytes_of(variable: Any) -> int:
+    return int(np.prod(variable.shape, dtype=np.int64)) * int(tf.as_dtype(variable.dtype).size)
+
+
+def _tensor_variable(variable: Any) -> Any:
+    return variable if isinstance(variable, tf.Variable) else tensor_of(variable)  # the loss scale is none of Keras
+
+
+def _first_local(variable: Any) -> Any:
+    """Return the variable of this process's first replica."""
+    values = getattr(variable, "values", None)
+    return variable if values is None else values[0]
