@@ -10,7 +10,7 @@ import pytest
 from power_loss import Recorder, power_losses
 
 from saman.runs import checkpoints
-from saman.runs.checkpoints import TrainingPosition
+from saman.runs.checkpoints import CheckpointPlan, CheckpointWriter, TrainingPosition
 from saman.runs.files.whole import write_whole
 from saman.runs.records.training_facts import TrainingFacts
 
@@ -61,11 +61,20 @@ FACTS = TrainingFacts()
 
 
 def _take(folder: Path, step: int) -> None:
-    """A checkpoint of two parts, as the chief and another rank write it."""
-    for part in range(2):
-        checkpoints.write_part(folder, step, part, {"w": np.full(3, step, "float32")})
-    checkpoints.publish(folder, TrainingPosition(epoch=0, batch=step, step=step), 2, FACTS)
-    checkpoints.discard(folder, keep=1, also=None)
+    """A checkpoint of two parts, as the chief and another rank write it beside their training."""
+    for part in (1, 0):
+        plan = CheckpointPlan(
+            folder=folder,
+            facts=FACTS,
+            keep=1,
+            part=part,
+            parts=2,
+            publishes=part == 0,
+            record=lambda saved: None,
+        )
+        writer = CheckpointWriter(plan)
+        writer.begin(TrainingPosition(step=step), lambda part=part: {f"w{part}": np.full(3, step, "float32")})
+        writer.finish()
 
 
 def test_after_any_power_loss_training_resumes_from_the_last_checkpoint_that_was_taken(tmp_path: Path) -> None:
@@ -77,7 +86,8 @@ def test_after_any_power_loss_training_resumes_from_the_last_checkpoint_that_was
         taken = 0 if not moment.done else steps[moment.done - 1]
         assert (sound[0].step if sound else 0) >= taken, what
         if sound:
-            assert sound[0].read()[1]["w"][0] == sound[0].step, what
+            arrays = sound[0].read()[1]
+            assert arrays["w0"][0] == arrays["w1"][0] == sound[0].step, what
 
 
 def test_a_checkpoint_that_replaces_one_of_the_same_step_is_never_lost(tmp_path: Path) -> None:
