@@ -102,11 +102,17 @@ def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None
 
 def find_parts(place: Path) -> dict[int, PartFile]:
     """Return the whole parts in a folder, by number."""
-    found = {}
-    for name in sorted(path.name for path in place.iterdir()):
-        if match := _NAME.fullmatch(name):
-            found[int(match[1])] = PartFile(name, match[2], (place / name).stat().st_size)
-    return found
+    matches = {name: match for name in sorted(_names(place)) if (match := _NAME.fullmatch(name))}
+    return {int(match[1]): PartFile(name, match[2], (place / name).stat().st_size) for name, match in matches.items()}
+
+
+def count_parts(place: Path) -> int:
+    """Return the number of whole parts in a folder, by a single look: it is repeated on a shared file system."""
+    return len({match[1] for name in _names(place) if (match := _NAME.fullmatch(name))})
+
+
+def _names(place: Path) -> list[str]:
+    return [path.name for path in place.iterdir()]
 
 
 def read_arrays(place: Path, part: PartFile) -> Iterator[tuple[str, np.ndarray]]:

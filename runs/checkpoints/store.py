@@ -123,8 +123,7 @@ def write_part(folder: Path, step: int, part: int, arrays: dict[str, np.ndarray]
 
 def has_parts(folder: Path, step: int, parts: int) -> bool:
     """Whether all parts of a hidden checkpoint are written."""
-    place = draft(folder, step)
-    return place.is_dir() and len(find_parts(place)) >= parts
+    return part_files.count_parts(draft(folder, step)) >= parts
 
 
 def publish(folder: Path, position: TrainingPosition, parts: int, facts: TrainingFacts) -> Checkpoint:

@@ -48,6 +48,12 @@ def copied(run: RunFolder, folder: Path, what: Experiment) -> RunFolder:
 
 def start(processes: int, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run ``python command`` in ``processes`` processes, under mpirun if there are several."""
+    argv, environment = start_of(processes, *command, **environ)
+    return subprocess.run(argv, env=environment, cwd=HERE.parent, text=True, capture_output=True, timeout=900)
+
+
+def start_of(processes: int, *command: str, **environ: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of ``start``."""
     argv = [sys.executable, *command]
     if processes > 1:
         mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -64,7 +70,7 @@ def start(processes: int, *command: str, **environ: str) -> subprocess.Completed
         "TF_NUM_INTEROP_THREADS": "4",
         **environ,
     }
-    return subprocess.run(argv, env=environment, cwd=HERE.parent, text=True, capture_output=True, timeout=900)
+    return argv, environment
 
 
 def train(processes: int, *runs: RunFolder) -> None:

@@ -138,6 +138,21 @@ for _name, _case in CASES.items():
     _case["train"].update(epochs=3, seed=11, checkpoint=_CHECKPOINT)
 
 
+def on_a_slow_disk(ctx: Context) -> Splits:
+    """``images``, in a process that waits 0.15 s for each ``fsync``: a checkpoint takes longer than several steps."""
+    import os
+    import time
+
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.15)
+        fsync(descriptor)
+
+    os.fsync = slow  # type: ignore[assignment]
+    return images(ctx)
+
+
 def uneven() -> Any:
     """A dense model whose forward pass takes 100 ms longer on rank 1, from the 31st step on."""
     import os
