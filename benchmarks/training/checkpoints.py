@@ -42,11 +42,12 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=600, help="no round begins later")
     parser.add_argument("--out", type=Path, default=Path("checkpoint-cost"))
     parser.add_argument("--short", action="store_true", help="few pairs, for make bench")
     asked = parser.parse_args()
     if asked.short:
-        asked.pairs = 5
+        asked.pairs, asked.seconds = 5, 60
     if asked.ranks > 1 and "OMPI_COMM_WORLD_RANK" not in os.environ:
         sys.exit(subprocess.run(under_mpirun(asked.ranks), env=environment(asked.ranks), check=False).returncode)
     rounds, size, chief = measure(asked)
@@ -74,6 +75,7 @@ def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Call]], int, bool
     """The calls of each round by kind, the bytes of a checkpoint, and whether this is the chief."""
     from saman.runs.checkpoints import CheckpointPlan, CheckpointWriter, TrainingPosition
     from saman.runs.records.training_facts import TrainingFacts
+    from saman.trainers.strategies.base import agree
 
     strategy, step, stream = assemble(asked.model, asked.ranks)
     plan = CheckpointPlan(
@@ -105,8 +107,11 @@ def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Call]], int, bool
 
     for kind in KINDS * 2:
         call(kind)
-    rounds = []
+    rounds: list[dict[str, Call]] = []
+    until = time.monotonic() + asked.seconds
     for turn in range(asked.pairs):
+        if rounds and agree(strategy, time.monotonic() > until):
+            break
         order = KINDS[turn % 3 :] + KINDS[: turn % 3]
         rounds.append({kind: call(kind) for kind in (order if turn % 2 else order[::-1])})
     size = sum(file.stat().st_size for file in max(asked.out.glob("step-*")).iterdir())
