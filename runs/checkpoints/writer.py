@@ -87,7 +87,7 @@ class CheckpointWriter:
         began = time.perf_counter()
         self.finish()
         arrays = {} if self._plan.part is None else snapshot()
-        if arrays or self._plan.publishes:
+        if self._plan.part is not None or self._plan.publishes:
             self._pending = _PendingWrite(self._plan, position, arrays, time.perf_counter() - began)
             self._pending.start()
 

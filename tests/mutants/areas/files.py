@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutation import Mutation
 
 WHOLE, CHECKPOINTS = "tests/runs/files/test_whole_writes.py", "tests/runs/checkpoints/test_checkpoints.py"
+WRITER = "tests/runs/checkpoints/test_checkpoint_writer.py"
 HOSTILE, YAML = "tests/security/test_hostile_files.py", "tests/configs/test_yaml12.py"
 
 POWER = "tests/runs/test_power_loss.py"
@@ -121,6 +122,34 @@ MUTATIONS = (
         "np.load(file, allow_pickle=False)",
         "np.load(file, allow_pickle=True)",
         f"{HOSTILE}::test_a_checkpoint_with_a_pickle_is_refused_although_its_digest_fits",
+    ),
+    Mutation(
+        "a checkpoint is published before all its parts are there",
+        "runs/checkpoints/store.py",
+        "    return part_files.count_parts(draft(folder, step)) >= parts",
+        "    return True",
+        f"{WRITER}::test_a_checkpoint_is_visible_only_when_the_parts_of_all_processes_are_there",
+    ),
+    Mutation(
+        "two checkpoints are pending",
+        "runs/checkpoints/writer.py",
+        "        self.finish()\n        arrays",
+        "        arrays",
+        f"{WRITER}::test_the_next_checkpoint_waits_for_the_pending_one_before_it_takes_its_snapshot",
+    ),
+    Mutation(
+        "a checkpoint that could not be written is forgotten",
+        "runs/checkpoints/writer.py",
+        "            self.error = error",
+        "            pass",
+        f"{WRITER}::test_a_write_that_fails_ends_the_run_as_a_failing_write_always_did",
+    ),
+    Mutation(
+        "a run ends before its checkpoint is on disk",
+        "runs/checkpoints/writer.py",
+        "            pending.join()\n",
+        "",
+        f"{WRITER}::test_the_training_goes_on_while_a_checkpoint_is_written",
     ),
     Mutation(
         "a checkpoint of another training is taken",
