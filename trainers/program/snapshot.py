@@ -30,8 +30,11 @@ class VariableSnapshot:
         return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}
 
     def _values(self) -> list[Any]:
-        with tf.device("CPU:0"):
-            return [tf.identity(variable) for variable in self._variables]
+        values = []
+        for variable in self._variables:
+            with tf.device(_host_of(variable.device)):
+                values.append(tf.identity(variable))
+        return values
 
 
 def byte_sizes(variables: Mapping[str, Any]) -> dict[str, int]:
@@ -45,6 +48,18 @@ def _bytes_of(variable: Any) -> int:
 
 def _tensor_variable(variable: Any) -> Any:
     return variable if isinstance(variable, tf.Variable) else tensor_of(variable)  # the loss scale is none of Keras
+
+
+def _host_of(device: str) -> str:
+    """Return the CPU beside a device, of the same process: a strategy's functions see those of other processes too.
+
+    >>> _host_of("/job:worker/replica:0/task:1/device:GPU:3")
+    '/job:worker/replica:0/task:1/device:CPU:0'
+    """
+    spec = tf.DeviceSpec.from_string(device)
+    if spec.device_type in (None, "CPU"):
+        return device
+    return str(spec.replace(device_type="CPU", device_index=0).to_string())
 
 
 def _first_local(variable: Any) -> Any:

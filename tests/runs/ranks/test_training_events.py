@@ -5,7 +5,15 @@ import json
 import pytest
 
 from saman.runs.events import Event, find_last
-from saman.runs.ranks.training_events import EpochEnd, ModelExport, Notice, PredictedStages, SplitNotice, TrainingEvent
+from saman.runs.ranks.training_events import (
+    CheckpointSave,
+    EpochEnd,
+    ModelExport,
+    Notice,
+    PredictedStages,
+    SplitNotice,
+    TrainingEvent,
+)
 
 
 def written(facts: TrainingEvent) -> Event:
@@ -48,3 +56,10 @@ def test_the_last_epoch_counts() -> None:
     events = [written(EpochEnd(epoch, 10 * epoch, {})) for epoch in (1, 2)]
     assert find_last(EpochEnd.from_event, [*events, Event("completed", "supervisor")]) == EpochEnd(2, 20, {})
     assert find_last(EpochEnd.from_event, []) is None
+
+
+def test_a_checkpoint_of_an_older_run_has_no_times() -> None:
+    saved = CheckpointSave(step=40, path="step-00000040", seconds=1.5, waited_seconds=0.01)
+    assert CheckpointSave.from_event(written(saved)) == saved
+    old = Event("checkpoint", "rank 0", 1.0, facts={"step": 40, "path": "step-00000040"})
+    assert CheckpointSave.from_event(old) == CheckpointSave(40, "step-00000040", None, None)
