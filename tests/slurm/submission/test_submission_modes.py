@@ -30,6 +30,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("test_only")
         return "Job 1 to start at noon"
 
+    monkeypatch.setattr(submission, "check_extra_options", lambda lines, where: None)
     monkeypatch.setattr(submission.planning, "check_limits", check_limits)
     monkeypatch.setattr(submission.planning, "test_only", test_only)
     monkeypatch.setattr(submission.slurm, "submit", lambda *_: pytest.fail("submitted"))
