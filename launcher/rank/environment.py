@@ -26,6 +26,7 @@ def program_environment(
     cores: int,
     gpus: tuple[str, ...] | None,
     command: Sequence[str] = (),
+    adapter: str | None = None,
 ) -> dict[str, str]:
     """The environment in which the program of this process starts; waits for Horovod's rendezvous, if any.
 
@@ -38,6 +39,7 @@ def program_environment(
         cores: the number of cores that this process is pinned to.
         gpus: the GPUs to make visible; ``None`` leaves the variable alone.
         command: the program and its arguments.
+        adapter: the nearest RDMA adapter, if one is known.
     """
     environment = dict(os.environ)
     own = rank_variables(process, placement, identity, cores)
@@ -53,6 +55,8 @@ def program_environment(
     else:
         own[variables.HEARTBEAT] = str(attempt.heartbeat(process.first_rank))
         own["PYTHONSAFEPATH"] = "1"  # a user's folder comes last on sys.path, so never first by "-m"
+    if adapter is not None and os.environ.get(variables.NEAREST_ADAPTER) and "UCX_NET_DEVICES" not in environment:
+        own["UCX_NET_DEVICES"] = f"{adapter}:1"
     rendezvous = os.environ.get(variables.RENDEZVOUS)
     if rendezvous and placement is not None:
         own |= horovod_variables(process, placement, wait_for_rendezvous(Path(rendezvous)))

@@ -24,6 +24,7 @@ from saman.launcher.rank.child import Child, start_child
 from saman.launcher.rank.environment import program_environment
 from saman.launcher.rank.log_rotation import LogRotation
 from saman.launcher.rank.motion import ScriptMotion
+from saman.launcher.rank.near import paired
 from saman.launcher.rank.recorder import RankRecorder
 from saman.launcher.rank.stop_forwarding import StopForwarding, stop_signal
 from saman.launcher.supervision import processes
@@ -81,7 +82,8 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
     except (MisplacedRank, ValueError) as error:
         _report_misplaced(run, attempt, node, error)
         return ExitCode.RUN_FAILED
-    cores = select_cores(allowed, process.cores)
+    near = paired(placement, process, allowed, os.environ)
+    cores = near.cores if near is not None else select_cores(allowed, process.cores)
     os.sched_setaffinity(0, cores)
     wrapper = _Wrapper(
         run=run,
@@ -92,6 +94,7 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
         node=node,
         cores=cores,
         gpus=gpus,
+        adapter=near.adapter if near is not None else None,
         mask=mask,
         parent=parent,
     )
@@ -132,6 +135,7 @@ class _Wrapper:
     node: str
     cores: tuple[int, ...]
     gpus: tuple[str, ...] | None
+    adapter: str | None
     mask: Any
     parent: int
 
@@ -158,6 +162,7 @@ class _Wrapper:
             cores=len(self.cores),
             gpus=self.gpus,
             command=command,
+            adapter=self.adapter,
         )
         with log.open("ab", buffering=0) as output:
             try:

@@ -28,7 +28,10 @@ def check_extra_options(lines: Sequence[str], where: str) -> None:
     """
     if not lines or _answer(lines).code == 0:
         return
-    version = next(iter(_answer(()).lines), "Slurm").strip()
+    plain = _answer(())
+    if plain.code != 0:
+        return  # sbatch itself does not work; the submission says why
+    version = next(iter(plain.lines), "Slurm").strip()
     known = installed_options(client.ask(["sbatch", "--help"], timeout_seconds=_SECONDS).out)
     found = [_refusal(line, answer, known, version, where) for line in lines if (answer := _answer([line])).code != 0]
     if found:
