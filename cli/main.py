@@ -27,6 +27,7 @@ COMMANDS = {
     "wait": ("saman.cli.runs.follow", "wait_command"),
     "cancel": ("saman.cli.runs.follow", "cancel_command"),
     "resume": ("saman.cli.runs.follow", "resume_command"),
+    "prune": ("saman.cli.runs.prune", "prune_command"),
     "study": ("saman.cli.studies.study", "study_command"),
     "report": ("saman.cli.studies.report", "report_command"),
     "predict": ("saman.cli.studies.predict", "predict_command"),

@@ -3,6 +3,7 @@
 runs/                                   the folder of runs (``--runs-dir``)
   .arrays/<time>/  .code/<time>/        job arrays; copies of users' code
   .workflows/<name>/<time>.json         submitted workflows with the runs of each step
+  .pruned/<run id>-<hex>/<name>/        runs that `saman prune` is deleting
   .forecasts/forecasts.jsonl            forecasts made before the runs, and their outcomes
   <experiment or study>/                also holds study.json and study.lock
     <run id>/                           RunPaths

@@ -7,6 +7,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+# Folders beside the experiments, and what they hold.
+OWN_FOLDERS = {
+    ".code": "copies of code",
+    ".arrays": "job arrays",
+    ".workflows": "workflows",
+    ".forecasts": "forecasts",
+    ".pruned": "leftovers of prune",
+}
+
 
 @dataclass(frozen=True)
 class StudyPaths:
@@ -45,7 +54,12 @@ def planned_run(runs_dir: Path, name: str, placeholder: str = "RUN") -> Path:
 
 def new_array_folder(runs_dir: Path) -> Path:
     """Return the path of a fresh folder for the script and logs of a job array; it does not exist yet."""
-    return _fresh(runs_dir.absolute() / ".arrays")
+    return _fresh(arrays_folder(runs_dir))
+
+
+def arrays_folder(runs_dir: Path) -> Path:
+    """Return the folder of all job arrays."""
+    return runs_dir.absolute() / ".arrays"
 
 
 def array_script(folder: Path) -> Path:
@@ -75,7 +89,17 @@ def new_workflow_file(runs_dir: Path, name: str) -> Path:
 
 def new_code_folder(runs_dir: Path) -> Path:
     """Return a fresh folder for a copy of a user's code; it does not exist yet."""
-    return _fresh(runs_dir.absolute() / ".code")
+    return _fresh(code_folder(runs_dir))
+
+
+def code_folder(runs_dir: Path) -> Path:
+    """Return the folder of all copies of code."""
+    return runs_dir.absolute() / ".code"
+
+
+def pruned_folder(runs_dir: Path) -> Path:
+    """Return the folder in which removed runs wait for their deletion."""
+    return runs_dir.absolute() / ".pruned"
 
 
 def code_diff(folder: Path) -> Path:
