@@ -22,6 +22,8 @@ from saman.runs import variables
 COMMANDS = {
     "run": ("saman.cli.runs.run", "run_command"),
     "submit": ("saman.cli.runs.submit", "submit_command"),
+    "shell": ("saman.cli.runs.session", "shell_command"),
+    "notebook": ("saman.cli.runs.session", "notebook_command"),
     "status": ("saman.cli.runs.follow", "status_command"),
     "logs": ("saman.cli.runs.follow", "logs_command"),
     "wait": ("saman.cli.runs.follow", "wait_command"),
@@ -44,7 +46,7 @@ COMMANDS = {
     "demo": ("saman.cli.runs.demo", "demo_command"),
 }
 # Commands that take a program after "--".
-TAKES_PROGRAM = ("run", "submit")
+TAKES_PROGRAM = ("run", "submit", "shell")
 VERBOSE = ("-v", "--verbose")
 
 _EPILOG = (

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from saman.configs.secrecy import without_secrets
 
@@ -68,6 +69,16 @@ def run_command(
     _log.debug("%s: %s", shown(command), ending(done.returncode, time.monotonic() - began))
     output, error_output = ((data or b"").decode(errors=errors) for data in (done.stdout, done.stderr))
     return subprocess.CompletedProcess(command, done.returncode, output, error_output)
+
+
+def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by a command, which takes over the terminal and its signals.
+
+    Raises:
+        OSError: The command cannot be started.
+    """
+    _log.debug("%s: takes over this process", shown(command))
+    os.execvpe(command[0], list(command), dict(environment))
 
 
 def shown(command: Sequence[str | os.PathLike[str]]) -> str:

@@ -8,6 +8,7 @@ runs/                                   the folder of runs (``--runs-dir``)
   <experiment or study>/                also holds study.json and study.lock
     <run id>/                           RunPaths
       experiment.yaml | script.yaml     what runs, resolved
+      notebook.json                     node, port and token of a Jupyter server, for its owner only
       secrets.json                      its private values, for its owner only
       events.jsonl  state.json          what happened; the state that follows from it
       summary.json  energy.json         the result; joules, where a meter exists

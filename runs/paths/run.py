@@ -61,6 +61,11 @@ class RunPaths:
         return self.path / SECRETS_FILE
 
     @property
+    def notebook(self) -> Path:
+        """How the user reaches the Jupyter server of this run, with its token (``runs.ranks.notebook``)."""
+        return self.path / "notebook.json"
+
+    @property
     def script_file(self) -> Path:
         """Start of a user's own program; such a run has no experiment file."""
         return self.path / "script.yaml"
