@@ -163,13 +163,13 @@ def paired(mine: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(mine, theirs, strict=True) if a == a and b == b]
 
 
-def describe(ratios: Sequence[float]) -> str:
+def describe(ratios: Sequence[float], digits: int = 2) -> str:
     """Return the median with its interval, or with the range where there are too few for one."""
     if not ratios:
         return "–"
     found = median_estimate(ratios)
     low, high = (found.interval.low, found.interval.high) if found.interval else (min(ratios), max(ratios))
-    return f"{found.value:.2f} ({low:.2f}–{high:.2f})"
+    return f"{found.value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def descendants(root: int) -> list[int]:

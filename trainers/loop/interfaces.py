@@ -15,7 +15,7 @@ from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.loop.telemetry import TelemetryWriter
 
-MOST_STEPS = 64  # of one call of ``OptimizerStep.train_many``
+MOST_STEPS = 256  # of one call of ``OptimizerStep.train_many``
 
 
 class TrainMany(Protocol):

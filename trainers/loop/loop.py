@@ -32,6 +32,7 @@ from saman.trainers.strategies.base import Strategy, agree
 
 STOP_POLL_SECONDS = 0.5
 CALL_SECONDS = 0.25  # of a call that takes several steps: the granularity of progress and of stop requests
+AGREE_CALLS = 32  # after so many calls the ranks agree anew on the steps of a call
 
 
 class Loop:
@@ -59,6 +60,7 @@ class Loop:
         self._stream = Stream(step.slices)
         self._seconds_per_step = math.inf
         self._writer = CheckpointWriter(self._checkpoint_plan())
+        self._calls, self._call_steps = 0, 1  # of the graph that takes several steps; equal on all ranks
 
     @property
     def finished(self) -> bool:
@@ -118,14 +120,20 @@ class Loop:
             began = time.perf_counter()
 
     def _steps_per_call(self, feed: Feed) -> int:
-        """As many steps as take about ``CALL_SECONDS``, and not beyond what happens between steps."""
+        """As many steps as take about ``CALL_SECONDS``, and not beyond what happens between steps.
+
+        All ranks take the same steps in a call, so that they see a stop request after the same step.
+        """
         if "stream" not in self._traced:
             return 1
-        ends = [MOST_STEPS, self.environment.telemetry.room, feed.full_steps - self.position.batch]
-        ends += [self.rates.steps - self.position.step, int(CALL_SECONDS / self._seconds_per_step)]
+        self._calls += 1
+        if self._calls % AGREE_CALLS == 0 or self._calls & (self._calls - 1) == 0:  # soon, then from time to time
+            self._call_steps = max(1, int(agree(self.strategy, CALL_SECONDS // self._seconds_per_step)))
+        ends = [MOST_STEPS, self._call_steps, feed.full_steps - self.position.batch]
+        ends.append(self.rates.steps - self.position.step)
         if every := self.train.checkpoint.every_steps:
             ends.append(every - self.position.step % every)
-        return max(1, min(ends))
+        return self.environment.telemetry.fit(min(ends))
 
     def _take_steps(self, train_many: TrainMany, feed: Feed, steps: int) -> bool:
         """Take steps on full batches in one call; return whether the telemetry window is full."""
@@ -174,7 +182,7 @@ class Loop:
         """
         position = self.position
         total = self.environment.telemetry.close_window(
-            position.step, position.epoch + 1, self.rates(position.step - 1), **self.step.close_window()
+            position.step, position.epoch + 1, self.rates, **self.step.close_window()
         )
         self._note_pace()
         self._stop = bool(total[STOP] > 0)

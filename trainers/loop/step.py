@@ -138,7 +138,7 @@ class DataParallelStep:
     # ---- the graph ----------------------------------------------------------------------------------------
 
     def _take_steps(self, step: Any, rates: Any, count: Any, stop: Any, streams: list[Any]) -> Any:
-        """Take ``count`` steps; return float64[4] measures and float64[count, 3] time stamps."""
+        """Take ``count`` steps; return float64[count, 4] measures and float64[count, 3] time stamps."""
 
         def take(index: Any, measures: Any, rows: Any) -> Any:
             began = self._stamp_after([])
@@ -147,12 +147,12 @@ class DataParallelStep:
             waited = self._stamp_after(tf.nest.flatten(batches)) - began
             more, stamps = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
             rows = rows.write(index, tf.stack([waited, *stamps])) if self.stamps else rows
-            return index + 1, measures + more, rows
+            return index + 1, measures.write(index, more), rows
 
-        rows = tf.TensorArray(tf.float64, size=count, element_shape=[3])
-        start = [tf.constant(0), tf.zeros([4], tf.float64), rows]
+        measures, rows = (tf.TensorArray(tf.float64, size=count, element_shape=[width]) for width in (4, 3))
+        start = [tf.constant(0), measures, rows]
         _, measures, rows = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
-        return measures, rows.stack()
+        return measures.stack(), rows.stack()
 
     def _whole_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, Any]:
         measures, stamps = self._timed_step(step, rate, stop, batches)

@@ -21,10 +21,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Sums over the steps of one call. They may be tensors that are still being computed; reading them waits.
+    """Measures of the steps of one call. They may be tensors that are still being computed; reading them waits.
 
     Attributes:
-        measures: float64[4] measures of the global batches, equal on all ranks.
+        measures: float64[4] measures of the global batch of each step, float64[steps, 4] for several; equal on all
+            ranks.
         stamps: float64[steps, 3]: seconds in which the graph waited for the batch, Unix time at which the last
             gradient was ready, Unix time at which the sums of all ranks were received. ``None`` without time stamps.
     """
@@ -45,6 +46,10 @@ class StepTimes:
     def busy(self) -> Array:
         """Seconds of each step before this process could exchange: input wait and own work."""
         return self.input_wait + self.own
+
+    def cut(self, begin: int, end: int) -> StepTimes:
+        """Return the times of the steps from ``begin`` to before ``end``."""
+        return StepTimes(self.input_wait[begin:end], self.own[begin:end], self.exchange[begin:end])
 
 
 def split_steps(stamps: Any, since: float, waited: float = 0.0) -> StepTimes:

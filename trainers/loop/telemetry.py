@@ -8,7 +8,8 @@ from __future__ import annotations
 import resource
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ from saman.trainers.loop.step_times import StepTimes, StepTotals, join, split_st
 from saman.trainers.loop.sums import COUNT, LOSS
 
 NEWEST_CALLS = 20  # that the pace is the mean over: calls of several steps take about a quarter of a second
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The steps of a window, from ``begin`` to before ``end`` since the last pause; ``time`` is its Unix end."""
+
+    begin: int
+    end: int
+    seconds: float
+    time: float
 
 
 class TelemetryWriter:
@@ -38,6 +49,7 @@ class TelemetryWriter:
         self._input_wait, self._samples, self._steps = 0.0, 0, 0
         self._compiled = False
         self._sums: list[Any] = []
+        self._received: list[np.ndarray] = []
         self._unread: list[tuple[Any | None, float]] = []
         self._times: list[StepTimes] | None = []
 
@@ -46,10 +58,10 @@ class TelemetryWriter:
         """Steps in the window so far."""
         return self._steps
 
-    @property
-    def room(self) -> int:
-        """Steps that the window still takes."""
-        return self._window_steps - self._steps
+    def fit(self, steps: int) -> int:
+        """Return the largest number of steps, at most ``steps``, that ends at the end of a window; else ``steps``."""
+        beyond = steps - (self._window_steps - self._steps)
+        return steps - beyond % self._window_steps if beyond >= 0 else steps
 
     def add(
         self,
@@ -60,7 +72,7 @@ class TelemetryWriter:
         input_wait_seconds: float = 0.0,
         compiled: bool = False,
     ) -> bool:
-        """Add steps to the window; return whether the window is full.
+        """Add steps; return whether the window is full, or several windows are.
 
         Args:
             steps: Number of steps.
@@ -75,7 +87,7 @@ class TelemetryWriter:
         self._input_wait += input_wait_seconds
         self._unread.append((totals.stamps, input_wait_seconds))
         self._compiled = self._compiled or compiled
-        return self._compiled or self.room <= 0
+        return self._compiled or self._steps >= self._window_steps
 
     def pace(self) -> float | None:
         """Read the steps so far; return the newest seconds per step before this process could exchange.
@@ -97,50 +109,73 @@ class TelemetryWriter:
             times = split_steps(rows, self._since, waited)
             self._since = float(rows[-1, 2])
             self._times.append(times)
+            self._received.append(rows[:, 2])
             if not self._compiled:
                 self._newest.append((len(rows), float(times.busy.sum())))
         self._unread = []
 
-    def close_window(self, step: int, epoch: int, rate: float, **measured: Any) -> np.ndarray:
-        """Write the window and start the next.
+    def close_window(self, step: int, epoch: int, rate: Callable[[int], float], **measured: Any) -> np.ndarray:
+        """Write the steps that were added, in windows, and start the next.
 
         Args:
             step: Number of steps taken so far.
             epoch: The epoch's number, counted from 1.
-            rate: The learning rate of the last step.
+            rate: Returns the learning rate of a step, counted from 0.
             **measured: Further fields of ``Window``.
 
         Returns:
-            float64[4]: the sums of the window's measures.
+            float64[4]: the sums of the measures.
         """
-        total = np.sum([np.asarray(sums) for sums in self._sums], axis=0) if self._sums else np.zeros(4)
+        sums = [np.reshape(np.asarray(rows, float), (-1, 4)) for rows in self._sums]
+        measures: np.ndarray = np.concatenate([np.zeros((0, 4)), *sums])
         self._read_steps()
         if self._steps:
-            window = Window(
-                rank=self._ranks[0],
-                ranks_here=len(self._ranks),
-                size=self._size,
-                step=step,
-                steps=self._steps,
-                epoch=epoch,
-                samples=self._samples,
-                loss=_finite(total[LOSS] / total[COUNT]) if self._chief and total[COUNT] else None,
-                learning_rate=rate,
-                compiled=self._compiled,
-                memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                cpu_seconds=time.process_time() - self._cpu_began,
-                **{**self._parts(time.perf_counter() - self._began), **measured},
-            )
-            append_line(self._path, window.to_json())
+            seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._cpu_began
+            for span in self._spans(seconds):
+                total, last = measures[span.begin : span.end].sum(axis=0), step - self._steps + span.end
+                fields = {**self._parts(span), "cpu_seconds": cpu * span.seconds / seconds, **measured}
+                window = self._window(span, total, step=last, epoch=epoch, learning_rate=rate(last - 1), **fields)
+                append_line(self._path, window.to_json())
             self._note_stage(window)
         self.pause()
-        return total
+        return np.asarray(measures.sum(axis=0))
 
-    def _parts(self, seconds: float) -> dict[str, float | None]:
-        """The fields of the window that say what its steps spent their time on."""
+    def _window(self, span: _Span, total: np.ndarray, **fields: Any) -> Window:
+        """Return the window of a span with the sums ``total`` of its measures."""
+        steps = span.end - span.begin
+        return Window(
+            rank=self._ranks[0],
+            ranks_here=len(self._ranks),
+            size=self._size,
+            steps=steps,
+            samples=self._samples * steps // self._steps,
+            loss=_finite(total[LOSS] / total[COUNT]) if self._chief and total[COUNT] else None,
+            compiled=self._compiled,
+            memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            time=span.time,
+            **fields,
+        )
+
+    def _spans(self, seconds: float) -> list[_Span]:
+        """Divide the steps since the window began, which took ``seconds``, into windows by their time stamps."""
+        whole, now = [_Span(0, self._steps, seconds, time.time())], time.time()
+        if self._steps <= self._window_steps or self._times is None:
+            return whole
+        ends = [*range(self._window_steps, self._steps, self._window_steps), self._steps]
+        received = np.concatenate(self._received)
+        times = [now - seconds, *(float(received[end - 1]) for end in ends[:-1]), now]
+        spans = [
+            _Span(begin, end, since_end - since_begin, since_end)
+            for begin, end, since_begin, since_end in zip([0, *ends], ends, times, times[1:], strict=False)
+        ]
+        return spans if all(span.seconds > 0 for span in spans) else whole  # the clock was set while the steps ran
+
+    def _parts(self, span: _Span) -> dict[str, float | None]:
+        """The fields of a window that say what its steps spent their time on."""
+        seconds = span.seconds
         if self._times is None:
             return {"seconds": seconds, "input_wait_seconds": min(self._input_wait, seconds)}
-        times = join(self._times)
+        times = join(self._times).cut(span.begin, span.end)
         waited, exchange = float(times.input_wait.sum()), float(times.exchange.sum())
         alone = self._size == len(self._ranks) == 1
         possible = waited + exchange <= seconds  # not if the clock was set forward while a step ran

@@ -72,7 +72,7 @@ def test_a_window_has_the_exchange_of_its_own_steps(writer: TelemetryWriter, tmp
         began = time.time()
         writer.add(2, 8, StepTotals(SUMS, _stamps(began, (0.001, 0.003, exchange), (0.001, 0.005, exchange))))
         time.sleep(0.03)
-        writer.close_window(2, 1, 0.1)
+        writer.close_window(2, 1, lambda _: 0.1)
     first, second = _lines(tmp_path / "00001.jsonl")
     assert first["exchange_seconds"] == pytest.approx(0.004, abs=1e-6)
     assert second["exchange_seconds"] == pytest.approx(0.008, abs=1e-6)
@@ -83,7 +83,7 @@ def test_a_window_has_the_exchange_of_its_own_steps(writer: TelemetryWriter, tmp
 def test_an_exchange_longer_than_the_window_is_not_reported(writer: TelemetryWriter, tmp_path: Path) -> None:
     """The clock was set forward while the step ran."""
     writer.add(1, 8, StepTotals(SUMS, _stamps(time.time(), (0.0, 0.001, 3600.0))))
-    writer.close_window(1, 1, 0.1)
+    writer.close_window(1, 1, lambda _: 0.1)
     assert "exchange_seconds" not in _lines(tmp_path / "00001.jsonl")[0]
 
 
@@ -91,7 +91,7 @@ def test_the_pace_is_known_while_the_window_is_open(writer: TelemetryWriter) -> 
     assert writer.pace() is None
     writer.add(1, 8, StepTotals(SUMS, _stamps(time.time(), (0.0, 5.0, 0.0))), compiled=True)
     assert writer.pace() is None  # tracing is no step
-    writer.close_window(1, 1, 0.1)
+    writer.close_window(1, 1, lambda _: 0.1)
     writer.add(2, 8, StepTotals(SUMS, _stamps(time.time(), (0.02, 0.1, 0.5), (0.02, 0.1, 0.5))))
     assert writer.pace() == pytest.approx(0.12, abs=0.01)
 
@@ -99,6 +99,8 @@ def test_the_pace_is_known_while_the_window_is_open(writer: TelemetryWriter) -> 
 def test_the_pace_of_a_stage_comes_from_its_window(writer: TelemetryWriter) -> None:
     writer.add(1, 8, StepTotals(SUMS), input_wait_seconds=0.001)
     time.sleep(0.05)
-    writer.close_window(1, 1, 0.1, stage=0, stages=2, exchange_seconds=0.01, bubble_seconds=0.02, transfer_seconds=0.0)
+    writer.close_window(
+        1, 1, lambda _: 0.1, stage=0, stages=2, exchange_seconds=0.01, bubble_seconds=0.02, transfer_seconds=0.0
+    )
     pace = writer.pace()
     assert pace is not None and 0.02 <= pace < 1.0
