@@ -4,13 +4,14 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat mutants python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench mutants python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
 	@echo "make demo-study   a small real scaling study of this machine, and its report (a few minutes)"
 	@echo "make test         all tests"
 	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
+	@echo "make bench        the short versions of all benchmarks, under 15 minutes (see docs/performance.md)"
 	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
 	@echo "make mutants      before a release: mutations of safety-critical functions, each killed by a named test (minutes)"
@@ -41,6 +42,9 @@ setup: python
 
 setup-compat: python
 	@$(SETUP) --compat
+
+bench: setup
+	$(BIN)/python benchmarks $(BENCHMARKS)
 
 mutants: setup
 	$(BIN)/python -m tests.mutants $(MUTANTS)

@@ -144,7 +144,8 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         model = models.build(experiment.model, prepared.input_shape)
         built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
     scale = LossScale(experiment.train.precision)
-    return DataParallelStep(built, strategy, experiment.train.micro_batches, scale)
+    train = experiment.train
+    return DataParallelStep(built, strategy, train.micro_batches, scale, jit_compile=train.jit_compile)
 
 
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:

@@ -22,12 +22,15 @@ SETTLE_SECONDS = 0.3  # of a block that count for nobody: caches and clocks afte
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive steps of a training; ``end`` is Unix time."""
+    """Consecutive steps of a training; ``end`` is Unix time. The last four are known for saman alone."""
 
     end: float
     steps: int
     seconds: float
     input_wait_seconds: float = 0.0
+    exchange_seconds: float = 0.0
+    own_seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -73,8 +76,15 @@ class Contender:
 
     def rates(self) -> list[float]:
         """Return steps per second in each block."""
+        return [_rate(spans) for spans in self.in_blocks()]
+
+    def in_blocks(self) -> list[list[Span]]:
+        """Return the spans that lie in each block."""
         spans = self.spans()
-        return [_rate(spans, begin, end) for begin, end in self.blocks]
+        return [
+            [span for span in spans if span.end - span.seconds >= begin and span.end <= end]
+            for begin, end in self.blocks
+        ]
 
 
 def start(
@@ -151,11 +161,10 @@ def _await_steps(contender: Contender, count: int, patience: float) -> None:
         time.sleep(0.2)
 
 
-def _rate(spans: Sequence[Span], begin: float, end: float) -> float:
-    """Steps per second of the spans that lie in the block."""
-    inside = [span for span in spans if span.end - span.seconds >= begin and span.end <= end]
-    seconds = sum(span.seconds for span in inside)
-    return sum(span.steps for span in inside) / seconds if seconds else float("nan")
+def _rate(spans: Sequence[Span]) -> float:
+    """Steps per second; not a number without a span."""
+    seconds = sum(span.seconds for span in spans)
+    return sum(span.steps for span in spans) / seconds if seconds else float("nan")
 
 
 def paired(mine: Sequence[float], theirs: Sequence[float]) -> list[float]:

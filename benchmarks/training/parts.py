@@ -48,9 +48,8 @@ def main() -> None:
     if asked.ranks > 1 and "OMPI_COMM_WORLD_RANK" not in os.environ:
         sys.exit(_start_ranks(asked.ranks, asked.nice))
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
-        print(
-            "| model | ranks | part | step without it | time with ÷ without | CPU | pairs |\n|---|---|---|---|---|---|---|"
-        )
+        head = ["model", "ranks", "part", "step without it", "time with ÷ without", "CPU", "pairs"]
+        print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as scratch:
         for model in asked.models.split(","):
             measure(model, asked, Path(scratch))
@@ -77,17 +76,15 @@ def measure(model: str, asked: argparse.Namespace, scratch: Path) -> None:
     for part in asked.parts.split(","):
         keras_compat.start_session(1, "float32")
         blocks = _blocks(part, model, asked.ranks, strategy, scratch)
-        ratios, plain = _take_turns(blocks, strategy, asked.turns)
+        wall, cpu, plain = _take_turns(blocks, strategy, asked.turns)
         if strategy.chief:
-            share = f"; without it {1e3 * plain:.3g} ms per step"
-            print(
-                f"| {model} | {asked.ranks} | {part} | {describe(ratios, 3)} | {len(ratios)} pairs{share} |", flush=True
-            )
+            cells = [model, str(asked.ranks), part, f"{1e3 * plain:.3g} ms", describe(wall, 3), describe(cpu, 3)]
+            print(f"| {' | '.join([*cells, str(len(wall))])} |", flush=True)
     strategy.total(_zeros())
 
 
 def _take_turns(blocks: dict[bool, Block], strategy: Any, turns: int) -> tuple[list[float], list[float], float]:
-    """Return the ratios of wall time and of CPU seconds of each pair of blocks, and the median step without the part."""
+    """Return each pair's ratios of wall time and of CPU seconds, and the median seconds of a step without the part."""
     for _ in range(4):
         for block in blocks.values():
             block()

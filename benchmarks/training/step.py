@@ -5,7 +5,9 @@
 
 All contenders of a cell are started; then each in turn runs for a few seconds while the others are frozen
 (``contest.py``). Rates are medians over the blocks, in samples per second of all ranks. A ratio is the median of the
-ratios of neighbouring blocks, with its interval. Contenders:
+ratios of neighbouring blocks, with its interval. The last columns divide a step of rank 0 by its time stamps: what it
+waits for input, its own work, the exchange and the wait for other ranks; and the CPU milliseconds of its process, which
+for *mirrored* holds all ranks. Contenders:
 
 - *script*: ``plain_script.py`` under ``horovodrun --mpi`` as Horovod documents it;
 - *pinned*: the same script under ``mpirun``, each rank on its own cores, with as many threads, MPI yielding;
@@ -17,6 +19,7 @@ ratios of neighbouring blocks, with its interval. Contenders:
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import statistics
@@ -25,6 +28,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from contest import Contender, Span, describe, paired, run_in_turn, start
 from models import BATCH
@@ -62,15 +66,16 @@ def main() -> None:
     parser.add_argument("--nice", type=int, default=0, help="of all contenders; below 0 only as root")
     parser.add_argument("--out", type=Path, help="keep run folders and logs here")
     parser.add_argument("--short", action="store_true", help="two models at two ranks, under two minutes")
+    if "--short" in sys.argv:
+        parser.set_defaults(models="mlp,cnn", ranks="2", rounds=4, seconds=2.0)
     asked = parser.parse_args()
-    if asked.short:
-        asked.models, asked.ranks, asked.rounds, asked.seconds = "mlp,cnn", "2", 4, 2.0
     os.nice(asked.nice)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the contenders are in sessions of their own
     names = asked.contenders.split(",")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before the first run", flush=True)
     last = names[-1]
-    head = ["model", "ranks", *names, *(f"{last} ÷ {name}" for name in names[:-1]), f"input wait of {last}"]
+    head = ["model", "ranks", *names, *(f"{last} ÷ {name}" for name in names[:-1])]
+    head += [f"{name}: input wait + own + exchange; CPU (ms)" for name in names if name not in SCRIPTS]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for model in asked.models.split(","):
@@ -90,9 +95,19 @@ def row(model: str, ranks: int, names: list[str], asked: argparse.Namespace, fol
     batch = BATCH[model] * ranks
     cells = [f"{statistics.median([rate * batch for rate in found if rate == rate]):,.0f}" for found in rates]
     cells += [describe(paired(rates[-1], found)) for found in rates[:-1]]
-    spans = contenders[-1].spans()
-    cells.append(f"{sum(span.input_wait_seconds for span in spans) / sum(span.seconds for span in spans):.0%}")
+    cells += [parts_of_step(contender) for contender in contenders if contender.name not in SCRIPTS]
     return f"| {model} | {ranks} | " + " | ".join(cells) + " |"
+
+
+def parts_of_step(contender: Contender) -> str:
+    """Milliseconds per step of the process of rank 0."""
+    spans = [span for block in contender.in_blocks() for span in block]
+    steps = sum(span.steps for span in spans) / 1e3 or math.nan
+    parts = [
+        sum(getattr(span, f"{part}_seconds") for span in spans) / steps
+        for part in ("input_wait", "own", "exchange", "cpu")
+    ]
+    return "{:.2f} + {:.2f} + {:.2f}; {:.2f}".format(*parts)
 
 
 def start_script(name: str, model: str, ranks: int, folder: Path) -> Contender:
@@ -142,11 +157,13 @@ def _telemetry_spans(runs: Path) -> list[Span]:
     """Read the windows of rank 0; empty until the run has an attempt."""
     attempts = [attempt for run in find_runs(runs) for attempt in run.attempts()]
     lines = read_lines(attempts[-1].telemetry(0))[0] if attempts else []
-    return [
-        Span(line["time"], line["steps"], line["seconds"], line["input_wait_seconds"])
-        for line in lines
-        if not line.get("compiled")
-    ]
+    return [_span(line) for line in lines if not line.get("compiled")]
+
+
+def _span(line: dict[str, Any]) -> Span:
+    waited, exchanged = line["input_wait_seconds"], line.get("exchange_seconds", 0.0)
+    own = line["seconds"] - waited - exchanged
+    return Span(line["time"], line["steps"], line["seconds"], waited, exchanged, own, line.get("cpu_seconds", 0.0))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 ]
 CLASSIFICATION = frozenset({"sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"})
+COMPILING = ("single", "horovod")  # strategies whose steps XLA can compile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -184,6 +185,7 @@ class Train(Strict):
     telemetry_window_steps: PositiveInt = 10
     calibrate_exchange: NonNegativeInt = 0
     precision: Precision = "float32"
+    jit_compile: bool = False
     seed: NonNegativeInt = 0
 
     @field_validator("learning_rate", mode="before")
@@ -209,4 +211,10 @@ class Train(Strict):
             raise ValueError(
                 "give exactly one of global_batch_size (strong scaling) and batch_size_per_rank (weak scaling)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_compiles(self) -> Train:
+        if self.jit_compile and self.strategy not in COMPILING:
+            raise ValueError(f"jit_compile: {self.strategy} does not compile steps; use {' or '.join(COMPILING)}")
         return self

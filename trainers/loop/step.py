@@ -8,7 +8,7 @@ micro-batches of a rank ──► Σ gradients, Σ moved statistics, [Σ loss, �
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class DataParallelStep:
         scale: LossScale,
         exchange: bool = True,
         stamps: bool = True,
+        jit_compile: bool = False,
     ) -> None:
         """Prepare the graphs; nothing is traced before the first step.
 
@@ -49,10 +50,11 @@ class DataParallelStep:
             scale: The loss scale of the run.
             exchange: Whether ranks are combined; ``False`` only to measure what combining costs.
             stamps: Whether the graph takes time stamps; ``False`` only to measure what they cost.
+            jit_compile: Whether XLA compiles the passes and the update; the exchange stays outside.
         """
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
-        self.exchange, self.stamps = exchange and strategy.size > 1, stamps
+        self.exchange, self.stamps, self.jit_compile = exchange and strategy.size > 1, stamps, jit_compile
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
@@ -70,7 +72,8 @@ class DataParallelStep:
 
     def without_exchange(self) -> DataParallelStep:
         """Return the same step without combining ranks; its only use is to measure what combining costs."""
-        return DataParallelStep(self.program, self.strategy, self.micro_batches, self.scale, exchange=False)
+        options = {"exchange": False, "jit_compile": self.jit_compile}
+        return DataParallelStep(self.program, self.strategy, self.micro_batches, self.scale, **options)
 
     # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
 
@@ -178,7 +181,8 @@ class DataParallelStep:
         variable.assign(tf.cast(rate, variable.dtype))
 
         def update() -> Any:
-            self.strategy.each_rank(lambda here, rank_sums: self._apply(rank_sums), sums)
+            apply = self._apply_compiled if self.jit_compile else self._apply
+            self.strategy.each_rank(lambda here, rank_sums: apply(rank_sums), sums)
             self._move_statistics(sums[0])
             return tf.constant(True)
 
@@ -237,13 +241,17 @@ class DataParallelStep:
 
     def _micro_batch_sums(self, step: Any, number: Any, batch: Any) -> Sums:
         """Return the sums over a micro-batch; zeros for an empty micro-batch, without calling the model."""
-        if batch[1].shape[0]:  # known while tracing: the batch is full
-            return self._forward_backward(step, number, batch)
         zeros = self._zeros()
+
+        def passes(*values: Any) -> list[Any]:
+            return self._forward_backward(*values).tensors()
+
+        # Always or never: random layers draw other numbers under XLA.
+        passes = _compiled(passes) if self.jit_compile else passes
+        if batch[1].shape[0]:  # known while tracing: the batch is full
+            return zeros.with_tensors(passes(step, number, batch))
         examples = tf.shape(batch[1])[0]
-        tensors = tf.cond(
-            examples > 0, lambda: self._forward_backward(step, number, batch).tensors(), lambda: zeros.tensors()
-        )
+        tensors = tf.cond(examples > 0, lambda: passes(step, number, batch), lambda: zeros.tensors())
         return zeros.with_tensors(tensors)
 
     def _forward_backward(self, step: Any, number: Any, batch: Any) -> Sums:
@@ -279,6 +287,10 @@ class DataParallelStep:
         keras_compat.apply(self.program.optimizer, gradients, self._variables)
         return tf.constant(True)
 
+    def _apply_compiled(self, sums: Sums) -> Any:
+        apply = _compiled(lambda *tensors: self._apply(sums.with_tensors(tensors)))
+        return apply(*sums.tensors())
+
     def _move_statistics(self, sums: Sums) -> None:
         """Move each statistic by the mean, over examples, of the moves that the micro-batches made."""
         for variable, moved in zip(self._statistics, sums.moved, strict=True):
@@ -304,6 +316,12 @@ class DataParallelStep:
 
     def _zeros(self) -> Sums:
         return Sums.zeros(self._variables, self._statistics)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` compiled by XLA, to call in a graph."""
+    compiled: Callable[..., Any] = tf.function(function, jit_compile=True, autograph=False)
+    return compiled
 
 
 def _all_finite(tensors: Sequence[Any]) -> Any:
