@@ -59,7 +59,8 @@ class Contender:
         self._signal(signal.SIGSTOP, self.module)
 
     def thaw(self) -> None:
-        """Let every process go on."""
+        """Let every process go on, its session with the priority of this process."""
+        _raise_sessions(descendants(self.process.pid), os.nice(0))
         self._signal(signal.SIGCONT, self.module)
 
     def kill(self) -> None:
@@ -158,6 +159,7 @@ def _await_steps(contender: Contender, count: int, patience: float) -> None:
     while len(contender.spans()) < count:
         if contender.process.poll() is not None or time.monotonic() > until:
             raise SystemExit(f"{contender.name} took no steps:\n{contender.log.read_text()[-4000:]}")
+        contender.thaw()
         time.sleep(0.2)
 
 
@@ -179,6 +181,13 @@ def describe(ratios: Sequence[float], digits: int = 2) -> str:
     found = median_estimate(ratios)
     low, high = (found.interval.low, found.interval.high) if found.interval else (min(ratios), max(ratios))
     return f"{found.value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def _raise_sessions(pids: Iterable[int], nice: int) -> None:
+    """Give the sessions of processes a nice value where the kernel schedules by sessions (autogroup)."""
+    for pid in pids if nice else ():
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 def descendants(root: int) -> list[int]:
