@@ -1,8 +1,9 @@
 """A plain Horovod training script, as Horovod's documentation teaches it: synthetic data in memory, one tf.function.
 
-    horovodrun -np 2 python plain_script.py MODEL BATCH REPORT    (MODEL: mlp, cnn, resnet50, transformer)
+    horovodrun -np 2 python plain_script.py MODEL BATCH STEPS [REPORT]    (MODEL: mlp, cnn, resnet50, transformer)
 
-It trains until it is killed. Rank 0 appends a JSON line to REPORT about four times a second: time, steps, seconds.
+With 0 STEPS it trains until it is killed. Rank 0 appends a JSON line to REPORT about four times a second: time, steps,
+seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ REPORT_SECONDS = 0.25
 
 
 def main() -> None:
-    name, batch, report = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    name, batch, steps, report = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
     hvd.init()
     inputs, labels = INPUTS[name](EXAMPLES[name])
     data = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels)).repeat().batch(batch).prefetch(2)
@@ -45,14 +46,14 @@ def main() -> None:
         return value
 
     began, reported = 0.0, 0
-    for step, (images, answers) in enumerate(data):
+    for step, (images, answers) in enumerate(data.take(steps or -1)):
         training_step(images, answers)
         if step == 0:
             hvd.broadcast_variables([variable.value for variable in model.variables if variable.dtype == "float32"], 0)
             began = time.perf_counter()
         seconds = time.perf_counter() - began
-        if hvd.rank() == 0 and seconds > REPORT_SECONDS and step > reported:
-            with Path(report).open("a") as file:
+        if report and hvd.rank() == 0 and seconds > REPORT_SECONDS and step > reported:
+            with Path(report[0]).open("a") as file:
                 file.write(json.dumps({"time": time.time(), "steps": step - reported, "seconds": seconds}) + "\n")
             began, reported = time.perf_counter(), step
 

@@ -114,7 +114,7 @@ def start_script(name: str, model: str, ranks: int, folder: Path) -> Contender:
     """Start the plain script."""
     report = folder / f"{name}.jsonl"
     report.touch()
-    program = [sys.executable, str(HERE / "plain_script.py"), model, str(BATCH[model]), str(report)]
+    program = [sys.executable, str(HERE / "plain_script.py"), model, str(BATCH[model]), "0", str(report)]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "OMPI_ALLOW_RUN_AS_ROOT": "1"}
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PYTHONPATH": str(SOURCE)}
     if name == "pinned":
