@@ -19,6 +19,7 @@ CODE_PATH = "SAMAN_CODE_PATH"  # folders of the user's modules, joined like PATH
 CORES = "SAMAN_CORES"  # the cores of this machine that the run holds, separated by commas
 DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
 GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
+LOCAL_RESULTS = "SAMAN_LOCAL_RESULTS"  # folder on each node that is copied to the run folder at the end
 LOG_LIMIT = "SAMAN_LOG_LIMIT"  # largest size of a process's log with its older part, in bytes
 NEAREST_ADAPTER = "SAMAN_NEAREST_ADAPTER"  # set: every rank gets the InfiniBand adapter nearest to it
 PROCESSES = "SAMAN_PROCESSES"

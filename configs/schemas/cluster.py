@@ -16,7 +16,7 @@ from saman.configs.problems import Problems, Strict
 from saman.configs.site.burst_buffer import BurstBuffer
 from saman.configs.site.sbatch_options import check_line
 from saman.configs.site.setup import Software, SoftwareStep
-from saman.configs.site.texts import Bind, Features, Interface, PathText, SshHost, Word
+from saman.configs.site.texts import AbsolutePath, Bind, Features, Interface, PathText, SshHost, Word
 from saman.configs.units import Clock, Size, parse_duration, parse_size
 from saman.configs.variables_in_text import check_variables
 
@@ -110,6 +110,12 @@ class Access(Strict):
     saman: PathText | None = None  # on the login node; null: of `software`, else the saman on its PATH
 
 
+class StageOut(Strict):
+    """The copy of results from node-local storage to the run folder, at the end of every attempt."""
+
+    seconds: PositiveInt = 60  # the most that it takes; after scancel, Slurm's KillWait counts as well
+
+
 class Cluster(Strict):
     """A site: ``configs/clusters/*.yaml``."""
 
@@ -130,6 +136,8 @@ class Cluster(Strict):
     mpi: MpiSettings = MpiSettings()
     network: Network = Network()
     requeue: Requeue = Requeue()
+    node_local: AbsolutePath | None = None  # a folder on each node's own disk, such as $TMPDIR
+    stage_out: StageOut | None = None
     locks: Literal["auto", "lease"] = "auto"  # lease: file locks do not reach the other nodes, as with localflock
     sbatch: list[ExtraLine] = []
     burst_buffer: BurstBuffer | None = None
@@ -150,6 +158,8 @@ class Cluster(Strict):
                     UserError("missing key; gpus.typed requires the type of this partition's GPUs", where=where)
                 )
         found += self._routing_problems()
+        if self.stage_out is not None and self.node_local is None:
+            found.append(UserError("missing key; stage_out copies from there", where="node_local", remedy="$TMPDIR"))
         for name, text in self.environment.items():
             if not (name.isascii() and name.isidentifier()) or "\0" in text:
                 where = "environment"

@@ -67,6 +67,11 @@ class Attempt:
         return self.path / "ports"
 
     @property
+    def staged_folder(self) -> Path:
+        """Results from node-local storage, a folder per node; ``NODE.partial`` is not whole."""
+        return self.path / "staged"
+
+    @property
     def rank_folder(self) -> Path:
         """Folder of logs, records and heartbeats."""
         return self.path / "ranks"

@@ -22,6 +22,7 @@ from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import expanded_container, wrap_in_container
 from saman.slurm.job.shield import shield_from_sigterm
+from saman.slurm.job.stage_out import staging_out
 from saman.slurm.script.setup_lines import variables_of_setup
 from saman.slurm.submission.job_script import environment_of
 from saman.slurm.submission.run_jobs import forerunner
@@ -74,7 +75,8 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         who=JOB,
         lock_seconds=LOCK_SECONDS,
     )
-    return make_attempt(run, request, _JobLog(say))
+    with staging_out(run, cluster.stage_out, here.nodes, os.environ, say):
+        return make_attempt(run, request, _JobLog(say))
 
 
 def _job_script(run: RunFolder, here: Allocation) -> Path | None:

@@ -82,4 +82,6 @@ def environment_of(cluster: Cluster) -> dict[str, str]:
     """The variables that the job script sets: the cluster file's ``environment`` overrides those of its network."""
     own: dict[str, str] = {} if cluster.locks == "auto" else {variables.LOCKS: cluster.locks}
     own |= {variables.NEAREST_ADAPTER: "1"} if cluster.network.nearest_adapter else {}
+    if cluster.stage_out is not None:
+        own[variables.LOCAL_RESULTS] = f"{cluster.node_local}/saman-$SLURM_JOB_ID/results"
     return {**network_variables(cluster.network.interfaces), **own, **cluster.environment}
