@@ -121,12 +121,14 @@ def submit(
         >>> run.wait().state
         'completed'
     """
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.run_submission import SubmissionOptions, submit_run
 
     loaded = loaded_experiment(experiment, ranks)
     options = SubmissionOptions(runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition)
-    site = choose_cluster(None if cluster is None else str(cluster)).load()
+    chosen = choose_cluster(None if cluster is None else str(cluster))
+    site = require_here(chosen.load(), "saman.submit")
     submitted = submit_run(loaded.experiment, site, loaded.code_path, options)
     return Run(submitted.submissions[0].run)
 

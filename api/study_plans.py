@@ -76,12 +76,13 @@ def prepare_study(
     from saman.configs.loading.studies import excluded_cells, load_study
     from saman.scaling.study.plan import cores_of_nodes, make_plan
     from saman.slurm.job.interactive import is_inside, nodes_of_allocation
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
 
     if cluster is not None:
         chosen = choose_cluster(cluster)
         of_site = tuple(text for text in changes.settings if _is_of_the_cluster(text))
-        site = chosen.load(of_site)
+        site = require_here(chosen.load(of_site), "a study")
         rest = tuple(text for text in changes.settings if text not in of_site)
         avoid = tuple(text for text in changes.exclude if "=" not in text)
         cells = tuple(text for text in changes.exclude if text not in avoid)

@@ -29,6 +29,7 @@ COMMANDS = {
     "wait": ("saman.cli.runs.follow", "wait_command"),
     "cancel": ("saman.cli.runs.follow", "cancel_command"),
     "resume": ("saman.cli.runs.follow", "resume_command"),
+    "fetch": ("saman.cli.remote.fetch", "fetch_command"),
     "prune": ("saman.cli.runs.prune", "prune_command"),
     "study": ("saman.cli.studies.study", "study_command"),
     "report": ("saman.cli.studies.report", "report_command"),
@@ -48,6 +49,7 @@ COMMANDS = {
 # Commands that take a program after "--".
 TAKES_PROGRAM = ("run", "submit", "shell")
 VERBOSE = ("-v", "--verbose")
+REMOTE_END = "remote-end"  # not for people: the other end of a connection over ssh
 
 _EPILOG = (
     "Exit status: 0 success, 1 the run failed, 2 invalid request, 3 something is missing on this machine, "
@@ -152,8 +154,13 @@ def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; end the process with saman's exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == [REMOTE_END]:
+        from saman.cli.remote.remote_end import answer
+
+        sys.exit(answer(main))
     with clean_streams():
-        _main(sys.argv[1:] if arguments is None else arguments)
+        _main(words)
 
 
 def _main(arguments: list[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import UserError
@@ -16,6 +17,15 @@ from saman.runs.paths.attempt import Attempt
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 1.0  # between two looks at the run folder
+
+
+@dataclass(frozen=True)
+class LogPiece:
+    """A piece of a log. ``file`` is relative to the run folder; the piece ends after ``end`` bytes of it."""
+
+    text: str
+    file: str
+    end: int
 
 
 def read_logs(
@@ -40,6 +50,35 @@ def read_logs(
     Raises:
         UserError: there is no such log.
     """
+    for piece in read_pieces(run, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):
+        yield piece.text
+
+
+def read_pieces(
+    run: RunFolder,
+    *,
+    rank: int = 0,
+    job: bool = False,
+    attempt: int | None = None,
+    follow: bool = False,
+    tell: Callable[[RunStatus], None] | None = None,
+    begin: Mapping[str, int] | None = None,
+) -> Iterator[LogPiece]:
+    """Read a log in pieces that name their place.
+
+    Args:
+        run: the run.
+        rank: the rank, by the log of its process.
+        job: read the job script's log instead.
+        attempt: the attempt; by default all, in their order.
+        follow: continue until the run has ended.
+        tell: with ``follow``, called with the run's status every few seconds.
+        begin: where an earlier reader stopped: the ``end`` of the last piece of each file.
+
+    Raises:
+        UserError: there is no such log.
+    """
+    begin = begin or {}
     followed: dict[Path, Follower] = {}
     looked, watch = 0.0, RunWatch([run])
     while True:
@@ -51,9 +90,10 @@ def read_logs(
         if status is not None and tell is not None and not over:
             tell(status)
         for older, file in _files(run, rank, job, attempt):
-            if file not in followed and older is not None:
-                yield from Follower(older).pieces()  # once: a later rotation moves lines there that were read before
-            yield from followed.setdefault(file, Follower(file)).pieces()
+            start = begin.get(run.relative(file), 0)
+            if file not in followed and older is not None and not start:
+                yield from _pieces(run, Follower(older))  # once: a later rotation moves lines there that were read
+            yield from _pieces(run, followed.setdefault(file, Follower(file, begin=start)))
         if over:
             if status is not None and tell is not None:
                 tell(status)  # after the last lines, which the run wrote before it ended
@@ -61,6 +101,11 @@ def read_logs(
         time.sleep(POLL_SECONDS)
     if not any(file.exists() for file in followed):
         raise _missing(run, rank, job)
+
+
+def _pieces(run: RunFolder, follower: Follower) -> Iterator[LogPiece]:
+    for text in follower.pieces():
+        yield LogPiece(text, run.relative(follower.path), follower.position)
 
 
 def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[tuple[Path | None, Path]]:

@@ -22,11 +22,12 @@ class Follower:
         path: The file; it may appear later.
         newest_bytes: Begin so many bytes before the end of what is there now; ``None`` begins with the file. A line
             that is cut there is left out.
+        begin: Begin after so many bytes of the file: the ``position`` of an earlier follower.
     """
 
-    def __init__(self, path: Path, newest_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, newest_bytes: int | None = None, begin: int = 0) -> None:
         self.path = path
-        self._at = 0 if newest_bytes is None else max(0, _size(path) - newest_bytes)
+        self._at = begin if newest_bytes is None else max(0, _size(path) - newest_bytes)
         self._rest = b""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._cut = bool(newest_bytes) and self._at > 0
@@ -57,6 +58,11 @@ class Follower:
         skipped = max(0, whole.count(b"\n") - most)
         kept = whole.split(b"\n")[-most - 1 : -1] if skipped <= most else _last_of(whole, most)
         return [line.decode(errors="replace").rstrip("\r") for line in kept], skipped
+
+    @property
+    def position(self) -> int:
+        """The bytes of the file that ``pieces`` has returned; a character that is not complete yet does not count."""
+        return self._at - len(self._decoder.getstate()[0])
 
     def pieces(self) -> Iterator[str]:
         """Yield everything appended since the last look, whether its line is complete or not, but whole characters."""

@@ -49,6 +49,12 @@ def _slurm() -> str | None:
     return f"a minicluster needs {', '.join(missing)}" if missing else None
 
 
+def _ssh() -> str | None:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # sshd is not for users
+    missing = [name for name in ("ssh", "sshd", "rsync") if shutil.which(name, path=path) is None]
+    return f"no {', '.join(missing)} on PATH" if missing else None
+
+
 def _data() -> str | None:
     folder = os.environ.get("SAMAN_FASHION_MNIST")
     if not folder:
@@ -63,6 +69,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "ranks": lambda: _module("horovod"),
     "mpi": _mpi,
     "slurm": _slurm,
+    "ssh": _ssh,
     "browser": lambda: _command(*BROWSERS),
     "data": _data,
 }

@@ -92,9 +92,11 @@ def _bar(quiet: bool) -> Any:
 
 def _submit(request: InferenceRequest, cluster: str, ranks: int, nodes: int, runs_dir: Path, as_json: bool) -> None:
     from saman.jobs.inference import submit
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
 
-    done = submit(request, choose_cluster(cluster).load(), runs_dir, ranks, nodes)
+    site = require_here(choose_cluster(cluster).load(), "saman infer --cluster")
+    done = submit(request, site, runs_dir, ranks, nodes)
     if as_json:
         typer.echo(json.dumps({"job": done.job, "run": str(done.run.path), "output": str(request.output)}, indent=2))
         return

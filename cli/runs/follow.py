@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saman.cli.log_lines import progress_lines, without_chatter
 from saman.cli.options import MODELS, RUNS, Exclude, Json, ModelsDir, RunsDir
+from saman.cli.output import print_json
 from saman.configs.terminal_text import clean_text
 from saman.jobs.selection import found_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from saman.cli.runs.view import RunView
     from saman.jobs.status import RunStatus
@@ -46,9 +46,19 @@ def status_command(
 
         saman status last --json
     """
+    from saman.cli.remote.forwarding import exit_with, named_runs, run_there, statuses_there
     from saman.jobs.reconcile import reconcile
 
-    _print_status(reconcile(found_runs(runs, runs_dir, newest)), as_json)
+    here, there = named_runs(runs, runs_dir, newest)
+    elsewhere = {remote.run.id for remote in there}
+    mine = found_runs(here, runs_dir, newest) if here or not runs else []
+    found = reconcile([run for run in mine if run.id not in elsewhere])
+    if as_json and there:
+        print_json([*(status.to_json() for status in found), *statuses_there(there)])
+        return
+    if found or not there:
+        _print_status(found, as_json)
+    exit_with(run_there(there, ["status"], again=True))
 
 
 def logs_command(
@@ -67,10 +77,18 @@ def logs_command(
 
         saman logs last --rank 3 --attempt 2
     """
+    from saman.cli.remote.forwarding import exit_with, logs_there, named_runs
     from saman.jobs.logs import read_logs
+    from saman.jobs.remote.wire import LogRequest
     from saman.runs.find import find_run
 
-    found = find_run(run, runs_dir)
+    here, there = named_runs([run], runs_dir)
+    for remote in there:
+        name = f"{remote.run.experiment_name}/{remote.run.id}"
+        wanted = LogRequest(name, rank, job, attempt, follow)
+        exit_with(logs_there(remote, wanted, lambda text: typer.echo(text, nl=False)))
+        return
+    found = find_run(here[0], runs_dir)
     tell = progress_lines() if follow and not found.is_script else None
     printed = False
     for text in read_logs(found, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):
@@ -78,28 +96,6 @@ def logs_command(
         typer.echo(clean_text(text if found.is_script or job else without_chatter(text)), nl=False)
     if not printed:
         typer.echo("the job has printed nothing yet" if job else f"rank {rank} has printed nothing yet", err=True)
-
-
-def without_chatter(text: str) -> str:
-    """A piece of a log as ``saman logs`` prints it, without TensorFlow's notices."""
-    from saman.cli.runs.view import CHATTER
-
-    return "".join(line for line in text.splitlines(keepends=True) if not CHATTER.match(line))
-
-
-def progress_lines(every_seconds: float = 5.0, err: bool = True) -> Callable[[RunStatus], None]:
-    """A function that prints a run's state or progress if it changed, progress at most every ``every_seconds``."""
-    shown: list[tuple[float, str, str]] = [(0.0, "", "")]  # when, which state, what
-
-    def show(status: RunStatus) -> None:
-        text, now = f"{status.state}: {status.detail}".rstrip(": "), time.monotonic()
-        at, state, before = shown[-1]
-        if text == before or (state == status.state and now - at < every_seconds):
-            return
-        shown[:] = [(now, str(status.state), text)]
-        typer.echo(f"# {text}", err=err)
-
-    return show
 
 
 def wait_command(
@@ -115,13 +111,18 @@ def wait_command(
 
         saman wait my-study --timeout 3600
     """
+    from saman.cli.remote.forwarding import exit_with, named_runs, run_there
     from saman.configs.errors import ExitCode
     from saman.jobs.reconcile import wait_for_runs
 
-    statuses = wait_for_runs(found_runs(runs, runs_dir), timeout, every)
-    _print_status(statuses, as_json)
-    if not all(status.succeeded for status in statuses):
-        raise typer.Exit(ExitCode.RUN_FAILED)
+    here, there = named_runs(runs, runs_dir)
+    if here or not there:
+        statuses = wait_for_runs(found_runs(here, runs_dir), timeout, every)
+        _print_status(statuses, as_json)
+        if not all(status.succeeded for status in statuses):
+            raise typer.Exit(ExitCode.RUN_FAILED)
+    options = [f"--every={every}", *([f"--timeout={timeout}"] if timeout is not None else [])]
+    exit_with(run_there(there, ["wait", *options, *["--json"] * as_json], again=True))
 
 
 def cancel_command(runs: SeveralRuns, runs_dir: RunsDir = RUNS) -> None:
@@ -133,10 +134,14 @@ def cancel_command(runs: SeveralRuns, runs_dir: RunsDir = RUNS) -> None:
 
         saman cancel last
     """
+    from saman.cli.remote.forwarding import exit_with, named_runs, run_there
     from saman.jobs.cancel import cancel_runs
 
-    for sentence in cancel_runs(found_runs(runs, runs_dir)):
-        typer.echo(sentence)
+    here, there = named_runs(runs, runs_dir, reading=False)
+    if here:
+        for sentence in cancel_runs(found_runs(here, runs_dir)):
+            typer.echo(sentence)
+    exit_with(run_there(there, ["cancel"]))
 
 
 def resume_command(
@@ -162,6 +167,7 @@ def resume_command(
     """
     from rich.console import Console
 
+    from saman.cli.remote.forwarding import exit_with, named_runs, run_there
     from saman.cli.runs.outcome import end_with
     from saman.cli.runs.view import RunView
     from saman.jobs.resume import ResumeRequest, resume_runs
@@ -175,7 +181,13 @@ def resume_command(
         here=here, ranks=ranks, partition=partition, exclude=tuple(exclude or ()), runs_dir=runs_dir,
         models_dir=models_dir,
     )  # fmt: skip
-    for resumed in resume_runs(found_runs(runs, runs_dir), request, view):
+    elsewhere, there = named_runs(runs, runs_dir, reading=False)
+    if there and not here:
+        exit_with(run_there(there, ["resume", *_resume_options(ranks, partition, exclude)]))
+        for remote in there:
+            remote.with_complete(False)
+        runs = elsewhere
+    for resumed in resume_runs(found_runs(runs, runs_dir), request, view) if runs else ():
         run = resumed.run
         if resumed.finished is not None:
             end_with(console, resumed.finished)
@@ -186,9 +198,15 @@ def resume_command(
             typer.echo(f"{run.id}: {resumed.skipped}")
 
 
+def _resume_options(ranks: int | None, partition: str | None, exclude: Sequence[str] | None) -> list[str]:
+    options = [] if ranks is None else ["-np", str(ranks)]
+    options += [] if partition is None else ["--partition", partition]
+    return options + [word for node in exclude or () for word in ("--exclude", node)]
+
+
 def _print_status(statuses: Sequence[RunStatus], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([status.to_json() for status in statuses], indent=2, ensure_ascii=False))
+        print_json([status.to_json() for status in statuses])
     else:
         _print_table(statuses)
 

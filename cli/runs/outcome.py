@@ -72,7 +72,7 @@ def _print_failure(console: Console, outcome: Outcome) -> None:
     """Print the last lines of each first failing rank, or of the start method if no rank failed by itself."""
     from rich.text import Text
 
-    from saman.cli.runs.view import CHATTER
+    from saman.cli.log_lines import CHATTER
 
     failed = outcome.failure.first if outcome.failure else ()
     for rank in failed:

@@ -28,6 +28,7 @@ from saman.cli.options import (
 from saman.configs.terminal_text import clean_text
 
 if TYPE_CHECKING:
+    from saman.cli.remote.submission import Submittal
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
     from saman.runs.folder import RunFolder
@@ -76,6 +77,9 @@ def submit_command(
     after_any: AfterAny = None,
     models_dir: ModelsDir = MODELS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log of rank 0 until the end.")] = False,
+    sent: Annotated[
+        Path | None, typer.Option("--sent", hidden=True, help="The list of code from another machine.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Submit an experiment, your own program, or a workflow of several steps to Slurm.
@@ -92,28 +96,39 @@ def submit_command(
 
         saman submit workflow.yaml --cluster mysite --dry-run
     """
+    from saman.cli.remote.submission import submit_there
     from saman.cli.runs.workflow import refuse_options, submit_workflow_file
     from saman.configs.loading.workflows import is_workflow
+    from saman.jobs.remote.sent_files import read_sent
     from saman.jobs.workflows.prerequisites import dependency_on
+    from saman.slurm.site.access import needs_ssh, require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import slurm_options, with_charging
     from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, make_submission
 
     chosen = choose_cluster(cluster)
     site = with_charging(chosen.load(tuple(set_cluster or ())), account, qos)
+    workflow = bool(arguments and context.obj is None and is_workflow(arguments[0]))
+    changes, total = slurm_options(ranks, nodes, time_limit, gpus)
+    words = [*(arguments or []), *changes]
+    if needs_ssh(site) and not workflow:
+        typed = _typed(arguments or [], words, context.obj, total, legacy_keras)
+        submit_there(context, site, typed, code or (), runs_dir, follow)
+        return
     options = SubmissionOptions(
         runs_dir=runs_dir, models_dir=models_dir, partition=partition, exclude=tuple(exclude or ()),
         code=tuple(code or ()), copy_code=not no_snapshot, ignore_limits=ignore_limits,
         dependency=dependency_on(after or (), after_any or (), runs_dir),
+        sent=None if sent is None else read_sent(sent),
     )  # fmt: skip
-    if arguments and context.obj is None and is_workflow(arguments[0]):
+    if workflow and arguments:
+        require_here(site, "a workflow")
         single = {"KEY=VALUE": arguments[1:], "-np": ranks, "--nodes": nodes, "--time": time_limit, "--gpus": gpus,
                   "--test-only": test_only, "--legacy-keras": legacy_keras, "--follow": follow}  # fmt: skip
         refuse_options(arguments[0], [name for name, value in single.items() if value])
         submit_workflow_file(Path(arguments[0]), site, options, dry_run, as_json, chosen.note)
         return
-    changes, ranks = slurm_options(ranks, nodes, time_limit, gpus)
-    spec, code_path = _spec([*(arguments or []), *changes], context.obj, ranks, legacy_keras)
+    spec, code_path = _spec(words, context.obj, total, legacy_keras)
     other = SubmissionMode.TEST_ONLY if test_only else SubmissionMode.SUBMIT
     result = make_submission(spec, site, code_path, options, SubmissionMode.DRY_RUN if dry_run else other)
     _show(_with_notes(result, chosen.note, *options.dependency.sentences()), as_json)
@@ -155,7 +170,7 @@ def _follow(run: RunFolder, as_json: bool) -> None:
 
     Ctrl-C leaves the job alone.
     """
-    from saman.cli.runs.follow import progress_lines, without_chatter
+    from saman.cli.log_lines import progress_lines, without_chatter
     from saman.configs.errors import ExitCode, UserError
     from saman.jobs.logs import read_logs
     from saman.jobs.reconcile import reconcile
@@ -177,13 +192,48 @@ def _spec(
     arguments: list[str], program: list[str] | None, ranks: int | None, legacy_keras: bool
 ) -> tuple[Experiment | Script, Sequence[Path]]:
     """The experiment or program to run, and the folders of its code."""
-    from saman.configs.errors import UserError
     from saman.configs.loading.experiments import load_experiment
-    from saman.configs.loading.files import shipped
-    from saman.launcher.programs import refuse_program, script_from_command
+    from saman.launcher.programs import script_from_command
 
     if program is not None:
         return script_from_command(program, arguments, ranks, legacy_keras), (Path.cwd(),)
+    _require_experiment(arguments)
+    loaded = load_experiment(arguments[0], arguments[1:], ranks)
+    return loaded.experiment, loaded.code_path
+
+
+def _typed(
+    arguments: list[str], changed: list[str], program: list[str] | None, ranks: int | None, legacy_keras: bool
+) -> Submittal:
+    """What to submit on another machine: checked, as far as it can be checked here.
+
+    Args:
+        arguments: The arguments as typed.
+        changed: The arguments, and the changes by other options.
+        program: What follows ``--``.
+        ranks: ``-np``.
+        legacy_keras: ``--legacy-keras``.
+    """
+    from saman.cli.remote.submission import Submittal
+    from saman.configs.loading.experiments import read_experiment
+    from saman.configs.loading.files import shipped
+    from saman.launcher.programs import script_from_command
+
+    if program is not None:
+        spec = script_from_command(program, changed, ranks, legacy_keras)
+        return Submittal(spec, tuple(arguments), tuple(program))
+    _require_experiment(changed)
+    loaded = read_experiment(changed[0], changed[1:], ranks)
+    own = changed[0] not in shipped("experiments")
+    return Submittal(loaded.experiment, tuple(arguments), file=loaded.file if own else None)
+
+
+def _require_experiment(arguments: list[str]) -> None:
+    """Raise ``UserError`` if the arguments name no experiment."""
+    from saman.configs.errors import UserError
+    from saman.configs.loading.files import shipped
+    from saman.launcher.programs import refuse_program
+
     if not arguments or "=" in arguments[0]:
         raise UserError(
             "missing experiment",
@@ -192,8 +242,6 @@ def _spec(
         )
     if arguments[0] not in shipped("experiments"):
         refuse_program(arguments, "saman submit")
-    loaded = load_experiment(arguments[0], arguments[1:], ranks)
-    return loaded.experiment, loaded.code_path
 
 
 def _print(facts: Mapping[str, object], sentences: Sequence[str], as_json: bool) -> None:

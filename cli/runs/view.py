@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
+from saman.cli.log_lines import CHATTER
 from saman.cli.output import short_number
 from saman.cli.terminal import own_stream
 from saman.configs.terminal_text import clean_text
@@ -19,10 +19,6 @@ from saman.runs.ranks.heartbeats import Phase
 if TYPE_CHECKING:
     from saman.launcher.supervision.progress import TrainingProgress
 
-# TensorFlow prints this at every start, whatever its log level; the rank's log keeps it.
-CHATTER = re.compile(
-    r"^(WARNING: All log messages before absl::InitializeLog|[I]\d{4} [\d:.]+ +\d+ |To enable the following)"
-)
 METRICS = ("accuracy", "val_loss", "val_accuracy")
 
 

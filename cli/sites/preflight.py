@@ -34,13 +34,15 @@ def preflight_command(
     """
     from saman.configs.errors import ExitCode
     from saman.jobs.preflight import preflight_cluster, preflight_here
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
 
     if cluster is None:
         report = preflight_here(nodes * ranks_per_node, runs_dir)
     else:
+        site = require_here(choose_cluster(cluster).load(), "saman preflight --cluster")
         report = preflight_cluster(
-            choose_cluster(cluster).load(), nodes, ranks_per_node, runs_dir, partition=partition,
+            site, nodes, ranks_per_node, runs_dir, partition=partition,
             timeout_seconds=timeout, started=lambda run: typer.echo(f"preflight: {run.path}", err=True),
         )  # fmt: skip
     if as_json:

@@ -41,10 +41,11 @@ def quota_command(
     """
     from saman.configs.errors import ExitCode
     from saman.jobs.quota import read_quota
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
 
     chosen = choose_cluster(cluster)
-    site = chosen.load()
+    site = require_here(chosen.load(), "saman quota")
     if chosen.note:
         typer.echo(chosen.note, err=True)
     report = read_quota(site, _experiments(site, arguments or [], ranks, study) * times, partition, threshold)

@@ -62,6 +62,15 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
     Raises:
         UserError: with every mistake: file, key path, value, what would be valid.
     """
+    loaded = read_experiment(name_or_path, overrides, ranks)
+    missing = list(_missing(loaded.experiment, loaded.code_path))
+    if missing:
+        raise gathered(missing, str(loaded.file), [text.partition("=")[0] for text in overrides])
+    return loaded
+
+
+def read_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int | None = None) -> LoadedExperiment:
+    """Load an experiment for another machine: as ``load_experiment``, but what it names need not exist here."""
     file = find("experiments", name_or_path)
     _log.debug("experiment from %s with %d overrides", file, len(overrides))  # values may be secret
     values = overridden(_with_kept_values(yaml12.read(file), file), overrides)
@@ -69,11 +78,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
         values = with_ranks(values, ranks)
     given = [text.partition("=")[0] for text in overrides]
     experiment = validated(Experiment, values, str(file), given)
-    code_path = (file.resolve().parent, Path.cwd())
-    missing = list(_missing(experiment, code_path))
-    if missing:
-        raise gathered(missing, str(file), given)
-    return LoadedExperiment(experiment, file, code_path)
+    return LoadedExperiment(experiment, file, (file.resolve().parent, Path.cwd()))
 
 
 def _with_kept_values(values: Any, file: Path) -> Any:

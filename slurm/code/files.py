@@ -75,7 +75,10 @@ class SentCode:
 
     def to_json(self) -> dict[str, Any]:
         """The list as a JSON object, without the folder."""
-        git = None if self.git is None else {"commit": self.git.commit, "diff": self.git.diff}
+        git = None
+        if self.git is not None:
+            diff = self.git.diff.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            git = {"commit": self.git.commit, "diff": diff}
         return {"names": list(self.names), "origin": self.origin, "left_out": list(self.left_out), "git": git}
 
     @classmethod

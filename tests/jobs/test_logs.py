@@ -8,7 +8,7 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import load_experiment
-from saman.jobs.logs import read_logs
+from saman.jobs.logs import read_logs, read_pieces
 from saman.launcher.plan.placement import Placement, Process
 from saman.runs.folder import RunFolder
 
@@ -51,3 +51,15 @@ def test_the_end_is_told_after_the_last_lines(run: RunFolder) -> None:
     for piece in read_logs(run, follow=True, tell=lambda status: seen.append(status.state)):
         seen.append(piece)
     assert seen == ["process of rank 0\n", "completed"]
+
+
+def test_a_reader_goes_on_where_an_earlier_reader_stopped(run: RunFolder) -> None:
+    log = run.attempt(1).log(0)
+    text = "é first\nsecond ö\n"
+    log.write_bytes(text.encode()[:-2])  # ends within a character
+    read = list(read_pieces(run))
+    places = {piece.file: piece.end for piece in read}
+    log.write_bytes(text.encode())
+    later = "".join(piece.text for piece in read_pieces(run, begin=places))
+    assert "".join(piece.text for piece in read) + later == text
+    assert later == "ö\n"

@@ -1,0 +1,1 @@
+"""Runs on clusters that this machine reaches over ssh."""
