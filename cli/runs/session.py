@@ -140,7 +140,7 @@ def notebook_command(
 
 def _wait(run: RunFolder, site: Cluster, seconds: float) -> NotebookRecord:
     """Wait until the server listens; raise with what its log says if it ends before."""
-    from saman.cli.runs.follow import progress_lines
+    from saman.cli.log_lines import progress_lines
     from saman.jobs.logs import read_logs
     from saman.jobs.watch import RunWatch
     from saman.runs.ranks.notebook import NotebookRecord
