@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -95,6 +95,8 @@ def submit(
     cluster: str | PathLike[str] | None = None,
     ranks: int | None = None,
     partition: str | None = None,
+    after: Sequence[Run | str] = (),
+    after_any: Sequence[Run | str] = (),
     runs_dir: str | PathLike[str] = "runs",
     models_dir: str | PathLike[str] = "models",
 ) -> Run:
@@ -105,6 +107,8 @@ def submit(
         cluster: A cluster file: the name of a shipped file or of your own, or a path; default: your default cluster.
         ranks: Number of ranks; default: what the experiment says.
         partition: Default: the cheapest partition that fits.
+        after: Runs, names of studies or workflows, or ids of Slurm jobs that must complete before.
+        after_any: The same, which must end before, whatever their result.
         runs_dir: The folder of the runs; every node must see it.
         models_dir: Where the job publishes the model, if the experiment says so.
 
@@ -121,12 +125,17 @@ def submit(
         >>> run.wait().state
         'completed'
     """
+    from saman.jobs.workflows.prerequisites import dependency_on
     from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.run_submission import SubmissionOptions, submit_run
 
     loaded = loaded_experiment(experiment, ranks)
-    options = SubmissionOptions(runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition)
+    ok, ended = ([each if isinstance(each, str) else str(each.path) for each in some] for some in (after, after_any))
+    options = SubmissionOptions(
+        runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition,
+        dependency=dependency_on(ok, ended, Path(runs_dir)),
+    )  # fmt: skip
     chosen = choose_cluster(None if cluster is None else str(cluster))
     site = require_here(chosen.load(), "saman.submit")
     submitted = submit_run(loaded.experiment, site, loaded.code_path, options)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
     from saman.launcher.node.machine import Node
     from saman.scaling.study.plan import PlannedRun, StudyPlan
+    from saman.slurm.dependencies import Dependency
     from saman.slurm.submission.arrays import NoRoom
     from saman.slurm.submission.run_submission import SubmittedRuns
 
@@ -130,7 +131,10 @@ def _is_of_the_cluster(text: str) -> bool:
 
 
 def submit_study(
-    study: PreparedStudy, cluster: Cluster, wait: Callable[[NoRoom], None] = lambda state: None
+    study: PreparedStudy,
+    cluster: Cluster,
+    wait: Callable[[NoRoom], None] = lambda state: None,
+    dependency: Dependency | None = None,
 ) -> SubmittedRuns:
     """Submit the missing and failed runs of a study from Python or a command, in portions if Slurm has no room.
 
@@ -140,6 +144,7 @@ def submit_study(
         study: The prepared study.
         cluster: Its cluster.
         wait: Told when Slurm takes no more jobs for now, before this waits for room.
+        dependency: What every run waits for.
 
     Returns:
         The submitted runs; empty if the study is complete.
@@ -149,11 +154,16 @@ def submit_study(
         EnvironmentLack: Slurm does not answer.
     """
     from saman.scaling.study.execution import submit_missing
+    from saman.slurm.dependencies import NONE
     from saman.slurm.submission.run_submission import SubmissionOptions, SubmittedRuns, submit_experiments
 
     whole_nodes = study.plan.study.whole_nodes
     options = SubmissionOptions(
-        runs_dir=study.runs_dir, partition=study.partition, whole_nodes=whole_nodes, exclude=study.avoid
+        runs_dir=study.runs_dir,
+        partition=study.partition,
+        whole_nodes=whole_nodes,
+        exclude=study.avoid,
+        dependency=dependency or NONE,
     )
     submitted = SubmittedRuns(())
 

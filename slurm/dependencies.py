@@ -99,6 +99,19 @@ def unmet(after: Sequence[Prerequisite]) -> str | None:
     return None
 
 
+def unmet_at_start(after: Sequence[Prerequisite]) -> str | None:
+    """The prerequisite that has not completed, now that the job begins; ``None`` if the run may begin.
+
+    Slurm knows how jobs end, not runs: all jobs of a run may have ended before it has completed.
+    """
+    for each in after:
+        if each.run is not None and each.condition is After.OK:
+            state = RunFolder(each.run).state
+            if state is not State.COMPLETED:
+                return f"it needs {_name(each.run)}, which is {state.value}"
+    return None
+
+
 def _open(each: Prerequisite) -> str | None:
     if each.run is None:
         return f"job {each.job}"

@@ -175,7 +175,7 @@ class _WorkflowSubmission:
         if step.code_path not in self._copies:
             spec = step.plans[0].spec
             self._copies[step.code_path] = code_copy(
-                spec, step.code_path, options.runs_dir, options.code, models_dir=options.models_dir
+                spec, step.code_path, options.runs_dir, options.code, options.sent, options.models_dir
             )
         return self._copies[step.code_path]
 

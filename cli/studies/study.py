@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saman.cli.options import RUNS, ClusterOrHere, Json, Partition, RunsDir
+from saman.cli.options import RUNS, AfterAny, AfterOk, ClusterOrHere, Json, Partition, RunsDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from saman.launcher.supervision.outcome import Outcome
     from saman.scaling.study.execution import PlannedRunStatus
     from saman.scaling.study.plan import PlannedRun, StudyPlan
+    from saman.slurm.dependencies import Dependency
     from saman.slurm.submission.arrays import NoRoom
 
 
@@ -42,6 +43,8 @@ def study_command(
             help="Leave out the combinations with these values; with --cluster also a node to avoid (repeatable).",
         ),
     ] = None,
+    after: AfterOk = None,
+    after_any: AfterAny = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs with cost and state; start nothing.")
     ] = False,
@@ -61,6 +64,8 @@ def study_command(
     from rich.console import Console
 
     from saman.api.study_plans import StudyChanges, prepare_study
+    from saman.configs.errors import UserError
+    from saman.jobs.workflows.prerequisites import dependency_on
 
     changes = StudyChanges(tuple(settings or ()), tuple(exclude or ()))
     prepared = prepare_study(name, runs_dir, cluster, partition, changes)
@@ -70,7 +75,9 @@ def study_command(
     if dry_run:
         _show(console, prepared.plan, runs_dir, as_json)
     elif prepared.cluster is not None:
-        _submit(prepared, prepared.cluster, as_json)
+        _submit(prepared, prepared.cluster, as_json, dependency_on(after or (), after_any or (), runs_dir))
+    elif after or after_any:
+        raise UserError("only jobs of a cluster wait for others", where="--after", remedy="--cluster C")
     else:
         _run(console, prepared, as_json)
 
@@ -163,7 +170,7 @@ def _print_plan_notes(console: Console, plan: StudyPlan, wanted: int) -> None:
         console.print("  " + note, style="dim")
 
 
-def _submit(prepared: PreparedStudy, site: Cluster, as_json: bool) -> None:
+def _submit(prepared: PreparedStudy, site: Cluster, as_json: bool, dependency: Dependency) -> None:
     from saman.api.study_plans import submit_study
 
     said: set[str] = set()
@@ -173,7 +180,7 @@ def _submit(prepared: PreparedStudy, site: Cluster, as_json: bool) -> None:
             said.add(sentence)
             typer.echo(sentence, err=True)
 
-    submitted = submit_study(prepared, site, tell)
+    submitted = submit_study(prepared, site, tell, dependency)
     submissions = submitted.submissions
     if as_json:
         runs = [{"run": str(submission.run.path), "job": submission.job} for submission in submissions]

@@ -24,7 +24,7 @@ from saman.runs.events import EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
-from saman.slurm.dependencies import unmet
+from saman.slurm.dependencies import unmet_at_start
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
 from saman.slurm.job.attempt import attempt_in_job
@@ -34,6 +34,7 @@ from saman.slurm.job.node_failures import WHO, account_for_loss
 from saman.slurm.submission.run_jobs import forerunner, jobs_of, last_queued, record_queued
 from saman.slurm.submission.submit import cluster_of
 
+PREREQUISITE_SECONDS = 10.0  # how late the last event of the run before may reach this node
 QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
 
 
@@ -132,7 +133,12 @@ class _Start:
     def _unmet_prerequisite(self) -> str | None:
         """Why this run must not begin, where Slurm knows only that the run before it has ended."""
         queued = last_queued(self.run.events())
-        return None if queued is None else unmet(queued.after)
+        deadline = time.monotonic() + PREREQUISITE_SECONDS
+        while queued is not None and (missing := unmet_at_start(queued.after)) is not None:
+            if time.monotonic() > deadline:
+                return missing
+            time.sleep(0.5)
+        return None
 
     def _elsewhere(self, decision: decisions.Decision) -> int:
         """Ask for other nodes: the job script requeues the job without the nodes in ``slurm/exclude``."""

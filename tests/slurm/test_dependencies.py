@@ -15,7 +15,7 @@ from saman.configs.errors import UserError
 from saman.jobs.workflows.prerequisites import dependency_on
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import After, JobSubmission, Prerequisite
-from saman.slurm.dependencies import Dependency, joined, on_run, unmet, waits_for
+from saman.slurm.dependencies import Dependency, joined, on_run, unmet, unmet_at_start, waits_for
 from saman.slurm.submission import planning
 from saman.slurm.submission.submit import create_run
 
@@ -39,9 +39,13 @@ def test_a_run_with_follow_up_jobs_is_waited_for_until_all_have_ended_and_judged
     found = on_run(run, ["41", "42", "43"], After.OK)
     assert found.options()[0] == "--dependency=afterany:41:42:43"
     assert unmet(found.prerequisites) is None
+    assert "which is queued" in str(unmet_at_start(found.prerequisites))  # all its jobs have ended, but not the run
     run.append("failed", "job", message="broken")
     assert "which is failed" in str(unmet(found.prerequisites))
-    assert unmet([Prerequisite(After.ANY, run=run.path)]) is None
+    for judge in (unmet, unmet_at_start):
+        assert judge([Prerequisite(After.ANY, run=run.path)]) is None
+    run.append("completed", "supervisor")
+    assert unmet_at_start(found.prerequisites) is None
 
 
 def test_a_submission_remembers_what_it_waits_for(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_study_goes_as_arrays_and_only_what_is_missing_goes_again(minicluster:
     assert json.loads(_study(folder).stdout)["runs"] == []
     for run in find_runs(folder / "runs"):
         assert wait_for(run, seconds=240).state == "completed", told(run)
+        assert not run.export.exists()  # a study measures
     done = json.loads(_study(folder, "--dry-run").stdout)
     assert [row["state"] for row in done["runs"]] == ["done", "done"]
     assert json.loads(_study(folder).stdout)["runs"] == []

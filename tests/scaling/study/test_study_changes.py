@@ -12,10 +12,13 @@ import pytest
 from saman.api.study_plans import StudyChanges, prepare_study
 from saman.configs import yaml12
 from saman.configs.errors import UserError
+from saman.launcher.node.machine import Node
+from saman.launcher.planning import Options
 from saman.runs.folder import RunFolder
 from saman.runs.records.summary import Summary
 from saman.scaling.analysis.shared_nodes import review_sharing, shared_pairs
-from saman.scaling.study.execution import planned_run_states
+from saman.scaling.study import execution
+from saman.scaling.study.execution import planned_run_states, run_missing
 from saman.scaling.study.plan import StudyPlan
 
 STUDY = """
@@ -77,6 +80,20 @@ def test_inside_an_allocation_a_study_is_planned_on_its_nodes(tmp_path: Path, mo
     found = prepare_study(str(tmp_path / "study.yaml"), tmp_path / "runs")
     assert found.nodes is not None and [node.name for node in found.nodes] == ["n1", "n2"]
     assert found.plan.cores_per_rank == 64 // 4
+
+
+def test_a_study_in_an_allocation_starts_its_runs_on_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Options] = []
+
+    def stop(loaded: object, options: Options, view: object) -> Any:
+        started.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "run_locally", stop)
+    nodes = (Node("n1", 64), Node("n2", 64))
+    with pytest.raises(KeyboardInterrupt):
+        next(run_missing(plan(tmp_path), tmp_path / "runs", nodes=nodes))
+    assert [options.nodes for options in started] == [nodes]
 
 
 def test_runs_of_a_study_leave_no_export_unless_the_study_asks_for_it(tmp_path: Path) -> None:
