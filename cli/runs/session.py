@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from saman.runs.ranks.notebook import NotebookRecord
 
 Nodes = Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes.")]
-Time = Annotated[str | None, typer.Option("--time", help="Time limit, as for sbatch: minutes, MM:SS, HH:MM:SS, D-HH:MM:SS.")]
+Time = Annotated[str | None, typer.Option("--time", help="Time limit, as for sbatch: minutes, HH:MM:SS, D-HH:MM.")]
 Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="Total number of GPUs.")]
 ClusterSettings = Annotated[
     list[str] | None, typer.Option("--set", help="Change a key of the cluster file (repeatable).")
