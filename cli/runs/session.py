@@ -61,6 +61,7 @@ def shell_command(
     from saman.slurm.job.interactive import is_inside
     from saman.slurm.session.shell import salloc_command
     from saman.slurm.site import client
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission import planning
     from saman.slurm.submission.known_options import slurm_options
@@ -71,7 +72,8 @@ def shell_command(
     chosen = choose_cluster(cluster)
     changes, ranks = slurm_options(ranks, nodes, time_limit, gpus)
     spec = _spec([*(arguments or []), *changes], ranks)
-    plan = planning.plan(spec, chosen.load(tuple(set_cluster or ())), runs_dir, partition)
+    site = require_here(chosen.load(tuple(set_cluster or ())), "saman shell")
+    plan = planning.plan(spec, site, runs_dir, partition)
     command = salloc_command(plan, tuple(exclude or ()), context.obj or ())
     for note in filter(None, [chosen.note, *plan.notes]):
         typer.echo(note, err=True)
@@ -118,12 +120,13 @@ def notebook_command(
         saman notebook --cluster mysite --login me@login.example.edu
     """
     from saman.slurm.session.notebook import notebook_script, require_jupyter
+    from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import clock_of
     from saman.slurm.submission.run_submission import SubmissionOptions, submit_run
 
     chosen = choose_cluster(cluster)
-    site = chosen.load(tuple(set_cluster or ()))
+    site = require_here(chosen.load(tuple(set_cluster or ())), "saman notebook")
     require_jupyter(site)
     wanted = {
         "time_limit": clock_of(time_limit) if time_limit else None, "gpus_per_rank": gpus, "cpus_per_rank": cores,
