@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ class AttemptRequest:
 
     ``adapt`` fits the planned start to its surroundings (a container, a job). ``job_script`` is kept with the
     attempt. ``who`` signs the notes in the events. ``lock_seconds`` is how long to wait for another
-    supervisor to give the run up.
+    supervisor to give the run up. ``staged`` maps what was copied to the nodes to its copies.
     """
 
     spec: Experiment | Script
@@ -56,6 +56,7 @@ class AttemptRequest:
     job_script: Path | None = None
     who: str = SUPERVISOR
     lock_seconds: float = 0.0
+    staged: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = None) -> Outcome:
@@ -125,6 +126,7 @@ def _record(run: RunFolder, attempt: Attempt, request: AttemptRequest, plan: Lau
     command = request.options.command_line or sys.argv
     private = private_variables(request.spec.written())
     facts = provenance(command, request.directory, plan.facts.mpi, plan.start.starter, private)
+    facts = replace(facts, staged=request.staged)
     with explain_write_errors(run.path, "the run folder"):
         plan.placement.write(attempt.placement)
         for file, text in plan.start.files.items():

@@ -25,6 +25,7 @@ NEAREST_ADAPTER = "SAMAN_NEAREST_ADAPTER"  # set: every rank gets the InfiniBand
 PROCESSES = "SAMAN_PROCESSES"
 RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous server
 RUN = "SAMAN_RUN"  # the run folder
+STAGED_DATA = "SAMAN_STAGED_DATA"  # JSON: files and folders of data, and their copies on this node
 SIZE = "SAMAN_SIZE"  # ranks of the run
 STARTER = "SAMAN_STARTER"
 STOP_SIGNAL = "SAMAN_STOP_SIGNAL"  # asks a user's program for a checkpoint, such as USR1

@@ -16,6 +16,7 @@ from saman.configs.problems import Problems, Strict
 from saman.configs.site.burst_buffer import BurstBuffer
 from saman.configs.site.sbatch_options import check_line
 from saman.configs.site.setup import Software, SoftwareStep
+from saman.configs.site.staging import STAGE, DataStaging, Staging
 from saman.configs.site.texts import AbsolutePath, Bind, Features, Interface, PathText, SshHost, Word
 from saman.configs.units import Clock, Size, parse_duration, parse_size
 from saman.configs.variables_in_text import check_variables
@@ -141,7 +142,9 @@ class Cluster(Strict):
     locks: Literal["auto", "lease"] = "auto"  # lease: file locks do not reach the other nodes, as with localflock
     sbatch: list[ExtraLine] = []
     burst_buffer: BurstBuffer | None = None
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = {}  # variables; and ``stage: node`` copies the ranks' Python to each node
+    data: DataStaging = DataStaging()
+    staging: Staging = Staging()
     access: Access | None = None  # from a machine other than the login node
 
     @model_validator(mode="after")
@@ -160,7 +163,12 @@ class Cluster(Strict):
         found += self._routing_problems()
         if self.stage_out is not None and self.node_local is None:
             found.append(UserError("missing key; stage_out copies from there", where="node_local", remedy="$TMPDIR"))
-        for name, text in self.environment.items():
+        if self.environment.get(STAGE, "none") not in ("none", "node"):
+            problem = f"{self.environment[STAGE]!r} is neither node nor none"
+            found.append(UserError(problem, where=f"environment.{STAGE}"))
+        elif self.stages_environment and self.container is not None:
+            found.append(UserError("the image already has the environment of the ranks", where=f"environment.{STAGE}"))
+        for name, text in self.variables.items():
             if not (name.isascii() and name.isidentifier()) or "\0" in text:
                 where = "environment"
                 problem = f"{name!r} is not the name of an environment variable, or its value has a NUL"
@@ -172,6 +180,16 @@ class Cluster(Strict):
         if found:
             raise Problems(found)
         return self
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables to set in a job: ``environment`` without the key that is none."""
+        return {name: text for name, text in self.environment.items() if name != STAGE}
+
+    @property
+    def stages_environment(self) -> bool:
+        """Whether a job copies the ranks' Python environment to its nodes."""
+        return self.environment.get(STAGE) == "node"
 
     def _routing_problems(self) -> list[UserError]:
         """What keeps Slurm from telling the entries of ``partitions`` apart, if jobs name no partition."""

@@ -88,6 +88,7 @@ class Provenance:
     slurm_job: Mapping[str, str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     start_method: str | None = None
+    staged: Mapping[str, str] = field(default_factory=dict)  # environment and data, and their copies on the nodes
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -105,6 +106,7 @@ class Provenance:
             slurm_job=value.get("slurm_job"),
             environment=mapping(value.get("environment")),
             start_method=text(value.get("start_method")),
+            staged={name: str(copy) for name, copy in mapping(value.get("staged")).items()},
             more=others(value, cls.__dataclass_fields__),
         )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from saman.configs.schemas.cluster import Cluster
+from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan.environment import forwarded
@@ -16,13 +17,14 @@ from saman.launcher.planning import LaunchPlan, Options, gather_facts
 from saman.launcher.starters.start import MachineFacts, Start
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import SilentView
-from saman.runs.events import JOB
+from saman.runs.events import JOB, EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation
 from saman.slurm.job.container import expanded_container, wrap_in_container
 from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.job.stage_out import staging_out
+from saman.slurm.job.staging import NodeCopies, staged
 from saman.slurm.script.setup_lines import variables_of_setup
 from saman.slurm.submission.job_script import environment_of
 from saman.slurm.submission.run_jobs import forerunner
@@ -55,17 +57,30 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         EnvironmentLack: the run folder cannot be written, or the node lacks what the start needs.
     """
     spec = run.spec()
+
+    def tell(text: str) -> None:
+        say(text)
+        run.append(EventKind.NOTICE, JOB, text=text)
+
+    out = staging_out(run, cluster.stage_out, here.nodes, os.environ, say)
+    with staged(spec, cluster, here, tell) as copies, out:
+        return make_attempt(run, _request(run, spec, cluster, here, copies), _JobLog(say))
+
+
+def _request(
+    run: RunFolder, spec: Experiment | Script, cluster: Cluster, here: Allocation, copies: NodeCopies
+) -> AttemptRequest:
     directory = Path(spec.directory) if isinstance(spec, Script) else run.path
 
     def adapt(plan: LaunchPlan) -> Start:
-        start = plan.start
+        start = copies.adapted(plan.start)
         if cluster.container is not None:
             folders = [run.path, directory, *run.code_path]
             container = expanded_container(cluster.container, os.environ)
             start = wrap_in_container(start, container, sys.executable, folders, here.gpus > 0)
         return start if run.is_script else shield_from_sigterm(start, plan.facts.mpi, sys.executable)
 
-    request = AttemptRequest(
+    return AttemptRequest(
         spec=spec,
         directory=directory,
         code_path=run.code_path,
@@ -74,9 +89,8 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         job_script=_job_script(run, here),
         who=JOB,
         lock_seconds=LOCK_SECONDS,
+        staged=copies.record(),
     )
-    with staging_out(run, cluster.stage_out, here.nodes, os.environ, say):
-        return make_attempt(run, request, _JobLog(say))
 
 
 def _job_script(run: RunFolder, here: Allocation) -> Path | None:

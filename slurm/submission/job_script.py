@@ -84,4 +84,4 @@ def environment_of(cluster: Cluster) -> dict[str, str]:
     own |= {variables.NEAREST_ADAPTER: "1"} if cluster.network.nearest_adapter else {}
     if cluster.stage_out is not None:
         own[variables.LOCAL_RESULTS] = f"{cluster.node_local}/saman-$SLURM_JOB_ID/results"
-    return {**network_variables(cluster.network.interfaces), **own, **cluster.environment}
+    return {**network_variables(cluster.network.interfaces), **own, **cluster.variables}

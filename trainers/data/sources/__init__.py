@@ -9,6 +9,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Data
+from saman.runs.ranks.staged_data import with_copies
 from saman.trainers.data.interface import Context, Splits
 
 
@@ -18,12 +19,13 @@ def load(data: Data, context: Context) -> Splits:
     Raises:
         UserError: The user's function is missing, or does not follow the interface.
     """
+    args = with_copies(data.args)
     if not is_reference(data.source):
         module = import_module(f"saman.trainers.data.sources.{data.source}")
-        splits: Splits = module.load(context, data.validation_fraction, **data.args)
+        splits: Splits = module.load(context, data.validation_fraction, **args)
         return splits
     function = import_function(data.source, "data.source")
-    call = bind(function, "data", context, **data.args)
+    call = bind(function, "data", context, **args)
     splits = function(*call.args, **call.kwargs)
     if not isinstance(splits, Splits):
         raise UserError(
