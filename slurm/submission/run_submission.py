@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from saman.configs.errors import EnvironmentLack
 from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
+from saman.launcher.staging.environment import environment_archive, this_environment
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.slurm.code.files import SentCode
@@ -21,6 +24,7 @@ from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
 from saman.slurm.submission.arrays import NoRoom, submit_many
 from saman.slurm.submission.code_copy import Snapshot, code_copy, describe_copy, discard
+from saman.slurm.submission.job_script import python_of
 from saman.slurm.submission.planning import SubmissionPlan
 from saman.slurm.submission.submit import Submission
 
@@ -178,8 +182,26 @@ def submit_plan(checked: CheckedPlan, code_path: Sequence[Path], options: Submis
     plan = checked.plan
     copy = _code_copy(plan.spec, code_path, options) if options.copy_code else None
     with _discarded_unless_submitted(copy):
+        archived = _environment_archive(plan.cluster)
         done = slurm.submit(plan, code_path, copy, options.models_dir, options.exclude, options.dependency)
-    return SubmittedRuns((done,), (*checked.notes, *describe_copy(plan.spec, copy)))
+    return SubmittedRuns((done,), (*checked.notes, *describe_copy(plan.spec, copy), *archived))
+
+
+def _environment_archive(cluster: Cluster) -> list[str]:
+    """Build the archive for ``environment: {stage: node}``, if jobs run this Python; notes on it.
+
+    A job builds what is missing, on its own nodes' time.
+    """
+    environment = this_environment() if cluster.stages_environment else None
+    asked = cluster.software.virtualenv
+    own = python_of(cluster) == sys.executable or (asked is not None and Path(asked).expanduser() == Path(sys.prefix))
+    notes: list[str] = []
+    if environment is not None and own:
+        try:
+            environment_archive(environment, notes.append)
+        except EnvironmentLack as lack:
+            notes.append(f"WARNING: {lack}; the job tries again")
+    return notes
 
 
 def _code_copy(spec: Experiment | Script, code_path: Sequence[Path], options: SubmissionOptions) -> Snapshot | None:
@@ -235,6 +257,7 @@ def submit_experiments(
     for name in {plan.choice.partition.name for plan in plans}:
         here = [plan for plan in plans if plan.choice.partition.name == name]
         warnings += planning.check_limits(*here, in_portions=wait is not None)
+    warnings += _environment_archive(cluster)
     first = loaded[0]
     copy = _code_copy(first.experiment, first.code_path, options)
 
