@@ -119,7 +119,7 @@ def node_folder(cluster: Cluster, environ: Mapping[str, str]) -> Path:
     """The folder of a user's copies on every node."""
     asked = cluster.staging.folder or cluster.node_local
     parent = expand(asked, environ) if asked is not None else environ.get("TMPDIR") or "/tmp"
-    return Path(parent) / f"saman-{os.getuid()}"
+    return Path(parent).expanduser() / f"saman-{os.getuid()}"
 
 
 @dataclass(frozen=True)
