@@ -14,6 +14,7 @@ from saman.launcher.plan.placement import Placement
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
 from saman.runs.paths.attempt import Attempt
+from saman.runs.ranks.attempt_ranks import read_records
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 1.0  # between two looks at the run folder
@@ -122,12 +123,13 @@ def _process(attempt: Attempt, rank: int) -> int:
     placement = Placement.read(attempt.placement)
     if placement is not None:
         return next((process.first_rank for process in placement.processes if rank in process.ranks), rank)
-    return max((first for first in attempt.ranks() if first <= rank), default=rank)
+    known = (*read_records(attempt), *attempt.ranks())
+    return max((first for first in known if first <= rank), default=rank)
 
 
 def _missing(run: RunFolder, rank: int, job: bool) -> UserError:
     attempts = run.attempts()
-    known = attempts[-1].ranks() if attempts else []
+    known = sorted({*read_records(attempts[-1]), *attempts[-1].ranks()}) if attempts else []
     if job:
         return UserError("the job has printed nothing yet, or this run has no job", where=str(run.path))
     if not known:

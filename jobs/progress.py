@@ -55,8 +55,7 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
     placement = Placement.read(attempt.placement) if attempt else None
     if attempt is None or placement is None:
         return None
-    # A straggler may be any rank: a person's look at a run reads every heartbeat.
-    watch = AttemptWatch(attempt, placement, most_beats=len(placement.processes))
+    watch = AttemptWatch(attempt, placement, once=True)
     beats = watch.beats()
     if not beats:
         return None

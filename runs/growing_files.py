@@ -6,12 +6,18 @@ A file that is missing or cannot be read has nothing new.
 from __future__ import annotations
 
 import codecs
+import contextlib
+import math
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from saman.configs.regular_files import open_regular
 
 LARGEST_READ = 1 << 20
+MISSING_SECONDS = 0.5  # between two looks for a file that is to stay open and is not there yet
 FLOOD_READ = 1 << 24  # at a look that keeps the newest lines only
 
 
@@ -23,10 +29,18 @@ class Follower:
         newest_bytes: Begin so many bytes before the end of what is there now; ``None`` begins with the file. A line
             that is cut there is left out.
         begin: Begin after so many bytes of the file: the ``position`` of an earlier follower.
+        reopen_seconds: Keep the file open, and look it up by name again after so long. 0 opens it at every look.
+            A file that is kept open costs a shared file system next to nothing; NFS shows changes to it some
+            seconds late.
     """
 
-    def __init__(self, path: Path, newest_bytes: int | None = None, begin: int = 0) -> None:
+    def __init__(
+        self, path: Path, newest_bytes: int | None = None, begin: int = 0, reopen_seconds: float = 0.0
+    ) -> None:
         self.path = path
+        self._reopen_seconds, self._opened = reopen_seconds, -math.inf
+        self.found = False  # at the last look
+        self._file: BinaryIO | None = None
         self._at = begin if newest_bytes is None else max(0, _size(path) - newest_bytes)
         self._rest = b""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -46,6 +60,13 @@ class Follower:
         if self._cut and whole:
             whole, self._cut = whole[1:], False
         return [line.decode(errors="replace").rstrip("\r") for line in whole]
+
+    def raw_lines(self, flood: bool = False) -> list[bytes]:
+        """Return the lines completed since the last look as they are; at a ``flood``, more of them at once."""
+        data = self._rest + self._read(FLOOD_READ if flood else LARGEST_READ)
+        end = data.rfind(b"\n") + 1
+        self._rest = data[end:]
+        return data[: end - 1].split(b"\n") if end else []
 
     def newest_lines(self, most: int) -> tuple[list[str], int]:
         """Return the newest ``most`` lines completed since the last look, and the number of lines left out.
@@ -70,12 +91,37 @@ class Follower:
             if text := self._decoder.decode(data):
                 yield text
 
+    def close(self) -> None:
+        """Close the file, if it is kept open; the next look opens it again."""
+        self._opened = -math.inf
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _read(self, most: int = LARGEST_READ) -> bytes:
-        if self._at > _size(self.path):  # a rotated log begins anew
-            self._at, self._rest = 0, b""
-        new = _bytes_from(self.path, self._at, most)
-        self._at += len(new)
-        return new
+        wait = self._reopen_seconds if self.found else min(self._reopen_seconds, MISSING_SECONDS)
+        if self._file is None or time.monotonic() - self._opened >= wait:
+            self._open(wait)
+        if self._file is None:
+            return b""
+        with contextlib.suppress(OSError):
+            if self._at > os.fstat(self._file.fileno()).st_size:  # a rotated log begins anew
+                self._at, self._rest = 0, b""
+            new = os.pread(self._file.fileno(), most, self._at)
+            self._at += len(new)
+            if not self._reopen_seconds:
+                self.close()
+            return new
+        return b""
+
+    def _open(self, wait: float) -> None:
+        if time.monotonic() - self._opened < wait:
+            return
+        self.close()
+        self._opened = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._file = open_regular(self.path)
+        self.found = self._file is not None
 
 
 def text_from(path: Path, begin: int) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from saman.configs.schemas.experiment import Experiment
+from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import ModelExport, Notice, TrainingEvent
@@ -86,7 +89,8 @@ def train(
 
 
 def _telemetry(run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int) -> TelemetryWriter:
-    file = run.attempt(attempt).telemetry(strategy.ranks[0])
+    given = os.environ.get(variables.TELEMETRY)  # a file of this node's own, from which a launcher gathers it
+    file = Path(given) if given else run.attempt(attempt).telemetry(strategy.ranks[0])
     steps = experiment.train.telemetry_window_steps
     return TelemetryWriter(file, strategy.ranks, strategy.size, steps, strategy.chief)
 

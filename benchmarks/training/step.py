@@ -35,6 +35,7 @@ from models import BATCH
 
 from saman.runs.files.whole import read_lines
 from saman.runs.find import find_runs
+from saman.runs.telemetry.window import read_windows
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "src"
@@ -155,9 +156,8 @@ def _script_spans(report: Path) -> list[Span]:
 
 def _telemetry_spans(runs: Path) -> list[Span]:
     """Read the windows of rank 0; empty until the run has an attempt."""
-    attempts = [attempt for run in find_runs(runs) for attempt in run.attempts()]
-    lines = read_lines(attempts[-1].telemetry(0))[0] if attempts else []
-    return [_span(line) for line in lines if not line.get("compiled")]
+    windows = [window for run in find_runs(runs) for window in read_windows(run, 0)[0]]
+    return [_span(window.to_json()) for window in windows if not window.compiled]
 
 
 def _span(line: dict[str, Any]) -> Span:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -140,3 +140,78 @@ def _processes(groups: list[dict[str, Any]]) -> Iterator[Process]:
             for local, (ranks, cores, gpus, threads) in enumerate(places):
                 yield Process(index, node, local, first_rank, ranks, cores, gpus, threads)
                 index, first_rank = index + 1, first_rank + ranks
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A process in its placement: what it needs to know of the others.
+
+    Attributes:
+        process: The process.
+        here: The processes of its node.
+        node_index: The number of its node.
+        nodes: The number of nodes.
+        processes: The number of processes.
+        size: The number of ranks.
+    """
+
+    process: Process
+    here: tuple[Process, ...]
+    node_index: int
+    nodes: int
+    processes: int
+    size: int
+
+    @classmethod
+    def of(cls, placement: Placement, index: int) -> Seat:
+        """The seat of process ``index``, or of the last process."""
+        process = placement.processes[min(index, len(placement.processes) - 1)]
+        nodes = placement.nodes
+        return cls(
+            process=process,
+            here=placement.on(process.node),
+            node_index=nodes.index(process.node),
+            nodes=len(nodes),
+            processes=len(placement.processes),
+            size=placement.size,
+        )
+
+    @classmethod
+    def read(cls, path: Path, index: int) -> Seat | None:
+        """Read the seat of a process from the placement at ``path``, without building the other nodes' processes.
+
+        Returns:
+            The seat, that of the last process if there are too few; ``None`` if the file is missing or incomplete.
+
+        Raises:
+            NewerSchema: A newer saman wrote the file.
+        """
+        value = read_record(path, SCHEMA)
+        try:
+            if value is not None and "groups" in value:
+                return _seat(value["groups"], index)
+            placement = None if value is None else Placement.from_json(value)
+            return cls.of(placement, index) if placement is not None and placement.processes else None
+        except (KeyError, TypeError, ValueError, UserError):
+            return None
+
+
+def _seat(groups: list[dict[str, Any]], index: int) -> Seat | None:
+    """The seat of a process: the groups are counted, and only its own node's processes are made."""
+    names = [expand(group["nodes"]) for group in groups]
+    widths = [len(group["processes"]) for group in groups]
+    ranks = [sum(place["ranks_here"] for place in group["processes"]) for group in groups]
+    count = sum(len(nodes) * width for nodes, width in zip(names, widths, strict=True))
+    index, node, first_rank, begin = min(index, count - 1), 0, 0, 0
+    for group, nodes, width, held in zip(groups, names, widths, ranks, strict=True):
+        passed = min(len(nodes), (index - begin) // width)
+        node, begin, first_rank = node + passed, begin + passed * width, first_rank + passed * held
+        if passed < len(nodes):
+            alone = _processes([{"nodes": nodes[passed], "processes": group["processes"]}])
+            here = tuple(
+                replace(process, index=begin + process.index, first_rank=first_rank + process.first_rank)
+                for process in alone
+            )
+            size = sum(len(each) * per_node for each, per_node in zip(names, ranks, strict=True))
+            return Seat(here[index - begin], here, node, sum(map(len, names)), count, size)
+    return None

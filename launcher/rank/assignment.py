@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saman.launcher.node.machine import same_node
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Process, Seat
 from saman.runs.ranks.identity import ProcessIdentity
 
 
@@ -13,11 +13,11 @@ class MisplacedRank(Exception):  # noqa: N818  (a finding)
     """A process runs elsewhere than planned; the run must fail."""
 
 
-def assign_process(placement: Placement | None, identity: ProcessIdentity, node: str, cores: int) -> Process:
+def assign_process(seat: Seat | None, identity: ProcessIdentity, node: str, cores: int) -> Process:
     """This process's entry in the placement; without a placement (started by hand), an equal share of the node.
 
     Args:
-        placement: the whole placement; ``None`` if the process was started by hand.
+        seat: the planned seat of the process; ``None`` if the process was started by hand.
         identity: the identity that the start method gave this process.
         node: this node's name.
         cores: number of cores that this process may use on the node.
@@ -25,7 +25,7 @@ def assign_process(placement: Placement | None, identity: ProcessIdentity, node:
     Raises:
         MisplacedRank: The placement has another node or another number of processes.
     """
-    if placement is None:
+    if seat is None:
         local, of = identity.local_process or 0, identity.local_processes or 1
         share = max(1, cores // of)
         mine = tuple(sorted({(local * share + step) % cores for step in range(share)}))
@@ -38,12 +38,12 @@ def assign_process(placement: Placement | None, identity: ProcessIdentity, node:
             cores=mine,
             threads=share,
         )
-    if identity.processes != len(placement.processes):
+    if identity.processes != seat.processes:
         raise MisplacedRank(
             f"{identity.source} started {identity.processes} process(es) that know of each other, "
-            f"{len(placement.processes)} were planned"
+            f"{seat.processes} were planned"
         )
-    process = placement.processes[identity.process]
+    process = seat.process
     if not same_node(process.node, node):
         raise MisplacedRank(
             f"process {process.index} (rank {process.first_rank}) was planned on {process.node}, but is on {node}"

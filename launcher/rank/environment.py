@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from saman.launcher.node.machine import gpu_variable
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Process, Seat
 from saman.launcher.programs import is_python
 from saman.launcher.rank.rendezvous import wait_for_rendezvous
 from saman.runs import variables
@@ -20,8 +20,9 @@ from saman.runs.records.rendezvous import RendezvousAddress
 def program_environment(
     run: RunFolder,
     attempt: Attempt,
+    own: Attempt,
     process: Process,
-    placement: Placement | None,
+    seat: Seat | None,
     identity: ProcessIdentity,
     cores: int,
     gpus: tuple[str, ...] | None,
@@ -33,8 +34,9 @@ def program_environment(
     Args:
         run: the run folder.
         attempt: the files of the attempt.
+        own: the folder in which the processes of this node write.
         process: this process in the placement.
-        placement: the whole placement; ``None`` if the process was started by hand.
+        seat: its seat in the placement; ``None`` if the process was started by hand.
         identity: what the start method told this process.
         cores: the number of cores that this process is pinned to.
         gpus: the GPUs to make visible; ``None`` leaves the variable alone.
@@ -42,27 +44,29 @@ def program_environment(
         adapter: the nearest RDMA adapter, if one is known.
     """
     environment = dict(os.environ)
-    own = rank_variables(process, placement, identity, cores)
+    found = rank_variables(process, seat, identity, cores)
     # The cluster's network for TF_CONFIG too: a node's name may resolve to the slow network.
     interface = os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
-    if variables.ADDRESS not in own and (address := interface_address(interface)) is not None:
-        own[variables.ADDRESS] = address
+    if variables.ADDRESS not in found and (address := interface_address(interface)) is not None:
+        found[variables.ADDRESS] = address
     if gpus is not None:
-        own[gpu_variable(os.environ)] = ",".join(gpus) or "-1"
+        found[gpu_variable(os.environ)] = ",".join(gpus) or "-1"
     if run.is_script:
         environment.pop(variables.HEARTBEAT, None)
-        own |= import_variables(command, os.environ)
+        environment.pop(variables.TELEMETRY, None)
+        found |= import_variables(command, os.environ)
     else:
-        own[variables.HEARTBEAT] = str(attempt.heartbeat(process.first_rank))
-        own["PYTHONSAFEPATH"] = "1"  # a user's folder comes last on sys.path, so never first by "-m"
+        found[variables.HEARTBEAT] = str(own.heartbeat(process.first_rank))
+        found[variables.TELEMETRY] = str(own.telemetry(process.first_rank))
+        found["PYTHONSAFEPATH"] = "1"  # a user's folder comes last on sys.path, so never first by "-m"
     if adapter is not None and os.environ.get(variables.NEAREST_ADAPTER) and "UCX_NET_DEVICES" not in environment:
-        own["UCX_NET_DEVICES"] = f"{adapter}:1"
+        found["UCX_NET_DEVICES"] = f"{adapter}:1"
     rendezvous = os.environ.get(variables.RENDEZVOUS)
-    if rendezvous and placement is not None:
-        own |= horovod_variables(process, placement, wait_for_rendezvous(Path(rendezvous)))
-    own[variables.RUN], own[variables.ATTEMPT] = str(run.path), str(attempt.number)
+    if rendezvous and seat is not None:
+        found |= horovod_variables(process, seat, wait_for_rendezvous(Path(rendezvous)))
+    found[variables.RUN], found[variables.ATTEMPT] = str(run.path), str(attempt.number)
     kept = user_variables(os.environ)
-    return environment | {name: value for name, value in own.items() if name not in kept}
+    return environment | {name: value for name, value in found.items() if name not in kept}
 
 
 def import_variables(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -82,18 +86,16 @@ def import_variables(command: Sequence[str], environ: Mapping[str, str]) -> dict
     return {"PYTHONPATH": paths, **({"PYTHONSAFEPATH": "1"} if by_module else {})}
 
 
-def rank_variables(
-    process: Process, placement: Placement | None, identity: ProcessIdentity, cores: int
-) -> dict[str, str]:
+def rank_variables(process: Process, seat: Seat | None, identity: ProcessIdentity, cores: int) -> dict[str, str]:
     """The variables that the wrapper of a rank sets: the identity of the process and its number of threads.
 
     Args:
         process: this process in the placement.
-        placement: the whole placement; ``None`` if the process was started by hand.
+        seat: its seat in the placement; ``None`` if the process was started by hand.
         identity: the identity that the start method gave this process.
         cores: number of cores that this process is pinned to; its ranks share them.
     """
-    size = placement.size if placement else identity.processes
+    size = seat.size if seat else identity.processes
     ranks = process.ranks_here
     own = {
         variables.PROCESS: str(process.index),
@@ -108,28 +110,27 @@ def rank_variables(
         "TF_NUM_INTEROP_THREADS": str(max(2, ranks)),
         "OMP_NUM_THREADS": str(cores),
     }
-    if placement is not None and len(placement.nodes) == 1:
+    if seat is not None and seat.nodes == 1:
         own[variables.ADDRESS] = "127.0.0.1"
     return own
 
 
-def horovod_variables(process: Process, placement: Placement, server: RendezvousAddress) -> dict[str, str]:
+def horovod_variables(process: Process, seat: Seat, server: RendezvousAddress) -> dict[str, str]:
     """The variables by which Horovod finds its peers over Gloo, as horovodrun sets them.
 
     Args:
         process: this process in the placement.
-        placement: the whole placement.
+        seat: its seat in the placement.
         server: where the rendezvous server listens.
     """
-    nodes = placement.nodes
     own = {
         "HOROVOD_HOSTNAME": process.node,
         "HOROVOD_RANK": str(process.index),
-        "HOROVOD_SIZE": str(len(placement.processes)),
+        "HOROVOD_SIZE": str(seat.processes),
         "HOROVOD_LOCAL_RANK": str(process.local_index),
-        "HOROVOD_LOCAL_SIZE": str(len(placement.on(process.node))),
-        "HOROVOD_CROSS_RANK": str(nodes.index(process.node)),
-        "HOROVOD_CROSS_SIZE": str(len(nodes)),
+        "HOROVOD_LOCAL_SIZE": str(len(seat.here)),
+        "HOROVOD_CROSS_RANK": str(seat.node_index),
+        "HOROVOD_CROSS_SIZE": str(seat.nodes),
         # Horovod asks http://ADDR:PORT/scope/key: with a path in ADDR, every request carries the token and a second,
         # meaningless port. Horovod has no other place for a secret.
         "HOROVOD_GLOO_RENDEZVOUS_ADDR": f"{server.host}:{server.port}/{server.token}" if server.token else server.host,
@@ -137,7 +138,7 @@ def horovod_variables(process: Process, placement: Placement, server: Rendezvous
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
     }
-    return own | ({"HOROVOD_GLOO_IFACE": "lo"} if len(nodes) == 1 else {})
+    return own | ({"HOROVOD_GLOO_IFACE": "lo"} if seat.nodes == 1 else {})
 
 
 def user_variables(environ: Mapping[str, str]) -> frozenset[str]:

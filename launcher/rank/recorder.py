@@ -18,10 +18,13 @@ from saman.runs.ranks.records import RankRecord
 
 
 class RankRecorder:
-    """Writes what happens to a process. ``record`` is its newest rank record."""
+    """Writes what happens to a process.
 
-    def __init__(self, run: RunFolder, attempt: Attempt, record: RankRecord) -> None:
-        self.run, self.attempt, self.record = run, attempt, record
+    ``record`` is its newest rank record, ``own`` the folder in which the processes of its node write.
+    """
+
+    def __init__(self, run: RunFolder, attempt: Attempt, own: Attempt, record: RankRecord) -> None:
+        self.run, self.attempt, self.own, self.record = run, attempt, own, record
 
     @property
     def _rank(self) -> int:
@@ -44,7 +47,7 @@ class RankRecorder:
         """Record the start of the program, and a notice if it gets fewer cores than planned."""
         seen, now = processes.find_process(pid), time.time()
         self.record = self.record.ending(pid=pid, pid_started=seen.started if seen else None, started=now)
-        record, heartbeat = self.record, self.attempt.heartbeat(self._rank)
+        record, heartbeat = self.record, self.own.heartbeat(self._rank)
         self._write()
         if not self.run.is_script and not heartbeat.exists():
             # The program is starting until its own first heartbeat.
@@ -75,7 +78,7 @@ class RankRecorder:
         return self.record.failed
 
     def _write(self) -> None:
-        self.record.write(self.attempt.rank_record(self._rank))
+        self.record.write(self.own.rank_record(self._rank))
 
     def _append_exit(self) -> None:
         record = self.record

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Process
 from saman.launcher.supervision import processes
 from saman.launcher.supervision.processes import ProcessInfo
 from saman.runs import variables
 from saman.runs.events import EventKind
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks.board import BoardReader
 from saman.runs.ranks.records import RankRecord
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
@@ -26,14 +27,17 @@ UNHEARD_SECONDS = 10.0  # after the request, until the user is told that no proc
 class StopForwarding:
     """Forwards the request to stop of a run to the program of a rank.
 
-    Only the first wrapper on a node looks for ``control/stop``; it wakes the other wrappers of the node with SIGUSR1.
+    Only the first wrapper on a node reads the supervisor's board; it wakes the other wrappers of the node with SIGUSR1.
+    Without a supervisor it looks for ``control/stop`` itself.
     The signal goes to processes that handle it, and to no others: it would end them without a checkpoint.
     """
 
     run: RunFolder
     attempt: Attempt
+    own: Attempt
     process: Process
-    placement: Placement | None
+    here: tuple[Process, ...]
+    board: BoardReader
     program: int  # pid
     number: signal.Signals | None
     _asked_at: float | None = None
@@ -45,7 +49,7 @@ class StopForwarding:
         """Look for a request, and pass it on; call this about once a second."""
         if self.number is None:
             return
-        if self._asked_at is None and self.process.local_index == 0 and self.run.stop_request.exists():
+        if self._asked_at is None and self.process.local_index == 0 and self._is_requested():
             self.request()
         if self._asked_at is None:
             return
@@ -53,6 +57,10 @@ class StopForwarding:
             self._wake_neighbours()
         if not self._delivered:
             self._deliver()
+
+    def _is_requested(self) -> bool:
+        announced = self.board.read()
+        return announced.stop if self.board.exists else self.run.stop_request.exists()
 
     def request(self) -> None:
         """Note the request to stop."""
@@ -73,11 +81,10 @@ class StopForwarding:
             self.run.append(EventKind.NOTICE, f"rank {rank}", self.attempt.number, text=text, rank=rank)
 
     def _wake_neighbours(self) -> None:
-        here = self.placement.on(self.process.node) if self.placement else ()
-        for peer in here:
+        for peer in self.here:
             if peer.index == self.process.index or peer.index in self._woken:
                 continue
-            record = RankRecord.read(self.attempt.rank_record(peer.first_rank))
+            record = RankRecord.read(self.own.rank_record(peer.first_rank))
             if record is not None and _is_wrapper(record.wrapper_pid, self.run.path):
                 self._woken.add(peer.index)
                 with contextlib.suppress(ProcessLookupError, PermissionError):

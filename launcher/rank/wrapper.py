@@ -6,7 +6,6 @@ log, forwards signals and records the exit. Nothing that the command started out
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -18,10 +17,11 @@ from typing import Any
 
 from saman.configs.errors import ExitCode
 from saman.launcher.node.machine import allowed_cores, visible_gpus
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Process, Seat
 from saman.launcher.rank.assignment import MisplacedRank, assign_process, select_cores, select_gpus, usable_cores
 from saman.launcher.rank.child import Child, start_child
 from saman.launcher.rank.environment import program_environment
+from saman.launcher.rank.gatherer import NodeGatherer
 from saman.launcher.rank.log_rotation import LogRotation
 from saman.launcher.rank.motion import ScriptMotion
 from saman.launcher.rank.near import paired
@@ -30,8 +30,11 @@ from saman.launcher.rank.stop_forwarding import StopForwarding, stop_signal
 from saman.launcher.supervision import processes
 from saman.runs import variables
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.gathering.gathering import GatheredNode, round_seconds
+from saman.runs.gathering.node_folder import make_node_folder, remove_stale_folders
 from saman.runs.ranks import parent_death
-from saman.runs.ranks.heartbeats import ALIVE_SECONDS, Heartbeat
+from saman.runs.ranks.board import BoardReader
+from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.ranks.identity import ProcessIdentity, identify, node_name
 from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.records import RankRecord
@@ -71,25 +74,25 @@ def _current_attempt(run: RunFolder) -> Attempt:
 
 
 def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent: int) -> int:
-    attempt.make_folders()
-    placement = Placement.read(attempt.placement)
     node = node_name(os.environ)
     try:
         identity = identify(os.environ, os.environ.get(variables.STARTER))
+        seat = Seat.read(attempt.placement, identity.process)
         allowed = usable_cores(allowed_cores(), os.environ.get(variables.CORES))
-        process = assign_process(placement, identity, node, len(allowed))
-        gpus = _gpus(run, placement, process)
+        process = assign_process(seat, identity, node, len(allowed))
+        gpus = _gpus(run, seat, process)
     except (MisplacedRank, ValueError) as error:
         _report_misplaced(run, attempt, node, error)
         return ExitCode.RUN_FAILED
-    near = paired(placement, process, allowed, os.environ)
+    near = paired(seat, allowed, os.environ)
     cores = near.cores if near is not None else select_cores(allowed, process.cores)
     os.sched_setaffinity(0, cores)
     wrapper = _Wrapper(
         run=run,
         attempt=attempt,
+        own=_own_folder(run, attempt, seat, node),
         process=process,
-        placement=placement,
+        seat=seat,
         identity=identity,
         node=node,
         cores=cores,
@@ -99,6 +102,14 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
         parent=parent,
     )
     return wrapper.run_command(command)
+
+
+def _own_folder(run: RunFolder, attempt: Attempt, seat: Seat | None, node: str) -> Attempt:
+    """The folder in which the processes of this node write: its own, else the attempt's."""
+    own = make_node_folder(run, attempt.number, node) if seat is not None else None
+    if own is None:
+        attempt.make_folders()
+    return own or attempt
 
 
 def _log_limit() -> int | None:
@@ -113,12 +124,12 @@ def _report_misplaced(run: RunFolder, attempt: Attempt, node: str, error: Except
     print(error, file=sys.stderr)
 
 
-def _gpus(run: RunFolder, placement: Placement | None, process: Process) -> tuple[str, ...] | None:
+def _gpus(run: RunFolder, seat: Seat | None, process: Process) -> tuple[str, ...] | None:
     """GPUs to make visible to the program; ``None`` to leave its variables alone.
 
     Scripts are left alone: those that follow Horovod's documentation pick a GPU of the node by local rank.
     """
-    if placement is None or run.is_script:
+    if seat is None or run.is_script:
         return None
     return select_gpus(visible_gpus(os.environ), process.gpus) if process.gpus else ()
 
@@ -129,8 +140,9 @@ class _Wrapper:
 
     run: RunFolder
     attempt: Attempt
+    own: Attempt
     process: Process
-    placement: Placement | None
+    seat: Seat | None
     identity: ProcessIdentity
     node: str
     cores: tuple[int, ...]
@@ -156,8 +168,9 @@ class _Wrapper:
         environment = program_environment(
             self.run,
             self.attempt,
+            self.own,
             self.process,
-            placement=self.placement,
+            seat=self.seat,
             identity=self.identity,
             cores=len(self.cores),
             gpus=self.gpus,
@@ -168,7 +181,9 @@ class _Wrapper:
             try:
                 child = start_child(command, environment, output, self.mask, self.parent, self.checkpoints_on_sigterm)
             except OSError as error:
-                return recorder.not_started(command, error)
+                code = recorder.not_started(command, error)
+                self._flush(self._gatherer())
+                return code
             # A start method may kill this wrapper without warning: the guard then ends what it has started. It ends
             # with the program's other descendants, and its pipe is never closed by hand.
             mark = {variables.PROCESS: process}
@@ -176,8 +191,30 @@ class _Wrapper:
                 lambda: processes.list_attempt_processes(self.run.path, self.attempt.number, **mark)
             )
             recorder.started(child.pid, wanted_cores=len(self.process.cores))
+            gatherer = self._gatherer()  # a thread: after the guard was forked
             self._watch(child, log)
-        return self._finish(child, recorder, log)
+        return self._finish(child, recorder, log, gatherer)
+
+    def _gatherer(self) -> NodeGatherer | None:
+        """Begin to gather the ranks of this node, or to wait for the duty; ``None`` if they write to the run folder."""
+        if self.seat is None or self.own == self.attempt:
+            return None
+        node = GatheredNode(
+            own=self.own,
+            shared=self.attempt,
+            index=self.seat.node_index,
+            name=self.process.node,
+            processes=len(self.seat.here),
+            log_limit=_log_limit(),
+        )
+        if self.process.local_index == 0:
+            remove_stale_folders(time.time())
+        return NodeGatherer(node, round_seconds(self.seat.nodes))
+
+    def _flush(self, gatherer: NodeGatherer | None) -> None:
+        """Have what this process wrote gathered, before the start method learns of its end."""
+        if gatherer is not None:
+            gatherer.flush()
 
     def _recorder(self) -> RankRecorder:
         record = RankRecord(
@@ -190,14 +227,15 @@ class _Wrapper:
             gpus=tuple(visible_gpus(os.environ)) if self.gpus is None else self.gpus,
             wrapper_pid=os.getpid(),
         )
-        return RankRecorder(self.run, self.attempt, record)
+        return RankRecorder(self.run, self.attempt, self.own, record)
 
-    def _finish(self, child: Child, recorder: RankRecorder, log: Path) -> int:
+    def _finish(self, child: Child, recorder: RankRecorder, log: Path, gatherer: NodeGatherer | None) -> int:
         """Kill descendants, record the exit, wait for peers to record theirs; returns the exit status."""
         assert child.status is not None
         child.kill_descendants()
         status = os.waitstatus_to_exitcode(child.status)
         failed = recorder.exited(status, child.stopped, log)
+        self._flush(gatherer)
         if status == ExitCode.REQUEUE:
             self._wait_for_peers(REQUEUE_SECONDS)
         elif failed and not child.stopped:
@@ -219,11 +257,11 @@ class _Wrapper:
 
     def _watch(self, child: Child, log: Path) -> None:
         """Forward signals and show signs of life until the program has ended."""
-        heartbeat = self.attempt.heartbeat(self.rank)
+        heartbeat = self.own.heartbeat(self.rank)
         motion = ScriptMotion(child.pid, log, Heartbeat(heartbeat)) if self.run.is_script else None
         stopping = self._stop_forwarding(child) if self.run.is_script else None
         rotation = LogRotation(log, self.attempt.older_log(self.rank), _log_limit())
-        touched = looked = stop_looked = time.monotonic()
+        looked = stop_looked = time.monotonic()
         received: dict[int, float] = {}
         while True:
             caught = processes.await_signal(_WATCHED, 1.0)
@@ -244,17 +282,22 @@ class _Wrapper:
                 stop_looked = now
                 stopping.look()
             rotation.look()
-            if now - touched >= ALIVE_SECONDS:
-                touched = now
-                with contextlib.suppress(OSError):
-                    os.utime(self.attempt.rank_record(self.rank))
         rotation.close()
         if motion:
             motion.close()
 
     def _stop_forwarding(self, child: Child) -> StopForwarding:
         number = stop_signal(os.environ)
-        return StopForwarding(self.run, self.attempt, self.process, self.placement, child.pid, number)
+        return StopForwarding(
+            run=self.run,
+            attempt=self.attempt,
+            own=self.own,
+            process=self.process,
+            here=self.seat.here if self.seat else (),
+            board=BoardReader(self.attempt.board, self.seat.nodes if self.seat else 1),
+            program=child.pid,
+            number=number,
+        )
 
     def _forward(self, child: Child, number: int, stopping: StopForwarding | None) -> None:
         orphaned = os.getppid() != child.parent
@@ -276,11 +319,17 @@ class _Wrapper:
 
     def _wait_for_peers(self, seconds: float) -> None:
         """Wait until every process has recorded its exit, the time is over, or a request to stop arrives."""
-        deadline = time.monotonic() + seconds
-        others = [process.first_rank for process in self.placement.processes] if self.placement else []
-        while others and time.monotonic() < deadline:
-            records = (RankRecord.read(self.attempt.rank_record(rank)) for rank in others)
-            if all(record is not None and record.has_ended for record in records):
+        if self.seat is None:
+            return
+        deadline, board = time.monotonic() + seconds, BoardReader(self.attempt.board, self.seat.nodes)
+        while time.monotonic() < deadline:
+            if self._neighbours_have_ended() and (self.seat.nodes == 1 or board.read().all_ended):
                 return
             if processes.await_signal(_STOPPING, 0.1) is not None:
                 return
+
+    def _neighbours_have_ended(self) -> bool:
+        """Whether every process of this node has recorded its exit; its folder is removed soon after."""
+        assert self.seat is not None
+        records = (RankRecord.read(self.own.rank_record(process.first_rank)) for process in self.seat.here)
+        return not self.own.rank_folder.is_dir() or all(record is not None and record.has_ended for record in records)

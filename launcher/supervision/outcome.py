@@ -13,6 +13,7 @@ from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attemp
 from saman.runs.events import SUPERVISOR, State
 from saman.runs.files.reserve import release
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks import attempt_ranks
 from saman.runs.ranks.records import RankRecord
 from saman.runs.records.summary import Summary
 from saman.runs.telemetry.throughput import TrainingMeasures, measure_training
@@ -99,6 +100,5 @@ def _summary(verdict: Verdict, failure: Failure | None, seconds: float, measured
 
 def read_records(attempt: Attempt, placement: Placement) -> dict[int, RankRecord]:
     """The records of ended ranks from which the supervisor judges an attempt, by first rank."""
-    ranks = [process.first_rank for process in placement.processes]
-    found = {rank: RankRecord.read(attempt.rank_record(rank)) for rank in ranks}
-    return {rank: record for rank, record in found.items() if record is not None}
+    ranks = {process.first_rank for process in placement.processes}
+    return {rank: record for rank, record in attempt_ranks.read_records(attempt).items() if rank in ranks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +12,17 @@ from saman.runs.events import Event
 from saman.runs.files.whole import parse_json
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
-from saman.runs.ranks.heartbeats import Beat, last_sign_of_life, read_beat
+from saman.runs.ranks.attempt_ranks import AttemptRanks, signs_of_life
+from saman.runs.ranks.heartbeats import Beat
+from saman.runs.ranks.records import RankRecord
 from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.telemetry.stragglers import Straggler, stragglers
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
 
-NEWEST_BYTES = 1 << 16  # of telemetry at the first reading
-MOST_BEATS = 256  # heartbeats per reading; in larger runs every n-th process is read
+NEWEST_BYTES = 1 << 16  # of telemetry of a rank at the first reading
+REOPEN_SECONDS = 5.0  # between two looks for telemetry by name
+_CHIEF = re.compile(r'"rank": ?0\b')
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,33 @@ class TrainingProgress:
 
 
 class AttemptWatch:
-    """Reads the heartbeats and the telemetry of one attempt repeatedly."""
+    """Reads the heartbeats and the telemetry of one attempt: repeatedly, or ``once``."""
 
-    def __init__(self, attempt: Attempt, placement: Placement, most_beats: int = MOST_BEATS) -> None:
+    def __init__(self, attempt: Attempt, placement: Placement, once: bool = False) -> None:
         self.attempt, self.placement = attempt, placement
-        every = max(1, len(placement.processes) // most_beats)
-        self._ranks = [process.first_rank for process in placement.processes][::every]
-        self._telemetry = Follower(attempt.telemetry(0), newest_bytes=NEWEST_BYTES)
+        self._nodes = {process.first_rank: process.node for process in placement.processes}
+        self._ranks = AttemptRanks(attempt, None if once else len(placement.nodes), keep_open=not once)
+        here, reopen = len(placement.on(placement.nodes[0])), 0.0 if once else REOPEN_SECONDS
+        self._telemetry = (
+            Follower(attempt.node_telemetry(0), NEWEST_BYTES * here, reopen_seconds=reopen),
+            Follower(attempt.telemetry(0), NEWEST_BYTES, reopen_seconds=reopen),  # where no node gathers
+        )
         self._windows: deque[Window] = deque(maxlen=10)
         self._metrics: dict[str, float] = {}
 
     def beats(self) -> dict[int, Beat]:
-        """The newest heartbeats, by the first rank of the process; a process without heartbeat is left out."""
-        found = {rank: read_beat(self.attempt.heartbeat(rank)) for rank in self._ranks}
-        return {rank: beat for rank, beat in found.items() if beat is not None}
+        """Read the newest heartbeats, by the first rank of the process; a process without heartbeat is left out."""
+        self._ranks.look()
+        return {rank: beat for rank, beat in self._ranks.beats.items() if rank in self._nodes}
+
+    @property
+    def records(self) -> dict[int, RankRecord]:
+        """The records that nodes had reported when the heartbeats were read, by first rank."""
+        return self._ranks.records
 
     def silent_seconds(self, now: float) -> float | None:
         """Seconds at Unix time ``now`` without a sign of life from any process; ``None`` before the first heartbeat."""
-        files = [self.attempt.heartbeat(rank) for rank in self._ranks]
-        alive = [seen for seen in map(last_sign_of_life, files) if seen is not None]
+        alive = signs_of_life(self.attempt).values()
         return max(0.0, now - max(alive)) if alive else None
 
     def note(self, event: Event) -> None:
@@ -67,14 +79,20 @@ class AttemptWatch:
         if (epoch := EpochEnd.from_event(event)) is not None:
             self._metrics = epoch.finite_metrics()
 
+    def close(self) -> None:
+        """Close the files that stay open between looks."""
+        self._ranks.close()
+        for follower in self._telemetry:
+            follower.close()
+
     def progress(self, beats: Mapping[int, Beat]) -> TrainingProgress:
         """Combine the heartbeats with the chief's newest telemetry."""
-        for line in self._telemetry.lines():
+        for line in self._new_lines():
             try:
-                window = Window.from_json(parse_json(line))
+                window = Window.from_json(parse_json(line)) if _CHIEF.search(line) else None
             except ValueError:
                 continue
-            if window is not None:
+            if window is not None and window.rank == 0:
                 self._windows.append(window)
         chief = beats.get(0) or Beat("start")
         steady = [window for window in self._windows if not window.compiled] or list(self._windows)
@@ -97,12 +115,19 @@ class AttemptWatch:
             stragglers=tuple(self._stragglers(beats)),
         )
 
+    def _new_lines(self) -> list[str]:
+        """The lines of telemetry since the last look, from the first file that is there."""
+        for follower in self._telemetry:
+            lines = follower.lines()
+            if follower.found:
+                return lines
+        return []
+
     def _stragglers(self, beats: Mapping[int, Beat]) -> list[Straggler]:
         """Ranks whose newest steps take longer than those of their peers, slowest first."""
-        nodes = {process.first_rank: process.node for process in self.placement.processes}
         groups: dict[int | None, dict[int, float]] = {}
         for rank, beat in beats.items():
             if beat.phase == "train" and beat.busy_seconds is not None:
                 groups.setdefault(beat.stage, {})[rank] = beat.busy_seconds
-        found = [straggler for group in groups.values() for straggler in stragglers(group, nodes)]
+        found = [straggler for group in groups.values() for straggler in stragglers(group, self._nodes)]
         return sorted(found, key=lambda straggler: -straggler.slower)

@@ -27,7 +27,9 @@ from saman.runs.events import Event, EventKind, State
 from saman.runs.files.whole import parse_json
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.gathering.leftovers import gather_leftovers
 from saman.runs.growing_files import Follower
+from saman.runs.ranks.board import Announcement, BoardWriter
 from saman.runs.ranks.heartbeats import BeatObserver
 from saman.runs.ranks.rank_events import RankExited
 from saman.runs.ranks.records import RankRecord
@@ -36,7 +38,9 @@ from saman.runs.ranks.training_events import Notice
 _log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
+REOPEN_SECONDS = 2.0  # between two looks for events by name: NFS shows changes at once only to those who open a file
 LOOK_SECONDS = 1.0  # between two readings of the heartbeats
+MOST_SHARE = 5.0  # this many times what a reading took: it must not keep a core busy
 MOST_LINES = 1000  # of output shown at a look, of all ranks together; the rest is counted
 SHOW_SECONDS = 0.2  # for reading that output at a look
 LINGER_SECONDS = 1.5  # after the first failure, for peers to report theirs; a little longer than they stay
@@ -119,17 +123,23 @@ class _Supervisor:
         self.watching, self.view = watching, view
         self.watch = AttemptWatch(attempt, placement)
         self.observer = BeatObserver()
+        self.board = BoardWriter(attempt.board)
+        self._look_seconds = LOOK_SECONDS
         self.processes = StartProcesses(run, attempt, start, environ)
         self.signals: list[int] = []
         self.failed_at: float | None = None
         self.stall: Stall | None = None
         self.began = time.monotonic()
-        self._events = Follower(run.events_file, newest_bytes=0)
+        self._events = Follower(run.events_file, newest_bytes=0, reopen_seconds=REOPEN_SECONDS)
         shown = placement.processes if watching.all_ranks else placement.processes[:1]
         self._logs = deque((process.first_rank, Follower(attempt.log(process.first_rank))) for process in shown)
 
     def supervise(self) -> Outcome:
         """Start, watch, stop what is left, record the outcome."""
+        earlier = self.run.attempts()[:-1][-1:]
+        for before in earlier:  # a supervisor that was killed gathered nothing
+            if (placement := Placement.read(before.placement)) is not None:
+                self._gather_leftovers(before, placement)
         with record_signals(self.signals):
             try:
                 self._append("attempt_started", method=self.start.starter, ranks=self.placement.size, pid=os.getpid(),
@@ -138,8 +148,16 @@ class _Supervisor:
                 self._watch_ranks()
             finally:
                 self.processes.stop(at_once=lambda: len(self.signals) > 1)
+                self._events.close()
+                self.watch.close()
+                self.board.close()
+                self._gather_leftovers(self.attempt, self.placement)
         self._show_output(flush=True)
         return self._conclude()
+
+    def _gather_leftovers(self, attempt: Attempt, placement: Placement) -> None:
+        nodes = {name: index for index, name in enumerate(placement.nodes)}
+        gather_leftovers(self.run, attempt.number, nodes)
 
     def _watch_ranks(self) -> None:
         looked = time.monotonic()
@@ -149,10 +167,13 @@ class _Supervisor:
             self._take_events()
             if self._must_stop(now):  # failures and signals first, output last
                 return
-            if now - looked >= LOOK_SECONDS:
+            if now - looked >= self._look_seconds:
                 looked = now
                 self._read_heartbeats()
+                self._announce()
+                self._look_seconds = max(LOOK_SECONDS, MOST_SHARE * (time.monotonic() - now))
             self._show_output()
+        self._events.close()  # so that the last look opens the file
         self._take_events()
 
     def _must_stop(self, now: float) -> bool:
@@ -170,6 +191,12 @@ class _Supervisor:
         if self.failed_at is not None and now - self.failed_at > LINGER_SECONDS:
             return True
         return self.stall is not None and self.watching.abort_on_stall
+
+    def _announce(self) -> None:
+        """Tell the nodes what no node can see alone."""
+        records = self.watch.records
+        ended = sum(record.has_ended for record in records.values()) == len(self.placement.processes)
+        self.board.show(Announcement(stop=self.run.stop_request.exists(), all_ended=ended))
 
     # ---- what the ranks report ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from saman.registry.store import audit_log
 from saman.registry.store.manifest import ManifestRun
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
-from saman.runs.ranks.records import RankRecord
+from saman.runs.ranks.attempt_ranks import read_records
 from saman.runs.records.export import ExportRecord
 from saman.runs.records.provenance import Provenance
 
@@ -79,7 +79,7 @@ def run_record(run: RunFolder) -> ManifestRun:
     """Describe the training for the manifest, from the run folder."""
     experiment = None if run.is_script else run.experiment()
     attempts = run.attempts()
-    records = [RankRecord.read(attempts[-1].rank_record(rank)) for rank in attempts[-1].ranks()] if attempts else []
+    records = read_records(attempts[-1]) if attempts else {}
     provenance = Provenance.read(attempts[-1].provenance) if attempts else None
     return ManifestRun(
         id=run.id,
@@ -91,6 +91,6 @@ def run_record(run: RunFolder) -> ManifestRun:
         ranks=experiment.resources.ranks if experiment else None,
         seed=experiment.train.seed if experiment else None,
         attempts=len(attempts),
-        hosts=sorted({record.node for record in records if record and record.node}),
+        hosts=sorted({record.node for record in records.values() if record.node}),
         provenance=provenance.to_json(with_environment=False) if provenance else {},
     )

@@ -10,7 +10,10 @@ from saman.runs.paths.names import is_number, names_in
 
 @dataclass(frozen=True)
 class Attempt:
-    """Files of one start of a run. A process's files carry the number of its first rank.
+    """Files of one start of a run. A process's files carry the number of its first rank, a node's its index.
+
+    Where the ranks of a node are gathered (``runs.gathering``), a folder of the node's own holds the files of its
+    processes, and the run folder those of the node.
 
     >>> attempt = Attempt(Path("runs/fashion/20260101-120000-000-a1b2c3/attempts/2"))
     >>> attempt.number
@@ -81,6 +84,42 @@ class Attempt:
         """Folder of telemetry."""
         return self.path / "telemetry"
 
+    @property
+    def nodes_folder(self) -> Path:
+        """Folder of the files that each node writes for all its ranks."""
+        return self.path / "nodes"
+
+    def node_state(self, node: int) -> Path:
+        """Records and heartbeats of the ranks of a node (``runs.ranks.node_state``)."""
+        return self.nodes_folder / f"{node:05d}.state"
+
+    def node_telemetry(self, node: int) -> Path:
+        """Measurements of the ranks of a node, a line per rank and window of steps."""
+        return self.nodes_folder / f"{node:05d}.jsonl"
+
+    def node_log(self, node: int) -> Path:
+        """Output of the ranks of a node, each line with its rank (``runs.gathering.node_log``)."""
+        return self.nodes_folder / f"{node:05d}.log"
+
+    def older_node_log(self, node: int) -> Path:
+        """The part of a node's output before ``node_log``, once ``launch.log_limit`` was reached."""
+        return self.nodes_folder / f"{node:05d}.log.1"
+
+    @property
+    def board(self) -> Path:
+        """What the supervisor tells all nodes (``runs.ranks.board``)."""
+        return self.nodes_folder / "board"
+
+    def telemetry_nodes(self) -> list[int]:
+        """Indices of the nodes that have written telemetry, lowest first."""
+        stems = (name.removesuffix(".jsonl") for name in names_in(self.nodes_folder) if name.endswith(".jsonl"))
+        return sorted(int(stem) for stem in stems if is_number(stem))
+
+    def nodes(self) -> list[int]:
+        """Indices of the nodes that have written their state, lowest first."""
+        stems = (name.removesuffix(".state") for name in names_in(self.nodes_folder) if name.endswith(".state"))
+        return sorted(int(stem) for stem in stems if is_number(stem))
+
     def log(self, rank: int) -> Path:
         """Output of the process of ``rank``."""
         return self.rank_folder / f"{rank:05d}.log"
@@ -107,18 +146,18 @@ class Attempt:
         return self.telemetry_folder / f"{rank:05d}.jsonl"
 
     def ranks(self) -> list[int]:
-        """First ranks of the processes that have left a record, lowest first."""
+        """First ranks of the processes that have left a record of their own, lowest first."""
         stems = (name.removesuffix(".json") for name in names_in(self.rank_folder) if name.endswith(".json"))
         return sorted(int(stem) for stem in stems if is_number(stem))
 
     def telemetry_files(self) -> list[Path]:
-        """Telemetry of every process, lowest rank first."""
-        folder = self.telemetry_folder
-        return [folder / name for name in sorted(names_in(folder)) if name.endswith(".jsonl")]
+        """Telemetry of every process, lowest rank first, then of every node."""
+        folders = (self.telemetry_folder, self.nodes_folder)
+        return [folder / name for folder in folders for name in sorted(names_in(folder)) if name.endswith(".jsonl")]
 
     def make_folders(self) -> None:
         """Make the folders in which processes write."""
-        for folder in (self.rank_folder, self.telemetry_folder):
+        for folder in (self.rank_folder, self.telemetry_folder, self.nodes_folder):
             folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -175,7 +175,14 @@ def last_sign_of_life(path: Path) -> float | None:
 def read_beat(path: Path) -> Beat | None:
     """Read the heartbeat at ``path``; ``None`` if it is missing or torn."""
     try:
-        value = parse_json(read_regular(path))
-        return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})
-    except (OSError, ValueError, TypeError, AttributeError):
+        return beat_from_json(parse_json(read_regular(path)))
+    except (OSError, ValueError):
+        return None
+
+
+def beat_from_json(value: object) -> Beat | None:
+    """Take a heartbeat out of its JSON object; ``None`` if it is none."""
+    try:
+        return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})  # type: ignore[attr-defined]
+    except (TypeError, AttributeError):
         return None

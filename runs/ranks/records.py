@@ -46,7 +46,11 @@ class RankRecord:
 
     def write(self, path: Path) -> None:
         """Put the record at ``path``, whole."""
-        write_json(path, {"schema": 1, **asdict(self)})
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of the record's file."""
+        return {"schema": 1, **asdict(self)}
 
     def ending(self, **facts: Any) -> RankRecord:
         """Return the record with the end of the program filled in."""
@@ -55,13 +59,17 @@ class RankRecord:
     @classmethod
     def read(cls, path: Path) -> RankRecord | None:
         """Read the record at ``path``; ``None`` if it is missing or of another schema."""
-        value = read_json(path)
+        return cls.from_json(read_json(path))
+
+    @classmethod
+    def from_json(cls, value: object) -> RankRecord | None:
+        """Read the values that ``to_json`` returns; ``None`` for other values."""
         if not isinstance(value, Mapping) or value.get("schema") != 1:
             return None
         known = {key: item for key, item in value.items() if key in cls.__dataclass_fields__}
-        for key in ("cores", "gpus", "last_lines"):
-            known[key] = tuple(known.get(key, ()))
         try:
+            for key in ("cores", "gpus", "last_lines"):
+                known[key] = tuple(known.get(key, ()))
             return cls(**known)
         except TypeError:
             return None

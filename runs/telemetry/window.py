@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from saman.runs.files.whole import read_lines
-from saman.runs.folder import RunFolder
+from saman.runs.folder import Attempt, RunFolder
 
 SCHEMA = 1
 
@@ -112,6 +112,17 @@ def _begin(window: Window) -> int:
     return window.step - window.steps
 
 
+def _lines_of(attempt: Attempt, rank: int) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a process, and the number of torn lines: from its own file, and from those of nodes."""
+    lines, torn = read_lines(attempt.telemetry(rank))
+    for node in attempt.telemetry_nodes():
+        more, lost = read_lines(attempt.node_telemetry(node), f'"rank":{rank},'.encode())
+        lines, torn = [*lines, *more], torn + lost
+        if more:  # a process is on one node
+            break
+    return lines, torn
+
+
 def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
     """Read the telemetry of the process of ``rank`` over all attempts, in the order of steps.
 
@@ -121,9 +132,9 @@ def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
     found: list[list[Window]] = []
     dropped = 0
     for attempt in run.attempts():
-        lines, torn = read_lines(attempt.telemetry(rank))
+        lines, torn = _lines_of(attempt, rank)
         windows = [window for line in lines if (window := Window.from_json(line)) is not None]
         dropped += torn + len(lines) - len(windows)
-        found.append(windows)
+        found.append([window for window in windows if window.rank == rank])
     kept, repeated = without_repeats(found)
     return kept, dropped, repeated

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event, EventKind, State, state_of
-from saman.runs.files.whole import read_json
 from saman.runs.folder import Attempt, RunFolder
+from saman.runs.ranks.attempt_ranks import read_records
 from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
 from saman.runs.records.run_events import RunEnd, newest_event
@@ -223,10 +223,7 @@ def _without_windows(windows: WindowUsage) -> Exclusion:
 
 
 def _nodes(attempt: Attempt) -> dict[int, str]:
-    """The node of each process, by its first rank."""
-    found = {}
-    for rank in attempt.ranks():
-        record = read_json(attempt.rank_record(rank))
-        if isinstance(record, dict) and "node" in record:
-            found[rank] = str(record["node"])
-    return found
+    """The node of each process, by its first rank: where it ran, else where it was planned."""
+    placement = Placement.read(attempt.placement)
+    planned = {process.first_rank: process.node for process in placement.processes} if placement else {}
+    return planned | {rank: record.node for rank, record in read_records(attempt).items()}

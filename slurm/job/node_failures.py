@@ -6,9 +6,8 @@ from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import JOB
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.ranks.heartbeats import last_sign_of_life
+from saman.runs.ranks.attempt_ranks import read_records, signs_of_life
 from saman.runs.ranks.rank_events import FailureKind
-from saman.runs.ranks.records import RankRecord
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import answers
 from saman.slurm.site import client
@@ -43,10 +42,11 @@ def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
         outcome.failure and outcome.failure.first[0].kind in (FailureKind.USER_ERROR, FailureKind.MISPLACED)
     ):
         return []
+    records = read_records(attempt)
     silent = {
         process.node
         for process in placement.processes
-        if (record := RankRecord.read(attempt.rank_record(process.first_rank))) is None or not record.has_ended
+        if (record := records.get(process.first_rank)) is None or not record.has_ended
     }
     dead = [node for node in placement.nodes if node in silent and not answers(node)]
     for node in dead:
@@ -56,8 +56,9 @@ def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
 
 def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, float]:
     found: dict[str, float] = {}
+    seen = signs_of_life(attempt)
     for process in placement.processes if placement else ():
-        alive = last_sign_of_life(attempt.heartbeat(process.first_rank))
+        alive = seen.get(process.first_rank)
         if alive is not None:
             found[process.node] = max(found.get(process.node, 0.0), alive)
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from stranger import attack, stranger
 
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Placement, Process, Seat
 from saman.launcher.rank.environment import horovod_variables
 from saman.runs.records.rendezvous import RendezvousAddress
 
@@ -37,7 +37,7 @@ def serving(tmp_path: Path) -> Iterator[RendezvousAddress]:
 def _ask(server: RendezvousAddress, method: str, key: str, body: bytes | None = None) -> tuple[int, bytes]:
     """What a rank asks, by the variables that it gets: Horovod asks http://ADDR:PORT/scope/key."""
     placement = Placement((Process(0, "n", 0, 0, 1),), 1)
-    variables = horovod_variables(placement.processes[0], placement, server)
+    variables = horovod_variables(placement.processes[0], Seat.of(placement, 0), server)
     url = f"{variables['HOROVOD_GLOO_RENDEZVOUS_ADDR']}:{variables['HOROVOD_GLOO_RENDEZVOUS_PORT']}/global/{key}"
     where, _, path = url.partition("/")
     connection = http.client.HTTPConnection(where, timeout=5)

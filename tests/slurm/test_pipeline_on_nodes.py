@@ -8,7 +8,7 @@ from tests.slurm.runs import site, submitted, told, wait_for
 from tests.slurm.test_training import assert_same_weights, experiment
 
 from saman.configs.schemas.experiment import Experiment
-from saman.runs.files.whole import read_lines
+from saman.runs.telemetry.window import read_windows
 
 pytestmark = [pytest.mark.slurm, pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -24,4 +24,4 @@ def test_two_stages_and_two_replicas_on_two_nodes_end_with_the_weights_of_one_ra
     node = {event.facts["rank"]: event.facts["node"] for event in grid.events() if event.kind == "rank_started"}
     assert node[0] == node[1] != node[2] == node[3]  # a replica's stages lie on one node
     for rank in range(4):
-        assert {window["stage"] for window in read_lines(grid.attempt(1).telemetry(rank))[0]} == {rank % 2}
+        assert {window.stage for window in read_windows(grid, rank)[0]} == {rank % 2}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Placement, Process, Seat
 from saman.launcher.rank.assignment import MisplacedRank, assign_process, select_cores, select_gpus
 from saman.runs.ranks.identity import ProcessIdentity
 
@@ -15,13 +15,13 @@ TWO = Placement(
 
 def test_a_process_that_knows_too_few_peers_is_misplaced() -> None:
     with pytest.raises(MisplacedRank, match="started 1 process.* 2 were planned"):
-        assign_process(TWO, ProcessIdentity(0, 1, source="srun"), "n0", 4)
+        assign_process(Seat.of(TWO, 0), ProcessIdentity(0, 1, source="srun"), "n0", 4)
 
 
 def test_a_process_on_another_node_than_planned_is_misplaced() -> None:
-    assert assign_process(TWO, ProcessIdentity(1, 2), "n0.cluster.edu", 4).first_rank == 1
+    assert assign_process(Seat.of(TWO, 1), ProcessIdentity(1, 2), "n0.cluster.edu", 4).first_rank == 1
     with pytest.raises(MisplacedRank, match="was planned on n0, but is on n1"):
-        assign_process(TWO, ProcessIdentity(1, 2), "n1", 4)
+        assign_process(Seat.of(TWO, 1), ProcessIdentity(1, 2), "n1", 4)
 
 
 def test_without_a_plan_a_process_takes_its_share_of_the_node() -> None:

@@ -14,7 +14,7 @@ from saman.launcher.local import resume_locally
 from saman.launcher.planning import Options
 from saman.launcher.supervision.run_lock import hold_run, is_supervised
 from saman.runs.events import State
-from saman.runs.ranks.records import RankRecord
+from saman.runs.ranks.attempt_ranks import read_record
 
 pytestmark = pytest.mark.ranks
 
@@ -24,7 +24,7 @@ def test_ranks_that_ask_to_be_requeued_are_believed_under_every_start_method(ran
     slow_last = "import os, sys, time; time.sleep(3 * float(os.environ['SAMAN_FIRST_RANK'])); sys.exit(85)"
     outcome = ranks.run(slow_last, starter=starter, facts=PLAIN if starter != "horovodrun" else None)
     assert (outcome.state, outcome.exit_code) == (State.PREEMPTED, ExitCode.REQUEUE), outcome
-    records = [RankRecord.read(outcome.run.attempt(1).rank_record(rank)) for rank in (0, 1)]
+    records = [read_record(outcome.run.attempt(1), rank) for rank in (0, 1)]
     assert [(record.code, record.stopped) for record in records if record] == [(85, False), (85, False)]
 
 

@@ -13,7 +13,7 @@ from supervised import HOROVODRUN, MPI, PROGRAM, supervise_program
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.launcher.plan.placement import Placement
 from saman.runs.events import State
-from saman.runs.ranks.records import RankRecord
+from saman.runs.ranks.attempt_ranks import read_records
 
 pytestmark = pytest.mark.ranks
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
@@ -185,9 +185,9 @@ def test_a_full_disk_stops_the_run_and_is_said(ranks: Ranks) -> None:
 def test_the_placement_that_was_found_is_recorded(ranks: Ranks) -> None:
     outcome = ranks.run("pass", ranks=3)
     attempt = outcome.run.attempt(1)
-    for rank in attempt.ranks():
-        record = RankRecord.read(attempt.rank_record(rank))
-        assert record is not None
+    records = read_records(attempt)
+    assert list(records) == [0, 1, 2]
+    for rank, record in records.items():
         assert (record.first_rank, record.code, len(record.cores)) == (rank, 0, 1)
         assert record.node and record.pid and record.started and record.ended
     import json

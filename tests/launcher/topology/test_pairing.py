@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.launcher.topology.test_topology import L40, LEVANTE
 
-from saman.launcher.plan.placement import Placement, Process
+from saman.launcher.plan.placement import Placement, Process, Seat
 from saman.launcher.rank import near
 from saman.launcher.topology.model import Topology
 from saman.launcher.topology.nvidia_smi import parse_topology
@@ -77,7 +77,7 @@ def test_every_wrapper_of_a_node_finds_its_own_part_of_the_same_pairing(monkeypa
     )
     placement = Placement(processes, 2)
     environ = {"CUDA_VISIBLE_DEVICES": "0,1"}
-    found = [near.paired(placement, process, range(8), environ) for process in processes]
+    found = [near.paired(Seat.of(placement, at), range(8), environ) for at in range(len(processes))]
     assert [each.cores for each in found if each] == [(4, 5), (0, 1)]
-    assert near.paired(placement, processes[0], range(2), environ) is None  # pinned already
-    assert near.paired(None, processes[0], range(8), environ) is None
+    assert near.paired(Seat.of(placement, 0), range(2), environ) is None  # pinned already
+    assert near.paired(None, range(8), environ) is None

@@ -12,7 +12,7 @@ from tests.slurm.runs import bash, happened, nodes_lost, site, standing, submitt
 
 from saman.jobs.cancel import cancel_runs
 from saman.runs.folder import RunFolder
-from saman.runs.ranks.records import RankRecord
+from saman.runs.ranks.attempt_ranks import read_record
 from saman.slurm.site import client
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
@@ -61,7 +61,7 @@ def test_a_node_that_dies_twice_is_not_used_a_third_time(minicluster: Minicluste
     status = wait_for(run)
     assert status.state == "completed", told(run)
     assert [event.facts["node"] for event in run.events() if event.kind == "node_failed"] == ["node2", "node2"]
-    last = [RankRecord.read(run.attempts()[-1].rank_record(rank)) for rank in (0, 1)]
+    last = [read_record(run.attempts()[-1], rank) for rank in (0, 1)]
     assert all(record and record.node != "node2" for record in last)
 
 
@@ -69,7 +69,7 @@ def test_a_run_whose_first_node_dies_goes_on_by_itself(minicluster: Minicluster)
     text = "[ $SAMAN_ATTEMPT -gt 1 ] && exit 0; sleep 300"
     run = submitted(bash("headless", text, minicluster.shared, nodes=2), site(), minicluster.shared).run
     until(lambda: happened(run, [("rank_started", 1)] * 2), 60)
-    node = (RankRecord.read(run.attempt(1).rank_record(0)) or pytest.fail("no record")).node
+    node = (read_record(run.attempt(1), 0) or pytest.fail("no record")).node
     try:
         minicluster.down_node(node)
         assert wait_for(run).state == "completed", told(run)

@@ -14,7 +14,7 @@ from tests.slurm.runs import bash, happened, script, site, standing, submitted, 
 
 from saman.configs.loading.experiments import load_experiment
 from saman.jobs.cancel import cancel_runs
-from saman.runs.ranks.records import RankRecord
+from saman.runs.ranks.attempt_ranks import read_record
 from saman.slurm.site import client
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
@@ -58,7 +58,7 @@ def test_every_rank_lands_where_planned_and_hostile_text_arrives_intact(miniclus
     (home / "show.py").write_text("raise SystemExit('edited while queued')\n")
     assert wait_for(run).state == "completed", told(run)
     attempt = run.attempt(1)
-    nodes = [record.node for rank in range(4) if (record := RankRecord.read(attempt.rank_record(rank)))]
+    nodes = [record.node for rank in range(4) if (record := read_record(attempt, rank))]
     assert nodes == ["node1", "node2", "node3", "node4"]
     for process in range(4):
         arguments, of_cluster, of_run, where = json.loads((run.path / f"said-{process}").read_text())
@@ -141,7 +141,7 @@ def test_every_rank_records_the_gpus_that_the_job_has_on_its_node(minicluster: M
     assert wait_for(done.run).state == "completed", told(done.run)
     attempt = done.run.attempt(1)
     for rank in range(4):  # programs choose theirs by local rank among the node's
-        record = RankRecord.read(attempt.rank_record(rank))
+        record = read_record(attempt, rank)
         assert record is not None and len(set(record.gpus)) == 2, record
         assert attempt.log(rank).read_text() == ",".join(record.gpus) + "\n"
 

@@ -1,0 +1,95 @@
+"""What one process of a node does for all: it reads the node's own folder and writes the node's files of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saman.runs.files.slots import SlotFile
+from saman.runs.gathering.node_folder import requests_folder
+from saman.runs.gathering.telemetry import TelemetryGathering
+from saman.runs.paths.attempt import Attempt
+from saman.runs.paths.names import is_number, names_in
+from saman.runs.ranks.heartbeats import Beat, read_beat
+from saman.runs.ranks.node_report import NodeReport
+from saman.runs.ranks.records import RankRecord
+
+FASTEST_SECONDS = 0.5  # between two rounds of a node
+SLOWEST_SECONDS = 3.0  # so that a rank's sign of life (every 5 s) is seen within 10 s
+NODES_PER_SECOND = 64
+
+
+@dataclass(frozen=True)
+class GatheredNode:
+    """A node of an attempt whose ranks are gathered.
+
+    Attributes:
+        own: The folder of the node's own.
+        shared: The attempt in the run folder.
+        index: The node's number among the nodes of the attempt.
+        name: The node's name.
+        processes: The number of its processes; 0 if it is not known.
+        log_limit: Largest size of a process's log with its older part, in bytes; ``None`` without a limit.
+    """
+
+    own: Attempt
+    shared: Attempt
+    index: int
+    name: str
+    processes: int = 0
+    log_limit: int | None = None
+
+
+def round_seconds(nodes: int) -> float:
+    """Seconds between two rounds of a node: they grow with the number of nodes.
+
+    >>> round_seconds(1), round_seconds(128), round_seconds(10_000)
+    (0.5, 2.0, 3.0)
+    """
+    return min(SLOWEST_SECONDS, max(FASTEST_SECONDS, nodes / NODES_PER_SECOND))
+
+
+class NodeGathering:
+    """Gathers a node; its caller holds the node's duty. Its files stay open, so a round opens nothing."""
+
+    def __init__(self, node: GatheredNode) -> None:
+        self.node = node
+        self._report = SlotFile(node.shared.node_state(node.index))
+        self._telemetry = TelemetryGathering(node.own, node.shared.node_telemetry(node.index))
+        self._written = b""
+        self.all_ended = False
+
+    def gather(self) -> None:
+        """Write what is new to the run folder. Raises ``OSError``."""
+        report = read_own(self.node)  # first: whoever has ended before has written its last line
+        self._telemetry.gather()
+        ended = [record for record in report.records.values() if record.has_ended]
+        self.all_ended = 0 < self.node.processes <= len(ended)
+        data = report.to_bytes()
+        if data != self._written:
+            self._report.write(data)
+            self._written = data
+
+    def close(self) -> None:
+        """Close the files."""
+        self._report.close()
+        self._telemetry.close()
+
+
+def read_own(node: GatheredNode) -> NodeReport:
+    """Read the records and heartbeats in a node's own folder."""
+    records: dict[int, RankRecord] = {}
+    beats: dict[int, Beat] = {}
+    for name in sorted(names_in(node.own.rank_folder)):
+        stem, _, kind = name.partition(".")
+        if not is_number(stem):
+            continue
+        if kind == "json" and (record := RankRecord.read(node.own.rank_folder / name)) is not None:
+            records[record.first_rank] = record
+        if kind == "heartbeat.json" and (beat := read_beat(node.own.rank_folder / name)) is not None:
+            beats[int(stem)] = beat
+    return NodeReport(node.name, records, beats)
+
+
+def requests(own: Attempt) -> list[str]:
+    """The requests of processes that wait to be gathered."""
+    return names_in(requests_folder(own))

@@ -1,0 +1,160 @@
+"""Gathers what the ranks of a node print in one log, which stays below ``launch.log_limit`` times its processes.
+
+When a process has filled half of its share, the log becomes the older part, joined with the older part before it. Of
+each process the newest lines stay, so a process that floods its log drops nothing of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from saman.configs.regular_files import open_regular
+from saman.configs.units import format_bytes
+from saman.runs.gathering.appended import AppendedFile, Gathered, free_gathered, new_bytes
+from saman.runs.gathering.node_folder import progress_file
+from saman.runs.paths.attempt import Attempt
+from saman.runs.paths.names import is_number, names_in
+from saman.runs.ranks.node_log import ALL, LogEntry, marked
+
+KIND = "log"
+
+
+class LogGathering:
+    """Appends what the ranks of a node print to the node's log; its file opens with the first line.
+
+    Args:
+        own: The folder of the node's own.
+        target: The log of the node.
+        older: The part of it that was full.
+        limit_bytes: Largest size of a process's share of both together; ``None`` without a limit.
+    """
+
+    def __init__(self, own: Attempt, target: Path, older: Path, limit_bytes: int | None) -> None:
+        self._own, self._target, self._older, self._limit = own, target, older, limit_bytes
+        self._gathered = Gathered.read(progress_file(own, KIND))
+        self._file: AppendedFile | None = None
+        self._sizes: Counter[int] | None = None  # of the log, by rank
+
+    def gather(self) -> None:
+        """Write what is new. Raises ``OSError``; a later call then repeats it."""
+        folder, before = self._own.rank_folder, self._gathered.taken
+        paths = {name: folder / name for name in sorted(names_in(folder)) if _is_log(name)}
+        blocks: dict[int, bytes] = {}
+        taken = dict(before)
+        for name, path in paths.items():
+            blocks[_rank(name)], taken[name] = self._new_lines(path, before.get(name, 0))
+        data = b"".join(blocks.values())
+        if taken == before:
+            return
+        file = self._opened()
+        written = self._gathered.written
+        # A log that is shorter than what was noted was emptied by a gatherer that died before it noted that.
+        at = file.size if written is None else min(written, file.size)
+        file.put(data, at)
+        self._note(Gathered(taken, at + len(data)))
+        free_gathered(paths, before, taken)
+        self._rotate_if_full({rank: len(block) for rank, block in blocks.items()})
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _new_lines(self, path: Path, taken: int) -> tuple[bytes, int]:
+        """The new lines of a process, and how far its log is then taken."""
+        rank, dropped = _rank(path.name), b""
+        with contextlib.suppress(OSError):
+            behind = path.stat().st_size - taken
+            if self._limit is not None and behind > self._limit // 2:  # it prints faster than anybody can write
+                taken += behind - self._limit // 4
+                text = f"[saman: {format_bytes(behind - self._limit // 4)} of rank {rank} are left out here: it prints "
+                dropped = marked(ALL, f"{text}faster than they can be gathered (launch.log_limit)]\n".encode())
+        new = _whole_characters(new_bytes(path, taken))
+        return dropped + marked(rank, new), taken + len(new)
+
+    def _opened(self) -> AppendedFile:
+        if self._file is None:
+            self._file = AppendedFile(self._target)
+        if self._sizes is None:
+            self._sizes = _sizes(self._target) if self._gathered.written else Counter()
+        return self._file
+
+    def _note(self, gathered: Gathered) -> None:
+        gathered.write(progress_file(self._own, KIND))
+        self._gathered = gathered
+
+    def _rotate_if_full(self, more: dict[int, int]) -> None:
+        assert self._sizes is not None and self._file is not None
+        self._sizes.update(more)
+        if self._limit is None or max(self._sizes.values(), default=0) <= self._limit // 2:
+            return
+        dropped = join_parts(self._older, self._target, self._limit // 2)
+        self._file.cut()
+        fate = "and older lines were dropped" if dropped else "and nothing was dropped"
+        reached = f"a rank reached launch.log_limit ({format_bytes(self._limit)})"
+        note = marked(ALL, f"[saman: {reached}; the lines before are in {self._older.name}, {fate}]\n".encode())
+        self._file.put(note, 0)
+        self._note(Gathered(self._gathered.taken, len(note)))
+        self._sizes = Counter()
+
+
+def join_parts(older: Path, newer: Path, share_bytes: int) -> bool:
+    """Join two parts of a node's log in the older; returns whether lines were dropped.
+
+    Args:
+        older: The older part, which is replaced by both.
+        newer: The newer part, which stays as it is.
+        share_bytes: Largest size of the lines of a process; its newest lines stay.
+    """
+    sizes = _sizes(older) + _sizes(newer)
+    surplus = Counter({rank: size - share_bytes for rank, size in sizes.items() if size > share_bytes})
+    dropped = bool(surplus)
+    temporary = older.with_name(f".{older.name}.tmp")
+    with temporary.open("wb") as file:
+        for part in (older, newer):
+            for rank, line in _lines(part):
+                if surplus[rank] > 0:
+                    surplus[rank] -= len(line)
+                elif rank >= 0:
+                    file.write(line)
+    temporary.replace(older)
+    return dropped
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each whole line of a node's log with its rank; -1 for remarks and damaged lines."""
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        for line in file:
+            entry = LogEntry.parse(line)
+            yield (-1 if entry is None or entry.rank is None else entry.rank), line
+
+
+def _sizes(path: Path) -> Counter[int]:
+    sizes: Counter[int] = Counter()
+    for rank, line in _lines(path):
+        if rank >= 0:
+            sizes[rank] += len(line)
+    return sizes
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """The data without the begin of a UTF-8 character at its end."""
+    for length in range(1, min(4, len(data)) + 1):
+        byte = data[-length]
+        if byte & 0xC0 == 0xC0:  # the first byte of a character of 2 to 4 bytes
+            wanted = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data if length >= wanted else data[:-length]
+        if byte < 0x80:
+            return data
+    return data
+
+
+def _is_log(name: str) -> bool:
+    return name.endswith(".log") and is_number(name.removesuffix(".log"))
+
+
+def _rank(name: str) -> int:
+    return int(name.removesuffix(".log"))

@@ -1,0 +1,111 @@
+"""The folder of a node's own in which its ranks write, and from which one process per node gathers.
+
+It lies among the temporary files of the node, in a folder that only its user can enter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from saman.runs import locks
+from saman.runs.paths.attempt import Attempt
+from saman.runs.paths.names import is_number, names_in
+from saman.runs.paths.run import RunPaths
+from saman.runs.trust.ownership import DubiousFolderError, own_folder
+
+# Not TMPDIR: all processes of a node must agree, and people point it at shared file systems.
+_PLACES = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
+STALE_SECONDS = 7 * 86400.0  # after which a folder that no run came back for is removed
+
+
+def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
+    """Make, or find, the folder in which the ranks of this node write; ``None`` if no place is safe.
+
+    Args:
+        run: The run.
+        attempt: The number of the attempt.
+        node: The name of this node.
+    """
+    for place in _PLACES:
+        with contextlib.suppress(OSError, DubiousFolderError):
+            base = own_folder(_base(place), 0o700)
+            own = Attempt(base / _name(run, node) / str(attempt))
+            own.rank_folder.mkdir(parents=True, exist_ok=True)
+            own.telemetry_folder.mkdir(exist_ok=True)
+            requests_folder(own).mkdir(exist_ok=True)
+            return own
+    return None
+
+
+def find_node_folders(run: RunPaths, node: str) -> list[Attempt]:
+    """Find what is left of the folders of a run's attempts on this node, oldest first."""
+    found = []
+    for place in _PLACES:
+        with contextlib.suppress(OSError):
+            if _base(place).lstat().st_uid == os.geteuid():
+                folder = _base(place) / _name(run, node)
+                found += [Attempt(folder / name) for name in names_in(folder) if is_number(name)]
+    return sorted(found, key=lambda attempt: attempt.number)
+
+
+def remove_node_folder(own: Attempt) -> None:
+    """Remove the folder of an attempt, and the run's when nothing is left in it."""
+    shutil.rmtree(own.path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        own.path.parent.rmdir()
+
+
+def remove_stale_folders(now: float) -> None:
+    """Remove the folders of runs that ended ``STALE_SECONDS`` ago and that nobody gathered, as after a power failure.
+
+    Args:
+        now: Unix time in seconds.
+    """
+    for own in _all_folders():
+        with contextlib.suppress(OSError):
+            if now - _last_change(own) > STALE_SECONDS and locks.holder_of(duty_lock(own)) is None:
+                remove_node_folder(own)
+
+
+def duty_lock(own: Attempt) -> Path:
+    """The lock of the process that gathers on this node."""
+    return own.path / "duty"
+
+
+def requests_folder(own: Attempt) -> Path:
+    """Folder in which processes that end ask to be gathered, a file each."""
+    return own.path / "requests"
+
+
+def progress_file(own: Attempt, kind: str) -> Path:
+    """How far the node's files of a kind have been gathered."""
+    return own.path / f"gathered-{kind}.json"
+
+
+def _base(place: Path) -> Path:
+    return place / f"saman-nodes-{os.geteuid()}"
+
+
+def _name(run: RunPaths, node: str) -> str:
+    # The name of the node, too: nodes of a test cluster share their temporary files.
+    return hashlib.sha256(f"{run.path}\0{node}".encode(errors="surrogateescape")).hexdigest()[:20]
+
+
+def _all_folders() -> Iterator[Attempt]:
+    for place in _PLACES:
+        with contextlib.suppress(OSError):
+            if _base(place).lstat().st_uid != os.geteuid():
+                continue
+        for run in names_in(_base(place)):
+            yield from (Attempt(_base(place) / run / name) for name in names_in(_base(place) / run) if is_number(name))
+
+
+def _last_change(own: Attempt) -> float:
+    folders = (own.path, own.rank_folder, own.telemetry_folder)
+    return max((folder.stat().st_mtime for folder in folders if folder.exists()), default=time.time())
