@@ -22,6 +22,7 @@ from saman.launcher.plan.placement import Placement
 from saman.launcher.plan.shared_node import check_shared_node
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
+from saman.launcher.starters.components import component_commands, component_variables
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
 from saman.runs.paths.runs_folder import planned_run
 
@@ -96,7 +97,11 @@ def make_plan(
     environment = moved | open_mpi_without_ssh(inherited) | job_environment(spec, directory, code_path, os.environ)
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
+    components = spec.resources.components
+    job = replace(job, environment={**job.environment, **component_variables(components, placement, facts)})
     start = make_start(spec.launch.starter, placement, job, facts)
+    beside = component_commands(components, job, facts, directory)
+    start = replace(start, companions=(*start.companions, *beside))
     _log.debug("%s: %d ranks on %s, %s", spec.name, placement.size, ", ".join(placement.nodes), "; ".join(start.notes))
     notes = [note, _shared_node_note(spec, facts)]
     start = replace(start, notes=(*start.notes, *(text for text in notes if text)))

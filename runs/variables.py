@@ -16,12 +16,16 @@ SIGTERM = "SAMAN_SIGTERM"  # "checkpoint": a rank that gets SIGTERM ends with a 
 # Set by the launcher for the wrapper of every rank.
 ATTEMPT = "SAMAN_ATTEMPT"
 CODE_PATH = "SAMAN_CODE_PATH"  # folders of the user's modules, joined like PATH
+COMPONENT = "SAMAN_COMPONENT"  # of a process beside the ranks: the name of its component
+COMPONENT_TASK = "SAMAN_COMPONENT_TASK"  # its number in the component
+COMPONENT_TASKS = "SAMAN_COMPONENT_TASKS"
 CORES = "SAMAN_CORES"  # the cores of this machine that the run holds, separated by commas
 DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
 GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
 LOCAL_RESULTS = "SAMAN_LOCAL_RESULTS"  # folder on each node that is copied to the run folder at the end
 LOG_LIMIT = "SAMAN_LOG_LIMIT"  # largest size of a process's log with its older part, in bytes
 NEAREST_ADAPTER = "SAMAN_NEAREST_ADAPTER"  # set: every rank gets the InfiniBand adapter nearest to it
+NODES_OF_RANKS = "SAMAN_NODES_OF_RANKS"  # joined by commas
 PROCESSES = "SAMAN_PROCESSES"
 RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous server
 RUN = "SAMAN_RUN"  # the run folder
@@ -52,3 +56,12 @@ MINICLUSTER_ROOT = "SAMAN_MINICLUSTER_ROOT"
 
 # click's, by the name of the program: a shell asks for completions.
 COMPLETE = "_SAMAN_COMPLETE"
+
+
+def nodes_of(component: str) -> str:
+    """The variable with the nodes of a component, joined by commas.
+
+    >>> nodes_of("data_service")
+    'SAMAN_NODES_OF_DATA_SERVICE'
+    """
+    return f"{PREFIX}NODES_OF_{component.upper()}"

@@ -14,6 +14,7 @@ from saman.configs.names import Name, is_reference
 from saman.configs.private_values import set_aside
 from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, SOURCES, known, resolved_args
+from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
 from saman.configs.units import Clock, Size
@@ -70,6 +71,15 @@ class Resources(Strict):
     gpus_per_rank: NonNegativeInt = 0
     time_limit: Clock = "01:00:00"
     memory_per_rank: Size | Literal["auto"] = "auto"
+    components: list[JobComponent] = []  # beside the ranks
+
+    @field_validator("components")
+    @classmethod
+    def _names_differ(cls, value: list[JobComponent]) -> list[JobComponent]:
+        names = [component.name for component in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two components have the same name: {', '.join(sorted(names))}")
+        return value
 
     @property
     def ranks(self) -> int:

@@ -58,6 +58,7 @@ class MachineFacts:
     is_root: bool = False
     forward: tuple[str, ...] = ()
     srun_options: tuple[str, ...] = ()
+    component_nodes: tuple[tuple[str, ...], ...] = ()  # of a heterogeneous job: those of every part but the ranks'
     site_starter: str | None = None  # the start method of the cluster file
 
     @property
@@ -68,10 +69,11 @@ class MachineFacts:
 
 @dataclass(frozen=True)
 class Command:
-    """A process to start, and the variables to set for it besides the inherited variables."""
+    """A process to start, and the variables to set for it besides the inherited variables; ``label`` is for people."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
 
     def text(self, but: Mapping[str, str] | None = None) -> str:
         """The command for a shell, without the variables that ``but`` already has."""

@@ -34,6 +34,7 @@ class StartProcesses:
         self.ranks: list[subprocess.Popen[bytes]] = []
         self.companions: list[subprocess.Popen[bytes]] = []
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
+        self.early: str | None = None  # a companion that ended while the ranks were running
         self.lost: dict[int, int] = {}  # index -> signal that ended it before the supervisor stopped anything
         self._readers: list[threading.Thread] = []
         self._logs: list[tuple[subprocess.Popen[bytes], CommandLog]] = []
@@ -89,7 +90,11 @@ class StartProcesses:
         return [process.returncode for process in self.ranks]
 
     def note_losses(self) -> None:
-        """Remember processes that a signal has ended."""
+        """Remember processes that a signal has ended, and the first companion that ended before any rank."""
+        for command, companion in zip(self.start.companions, self.companions, strict=True):
+            ranks_running = all(process.poll() is None for process in self.ranks)
+            if self.early is None and command.label and companion.poll() is not None and ranks_running:
+                self.early = f"{command.label} ended with exit status {companion.returncode} before the ranks"
         for index, process in enumerate(self.ranks):
             if process.returncode is not None and process.returncode < 0:
                 self.lost.setdefault(index, -process.returncode)

@@ -259,6 +259,7 @@ class _Supervisor:
             signals=self.signals,
             aborted=self.stall if self.watching.abort_on_stall else None,
             is_script=self.watching.is_script,
+            early=self.processes.early,
         )
         seconds = time.monotonic() - self.began
         return conclude(self.run, self.attempt, ended, seconds, tuple(self.processes.output))

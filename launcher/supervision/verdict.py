@@ -30,6 +30,7 @@ class AttemptEnd:
     signals: Sequence[int] = ()
     aborted: Stall | None = None
     is_script: bool = False
+    early: str | None = None  # the companion that ended before the ranks, in words
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def judge_attempt(ended: AttemptEnd, failure: Failure | None, cause: str | None 
         return Verdict(State.CANCELLED, ExitCode.INTERRUPTED, f"stopped by {name}; all ranks have ended")
     if ended.aborted is not None:
         return Verdict(State.FAILED, ExitCode.RUN_FAILED, f"stopped after a stall: {ended.aborted.sentence()}")
+    if ended.early is not None:
+        return Verdict(State.FAILED, ExitCode.RUN_FAILED, ended.early)
     if failure is not None:
         return Verdict(State.FAILED, _exit_status(failure.first[0], ended.is_script), failure.sentence())
     return Verdict(State.FAILED, ExitCode.RUN_FAILED, _unexplained(ended) + (f": {cause}" if cause else ""))

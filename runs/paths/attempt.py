@@ -74,6 +74,10 @@ class Attempt:
         """Results from node-local storage, a folder per node; ``NODE.partial`` is not whole."""
         return self.path / "staged"
 
+    def component_log(self, name: str, task: int) -> Path:
+        """Return the output of a process beside the ranks (``resources.components``)."""
+        return self.path / "components" / f"{name}-{task}.log"
+
     @property
     def rank_folder(self) -> Path:
         """Folder of logs, records and heartbeats."""

@@ -40,19 +40,33 @@ class Allocation:
 
 def allocation(environ: Mapping[str, str], gpus_per_node: int) -> Allocation:
     """Read the allocation from Slurm's variables; raises ``EnvironmentLack`` outside a job."""
-    nodes = expand(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", ""))
+    named = _of_part(environ, "SLURM_JOB_NODELIST", 0) or environ.get("SLURM_JOB_NODELIST")
+    nodes = expand(named or environ.get("SLURM_NODELIST", ""))
     number = environ.get("SLURM_JOB_ID", "")
     if not nodes or not number:
         raise EnvironmentLack("not inside a Slurm job", remedy="use saman submit, or sbatch with the job script")
+    cores = _of_part(environ, "SLURM_JOB_CPUS_PER_NODE", 0) or environ.get("SLURM_JOB_CPUS_PER_NODE", "")
     array, index = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     return Allocation(
         job=f"{array}_{index}" if array and index else number,
         raw_job=number,
         nodes=tuple(nodes),
-        cores=cpus_per_node(environ.get("SLURM_JOB_CPUS_PER_NODE", ""), len(nodes)),
+        cores=cpus_per_node(cores, len(nodes)),
         gpus=gpus_per_node,
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
     )
+
+
+def component_nodes(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """The nodes of every part of a heterogeneous job but the first, which has the ranks; empty for other jobs."""
+    parts = environ.get("SLURM_HET_SIZE", "")
+    count = int(parts) if parts.isdigit() else 1
+    return tuple(tuple(expand(_of_part(environ, "SLURM_JOB_NODELIST", part) or "")) for part in range(1, count))
+
+
+def _of_part(environ: Mapping[str, str], name: str, part: int) -> str | None:
+    """A variable of a part of a heterogeneous job; ``None`` in other jobs."""
+    return environ.get(f"{name}_HET_GROUP_{part}")
 
 
 def cpus_per_node(text: str, nodes: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from saman.launcher.supervision.views import SilentView
 from saman.runs.events import JOB, EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.interfaces import interface_address
-from saman.slurm.job.allocation import Allocation
+from saman.slurm.job.allocation import Allocation, component_nodes
 from saman.slurm.job.container import expanded_container, wrap_in_container
 from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.job.stage_out import staging_out
@@ -111,4 +111,5 @@ def job_facts(cluster: Cluster) -> MachineFacts:
         interfaces=interfaces,
         address=interface_address(interfaces[0]) if interfaces else None,
         forward=tuple(dict.fromkeys(names)),
+        component_nodes=component_nodes(os.environ),
     )

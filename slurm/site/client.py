@@ -17,7 +17,7 @@ from datetime import datetime
 
 from saman.configs.errors import EnvironmentLack
 from saman.runs.commands import run_command
-from saman.slurm.site.job_ids import joined_tasks
+from saman.slurm.site.job_ids import job_of_part, joined_tasks
 from saman.slurm.site.job_states import JobState, job_state
 
 _UNAVAILABLE = re.compile(r"DOWN|FAIL|DRAIN|NOT_RESPONDING|\*")
@@ -166,16 +166,21 @@ def _queued(line: str) -> QueuedJob | None:
     fields = line.split("|", 7)
     if len(fields) != 8:
         return None
-    number, state, start, end, nodes, partition, why, name = fields
-    return QueuedJob(
-        id=number,
-        state=job_state(state),
-        reason=why,
-        start=moment(start),
-        end=moment(end),
-        nodes=nodes,
-        partition=partition,
-        name=name,
+    shown, state, start, end, nodes, partition, why, name = fields
+    number = job_of_part(shown)
+    return (
+        None
+        if number is None
+        else QueuedJob(
+            id=number,
+            state=job_state(state),
+            reason=why,
+            start=moment(start),
+            end=moment(end),
+            nodes=nodes,
+            partition=partition,
+            name=name,
+        )
     )
 
 
@@ -200,9 +205,12 @@ def _recorded(line: str) -> RecordedJob | None:
     fields = line.split("|")
     if len(fields) != 5:
         return None
-    number, state, exit_code, end, nodes = fields
+    shown, state, exit_code, end, nodes = fields
+    number = job_of_part(shown)
     code, _, signal = exit_code.partition(":")
-    return RecordedJob(number, job_state(state), _int(code), _int(signal), moment(end), nodes)
+    return (
+        None if number is None else RecordedJob(number, job_state(state), _int(code), _int(signal), moment(end), nodes)
+    )
 
 
 def show_job(number: str) -> dict[str, str]:

@@ -35,3 +35,15 @@ def _ranges(numbers: Iterable[int]) -> str:
         else:
             found.append([number, number])
     return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)
+
+
+def job_of_part(shown: str) -> str | None:
+    """The job's id where Slurm shows the first part of a heterogeneous job; ``None`` for its other parts.
+
+    The first part has the job script, so its state is the job's. Other ids are returned as they are.
+
+    >>> job_of_part("17+0"), job_of_part("17+1"), job_of_part("17_3")
+    ('17', None, '17_3')
+    """
+    job, plus, part = shown.partition("+")
+    return (job if part == "0" else None) if plus else shown

@@ -85,6 +85,10 @@ def submit_many(
         UserError: Slurm refuses an array; the error says how many runs were submitted before it. No folder of a run
             that was not submitted stays.
     """
+    if any(plan.components for plan in plans):
+        raise UserError(
+            "Slurm has no arrays of jobs with components", where="resources.components", remedy="saman submit each run"
+        )
     done: list[Submission] = []
     before: str | None = None
     pending = split(plans, client.largest_array())

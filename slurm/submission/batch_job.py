@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import UserError
@@ -11,7 +11,7 @@ from saman.configs.schemas.cluster import Cluster, Partition
 from saman.configs.units import format_clock
 from saman.runs.paths.run import RunPaths
 from saman.slurm.script.quoting import ShellText, extra_option, option, path_option
-from saman.slurm.submission.resource_request import MIB, ResourceRequest
+from saman.slurm.submission.resource_request import MIB, PartitionChoice, ResourceRequest
 
 SIGNAL = "USR1"
 _ARRAY_LOG = "%A_%a.out"
@@ -29,6 +29,7 @@ class BatchJob:
     request: ResourceRequest
     array: bool = False
     concurrency: int | None = None
+    components: tuple[PartitionChoice, ...] = ()
 
     @property
     def signal_seconds(self) -> int:
@@ -41,10 +42,7 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
     yield option(f"--job-name={job.name}")
     yield from _site_options(job)
     yield from _resource_options(job.request)
-    if job.request.whole_nodes:
-        yield option("--exclusive")
-    elif job.cluster.exclusive:
-        yield option(f"--exclusive={job.cluster.exclusive}")
+    yield from _sharing_options(job)
     if job.request.gpus_per_node:
         yield option(_gpu_option(job))
     yield option(f"--time={format_clock(job.request.seconds)}")
@@ -54,14 +52,21 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
         yield path_option("output", job.script.parent, f"/{_ARRAY_LOG}")
     else:
         yield path_option("output", RunPaths(job.runs[0]).slurm.log)
-    # Slurm requeues after a node failure; after a checkpoint saman requeues by itself.
-    yield option("--no-requeue" if job.cluster.requeue.by == "none" else "--requeue")
+    yield _requeue_option(job)
     yield option("--open-mode=append")
     yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
     if job.cluster.export != "all":
         yield option(f"--export={job.cluster.export.upper()}")
     for line in job.cluster.sbatch:
         yield extra_option(line)
+    for choice in job.components:
+        yield option("hetjob")  # what follows describes another part of the job
+        part = replace(job, partition=choice.partition, request=choice.request)
+        yield from _site_options(part)
+        yield from _resource_options(part.request)
+        yield from _sharing_options(part)
+        yield option(f"--time={format_clock(part.request.seconds)}")
+        yield _requeue_option(part)
 
 
 def burst_buffer_lines(job: BatchJob) -> Iterator[ShellText]:
@@ -95,6 +100,18 @@ def _resource_options(request: ResourceRequest) -> Iterator[ShellText]:
     yield option(f"--cpus-per-task={request.cpus_per_task}")
     if request.memory_bytes is not None:
         yield option(f"--mem={request.memory_bytes // MIB}M")
+
+
+def _sharing_options(job: BatchJob) -> Iterator[ShellText]:
+    if job.request.whole_nodes:
+        yield option("--exclusive")
+    elif job.cluster.exclusive:
+        yield option(f"--exclusive={job.cluster.exclusive}")
+
+
+def _requeue_option(job: BatchJob) -> ShellText:
+    # Slurm requeues after a node failure; after a checkpoint saman requeues by itself.
+    return option("--no-requeue" if job.cluster.requeue.by == "none" else "--requeue")
 
 
 def _gpu_option(job: BatchJob) -> str:

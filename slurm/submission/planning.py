@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
@@ -23,7 +23,14 @@ from saman.slurm.submission.job_script import render
 from saman.slurm.submission.limit_check import LimitVerdict, compare_with_limits
 from saman.slurm.submission.program_check import check_program
 from saman.slurm.submission.refusals import RequestedResources, read_refusal
-from saman.slurm.submission.resource_request import EXPOSED, MIB, PartitionChoice, choose_partition, exposes_ports
+from saman.slurm.submission.resource_request import (
+    EXPOSED,
+    MIB,
+    PartitionChoice,
+    choose_for_components,
+    choose_partition,
+    exposes_ports,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +47,7 @@ class SubmissionPlan:
     runs_dir: Path
     text: str
     notes: tuple[str, ...]
+    components: tuple[PartitionChoice, ...] = ()
 
     def job(self, runs: Sequence[Path], script: Path, array: bool = False, concurrency: int | None = None) -> BatchJob:
         """The job for real run folders.
@@ -59,6 +67,7 @@ class SubmissionPlan:
             request=self.choice.request,
             array=array,
             concurrency=concurrency,
+            components=self.components,
         )
 
 
@@ -87,7 +96,8 @@ def plan(
     choice = choose_partition(cluster, spec, partition, whole_nodes)
     _log.debug("%s: partition %s of %s, %s", spec.name, choice.partition.name, cluster.name, "; ".join(choice.reasons))
     run = planned_run(runs_dir, spec.name, PLACEHOLDER)
-    draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", ())
+    components = choose_for_components(cluster, spec)
+    draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", (), components)
     text = render(draft.job([run], RunPaths(run).slurm.script))
     ignored = client.ignored_defaults(environ)
     notes = [f"{name} in your environment is ignored; the cluster file decides" for name in ignored]
@@ -96,7 +106,7 @@ def plan(
         notes.append(f"submitted from inside job {job}: its SLURM_* and SBATCH_* variables are ignored")
     if exposes_ports(choice.partition, choice.request, spec):
         notes.append(f"WARNING: {choice.partition.name}: {EXPOSED}")
-    return SubmissionPlan(spec, cluster, choice, runs_dir, text, (*choice.reasons, *notes))
+    return replace(draft, text=text, notes=(*choice.reasons, *notes))
 
 
 def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
@@ -118,7 +128,10 @@ def check_limits(plan: SubmissionPlan, *more: SubmissionPlan, in_portions: bool 
 
     Raises ``UserError`` if a limit forbids any of them.
     """
-    partition, requests = plan.choice.partition, [each.choice.request for each in (plan, *more)]
+    partition, requests = (
+        plan.choice.partition,
+        [choice.request for each in (plan, *more) for choice in (each.choice, *each.components)],
+    )
     mine = read_user_limits(plan.cluster.account, partition.qos or plan.cluster.qos, plan.cluster.requested(partition))
     checks = compare_with_limits(mine.limits, requests, partition.cores_per_node, partition.gpu_type)
     later = {LimitVerdict.REFUSED} if in_portions else set()

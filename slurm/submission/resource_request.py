@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.cluster import Cluster, Partition
+from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.experiment import Experiment, Resources
 from saman.configs.schemas.script import Script
 from saman.configs.units import format_clock, parse_duration, parse_size
@@ -171,6 +172,31 @@ def choose_partition(
         raise _nothing_fits(cluster, spec, refusals)
     cost, partition, request = min(fitting, key=lambda item: item[0])
     return PartitionChoice(partition, request, cost, tuple(_reasons(partition, fitting, refusals, bool(named))))
+
+
+def choose_for_components(cluster: Cluster, spec: Experiment | Script) -> tuple[PartitionChoice, ...]:
+    """Choose a partition for each component of the run, the cheapest that fits.
+
+    Raises:
+        UserError: No partition fits a component, or the ranks run in a container, in which components cannot start.
+    """
+    components = spec.resources.components
+    if components and cluster.container is not None:
+        raise UserError("components do not run in a container", where="resources.components")
+    return tuple(choose_partition(cluster, _as_script(component, spec)) for component in components)
+
+
+def _as_script(component: JobComponent, spec: Experiment | Script) -> Script:
+    """A component as a program of its own, for the choice of its partition."""
+    resources = Resources(
+        nodes=component.nodes,
+        ranks_per_node=component.tasks_per_node,
+        cpus_per_rank=component.cpus_per_task,
+        memory_per_rank=component.memory_per_task,
+        time_limit=spec.resources.time_limit,
+    )
+    name = component.name.replace("_", "-")
+    return Script(name=name, command=component.program, directory="/", resources=resources)
 
 
 def _nothing_fits(cluster: Cluster, spec: Experiment | Script, refusals: dict[str, str]) -> UserError:
