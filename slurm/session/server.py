@@ -56,7 +56,8 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
 def server_command(program: str, address: str, port: int) -> list[str]:
     """The server on one address and port, without a browser; the token is not among its arguments."""
     options = {"ip": address, "port": port, "port_retries": 0, "open_browser": False, "allow_remote_access": True}
-    return [program, *(f"--ServerApp.{name}={value}" for name, value in options.items())]
+    as_root = ["--allow-root"] if os.geteuid() == 0 else []  # as in a container
+    return [program, *(f"--ServerApp.{name}={value}" for name, value in options.items()), *as_root]
 
 
 def free_port(address: str) -> int:
