@@ -148,3 +148,8 @@ def _show_usage(runs_dir: Path, models_dir: Path, as_json: bool) -> None:
         free = f"{format_bytes(disk.free_bytes)} of {format_bytes(disk.bytes)}"
         inodes = f", {disk.free_inodes} of {disk.inodes} inodes" if disk.inodes is not None else ""
         typer.echo(f"free on the file system of {shown_path(runs_dir.absolute())}: {free}{inodes}")
+    quota = report.quota
+    if quota is not None:
+        size = f" of {format_bytes(quota.byte_limit)}" if quota.byte_limit else ", no limit"
+        count = f" of {quota.inode_limit}" if quota.inode_limit else ", no limit"
+        typer.echo(f"your quota there: {format_bytes(quota.bytes)}{size}; {quota.inodes} inodes{count}")

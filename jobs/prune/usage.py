@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from saman.jobs.prune.disk_quota import DiskQuota, read_quota_of
 from saman.runs.caches import cache_folder
 from saman.runs.find import find_runs
 from saman.runs.paths.names import names_in
@@ -48,10 +49,11 @@ class FileSystem:
 
 @dataclass(frozen=True)
 class UsageReport:
-    """The disk use of everything that saman wrote, largest first, and the space that is left."""
+    """The disk use of everything that saman wrote, largest first, the space that is left, and the user's quota."""
 
     rows: tuple[UsageRow, ...]
     file_system: FileSystem | None
+    quota: DiskQuota | None = None
 
     @property
     def total(self) -> Usage:
@@ -110,7 +112,9 @@ def read_usage(runs_dir: Path, models_dir: Path) -> UsageReport:
     known = set(counts) | set(OWN_FOLDERS)
     rest = [runs_dir / name for name in names_in(runs_dir) if name not in known]
     rows += [UsageRow("other files beside the runs", measure(*rest))] if rest else []
-    return UsageReport(tuple(sorted(rows, key=lambda row: -row.usage.bytes)), _file_system(runs_dir))
+    return UsageReport(
+        tuple(sorted(rows, key=lambda row: -row.usage.bytes)), _file_system(runs_dir), read_quota_of(runs_dir)
+    )
 
 
 def _file_system(folder: Path) -> FileSystem | None:
