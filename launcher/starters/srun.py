@@ -19,6 +19,10 @@ from saman.launcher.starters.start import (
     rendezvous,
 )
 
+# Slurm's usual fence, "mixed", does not wait where no data are exchanged (PMIxFenceBarrier in mpi.conf), but Open MPI
+# ends MPI_Init with such a fence. A late rank then receives messages before it can handle them, and dies of SIGSEGV.
+_WAITING_FENCE = {"SLURM_PMIX_FENCE": "tree"}
+
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     """One ``srun`` for all processes.
@@ -42,6 +46,8 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     over_mpi = job.horovod and facts.pmi != "none" and (facts.horovod is None or facts.horovod.mpi is not None)
     gloo = job.horovod and not over_mpi
     environment = common_environment(placement, job, facts, "srun") | (gloo_environment(job) if gloo else {})
+    if over_mpi and facts.pmi.startswith("pmix"):
+        environment = _WAITING_FENCE | environment
     # srun splits --export at commas, so everything is set in its own environment and forwarded with ALL.
     environment["SRUN_CPUS_PER_TASK"] = str(placement.processes[0].threads)
     argv = (
