@@ -26,12 +26,13 @@ PROGRAMS = [
     "training/memory.py --short",
     "launcher/help.py 5",
     "launcher/allreduce.py 2 1",
+    "launcher/nodes.py --short",
     "client/study.py --short",
     "report/run.py --series 4 --repeats 10 --windows 100",
     "pipeline/speed.py --steps 4 --repeats 1 --micro-batches 4",
 ]
-# Not in the list: they need a start method of their own, or minutes at least.
-LONG = ["pipeline/transport.py", "registry/parity.py"]
+# Not in the list: they need a start method or a cluster of their own, or minutes at least.
+LONG = ["pipeline/transport.py", "registry/parity.py", "launcher/staging.py"]
 
 
 def main(words: list[str]) -> int:

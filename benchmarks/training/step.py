@@ -28,14 +28,13 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from contest import Contender, Span, describe, paired, run_in_turn, start
 from models import BATCH
 
 from saman.runs.files.whole import read_lines
 from saman.runs.find import find_runs
-from saman.runs.telemetry.window import read_windows
+from saman.runs.telemetry.window import Window, read_windows
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "src"
@@ -157,13 +156,13 @@ def _script_spans(report: Path) -> list[Span]:
 def _telemetry_spans(runs: Path) -> list[Span]:
     """Read the windows of rank 0; empty until the run has an attempt."""
     windows = [window for run in find_runs(runs) for window in read_windows(run, 0)[0]]
-    return [_span(window.to_json()) for window in windows if not window.compiled]
+    return [_span(window) for window in windows if not window.compiled]
 
 
-def _span(line: dict[str, Any]) -> Span:
-    waited, exchanged = line["input_wait_seconds"], line.get("exchange_seconds", 0.0)
-    own = line["seconds"] - waited - exchanged
-    return Span(line["time"], line["steps"], line["seconds"], waited, exchanged, own, line.get("cpu_seconds", 0.0))
+def _span(window: Window) -> Span:
+    waited, exchanged = window.input_wait_seconds, window.exchange_seconds or 0.0
+    own = window.seconds - waited - exchanged
+    return Span(window.time, window.steps, window.seconds, waited, exchanged, own, window.cpu_seconds or 0.0)
 
 
 if __name__ == "__main__":
