@@ -17,7 +17,6 @@ HERE = Path(__file__).resolve().parent
 MOST_SECONDS = 240  # of a benchmark; all together take less than 15 minutes on two idle cores
 # The program and the arguments of its short version.
 PROGRAMS = [
-    "training/input.py --short",
     "training/step.py --short",
     "training/step.py --short --models mlp --contenders multi_worker,mirrored,horovod",
     "training/parts.py --short",
@@ -32,7 +31,7 @@ PROGRAMS = [
     "pipeline/speed.py --steps 4 --repeats 1 --micro-batches 4",
 ]
 # Not in the list: they need a start method or a cluster of their own, or minutes at least.
-LONG = ["pipeline/transport.py", "registry/parity.py", "launcher/staging.py"]
+LONG = ["pipeline/transport.py", "registry/parity.py"]
 
 
 def main(words: list[str]) -> int:
