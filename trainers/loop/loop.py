@@ -32,7 +32,7 @@ from saman.trainers.strategies.base import Strategy, agree
 
 STOP_POLL_SECONDS = 0.5
 CALL_SECONDS = 0.25  # of a call that takes several steps: the granularity of progress and of stop requests
-AGREE_CALLS = 32  # after so many calls the ranks agree anew on the steps of a call
+AGREE_CALLS = 8  # after so many calls the ranks agree anew on the steps of a call
 
 
 class Loop:

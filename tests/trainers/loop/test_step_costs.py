@@ -164,3 +164,15 @@ def test_a_call_ends_with_a_window_where_it_reaches_an_end(
 def test_xla_is_refused_where_steps_cannot_be_compiled(strategy: str) -> None:
     with pytest.raises(ValidationError, match=f"jit_compile: {strategy} does not compile steps; use single or horovod"):
         Train.model_validate({"global_batch_size": 8, "strategy": strategy, "jit_compile": True})
+
+
+def test_xla_takes_the_same_steps() -> None:
+    states = []
+    for compiled in (False, True):
+        one = step(SingleStrategy(), jit_compile=compiled)
+        many(one, 5, stream())
+        kinds = {node.attr["_XlaMustCompile"].b for node in _operations(one) if node.op.endswith("PartitionedCall")}
+        assert (True in kinds) is compiled
+        states.append(one.state())
+    for name, value in states[0].items():
+        np.testing.assert_allclose(states[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
