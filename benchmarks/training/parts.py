@@ -9,6 +9,8 @@ busy machine disturbs less, and which leave out waiting); on several ranks it is
 - *stamps*: the time stamps of each step;
 - *reports*: the loop with telemetry, heartbeats, progress, stop requests, accuracy and time stamps, against the bare
   step: forward pass, loss, backward pass, exchange and update alone, in calls of as many steps;
+- *script*: the loop with all that it reports, against the step of ``plain_script.py`` in the same processes: the script
+  pinned, with yielding MPI;
 - *exchange*: the sum over the ranks (its inverse is the efficiency beside the same ranks without exchange);
 - *xla*: the setting ``jit_compile``.
 """
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from contest import describe
-from models import BATCH, data
+from models import BATCH, EXAMPLES, INPUTS, build, data
 
 BLOCK_SECONDS = 0.25
 Block = Callable[[], tuple[float, float]]  # takes some steps; returns seconds and CPU seconds per step
@@ -110,6 +112,11 @@ def _blocks(part: str, model: str, ranks: int, strategy: Any, scratch: Path) -> 
     def step(**options: Any) -> DataParallelStep:
         return DataParallelStep(built, strategy, 1, LossScale("float32"), **options)
 
+    if part == "script":
+        return {
+            True: _loop_block(experiment, strategy, step(), prepared, scratch),
+            False: _script_block(model, ranks, strategy),
+        }
     if part == "reports":
         bare = replace(built, objective=_bare_objective(built.objective))
         plain = DataParallelStep(bare, strategy, 1, LossScale("float32"), stamps=False)
@@ -122,8 +129,10 @@ def _blocks(part: str, model: str, ranks: int, strategy: Any, scratch: Path) -> 
     return {on: _graph_block(step(**options[part][not on]), prepared) for on in (True, False)}
 
 
-def _timed(take: Callable[[int], int]) -> Block:
+def _timed(take: Callable[[int], int], strategy: Any) -> Block:
     """Return a block of ``take``, which takes about as many steps as asked, and returns their number."""
+    from saman.trainers.strategies.base import agree
+
     wanted, calls = 1, 0
 
     def block() -> tuple[float, float]:
@@ -133,7 +142,7 @@ def _timed(take: Callable[[int], int]) -> Block:
         seconds, cpu = (time.perf_counter() - began) / taken, (time.process_time() - cpu_began) / taken
         calls += 1
         if calls in (2, 3):  # the first compiled
-            wanted = max(1, int(BLOCK_SECONDS / seconds))
+            wanted = max(1, int(agree(strategy, BLOCK_SECONDS // seconds)))
         return seconds, cpu
 
     return block
@@ -151,7 +160,7 @@ def _graph_block(step: Any, prepared: Any) -> Block:
             step.train_many(0, [0.01] * min(MOST_STEPS, steps - first), 0.0, streams)
         return steps
 
-    return _timed(take)
+    return _timed(take, step.strategy)
 
 
 def _loop_block(experiment: Any, strategy: Any, step: Any, prepared: Any, scratch: Path) -> Block:
@@ -196,7 +205,38 @@ def _loop_block(experiment: Any, strategy: Any, step: Any, prepared: Any, scratc
                 loop._close_window()
         return loop.position.step - first
 
-    return _timed(take)
+    return _timed(take, strategy)
+
+
+def _script_block(model: str, ranks: int, strategy: Any) -> Block:
+    """Return a block of steps as in ``plain_script.py``."""
+    import tensorflow as tf
+
+    inputs, labels = INPUTS[model](EXAMPLES[model])
+    examples = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels)).repeat()
+    batches = iter(examples.batch(BATCH[model]).prefetch(2))
+    net, loss = build(model), tf.keras.losses.SparseCategoricalCrossentropy()
+    optimizer = tf.keras.optimizers.SGD(0.01, momentum=0.9)
+    optimizer.build(net.trainable_variables)
+    sources = [variable.value for variable in net.trainable_variables]
+
+    @tf.function
+    def training_step(images: Any, answers: Any) -> Any:
+        with tf.GradientTape() as tape:
+            value = loss(answers, net(images, training=True))
+        if ranks > 1:
+            import horovod.tensorflow as hvd
+
+            tape = hvd.DistributedGradientTape(tape)
+        optimizer.apply(tape.gradient(value, sources), net.trainable_variables)
+        return value
+
+    def take(steps: int) -> int:
+        for _ in range(steps):
+            training_step(*next(batches))
+        return steps
+
+    return _timed(take, strategy)
 
 
 def _bare_objective(objective: Any) -> Any:
