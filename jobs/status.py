@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from saman.configs.errors import ExitCode, UserError
+from saman.configs.terminal_text import clean_text
 from saman.configs.units import format_duration
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, read_progress
 from saman.jobs.publishing import last_publication, publication_pending
@@ -18,6 +19,7 @@ from saman.launcher.supervision.run_lock import has_lost_supervisor
 from saman.runs.events import SUPERVISOR, Event, EventKind, State, state_of
 from saman.runs.find import DAMAGE
 from saman.runs.folder import RunFolder
+from saman.runs.growing_files import last_text
 from saman.runs.records.run_events import Creation, Prerequisite, RunEnd, newest_event
 from saman.slurm.dependencies import unmet, waits_for
 from saman.slurm.site.job_states import JobState
@@ -25,6 +27,7 @@ from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
 
 LATE_EVENT_SECONDS = 20.0  # how late a job's last events may reach this machine's view of the file system
+SENTENCE_BYTES = 4096  # of a sentence that the job script left
 NEVER_BEGAN_SECONDS = 3.0  # the same for a run without any sign of a start
 
 
@@ -156,7 +159,15 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     if alive is not None and alive != job:
         job, slurm = alive, view.state(alive)
     quiet = now - (events[-1].time if events else now)
-    return _with_job(replace(base, job=job), queued.after, state, progress, slurm, view, quiet)
+    return _explained(run, _with_job(replace(base, job=job), queued.after, state, progress, slurm, view, quiet))
+
+
+def _explained(run: RunFolder, status: RunStatus) -> RunStatus:
+    """The status with the step of the site's set-up for which the job ended before anything began."""
+    if status.state is not RunState.FAILED or status.exit_code != ExitCode.ENVIRONMENT:
+        return status
+    sentence = clean_text(last_text(run.slurm.setup_failure, SENTENCE_BYTES).strip())
+    return replace(status, detail=f"job {status.job}: {sentence.removeprefix('saman: ')}") if sentence else status
 
 
 def _still_deciding(state: State, events: Sequence[Event], view: SlurmView) -> bool:

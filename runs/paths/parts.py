@@ -70,6 +70,11 @@ class SlurmPaths:
         return self.path / "begun"
 
     @property
+    def setup_failure(self) -> Path:
+        """The step of the site's set-up that failed in the last job, and why."""
+        return self.path / "setup-failure"
+
+    @property
     def exclude(self) -> Path:
         """Nodes that the requeued job must avoid."""
         return self.path / "exclude"

@@ -8,6 +8,7 @@ from typing import Any
 
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.site.setup import SoftwareStep
+from saman.runs.paths.run import RunPaths
 from saman.slurm.script.quoting import ShellText, expanded, option, shell
 from saman.slurm.script.templates import template
 
@@ -24,7 +25,9 @@ def setup_lines(cluster: Cluster, python: ShellText) -> ShellText | None:
         return None
     kinds = {step["kind"] for step in steps}
     needs = {"modules": bool(kinds & {"modules", "collection"}), "conda": "conda" in kinds}
-    return ShellText(template("saman.slurm.script", "setup.sh.j2").render(steps=steps, needs=needs, python=python))
+    failure = shell(RunPaths(Path()).slurm.setup_failure)
+    values = {"steps": steps, "needs": needs, "python": python, "failure": failure}
+    return ShellText(template("saman.slurm.script", "setup.sh.j2").render(values))
 
 
 def steps_of(cluster: Cluster) -> Sequence[tuple[str, SoftwareStep]]:

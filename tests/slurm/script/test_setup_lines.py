@@ -46,10 +46,12 @@ def run(
         "site.yaml",
     )
     lines = setup_lines(cluster, ShellText(shlex.quote(python)))
+    (folder / "slurm").mkdir(exist_ok=True)
     script = f'run=$PWD job=7\nset -euo pipefail\n{before}\n{lines}\necho "run $run job $job in $PWD"; env'
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
+    command = ["bash", "-c", script, "bash", str(folder)]
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
     )  # fmt: skip
 
 
@@ -57,6 +59,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode == 3, done.stderr
     sentence = done.stderr.splitlines()[-1]
     assert sentence.startswith("saman: ") and all(word in sentence for word in words), sentence
+    assert (Path(done.args[-1]) / "slurm/setup-failure").read_text() == sentence + "\n"  # for `saman status`
 
 
 def executable(path: Path, text: str) -> Path:
