@@ -27,5 +27,7 @@ def paired(seat: Seat | None, allowed: Sequence[int], environ: Mapping[str, str]
     here = seat.here
     visible = visible_gpus(environ) if any(each.gpus for each in here) else []
     wanted = [(len(each.cores), [visible[gpu] for gpu in each.gpus if gpu < len(visible)]) for each in here]
+    if "SLURM_JOB_ID" not in environ:  # the run's locks keep the first cores from other runs (plan/core_claims.py)
+        allowed = allowed[: sum(count for count, _ in wanted)]
     found = pair(this_topology(visible), allowed, wanted)
     return None if found is None else found[seat.process.local_index]

@@ -104,7 +104,7 @@ def plan(
     if "SLURM_JOB_ID" in environ:
         job = environ["SLURM_JOB_ID"]
         notes.append(f"submitted from inside job {job}: its SLURM_* and SBATCH_* variables are ignored")
-    if exposes_ports(choice.partition, choice.request, spec):
+    if exposes_ports(cluster, choice.partition, choice.request, spec):
         notes.append(f"WARNING: {choice.partition.name}: {EXPOSED}")
     return replace(draft, text=text, notes=(*choice.reasons, *notes))
 

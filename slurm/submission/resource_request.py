@@ -122,9 +122,9 @@ EXPOSED = (
 )
 
 
-def exposes_ports(partition: Partition, request: ResourceRequest, spec: Experiment | Script) -> bool:
+def exposes_ports(cluster: Cluster, partition: Partition, request: ResourceRequest, spec: Experiment | Script) -> bool:
     """Whether the requested resources leave TensorFlow's gRPC ports on nodes that Slurm may give to others as well."""
-    if isinstance(spec, Script) or spec.train.strategy != "multi_worker":
+    if isinstance(spec, Script) or spec.train.strategy != "multi_worker" or cluster.exclusive == "user":
         return False
     return not request.whole_nodes and request.cpus_per_node < partition.cores_per_node
 
@@ -161,7 +161,7 @@ def choose_partition(
         request = request_on(partition, spec, cluster)
         request = replace(request, whole_nodes=request.whole_nodes or whole_nodes)
         obstacles = [*find_obstacles(partition, request)]
-        if cluster.network.shared_nodes == "refuse" and exposes_ports(partition, request, spec):
+        if cluster.network.shared_nodes == "refuse" and exposes_ports(cluster, partition, request, spec):
             obstacles.append(EXPOSED)
         problems = "; ".join(obstacles)
         if problems:

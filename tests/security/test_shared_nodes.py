@@ -28,9 +28,10 @@ def experiment(strategy: str, **resources: Any) -> Experiment:
     return validated(Experiment, values, "experiment.yaml")
 
 
-def cluster(shared_nodes: str = "refuse", whole_nodes: bool = False) -> Cluster:
+def cluster(shared_nodes: str = "refuse", whole_nodes: bool = False, exclusive: str | None = None) -> Cluster:
     partition = {"name": "cpu", "cores_per_node": 8, "whole_nodes": whole_nodes}
-    values = {"name": "site", "partitions": [partition], "network": {"shared_nodes": shared_nodes}}
+    network = {"shared_nodes": shared_nodes}
+    values = {"name": "site", "partitions": [partition], "network": network, "exclusive": exclusive}
     return validated(Cluster, values, "site.yaml")
 
 
@@ -51,8 +52,9 @@ def test_the_cluster_file_may_ask_for_a_warning_instead(tmp_path: Path) -> None:
         (experiment("horovod", cpus_per_rank=2), cluster()),
         (experiment("multi_worker", cpus_per_rank=4), cluster()),
         (experiment("multi_worker", cpus_per_rank=2), cluster(whole_nodes=True)),
+        (experiment("multi_worker", cpus_per_rank=2), cluster(exclusive="user")),
     ],
-    ids=["horovod", "all cores", "whole nodes"],
+    ids=["horovod", "all cores", "whole nodes", "nodes shared with own jobs only"],
 )
 def test_what_shares_no_node_or_opens_no_port_is_neither_refused_nor_warned_of(
     spec: Experiment, site: Cluster, tmp_path: Path

@@ -76,8 +76,10 @@ def test_every_wrapper_of_a_node_finds_its_own_part_of_the_same_pairing(monkeypa
         Process(index, "n1", index, index, 1, cores=(2 * index, 2 * index + 1), gpus=(index,)) for index in range(2)
     )
     placement = Placement(processes, 2)
-    environ = {"CUDA_VISIBLE_DEVICES": "0,1"}
+    environ = {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_ID": "7"}
     found = [near.paired(Seat.of(placement, at), range(8), environ) for at in range(len(processes))]
     assert [each.cores for each in found if each] == [(4, 5), (0, 1)]
     assert near.paired(Seat.of(placement, 0), range(2), environ) is None  # pinned already
     assert near.paired(None, range(8), environ) is None
+    # outside a job the run has locked its first cores only: all of them in one domain here
+    assert near.paired(Seat.of(placement, 0), range(8), {"CUDA_VISIBLE_DEVICES": "0,1"}) is None

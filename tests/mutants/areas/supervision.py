@@ -26,7 +26,7 @@ MUTATIONS = (
     Mutation(
         "multi_worker is submitted to shared nodes",
         "slurm/submission/resource_request.py",
-        'if cluster.network.shared_nodes == "refuse" and exposes_ports(partition, request, spec):',
+        'if cluster.network.shared_nodes == "refuse" and exposes_ports(cluster, partition, request, spec):',
         "if False:",
         "tests/security/test_shared_nodes.py::test_multi_worker_on_a_part_of_a_node_is_refused_before_anything_starts",
     ),
