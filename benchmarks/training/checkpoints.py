@@ -7,7 +7,8 @@ loop's own writer, to ``--out``. Which call of a pair comes first alternates, an
 its checkpoint is on disk; waiting for the disk counts as *waiting*, not as a step. The figures are medians of ratios
 over pairs with their order-statistic intervals; the target is 1.01. On several ranks they are the chief's.
 
-*Synchronous* is the same checkpoint with the training waiting for it, as before it was written beside the training.
+*CPU* is the ratio of the CPU seconds of all threads of the process, writing included: what a checkpoint costs where
+no core is ever idle. *Synchronous* is the same checkpoint with the training waiting for it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -33,6 +35,7 @@ class Call:
     steps: float
     waiting: float
     snapshot: float
+    cpu: float
 
 
 def main() -> None:
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=600, help="no round begins later")
     parser.add_argument("--out", type=Path, default=Path("checkpoint-cost"))
+    parser.add_argument("--synchronous", action="store_true", help="also with the training waiting")
     parser.add_argument("--short", action="store_true", help="few pairs, for make bench")
     asked = parser.parse_args()
     if asked.short:
@@ -87,12 +91,13 @@ def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Call]], int, bool
         publishes=strategy.chief,
         record=lambda saved: None,
     )
+    kinds = KINDS if asked.synchronous else KINDS[:2]
     writer, taken = CheckpointWriter(plan), 0
 
-    def call(kind: str) -> Call:
+    def call(kind: str, steps_taken: int) -> Call:
         nonlocal taken
         strategy.total(_zero())
-        began = time.perf_counter()
+        cpu, began = time.process_time(), time.perf_counter()
         if kind != "none":
             taken += 1
             writer.begin(TrainingPosition(step=taken), step.snapshot)
@@ -100,20 +105,21 @@ def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Call]], int, bool
         if kind == "synchronous":
             writer.finish()
             strategy.total(_zero())
-        run_steps(step, asked.every, stream)
+        run_steps(step, steps_taken, stream)
         steps = time.perf_counter() - began
         writer.finish()
-        return Call(steps, time.perf_counter() - began - steps, snapshot)
+        return Call(steps, time.perf_counter() - began - steps, snapshot, time.process_time() - cpu)
 
-    for kind in KINDS * 2:
-        call(kind)
-    rounds: list[dict[str, Call]] = []
     until = time.monotonic() + asked.seconds
+    for kind in kinds:
+        call(kind, 2)
+    rounds: list[dict[str, Call]] = []
     for turn in range(asked.pairs):
         if rounds and agree(strategy, time.monotonic() > until):
             break
-        order = KINDS[turn % 3 :] + KINDS[: turn % 3]
-        rounds.append({kind: call(kind) for kind in (order if turn % 2 else order[::-1])})
+        rounds.append({kind: call(kind, asked.every) for kind in (kinds if turn % 2 else kinds[::-1])})
+        if strategy.chief:
+            print(rounds[-1], file=sys.stderr, flush=True)
     size = sum(file.stat().st_size for file in max(asked.out.glob("step-*")).iterdir())
     chief = strategy.chief
     strategy.total(_zero())
@@ -166,14 +172,17 @@ def report(asked: argparse.Namespace, rounds: list[dict[str, Call]], size: int) 
     plain = sorted(calls["none"].steps for calls in rounds)[len(rounds) // 2]
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; checkpoints of {size / 1e6:.0f} MB")
     print(f"{asked.model}, {asked.ranks} rank(s), {len(rounds)} rounds of calls of {asked.every} steps, {plain:.3g} s")
-    print("| checkpoint | time ÷ time without | snapshot, ms | waiting for the disk after the steps, ms |")
-    print("|---|---|---|---|")
-    for kind in KINDS[1:]:
-        cost = median_estimate([calls[kind].steps / calls["none"].steps for calls in rounds])
-        interval = f" [{cost.interval.low:.3f}, {cost.interval.high:.3f}]" if cost.interval else ""
-        middle = sorted(rounds, key=lambda calls: calls[kind].snapshot)[len(rounds) // 2][kind]
-        waits = sorted(calls[kind].waiting for calls in rounds)[len(rounds) // 2]
-        print(f"| {kind} | {cost.value:.4f}{interval} | {1e3 * middle.snapshot:.1f} | {1e3 * waits:.1f} |")
+    print("| checkpoint | time ÷ time without | CPU ÷ CPU without | snapshot, ms | waiting for the disk, ms |")
+    print("|---|---|---|---|---|")
+    for kind in [kind for kind in KINDS[1:] if kind in rounds[0]]:
+        cells = []
+        for what in ("steps", "cpu"):
+            cost = median_estimate([getattr(calls[kind], what) / getattr(calls["none"], what) for calls in rounds])
+            interval = f" [{cost.interval.low:.3f}, {cost.interval.high:.3f}]" if cost.interval else ""
+            cells.append(f"{cost.value:.4f}{interval}")
+        for what in ("snapshot", "waiting"):
+            cells.append(f"{1e3 * statistics.median(getattr(calls[kind], what) for calls in rounds):.1f}")
+        print(f"| {kind} | {' | '.join(cells)} |")
     print(f"target: at most {TARGET}")
 
 

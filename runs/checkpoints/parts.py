@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from saman.configs.regular_files import open_regular
+from saman.runs.checkpoints.hashed_file import HashedFile
 
-BLOCK_BYTES = 1 << 20  # hashed and written while it is in the cache of the processor
+BLOCK_BYTES = 1 << 20
 _NAME = re.compile(r"part-(\d{5,})-([0-9a-f]{64})\.npz")
 
 
@@ -50,13 +51,12 @@ def write(place: Path, part: int, arrays: dict[str, np.ndarray]) -> PartFile:
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".part-{part:05d}.tmp"
     try:
-        with temporary.open("wb", buffering=0) as file:
-            out = _HashedFile(file)
+        with HashedFile(temporary) as out:
             with zipfile.ZipFile(out, "w") as archive:  # type: ignore[call-overload]
                 while arrays:
                     name = next(iter(arrays))
                     _write_array(archive, name, arrays.pop(name))
-            os.fsync(file.fileno())
+            out.sync()
         whole = PartFile(f"part-{part:05d}-{out.sha256}.npz", out.sha256, out.written)
         temporary.replace(place / whole.name)
     except BaseException:
@@ -64,29 +64,6 @@ def write(place: Path, part: int, arrays: dict[str, np.ndarray]) -> PartFile:
             temporary.unlink()
         raise
     return whole
-
-
-class _HashedFile:
-    """A file that is written from its start to its end: no seeking, so that the digest is ready with the last byte."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._digest, self.written = file, hashlib.sha256(), 0
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    def write(self, data: Any) -> int:
-        left = memoryview(data).cast("B")
-        size = len(left)
-        self._digest.update(left)
-        while left:
-            left = left[self._file.write(left) :]
-        self.written += size
-        return size
-
-    def flush(self) -> None:
-        """Do nothing: the file has no buffer."""
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:

@@ -76,9 +76,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a power loss takes the parts of a checkpoint",
-        "runs/checkpoints/parts.py",
-        "            os.fsync(file.fileno())\n",
-        "",
+        "runs/checkpoints/hashed_file.py",
+        "        os.fsync(self._file)",
+        "        pass",
         f"{POWER}::test_after_any_power_loss_training_resumes_from_the_last_checkpoint_that_was_taken",
     ),
     Mutation(

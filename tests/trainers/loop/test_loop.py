@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,11 @@ import numpy as np
 import pytest
 from rank_starts import HERE, SOURCE, distance, final, make_run, start
 
+from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.experiment import Experiment
 from saman.runs import checkpoints
 from saman.runs.events import State
+from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.telemetry.window import read_windows
 
@@ -113,6 +117,25 @@ def test_an_early_stop_ends_with_the_best_weights_and_metrics(tmp_path: Path) ->
 def test_max_steps_ends_in_the_middle_of_an_epoch_with_metrics(tmp_path: Path) -> None:
     made, loop = run(tmp_path, max_steps=9)
     assert (loop.position.step, loop.finished) == (9, True) and "val_loss" in epochs(made)[-1]["metrics"]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, calls = os.fsync, iter(range(99))
+
+    def full_at_last(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if name.startswith(".part") and next(calls) >= 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_at_last)
+    made = make_run(tmp_path, experiment(checkpoint={"every_steps": 3, "every_epochs": None}))
+    with pytest.raises(EnvironmentLack, match="the disk is full"), explain_write_errors(made.path, "the run folder"):
+        train(made, made.experiment(), SingleStrategy(), 1, Beats(), export=False)
+    assert [checkpoint.step for checkpoint in checkpoints.find(made.checkpoints)] == [6, 3]
+    assert not list(made.checkpoints.glob(".*/*"))  # its space is free
 
 
 def test_a_resumed_run_that_had_finished_takes_no_step(tmp_path: Path) -> None:
