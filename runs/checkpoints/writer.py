@@ -74,12 +74,13 @@ class CheckpointWriter:
         self._plan = plan
         self._pending: _PendingWrite | None = None
 
-    def begin(self, position: TrainingPosition, snapshot: Snapshot) -> None:
+    def begin(self, position: TrainingPosition, snapshot: Snapshot, *, last: bool = False) -> None:
         """Begin a checkpoint, once the one before is on disk.
 
         Args:
             position: The position of the training; names the checkpoint.
             snapshot: Returns this process's part of the state, in arrays that later steps do not change.
+            last: Whether the training ends here and waits for this checkpoint: no other thread goes first then.
 
         Raises:
             OSError: The checkpoint before could not be written.
@@ -88,7 +89,8 @@ class CheckpointWriter:
         self.finish()
         arrays = {} if self._plan.part is None else snapshot()
         if self._plan.part is not None or self._plan.publishes:
-            self._pending = _PendingWrite(self._plan, position, arrays, time.perf_counter() - began)
+            waited = time.perf_counter() - began
+            self._pending = _PendingWrite(self._plan, position, arrays, waited, 0 if last else NICENESS)
             self._pending.start()
 
     def raise_failure(self) -> None:
@@ -109,15 +111,21 @@ class _PendingWrite(threading.Thread):
     """Writes one checkpoint; ``error`` is what went wrong."""
 
     def __init__(
-        self, plan: CheckpointPlan, position: TrainingPosition, arrays: dict[str, np.ndarray], waited_seconds: float
+        self,
+        plan: CheckpointPlan,
+        position: TrainingPosition,
+        arrays: dict[str, np.ndarray],
+        waited_seconds: float,
+        niceness: int,
     ) -> None:
         super().__init__(name=f"checkpoint {position.step}", daemon=True)
         self.error: BaseException | None = None
-        self._plan, self._position, self._arrays, self._waited = plan, position, arrays, waited_seconds
+        self._plan, self._position, self._arrays = plan, position, arrays
+        self._waited, self._niceness = waited_seconds, niceness
 
     def run(self) -> None:
         began = time.perf_counter()
-        _compute_last()
+        _compute_after_others(self._niceness)
         try:
             if self._plan.part is not None:
                 write_part(self._plan.folder, self._position.step, self._plan.part, self._arrays)
@@ -141,11 +149,11 @@ class _PendingWrite(threading.Thread):
         plan.record(SavedCheckpoint(checkpoint, time.perf_counter() - began, self._waited))
 
 
-def _compute_last() -> None:
-    """Let this thread compute when no other thread wants to. Linux alone gives threads a priority of their own."""
-    if sys.platform == "linux":
+def _compute_after_others(niceness: int) -> None:
+    """Lower the priority of this thread alone, which Linux can."""
+    if niceness and sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def finish_pending_writes(seconds: float) -> None:

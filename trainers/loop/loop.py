@@ -246,7 +246,7 @@ class Loop:
     def _save_checkpoint(self) -> None:
         """Take a snapshot of this process's part of the state; it is written while the training goes on."""
         self._beat(Phase.CHECKPOINT)
-        self._writer.begin(self.position, self.step.snapshot)
+        self._writer.begin(self.position, self.step.snapshot, last=self._stop or self.finished)
         self.environment.telemetry.pause()
 
     def _finish_checkpoint(self) -> None:

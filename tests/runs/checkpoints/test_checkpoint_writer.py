@@ -76,6 +76,22 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, disk
     assert find(tmp_path)[0].read()[1]["w"].tolist() == [10] * 7
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads a priority of their own")
+@pytest.mark.parametrize("last", [False, True])
+def test_the_training_computes_first_unless_it_waits_for_its_last_checkpoint(tmp_path: Path, last: bool) -> None:
+    priorities = []
+
+    def record(saved: SavedCheckpoint) -> None:
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    writer = CheckpointWriter(plan(tmp_path, record=record))
+    writer.begin(at(1), lambda: state(1), last=last)
+    writer.finish()
+    [priority] = priorities
+    assert (priority == mine) is last and os.getpriority(os.PRIO_PROCESS, 0) == mine
+
+
 def test_the_next_checkpoint_waits_for_the_pending_one_before_it_takes_its_snapshot(tmp_path: Path, disk: Disk) -> None:
     writer, seen = CheckpointWriter(plan(tmp_path)), []
     disk.free.clear()
