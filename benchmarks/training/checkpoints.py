@@ -88,6 +88,7 @@ def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Call]], int, bool
         keep=3,
         part=step.part,
         parts=step.parts,
+        divided=step.divided,
         publishes=strategy.chief,
         record=lambda saved: None,
     )

@@ -10,7 +10,6 @@ with its size and digest.
 from __future__ import annotations
 
 from saman.runs.checkpoints.parts import DamagedCheckpoint
-from saman.runs.checkpoints.shares import share_names, share_of
 from saman.runs.checkpoints.store import (
     Checkpoint,
     TrainingPosition,
@@ -42,7 +41,5 @@ __all__ = [
     "finish_pending_writes",
     "newest_sound",
     "publish",
-    "share_names",
-    "share_of",
     "write_part",
 ]

@@ -15,12 +15,13 @@ import numpy as np
 from saman.configs.errors import UserError
 from saman.runs.checkpoints import parts as part_files
 from saman.runs.checkpoints.parts import DamagedCheckpoint, PartFile, find_parts, parts_of, read_arrays
+from saman.runs.checkpoints.shares import check_pieces, join
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.records.training_facts import TrainingFacts
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = 2  # schema 1 holds no sizes
+SCHEMA = 2  # schema 1 holds no sizes and no divided arrays
 _READABLE = (1, 2)
 _JSON = "checkpoint.json"
 
@@ -40,6 +41,16 @@ class TrainingPosition:
     ended: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """The content of ``checkpoint.json``; ``divided`` holds the shapes of the arrays that were written in pieces."""
+
+    position: TrainingPosition
+    facts: TrainingFacts
+    parts: tuple[PartFile, ...]
+    divided: Mapping[str, tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint on disk."""
@@ -53,23 +64,35 @@ class Checkpoint:
 
     def read(self) -> tuple[TrainingPosition, dict[str, np.ndarray], TrainingFacts]:
         """Read position, arrays and facts. Raises ``DamagedCheckpoint`` if a file is missing or was changed."""
-        position, facts, parts = self._manifest()
-        return position, {name: array for part in parts for name, array in read_arrays(self.path, part)}, facts
+        manifest = self._manifest()
+        arrays = {name: array for part in manifest.parts for name, array in read_arrays(self.path, part)}
+        try:
+            return manifest.position, join(arrays, manifest.divided), manifest.facts
+        except ValueError as error:
+            raise DamagedCheckpoint(str(error)) from error
 
     def verify(self) -> None:
         """Read everything, an array at a time. Raises as ``read``."""
-        for part in self._manifest()[2]:
-            for _ in read_arrays(self.path, part):
-                pass
+        manifest = self._manifest()
+        items = {name: array.size for part in manifest.parts for name, array in read_arrays(self.path, part)}
+        try:
+            check_pieces(items, manifest.divided)
+        except ValueError as error:
+            raise DamagedCheckpoint(str(error)) from error
 
-    def _manifest(self) -> tuple[TrainingPosition, TrainingFacts, list[PartFile]]:
+    def _manifest(self) -> _Manifest:
         header = read_json(self.path / _JSON)
         if not isinstance(header, dict) or header.get("schema") not in _READABLE:
             raise DamagedCheckpoint(f"{_JSON} is missing, torn or of another schema")
         try:
             position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
-            return TrainingPosition(**position), TrainingFacts.from_json(header["facts"]), parts_of(header["files"])
-        except (KeyError, TypeError, AttributeError) as error:
+            return _Manifest(
+                position=TrainingPosition(**position),
+                facts=TrainingFacts.from_json(header["facts"]),
+                parts=tuple(parts_of(header["files"])),
+                divided={name: tuple(map(int, shape)) for name, shape in header.get("divided", {}).items()},
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DamagedCheckpoint(f"{_JSON} is not a manifest: {error!r}") from error
 
 
@@ -126,7 +149,13 @@ def has_parts(folder: Path, step: int, parts: int) -> bool:
     return part_files.count_parts(draft(folder, step)) >= parts
 
 
-def publish(folder: Path, position: TrainingPosition, parts: int, facts: TrainingFacts) -> Checkpoint:
+def publish(
+    folder: Path,
+    position: TrainingPosition,
+    parts: int,
+    facts: TrainingFacts,
+    divided: Mapping[str, tuple[int, ...]] | None = None,
+) -> Checkpoint:
     """Make a checkpoint visible once all its parts are written; it replaces an earlier checkpoint of the same step.
 
     Args:
@@ -134,6 +163,7 @@ def publish(folder: Path, position: TrainingPosition, parts: int, facts: Trainin
         position: The position of the training; names the checkpoint.
         parts: Number of parts.
         facts: What must be equal when training resumes from here (``check_same_training``).
+        divided: The shape of each array that was written in pieces.
 
     Raises:
         FileNotFoundError: A part is missing.
@@ -144,6 +174,7 @@ def publish(folder: Path, position: TrainingPosition, parts: int, facts: Trainin
         raise FileNotFoundError(errno.ENOENT, f"part {missing[0]} of the checkpoint is missing", str(place))
     files = {found[part].name: {"sha256": found[part].sha256, "bytes": found[part].bytes} for part in range(parts)}
     header = {"schema": SCHEMA, "position": asdict(position), "facts": facts.to_json(), "files": files}
+    header["divided"] = dict(divided or {})
     write_json(place / _JSON, header)
     _sync(place)  # the names of the files; after a power loss the folder could be there without them
     final = checkpoint_of(folder, position.step).path

@@ -14,8 +14,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ class CheckpointPlan:
         keep: Number of newest checkpoints to keep.
         part: The part that this process writes; ``None`` for none.
         parts: The number of parts of a checkpoint.
+        divided: The shape of each array that is written in pieces.
         publishes: Whether this process makes checkpoints visible, and removes old ones.
         record: Called by the thread, in the process that publishes, for each checkpoint.
     """
@@ -63,6 +64,7 @@ class CheckpointPlan:
     keep: int
     part: int | None
     parts: int
+    divided: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     publishes: bool
     record: Callable[[SavedCheckpoint], None]
 
@@ -144,7 +146,7 @@ class _PendingWrite(threading.Thread):
 
     def _publish(self, began: float) -> None:
         plan, position = self._plan, self._position
-        checkpoint = publish(plan.folder, position, plan.parts, plan.facts)
+        checkpoint = publish(plan.folder, position, plan.parts, plan.facts, plan.divided)
         discard(plan.folder, plan.keep, position.best_step)
         plan.record(SavedCheckpoint(checkpoint, time.perf_counter() - began, self._waited))
 

@@ -43,6 +43,7 @@ class OptimizerStep(Protocol):
         train_many: Takes several steps in one call, on batches that the graph reads itself; ``None`` if it cannot.
         part: The part of a checkpoint that this process writes; ``None`` if it writes none.
         parts: The number of parts of a checkpoint.
+        divided: The shape of each array that ranks write in pieces.
         stage: The stage of a pipeline that this process holds alone; ``None`` if it holds the whole model.
     """
 
@@ -52,6 +53,7 @@ class OptimizerStep(Protocol):
     train_many: TrainMany | None
     part: int | None
     parts: int
+    divided: Mapping[str, tuple[int, ...]]
     stage: int | None
 
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:

@@ -239,6 +239,7 @@ class Loop:
             keep=self.train.checkpoint.keep,
             part=self.step.part,
             parts=self.step.parts,
+            divided=self.step.divided,
             publishes=self.strategy.chief,
             record=self._record_checkpoint,
         )

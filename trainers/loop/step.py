@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from saman.runs.checkpoints.shares import share_names, share_of
 from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
@@ -24,7 +23,7 @@ from saman.trainers.loop.micro_batches import derive_seed, take_micro_batch, wit
 from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.loop.sums import COUNT, STOP, Sums
 from saman.trainers.program.program import Program
-from saman.trainers.program.snapshot import VariableSnapshot, byte_sizes
+from saman.trainers.program.snapshot import SharedSnapshot
 from saman.trainers.strategies.base import Strategy
 
 
@@ -58,7 +57,10 @@ class DataParallelStep:
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
-        self._plan_shares(len(strategy.ranks))
+        variables = {**program.variables(), **scale.variables()}
+        process, processes = strategy.ranks[0] // len(strategy.ranks), strategy.size // len(strategy.ranks)
+        self._snapshot = SharedSnapshot(variables, process, processes)
+        self.part, self.parts, self.divided = self._snapshot.part, self._snapshot.parts, self._snapshot.divided
         self.stage: int | None = None
         self._variables = list(program.model.trainable_variables)
         self._statistics = keras_compat.moving_statistics(program.model)
@@ -101,14 +103,6 @@ class DataParallelStep:
     def predict(self, inputs: Any) -> np.ndarray:
         """Return the outputs for a batch of raw inputs, computed on the first device of this process."""
         return np.asarray(self._predict(inputs))
-
-    def _plan_shares(self, ranks_here: int) -> None:
-        """Let the processes, which hold equal states, write a share of each checkpoint each."""
-        variables = {**self.program.variables(), **self.scale.variables()}
-        processes = self.strategy.size // ranks_here
-        shares = share_names(byte_sizes(variables), processes)
-        self.part, self.parts = share_of(self.strategy.ranks[0] // ranks_here, processes, len(shares)), len(shares)
-        self._snapshot = VariableSnapshot({name: variables[name] for name in shares[self.part or 0]})
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return this process's share of ``state()``; later steps do not change its values."""

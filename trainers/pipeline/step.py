@@ -96,6 +96,7 @@ class PipelineStep:
         self.train_many: TrainMany | None = None
         self.part = self.runners[0].index if grid.replica == 0 else None
         self.parts = 1 if len(self.runners) > 1 else self.runners[0].plan.stages
+        self.divided: Mapping[str, tuple[int, ...]] = {}
         self._snapshot = VariableSnapshot(self._variables_here())
         self.stage = self.runners[0].index if len(self.runners) == 1 else None
         self.exchange_seconds = 0.0

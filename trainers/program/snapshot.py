@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from saman.runs.checkpoints.shares import ArraySize, divide, share_of
 from saman.trainers.keras_compat import tensor_of, tf
 
 
@@ -37,13 +38,36 @@ class VariableSnapshot:
         return values
 
 
-def byte_sizes(variables: Mapping[str, Any]) -> dict[str, int]:
-    """Return the bytes of each variable's value."""
-    return {name: _bytes_of(_tensor_variable(variable)) for name, variable in variables.items()}
+class SharedSnapshot:
+    """Reads this process's share of the variables of a program whose values are equal on all processes.
+
+    Attributes:
+        part: The share that this process writes; ``None`` for none.
+        parts: The number of shares.
+        divided: The shape of each variable that is written in pieces.
+    """
+
+    def __init__(self, variables: Mapping[str, Any], process: int, processes: int) -> None:
+        shares = divide(array_sizes(variables), processes)
+        self.part, self.parts = share_of(process, processes, len(shares)), len(shares)
+        self._pieces = shares[self.part or 0]
+        self._read = VariableSnapshot({piece.name: variables[piece.name] for piece in self._pieces})
+        names = [piece.name for share in shares for piece in share if not piece.whole]
+        self.divided: Mapping[str, tuple[int, ...]] = {name: tuple(map(int, variables[name].shape)) for name in names}
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        """Return the values as they are now, under the labels of their pieces."""
+        values = self._read()
+        return {piece.label: piece.of(values[piece.name]) for piece in self._pieces}
 
 
-def _bytes_of(variable: Any) -> int:
-    return int(np.prod(variable.shape, dtype=np.int64)) * int(tf.as_dtype(variable.dtype).size)
+def array_sizes(variables: Mapping[str, Any]) -> dict[str, ArraySize]:
+    """Return the size of each variable's value."""
+    tensors = {name: _tensor_variable(variable) for name, variable in variables.items()}
+    return {
+        name: ArraySize(int(np.prod(tensor.shape, dtype=np.int64)), int(tf.as_dtype(tensor.dtype).size))
+        for name, tensor in tensors.items()
+    }
 
 
 def _tensor_variable(variable: Any) -> Any:

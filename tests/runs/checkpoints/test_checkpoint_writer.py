@@ -229,3 +229,23 @@ def test_a_manifest_that_names_something_else_than_files_beside_it_is_damage(tmp
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": files}))
     with pytest.raises(parts.DamagedCheckpoint):
         find(tmp_path)[0].read()
+
+
+def test_an_array_in_pieces_is_read_whole_and_a_lost_piece_is_damage(tmp_path: Path) -> None:
+    whole = np.arange(12.0).reshape(3, 4)
+    pieces = {0: {"w[0:7]": whole.reshape(-1)[:7]}, 1: {"w[7:12]": whole.reshape(-1)[7:], "v": np.zeros(2)}}
+    for part in (1, 0):
+        writer = CheckpointWriter(plan(tmp_path, part, 2, divided={"w": (3, 4)}))
+        writer.begin(at(1), lambda part=part: pieces[part])
+        writer.finish()
+    [checkpoint] = find(tmp_path)
+    checkpoint.verify()
+    arrays = checkpoint.read()[1]
+    assert sorted(arrays) == ["v", "w"] and arrays["w"].tolist() == whole.tolist()
+    manifest = checkpoint.path / "checkpoint.json"
+    header = json.loads(manifest.read_text())
+    header["files"].popitem()
+    manifest.write_text(json.dumps(header))
+    for read in (checkpoint.read, checkpoint.verify):
+        with pytest.raises(parts.DamagedCheckpoint, match="w"):
+            read()

@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from saman.configs.schemas.training import Train
+from saman.runs.checkpoints.shares import join
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
 from saman.trainers.program import optimizers
-from saman.trainers.program.snapshot import VariableSnapshot, byte_sizes
+from saman.trainers.program.snapshot import SharedSnapshot, VariableSnapshot, array_sizes
 
 pytestmark = pytest.mark.tensorflow
 
@@ -49,7 +50,7 @@ def test_no_optimiser_changes_a_snapshot(name: str) -> None:
     take = VariableSnapshot(variables)
     snapshot = take()
     then = {key: np.array(value) for key, value in snapshot.items()}
-    assert byte_sizes(variables) == {key: value.nbytes for key, value in then.items()}
+    assert array_sizes(variables) == {key: (value.size, value.itemsize) for key, value in then.items()}
     for _ in range(3):
         step()
     assert all((snapshot[key] == value).all() for key, value in then.items())
@@ -75,3 +76,17 @@ def test_a_snapshot_of_mirrored_variables_is_that_of_the_first_replica() -> None
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         variable = tf.Variable([1.0, 2.0])
     assert VariableSnapshot({"w": variable})()["w"].tolist() == [1.0, 2.0]
+
+
+def test_the_shares_of_all_processes_are_the_whole_state_and_equal_in_bytes() -> None:
+    rng = np.random.default_rng(1)
+    values = {"embedding": rng.normal(size=(900, 1000)), "w": rng.normal(size=(1000, 700)), "steps": np.int64(7)}
+    variables = {name: tf.Variable(value) for name, value in values.items()}
+    taken = [SharedSnapshot(variables, process, 3) for process in range(3)]
+    assert [(snapshot.part, snapshot.parts) for snapshot in taken] == [(0, 3), (1, 3), (2, 3)]
+    shares = [snapshot() for snapshot in taken]
+    filled = [sum(array.nbytes for array in share.values()) for share in shares]
+    assert max(filled) - min(filled) <= 16
+    whole = join({name: array for share in shares for name, array in share.items()}, taken[0].divided)
+    assert whole.keys() == values.keys()
+    assert all((whole[name] == value).all() and whole[name].shape == value.shape for name, value in values.items())
