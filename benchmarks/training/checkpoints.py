@@ -48,12 +48,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600, help="no round begins later")
     parser.add_argument("--out", type=Path, default=Path("checkpoint-cost"))
     parser.add_argument("--synchronous", action="store_true", help="also with the training waiting")
+    parser.add_argument("--nice", type=int, default=0, help="below 0, as root: ahead of other users of the machine")
     parser.add_argument("--short", action="store_true", help="few pairs, for make bench")
     asked = parser.parse_args()
     if asked.short:
         asked.pairs, asked.seconds = 5, 60
     if asked.ranks > 1 and "OMPI_COMM_WORLD_RANK" not in os.environ:
         sys.exit(subprocess.run(under_mpirun(asked.ranks), env=environment(asked.ranks), check=False).returncode)
+    os.nice(asked.nice)
     rounds, size, chief = measure(asked)
     if chief:
         report(asked, rounds, size)

@@ -23,7 +23,9 @@ import numpy as np
 from saman.runs.checkpoints.store import Checkpoint, TrainingPosition, discard, has_parts, publish, write_part
 from saman.runs.records.training_facts import TrainingFacts
 
-NICENESS = 10  # of the thread: computing ranks go first, and it still gets a tenth of a busy core
+NICENESS = (
+    10  # of the thread, above that of the process: computing ranks go first, and it still gets a tenth of a busy core
+)
 _LOOK_SECONDS = (0.01, 0.5)  # between looks for the parts of other ranks: at first, at most
 
 Snapshot = Callable[[], dict[str, np.ndarray]]
@@ -155,7 +157,8 @@ def _compute_after_others(niceness: int) -> None:
     """Lower the priority of this thread alone, which Linux can."""
     if niceness and sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
 
 
 def finish_pending_writes(seconds: float) -> None:
