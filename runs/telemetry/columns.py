@@ -67,7 +67,8 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
     torn = foreign = 0
     for attempt, path in _files(RunPaths(run)):
         frame, lost = _parsed(_content(path))
-        columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in _COLUMNS}
+        table = frame.cast(pl.Float64).to_numpy(order="fortran")
+        columns = {name: table[:, index] for index, name in enumerate(_COLUMNS)}
         ours = filter_rows(columns, columns["schema"] == SCHEMA)
         torn += lost
         foreign += count_rows(columns) - count_rows(ours)

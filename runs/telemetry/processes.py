@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -123,8 +124,15 @@ def _spans(last_steps: Array, busy: Array) -> Iterable[BusySpan]:
     """Medians over tenths of the windows; of fewer parts where tenths would be too short."""
     parts = min(_SPANS, len(busy) // _FEWEST_IN_SPAN)
     order = np.argsort(last_steps)
-    for part in np.array_split(order, parts) if parts else ():
-        yield BusySpan(int(last_steps[part[0]]), int(last_steps[part[-1]]), float(np.median(busy[part])))
+    values, steps = busy[order].tolist(), last_steps[order].tolist()
+    for begin, end in pairwise(round(end) for end in np.linspace(0, len(values), parts + 1).tolist()) if parts else ():
+        yield BusySpan(int(steps[begin]), int(steps[end - 1]), _middle(values[begin:end]))
+
+
+def _middle(values: list[float]) -> float:
+    """The median of a few values: numpy takes fifty times as long."""
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def stage_windows(found: Columns, windows: Columns) -> Iterable[StageWindows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from saman.configs.errors import EnvironmentLack
+from saman.runs.caches import cache_folder, require_trusted
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.scaling.analysis.findings import Finding
@@ -172,7 +174,23 @@ def _script(value: Any) -> str:
 
 def _javascript() -> str:
     # "</script" would end the element; in a string of a script "<\/script" means the same
-    return str(_vl_convert().javascript_bundle()).replace("</script", "<\\/script")
+    return _kept_bundle().replace("</script", "<\\/script")
+
+
+def _kept_bundle() -> str:
+    """Vega's JavaScript, from the user's cache: bundling takes a second, and depends on the library's version alone."""
+    convert = _vl_convert()
+    folder = cache_folder() / "vega"
+    file = folder / f"{convert.__version__}.js"
+    with contextlib.suppress(OSError, UnicodeDecodeError, EnvironmentLack):
+        require_trusted(folder, file)
+        return file.read_text("utf-8")
+    text = str(convert.javascript_bundle())
+    with contextlib.suppress(OSError, EnvironmentLack):  # without a cache, the next report bundles again
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_trusted(folder)
+        write_whole(file, text)
+    return text
 
 
 def _vl_convert() -> Any:
