@@ -14,6 +14,7 @@ from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.loading.files import overridden
 from saman.configs.schemas.script import Script
 from saman.launcher.node.horovod_build import module_origin
+from saman.runs.commands import is_python
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -105,11 +106,6 @@ def script_name(command: Sequence[str]) -> str:
     stem = Path(named).name.removesuffix(".py")
     clean = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in stem)
     return clean.strip("._-")[:64] or "script"
-
-
-def is_python(program: str) -> bool:
-    """Whether ``program`` is named like a Python interpreter."""
-    return Path(program).name.startswith("python")
 
 
 def refuse_program(words: Sequence[str], command: str) -> None:

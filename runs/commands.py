@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from saman.configs.secrecy import without_secrets
@@ -108,3 +109,8 @@ class CommandLog:
         if status is not None and not self._ended:
             self._ended = True
             _log.debug("%s: %s", self._what, ending(status, time.monotonic() - self._began))
+
+
+def is_python(program: str) -> bool:
+    """Whether ``program`` is named like a Python interpreter."""
+    return Path(program).name.startswith("python")

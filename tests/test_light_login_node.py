@@ -80,3 +80,11 @@ def test_every_room_but_the_ranks_own_imports_without_tensorflow(tmp_path: Path)
     rooms, loaded = json.loads(done.stdout.splitlines()[-1])
     assert {"cli", "launcher", "slurm", "scaling", "registry"} <= set(rooms)
     assert sorted(RANKS_ONLY.intersection(loaded)) == []
+
+
+def test_the_wrapper_of_every_rank_loads_no_schema(tmp_path: Path) -> None:
+    program = "import sys, saman.launcher.rank.wrapper; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    loaded = set(done.stdout.split())
+    assert "saman" in loaded
+    assert sorted(loaded & (HEAVY | {"pydantic", "typer", "rich"})) == []

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from saman.launcher.node.machine import gpu_variable
 from saman.launcher.plan.placement import Process, Seat
-from saman.launcher.programs import is_python
 from saman.launcher.rank.rendezvous import wait_for_rendezvous
 from saman.runs import variables
+from saman.runs.commands import is_python
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.identity import ProcessIdentity
 from saman.runs.ranks.interfaces import interface_address

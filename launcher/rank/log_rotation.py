@@ -13,8 +13,6 @@ import shutil
 import threading
 from pathlib import Path
 
-from saman.configs.units import format_bytes
-
 CLOSE_SECONDS = 5.0
 
 
@@ -77,6 +75,8 @@ def _emptied(log: Path, limit_bytes: int, note: str) -> bool:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
         try:
             os.ftruncate(descriptor, 0)
+            from saman.configs.units import format_bytes  # with pydantic, which no wrapper needs before
+
             reached = f"this log reached launch.log_limit ({format_bytes(limit_bytes)})"
             os.write(descriptor, f"[saman: {reached}; {note}]\n".encode())
         finally:

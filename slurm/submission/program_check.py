@@ -9,7 +9,8 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.script import Script
-from saman.launcher.programs import is_python, script_path
+from saman.launcher.programs import script_path
+from saman.runs.commands import is_python
 from saman.slurm.script.setup_lines import steps_of
 
 
