@@ -91,8 +91,10 @@ def main() -> None:
         ranks, how = ("1", "processes") if asked.without_mpi else ("2", "mpirun")
         started = [*SAMAN, "run", "-np", ranks, f"launch.with={how}", "--", *program]
         mpirun = ["mpirun", "--oversubscribe", "-np", ranks, *program]
+        goal = "the first step" if asked.tensorflow else "the program"
+        other = "python" if asked.without_mpi else "mpirun python"
         pair(
-            f"saman run to {'the first step' if asked.tensorflow else 'the program'}, beside {'python' if asked.without_mpi else 'mpirun python'}",
+            f"saman run to {goal}, beside {other}",
             "≤ 0.5 s more",
             pairs,
             lambda: until_program(started, stamps, folder),

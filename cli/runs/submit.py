@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.script import Script
     from saman.runs.folder import RunFolder
+    from saman.slurm.code.files import SentCode
+    from saman.slurm.dependencies import Dependency
     from saman.slurm.submission.run_submission import SubmissionResult
     from saman.slurm.submission.submit import Submission
 
@@ -99,8 +101,6 @@ def submit_command(
     from saman.cli.remote.submission import submit_there
     from saman.cli.runs.workflow import refuse_options, submit_workflow_file
     from saman.configs.loading.workflows import is_workflow
-    from saman.jobs.remote.sent_files import read_sent
-    from saman.jobs.workflows.prerequisites import dependency_on
     from saman.slurm.site.access import needs_ssh, require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import slurm_options, with_charging
@@ -118,8 +118,7 @@ def submit_command(
     options = SubmissionOptions(
         runs_dir=runs_dir, models_dir=models_dir, partition=partition, exclude=tuple(exclude or ()),
         code=tuple(code or ()), copy_code=not no_snapshot, ignore_limits=ignore_limits,
-        dependency=dependency_on(after or (), after_any or (), runs_dir),
-        sent=None if sent is None else read_sent(sent),
+        dependency=_dependency(after or (), after_any or (), runs_dir), sent=_sent(sent),
     )  # fmt: skip
     if workflow and arguments:
         require_here(site, "a workflow")
@@ -134,6 +133,25 @@ def submit_command(
     _show(_with_notes(result, chosen.note, *options.dependency.sentences()), as_json)
     if follow and result.submission is not None:
         _follow(result.submission.run, as_json)
+
+
+def _dependency(after: Sequence[str], after_any: Sequence[str], runs_dir: Path) -> Dependency:
+    """The jobs that the submission waits for; most wait for none, and need not load what reads runs."""
+    from saman.slurm.dependencies import NONE
+
+    if not after and not after_any:
+        return NONE
+    from saman.jobs.workflows.prerequisites import dependency_on
+
+    return dependency_on(after, after_any, runs_dir)
+
+
+def _sent(file: Path | None) -> SentCode | None:
+    if file is None:
+        return None
+    from saman.jobs.remote.sent_files import read_sent
+
+    return read_sent(file)
 
 
 def _with_notes(result: SubmissionResult, *notes: str | None) -> SubmissionResult:
