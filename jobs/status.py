@@ -21,7 +21,7 @@ from saman.runs.find import DAMAGE
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
 from saman.runs.records.run_events import Creation, Prerequisite, RunEnd, newest_event
-from saman.slurm.dependencies import unmet, waits_for
+from saman.slurm.dependencies import unknown_ends, unmet, waits_for
 from saman.slurm.site.job_states import JobState
 from saman.slurm.site.pending import pending_reason
 from saman.slurm.submission.run_jobs import jobs_of, last_queued
@@ -240,7 +240,7 @@ def _ended_by_slurm(
         # It checkpointed and exited as planned, but no job continued it.
         detail = f"stopped at a checkpoint and was not requeued; {resume}"
         return replace(base, state=RunState.PREEMPTED, detail=detail)
-    if slurm is JobState.CANCELLED and state is State.QUEUED and (broken := unmet(after)):
+    if slurm is JobState.CANCELLED and state is State.QUEUED and (broken := unmet(after) or unknown_ends(after)):
         return replace(base, state=RunState.CANCELLED, detail=f"removed from the queue: {broken}")
     end, detail = ends[slurm]
     return replace(base, state=end, detail=detail, exit_code=recorded.code if recorded else None)

@@ -99,6 +99,12 @@ def unmet(after: Sequence[Prerequisite]) -> str | None:
     return None
 
 
+def unknown_ends(after: Sequence[Prerequisite]) -> str | None:
+    """The jobs without a run that must complete, as a sentence; ``None`` if there are none."""
+    jobs = [str(each.job) for each in after if each.job is not None and each.condition is After.OK]
+    return f"it was cancelled, or job {' or '.join(jobs)} did not complete" if jobs else None
+
+
 def unmet_at_start(after: Sequence[Prerequisite]) -> str | None:
     """The prerequisite that has not completed, now that the job begins; ``None`` if the run may begin.
 

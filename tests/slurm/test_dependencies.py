@@ -15,7 +15,7 @@ from saman.configs.errors import UserError
 from saman.jobs.workflows.prerequisites import dependency_on
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import After, JobSubmission, Prerequisite
-from saman.slurm.dependencies import Dependency, joined, on_run, unmet, unmet_at_start, waits_for
+from saman.slurm.dependencies import Dependency, joined, on_run, unknown_ends, unmet, unmet_at_start, waits_for
 from saman.slurm.submission import planning
 from saman.slurm.submission.submit import create_run
 
@@ -55,6 +55,12 @@ def test_a_submission_remembers_what_it_waits_for(tmp_path: Path) -> None:
     (submission,) = filter(None, map(JobSubmission.from_event, second.events()))
     assert submission.after == wanted
     assert waits_for(wanted) == f"waits for first/{first.id} (queued) to complete, job 9 to end"
+
+
+def test_a_job_that_slurm_removed_names_the_job_it_needed() -> None:
+    wanted = [Prerequisite(After.OK, job="7"), Prerequisite(After.ANY, job="8")]
+    assert unknown_ends(wanted) == "it was cancelled, or job 7 did not complete"
+    assert unknown_ends(wanted[1:]) is None
 
 
 def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
