@@ -78,7 +78,8 @@ def _seconds(text: str) -> float:
 def _agreed(plan: PrunePlan) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("nobody can be asked: this is no terminal", where="saman prune", remedy="--yes, or --dry-run")
-    return typer.confirm(f"Remove these {len(plan.removable)} entries for good?")
+    count = len(plan.removable)
+    return typer.confirm(f"Remove {'this entry' if count == 1 else f'these {count} entries'} for good?")
 
 
 def _facts(plan: PrunePlan) -> dict[str, object]:
@@ -102,7 +103,11 @@ def _show_plan(plan: PrunePlan) -> None:
     if reasons:
         parts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         typer.echo(f"{len(plan.kept)} runs stay: {parts}")
-    typer.echo(f"{len(plan.removable)} entries to remove: {_amount(plan.usage)}")
+    typer.echo(f"to remove: {_entries(len(plan.removable))}, {_amount(plan.usage)}")
+
+
+def _entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def _amount(usage: Usage) -> str:
@@ -124,7 +129,7 @@ def _remove(plan: PrunePlan, runs_dir: Path, as_json: bool) -> None:
     else:
         for each in problems:
             typer.echo(f"{shown_path(each.chosen.path)} stays: {each.problem}", err=True)
-        typer.echo(f"{len(results) - len(problems)} entries removed: {_amount(freed)}")
+        typer.echo(f"removed: {_entries(len(results) - len(problems))}, {_amount(freed)}")
     if problems:
         raise typer.Exit(ExitCode.RUN_FAILED)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Saman
 
+from saman.cli.runs import prune
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
 from saman.runs.find import find_runs
@@ -40,3 +42,20 @@ def test_the_disk_use_is_shown_in_bytes_and_inodes(saman: Saman, two_runs: Path)
     shown = saman("prune", "--usage")
     assert shown.status == 0 and "exp" in shown.out and "inodes" in shown.out and "free on" in shown.out
     assert saman("prune", "--usage", "--json").json["total"]["inodes"] > 6
+
+
+@pytest.mark.parametrize(("answer", "left"), [(False, 2), (True, 1)])
+def test_on_a_terminal_the_user_is_asked_once(
+    saman: Saman, two_runs: Path, monkeypatch: pytest.MonkeyPatch, answer: bool, left: int
+) -> None:
+    asked: list[str] = []
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return answer
+
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(prune, "sys", SimpleNamespace(stdin=terminal, stdout=terminal))
+    monkeypatch.setattr(prune.typer, "confirm", confirm)
+    assert saman("prune", "--older-than", "0h").status == (0 if answer else 2)
+    assert len(asked) == 1 and "this entry" in asked[0] and len(find_runs(two_runs)) == left
