@@ -43,14 +43,17 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
     command = server_command(program, address, port)
     process = subprocess.Popen(command, env={**environ, "JUPYTER_TOKEN": token})
     log = CommandLog(command, process.pid)
-    _pass_on_signals(process)
+    ended: list[int] = []
+    _pass_on_signals(process, ended)
     if _listens(address, port, process):
         node = environ.get("SLURMD_NODENAME") or socket.gethostname()
         NotebookRecord(node, address, port, token).write(RunPaths(Path(environ[variables.RUN])).notebook)
         print(f"saman: Jupyter listens on {address}:{port} of {node}", flush=True)
     status = process.wait()
     log.end(status)
-    return ExitCode.DONE if status in (0, -signal.SIGTERM) else ExitCode.RUN_FAILED
+    if ended:
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE if status == 0 else ExitCode.RUN_FAILED
 
 
 def server_command(program: str, address: str, port: int) -> list[str]:
@@ -89,8 +92,9 @@ def listener(address: str, port: int, table: Path = Path("/proc/net/tcp")) -> in
     return None
 
 
-def _pass_on_signals(process: subprocess.Popen[bytes]) -> None:
+def _pass_on_signals(process: subprocess.Popen[bytes], received: list[int]) -> None:
     def end(number: int, _: FrameType | None) -> None:
+        received.append(number)
         process.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):

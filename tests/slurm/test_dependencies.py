@@ -85,7 +85,7 @@ def test_jobs_wait_for_each_other_and_a_failure_takes_those_out_that_needed_a_su
 ) -> None:
     home = minicluster.shared / "dependencies"
     home.mkdir()
-    first = submit(home, "sleep 300", "--set", 'sbatch=["--hold"]')
+    first = submit(home, "sleep 300", "--set", 'sbatch=["--begin=now+1hour"]')
     ok = submit(home, "true", "--after", first.id)
     after_ok = submit(home, "true", "--after", ok.id)
     ended = submit(home, "true", "--after-any", after_ok.id)

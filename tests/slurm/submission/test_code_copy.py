@@ -114,10 +114,10 @@ def test_a_job_runs_the_code_of_the_submission_beside_the_files_that_git_ignores
     project = make_project(minicluster.shared / "project")
     spec = script_from_command(["python", "train.py"], ["resources.cpus_per_rank=1"], directory=project)
     options = SubmissionOptions(runs_dir=minicluster.shared / "runs", partition="main")
-    done = make_submission(spec, site(sbatch=["--hold"]), (project,), options).submission
+    done = make_submission(spec, site(sbatch=["--begin=now+1hour"]), (project,), options).submission
     assert done is not None
     (project / "helper.py").write_text("VERSION = 'second'")
-    client.ask(["scontrol", "release", done.job])
+    client.ask(["scontrol", "update", f"JobId={done.job}", "StartTime=now"])
     assert wait_for(done.run).state == "completed", told(done.run)
     assert done.run.attempt(1).log(0).read_text() == "first ignored\n"
     assert (project / "checkpoints").is_dir()
