@@ -60,7 +60,7 @@ class Contender:
 
     def thaw(self) -> None:
         """Let every process go on, its session with the priority of this process."""
-        _raise_sessions(descendants(self.process.pid), os.nice(0))
+        raise_sessions(descendants(self.process.pid), os.nice(0))
         self._signal(signal.SIGCONT, self.module)
 
     def kill(self) -> None:
@@ -183,7 +183,7 @@ def describe(ratios: Sequence[float], digits: int = 2) -> str:
     return f"{found.value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def _raise_sessions(pids: Iterable[int], nice: int) -> None:
+def raise_sessions(pids: Iterable[int], nice: int) -> None:
     """Give the sessions of processes a nice value where the kernel schedules by sessions (autogroup)."""
     for pid in pids if nice else ():
         with contextlib.suppress(OSError):
