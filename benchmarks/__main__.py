@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 MOST_SECONDS = 240  # of a benchmark; all together take less than 15 minutes on two idle cores
 # The program and the arguments of its short version.
 PROGRAMS = [
+    "training/input.py --short",
     "training/step.py --short",
     "training/step.py --short --models mlp --contenders multi_worker,mirrored,horovod",
     "training/parts.py --short",
@@ -26,6 +27,7 @@ PROGRAMS = [
     "launcher/help.py 5",
     "launcher/allreduce.py 2 1",
     "launcher/nodes.py --short",
+    "launcher/shared_files.py --short",
     "client/study.py --short",
     "report/run.py --series 4 --repeats 10 --windows 100",
     "pipeline/speed.py --steps 4 --repeats 1 --micro-batches 4",

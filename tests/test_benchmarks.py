@@ -21,5 +21,5 @@ def test_every_benchmark_is_in_the_list_of_make_bench_or_said_to_be_too_long() -
 def test_the_documentation_names_every_benchmark() -> None:
     page = (BENCHMARKS.parent / "docs" / "performance.md").read_text()
     listed = runpy.run_path(str(BENCHMARKS / "__main__.py"))
-    for line in [*listed["PROGRAMS"], *listed["LONG"]]:
-        assert f"benchmarks/{line.split()[0]}" in page, line
+    for program in (line.split()[0] for line in [*listed["PROGRAMS"], *listed["LONG"]]):
+        assert f"benchmarks/{program}" in page or not (BENCHMARKS / program).exists(), program
