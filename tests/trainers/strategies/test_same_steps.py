@@ -33,7 +33,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     """Each case on a single rank, and a run that was stopped in its first epoch."""
     folder = tmp_path_factory.mktemp("single")
     runs = {name: make_run(folder, experiment(case, "single", 1)) for name, case in CASES.items()}
-    runs["compiled"] = make_run(folder, experiment(CASES["every_layer"], "single", 1, jit_compile=True))
+    if not KERAS_2:
+        runs["compiled"] = make_run(folder, experiment(CASES["every_layer"], "single", 1, jit_compile=True))
     stopped = make_run(folder, experiment(CASES["every_layer"], "single", 1, telemetry_window_steps=3))
     stopped.request_stop("test", "test")
     train(1, *runs.values(), stopped)
@@ -51,7 +52,7 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
         name: make_run(tmp_path, experiment(case, strategy, ranks, devices), export=name == "every_layer")
         for name, case in CASES.items()
     }
-    if (strategy, ranks) == ("horovod", 2):
+    if (strategy, ranks) == ("horovod", 2) and not KERAS_2:
         runs["compiled"] = make_run(tmp_path, experiment(CASES["every_layer"], strategy, 2, jit_compile=True))
     resumed = copied(reference["stopped"], tmp_path, experiment(CASES["every_layer"], strategy, ranks, devices))
     train(ranks // devices, *runs.values(), resumed)
