@@ -6,6 +6,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError, choices
 from saman.runs.folder import RunFolder
+from saman.runs.paths.run import REMOTE_FILE
 
 # What reading a damaged run folder may raise. A command over many runs names the run and goes on with the others.
 DAMAGE = (UserError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -35,6 +36,8 @@ def find_run(text: str, runs_dir: Path) -> RunFolder:
     if Path(text).is_dir() and (len(Path(text).parts) > 1 or text in (".", "..")):
         return RunFolder.open(Path(text))
     runs = find_runs(runs_dir)
+    if not any(text == "last" or run.id.startswith(text) or run.experiment_name == text for run in runs):
+        _refuse_elsewhere(text, runs_dir)
     if not runs:
         raise UserError(
             f"there are no runs in {runs_dir}", remedy="saman run EXPERIMENT makes a run; --runs-dir names the folder"
@@ -51,3 +54,11 @@ def find_run(text: str, runs_dir: Path) -> RunFolder:
         raise UserError(f"{len(begins)} runs begin with {text!r}", remedy=", ".join(run.id for run in begins[-5:]))
     names = {run.experiment_name for run in runs} | {"last"}
     raise UserError(f"no run is called {text!r} in {runs_dir}", remedy=choices(text, names))
+
+
+def _refuse_elsewhere(text: str, runs_dir: Path) -> None:
+    """Raise ``UserError`` if ``text`` names a run on a cluster that has not been fetched (``runs.remote``)."""
+    for folder in sorted((file.parent for file in runs_dir.glob(f"*/*/{REMOTE_FILE}")), key=lambda path: path.name):
+        if text in ("last", folder.parent.name) or folder.name.startswith(text):
+            remedy = f"saman fetch {folder.name}"
+            raise UserError("this run is on a cluster; its results are not here", where=str(folder), remedy=remedy)

@@ -32,7 +32,7 @@ def fetch_command(
     from saman.jobs.remote.transfer import fetch
 
     found = [_remote(text, runs_dir) for text in runs]
-    states = {str(status["id"]): status for status in statuses_there(found)}
+    states = {str(status.get("id")): status for status in statuses_there(found)}
     for remote in found:
         status = states.get(remote.run.id, {})
         received = fetch(remote, note, checkpoints)

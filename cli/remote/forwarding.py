@@ -117,12 +117,12 @@ def run_there(
     return worst
 
 
-def statuses_there(runs: Sequence[RemoteRun]) -> list[Any]:
+def statuses_there(runs: Sequence[RemoteRun]) -> list[dict[str, Any]]:
     """The statuses of runs as their login nodes report them, in JSON."""
     from saman.jobs.remote.wire import Output
     from saman.runs.files.whole import parse_json
 
-    found: list[Any] = []
+    found: list[dict[str, Any]] = []
     for some in by_project(runs).values():
         texts: list[str] = []
 
@@ -135,8 +135,13 @@ def statuses_there(runs: Sequence[RemoteRun]) -> list[Any]:
         status = run_there(some, ["status", "--json"], again=True, take=take)
         if status:
             raise typer.Exit(status)
-        value = parse_json("".join(texts))
-        found += value if isinstance(value, list) else []
+        try:
+            value = parse_json("".join(texts))
+        except ValueError:
+            value = None
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise EnvironmentLack("the login node's list of runs is no JSON list", where=some[0].project.host)
+        found += value
     return found
 
 

@@ -31,18 +31,19 @@ from saman.runs.remote.remote_runs import RemoteProject
 from saman.slurm.site.backoff import Backoff
 
 INTERRUPT_SECONDS = 10.0  # for the other end to finish after Ctrl-C
+UNSENT_TRIALS = 3  # of a request that did not go out: the shared connection may be dead since this machine slept
 SSH_FAILED = 255  # exit status of ssh for its own failures; saman has no such status
 _PASSING = (ssh.SshFailure.UNREACHABLE, ssh.SshFailure.NO_HOST)  # of a connection that was there before
 NOT_FOUND = (126, 127)  # exit statuses of the login shell
 _INSTALL = "access.saman in the cluster file names it; pip install saman installs it there"
 
 
-class ConnectionLost(Exception):  # noqa: N818  (a state of the network, not a mistake)
-    """The connection ended before the answer did."""
+class ConnectionLost(EnvironmentLack):
+    """The connection ended before the answer did; ``sent``: after the request went out."""
 
-    def __init__(self, host: str, said: str) -> None:
-        super().__init__(f"the connection to {host} is lost")
-        self.host, self.said = host, said
+    def __init__(self, host: str, sent: bool) -> None:
+        super().__init__("the connection was lost", where=host, remedy="try again")
+        self.sent = sent
 
 
 class Session:
@@ -85,13 +86,14 @@ class Session:
                 log.end(process.returncode)
             if self._ended:
                 return
+            if self._ends_by is not None:
+                raise KeyboardInterrupt
             if process.returncode == SSH_FAILED or process.returncode < 0:
-                raise ConnectionLost(host, _text(messages))
+                raise ConnectionLost(host, self._greeted)
             raise self._no_saman(process.returncode, _text(messages))
 
     def _answer(self, process: subprocess.Popen[bytes]) -> Iterator[Record]:
         """The records until ``End``; returns early if the channel closes."""
-        _send(process, self._request.encode())
         while True:
             try:
                 line = self._line(process)
@@ -108,6 +110,7 @@ class Session:
                 self._greeted = isinstance(record, Hello)
                 if isinstance(record, Hello):
                     self._check_version(record)
+                    _send(process, self._request.encode())  # only now: what was not greeted did not begin
             elif record is not None:
                 yield record
                 if isinstance(record, End):
@@ -161,15 +164,16 @@ def run_request(
         request: Makes the request, anew for each connection.
         take: Told every record but the last.
         note: Told remarks for people, such as a lost connection.
-        again: Whether to connect and ask again after a lost connection, with growing waits, until it works.
+        again: Whether to connect and ask again after a lost connection, with growing waits, until it works. A request
+            that did not go out is repeated in any case.
         pause: Waits for so many seconds.
 
     Raises:
-        ConnectionLost: The connection was lost, and ``again`` is false.
+        ConnectionLost: The connection was lost after the request went out, and ``again`` is false.
         EnvironmentLack: There is no connection, or no suitable saman on the other side.
         UserError: The other side refuses the request.
     """
-    wait, connected = Backoff(), False
+    wait, connected, unsent = Backoff(), False, 0
     while True:
         try:
             for record in Session(project, request(), note).records():
@@ -179,8 +183,9 @@ def run_request(
                     raise record.error(project.host)
                 connected, wait = True, Backoff()
                 take(record)
-        except ConnectionLost:
-            if not again:
+        except ConnectionLost as lost:
+            unsent += not lost.sent
+            if not again and (lost.sent or unsent > UNSENT_TRIALS):
                 raise
             connected = True
         except ssh.NoConnection as lack:

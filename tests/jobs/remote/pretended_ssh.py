@@ -36,7 +36,8 @@ case $op in
 esac
 if [[ -e {folder}/cut ]]; then # the connection is lost after so many lines of the answer
   lines=$(cat {folder}/cut); rm {folder}/cut
-  bash -c "$*" 2>/dev/null | head -n "$lines"
+  [[ $lines == 0 ]] && exit 255
+  bash -c "$*" 2>/dev/null | sed -u "${{lines}}q"
   exit 255
 fi
 [[ $* == *rsync* && ! -e {folder}/noisy ]] || echo 'Welcome to the cluster!'

@@ -89,9 +89,16 @@ def test_a_log_goes_on_where_the_lost_connection_left_it(network: PretendedSsh) 
 
 
 def test_a_command_that_must_not_be_repeated_tells_its_caller_about_the_loss(network: PretendedSsh) -> None:
-    (network.folder / "cut").write_text("0")
-    with pytest.raises(ConnectionLost):
+    (network.folder / "cut").write_text("1")  # the greeting alone
+    with pytest.raises(ConnectionLost, match="lost"):
         ask(network, Request(RequestKind.COMMAND, network.project.folder, arguments=("cancel", "x"), survives=True))
+
+
+def test_a_request_that_did_not_go_out_is_repeated(network: PretendedSsh) -> None:
+    (network.folder / "cut").write_text("0")
+    words = ("cancel", "x", "--runs-dir", "nothing")
+    end, _, notes = ask(network, Request(RequestKind.COMMAND, network.project.folder, arguments=words, survives=True))
+    assert end.status == 2 and len(notes) == 1
 
 
 def test_a_host_that_is_down_is_waited_for_only_after_a_connection(network: PretendedSsh) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.script import Script
+from saman.runs.find import find_run
 from saman.runs.folder import RunFolder
 from saman.runs.paths.run import RunPaths
 from saman.runs.remote.remote_runs import RemoteProject, RemoteRun, find_remote_run, remember, remote_runs
@@ -36,6 +37,14 @@ def test_a_remembered_run_is_found_by_every_name(runs: Path) -> None:
 def test_a_run_of_this_machine_is_no_remote_run(runs: Path) -> None:
     assert find_remote_run("here", runs) is None
     assert find_remote_run("20", runs) is None  # several runs begin so
+
+
+def test_a_command_that_needs_its_files_names_the_command_that_fetches_them(runs: Path) -> None:
+    for text in ("train", "2099", "20200101"):
+        with pytest.raises(UserError, match="is on a cluster") as refused:
+            find_run(text, runs)
+        assert "saman fetch 20" in str(refused.value.remedy)
+    assert find_run("here", runs).experiment_name == "here"
 
 
 def test_a_cluster_cannot_name_a_place_outside_the_runs(tmp_path: Path) -> None:
