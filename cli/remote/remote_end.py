@@ -211,7 +211,7 @@ def _logs(project: Path, wanted: LogRequest, wire: _Wire) -> int:
     from saman.runs.folder import RunFolder
 
     run = RunFolder.open(project / "runs" / wanted.run)
-    tell = progress_lines() if wanted.follow and not run.is_script else None
+    tell = progress_lines() if wanted.outcome or (wanted.follow and not run.is_script) else None
     try:
         for piece in read_pieces(
             run, rank=wanted.rank, job=wanted.job, attempt=wanted.attempt, follow=wanted.follow, tell=tell,

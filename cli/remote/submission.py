@@ -42,7 +42,13 @@ class Submittal:
 
 
 def submit_there(
-    context: typer.Context, site: Cluster, typed: Submittal, code: Sequence[Path], runs_dir: Path, follow: bool
+    context: typer.Context,
+    site: Cluster,
+    typed: Submittal,
+    code: Sequence[Path],
+    runs_dir: Path,
+    follow: bool,
+    as_json: bool = False,
 ) -> None:
     """Send the code, submit on the login node, and remember the run; then follow it if that is wanted.
 
@@ -53,6 +59,7 @@ def submit_there(
         code: The files of ``--code``.
         runs_dir: The folder of runs on this machine.
         follow: Whether to print the log of rank 0 until the run has ended.
+        as_json: Whether standard output is for JSON, so that the log goes to standard error.
     """
     from saman.jobs.remote.project import prepare
     from saman.jobs.remote.transfer import push, require_rsync
@@ -71,7 +78,7 @@ def submit_there(
         runs = remember(project, end.runs, runs_dir)
     exit_with(end.status)
     if follow and runs:
-        exit_with(_follow(runs[0].run.id, runs_dir))
+        exit_with(_follow(runs[0].run.id, runs_dir, as_json))
 
 
 def _local(typed: Submittal, code: Sequence[Path], runs_dir: Path) -> LocalProject:
@@ -148,11 +155,11 @@ def _submitted(
         problem = "the connection was lost before the run was submitted"
         raise EnvironmentLack(problem, where=project.host, remedy="submit it again")
     for name in sorted(now - before):
-        typer.echo(f"submitted: {name}")
+        note(f"submitted: {name}")
     return End(ExitCode.DONE, tuple(sorted(now - before)))
 
 
-def _follow(run: str, runs_dir: Path) -> int:
+def _follow(run: str, runs_dir: Path, as_json: bool) -> int:
     """Print the log of rank 0 until the run has ended; returns the run's exit status."""
     from saman.configs.errors import ExitCode
     from saman.jobs.remote.wire import LogRequest
@@ -161,7 +168,7 @@ def _follow(run: str, runs_dir: Path) -> int:
     remote = find_remote_run(run, runs_dir)
     assert remote is not None
     log = LogRequest(f"{remote.run.experiment_name}/{run}", follow=True, outcome=True)
-    status = logs_there(remote, log, lambda text: typer.echo(text, nl=False))
+    status = logs_there(remote, log, lambda text: typer.echo(text, nl=False, err=as_json))
     if status == ExitCode.INTERRUPTED:
         typer.echo(f"\nthe run continues: saman logs -f {run}; saman cancel {run} ends it", err=True)
     return status

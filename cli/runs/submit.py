@@ -113,7 +113,7 @@ def submit_command(
     words = [*(arguments or []), *changes]
     if needs_ssh(site) and not workflow:
         typed = _typed(arguments or [], words, context.obj, total, legacy_keras)
-        submit_there(context, site, typed, code or (), runs_dir, follow)
+        submit_there(context, site, typed, code or (), runs_dir, follow, as_json)
         return
     options = SubmissionOptions(
         runs_dir=runs_dir, models_dir=models_dir, partition=partition, exclude=tuple(exclude or ()),
