@@ -268,3 +268,38 @@ def test_a_named_set_of_variables_is_expanded_in_the_job_and_nothing_else(tmp_pa
 def test_any_other_variable_is_refused_with_its_key(keys: dict[str, object]) -> None:
     with pytest.raises(UserError, match="expand"):
         cluster_of(**keys)
+
+
+def test_only_jobs_of_the_same_user_share_the_nodes_unless_they_are_whole(tmp_path: Path) -> None:
+    for whole, option in ((False, "--exclusive=user"), (True, "--exclusive")):
+        request = ResourceRequest(1, 1, 1, 0, None, 3600, whole)
+        lines = render(a_job(cluster_of(exclusive="user"), tmp_path, request=request)).splitlines()
+        assert [line for line in lines if "--exclusive" in line] == [f"#SBATCH {option}"]
+
+
+def test_lines_of_a_burst_buffer_follow_those_of_sbatch_with_their_fields_filled_in(tmp_path: Path) -> None:
+    lines = ["#DW jobdw type=scratch capacity={size} access_mode=striped", "#BB create_persistent name={name}-{nodes}"]
+    cluster = cluster_of(burst_buffer={"lines": lines, "fields": {"size": "1TB"}})
+    head = render(a_job(cluster, tmp_path)).split("set -euo")[0].splitlines()
+    assert head[-2:] == [
+        "#DW jobdw type=scratch capacity=1TB access_mode=striped", "#BB create_persistent name=fashion-2",
+    ]  # fmt: skip
+    assert head[-3].startswith("#SBATCH ")
+    cluster = cluster_of(burst_buffer={"lines": ["#DW stage_out destination={run}"]})
+    with pytest.raises(UserError, match="array"):
+        render(a_job(cluster, tmp_path, array=True))
+
+
+@pytest.mark.parametrize(("export", "option"), [("none", "--export=NONE"), ("nil", "--export=NIL"), ("all", None)])
+def test_a_job_that_inherits_nothing_sets_what_programs_take_for_granted(
+    export: str, option: str | None, tmp_path: Path
+) -> None:
+    text = render(a_job(cluster_of(export=export, software={"python": str(tmp_path / "bin/recorder")}), tmp_path))
+    assert [line for line in text.splitlines() if "--export" in line and "#SBATCH" in line] == (
+        [f"#SBATCH {option}"] if option else []
+    )
+    shows = 'printf "%s\\0" "${SLURM_EXPORT_ENV-unset}" "${HOME:+home}" "${USER:+user}" "${LANG:+lang}" >>"$LOG"'
+    inherited = "unset HOME USER LANG; export SLURM_EXPORT_ENV=NONE; "
+    done = run_script(text.replace("set -euo pipefail\n", f"set -euo pipefail; {inherited}\n", 1), tmp_path, shows)
+    assert done.returncode == 0, done.stderr
+    assert recorded(tmp_path) == (["unset", "home", "user", "lang"] if option else ["NONE", "", "", ""])
