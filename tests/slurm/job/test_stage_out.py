@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,12 @@ from typing import Any
 import pytest
 from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, site, standing, submitted, told, wait_for
+from tests.slurm.stubs import stubs
 
 from saman.configs.errors import UserError
+from saman.configs.schemas.cluster import StageOut
 from saman.runs.folder import RunFolder
-from saman.slurm.job.stage_out import main, stage_out
+from saman.slurm.job.stage_out import main, stage_out, staging_out
 from saman.slurm.site import client
 
 
@@ -53,6 +58,59 @@ def test_stage_out_needs_the_node_local_folder() -> None:
     with pytest.raises(UserError) as refused:
         site(stage_out={})
     assert refused.value.where == "minicluster: node_local"
+
+
+SRUN = 'while [[ $1 == -* ]]; do shift; done; exec "$@"'
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunFolder, dict[str, str]]:
+    """A run in a job of this machine alone: its steps start here."""
+    monkeypatch.setenv("PATH", stubs(tmp_path / "bin", {"srun": SRUN}))
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
+    run = RunFolder.create(tmp_path / "runs", bash("staged", "true", tmp_path), code_path=[], models_dir="models")
+    return run, {"SAMAN_LOCAL_RESULTS": str(tmp_path / "saman-7" / "results")}
+
+
+def test_the_folder_is_there_for_the_ranks_and_copied_when_they_fail(
+    job: tuple[RunFolder, dict[str, str]], tmp_path: Path
+) -> None:
+    run, environ = job
+    said: list[str] = []
+    with pytest.raises(RuntimeError), staging_out(run, StageOut(seconds=20), ["node1"], environ, said.append):
+        run.new_attempt()
+        (tmp_path / "saman-7/results/scores.csv").write_text("1\n")
+        raise RuntimeError("a rank failed")
+    assert (run.attempt(1).staged_folder / "node1/scores.csv").read_text() == "1\n"
+    assert said == [f"stage-out: node1: 1 files, 2 bytes in {run.attempt(1).staged_folder}/node1"]
+    assert not (tmp_path / "saman-7").exists()
+    assert any(event.kind == "notice" for event in run.events())
+
+
+def test_after_sigterm_the_copy_waits_for_the_ranks_of_the_node_only(
+    job: tuple[RunFolder, dict[str, str]], tmp_path: Path
+) -> None:
+    run, environ = job
+    attempt = run.new_attempt()
+    local = tmp_path / "saman-7/results"
+    command = [sys.executable, "-m", "saman.slurm.job.stage_out", str(run.path), "1", "20", str(local)]
+    rank = subprocess.Popen(
+        ["bash", "-c", f"sleep 2; echo 1 >{local}/scores.csv"],
+        env={"PATH": "/usr/bin:/bin", "SAMAN_RUN": str(run.path), "SAMAN_ATTEMPT": "1"},
+    )
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as copies:
+        assert copies.stdout is not None and copies.stdout.readline() == "ready\n"
+        copies.send_signal(signal.SIGTERM)  # Slurm's, to every process; standard input stays open
+        assert copies.wait(20) == 0
+    assert rank.wait(1) == 0
+    assert (attempt.staged_folder / "node1/scores.csv").read_text() == "1\n"
+
+
+def test_a_site_without_stage_out_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder.create(tmp_path / "runs", bash("staged", "true", tmp_path), code_path=[], models_dir="models")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
+    with staging_out(run, None, ["node1"], {"SAMAN_LOCAL_RESULTS": "/x"}, pytest.fail):
+        pass
 
 
 # ---- on the minicluster --------------------------------------------------------------------------------------
