@@ -102,6 +102,7 @@ def test_a_module_command_that_answers_yes_to_everything_is_not_believed(tmp_pat
 
 def test_a_folder_of_modules_that_is_not_there_is_named(tmp_path: Path) -> None:
     refused(run(tmp_path, {"modules": {"use": ["/no/such"]}}, before=MODULES), "module use /no/such", "no such folder")
+    refused(run(tmp_path, {"modules": {"use": [str(tmp_path)]}}, before=SILENT), "not in MODULEPATH")
 
 
 def test_a_collection_brings_the_modules_that_it_must(tmp_path: Path) -> None:
@@ -183,6 +184,8 @@ def test_eessi_is_the_version_asked_for(tmp_path: Path) -> None:
     assert run(tmp_path, {"eessi": step}).returncode == 0
     executable(init / "lmod/bash", "export EESSI_VERSION=2023.06 EESSI_SOFTWARE_PATH=/no/such\n")
     refused(run(tmp_path, {"eessi": step}), "no software for this processor")
+    executable(init / "lmod/bash", f"export EESSI_VERSION=2025.06 EESSI_SOFTWARE_PATH={tmp_path}\n")
+    refused(run(tmp_path, {"eessi": step}), "EESSI_VERSION is 2025.06")
     refused(run(tmp_path, {"eessi": {**step, "version": "2025.06"}}), "CernVM-FS")
 
 
@@ -196,6 +199,8 @@ def test_what_spack_loads_is_found_among_the_loaded_packages(tmp_path: Path) -> 
     good = {"root": root, "environment": "train", "load": ["openmpi@5 +cuda"]}
     assert run(tmp_path, {"spack": good}).returncode == 0
     refused(run(tmp_path, {"spack": {**good, "load": ["hdf5"]}}), "spack load hdf5", "find --loaded")
+    executable(tmp_path / "spack/share/spack/setup-env.sh", spack.replace("/envs/$3", "/envs/other"))
+    refused(run(tmp_path, {"spack": good}), "spack env activate train", "SPACK_ENV is /envs/other")
     refused(run(tmp_path, {"spack": {"root": "/no"}}), "setup-env.sh")
 
 
