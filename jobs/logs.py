@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from saman.configs.errors import UserError
 from saman.jobs.status import RunStatus
@@ -15,6 +16,7 @@ from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
 from saman.runs.paths.attempt import Attempt
 from saman.runs.ranks.attempt_ranks import read_records
+from saman.runs.ranks.node_log import RankLogFollower
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 1.0  # between two looks at the run folder
@@ -80,7 +82,7 @@ def read_pieces(
         UserError: there is no such log.
     """
     begin = begin or {}
-    followed: dict[Path, Follower] = {}
+    followed: dict[Path, _LogFollower] = {}
     looked, watch = 0.0, RunWatch([run])
     while True:
         status: RunStatus | None = None
@@ -90,41 +92,84 @@ def read_pieces(
         over = not follow or (status is not None and status.over)
         if status is not None and tell is not None and not over:
             tell(status)
-        for older, file in _files(run, rank, job, attempt):
-            start = begin.get(run.relative(file), 0)
-            if file not in followed and older is not None and not start:
-                yield from _pieces(run, Follower(older))  # once: a later rotation moves lines there that were read
-            yield from _pieces(run, followed.setdefault(file, Follower(file, begin=start)))
+        for log in _logs(run, rank, job, attempt):
+            start = begin.get(run.relative(log.file), 0)
+            if log.file not in followed and log.older is not None and not start:
+                yield from _pieces(
+                    run, log.follow(log.older)
+                )  # once: a later rotation moves lines there that were read
+            yield from _pieces(run, followed.setdefault(log.file, log.follow(log.file, start)))
         if over:
             if status is not None and tell is not None:
                 tell(status)  # after the last lines, which the run wrote before it ended
             break
         time.sleep(POLL_SECONDS)
-    if not any(file.exists() for file in followed):
+    if not any(log.shows_rank for log in _logs(run, rank, job, attempt)):
         raise _missing(run, rank, job)
 
 
-def _pieces(run: RunFolder, follower: Follower) -> Iterator[LogPiece]:
+class _LogFollower(Protocol):
+    """Follows a log, or the lines of a rank in it."""
+
+    path: Path
+
+    @property
+    def position(self) -> int:
+        """The bytes of the file that were read."""
+
+    def pieces(self) -> Iterator[str]:
+        """Yield what was appended since the last look."""
+
+
+@dataclass(frozen=True)
+class _Log:
+    """A log, the file with its older part, and for the log of a node the process whose lines are wanted."""
+
+    file: Path
+    older: Path | None = None
+    first_rank: int | None = None
+    node_state: Path | None = None
+
+    @property
+    def shows_rank(self) -> bool:
+        """Whether the log is there, or is that of a node that has not printed anything."""
+        return self.file.exists() or (self.node_state is not None and self.node_state.exists())
+
+    def follow(self, file: Path, begin: int = 0) -> _LogFollower:
+        """Follow the log, or its older part."""
+        if self.first_rank is None:
+            return Follower(file, begin=begin)
+        return RankLogFollower(file, self.first_rank, begin)
+
+
+def _pieces(run: RunFolder, follower: _LogFollower) -> Iterator[LogPiece]:
     for text in follower.pieces():
         yield LogPiece(text, run.relative(follower.path), follower.position)
 
 
-def _files(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[tuple[Path | None, Path]]:
-    """Each log, and before it the file with its older part."""
+def _logs(run: RunFolder, rank: int, job: bool, attempt: int | None) -> list[_Log]:
+    """The job's log, or those of the attempts in which a rank printed."""
     if job:
-        return [(None, run.slurm.log)]
+        return [_Log(run.slurm.log)]
     attempts = run.attempts() if attempt is None else [run.attempt(attempt)]
-    first = [(each, _process(each, rank)) for each in attempts]
-    return [(each.older_log(process), each.log(process)) for each, process in first]
+    return [log for each in attempts for log in _logs_of(each, rank)]
 
 
-def _process(attempt: Attempt, rank: int) -> int:
-    """The first rank of the process that holds ``rank``; logs are named by it."""
+def _logs_of(attempt: Attempt, rank: int) -> list[_Log]:
+    """The log of the node of a rank, and that of its process, which is there where no node gathers."""
     placement = Placement.read(attempt.placement)
-    if placement is not None:
-        return next((process.first_rank for process in placement.processes if rank in process.ranks), rank)
-    known = (*read_records(attempt), *attempt.ranks())
-    return max((first for first in known if first <= rank), default=rank)
+    if placement is None:
+        known = (*read_records(attempt), *attempt.ranks())
+        first = max((first for first in known if first <= rank), default=rank)
+        return [_Log(attempt.log(first), attempt.older_log(first))]
+    process = next((process for process in placement.processes if rank in process.ranks), None)
+    if process is None:
+        return [_Log(attempt.log(rank), attempt.older_log(rank))]
+    first, node = process.first_rank, placement.nodes.index(process.node)
+    return [
+        _Log(attempt.log(first), attempt.older_log(first)),
+        _Log(attempt.node_log(node), attempt.older_node_log(node), first, attempt.node_state(node)),
+    ]
 
 
 def _missing(run: RunFolder, rank: int, job: bool) -> UserError:

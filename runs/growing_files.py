@@ -68,6 +68,11 @@ class Follower:
         self._rest = data[end:]
         return data[: end - 1].split(b"\n") if end else []
 
+    @property
+    def line_position(self) -> int:
+        """The bytes of the file whose lines ``raw_lines`` has returned."""
+        return self._at - len(self._rest)
+
     def newest_lines(self, most: int) -> tuple[list[str], int]:
         """Return the newest ``most`` lines completed since the last look, and the number of lines left out.
 

@@ -20,7 +20,7 @@ from saman.runs.gathering.node_folder import duty_lock, remove_node_folder, requ
 
 ANSWER_SECONDS = 0.1  # between two looks for requests
 DUTY_SECONDS = 60.0  # of waiting for the duty, before waiting anew
-WAIT_SECONDS = 3.0  # for an answer: a run folder that cannot be written must not keep a rank
+WAIT_SECONDS = 10.0  # for an answer: a run folder that cannot be written must not keep a rank
 _log = logging.getLogger(__name__)
 
 

@@ -164,7 +164,7 @@ class _Wrapper:
     def run_command(self, command: list[str]) -> int:
         """Start the command, wait for it, record its exit; returns the exit status."""
         recorder = self._recorder()
-        log, process = self.attempt.log(self.rank), str(self.process.index)
+        log, process = self.own.log(self.rank), str(self.process.index)
         environment = program_environment(
             self.run,
             self.attempt,
@@ -260,7 +260,8 @@ class _Wrapper:
         heartbeat = self.own.heartbeat(self.rank)
         motion = ScriptMotion(child.pid, log, Heartbeat(heartbeat)) if self.run.is_script else None
         stopping = self._stop_forwarding(child) if self.run.is_script else None
-        rotation = LogRotation(log, self.attempt.older_log(self.rank), _log_limit())
+        gathered = self.own != self.attempt  # then the log of the node is rotated, and this file emptied
+        rotation = LogRotation(log, self.own.older_log(self.rank), None if gathered else _log_limit())
         looked = stop_looked = time.monotonic()
         received: dict[int, float] = {}
         while True:

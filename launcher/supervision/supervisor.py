@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from saman.launcher.starters.start import Start
 from saman.launcher.supervision.background_view import BackgroundView, in_background
 from saman.launcher.supervision.outcome import WHO, Outcome, conclude, read_records
 from saman.launcher.supervision.progress import AttemptWatch
+from saman.launcher.supervision.rank_output import RankOutput
 from saman.launcher.supervision.signals import record_signals
 from saman.launcher.supervision.stalls import Stall, find_stall
 from saman.launcher.supervision.start_processes import StartProcesses
@@ -41,8 +41,6 @@ TICK_SECONDS = 0.1
 REOPEN_SECONDS = 2.0  # between two looks for events by name: NFS shows changes at once only to those who open a file
 LOOK_SECONDS = 1.0  # between two readings of the heartbeats
 MOST_SHARE = 5.0  # this many times what a reading took: it must not keep a core busy
-MOST_LINES = 1000  # of output shown at a look, of all ranks together; the rest is counted
-SHOW_SECONDS = 0.2  # for reading that output at a look
 LINGER_SECONDS = 1.5  # after the first failure, for peers to report theirs; a little longer than they stay
 
 
@@ -131,8 +129,7 @@ class _Supervisor:
         self.stall: Stall | None = None
         self.began = time.monotonic()
         self._events = Follower(run.events_file, newest_bytes=0, reopen_seconds=REOPEN_SECONDS)
-        shown = placement.processes if watching.all_ranks else placement.processes[:1]
-        self._logs = deque((process.first_rank, Follower(attempt.log(process.first_rank))) for process in shown)
+        self.output = RankOutput(attempt, placement, watching.all_ranks, view)
 
     def supervise(self) -> Outcome:
         """Start, watch, stop what is left, record the outcome."""
@@ -152,7 +149,9 @@ class _Supervisor:
                 self.watch.close()
                 self.board.close()
                 self._gather_leftovers(self.attempt, self.placement)
-        self._show_output(flush=True)
+        self.output.close()  # so that the last look opens the logs
+        self.output.show(flush=True)
+        self.output.close()
         return self._conclude()
 
     def _gather_leftovers(self, attempt: Attempt, placement: Placement) -> None:
@@ -172,7 +171,7 @@ class _Supervisor:
                 self._read_heartbeats()
                 self._announce()
                 self._look_seconds = max(LOOK_SECONDS, MOST_SHARE * (time.monotonic() - now))
-            self._show_output()
+            self.output.show()
         self._events.close()  # so that the last look opens the file
         self._take_events()
 
@@ -216,19 +215,6 @@ class _Supervisor:
         failing = event.kind == EventKind.RANK_FAILED or (exited is not None and exited.failed and not exited.stopped)
         if failing and self.failed_at is None:
             self.failed_at = time.monotonic()
-
-    def _show_output(self, flush: bool = False) -> None:
-        """Show what the ranks printed since the last look; after ``SHOW_SECONDS`` the other ranks wait for the next."""
-        until = time.monotonic() + SHOW_SECONDS
-        for _ in range(len(self._logs)):
-            rank, log = self._logs[0]
-            self._logs.rotate(-1)
-            lines, left_out = log.newest_lines(max(1, MOST_LINES // len(self._logs)))
-            self.view.leave_out(rank, left_out)
-            for line in [*lines, *(log.lines(flush=True) if flush else [])]:
-                self.view.line(rank, line)
-            if time.monotonic() > until and not flush:
-                return
 
     def _read_heartbeats(self) -> None:
         now = time.monotonic()

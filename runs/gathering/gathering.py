@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saman.runs.files.slots import SlotFile
+from saman.runs.gathering.logs import LogGathering
 from saman.runs.gathering.node_folder import requests_folder
 from saman.runs.gathering.telemetry import TelemetryGathering
 from saman.runs.paths.attempt import Attempt
@@ -55,6 +56,8 @@ class NodeGathering:
         self.node = node
         self._report = SlotFile(node.shared.node_state(node.index))
         self._telemetry = TelemetryGathering(node.own, node.shared.node_telemetry(node.index))
+        log, older = node.shared.node_log(node.index), node.shared.older_node_log(node.index)
+        self._logs = LogGathering(node.own, log, older, node.log_limit)
         self._written = b""
         self.all_ended = False
 
@@ -62,6 +65,7 @@ class NodeGathering:
         """Write what is new to the run folder. Raises ``OSError``."""
         report = read_own(self.node)  # first: whoever has ended before has written its last line
         self._telemetry.gather()
+        self._logs.gather()
         ended = [record for record in report.records.values() if record.has_ended]
         self.all_ended = 0 < self.node.processes <= len(ended)
         data = report.to_bytes()
@@ -73,6 +77,7 @@ class NodeGathering:
         """Close the files."""
         self._report.close()
         self._telemetry.close()
+        self._logs.close()
 
 
 def read_own(node: GatheredNode) -> NodeReport:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from saman.configs.regular_files import open_regular
 from saman.configs.units import format_bytes
-from saman.runs.gathering.appended import AppendedFile, Gathered, free_gathered, new_bytes
+from saman.runs.gathering.appended import LARGEST_READ, AppendedFile, Gathered, free_gathered, new_bytes
 from saman.runs.gathering.node_folder import progress_file
 from saman.runs.paths.attempt import Attempt
 from saman.runs.paths.names import is_number, names_in
 from saman.runs.ranks.node_log import ALL, LogEntry, marked
 
 KIND = "log"
+MOST_BLOCKS = 40  # of each process per round: together half of the default limit, and more than anybody falls behind
 
 
 class LogGathering:
@@ -40,6 +41,12 @@ class LogGathering:
 
     def gather(self) -> None:
         """Write what is new. Raises ``OSError``; a later call then repeats it."""
+        for _ in range(MOST_BLOCKS):
+            if not self._gather_block():
+                return
+
+    def _gather_block(self) -> bool:
+        """Write the next part of what is new; returns whether there may be more."""
         folder, before = self._own.rank_folder, self._gathered.taken
         paths = {name: folder / name for name in sorted(names_in(folder)) if _is_log(name)}
         blocks: dict[int, bytes] = {}
@@ -48,7 +55,7 @@ class LogGathering:
             blocks[_rank(name)], taken[name] = self._new_lines(path, before.get(name, 0))
         data = b"".join(blocks.values())
         if taken == before:
-            return
+            return False
         file = self._opened()
         written = self._gathered.written
         # A log that is shorter than what was noted was emptied by a gatherer that died before it noted that.
@@ -57,6 +64,7 @@ class LogGathering:
         self._note(Gathered(taken, at + len(data)))
         free_gathered(paths, before, taken)
         self._rotate_if_full({rank: len(block) for rank, block in blocks.items()})
+        return any(end - before.get(name, 0) >= LARGEST_READ for name, end in taken.items())
 
     def close(self) -> None:
         """Close the file."""

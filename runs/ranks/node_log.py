@@ -55,16 +55,22 @@ def marked(rank: int | str, printed: bytes) -> bytes:
 
 
 class RankLogFollower:
-    """Follows what a rank prints, in its node's log."""
+    """Follows what a rank prints, in its node's log; ``rank`` is the first rank of its process."""
 
-    def __init__(self, path: Path, rank: int) -> None:
+    def __init__(self, path: Path, rank: int, begin: int = 0) -> None:
         self.path, self._rank = path, rank
-        self._follower = Follower(path)
+        self._follower = Follower(path, begin=begin)
+
+    @property
+    def position(self) -> int:
+        """The bytes of the log that ``pieces`` has read."""
+        return self._follower.line_position
 
     def pieces(self) -> Iterator[str]:
         """Yield what the rank printed since the last look."""
         while lines := self._follower.raw_lines():
-            yield b"".join(_printed(lines, self._rank)).decode(errors="replace")
+            if text := b"".join(_printed(lines, self._rank)).decode(errors="replace"):
+                yield text
 
 
 class NodeLogFollower:
@@ -99,6 +105,11 @@ class NodeLogFollower:
         """Return the last lines that have no end."""
         rest, self._rest = self._rest, {}
         return [(rank, text.decode(errors="replace")) for rank, text in rest.items()]
+
+    @property
+    def found(self) -> bool:
+        """Whether the log was there at the last look."""
+        return self._follower.found
 
     def close(self) -> None:
         """Close the file; the next look opens it again."""

@@ -9,7 +9,7 @@ import pytest
 
 from saman.launcher.plan.environment import job_environment
 from saman.launcher.rank.log_rotation import LogRotation, rotate
-from saman.launcher.supervision.supervisor import MOST_LINES
+from saman.launcher.supervision.rank_output import MOST_LINES
 from saman.runs.growing_files import Follower
 
 LIMIT = 10_000
