@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -149,7 +148,7 @@ def calls(trace: Path, begin: float, end: float, run: str) -> Iterator[tuple[str
             if found["call"] in ("getdents64", "ftruncate", "fdatasync", "fsync", "pwrite64"):
                 path = at[1] if at else ""
             else:
-                path = os.path.join(at[1] if at else "/", named[1]) if named and named[1] else ""
+                path = str(Path(at[1] if at else "/") / named[1]) if named and named[1] else ""
             if path == run or path.startswith(f"{run}/"):
                 yield found["call"], path
 
@@ -208,14 +207,12 @@ def watch_all(folder: Path, counts: tuple[int, ...]) -> None:
     for ranks in counts:
         for per_node in (1, 8):
             looked, size, seat = watch(folder / f"watch-{ranks}-{per_node}", ranks // per_node, per_node)
-            each = looked / ranks * 1e6
-            print(
-                f"{ranks // per_node:6}  {ranks:6}  {looked:16.3f}  {each:11.1f}  {size:11,} B  {seat * 1e3:10.1f} ms"
-            )
+            row = f"{ranks // per_node:6}  {ranks:6}  {looked:16.3f}  {looked / ranks * 1e6:11.1f}"
+            print(f"{row}  {size:12,} B  {seat * 1e3:10.1f} ms")
 
 
 def watch(folder: Path, nodes: int, per_node: int) -> tuple[float, int, float]:
-    """Return the median seconds of a look, the bytes of the placement, and the seconds in which a rank finds its seat."""
+    """Return the median seconds of a look, the bytes of the placement, and the seconds to read a rank's seat."""
     run = RunFolder(folder)
     attempt = run.attempt(1)
     attempt.make_folders()

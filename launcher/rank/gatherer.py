@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from saman.runs import locks
 from saman.runs.gathering.gathering import GatheredNode, NodeGathering, requests
@@ -75,11 +75,11 @@ class NodeGatherer:
         finally:
             gathering.close()
 
-    def _round(self, gathering: NodeGathering, asking: Iterable[str]) -> None:
+    def _round(self, gathering: NodeGathering, asking: Sequence[str]) -> None:
         """Gather, and answer; on a full disk too, because the supervisor reports that."""
         try:
-            gathering.gather()
-            if gathering.all_ended:
+            gathering.gather(everything=bool(asking))
+            if asking and gathering.all_ended:
                 remove_node_folder(self._node.own)
         finally:
             for name in asking:

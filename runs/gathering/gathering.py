@@ -61,17 +61,21 @@ class NodeGathering:
         self._written = b""
         self.all_ended = False
 
-    def gather(self) -> None:
-        """Write what is new to the run folder. Raises ``OSError``."""
+    def gather(self, everything: bool = True) -> None:
+        """Write what is new to the run folder. Raises ``OSError``.
+
+        Args:
+            everything: All lines that were printed, not only as many as a round takes.
+        """
         report = read_own(self.node)  # first: whoever has ended before has written its last line
         self._telemetry.gather()
-        self._logs.gather()
         ended = [record for record in report.records.values() if record.has_ended]
         self.all_ended = 0 < self.node.processes <= len(ended)
         data = report.to_bytes()
         if data != self._written:
             self._report.write(data)
             self._written = data
+        self._logs.gather(everything)
 
     def close(self) -> None:
         """Close the files."""

@@ -20,6 +20,7 @@ from saman.runs.paths.names import is_number, names_in
 from saman.runs.ranks.node_log import ALL, LogEntry, marked
 
 KIND = "log"
+BLOCKS_OF_ROUND = 2
 MOST_BLOCKS = 40  # of each process per round: together half of the default limit, and more than anybody falls behind
 
 
@@ -39,9 +40,13 @@ class LogGathering:
         self._file: AppendedFile | None = None
         self._sizes: Counter[int] | None = None  # of the log, by rank
 
-    def gather(self) -> None:
-        """Write what is new. Raises ``OSError``; a later call then repeats it."""
-        for _ in range(MOST_BLOCKS):
+    def gather(self, everything: bool = True) -> None:
+        """Write what is new. Raises ``OSError``; a later call then repeats it.
+
+        Args:
+            everything: All of it, not only as much as a round takes: a flood must not delay heartbeats.
+        """
+        for _ in range(MOST_BLOCKS if everything else BLOCKS_OF_ROUND):
             if not self._gather_block():
                 return
 

@@ -26,7 +26,8 @@ BAD_VALUES = ["abc", None, [], {}, True, -1, 1e300, "9" * 5000, [[[]]], {"a": []
 FILES = (
     "experiment.yaml", "events.jsonl", "state.json", "summary.json", "tracking.json", "attempts/1/placement.json",
     "attempts/1/provenance.json", "attempts/1/ranks/00000.json", "attempts/1/ranks/00000.heartbeat.json",
-    "attempts/1/telemetry/00000.jsonl",
+    "attempts/1/telemetry/00000.jsonl", "attempts/1/nodes/00000.state", "attempts/1/nodes/00000.jsonl",
+    "attempts/1/nodes/00000.log",
 )  # fmt: skip
 TEXTS = ("", "{", "null", "[]", "3", '"text"', DEEP, "\0\0\0", "\xff\xfe", '{"schema":99}', '{"schema":"x"}', "{}")
 

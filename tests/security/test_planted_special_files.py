@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from saman.configs import yaml12
 from saman.configs.errors import UserError
 from saman.configs.regular_files import read_regular
 from saman.configs.schemas.experiment import Experiment
+from saman.jobs.logs import read_logs
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import read_status
 from saman.runs.find import find_run, find_runs
@@ -38,7 +40,8 @@ PLANTS: dict[str, Callable[[Path], object]] = {
 NAMES = (
     "events.jsonl", "state.json", "summary.json", "tracking.json", "attempts/1/placement.json",
     "attempts/1/ranks/00000.heartbeat.json", "attempts/1/ranks/00000.json", "attempts/1/ranks/00000.log",
-    "attempts/1/telemetry/00000.jsonl", "control/stop", "control/supervisor", "slurm/job.out",
+    "attempts/1/telemetry/00000.jsonl", "attempts/1/nodes/00000.state", "attempts/1/nodes/00000.jsonl",
+    "attempts/1/nodes/00000.log", "attempts/1/nodes", "control/stop", "control/supervisor", "slurm/job.out",
     "control/.supervisor.lease", "study.json", "secrets.json",
 )  # fmt: skip
 
@@ -60,7 +63,7 @@ def runs(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_planted_file_hangs_no_command(name: str, plant: str, runs: Path) -> None:
     target = find_runs(runs)[0].path / name
-    target.unlink(missing_ok=True)
+    target.rmdir() if target.is_dir() else target.unlink(missing_ok=True)
     PLANTS[plant](target)
     assert len(read_status(find_runs(runs))) == 2
     assert len(reconcile(find_runs(runs))) == 2
@@ -68,6 +71,8 @@ def test_a_planted_file_hangs_no_command(name: str, plant: str, runs: Path) -> N
     bad = RunFolder(find_runs(runs)[0].path)
     read_telemetry(bad.path)
     last_lines(bad.attempt(1).log(0))
+    with contextlib.suppress(UserError):
+        list(read_logs(bad))
 
 
 @pytest.mark.parametrize("plant", PLANTS)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.slurm.conftest import until
 
+from saman.configs.errors import UserError
 from saman.configs.loading.clusters import load_cluster
 from saman.configs.problems import validated
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.script import Script
+from saman.jobs.logs import read_logs
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import RunStatus
 from saman.runs.folder import RunFolder
@@ -67,7 +70,7 @@ def wait_for(run: RunFolder, *states: str, seconds: float = 120) -> RunStatus:
 def told(run: RunFolder) -> str:
     """All that a run left, for the message of a failing test."""
     files = [run.path / "slurm/job.out", run.events_file, *sorted(run.path.glob("attempts/*/starter.log"))]
-    files += sorted(run.path.glob("attempts/*/ranks/*.log"))
+    files += sorted(run.path.glob("attempts/*/ranks/*.log")) + sorted(run.path.glob("attempts/*/nodes/*.log"))
     return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-4000:]}" for file in files if file.exists())
 
 
@@ -80,3 +83,10 @@ def happened(run: RunFolder, wanted: Sequence[tuple[str, int | None]]) -> bool:
 def nodes_lost(run: RunFolder) -> int:
     """How many node failures the run has recorded."""
     return sum(event.kind == "node_failed" for event in run.events())
+
+
+def printed(run: RunFolder, rank: int = 0, attempt: int = 1) -> str:
+    """What a rank has printed; nothing before it has begun."""
+    with contextlib.suppress(UserError):
+        return "".join(read_logs(run, rank=rank, attempt=attempt))
+    return ""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import bash, happened, nodes_lost, site, standing, submitted, told, wait_for
+from tests.slurm.runs import bash, happened, nodes_lost, printed, site, standing, submitted, told, wait_for
 
 from saman.jobs.cancel import cancel_runs
 from saman.runs.folder import RunFolder
@@ -148,11 +148,10 @@ time.sleep(0.1 if sys.argv[1] == "2" else 300)
 def test_a_users_program_gets_its_signal_on_every_node_and_continues(minicluster: Minicluster) -> None:
     text = f"{sys.executable} -c '{HANDLING}' $SAMAN_ATTEMPT"
     done = submitted(bash("handling", text, minicluster.shared, nodes=2), site(), minicluster.shared)
-    logs = [done.run.attempt(1).log(rank) for rank in (0, 1)]
-    until(lambda: all(log.exists() and "installed" in log.read_text() for log in logs), 60)
+    until(lambda: all("installed" in printed(done.run, rank) for rank in (0, 1)), 60)
     client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # what --signal=B:USR1@… sends before the time limit
     assert wait_for(done.run).state == "completed", told(done.run)
-    assert all("checkpoint written" in log.read_text() for log in logs)
+    assert all("checkpoint written" in printed(done.run, rank) for rank in (0, 1))
     assert len(done.run.attempts()) == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import bash, happened, script, site, standing, submitted, told, wait_for
+from tests.slurm.runs import bash, happened, printed, script, site, standing, submitted, told, wait_for
 
 from saman.configs.loading.experiments import load_experiment
 from saman.jobs.cancel import cancel_runs
@@ -101,7 +101,7 @@ def test_ranks_run_in_the_image_where_the_site_has_containers_only(minicluster: 
     text = 'echo "rank $SAMAN_PROCESS in the image"'
     run = submitted(bash("image", text, minicluster.shared), cluster, minicluster.shared).run
     assert wait_for(run).state == "completed", told(run)
-    assert "rank 0 in the image" in run.attempt(1).log(0).read_text()
+    assert "rank 0 in the image" in printed(run)
     options = (run.path / "options").read_text().splitlines()
     assert options[:4] == ["exec", "--bind", "/a b:/c:ro", "--bind"] and image in options
     assert not list(minicluster.shared.rglob("PWNED"))
@@ -121,7 +121,7 @@ def test_the_sites_modules_are_loaded_and_one_that_is_missing_is_named(miniclust
     cluster = site(software={"modules": {**modules, "load": ["tool/2.0"]}, "python": sys.executable})
     missing = submitted(bash("no-module", text, minicluster.shared), cluster, minicluster.shared)
     assert wait_for(loaded).state == "completed", told(loaded)
-    says, path = loaded.attempt(1).log(0).read_text().splitlines()
+    says, path = printed(loaded).splitlines()
     assert says == "from the module" and "/opt/tool" in path.split(":")
     until(lambda: client.queue()[missing.job].state.ended, 20)
     assert "saman: module load tool/2.0 failed on node" in (missing.run.path / "slurm" / "job.out").read_text()
@@ -143,7 +143,7 @@ def test_every_rank_records_the_gpus_that_the_job_has_on_its_node(minicluster: M
     for rank in range(4):  # programs choose theirs by local rank among the node's
         record = read_record(attempt, rank)
         assert record is not None and len(set(record.gpus)) == 2, record
-        assert attempt.log(rank).read_text() == ",".join(record.gpus) + "\n"
+        assert printed(done.run, rank) == ",".join(record.gpus) + "\n"
 
 
 def test_a_rank_of_an_experiment_gets_its_own_gpu_where_requests_are_per_task(minicluster: Minicluster) -> None:

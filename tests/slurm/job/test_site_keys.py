@@ -6,7 +6,7 @@ import os
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import bash, site, submitted, told, wait_for
+from tests.slurm.runs import bash, printed, site, submitted, told, wait_for
 
 from saman.slurm.site import client
 
@@ -24,7 +24,7 @@ def test_a_job_gets_the_submitting_shell_s_variables_only_where_the_site_exports
     run = submitted(bash(f"export-{export}", text, minicluster.shared, nodes=2), cluster, minicluster.shared).run
     assert wait_for(run).state == "completed", told(run)
     for rank in (0, 1):
-        said = run.attempt(1).log(rank).read_text()
+        said = printed(run, rank)
         assert f"of-the-shell={'here' if export == 'all' else 'none'} given=by the site home=/" in said
         if export != "all":  # the job script sets it where nothing does
             assert not said.endswith("user=\n")
@@ -45,7 +45,7 @@ def test_a_step_that_took_no_effect_ends_the_job_with_three_and_status_says_whic
     first = submitted(bash("set-up", text, minicluster.shared), site(setup=[good]), minicluster.shared).run
     second = submitted(bash("not-set-up", text, minicluster.shared), site(setup=[good, bad]), minicluster.shared)
     assert wait_for(first).state == "completed", told(first)
-    assert first.attempt(1).log(0).read_text() == "root /opt\n"
+    assert printed(first) == "root /opt\n"
     until(lambda: (client.accounting([second.job]) or {})[second.job].state.ended, 30)
     status = wait_for(second.run)
     assert (status.state, status.exit_code) == ("failed", 3), told(second.run)
