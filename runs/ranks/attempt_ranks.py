@@ -168,7 +168,7 @@ def _take(followed: _Followed, descriptor: int) -> None:
         stored = read_newest(descriptor, followed.number)
         if stored is not None:
             followed.number = stored.number
-            followed.report = NodeReport.from_bytes(stored.value) or followed.report
+            followed.report = NodeReport.from_bytes(stored.value, followed.report) or followed.report
 
 
 def _single_beats(attempt: Attempt, most: int | None) -> dict[int, Beat]:
