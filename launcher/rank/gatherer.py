@@ -20,6 +20,7 @@ from saman.runs.gathering.node_folder import duty_lock, remove_node_folder, requ
 
 ANSWER_SECONDS = 0.1  # between two looks for requests
 DUTY_SECONDS = 60.0  # of waiting for the duty, before waiting anew
+UNWRITABLE_SECONDS = 3.0  # without success, until the run folder counts as one that cannot be written
 WAIT_SECONDS = 10.0  # for an answer: a run folder that cannot be written must not keep a rank
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,15 @@ class NodeGatherer:
     def __init__(self, node: GatheredNode, every_seconds: float) -> None:
         self._node, self._every = node, every_seconds
         self._over = threading.Event()
+        self._failing_since: float | None = None
+        self._error: OSError | None = None
         threading.Thread(target=self._keep_gathering, name="gatherer", daemon=True).start()
+
+    @property
+    def problem(self) -> OSError | None:
+        """Why this process cannot write to the run folder, once that has lasted; ranks must not run on unrecorded."""
+        since = self._failing_since
+        return self._error if since is not None and time.monotonic() - since > UNWRITABLE_SECONDS else None
 
     def flush(self) -> bool:
         """Ask to be gathered, and wait for it; returns whether it happened within ``WAIT_SECONDS``."""
@@ -57,6 +66,7 @@ class NodeGatherer:
             except locks.LockHeldError:
                 continue
             except OSError as error:
+                self._error, self._failing_since = error, self._failing_since or time.monotonic()
                 _log.info("%s: the ranks of this node are not gathered: %s", self._node.own.path, error)
                 time.sleep(1.0)
 
@@ -79,6 +89,7 @@ class NodeGatherer:
         """Gather, and answer; on a full disk too, because the supervisor reports that."""
         try:
             gathering.gather(everything=bool(asking))
+            self._failing_since = None
             if asking and gathering.all_ended:
                 remove_node_folder(self._node.own)
         finally:

@@ -192,7 +192,7 @@ class _Wrapper:
             )
             recorder.started(child.pid, wanted_cores=len(self.process.cores))
             gatherer = self._gatherer()  # a thread: after the guard was forked
-            self._watch(child, log)
+            self._watch(child, log, gatherer)
         return self._finish(child, recorder, log, gatherer)
 
     def _gatherer(self) -> NodeGatherer | None:
@@ -255,7 +255,7 @@ class _Wrapper:
 
     # ---- while the program runs --------------------------------------------------------------------------
 
-    def _watch(self, child: Child, log: Path) -> None:
+    def _watch(self, child: Child, log: Path, gatherer: NodeGatherer | None) -> None:
         """Forward signals and show signs of life until the program has ended."""
         heartbeat = self.own.heartbeat(self.rank)
         motion = ScriptMotion(child.pid, log, Heartbeat(heartbeat)) if self.run.is_script else None
@@ -283,6 +283,10 @@ class _Wrapper:
                 stop_looked = now
                 stopping.look()
             rotation.look()
+            if gatherer is not None and gatherer.problem is not None and child.kill_at is None:
+                print(f"{self.run.path}: {gatherer.problem.strerror or gatherer.problem}", file=sys.stderr, flush=True)
+                child.signal_group(signal.SIGTERM)
+                child.kill_at = now + GRACE_SECONDS
         rotation.close()
         if motion:
             motion.close()
