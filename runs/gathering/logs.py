@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saman.configs.regular_files import open_regular
-from saman.configs.units import format_bytes
 from saman.runs.gathering.appended import LARGEST_READ, AppendedFile, Gathered, free_gathered, new_bytes
 from saman.runs.gathering.node_folder import progress_file
 from saman.runs.paths.attempt import Attempt
@@ -83,7 +82,7 @@ class LogGathering:
             behind = path.stat().st_size - taken
             if self._limit is not None and behind > self._limit // 2:  # it prints faster than anybody can write
                 taken += behind - self._limit // 4
-                text = f"[saman: {format_bytes(behind - self._limit // 4)} of rank {rank} are left out here: it prints "
+                text = f"[saman: {_size_text(behind - self._limit // 4)} of rank {rank} are left out here: it prints "
                 dropped = marked(ALL, f"{text}faster than they can be gathered (launch.log_limit)]\n".encode())
         new = _whole_characters(new_bytes(path, taken))
         return dropped + marked(rank, new), taken + len(new)
@@ -107,7 +106,7 @@ class LogGathering:
         dropped = join_parts(self._older, self._target, self._limit // 2)
         self._file.cut()
         fate = "and older lines were dropped" if dropped else "and nothing was dropped"
-        reached = f"a rank reached launch.log_limit ({format_bytes(self._limit)})"
+        reached = f"a rank reached launch.log_limit ({_size_text(self._limit)})"
         note = marked(ALL, f"[saman: {reached}; the lines before are in {self._older.name}, {fate}]\n".encode())
         self._file.put(note, 0)
         self._note(Gathered(self._gathered.taken, len(note)))
@@ -163,6 +162,12 @@ def _whole_characters(data: bytes) -> bytes:
         if byte < 0x80:
             return data
     return data
+
+
+def _size_text(size: int) -> str:
+    from saman.configs.units import format_bytes  # loads what checks configurations: a wrapper does without it
+
+    return format_bytes(size)
 
 
 def _is_log(name: str) -> bool:
