@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from saman.configs.errors import UserError, choices
 from saman.configs.names import is_reference
 from saman.configs.problems import Problems, Strict, findings
+from saman.configs.schemas.data_files import ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
 
 
 class Mlp(Strict):
@@ -85,7 +86,16 @@ MODELS: dict[str, type[Strict]] = {
     "transformer": Transformer,
     **dict.fromkeys(APPLICATIONS, Application),
 }
-SOURCES: dict[str, type[Strict]] = {"digits": Digits, "fashion_mnist": FashionMnist, "synthetic": Synthetic}
+SOURCES: dict[str, type[Strict]] = {
+    "digits": Digits,
+    "fashion_mnist": FashionMnist,
+    "synthetic": Synthetic,
+    "numpy": NumpyFiles,
+    "images": ImageFiles,
+    "tfrecord": TfRecordFiles,
+    "parquet": TableFiles,
+    "csv": TableFiles,
+}
 
 
 def known(kind: dict[str, type[Strict]], name: str) -> str:

@@ -10,11 +10,12 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from saman.configs.errors import UserError, choices
-from saman.configs.names import Name, is_reference
+from saman.configs.names import Name
 from saman.configs.private_values import set_aside
 from saman.configs.problems import Problems, Strict
-from saman.configs.schemas.builtins import MODELS, SOURCES, known, resolved_args
+from saman.configs.schemas.builtins import MODELS, known, resolved_args
 from saman.configs.schemas.components import JobComponent
+from saman.configs.schemas.data import Data
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
 from saman.configs.units import Clock, Size
@@ -40,25 +41,6 @@ class Model(Strict):
     @classmethod
     def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         return resolved_args(MODELS, info.data.get("build"), args)
-
-
-class Data(Strict):
-    """The examples: a built-in source or ``package.module:function``, called as ``fn(ctx, **args)``."""
-
-    source: str
-    args: dict[str, Any] = {}
-    validation_fraction: float = Field(0.1, ge=0, lt=1)
-    shuffle: bool = True
-
-    @field_validator("source")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return known(SOURCES, name)
-
-    @field_validator("args")
-    @classmethod
-    def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return resolved_args(SOURCES, info.data.get("source"), args)
 
 
 class Resources(Strict):
@@ -193,8 +175,8 @@ class Experiment(Strict):
     def metrics(self) -> frozenset[str]:
         """The names of the metrics that this experiment computes."""
         names = {"loss"} | ({"accuracy"} if self.train.loss in CLASSIFICATION else set())
-        validated = self.data.validation_fraction > 0 or is_reference(self.data.source)
-        return frozenset(names | ({f"val_{name}" for name in names} if validated else set()))
+        validated = {f"val_{name}" for name in names} if self.data.has_validation else set()
+        return frozenset(names | validated | ({f"test_{name}" for name in names} if self.data.has_test else set()))
 
     def resolved(self) -> dict[str, Any]:
         """Plain values including defaults; loading them gives an equal experiment."""
@@ -291,8 +273,10 @@ def _metrics_exist(experiment: Experiment) -> Iterator[UserError]:
         asked.append(("train.early_stop.metric", experiment.train.early_stop.metric))
     if experiment.publish and experiment.publish.condition:
         asked.append(("publish.if.metric", experiment.publish.condition.metric))
-    computed = experiment.metrics()
     for where, metric in asked:
+        computed = experiment.metrics()
+        if where.startswith("train."):  # the test examples see only the final model
+            computed = frozenset(name for name in computed if not name.startswith("test_"))
         if metric not in computed:
             yield UserError(
                 f"this experiment does not compute the metric {metric!r}", where=where, remedy=choices(metric, computed)

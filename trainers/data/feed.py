@@ -7,7 +7,6 @@ gets exactly the same groups. Global batches divide by count · m; the last may 
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
+from saman.trainers.data.order import mix, permute
 from saman.trainers.keras_compat import tf
-
-ROUNDS = 16  # of the permutation's block cipher; eight already leave no correlation
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Feed:
     @property
     def is_endless(self) -> bool:
         """Whether ``full_batches`` runs on into the next epochs, so that an epoch costs no new pipeline."""
-        return isinstance(self.dataset, RandomAccess) and (self.map is None or self.maps_batches)
+        return isinstance(self.dataset, RandomAccess)
 
     def full_batches(self, part: Slice, skip: int = 0) -> Any:
         """Return the slice's full batches as a ``tf.data.Dataset`` with static batch sizes.
@@ -89,12 +87,11 @@ class Feed:
             return dataset.take(self.full_steps - skip).map(fix)
         here = tf.range(part.index, self.global_batch_size, part.count, dtype=tf.int64)
 
-        def read(step: Any) -> Any:
-            position = step % self.full_steps * self.global_batch_size + here
-            return self._read(self.dataset, position, step // self.full_steps)
+        def places(step: Any) -> tuple[Any, Any]:
+            return step % self.full_steps * self.global_batch_size + here, step // self.full_steps
 
         steps = tf.data.Dataset.range(self.epoch * self.full_steps + skip, tf.int64.max)
-        return _in_order(steps.map(read, tf.data.AUTOTUNE))
+        return _in_order(self._mapped(steps.map(places), here.shape[0], drop_remainder=True))
 
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
         """Yield the (inputs, labels) pairs of a slice, exactly ``steps - skip`` of them.
@@ -120,9 +117,9 @@ class Feed:
         """
         per_slice = self.global_batch_size // part.count
         if isinstance(self.dataset, RandomAccess):
-            dataset = self._own_examples(self.dataset, part, skip)
-            if not self.is_endless:
-                dataset = dataset.unbatch().map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
+            positions = tf.data.Dataset.range(skip * self.global_batch_size + part.index, self.examples, part.count)
+            epoch = tf.constant(self.epoch, tf.int64)
+            dataset = self._mapped(positions.batch(per_slice).map(lambda position: (position, epoch)), per_slice)
         elif self.maps_batches:
             dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._apply_map, tf.data.AUTOTUNE)
         else:
@@ -131,24 +128,32 @@ class Feed:
         _check_pairs(dataset.element_spec, self.where)
         return dataset
 
-    def _own_examples(self, source: RandomAccess, part: Slice, skip: int) -> Any:
-        """Return batches of the slice: mapped, or (position, example) pairs if the map takes single examples."""
-        first = skip * self.global_batch_size + part.index
-        positions = tf.data.Dataset.range(first, self.examples, part.count)
-        positions = positions.batch(self.global_batch_size // part.count)
-        return positions.map(lambda position: self._read(source, position, self.epoch), tf.data.AUTOTUNE)
+    def _mapped(self, places: Any, size: int, drop_remainder: bool = False) -> Any:
+        """Return batches of read and mapped examples.
 
-    def _read(self, source: RandomAccess, position: Any, epoch: Any) -> Any:
-        """Read the examples at int64[n] positions of an epoch, and map them if the map takes batches."""
-        order = permute(position, self.examples, self.seed, epoch) if self.shuffle else position
-        example = source.read(order)
-        return self._apply_map(position, example, epoch) if self.is_endless else (position, example)
+        Args:
+            places: Pairs: int64[n] positions in an epoch, and the epoch.
+            size: The number of examples of a full batch.
+            drop_remainder: Whether all batches are full.
+        """
+
+        def read(position: Any, epoch: Any) -> Any:
+            order = permute(position, self.examples, self.seed, epoch) if self.shuffle else position
+            example = self.dataset.read(order)
+            if self.map is None or self.maps_batches:
+                return self._apply_map(position, example, epoch)
+            return position, example, tf.fill(tf.shape(position), epoch)
+
+        dataset = places.map(read, tf.data.AUTOTUNE)
+        if self.map is not None and not self.maps_batches:
+            dataset = dataset.unbatch().map(self._apply_map, tf.data.AUTOTUNE).batch(size, drop_remainder)
+        return dataset
 
     def _every_nth_example(self, part: Slice, skip: int) -> Any:
         """Return (position in the epoch, example) pairs; every rank reads the whole dataset."""
         dataset = self.dataset
         if self.shuffle:
-            seed = _mix(self.seed, self.epoch)
+            seed = mix(self.seed, self.epoch)
             dataset = dataset.shuffle(max(1, self.examples), seed=seed, reshuffle_each_iteration=False)
         return dataset.enumerate().skip(skip * self.global_batch_size).shard(part.count, part.index)
 
@@ -158,7 +163,7 @@ class Feed:
         values = example if isinstance(example, tuple) else (example,)
         if "seed" not in inspect.signature(self.map).parameters:
             return self.map(*values)
-        start = tf.stack([_mix(self.seed, 0), tf.cast(self.epoch if epoch is None else epoch, tf.int32)])
+        start = tf.stack([mix(self.seed, 0), tf.cast(self.epoch if epoch is None else epoch, tf.int32)])
 
         def seed_of(place: Any) -> Any:
             return tf.random.experimental.stateless_fold_in(start, tf.cast(place, tf.int32))
@@ -193,30 +198,6 @@ def count(dataset: Any, where: str) -> tuple[int, bool]:
     return known, read
 
 
-def permute(positions: Any, examples: int, seed: int, epoch: Any) -> Any:
-    """Map positions in an epoch to examples by a permutation that depends on (seed, epoch) alone.
-
-    Each position is permuted by itself, without a buffer (a block cipher with cycle walking). The four rounds of
-    ``tf.random.experimental.index_shuffle`` leave neighbours correlated by up to 0.17; eight rounds leave nothing
-    measurable.
-
-    Args:
-        positions: int64[n], each in 0…examples-1.
-        examples: The number of examples.
-        seed: The run's seed.
-        epoch: The epoch, from 0; an integer or a scalar tensor.
-
-    Returns:
-        int64[n], a different example for each position.
-    """
-    return tf.raw_ops.RandomIndexShuffle(
-        index=positions,
-        seed=tf.stack([tf.constant(_mix(seed, 0), tf.uint32), tf.cast(epoch, tf.uint32), tf.constant(0, tf.uint32)]),
-        max_index=tf.constant(examples - 1, tf.int64),
-        rounds=ROUNDS,
-    )
-
-
 def _in_order(dataset: Any) -> Any:
     """Keep the order of the examples, whatever runs in parallel, and read two batches ahead."""
     options = tf.data.Options()
@@ -224,21 +205,18 @@ def _in_order(dataset: Any) -> Any:
     return dataset.with_options(options).prefetch(2)
 
 
-def _mix(seed: int, epoch: int) -> int:
-    """Return a non-negative int32 made of both numbers."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:4], "big") >> 1
-
-
 def _empty_batch(spec: Any) -> Any:
     return tf.zeros([0, *(size or 0 for size in spec.shape[1:])], spec.dtype)
 
 
 def _check_pairs(spec: Any, where: str) -> None:
-    if not (isinstance(spec, tuple) and len(spec) == 2):
+    if not (isinstance(spec, tuple) and len(spec) in (2, 3)):
         raise UserError(
             f"examples are {tf.nest.map_structure(lambda part: tuple(part.shape), spec)}",
             where=where,
-            remedy="return (input, label) pairs, after the map if there is a map",
+            remedy="return (input, label) or (input, label, weight), after the map if there is a map",
         )
     if isinstance(spec[1], (dict, tuple)):
         raise UserError("labels have several parts", where=where, remedy="return a single tensor of labels")
+    if len(spec) == 3 and not (isinstance(spec[2], tf.TensorSpec) and spec[2].shape.rank == 1):
+        raise UserError("a weight is no single number", where=where, remedy="return a number per example")

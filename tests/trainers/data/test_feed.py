@@ -11,8 +11,9 @@ from saman.configs.errors import UserError
 
 tf = pytest.importorskip("tensorflow")
 
-from saman.trainers.data.feed import Feed, Slice, count, permute  # noqa: E402
+from saman.trainers.data.feed import Feed, Slice, count  # noqa: E402
 from saman.trainers.data.interface import RandomAccess  # noqa: E402
+from saman.trainers.data.order import permute  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 EXAMPLES, BATCH = 41, 12

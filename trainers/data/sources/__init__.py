@@ -8,9 +8,11 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.names import is_reference
-from saman.configs.schemas.experiment import Data
+from saman.configs.schemas.data import Data
 from saman.runs.ranks.staged_data import with_copies
 from saman.trainers.data.interface import Context, Splits
+
+_MODULES = dict.fromkeys(("numpy", "images", "tfrecord", "parquet", "csv"), "files")
 
 
 def load(data: Data, context: Context) -> Splits:
@@ -21,8 +23,8 @@ def load(data: Data, context: Context) -> Splits:
     """
     args = with_copies(data.args)
     if not is_reference(data.source):
-        module = import_module(f"saman.trainers.data.sources.{data.source}")
-        splits: Splits = module.load(context, data.validation_fraction, **args)
+        module = import_module(f"saman.trainers.data.sources.{_MODULES.get(data.source, data.source)}")
+        splits: Splits = module.load(context, data.model_copy(update={"args": args}))
         return splits
     function = import_function(data.source, "data.source")
     call = bind(function, "data", context, **args)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from saman.configs.errors import UserError
+from saman.trainers.data.division import Share
 from saman.trainers.data.interface import RandomAccess, Splits
 from saman.trainers.keras_compat import tf
 
@@ -15,32 +17,39 @@ from saman.trainers.keras_compat import tf
 def splits(
     inputs: np.ndarray,
     labels: np.ndarray,
-    validation_fraction: float,
+    share: Share,
     seed: int,
     normalize: Callable[[Any], Any] | None,
     examples: int | None = None,
     **identity: Any,
 ) -> Splits:
-    """Split a source's arrays into training and validation parts.
+    """Split a source's arrays into training, validation and test parts.
 
     Args:
         inputs: All inputs; the first axis counts the examples.
         labels: All labels.
-        validation_fraction: The share of validation examples, drawn at random with ``seed``.
+        share: The parts of validation and test examples, drawn at random with ``seed``.
         seed: The seed of the run.
         normalize: Turns raw inputs into the model's inputs.
         examples: The number of examples to offer; training repeats examples if there are fewer.
         **identity: Describes the data in the export.
     """
     order = np.random.default_rng([seed, 1]).permutation(len(inputs))
-    held_out = round(len(inputs) * validation_fraction)
     repeated = max(0, (examples or 0) - len(inputs))
-    validation, train = np.sort(order[:held_out]), np.sort(order[held_out:])
+    test, validation = (np.sort(order[part.start : part.stop]) for part in share.ranges(len(inputs)))
+    train = np.sort(np.setdiff1d(order, np.concatenate([test, validation])))
+    if not len(train):
+        raise UserError("no example is left for training", where="data.validation_fraction", remedy="hold out less")
+
+    def part(chosen: np.ndarray, more: int = 0) -> RandomAccess | None:
+        return RandomAccess(len(chosen) + more, _reader(inputs[chosen], labels[chosen])) if len(chosen) else None
+
     digest = hashlib.sha256(inputs.tobytes())
     digest.update(labels.tobytes())
     return Splits(
-        train=RandomAccess(len(train) + repeated, _reader(inputs[train], labels[train])),
-        validation=RandomAccess(held_out, _reader(inputs[validation], labels[validation])) if held_out else None,
+        train=part(train, repeated),
+        validation=part(validation),
+        test=part(test),
         normalize=normalize,
         identity={**identity, "examples": len(inputs) + repeated, "sha256": digest.hexdigest()},
     )

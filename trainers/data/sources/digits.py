@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 
 from saman.configs.errors import EnvironmentLack
+from saman.configs.schemas.data import Data
+from saman.trainers.data.division import Share
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources.arrays import scaled, splits
 
 
 @cache
-def _load(seed: int, validation_fraction: float) -> Splits:
+def _load(seed: int, share: Share) -> Splits:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -19,9 +21,9 @@ def _load(seed: int, validation_fraction: float) -> Splits:
         ) from error
     digits = load_digits()
     inputs, labels = digits.images.astype("uint8"), digits.target.astype("int32")
-    return splits(inputs, labels, validation_fraction, seed, scaled(16.0), name="digits")
+    return splits(inputs, labels, share, seed, scaled(16.0), name="digits")
 
 
-def load(context: Context, validation_fraction: float) -> Splits:
+def load(context: Context, data: Data) -> Splits:
     """Return uint8[8, 8] images with int32 labels."""
-    return _load(context.seed, validation_fraction)
+    return _load(context.seed, Share.of(data))

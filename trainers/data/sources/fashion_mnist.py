@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.schemas.data import Data
 from saman.runs.locks import LockHeldError, hold
+from saman.trainers.data.division import Share
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources import idx
 from saman.trainers.data.sources.arrays import scaled, splits
@@ -23,23 +25,23 @@ CLASSES = 10
 LOCK_SECONDS = 600.0  # 30 MB over a slow line
 
 
-def load(context: Context, validation_fraction: float, folder: str | None = None) -> Splits:
+def load(context: Context, data: Data) -> Splits:
     """Return uint8[28, 28] images with int32 labels of the training files; a part of them is for validation.
 
     Args:
         context: The context of the run; its seed chooses the validation examples.
-        validation_fraction: The share of the examples for validation.
-        folder: The folder of the files; ``None`` for Keras's folder, after a download if they are missing.
+        data: Its argument ``folder`` names the folder of the files; without it, they are in Keras's folder, after a
+            download if they are missing.
 
     Raises:
         UserError: A file is missing or damaged.
         EnvironmentLack: The download failed.
     """
-    return _load(context.seed, validation_fraction, folder)
+    return _load(context.seed, Share.of(data), data.args.get("folder"))
 
 
 @cache
-def _load(seed: int, validation_fraction: float, folder: str | None) -> Splits:
+def _load(seed: int, share: Share, folder: str | None) -> Splits:
     here = _downloaded() if folder is None else Path(folder).expanduser()
     images, labels = (_file(here, name) for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"))
     read = [idx.read(images), idx.read(labels)]
@@ -54,7 +56,7 @@ def _load(seed: int, validation_fraction: float, folder: str | None) -> Splits:
     return splits(
         pixels.astype("uint8"),
         classes.astype("int32"),
-        validation_fraction,
+        share,
         seed,
         scaled(255.0),
         name="fashion_mnist",

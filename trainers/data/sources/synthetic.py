@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
+from saman.configs.schemas.data import Data
+from saman.trainers.data.division import Share
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources.arrays import scaled, splits
 
 LARGEST_BYTES = 256 << 20  # in memory; further examples are repetitions
 
 
-def load(
-    context: Context,
-    validation_fraction: float,
-    shape: Sequence[int],
-    classes: int,
-    examples: int,
-    vocabulary: int | None = None,
-) -> Splits:
+def load(context: Context, data: Data) -> Splits:
     """Return uint8 images, or int32 token ids, with int32 labels.
 
     Args:
-        context: The seed.
-        validation_fraction: The share of validation examples.
-        shape: The shape of an example.
-        classes: The number of classes.
-        examples: The number of examples.
-        vocabulary: The number of token ids; ``None`` for images.
+        context: The context of the run; its seed draws the examples.
+        data: Its arguments ``shape``, ``classes``, ``examples``, and ``vocabulary`` (``None`` for images).
     """
-    return _load(context.seed, validation_fraction, tuple(shape), classes, examples, vocabulary)
+    args = data.args
+    shape, vocabulary = tuple(args["shape"]), args.get("vocabulary")
+    return _load(context.seed, Share.of(data), shape, args["classes"], args["examples"], vocabulary)
 
 
 @cache
 def _load(
-    seed: int, fraction: float, shape: tuple[int, ...], classes: int, examples: int, vocabulary: int | None
+    seed: int, share: Share, shape: tuple[int, ...], classes: int, examples: int, vocabulary: int | None
 ) -> Splits:
     rng = np.random.default_rng([seed, 2])
     held = min(examples, max(classes, LARGEST_BYTES // (math.prod(shape) * (4 if vocabulary else 1))))
@@ -45,7 +37,7 @@ def _load(
     draw = _images if vocabulary is None else _tokens
     inputs = draw(rng, labels, shape, classes, vocabulary or 256)
     normalize = scaled(255.0) if vocabulary is None else None
-    return splits(inputs, labels, fraction, seed, normalize, examples, name="synthetic")
+    return splits(inputs, labels, share, seed, normalize, examples, name="synthetic")
 
 
 def _images(

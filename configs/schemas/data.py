@@ -1,0 +1,70 @@
+"""The schema of ``data``: the source of the examples, how they are divided, and what happens to damaged ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
+
+from saman.configs.names import is_reference
+from saman.configs.problems import Strict
+from saman.configs.schemas.builtins import SOURCES, known, resolved_args
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+# Keys that came after the first checkpoints: a checkpoint without them was written with these values.
+_LATER = {"test_fraction": 0.0, "folds": None, "fold": None}
+_NOT_DETERMINING = {"on_corrupt"}
+
+
+class Data(Strict):
+    """The examples: a built-in source or ``package.module:function``, called as ``fn(ctx, **args)``.
+
+    With ``folds`` and ``fold``, fold number ``fold`` (from 0) is for validation instead of ``validation_fraction``.
+    """
+
+    source: str
+    args: dict[str, Any] = {}
+    validation_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.0
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: NonNegativeInt | None = None
+    shuffle: bool = True
+    on_corrupt: Literal["stop", "skip"] = "stop"
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known(SOURCES, name)
+
+    @field_validator("args")
+    @classmethod
+    def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return resolved_args(SOURCES, info.data.get("source"), args)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Data:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("give folds and fold together: folds: 5, fold: 0")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is not below folds ({self.folds}); folds count from 0")
+        if self.folds is not None and self.args.get("validation") is not None and not is_reference(self.source):
+            raise ValueError("folds divide the training files; remove args.validation")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave no example for training")
+        return self
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether validation examples may be there; a user's function decides by itself."""
+        held = self.validation_fraction > 0 or self.folds is not None
+        return held or is_reference(self.source) or self.args.get("validation") is not None
+
+    @property
+    def has_test(self) -> bool:
+        """Whether test examples may be there; a user's function decides by itself."""
+        return self.test_fraction > 0 or is_reference(self.source) or self.args.get("test") is not None
+
+    def determining(self) -> dict[str, Any]:
+        """Return what determines the examples and their order, for checkpoints."""
+        values = self.model_dump(mode="json", exclude=_NOT_DETERMINING)
+        return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}

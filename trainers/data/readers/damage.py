@@ -1,0 +1,118 @@
+"""Damaged data: where it lies, what to do about it, and how a problem leaves a ``tf.data`` graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from saman.configs.errors import UserError
+from saman.trainers.keras_compat import tf
+
+OnCorrupt = Literal["stop", "skip"]
+MOST_LISTED = 100  # places that an index and a message list; all are counted
+_REMEDY = "restore the file, or leave such examples out with data.on_corrupt: skip"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A part of the data that cannot be read.
+
+    Attributes:
+        file: The file.
+        problem: What is wrong with it.
+        place: Where in the file, such as ``byte 4096``; empty for the whole file.
+        examples: The number of examples lost, as far as it is known.
+    """
+
+    file: str
+    problem: str
+    place: str = ""
+    examples: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}{f', {self.place}' if self.place else ''}: {self.problem}"
+
+    def error(self) -> UserError:
+        """Return the damage as an error that ends the run."""
+        return UserError(self.problem, where=f"{self.file}{f', {self.place}' if self.place else ''}", remedy=_REMEDY)
+
+
+class DamageList:
+    """Collects damage while an index is built: stops at the first, or counts all and lists some."""
+
+    def __init__(self, on_corrupt: OnCorrupt, quiet: bool = False) -> None:
+        self.stop, self._quiet = on_corrupt == "stop", quiet
+        self.listed: list[Damage] = []
+        self.examples = 0
+
+    def add(self, damage: Damage) -> None:
+        """Note damage; raises ``UserError`` if the run has to stop at it."""
+        if self.stop:
+            raise damage.error()
+        self.examples += damage.examples
+        if len(self.listed) < MOST_LISTED:
+            self.listed.append(damage)
+            if not self._quiet:
+                _log.warning("skipped: %s", damage)
+
+
+class _Reported:
+    """The first problem that a reader raised inside a graph, which turns every exception into prose."""
+
+    error: UserError | None = None
+    causes: list[Callable[[], UserError | None]] = []
+
+
+def from_numpy(function: Callable[[Any], Sequence[Any]], positions: Any, specs: Sequence[Any]) -> list[Any]:
+    """Call a function of arrays in a graph.
+
+    Args:
+        function: Maps int64[n] positions to one array of n rows per spec.
+        positions: int64[n].
+        specs: The spec of an example of each result, without the batch axis.
+    """
+
+    def guarded(chosen: Any) -> Sequence[Any]:
+        try:
+            return function(chosen)
+        except UserError as error:
+            _Reported.error = _Reported.error or error
+            raise
+
+    found = tf.numpy_function(guarded, [positions], [spec.dtype for spec in specs], stateful=False)
+    return [
+        tf.ensure_shape(values, [positions.shape[0], *spec.shape]) for values, spec in zip(found, specs, strict=True)
+    ]
+
+
+def find_cause_with(search: Callable[[], UserError | None]) -> None:
+    """Let ``search`` look for damaged data after TensorFlow failed without naming a file."""
+    if search not in _Reported.causes:
+        _Reported.causes.append(search)
+
+
+def reported_error() -> UserError | None:
+    """Return and forget the damaged data behind an exception of TensorFlow; ``None`` if no data are damaged."""
+    error, _Reported.error = _Reported.error, None
+    found = (search() for search in _Reported.causes)
+    return error or next((cause for cause in found if cause is not None), None)
+
+
+def require_files(files: Sequence[Path], damages: DamageList) -> list[Path]:
+    """Return the files that can be read; a missing or empty file is damage."""
+    sound = []
+    for path in files:
+        try:
+            empty = path.stat().st_size == 0
+        except OSError as error:
+            damages.add(Damage(str(path), f"this file cannot be read: {error.strerror}"))
+            continue
+        if empty:
+            damages.add(Damage(str(path), "this file is empty"))
+        else:
+            sound.append(path)
+    return sound

@@ -1,0 +1,78 @@
+"""``tf.train.Example`` records as examples: parsed a batch at a time, images decoded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saman.trainers.data.interface import RandomAccess
+from saman.trainers.data.readers.images import decoded_image
+from saman.trainers.keras_compat import tf
+
+
+@dataclass(frozen=True)
+class Field:
+    """A feature: ``image``, ``float32`` or ``int64``, or the type of an array stored as bytes; and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    def spec(self) -> Any:
+        """Return what ``tf.io.parse_example`` needs to know."""
+        if self.dtype in ("float32", "int64"):
+            return tf.io.FixedLenFeature(self.shape, self.dtype)
+        return tf.io.FixedLenFeature([], tf.string)
+
+    def from_bytes(self, values: Any) -> Any:
+        """Return a parsed batch as an array; images stay encoded."""
+        if self.dtype in ("float32", "int64", "image"):
+            return values
+        kind = tf.as_dtype(self.dtype.removeprefix("raw_"))
+        return tf.ensure_shape(tf.reshape(tf.io.decode_raw(values, kind), [-1, *self.shape]), [None, *self.shape])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which features make an example; several inputs become a dictionary."""
+
+    features: Mapping[str, Field]
+    inputs: str | tuple[str, ...]
+    label: str
+    weight: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The features that are parsed."""
+        inputs = [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
+        return [*inputs, self.label, *([self.weight] if self.weight else [])]
+
+    def parse(self, records: Any) -> Any:
+        """Return a batch of records as (inputs, labels) or (inputs, labels, weights)."""
+        found = tf.io.parse_example(records, {name: self.features[name].spec() for name in self.names})
+        values = {name: self.features[name].from_bytes(found[name]) for name in self.names}
+        inputs = values[self.inputs] if isinstance(self.inputs, str) else {name: values[name] for name in self.inputs}
+        rest = [values[self.label]] + ([values[self.weight]] if self.weight else [])
+        return (inputs, *rest)
+
+    def decoder(self) -> Callable[..., Any] | None:
+        """Return a map that decodes the images of an example; ``None`` if it has none."""
+        names = [name for name in self.names if self.features[name].dtype == "image"]
+        if not names:
+            return None
+
+        def image(name: str, value: Any) -> Any:
+            field = self.features[name]
+            return decoded_image(value, field.shape[:2], field.shape[2]) if field.dtype == "image" else value
+
+        def decode(inputs: Any, *rest: Any) -> Any:
+            if isinstance(self.inputs, str):
+                return (image(self.inputs, inputs), *rest)
+            return ({name: image(name, value) for name, value in inputs.items()}, *rest)
+
+        return decode
+
+
+def parsed(records: RandomAccess, layout: Layout) -> RandomAccess:
+    """Return serialized ``tf.train.Example`` records as examples."""
+    return replace(records, read=lambda positions: layout.parse(records.read(positions)))
