@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.training import global_batch_size
+from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.training_facts import TrainingFacts
-from saman.trainers import keras_compat, models
-from saman.trainers.data import feed, sources
-from saman.trainers.data.feed import Feed, Slice
-from saman.trainers.data.interface import Context, RandomAccess, Splits
+from saman.trainers import models
+from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.parts import RunData
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.program import program
 from saman.trainers.strategies.base import Strategy
-
-_WHERE = "data.source"
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,16 @@ class PreparedData:
     Attributes:
         splits: Returns the data of an epoch.
         feeds: The batches of the run.
-        element_spec: The spec of a batch of raw (inputs, labels).
+        element_spec: The spec of a batch of raw (inputs, labels), or (inputs, labels, weights).
         input_shape: The shape of the model's inputs without the batch axis: a tuple, or a nest of tuples.
         notices: What users should know about how the data are read.
     """
 
     splits: Callable[[int], Splits]
     feeds: Feeds
-    element_spec: tuple[Any, Any]
+    element_spec: tuple[Any, ...]
     input_shape: Any
-    notices: tuple[str, ...]
+    notices: tuple[DataNotice, ...]
 
 
 def divided_batch_size(experiment: Experiment, size: int) -> int:
@@ -67,65 +65,19 @@ def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
     """Assemble the data of a training: load and count the examples.
 
     Raises:
-        UserError: The data do not follow the interface of ``Splits``.
+        UserError: The data do not follow the interface of ``Splits``, or the parts differ.
     """
-    seed, batch = experiment.train.seed, divided_batch_size(experiment, strategy.size)
-
-    @lru_cache(maxsize=1)  # validation reuses what training has just loaded
-    def splits(epoch: int) -> Splits:
-        return sources.load(experiment.data, Context(seed, epoch, strategy.ranks[0], strategy.size))
-
-    def feed_of(epoch: int, part: str, examples: int) -> Feed:
-        now, train = splits(epoch), part == "train"
-        return Feed(
-            dataset=now.train if train else now.validation,
-            examples=examples,
-            global_batch_size=batch,
-            seed=seed,
-            epoch=epoch if train else 0,
-            shuffle=train and experiment.data.shuffle,
-            map=now.map if train else now.validation_map,
-            maps_batches=now.maps_batches,
-            where=f"{_WHERE}: {part}",
-        )
-
-    first = splits(0)
-    examples, read = feed.count(first.train, f"{_WHERE}: train")
-    held_out = None if first.validation is None else feed.count(first.validation, f"{_WHERE}: validation")[0]
-
-    def train(epoch: int) -> Feed:
-        return feed_of(epoch, "train", examples)
-
-    def validation(epoch: int) -> Feed | None:
-        return None if held_out is None else feed_of(epoch, "validation", held_out)
-
-    spec = train(0).batched(Slice(0, 1)).element_spec
-    held_out_feed = validation(0)
-    if held_out_feed is not None:
-        _check_same_spec(spec, held_out_feed.batched(Slice(0, 1)).element_spec)
-    shape = program.example_shape(program.normalized_spec(spec[0], first.normalize))
-    return PreparedData(splits, Feeds(train, validation, train(0).steps), spec, shape, _notices(first, read))
-
-
-def _notices(first: Splits, read: bool) -> tuple[str, ...]:
-    notices = []
-    if read:
-        notices.append("the number of training examples is unknown: every rank read all of them once to count")
-    if not isinstance(first.train, RandomAccess) and first.map is None:
-        notices.append("the training data have no map: every rank reads all examples and keeps its slice")
-    return tuple(notices)
-
-
-def _check_same_spec(train: Any, validation: Any) -> None:
-    def describe(spec: Any) -> Any:
-        return keras_compat.tf.nest.map_structure(lambda part: (part.dtype.name, tuple(part.shape[1:])), spec)
-
-    if describe(train) != describe(validation):
-        raise UserError(
-            f"training examples are {describe(train)}, but validation examples are {describe(validation)}",
-            where=_WHERE,
-            remedy="give both the same shapes and dtypes",
-        )
+    context = Context(experiment.train.seed, 0, strategy.ranks[0], strategy.size)
+    data = RunData(experiment.data, divided_batch_size(experiment, strategy.size), context)
+    feeds = Feeds(
+        train=partial(data.feed, "train"),
+        validation=partial(data.held_out, "validation"),
+        test=partial(data.held_out, "test"),
+        steps_per_epoch=data.feed("train").steps,
+    )
+    spec = data.element_spec
+    shape = program.example_shape(program.normalized_spec(spec[0], data.splits(0).normalize))
+    return PreparedData(data.splits, feeds, spec, shape, data.notices() if strategy.chief else ())
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:
@@ -138,6 +90,10 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
     """
     if experiment.train.strategy == "pipeline":
         from saman.trainers.pipeline.build import build_step as build_pipeline
+
+        if len(prepared.element_spec) == 3:
+            problem = "a pipeline takes no weights of examples"
+            raise UserError(problem, where="data", remedy="remove the weights, or choose another strategy")
 
         return build_pipeline(experiment, strategy, prepared)
     with strategy.scope():
@@ -176,7 +132,7 @@ def training_facts(experiment: Experiment, strategy: Strategy, prepared: Prepare
     train = experiment.train
     return TrainingFacts(
         model=experiment.model.model_dump(mode="json"),
-        data=experiment.data.model_dump(mode="json"),
+        data=experiment.data.determining(),
         optimizer=train.optimizer.model_dump(mode="json"),
         global_batch_size=divided_batch_size(experiment, strategy.size),
         steps_per_epoch=prepared.feeds.steps_per_epoch,

@@ -12,9 +12,10 @@ from saman.configs.schemas.experiment import Experiment
 from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Phase
-from saman.runs.ranks.training_events import ModelExport, Notice, TrainingEvent
+from saman.runs.ranks.training_events import ModelExport, TrainingEvent
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
+from saman.trainers.data.readers.damage import reported_error
 from saman.trainers.export.stored_sample import predict_sample, take_sample
 from saman.trainers.export.writer import TrainedModel, write_export
 from saman.trainers.loop import calibrate
@@ -58,6 +59,18 @@ def train(
     Raises:
         UserError: The data, the model or the checkpoints do not match the experiment.
     """
+    try:
+        return _train(run, experiment, strategy, attempt, observer, export)
+    except keras_compat.tf.errors.OpError as error:
+        damaged = reported_error(error)
+        if damaged is None:
+            raise
+        raise damaged from error
+
+
+def _train(
+    run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int, observer: LoopObserver, export: bool
+) -> TrainingResult:
     keras_compat.start_session(experiment.train.seed, experiment.train.precision)
     prepared = assembly.prepare(experiment, strategy)
     step = assembly.build_step(experiment, strategy, prepared)
@@ -66,7 +79,7 @@ def train(
         run.append(event.kind, f"rank {strategy.ranks[0]}", attempt, **event.facts())
 
     if strategy.chief:
-        for notice in (*(Notice(text) for text in prepared.notices), *step.notices):
+        for notice in (*prepared.notices, *step.notices):
             record(notice)
     environment = LoopEnvironment(
         checkpoints=run.checkpoints,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
 from saman.configs.names import is_reference
 from saman.configs.problems import Strict
+from saman.configs.schemas.augmentation import Augmentation
 from saman.configs.schemas.builtins import SOURCES, known, resolved_args
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # Keys that came after the first checkpoints: a checkpoint without them was written with these values.
-_LATER = {"test_fraction": 0.0, "folds": None, "fold": None}
+_LATER: dict[str, Any] = {"test_fraction": 0.0, "folds": None, "fold": None, "class_weights": None, "augment": []}
 _NOT_DETERMINING = {"on_corrupt"}
 
 
@@ -20,6 +21,8 @@ class Data(Strict):
     """The examples: a built-in source or ``package.module:function``, called as ``fn(ctx, **args)``.
 
     With ``folds`` and ``fold``, fold number ``fold`` (from 0) is for validation instead of ``validation_fraction``.
+    ``class_weights`` multiply the losses of training examples by class (1 for classes without a weight); ``balanced``
+    weighs classes by the inverse of their share.
     """
 
     source: str
@@ -30,6 +33,8 @@ class Data(Strict):
     fold: NonNegativeInt | None = None
     shuffle: bool = True
     on_corrupt: Literal["stop", "skip"] = "stop"
+    class_weights: Literal["balanced"] | dict[NonNegativeInt, NonNegativeFloat] | None = None
+    augment: list[Augmentation] = []
 
     @field_validator("source")
     @classmethod
@@ -40,6 +45,13 @@ class Data(Strict):
     @classmethod
     def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         return resolved_args(SOURCES, info.data.get("source"), args)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        return (
+            [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Data:

@@ -43,6 +43,22 @@ class Notice(TrainingEvent):
 
 
 @dataclass(frozen=True)
+class DataNotice(Notice):
+    """A remark on the data or on how they are read, which reports repeat."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts; ``subject`` tells this notice from others."""
+        return {"text": self.text, "subject": "data"}
+
+    @classmethod
+    def from_event(cls, event: Event) -> DataNotice | None:
+        """Return the notice of an event; ``None`` if the event is of another kind or about something else."""
+        if event.kind != cls.kind or event.facts.get("subject") != "data":
+            return None
+        return cls(str(event.facts.get("text", "")))
+
+
+@dataclass(frozen=True)
 class PredictedStages:
     """The partitioner's prediction for the stages of a pipeline.
 

@@ -22,6 +22,7 @@ class FindingKind(str, Enum):
     UNEVEN_WINDOWS = "uneven_windows"
     IMPOSSIBLE_EXCHANGE = "impossible_exchange"
     STRAGGLER = "straggler"
+    DATA = "data"
     DRIFT = "drift"
     SHARED_CORES = "shared_cores"
     SHARED_NODES = "shared_nodes"

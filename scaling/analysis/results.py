@@ -16,6 +16,7 @@ from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.attempt_ranks import read_records
+from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
 from saman.runs.records.run_events import RunEnd, newest_event
@@ -200,6 +201,7 @@ def _measure(
         seconds_in_windows=float(telemetry.seconds.sum()),
         wall_seconds=wall.seconds if wall else None,
         end_to_end_samples_per_second=end_to_end_rate(telemetry.all_samples, wall.seconds) if wall else None,
+        data_notices=tuple(dict.fromkeys(notice.text for notice in map(DataNotice.from_event, events) if notice)),
     )
     return MeasuredRun(facts, measured)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from saman.runs.telemetry.reader import ExcludedWindows
@@ -12,6 +13,7 @@ from saman.scaling.analysis.run_values import ExcludedRun, ExclusionReason, Meas
 from saman.scaling.statistics.drift import DriftTest
 from saman.scaling.statistics.steady_state import FALSE_ALARMS, never_steady
 
+_DIGITS = re.compile(r"\d[\d.,e+]*")  # measured numbers differ from run to run
 _MOST_LISTED = 50  # excluded runs
 _MOST_NAMED = 5  # runs within a sentence
 CONTENTION_SHARE = 0.2  # growth of CPU seconds per sample from which ranks of a node are said to compete for memory
@@ -37,6 +39,7 @@ def review_runs(runs: Sequence[Run]) -> Iterable[Finding]:
     yield from _review_records(measured)
     yield from _review_windows(measured)
     yield from _review_ranks(measured)
+    yield from _review_data(measured)
     marks = never_steady([run.windows.steady for run in measured])
     unsteady = [run.facts.id for run, mark in zip(measured, marks, strict=True) if mark]
     if unsteady:
@@ -69,6 +72,19 @@ def _review_ranks(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
             for run, slow in sorted(found, key=lambda pair: -pair[1].straggler.slower)
         ]
         yield Finding(FindingKind.STRAGGLER, _named(named), note=True)
+
+
+def _review_data(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
+    """A note for what runs said about their data; the same remark of several runs is a single note."""
+    runs_of: dict[str, list[MeasuredRun]] = {}
+    for run in measured:
+        for text in run.measured.data_notices:
+            runs_of.setdefault(_DIGITS.sub("0", text), []).append(run)
+    for said, runs in list(runs_of.items())[:_MOST_NAMED]:
+        text = next(text for text in runs[0].measured.data_notices if _DIGITS.sub("0", text) == said)
+        yield Finding(
+            FindingKind.DATA, f"{_named(list(dict.fromkeys(run.facts.id for run in runs)))}: {text}", note=True
+        )
 
 
 def _slow_spans(run: MeasuredRun) -> list[SlowSpan]:

@@ -96,6 +96,7 @@ class Measurement:
             the start of an attempt.
         end_to_end_samples_per_second: All samples ÷ ``wall_seconds``.
         cpu_seconds_per_sample: Of all threads of all processes (``getrusage``); None in telemetry before 2026-12.
+        data_notices: What the run said about its data and how they were read.
     """
 
     throughput: Throughput
@@ -116,6 +117,7 @@ class Measurement:
     wall_seconds: float | None = None
     end_to_end_samples_per_second: float | None = None
     cpu_seconds_per_sample: float | None = None
+    data_notices: tuple[str, ...] = ()
 
     @property
     def samples_per_second(self) -> float:

@@ -40,6 +40,8 @@ class Feed:
         map: Applied to each example, or to each batch with ``maps_batches``.
         maps_batches: Whether ``map`` takes a whole batch.
         where: The part of the experiment that messages name.
+        weigh: Turns a batch (inputs, labels) or (inputs, labels, weights) into (inputs, labels, weights); ``None``
+            leaves batches as they are.
     """
 
     dataset: Any
@@ -51,6 +53,7 @@ class Feed:
     map: Callable[..., Any] | None
     maps_batches: bool
     where: str
+    weigh: Callable[..., Any] | None = None
 
     @property
     def steps(self) -> int:
@@ -75,7 +78,8 @@ class Feed:
             skip: The global batch of this epoch to begin with.
 
         Returns:
-            Pairs (inputs, labels): those of this epoch, or of all epochs from this epoch on if ``is_endless``.
+            Tuples (inputs, labels), and weights if there are any: those of this epoch, or of all epochs from this epoch
+            on if ``is_endless``.
         """
         if not self.is_endless:
             dataset = self.batched(part, skip)
@@ -91,17 +95,18 @@ class Feed:
             return step % self.full_steps * self.global_batch_size + here, step // self.full_steps
 
         steps = tf.data.Dataset.range(self.epoch * self.full_steps + skip, tf.int64.max)
-        return _in_order(self._mapped(steps.map(places), here.shape[0], drop_remainder=True))
+        dataset = self._mapped(steps.map(places), here.shape[0], drop_remainder=True)
+        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh))
 
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
-        """Yield the (inputs, labels) pairs of a slice, exactly ``steps - skip`` of them.
+        """Yield the (inputs, labels) of a slice, with weights if there are any, exactly ``steps - skip`` of them.
 
         Args:
             part: The slice.
             skip: The number of global batches to skip.
 
         Yields:
-            A pair for each global batch; of length 0 if a short last batch has no example for the slice.
+            A tuple for each global batch; of length 0 if a short last batch has no example for the slice.
         """
         dataset = self.batched(part, skip)
         empty = tf.nest.map_structure(_empty_batch, dataset.element_spec)
@@ -124,9 +129,8 @@ class Feed:
             dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._apply_map, tf.data.AUTOTUNE)
         else:
             dataset = self._every_nth_example(part, skip).map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
-        dataset = _in_order(dataset)
         _check_pairs(dataset.element_spec, self.where)
-        return dataset
+        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh))
 
     def _mapped(self, places: Any, size: int, drop_remainder: bool = False) -> Any:
         """Return batches of read and mapped examples.
@@ -214,7 +218,7 @@ def _check_pairs(spec: Any, where: str) -> None:
         raise UserError(
             f"examples are {tf.nest.map_structure(lambda part: tuple(part.shape), spec)}",
             where=where,
-            remedy="return (input, label) or (input, label, weight), after the map if there is a map",
+            remedy="return (input, label) pairs or (input, label, weight), after the map if there is a map",
         )
     if isinstance(spec[1], (dict, tuple)):
         raise UserError("labels have several parts", where=where, remedy="return a single tensor of labels")

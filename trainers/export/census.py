@@ -39,7 +39,7 @@ def take_census(prepared: PreparedData) -> Census:
     bound = max(1, min(MOST_EXAMPLES, MOST_BYTES // max(1, example_bytes(prepared.element_spec))))
     input_batches, label_batches = [], []
     read = 0
-    for inputs, labels in feed.batches(Slice(0, 1)):
+    for inputs, labels, *_ in feed.batches(Slice(0, 1)):
         input_batches.append([np.asarray(part) for part in tf.nest.flatten(inputs)])
         label_batches.append(np.asarray(labels))
         read += len(label_batches[-1])

@@ -59,7 +59,7 @@ def take_sample(prepared: PreparedData) -> Sample:
     wanted = max(1, min(SAMPLE_EXAMPLES, SAMPLE_BYTES // max(1, census.example_bytes(prepared.element_spec))))
     inputs: list[Any] = []
     labels: list[np.ndarray] = []
-    for batch_inputs, batch_labels in feed.batches(Slice(0, 1)):
+    for batch_inputs, batch_labels, *_ in feed.batches(Slice(0, 1)):
         inputs.append(tf.nest.map_structure(np.asarray, batch_inputs))
         labels.append(np.asarray(batch_labels))
         if sum(len(batch) for batch in labels) >= wanted:

@@ -108,11 +108,13 @@ class Feeds:
     Attributes:
         train: Returns the training feed of an epoch.
         validation: Returns the validation feed, or ``None`` if the run has no validation data.
+        test: Returns the feed of the test examples, or ``None`` if the run has none.
         steps_per_epoch: Number of global batches per epoch, a short last batch included.
     """
 
     train: Callable[[int], Feed]
     validation: Callable[[int], Feed | None]
+    test: Callable[[], Feed | None]
     steps_per_epoch: int
 
 

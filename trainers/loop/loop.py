@@ -77,6 +77,7 @@ class Loop:
         self._finish_checkpoint()
         if finished:
             self._restore_best()
+            self._test()
         return finished
 
     def _take_all_steps(self) -> bool:
@@ -156,7 +157,7 @@ class Loop:
         """Take one optimiser step; return whether the telemetry window is full."""
         step, compiled = self.position.step, self._begin_call("batch")
         totals = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
-        samples = sum(int(labels.shape[0]) for _, labels in batches) if self.step.counts_examples else 0
+        samples = sum(int(batch[1].shape[0]) for batch in batches) if self.step.counts_examples else 0
         self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
         return self.environment.telemetry.add(
             1, samples, totals, input_wait_seconds=input_wait_seconds, compiled=compiled
@@ -204,7 +205,7 @@ class Loop:
         metrics = self._means(np.array(position.epoch_sums), "")
         final = position.step == self.rates.steps
         if final or (position.epoch + 1) % self.train.validate_every_epochs == 0:
-            metrics.update(self._validate())
+            metrics.update(self._evaluate(self.data.validation(position.epoch), "val_"))
         position = replace(position, metrics=metrics)
         spec = self.train.early_stop
         if spec is not None and spec.metric in metrics:
@@ -216,15 +217,19 @@ class Loop:
         if self.finished or self._stop or best or (every and self.position.epoch % every == 0):
             self._save_checkpoint()
 
-    def _validate(self) -> dict[str, float]:
-        feed = self.data.validation(self.position.epoch)
+    def _test(self) -> None:
+        """Evaluate the final model on the test examples, which nothing else sees."""
+        metrics = self._evaluate(self.data.test(), "test_")
+        self.position = replace(self.position, metrics={**self.position.metrics, **metrics})
+
+    def _evaluate(self, feed: Feed | None, prefix: str) -> dict[str, float]:
         if feed is None:
             return {}
         sums = np.zeros(4)
         for batches in _zip_batches([feed.batches(part) for part in self.step.slices]):
             self._beat(Phase.VALIDATE)
             sums += self.step.validate(batches)
-        return self._means(self.strategy.total(sums), "val_")
+        return self._means(self.strategy.total(sums), prefix)
 
     # ---- checkpoints -------------------------------------------------------------------------------------
 

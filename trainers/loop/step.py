@@ -254,7 +254,7 @@ class DataParallelStep:
         watched = [keras_compat.tensor_of(variable) for variable in self._variables]
         with tf.GradientTape() as tape:
             passed = keras_compat.forward(self.program.model, inputs, self._seeds(step, number))
-            measures = self.program.objective.measure(labels, passed.outputs)
+            measures = self.program.objective.measure(labels, passed.outputs, *batch[2:])
             # Losses that layers add (regularisers) count once per example, so once after the division by the count.
             loss = measures.loss + examples * passed.added_loss()
             # Half precision has no room for a sum: the mean is differentiated, and multiplied again below.
@@ -300,7 +300,7 @@ class DataParallelStep:
 
         def measure() -> Any:
             outputs = self.program.predict(batch[0])
-            return self.program.objective.measure(batch[1], outputs).vector()
+            return self.program.objective.measure(batch[1], outputs, *batch[2:]).vector()
 
         return tf.cond(tf.shape(batch[1])[0] > 0, measure, lambda: tf.zeros([4], tf.float64))
 

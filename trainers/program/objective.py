@@ -40,10 +40,14 @@ class Objective:
         """Whether the loss has an accuracy."""
         return self.loss in CLASSIFICATION
 
-    def measure(self, labels: Any, outputs: Any) -> BatchMeasures:
-        """Return the sums over a batch; ``labels`` may have any shape that ``fit_labels`` accepts."""
+    def measure(self, labels: Any, outputs: Any, weights: Any = None) -> BatchMeasures:
+        """Return the sums over a batch; ``labels`` may have any shape that ``fit_labels`` accepts.
+
+        As in Keras, weights multiply the losses of the examples, but neither their number nor their accuracy.
+        """
         labels = self.fit_labels(labels, outputs)
-        loss = tf.reduce_sum(self.losses(labels, outputs))
+        losses = self.losses(labels, outputs)
+        loss = tf.reduce_sum(losses if weights is None else losses * tf.cast(weights, tf.float64))
         correct = tf.reduce_sum(self.correct(labels, outputs)) if self.counts_correct else tf.zeros([], tf.float64)
         return BatchMeasures(loss, correct, tf.cast(tf.shape(labels)[0], tf.float64))
 
@@ -66,10 +70,17 @@ class Objective:
     def fit_labels(self, labels: Any, outputs: Any) -> Any:
         """Return ``labels`` with the axes that the loss expects for ``outputs``: (N,) and (N, 1) mean the same.
 
+        Where the loss wants one-hot rows, classes given as whole numbers become such rows.
+
         Raises:
             UserError: The labels have too many or too few axes.
         """
         wanted = outputs.shape.rank - (1 if self.loss.startswith("sparse") else 0)
+        if self.loss == "categorical_crossentropy" and labels.dtype.is_integer and outputs.shape[-1] != 1:
+            if labels.shape.rank == wanted and labels.shape[-1] == 1:
+                labels = tf.squeeze(labels, -1)
+            if labels.shape.rank == wanted - 1:
+                return tf.one_hot(labels, outputs.shape[-1])
         if labels.shape.rank == wanted + 1 and labels.shape[-1] == 1:
             return tf.squeeze(labels, -1)
         if labels.shape.rank == wanted - 1 and outputs.shape[-1] == 1 and not self.loss.startswith("sparse"):

@@ -24,7 +24,7 @@ class Program:
         optimizer: The Keras optimiser of the model's variables; ``None`` for a model that is not trained.
         objective: Loss and accuracy.
         normalize: Turns raw inputs into what the model takes.
-        element_spec: The spec of a batch: (inputs, labels).
+        element_spec: The spec of a batch: (inputs, labels), or (inputs, labels, weights).
         clip_norm: Largest norm of the gradient.
         clip_value: Largest absolute value of a gradient's entries.
         seed: The seed of the run.
@@ -34,7 +34,7 @@ class Program:
     optimizer: Any
     objective: Objective
     normalize: Callable[[Any], Any] | None
-    element_spec: tuple[Any, Any]
+    element_spec: tuple[Any, ...]
     clip_norm: float | None = None
     clip_value: float | None = None
     seed: int
@@ -108,13 +108,13 @@ def normalized_spec(spec: Any, normalize: Callable[[Any], Any] | None) -> Any:
     return tf.function(normalize, autograph=False).get_concrete_function(spec).structured_outputs
 
 
-def build(train: Train, model: Any, element_spec: tuple[Any, Any], normalize: Callable[[Any], Any] | None) -> Program:
+def build(train: Train, model: Any, element_spec: tuple[Any, ...], normalize: Callable[[Any], Any] | None) -> Program:
     """Return the program of an experiment's ``train`` part; call it under the strategy's scope.
 
     Args:
         train: The ``train`` part of the experiment.
         model: A built Keras model, or a stage of it.
-        element_spec: The spec of a batch: (inputs, labels).
+        element_spec: The spec of a batch: (inputs, labels), or (inputs, labels, weights).
         normalize: Turns raw inputs into what the model takes.
     """
     optimizer = optimizers.build(train.optimizer)

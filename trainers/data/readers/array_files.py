@@ -11,7 +11,7 @@ import numpy as np
 
 from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
-from saman.trainers.data.readers.damage import Damage, DamageList, OnCorrupt, from_numpy, require_files
+from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, from_numpy, require_files
 from saman.trainers.data.readers.index import IndexWriter, cached_index
 from saman.trainers.keras_compat import tf
 
@@ -76,7 +76,7 @@ def archive_rows(path: Path, names: Sequence[str], on_corrupt: OnCorrupt = "stop
                     values = archive[name]
                     writer.append(name, values.astype(values.dtype.newbyteorder("<"), copy=False))
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise Damage(str(path), f"this is not a sound .npz file: {error}").error() from error
+            raise DataDamage(str(path), f"this is not a sound .npz file: {error}").error() from error
 
     index = cached_index("npz", [path], {"arrays": list(names)}, on_corrupt, build)
     arrays = [index.arrays[name] for name in names]
@@ -93,7 +93,7 @@ def _open_shard(files: Sequence[Path], damages: DamageList) -> list[np.ndarray] 
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            damages.add(Damage(str(path), f"this is not a sound .npy file: {error}"))
+            damages.add(DataDamage(str(path), f"this is not a sound .npy file: {error}"))
             return None
         if not isinstance(array, np.ndarray) or array.ndim == 0:
             raise UserError("the array has no axis of examples", where=str(path), remedy="save rows of examples")

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Damage:
+class DataDamage:
     """A part of the data that cannot be read.
 
     Attributes:
@@ -46,10 +46,10 @@ class DamageList:
 
     def __init__(self, on_corrupt: OnCorrupt, quiet: bool = False) -> None:
         self.stop, self._quiet = on_corrupt == "stop", quiet
-        self.listed: list[Damage] = []
+        self.listed: list[DataDamage] = []
         self.examples = 0
 
-    def add(self, damage: Damage) -> None:
+    def add(self, damage: DataDamage) -> None:
         """Note damage; raises ``UserError`` if the run has to stop at it."""
         if self.stop:
             raise damage.error()
@@ -95,11 +95,13 @@ def find_cause_with(search: Callable[[], UserError | None]) -> None:
         _Reported.causes.append(search)
 
 
-def reported_error() -> UserError | None:
+def reported_error(failure: BaseException) -> UserError | None:
     """Return and forget the damaged data behind an exception of TensorFlow; ``None`` if no data are damaged."""
     error, _Reported.error = _Reported.error, None
-    found = (search() for search in _Reported.causes)
-    return error or next((cause for cause in found if cause is not None), None)
+    if error is None and isinstance(failure, tf.errors.InvalidArgumentError | tf.errors.NotFoundError):
+        found = (search() for search in _Reported.causes)
+        return next((cause for cause in found if cause is not None), None)
+    return error
 
 
 def require_files(files: Sequence[Path], damages: DamageList) -> list[Path]:
@@ -109,10 +111,10 @@ def require_files(files: Sequence[Path], damages: DamageList) -> list[Path]:
         try:
             empty = path.stat().st_size == 0
         except OSError as error:
-            damages.add(Damage(str(path), f"this file cannot be read: {error.strerror}"))
+            damages.add(DataDamage(str(path), f"this file cannot be read: {error.strerror}"))
             continue
         if empty:
-            damages.add(Damage(str(path), "this file is empty"))
+            damages.add(DataDamage(str(path), "this file is empty"))
         else:
             sound.append(path)
     return sound

@@ -16,7 +16,7 @@ import numpy as np
 from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.readers import damage
-from saman.trainers.data.readers.damage import Damage, OnCorrupt, from_numpy
+from saman.trainers.data.readers.damage import DataDamage, OnCorrupt, from_numpy
 from saman.trainers.data.readers.index import Index, IndexWriter, cached_index
 from saman.trainers.data.readers.paths import inside
 from saman.trainers.keras_compat import tf
@@ -113,7 +113,7 @@ def _build(folder: Path, labelled: Iterator[tuple[str, int]], writer: IndexWrite
                 problems = list(pool.map(lambda item: _problem(folder / item[0]), piece))
             for (name, _), problem in zip(piece, problems, strict=True):
                 if problem:
-                    writer.damages.add(Damage(str(folder / name), problem))
+                    writer.damages.add(DataDamage(str(folder / name), problem))
             piece = [item for item, problem in zip(piece, problems, strict=True) if not problem]
         encoded = [os.fsencode(name) for name, _ in piece]
         writer.append("names", np.frombuffer(b"".join(encoded), np.uint8))
@@ -159,7 +159,7 @@ def _recent_problem() -> UserError | None:
     for name in dict.fromkeys(_recent):
         path = Path(os.fsdecode(name))
         if problem := _problem(path):
-            return Damage(str(path), problem).error()
+            return DataDamage(str(path), problem).error()
     return None
 
 

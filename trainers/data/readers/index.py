@@ -24,7 +24,7 @@ from saman.configs.errors import EnvironmentLack
 from saman.runs import variables
 from saman.runs.caches import cache_folder, hold_user_lock
 from saman.runs.files.whole import read_json, write_json
-from saman.trainers.data.readers.damage import Damage, DamageList, OnCorrupt
+from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt
 
 SCHEMA = 1
 _log = logging.getLogger(__name__)
@@ -37,13 +37,13 @@ class Index:
     Attributes:
         arrays: The arrays by name, mapped read-only.
         facts: Further facts by name, as JSON holds them.
-        skipped: Damage that the index leaves out, the first of it.
+        skipped: DataDamage that the index leaves out, the first of it.
         skipped_examples: The number of examples left out, as far as it is known.
     """
 
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
-    skipped: tuple[Damage, ...] = ()
+    skipped: tuple[DataDamage, ...] = ()
     skipped_examples: int = 0
 
 
@@ -169,5 +169,5 @@ def _read(folder: Path, states: list[tuple[str, int, int]]) -> Index | None:
         if not path.is_file() or path.stat().st_size != size:
             return None
         arrays[name] = np.memmap(path, kind, "r", shape=tuple(shape)) if size else np.zeros(shape, kind)
-    skipped = tuple(Damage(**damage) for damage in record["skipped"])
+    skipped = tuple(DataDamage(**damage) for damage in record["skipped"])
     return Index(arrays, record["facts"], skipped, int(record["lost"]))

@@ -15,7 +15,7 @@ import numpy as np
 from saman.configs.errors import UserError, choices
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.readers.array_files import rows_of
-from saman.trainers.data.readers.damage import Damage, DamageList, OnCorrupt, require_files
+from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, require_files
 from saman.trainers.data.readers.index import IndexWriter, cached_index
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableRows:
     """The rows of files: examples (inputs, label) or (inputs, label, weight), and the names of the classes."""
 
     access: RandomAccess
@@ -51,7 +51,7 @@ class Table:
     inputs: tuple[str, ...]
 
 
-def table_rows(files: Sequence[Path], kind: Format, columns: Columns, on_corrupt: OnCorrupt = "stop") -> Table:
+def table_rows(files: Sequence[Path], kind: Format, columns: Columns, on_corrupt: OnCorrupt = "stop") -> TableRows:
     """Return the rows of Parquet or CSV files. Missing inputs are NaN; a row without a label is damage.
 
     Args:
@@ -71,7 +71,7 @@ def table_rows(files: Sequence[Path], kind: Format, columns: Columns, on_corrupt
         raise UserError("no row could be read", where=str(files[0]), remedy="restore the files")
     arrays = [index.arrays[name] for name in names]
     access = rows_of(arrays, files, skipped=index.skipped, lost=index.skipped_examples)
-    return Table(access, tuple(index.facts["classes"]), tuple(index.facts["inputs"]))
+    return TableRows(access, tuple(index.facts["classes"]), tuple(index.facts["inputs"]))
 
 
 class _Decoder:
@@ -106,7 +106,9 @@ class _Decoder:
                 frame = pl.scan_parquet(copy, glob=False)
             schema = frame.collect_schema()
         except _failures() as error:
-            self.writer.damages.add(Damage(str(path), f"this is not a sound {self.kind} file: {_first_line(error)}"))
+            self.writer.damages.add(
+                DataDamage(str(path), f"this is not a sound {self.kind} file: {_first_line(error)}")
+            )
             return None
         others = {self.columns.label, self.columns.weight}
         if not self.inputs:
@@ -196,7 +198,7 @@ class _Decoder:
     def _note(self, path: Path, first: int, good: np.ndarray, wrong: pl.Series, found: pl.Series, lacks: str) -> None:
         for row in np.flatnonzero(wrong.to_numpy() & good).tolist():
             place = f"row {first + row + 1}"
-            self.writer.damages.add(Damage(str(path), f"{lacks}: found {found[row]!r}", place))
+            self.writer.damages.add(DataDamage(str(path), f"{lacks}: found {found[row]!r}", place))
             good[row] = False
 
 
@@ -209,7 +211,7 @@ def _pieces(
     try:
         rows = int(frame.select(pl.len()).collect().item())
     except _failures() as error:
-        damages.add(Damage(str(path), f"this file cannot be read: {_first_line(error)}"))
+        damages.add(DataDamage(str(path), f"this file cannot be read: {_first_line(error)}"))
         return
     for first in range(0, rows, _ROWS_AT_ONCE):
         count = min(_ROWS_AT_ONCE, rows - first)
@@ -217,7 +219,7 @@ def _pieces(
             yield first, frame.select(columns).slice(first, count).collect()
         except _failures() as error:
             place = f"rows {first + 1} to {first + count}"
-            damages.add(Damage(str(path), f"these rows cannot be read: {_first_line(error)}", place, count))
+            damages.add(DataDamage(str(path), f"these rows cannot be read: {_first_line(error)}", place, count))
 
 
 def _failures() -> tuple[type[BaseException], ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.readers.crc32c import masked_checksums
-from saman.trainers.data.readers.damage import Damage, DamageList, OnCorrupt, from_numpy, require_files
+from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, from_numpy, require_files
 from saman.trainers.data.readers.index import IndexWriter, cached_index
 from saman.trainers.keras_compat import tf
 
@@ -68,7 +68,7 @@ class _RecordReader:
         if len(wrong):
             first = int(wrong[0])
             where = f"byte {offsets[first] - _HEADER}, record {positions[first]}"
-            raise Damage(str(self._files[files[first]]), "the checksum of a record is wrong", where).error()
+            raise DataDamage(str(self._files[files[first]]), "the checksum of a record is wrong", where).error()
         return data
 
     def _bytes(self, file: int, offset: int, count: int) -> bytes:
@@ -83,9 +83,9 @@ class _RecordReader:
                     self._keep(file, descriptor)
         except OSError as error:
             problem = f"this file cannot be read: {error.strerror}"
-            raise Damage(str(path), problem, f"byte {offset - _HEADER}").error() from error
+            raise DataDamage(str(path), problem, f"byte {offset - _HEADER}").error() from error
         if len(data) < count:
-            raise Damage(str(path), "this file became shorter during the run", f"byte {offset - _HEADER}").error()
+            raise DataDamage(str(path), "this file became shorter during the run", f"byte {offset - _HEADER}").error()
         return data
 
     def _keep(self, file: int, descriptor: int) -> None:
@@ -105,7 +105,7 @@ def _build(files: Sequence[Path], writer: IndexWriter, check_data: bool) -> None
             try:
                 _index_file(number, path, writer, check_data)
             except OSError as error:
-                writer.damages.add(Damage(str(path), f"this file cannot be read: {error.strerror}"))
+                writer.damages.add(DataDamage(str(path), f"this file cannot be read: {error.strerror}"))
 
 
 def _index_file(number: int, path: Path, writer: IndexWriter, check_data: bool) -> None:
@@ -130,7 +130,7 @@ def _index_file(number: int, path: Path, writer: IndexWriter, check_data: bool) 
                 where = f"byte {offsets[len(lengths)] - _HEADER}"
                 if offsets[len(lengths)] == _HEADER and headers[0][:2] == b"\x1f\x8b":
                     problem = "this file is compressed; random access needs plain TFRecord files"
-                writer.damages.add(Damage(str(path), problem, where))
+                writer.damages.add(DataDamage(str(path), problem, where))
                 return
 
 
@@ -166,5 +166,5 @@ def _sound_data(path: Path, offsets: np.ndarray, lengths: np.ndarray, damages: D
                 batch, first, held = [], place + 1, 0
     for wrong in np.flatnonzero(~good):
         where = f"byte {offsets[wrong] - _HEADER}"
-        damages.add(Damage(str(path), "the checksum of a record is wrong", where))
+        damages.add(DataDamage(str(path), "the checksum of a record is wrong", where))
     return good

@@ -15,10 +15,10 @@ from saman.trainers import Context, Splits
 pytest.importorskip("tensorflow")
 sys.path.append(str(Path(__file__).parent))
 
-from data_sets import EXAMPLES, FORMATS  # noqa: E402
+from data_sets import EXAMPLES, FORMATS
 
-from saman.trainers.data import sources  # noqa: E402
-from saman.trainers.data.feed import Feed, Slice  # noqa: E402
+from saman.trainers.data import sources
+from saman.trainers.data.feed import Feed, Slice
 
 pytestmark = pytest.mark.tensorflow
 BATCH = 12

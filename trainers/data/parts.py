@@ -1,0 +1,126 @@
+"""The parts of a run's data (training, validation, test) as feeds; what all epochs share is prepared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+from saman.configs.errors import UserError
+from saman.configs.schemas.data import Data
+from saman.runs.ranks.training_events import DataNotice
+from saman.trainers.data import augmentation, feed, sources, stream_cost, weights
+from saman.trainers.data.feed import Feed, Slice
+from saman.trainers.data.interface import Context, RandomAccess, Splits
+from saman.trainers.keras_compat import tf
+
+Part = Literal["train", "validation", "test"]
+HELD_OUT: tuple[Part, ...] = ("validation", "test")
+_MOST_NAMED = 3  # damaged places in a notice
+
+
+class RunData:
+    """Makes the feeds of a run.
+
+    Attributes:
+        data: The section of the experiment.
+        counts: The number of examples of each part that there is.
+    """
+
+    def __init__(self, data: Data, global_batch_size: int, context: Context) -> None:
+        """Load the data of the first epoch and count the examples.
+
+        Args:
+            data: The section of the experiment.
+            global_batch_size: Examples per step.
+            context: The context of the first epoch.
+
+        Raises:
+            UserError: The data do not follow the interface of ``Splits``.
+        """
+        self.data, self._batch, self._context = data, global_batch_size, context
+        self.splits = lru_cache(maxsize=1)(self._load)  # validation reuses what training has just loaded
+        self._augmented = lru_cache(maxsize=1)(self._augment)  # the same map in every epoch keeps the pipeline
+        first = self.splits(0)
+        self._class_weights = weights.class_table(data.class_weights, first.train, context.seed)
+        train, self._had_to_count = feed.count(first.train, "data.source: train")
+        self.counts: dict[Part, int] = {"train": train}
+        for part in HELD_OUT:
+            if getattr(first, part) is not None:
+                self.counts[part] = feed.count(getattr(first, part), f"data.source: {part}")[0]
+
+    def feed(self, part: Part, epoch: int = 0) -> Feed:
+        """Return the feed of a part; only training examples depend on the epoch."""
+        weigh = None
+        if self._weighted:
+            weigh = weights.weigher(self._class_weights if part == "train" else None)
+        return self._plain_feed(part, epoch, weigh)
+
+    def held_out(self, part: Part, epoch: int = 0) -> Feed | None:
+        """Return the feed of validation or test examples; ``None`` if there are none."""
+        return self.feed(part, epoch) if part in self.counts else None
+
+    @cached_property
+    def element_spec(self) -> tuple[Any, ...]:
+        """The spec of a batch: (inputs, labels), and weights if any part has them.
+
+        Raises:
+            UserError: The parts differ.
+        """
+        specs = {part: self.feed(part).batched(Slice(0, 1)).element_spec for part in self.counts}
+        described = {part: _describe(spec) for part, spec in specs.items()}
+        for part in self.counts:
+            if described[part] != described["train"]:
+                problem = f"training examples are {described['train']}, but {part} examples are {described[part]}"
+                raise UserError(problem, where="data.source", remedy="give both the same shapes and dtypes")
+        spec: tuple[Any, ...] = specs["train"]
+        return spec
+
+    def notices(self) -> tuple[DataNotice, ...]:
+        """Say what users should know about how the training data are read; measures a dataset without random access."""
+        first = self.splits(0)
+        texts = []
+        if self._had_to_count:
+            texts.append("the number of training examples is unknown: every rank read all of them once to count")
+        if isinstance(first.train, RandomAccess):
+            if first.train.lost:
+                places = "; ".join(map(str, first.train.skipped[:_MOST_NAMED]))
+                texts.append(f"{first.train.lost:,} damaged examples are left out (data.on_corrupt: skip): {places}")
+        else:
+            rate = stream_cost.examples_per_second(first.train)
+            texts.append(stream_cost.describe_cost(self.counts["train"], rate))
+            if first.map is None:
+                texts.append("the training data have no map: every rank reads all examples and keeps its slice")
+        return tuple(map(DataNotice, texts))
+
+    @cached_property
+    def _weighted(self) -> bool:
+        specs = (self._plain_feed(part, 0, None).batched(Slice(0, 1)).element_spec for part in self.counts)
+        return self._class_weights is not None or any(len(spec) == 3 for spec in specs)
+
+    def _load(self, epoch: int) -> Splits:
+        here = self._context
+        return sources.load(self.data, Context(here.seed, epoch, here.rank, here.size))
+
+    def _augment(self, inner: Callable[..., Any] | None, maps_batches: bool) -> Callable[..., Any] | None:
+        steps = self.data.augment
+        return augmentation.augmented(steps, inner, maps_batches) if steps else inner
+
+    def _plain_feed(self, part: Part, epoch: int, weigh: Callable[..., Any] | None) -> Feed:
+        now, train = self.splits(epoch), part == "train"
+        return Feed(
+            dataset=getattr(now, part),
+            examples=self.counts[part],
+            global_batch_size=self._batch,
+            seed=self._context.seed,
+            epoch=epoch if train else 0,
+            shuffle=train and self.data.shuffle,
+            map=self._augmented(now.map, now.maps_batches) if train else now.validation_map,
+            maps_batches=now.maps_batches,
+            where=f"data.source: {part}",
+            weigh=weigh,
+        )
+
+
+def _describe(spec: Any) -> Any:
+    return tf.nest.map_structure(lambda part: (part.dtype.name, tuple(part.shape[1:])), spec)
