@@ -11,8 +11,10 @@ from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.training import global_batch_size
 from saman.runs.ranks.training_events import DataNotice
+from saman.runs.records.data_identity import DataIdentity
 from saman.runs.records.training_facts import TrainingFacts
 from saman.trainers import models
+from saman.trainers.data.identity import identity_of
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.parts import RunData
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
@@ -33,6 +35,7 @@ class PreparedData:
         element_spec: The spec of a batch of raw (inputs, labels), or (inputs, labels, weights).
         input_shape: The shape of the model's inputs without the batch axis: a tuple, or a nest of tuples.
         notices: What users should know about how the data are read.
+        identity: The identity of the files, on the chief; ``None`` without files.
     """
 
     splits: Callable[[int], Splits]
@@ -40,6 +43,7 @@ class PreparedData:
     element_spec: tuple[Any, ...]
     input_shape: Any
     notices: tuple[DataNotice, ...]
+    identity: DataIdentity | None = None
 
 
 def divided_batch_size(experiment: Experiment, size: int) -> int:
@@ -77,7 +81,10 @@ def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
     )
     spec = data.element_spec
     shape = program.example_shape(program.normalized_spec(spec[0], data.splits(0).normalize))
-    return PreparedData(data.splits, feeds, spec, shape, data.notices() if strategy.chief else ())
+    if not strategy.chief:
+        return PreparedData(data.splits, feeds, spec, shape, ())
+    identity = identity_of(data.splits(0), experiment.data.hashes)
+    return PreparedData(data.splits, feeds, spec, shape, data.notices(identity), identity)
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:

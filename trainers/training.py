@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.schemas.experiment import Experiment
@@ -13,6 +13,7 @@ from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import ModelExport, TrainingEvent
+from saman.runs.records.provenance import Provenance
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
 from saman.trainers.data.readers.damage import reported_error
@@ -81,6 +82,7 @@ def _train(
     if strategy.chief:
         for notice in (*prepared.notices, *step.notices):
             record(notice)
+        _record_identity(run, attempt, prepared)
     environment = LoopEnvironment(
         checkpoints=run.checkpoints,
         training_facts=assembly.training_facts(experiment, strategy, prepared),
@@ -99,6 +101,13 @@ def _train(
         observer.beat(Phase.EXPORT, loop.position.step, loop.position.epoch, rates.steps)
         _export(run, experiment, strategy, prepared, loop, record)
     return TrainingResult(loop, finished)
+
+
+def _record_identity(run: RunFolder, attempt: int, prepared: PreparedData) -> None:
+    """Add the identity of the data to the provenance of the attempt."""
+    if prepared.identity is not None:
+        path = run.attempt(attempt).provenance
+        replace(Provenance.read(path) or Provenance(), data=prepared.identity).write(path)
 
 
 def _telemetry(run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int) -> TelemetryWriter:

@@ -14,7 +14,7 @@ from saman.configs.schemas.builtins import SOURCES, known, resolved_args
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # Keys that came after the first checkpoints: a checkpoint without them was written with these values.
 _LATER: dict[str, Any] = {"test_fraction": 0.0, "folds": None, "fold": None, "class_weights": None, "augment": []}
-_NOT_DETERMINING = {"on_corrupt"}
+_NOT_DETERMINING = {"on_corrupt", "hashes"}
 
 
 class Data(Strict):
@@ -33,6 +33,7 @@ class Data(Strict):
     fold: NonNegativeInt | None = None
     shuffle: bool = True
     on_corrupt: Literal["stop", "skip"] = "stop"
+    hashes: Literal["auto", "always", "never"] = "auto"
     class_weights: Literal["balanced"] | dict[NonNegativeInt, NonNegativeFloat] | None = None
     augment: list[Augmentation] = []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.runs.files.whole import write_json
+from saman.runs.records.data_identity import DataIdentity
 from saman.runs.records.schema import integer, mapping, others, read_record, text
 
 
@@ -75,7 +76,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Origin of an attempt. ``time`` is ISO 8601; ``mpi`` names the MPI library; secrets are removed everywhere."""
+    """Origin of an attempt; secrets are removed everywhere.
+
+    ``time`` is ISO 8601. ``mpi`` names the MPI library. ``data`` is added once the ranks have found the data.
+    """
 
     time: str | None = None
     command_line: tuple[str, ...] = ()
@@ -89,6 +93,7 @@ class Provenance:
     environment: Mapping[str, str] = field(default_factory=dict)
     start_method: str | None = None
     staged: Mapping[str, str] = field(default_factory=dict)  # environment and data, and their copies on the nodes
+    data: DataIdentity | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -107,6 +112,7 @@ class Provenance:
             environment=mapping(value.get("environment")),
             start_method=text(value.get("start_method")),
             staged={name: str(copy) for name, copy in mapping(value.get("staged")).items()},
+            data=DataIdentity.from_json(mapping(value.get("data"))),
             more=others(value, cls.__dataclass_fields__),
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from saman.configs.errors import UserError
 from saman.configs.schemas.data import Data
 from saman.runs.ranks.training_events import DataNotice
+from saman.runs.records.data_identity import DataIdentity
 from saman.trainers.data import augmentation, feed, sources, stream_cost, weights
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.data.interface import Context, RandomAccess, Splits
@@ -76,8 +77,12 @@ class RunData:
         spec: tuple[Any, ...] = specs["train"]
         return spec
 
-    def notices(self) -> tuple[DataNotice, ...]:
-        """Say what users should know about how the training data are read; measures a dataset without random access."""
+    def notices(self, identity: DataIdentity | None = None) -> tuple[DataNotice, ...]:
+        """Say what users should know about the training data; measures a dataset without random access.
+
+        Args:
+            identity: The identity of the files.
+        """
         first = self.splits(0)
         texts = []
         if self._had_to_count:
@@ -91,6 +96,9 @@ class RunData:
             texts.append(stream_cost.describe_cost(self.counts["train"], rate))
             if first.map is None:
                 texts.append("the training data have no map: every rank reads all examples and keeps its slice")
+        if identity is not None and identity.differing:
+            named = ", ".join(identity.differing[:_MOST_NAMED])
+            texts.append(f"{len(identity.differing)} files differ from their Croissant description: {named}")
         return tuple(map(DataNotice, texts))
 
     @cached_property

@@ -49,6 +49,9 @@ def take_census(prepared: PreparedData) -> Census:
     answers = np.concatenate(label_batches)
     ids = example_ids(parts, answers)
     known = dict(prepared.splits(0).identity or {})
+    if prepared.identity is not None:
+        known |= {"files_digest": prepared.identity.digest, "files_hashed": prepared.identity.hashed}
+        known |= {"croissant": dict(prepared.identity.croissant)} if prepared.identity.croissant else {}
     identity = {"training_examples": feed.examples, "examples_read": len(answers), **known}
     # A sum does not depend on the order of the ids, so not on the seed that shuffles.
     identity["training_content"] = f"{int(np.sum(ids, dtype=np.uint64)):016x}" if read >= feed.examples else None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from saman.configs.errors import UserError
+from saman.runs.records.data_identity import DataFile, DataIdentity
 from saman.runs.records.energy import EnergyRecord
 from saman.runs.records.experiment import read_written
 from saman.runs.records.export import ExportRecord, Normalization, Signature, SignatureTensor
@@ -27,7 +28,9 @@ RECORDS: list[Any] = [
     Provenance(time="2026-01-01T00:00:00+00:00", command_line=("saman", "run"), directory="/tmp",
                git=CodeState("a" * 40, "main", True, "+x", False, ("new.py",)), versions={"python": "3.11"},
                host=Host("node", "n0", "Linux", "CPU", 8, 2**34, ("A100",)), mpi="Open MPI 4.1",
-               slurm_job={"job_id": "7"}, environment={"A": "b"}, start_method="mpirun", more={"later": 1}),
+               slurm_job={"job_id": "7"}, environment={"A": "b"}, start_method="mpirun",
+               data=DataIdentity("d" * 64, 2, 30, True, (DataFile("a", 10, "e" * 64), DataFile("b", 20)),
+                                 {"name": "birds"}, ("b",)), more={"later": 1}),
     ExportRecord(True, Signature("serving_default", {"inputs": TENSOR}, {"outputs": TENSOR}),
                  {"saved_model": 0.0, "keras": 1e-7}, 1e-4, Normalization.SAVED_MODEL, {"loss": 0.1}, 9, 2, 100,
                  "float32", "mse", False, {"split": "validation", "examples": 10}, {"source": "digits"}, {"mean": 1.0},

@@ -33,6 +33,7 @@ def census_of(inputs: np.ndarray, labels: np.ndarray, batch: int = 8, order: Seq
         feeds=SimpleNamespace(train=lambda _epoch: feed),
         element_spec=specs,
         splits=lambda _epoch: SimpleNamespace(identity={"source": "made"}),
+        identity=None,
     )
     return take_census(prepared)
 
