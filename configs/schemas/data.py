@@ -14,7 +14,27 @@ from saman.configs.schemas.builtins import SOURCES, known, resolved_args
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # Keys that came after the first checkpoints: a checkpoint without them was written with these values.
 _LATER: dict[str, Any] = {"test_fraction": 0.0, "folds": None, "fold": None, "class_weights": None, "augment": []}
-_NOT_DETERMINING = {"on_corrupt", "hashes"}
+_NOT_DETERMINING = {"on_corrupt", "hashes", "checks"}
+
+
+Reaction = Literal["ignore", "warn", "error"]
+
+
+class DataChecks(Strict):
+    """What happens when a look at a sample of the data before training finds a problem.
+
+    ``missing`` and infinite values, ``constant`` inputs, ``duplicates`` over training, validation and test examples,
+    and ``labels``: a single class, a class that is much larger than another, labels that training lacks.
+    """
+
+    missing: Reaction = "warn"
+    constant: Reaction = "warn"
+    duplicates: Reaction = "warn"
+    labels: Reaction = "warn"
+
+    def reactions(self) -> dict[str, Reaction]:
+        """Return the reaction by the name of the check."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
 
 class Data(Strict):
@@ -36,6 +56,7 @@ class Data(Strict):
     hashes: Literal["auto", "always", "never"] = "auto"
     class_weights: Literal["balanced"] | dict[NonNegativeInt, NonNegativeFloat] | None = None
     augment: list[Augmentation] = []
+    checks: DataChecks = DataChecks()
 
     @field_validator("source")
     @classmethod
@@ -46,6 +67,11 @@ class Data(Strict):
     @classmethod
     def _complete(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         return resolved_args(SOURCES, info.data.get("source"), args)
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _reaction_alone(cls, value: Any) -> Any:
+        return dict.fromkeys(DataChecks.model_fields, value) if isinstance(value, str) else value
 
     @field_validator("augment", mode="before")
     @classmethod

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
+import numpy as np
+
 from saman.configs.errors import UserError
 from saman.configs.schemas.data import Data
 from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.data_identity import DataIdentity
-from saman.trainers.data import augmentation, feed, sources, stream_cost, weights
+from saman.trainers.data import augmentation, checks, feed, sources, stream_cost, weights
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.data.interface import Context, RandomAccess, Splits
 from saman.trainers.keras_compat import tf
@@ -96,10 +98,50 @@ class RunData:
             texts.append(stream_cost.describe_cost(self.counts["train"], rate))
             if first.map is None:
                 texts.append("the training data have no map: every rank reads all examples and keeps its slice")
+        texts += self._problems()
         if identity is not None and identity.differing:
             named = ", ".join(identity.differing[:_MOST_NAMED])
             texts.append(f"{len(identity.differing)} files differ from their Croissant description: {named}")
         return tuple(map(DataNotice, texts))
+
+    def _problems(self) -> list[str]:
+        """Return the problems of the data that are warnings; raises ``UserError`` for those that are errors."""
+        reactions = self.data.checks.reactions()
+        if self.data.source == "synthetic" or set(reactions.values()) == {"ignore"}:
+            return []
+        found = list(checks.find_problems({part: self._sample(part) for part in self.counts}))
+        errors = [problem for problem in found if reactions[problem.check] == "error"]
+        if errors:
+            first, *others = (
+                UserError(
+                    problem.text, where=f"data.checks.{problem.check}", remedy="correct the data, or set it to warn"
+                )
+                for problem in errors
+            )
+            raise UserError(first.problem, where=first.where, remedy=first.remedy, others=others)
+        return [f"data: {problem.text}" for problem in found if reactions[problem.check] == "warn"]
+
+    def _sample(self, part: Part) -> checks.PartSample:
+        """Return some examples of a part before augmentation: drawn, or the first where reading costs the most."""
+        now, count = self.splits(0), self.counts[part]
+        bytes_each = sum(spec.shape[1:].num_elements() or 1 for spec in tf.nest.flatten(self.element_spec)) * 4
+        size = max(1, min(count, checks.MOST_EXAMPLES, checks.MOST_BYTES // bytes_each))
+        feed = Feed(
+            dataset=getattr(now, part),
+            examples=count,
+            global_batch_size=size,
+            seed=self._context.seed,
+            epoch=0,
+            shuffle=isinstance(getattr(now, part), RandomAccess) and size < count,
+            map=now.map if part == "train" else now.validation_map,
+            maps_batches=now.maps_batches,
+            where=f"data.source: {part}",
+        )
+        inputs, labels, *_ = next(iter(feed.batched(Slice(0, 1))))
+        arrays = [np.asarray(values) for values in tf.nest.flatten(inputs)]
+        names = sorted(inputs) if isinstance(inputs, dict) else [f"inputs_{number}" for number in range(len(arrays))]
+        named = {"inputs": arrays[0]} if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
+        return checks.PartSample(named, np.asarray(labels))
 
     @cached_property
     def _weighted(self) -> bool:
