@@ -17,6 +17,7 @@ _LATER: dict[str, Any] = {"test_fraction": 0.0, "folds": None, "fold": None, "cl
 _NOT_DETERMINING = {"on_corrupt", "hashes", "checks"}
 
 
+_CHECKS = ("missing", "constant", "duplicates", "labels", "drift")
 Reaction = Literal["ignore", "warn", "error"]
 
 
@@ -24,17 +25,20 @@ class DataChecks(Strict):
     """What happens when a look at a sample of the data before training finds a problem.
 
     ``missing`` and infinite values, ``constant`` inputs, ``duplicates`` over training, validation and test examples,
-    and ``labels``: a single class, a class that is much larger than another, labels that training lacks.
+    ``labels``: a single class, a class that is much larger than another, labels that training lacks, and ``drift``:
+    shape, type, range or classes other than in ``reference``, the folder of a published version.
     """
 
     missing: Reaction = "warn"
     constant: Reaction = "warn"
     duplicates: Reaction = "warn"
     labels: Reaction = "warn"
+    drift: Reaction = "warn"
+    reference: str | None = None
 
     def reactions(self) -> dict[str, Reaction]:
         """Return the reaction by the name of the check."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: getattr(self, name) for name in _CHECKS}
 
 
 class Data(Strict):
@@ -71,7 +75,7 @@ class Data(Strict):
     @field_validator("checks", mode="before")
     @classmethod
     def _reaction_alone(cls, value: Any) -> Any:
-        return dict.fromkeys(DataChecks.model_fields, value) if isinstance(value, str) else value
+        return dict.fromkeys(_CHECKS, value) if isinstance(value, str) else value
 
     @field_validator("augment", mode="before")
     @classmethod

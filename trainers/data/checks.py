@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-Check = Literal["missing", "constant", "duplicates", "labels"]
+Check = Literal["missing", "constant", "duplicates", "labels", "drift"]
 MOST_EXAMPLES, MOST_BYTES = 2000, 64 << 20  # of a part's sample
 _MOST_NAMED = 5  # columns and classes in a sentence
 _IMBALANCE = 20  # times as many examples in the largest class as in the smallest

@@ -12,7 +12,7 @@ from saman.configs.errors import UserError
 from saman.configs.schemas.data import Data
 from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.data_identity import DataIdentity
-from saman.trainers.data import augmentation, checks, feed, sources, stream_cost, weights
+from saman.trainers.data import augmentation, checks, drift, feed, sources, stream_cost, weights
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.data.interface import Context, RandomAccess, Splits
 from saman.trainers.keras_compat import tf
@@ -109,7 +109,10 @@ class RunData:
         reactions = self.data.checks.reactions()
         if self.data.source == "synthetic" or set(reactions.values()) == {"ignore"}:
             return []
-        found = list(checks.find_problems({part: self._sample(part) for part in self.counts}))
+        samples: dict[str, checks.PartSample] = {part: self._sample(part) for part in self.counts}
+        found = list(checks.find_problems(samples))
+        if self.data.checks.reference is not None:
+            found += drift.find_drift(samples["train"], drift.read_reference(self.data.checks.reference))
         errors = [problem for problem in found if reactions[problem.check] == "error"]
         if errors:
             first, *others = (

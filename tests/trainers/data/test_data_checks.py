@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from saman.configs.errors import UserError
 from saman.trainers.data.checks import PartSample, find_problems
+from saman.trainers.data.drift import find_drift, read_reference
 
 RNG = np.random.default_rng(0)
 
@@ -66,3 +70,31 @@ def test_labels_of_a_single_class_unequal_classes_and_negative_labels(labels: li
 def test_labels_that_training_lacks_are_named_in_one_hot_rows_too() -> None:
     problems = found(sample(), validation=sample(labels=np.eye(5)[np.arange(100) % 5]))
     assert [check for check, _ in problems] == ["labels"] and problems[0][1].endswith(": 3, 4")
+
+
+REFERENCE = {
+    "signature": {"inputs": {"inputs": {"dtype": "float64", "shape": [None, 4]}}},
+    "statistics": {
+        "inputs": [{"per": "element", "features": 4, "quantiles": {"0": [-5.0] * 4, "1": [5.0] * 4}}],
+        "labels": {"counts": {"0": 5, "1": 5, "2": 5}},
+    },
+}
+
+
+def test_drift_from_a_published_version_is_found_in_type_shape_range_and_classes(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(REFERENCE))
+    reference = read_reference(str(tmp_path))
+    wide = RNG.normal(size=(100, 4))
+    wide[5, 3] = 6.5
+    for changed, text in [
+        (sample(RNG.normal(size=(9, 3))), "float64[3], but float64[4]"),
+        (sample(RNG.normal(size=(9, 4)).astype("float32")), "float32[4], but float64[4]"),
+        (sample(wide), "in features 3"),
+        (sample(labels=[7] * 100), "does not have: 7"),
+    ]:
+        assert [(problem.check, text in problem.text) for problem in find_drift(changed, reference)] == [
+            ("drift", True)
+        ]
+    assert list(find_drift(sample(), reference)) == []
+    with pytest.raises(UserError, match="no statistics"):
+        read_reference(str(tmp_path / "missing.json"))
