@@ -26,7 +26,7 @@ class DataChecks(Strict):
 
     ``missing`` and infinite values, ``constant`` inputs, ``duplicates`` over training, validation and test examples,
     ``labels``: a single class, a class that is much larger than another, labels that training lacks, and ``drift``:
-    shape, type, range or classes other than in ``reference``, the folder of a published version.
+    shape, type, range or classes other than in ``reference``, a published version's manifest or an ``export.json``.
     """
 
     missing: Reaction = "warn"

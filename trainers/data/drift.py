@@ -18,15 +18,15 @@ _MOST_NAMED = 5
 
 
 def read_reference(path: str) -> Mapping[str, Any]:
-    """Read ``manifest.json`` of a published version, or ``export.json`` of a run.
+    """Read the manifest of a published version, or ``export.json`` of a run.
 
     Raises:
         UserError: The file is missing or has no statistics.
     """
     place = Path(path).expanduser()
-    value = read_json(place / "manifest.json" if place.is_dir() else place)
+    value = read_json(place)
     if not isinstance(value, dict) or not isinstance(value.get("statistics"), dict):
-        remedy = "name the folder of a published version, its manifest.json, or the export.json of a run"
+        remedy = "name the manifest (saman.json) of a published version, or the export.json of a run"
         raise UserError("no statistics of data were found", where=f"data.checks.reference: {place}", remedy=remedy)
     return value
 

@@ -70,14 +70,13 @@ class RunData:
         Raises:
             UserError: The parts differ.
         """
-        specs = {part: self.feed(part).batched(Slice(0, 1)).element_spec for part in self.counts}
-        described = {part: _describe(spec) for part, spec in specs.items()}
+        described = {part: _describe(spec[:2]) for part, spec in self._specs.items()}
         for part in self.counts:
             if described[part] != described["train"]:
                 problem = f"training examples are {described['train']}, but {part} examples are {described[part]}"
                 raise UserError(problem, where="data.source", remedy="give both the same shapes and dtypes")
-        spec: tuple[Any, ...] = specs["train"]
-        return spec
+        pair: tuple[Any, ...] = self._specs["train"][:2]
+        return (*pair, tf.TensorSpec([None], tf.float32)) if self._weighted else pair
 
     def notices(self, identity: DataIdentity | None = None) -> tuple[DataNotice, ...]:
         """Say what users should know about the training data; measures a dataset without random access.
@@ -147,9 +146,12 @@ class RunData:
         return checks.PartSample(named, np.asarray(labels))
 
     @cached_property
+    def _specs(self) -> dict[Part, Any]:
+        return {part: self._plain_feed(part, 0, None).batched(Slice(0, 1)).element_spec for part in self.counts}
+
+    @property
     def _weighted(self) -> bool:
-        specs = (self._plain_feed(part, 0, None).batched(Slice(0, 1)).element_spec for part in self.counts)
-        return self._class_weights is not None or any(len(spec) == 3 for spec in specs)
+        return self._class_weights is not None or any(len(spec) == 3 for spec in self._specs.values())
 
     def _load(self, epoch: int) -> Splits:
         here = self._context

@@ -82,8 +82,8 @@ REFERENCE = {
 
 
 def test_drift_from_a_published_version_is_found_in_type_shape_range_and_classes(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps(REFERENCE))
-    reference = read_reference(str(tmp_path))
+    (tmp_path / "saman.json").write_text(json.dumps(REFERENCE))
+    reference = read_reference(str(tmp_path / "saman.json"))
     wide = RNG.normal(size=(100, 4))
     wide[5, 3] = 6.5
     for changed, text in [
