@@ -62,6 +62,7 @@ class EventKind(str, Enum):
     STOP_REQUESTED = "stop_requested"  # reason
     TAKEN_HERE = "taken_here"  # `saman resume --here` took the run away from Slurm
     FOLLOW_UPS = "follow_ups"  # jobs: each continues the run if the job before it is cut short
+    TESTED = "tested"  # metrics
     EXPORTED = "exported"  # path
     PUBLISHED = "published"  # model, version
     NOT_PUBLISHED = "not_published"  # model, reason: `publish.if` or a gate decided against it

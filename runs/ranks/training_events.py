@@ -139,6 +139,23 @@ class EpochEnd(TrainingEvent):
 
 
 @dataclass(frozen=True)
+class FinalTest(TrainingEvent):
+    """The final model was evaluated on the test examples (a metric is ``None`` if not finite)."""
+
+    kind: ClassVar[EventKind] = EventKind.TESTED
+
+    metrics: Mapping[str, float | None]
+
+    @classmethod
+    def from_event(cls, event: Event) -> FinalTest | None:
+        """Return the metrics of an event; ``None`` if the event is of another kind."""
+        metrics = event.facts.get("metrics")
+        if event.kind != cls.kind or not isinstance(metrics, dict):
+            return None
+        return cls({name: number(value) for name, value in metrics.items()})
+
+
+@dataclass(frozen=True)
 class CheckpointSave(TrainingEvent):
     """A checkpoint of the state after ``step`` steps.
 

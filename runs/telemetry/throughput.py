@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from saman.runs.events import Event, find_last
 from saman.runs.folder import Attempt, RunFolder
-from saman.runs.ranks.training_events import EpochEnd, ModelExport
+from saman.runs.ranks.training_events import EpochEnd, FinalTest, ModelExport
 from saman.runs.telemetry.wall_time import wall_time
 from saman.runs.telemetry.window import Window, read_windows
 
@@ -112,7 +112,7 @@ class TrainingMeasures:
         windows_repeated: Windows that a later attempt repeated; they count once.
         step: The last step; ``None`` before the first window.
         epoch: The last complete epoch.
-        metrics: Of the exported model, else of the last epoch.
+        metrics: Of the exported model, else of the last epoch; and those of the test examples.
     """
 
     attempts: int
@@ -141,6 +141,7 @@ def measure_training(
     last = find_last(EpochEnd.from_event, events)
     # The exported model may be of an earlier epoch than the last: of the best epoch.
     exported = find_last(ModelExport.from_event, events)
+    tested = find_last(FinalTest.from_event, events)
     step = windows[-1].step if windows else None
     return TrainingMeasures(
         attempts=attempt.number,
@@ -150,5 +151,8 @@ def measure_training(
         windows_repeated=repeated,
         step=last.step if last else step,
         epoch=last.epoch if last else None,
-        metrics=(exported and exported.metrics) or (last.metrics if last else {}),
+        metrics={
+            **(tested.metrics if tested else {}),
+            **((exported and exported.metrics) or (last.metrics if last else {})),
+        },
     )

@@ -18,6 +18,7 @@ from saman.runs.ranks.training_events import (
     CheckpointDamage,
     CheckpointSave,
     EpochEnd,
+    FinalTest,
     Notice,
     Resumption,
     TrainingEvent,
@@ -220,7 +221,9 @@ class Loop:
     def _test(self) -> None:
         """Evaluate the final model on the test examples, which nothing else sees."""
         metrics = self._evaluate(self.data.test(), "test_")
-        self.position = replace(self.position, metrics={**self.position.metrics, **metrics})
+        if metrics:
+            self._record(FinalTest(_without_nan(metrics)))
+            self.position = replace(self.position, metrics={**self.position.metrics, **metrics})
 
     def _evaluate(self, feed: Feed | None, prefix: str) -> dict[str, float]:
         if feed is None:

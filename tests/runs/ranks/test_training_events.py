@@ -7,7 +7,9 @@ import pytest
 from saman.runs.events import Event, find_last
 from saman.runs.ranks.training_events import (
     CheckpointSave,
+    DataNotice,
     EpochEnd,
+    FinalTest,
     ModelExport,
     Notice,
     PredictedStages,
@@ -32,6 +34,8 @@ def written(facts: TrainingEvent) -> Event:
         SplitNotice("two stages", ("dense_1",), PredictedStages(0.5, 1.9, (0.2, 0.3), (1e6, 2e6), (0.1, 0.0))),
         EpochEnd(2, 40, {"loss": 0.5, "val_loss": None}),
         ModelExport("export", {"val_accuracy": 0.9}),
+        FinalTest({"test_accuracy": 0.8, "test_loss": None}),
+        DataNotice("every rank reads all examples"),
     ],
 )
 def test_facts_are_read_back(facts: TrainingEvent) -> None:

@@ -57,6 +57,8 @@ def test_only_the_final_model_sees_the_test_examples(tmp_path: Path, arrays: dic
     assert len(epochs) == 2 and not any(name.startswith("test_") for epoch in epochs for name in epoch)
     [exported] = [event for event in made.events() if event.kind == "exported"]
     assert exported.facts["metrics"] == metrics
+    tested = {name: value for name, value in metrics.items() if name.startswith("test_")}
+    assert [event.facts["metrics"] for event in made.events() if event.kind == "tested"] == [tested]
     with pytest.raises(ValueError, match="test_loss"):
         run(tmp_path, data, early_stop={"metric": "test_loss"})
 
