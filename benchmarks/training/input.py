@@ -223,11 +223,11 @@ def tfrecord(folder: Path, count: int) -> tuple[Any, Any]:
     with repeated_index(count):
         access = reader.records([path])
     layout = examples.Layout({"x": examples.Field("uint8", (28, 28)), "label": examples.Field("int64")}, "x", "label")
-    return examples.parsed(access, layout), None
+    return examples.parsed(access, layout, "benchmark"), None
 
 
 def parquet(folder: Path, count: int) -> tuple[Any, Any]:
-    """Columns of a Parquet file."""
+    """Four columns of a Parquet file."""
     import numpy as np
     import polars as pl
 
@@ -236,7 +236,7 @@ def parquet(folder: Path, count: int) -> tuple[Any, Any]:
     path = folder / "t.parquet"
     if not path.exists():
         rng = np.random.default_rng(0)
-        columns = {f"c{number:02d}": rng.normal(size=FILES).astype("float32") for number in range(32)}
+        columns = {f"c{number:02d}": rng.normal(size=FILES).astype("float32") for number in range(4)}
         pl.DataFrame({**columns, "label": np.arange(FILES) % 10}).write_parquet(path)
     with repeated_index(count):
         return tables.table_rows([path], "parquet", tables.Columns(label="label")).access, None

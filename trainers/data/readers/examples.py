@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.readers.images import decoded_image
 from saman.trainers.keras_compat import tf
@@ -73,6 +74,30 @@ class Layout:
         return decode
 
 
-def parsed(records: RandomAccess, layout: Layout) -> RandomAccess:
-    """Return serialized ``tf.train.Example`` records as examples."""
-    return replace(records, read=lambda positions: layout.parse(records.read(positions)))
+def parsed(records: RandomAccess, layout: Layout, where: str) -> RandomAccess:
+    """Return serialized ``tf.train.Example`` records as examples.
+
+    Args:
+        records: The records.
+        layout: How they become examples.
+        where: The key of the experiment, for messages.
+
+    Raises:
+        UserError: The first record does not have the features of the layout.
+    """
+    found = replace(records, read=lambda positions: layout.parse(records.read(positions)))
+    if records.examples:
+        try:
+            first = found.read(tf.constant([0], tf.int64))
+            if (decode := layout.decoder()) is not None:
+                decode(*tf.nest.map_structure(lambda values: values[0], first))
+        except (tf.errors.InvalidArgumentError, ValueError) as error:
+            problem = f"the first record does not have these features: {_telling(error)}"
+            raise UserError(problem, where=where, remedy="describe the features as they were written") from error
+    return found
+
+
+def _telling(error: Exception) -> str:
+    """Return the last words of TensorFlow's message, after the name of the operation."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rpartition("}} ")[2].removesuffix(" [Op:ParseExampleV2] name: ")

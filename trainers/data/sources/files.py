@@ -115,7 +115,7 @@ def _open_tfrecord(args: Any, on_corrupt: OnCorrupt) -> Opened:
     parts = {}
     for name, patterns in _present(asked):
         read = tfrecord.records(data_files(patterns, f"data.args.{name}"), on_corrupt)
-        parts[name] = examples.parsed(read, layout)
+        parts[name] = examples.parsed(read, layout, "data.args.features")
     images_in = isinstance(asked.inputs, str) and asked.features[asked.inputs].dtype == "image"
     scale = asked.scale if asked.scale is not None else 255.0 if images_in else None
     return Opened(parts, layout.decoder(), None if scale is None else scaled(scale))

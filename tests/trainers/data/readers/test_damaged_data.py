@@ -114,6 +114,18 @@ def test_compressed_records_are_refused_by_name(folder: Path) -> None:
         opened(("tfrecord", args))
 
 
+def test_features_that_the_records_do_not_have_are_refused_before_training(folder: Path) -> None:
+    source, args = data_sets.tfrecord(folder)
+    for wrong in (
+        {"dtype": "float32", "shape": [3]},
+        {"dtype": "int64", "shape": [2]},
+        {"dtype": "image", "shape": [2, 2, 3]},
+    ):
+        with pytest.raises(UserError, match="does not have these features") as refused:
+            opened((source, {**args, "features": {**args["features"], "x": wrong}}))
+        assert refused.value.where == "data.args.features" and "\n" not in str(refused.value)
+
+
 def test_an_index_is_built_once_and_again_when_a_file_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from saman.trainers.data.readers import tfrecord
 
