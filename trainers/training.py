@@ -107,6 +107,7 @@ def _record_identity(run: RunFolder, attempt: int, prepared: PreparedData) -> No
     """Add the identity of the data to the provenance of the attempt."""
     if prepared.identity is not None:
         path = run.attempt(attempt).provenance
+        path.parent.mkdir(parents=True, exist_ok=True)
         replace(Provenance.read(path) or Provenance(), data=prepared.identity).write(path)
 
 

@@ -33,7 +33,6 @@ def augmented(
         if inner is not None:
             example = inner(*example, seed=seed) if takes_seed else inner(*example)
         images, *rest = example
-        _require_images(images, maps_batches)
         if maps_batches:
             spec = tf.TensorSpec(images.shape[1:], images.dtype)
             images = tf.map_fn(lambda pair: one(*pair), (images, seed), fn_output_signature=spec)
@@ -44,12 +43,27 @@ def augmented(
     return change
 
 
-def _require_images(images: Any, batched: bool) -> None:
-    shape = tuple(images.shape)[int(batched) :] if hasattr(images, "shape") else None
+def require_images(steps: Sequence[schema.Augmentation], inputs: Any) -> None:
+    """Refuse inputs that cannot be changed; an error inside the map would reach users as TensorFlow's.
+
+    Args:
+        steps: The changes.
+        inputs: The spec of a batch of inputs.
+
+    Raises:
+        UserError: The inputs are no images, or not square, or have no colours, where a change needs that.
+    """
+    shape = tuple(inputs.shape)[1:] if isinstance(inputs, tf.TensorSpec) else None
     if shape is None or len(shape) != 3 or None in shape:
         described = "several inputs" if shape is None else f"inputs of shape {shape}"
         problem = f"augmentation takes images of shape (height, width, channels), not {described}"
         raise UserError(problem, where="data.augment", remedy="remove data.augment, or give images a channel axis")
+    for step in steps:
+        square, colours = step.name != "rotate_90", step.name not in ("hue", "saturation")
+        if not (square or shape[0] == shape[1]) or not (colours or shape[2] == 3):
+            needs = "square images" if not square else "images with 3 channels"
+            problem = f"{step.name} takes {needs}, not shape {shape}"
+            raise UserError(problem, where="data.augment", remedy=f"remove {step.name}")
 
 
 def _flip(image: Any, seed: Any, step: Any) -> Any:
@@ -58,8 +72,6 @@ def _flip(image: Any, seed: Any, step: Any) -> Any:
 
 
 def _rotate(image: Any, seed: Any, step: schema.Turn) -> Any:
-    if image.shape[0] != image.shape[1]:
-        raise UserError("rotate_90 takes square images", where="data.augment", remedy="remove rotate_90")
     return tf.image.rot90(image, tf.random.stateless_uniform([], seed, maxval=4, dtype=tf.int32))
 
 

@@ -51,13 +51,16 @@ class RunData:
         for part in HELD_OUT:
             if getattr(first, part) is not None:
                 self.counts[part] = feed.count(getattr(first, part), f"data.source: {part}")[0]
+        if data.augment:
+            plain = self._plain_feed("train", 0, map=first.map)
+            augmentation.require_images(data.augment, plain.batched(Slice(0, 1)).element_spec[0])
 
     def feed(self, part: Part, epoch: int = 0) -> Feed:
         """Return the feed of a part; only training examples depend on the epoch."""
         weigh = None
         if self._weighted:
             weigh = weights.weigher(self._class_weights if part == "train" else None)
-        return self._plain_feed(part, epoch, weigh)
+        return self._plain_feed(part, epoch, weigh=weigh)
 
     def held_out(self, part: Part, epoch: int = 0) -> Feed | None:
         """Return the feed of validation or test examples; ``None`` if there are none."""
@@ -128,16 +131,12 @@ class RunData:
         now, count = self.splits(0), self.counts[part]
         bytes_each = sum(spec.shape[1:].num_elements() or 1 for spec in tf.nest.flatten(self.element_spec)) * 4
         size = max(1, min(count, checks.MOST_EXAMPLES, checks.MOST_BYTES // bytes_each))
-        feed = Feed(
-            dataset=getattr(now, part),
-            examples=count,
+        feed = self._plain_feed(
+            part,
+            0,
             global_batch_size=size,
-            seed=self._context.seed,
-            epoch=0,
             shuffle=isinstance(getattr(now, part), RandomAccess) and size < count,
             map=now.map if part == "train" else now.validation_map,
-            maps_batches=now.maps_batches,
-            where=f"data.source: {part}",
         )
         inputs, labels, *_ = next(iter(feed.batched(Slice(0, 1))))
         arrays = [np.asarray(values) for values in tf.nest.flatten(inputs)]
@@ -147,7 +146,7 @@ class RunData:
 
     @cached_property
     def _specs(self) -> dict[Part, Any]:
-        return {part: self._plain_feed(part, 0, None).batched(Slice(0, 1)).element_spec for part in self.counts}
+        return {part: self._plain_feed(part, 0).batched(Slice(0, 1)).element_spec for part in self.counts}
 
     @property
     def _weighted(self) -> bool:
@@ -161,20 +160,21 @@ class RunData:
         steps = self.data.augment
         return augmentation.augmented(steps, inner, maps_batches) if steps else inner
 
-    def _plain_feed(self, part: Part, epoch: int, weigh: Callable[..., Any] | None) -> Feed:
+    def _plain_feed(self, part: Part, epoch: int, **changes: Any) -> Feed:
+        """Return the feed of a part; ``changes`` are fields of ``Feed`` that differ."""
         now, train = self.splits(epoch), part == "train"
-        return Feed(
-            dataset=getattr(now, part),
-            examples=self.counts[part],
-            global_batch_size=self._batch,
-            seed=self._context.seed,
-            epoch=epoch if train else 0,
-            shuffle=train and self.data.shuffle,
-            map=self._augmented(now.map, now.maps_batches) if train else now.validation_map,
-            maps_batches=now.maps_batches,
-            where=f"data.source: {part}",
-            weigh=weigh,
-        )
+        fields = {
+            "dataset": getattr(now, part),
+            "examples": self.counts[part],
+            "global_batch_size": self._batch,
+            "seed": self._context.seed,
+            "epoch": epoch if train else 0,
+            "shuffle": train and self.data.shuffle,
+            "map": self._augmented(now.map, now.maps_batches) if train else now.validation_map,
+            "maps_batches": now.maps_batches,
+            "where": f"data.source: {part}",
+        }
+        return Feed(**{**fields, **changes})
 
 
 def _describe(spec: Any) -> Any:

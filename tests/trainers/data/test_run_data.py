@@ -131,12 +131,26 @@ def test_augmentation_of_what_is_no_image_is_refused() -> None:
     def numbers(ctx: Context) -> Splits:
         return Splits(by_position(LABELS, LABELS))
 
-    globals()["numbers"] = numbers
-    with pytest.raises(UserError, match="takes images"):
-        run_data("numbers", augment=["hue"]).element_spec  # noqa: B018
+    def gray(ctx: Context) -> Splits:
+        return Splits(by_position(IMAGES[:, 1:, :, :1], LABELS))
+
+    globals().update(numbers=numbers, gray=gray)
+    for source, name, problem in [
+        ("numbers", "hue", "takes images"), ("gray", "hue", "3 channels"), ("gray", "rotate_90", "square"),
+    ]:  # fmt: skip
+        with pytest.raises(UserError, match=problem):
+            run_data(source, augment=[name])
 
 
 def test_the_cost_of_data_without_random_access_is_measured_and_said() -> None:
     said = " ".join(notice.text for notice in run_data("streamed").notices())
     assert "each rank reads all 40 examples" in said and "examples/s" in said
-    assert run_data("pairs").notices() == ()
+    assert run_data("pairs", checks="ignore").notices() == ()
+
+
+def test_problems_of_the_data_are_notices_or_end_the_run() -> None:
+    [said] = run_data("pairs").notices()
+    assert said.text == "data: 7 of 7 validation examples looked at have the inputs of train examples"
+    with pytest.raises(UserError, match="7 of 7 validation examples") as refused:
+        run_data("pairs", checks={"duplicates": "error"}).notices()
+    assert refused.value.where == "data.checks.duplicates"

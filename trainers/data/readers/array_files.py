@@ -12,7 +12,7 @@ import numpy as np
 from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, from_numpy, require_files
-from saman.trainers.data.readers.index import IndexWriter, cached_index
+from saman.trainers.data.readers.index import IndexWriter, cached_index, map_array
 from saman.trainers.keras_compat import tf
 
 
@@ -99,6 +99,8 @@ def _open_shard(files: Sequence[Path], damages: DamageList) -> list[np.ndarray] 
             raise UserError("the array has no axis of examples", where=str(path), remedy="save rows of examples")
         if array.dtype.kind not in "biuf":
             raise UserError(f"arrays of {array.dtype} hold no numbers", where=str(path), remedy="save numbers")
+        if isinstance(array, np.memmap) and array.flags.c_contiguous:
+            array = map_array(path, array.dtype, array.shape, array.offset)
         arrays.append(array)
     _check_lengths(arrays, files)
     return arrays

@@ -84,6 +84,7 @@ def from_numpy(function: Callable[[Any], Sequence[Any]], positions: Any, specs: 
             raise
 
     found = tf.numpy_function(guarded, [positions], [spec.dtype for spec in specs], stateful=False)
+    found = found if isinstance(found, list | tuple) else [found]  # eager TensorFlow unpacks a list of one
     return [
         tf.ensure_shape(values, [positions.shape[0], *spec.shape]) for values, spec in zip(found, specs, strict=True)
     ]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -165,9 +166,31 @@ def _read(folder: Path, states: list[tuple[str, int, int]]) -> Index | None:
     arrays = {}
     for name, (dtype, shape) in record["arrays"].items():
         path, kind = folder / f"{name}.bin", np.dtype(dtype)
-        size = math.prod(shape) * kind.itemsize
-        if not path.is_file() or path.stat().st_size != size:
+        if not path.is_file() or path.stat().st_size != math.prod(shape) * kind.itemsize:
             return None
-        arrays[name] = np.memmap(path, kind, "r", shape=tuple(shape)) if size else np.zeros(shape, kind)
+        arrays[name] = map_array(path, kind, tuple(shape))
     skipped = tuple(DataDamage(**damage) for damage in record["skipped"])
     return Index(arrays, record["facts"], skipped, int(record["lost"]))
+
+
+def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
+    """Map an array in a file into memory, read-only, for reading in any order.
+
+    The kernel would otherwise read ahead from every row: where it reads ahead 8 MiB, a row took 12 ms instead of 40 µs.
+
+    Args:
+        path: The file.
+        dtype: The type of the values, stored by rows.
+        shape: The shape.
+        offset: The byte at which the values begin.
+
+    Raises:
+        ValueError: The file is too short.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if not size:
+        return np.zeros(shape, dtype)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), offset + size, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    return np.ndarray(shape, dtype, mapped, offset)
