@@ -11,7 +11,7 @@ from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.training import global_batch_size
 from saman.runs.ranks.training_events import DataNotice
-from saman.runs.records.data_identity import DataIdentity
+from saman.runs.records.provenance import DataIdentity
 from saman.runs.records.training_facts import TrainingFacts
 from saman.trainers import models
 from saman.trainers.data.identity import identity_of

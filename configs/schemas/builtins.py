@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from saman.configs.errors import UserError, choices
 from saman.configs.names import is_reference
 from saman.configs.problems import Problems, Strict, findings
-from saman.configs.schemas.data_files import ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
+from saman.configs.schemas.data.files import ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
 
 
 class Mlp(Strict):

@@ -15,7 +15,7 @@ from saman.configs.private_values import set_aside
 from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, known, resolved_args
 from saman.configs.schemas.components import JobComponent
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
 from saman.configs.units import Clock, Size

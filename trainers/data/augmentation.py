@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.schemas import augmentation as schema
+from saman.configs.schemas.data import augmentation as schema
 from saman.trainers.keras_compat import tf
 
 

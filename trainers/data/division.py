@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.order import permute
 from saman.trainers.keras_compat import tf

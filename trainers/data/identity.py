@@ -16,7 +16,7 @@ from typing import Any, Literal
 from saman.configs.regular_files import read_regular
 from saman.runs.caches import cache_folder
 from saman.runs.files.whole import parse_json, read_json, write_json
-from saman.runs.records.data_identity import DataFile, DataIdentity, digest_of_files
+from saman.runs.records.provenance import DataFile, DataIdentity, digest_of_files
 from saman.trainers.data.interface import RandomAccess, Splits
 
 Hashing = Literal["auto", "always", "never"]

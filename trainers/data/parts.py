@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from saman.configs.errors import UserError
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.runs.ranks.training_events import DataNotice
-from saman.runs.records.data_identity import DataIdentity
+from saman.runs.records.provenance import DataIdentity
 from saman.trainers.data import augmentation, checks, drift, feed, sources, stream_cost, weights
 from saman.trainers.data.feed import Feed, Slice
 from saman.trainers.data.interface import Context, RandomAccess, Splits

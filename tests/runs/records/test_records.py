@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from saman.configs.errors import UserError
-from saman.runs.records.data_identity import DataFile, DataIdentity
 from saman.runs.records.energy import EnergyRecord
 from saman.runs.records.experiment import read_written
 from saman.runs.records.export import ExportRecord, Normalization, Signature, SignatureTensor
 from saman.runs.records.inference import InferencePlanRecord, InferenceRequestRecord
-from saman.runs.records.provenance import CodeState, Host, Provenance
+from saman.runs.records.provenance import CodeState, DataFile, DataIdentity, Host, Provenance
 from saman.runs.records.schema import NewerSchema
 from saman.runs.records.study import ImpossibleSettings, PlannedRunRecord, StudyRecord
 from saman.runs.records.summary import Summary

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from saman.runs.records.data_identity import DataIdentity
+from saman.runs.records.provenance import DataIdentity
 from saman.trainers import RandomAccess, Splits
 from saman.trainers.data import identity
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from saman.configs.errors import UserError
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.trainers import Context, RandomAccess, Splits
 
 tf = pytest.importorskip("tensorflow")

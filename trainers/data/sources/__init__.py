@@ -8,7 +8,7 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.names import is_reference
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.runs.ranks.staged_data import with_copies
 from saman.trainers.data.interface import Context, Splits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from saman.configs.errors import EnvironmentLack
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources.arrays import scaled, splits

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.runs.locks import LockHeldError, hold
 from saman.trainers.data.division import Share
 from saman.trainers.data.interface import Context, Splits

@@ -10,8 +10,8 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.builtins import SOURCES
-from saman.configs.schemas.data import Data
-from saman.configs.schemas.data_files import ArrayFiles, ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
+from saman.configs.schemas.data.files import ArrayFiles, ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
+from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share, divide
 from saman.trainers.data.interface import Context, RandomAccess, Splits
 from saman.trainers.data.readers import array_files, examples, images, tables, tfrecord

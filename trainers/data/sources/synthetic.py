@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share
 from saman.trainers.data.interface import Context, Splits
 from saman.trainers.data.sources.arrays import scaled, splits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saman.configs.schemas.data import Data
+from saman.configs.schemas.data.section import Data
 from saman.trainers import Context, Splits
 
 pytest.importorskip("tensorflow")

@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationInfo, fi
 
 from saman.configs.names import is_reference
 from saman.configs.problems import Strict
-from saman.configs.schemas.augmentation import Augmentation
 from saman.configs.schemas.builtins import SOURCES, known, resolved_args
+from saman.configs.schemas.data.augmentation import Augmentation
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # Keys that came after the first checkpoints: a checkpoint without them was written with these values.
