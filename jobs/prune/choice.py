@@ -171,8 +171,10 @@ class _Reasons:
         status = self._status[str(run.path)]
         if status.state is RunState.DAMAGED:
             yield KeepReason.DAMAGED, status.detail
-        if not status.over:
+        if not status.over or (run.remote_file.exists() and not run.state.ended):
             yield KeepReason.ACTIVE, str(status.state)
+        if status.state is RunState.VANISHED and self._now - _last_change(run) < DAY:
+            yield KeepReason.ACTIVE, "without a sign of life, but perhaps on another machine"
         if run.path in self._needed:
             yield KeepReason.NEEDED, ""
         if (version := self._version(run)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -73,6 +74,14 @@ def test_a_queued_a_running_and_a_published_run_stay_whatever_their_age(runs: Pa
         assert reasons(found)[queued.path] is KeepReason.ACTIVE
         assert reasons(found)[published.path] is KeepReason.PUBLISHED
         assert running.path in reasons(found)
+
+
+def test_a_run_that_may_be_alive_elsewhere_stays(runs: Path) -> None:
+    vanished = made(runs, "exp", "attempt_started", host=socket.gethostname(), pid=2**22 + 1)  # above every pid
+    assert reasons(plan(runs, keep=0, after=3600, older_than_seconds=0))[vanished.path] is KeepReason.ACTIVE
+    assert going(plan(runs, keep=0)) == [vanished.path]
+    vanished.remote_file.write_text("{}")  # it was submitted over ssh, and its end was not fetched
+    assert reasons(plan(runs, keep=0))[vanished.path] is KeepReason.ACTIVE
 
 
 def test_a_run_that_a_queued_run_waits_for_stays(runs: Path) -> None:
