@@ -11,6 +11,7 @@ from tests.slurm.stubs import calls, stubs
 
 from saman.configs.errors import UserError
 from saman.runs.find import find_runs
+from saman.slurm.dependencies import Dependency
 from saman.slurm.site import client
 from saman.slurm.submission import arrays, planning
 from saman.slurm.submission.arrays import NoRoom, split, submit_many
@@ -94,6 +95,18 @@ def test_the_concurrency_of_a_study_holds_over_its_arrays(tmp_path: Path, monkey
     asked = [call for call in calls(commands) if call.startswith("sbatch")]
     assert ["--dependency" in call for call in asked] == [False, True, True, True]
     assert "--dependency=afterany:101 " in asked[1] and "--dependency=afterany:103 " in asked[3]
+
+
+def test_every_array_avoids_the_nodes_and_waits_for_the_runs_that_the_user_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = 'echo x >>"$(dirname "$0")/n"; echo $((100 + $(grep -c x "$(dirname "$0")/n")))'
+    commands = slurm(tmp_path, monkeypatch, counting, largest=2)
+    before = Dependency(ok_jobs=("7",))
+    submit_many(plans(tmp_path, 4), make, concurrency=1, exclude=["node7"], dependency=before)  # type: ignore[arg-type]
+    first, second = (call for call in calls(commands) if call.startswith("sbatch"))
+    assert "--dependency=afterok:7 --kill-on-invalid-dep=yes --exclude=node7 " in first
+    assert "--dependency=afterok:7,afterany:101 --kill-on-invalid-dep=yes --exclude=node7 " in second
 
 
 def test_runs_of_a_study_have_their_nodes_to_themselves(tmp_path: Path) -> None:
