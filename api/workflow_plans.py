@@ -15,6 +15,8 @@ from saman.runs.records.run_events import After
 
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
+    from saman.configs.schemas.experiment import Experiment
+    from saman.configs.schemas.script import Script
     from saman.configs.schemas.workflow import Step, Workflow
     from saman.scaling.study.plan import StudyPlan
     from saman.slurm.submission.run_submission import SubmissionOptions
@@ -163,7 +165,9 @@ class _Planner:
         changes = {"resources.time_limit": REPORT_TIME, **step.changes, "name": f"{self._workflow.name}-{name}"}
         return self._step(name, f"report of {of}", step, script_from_command(command, _overrides(changes)), ())
 
-    def _step(self, name: str, kind: str, step: Step, spec: Any, code_path: Sequence[Path]) -> PlannedStep:
+    def _step(
+        self, name: str, kind: str, step: Step, spec: Experiment | Script, code_path: Sequence[Path]
+    ) -> PlannedStep:
         from saman.slurm.submission import planning
         from saman.slurm.workflows import PlannedStep
 
