@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Parameters of `saman submit` that this machine deals with, or that mean something else there.
 _OWN = ("cluster", "set_cluster", "runs_dir", "models_dir", "follow", "code", "sent")
+_NAME_RUNS = ("--after", "--after-ok", "--after-any")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def submit_there(
     assert site.access is not None
     require_rsync()
     local = _local(typed, code, runs_dir)
-    request = _request(context, site, typed, local)
+    request = _request(context, site, typed, local, runs_dir)
     # Another submission of this project would change the code on the other side.
     with locks.hold(runs_dir.absolute() / ".remote.lock", wait_seconds=None, this_machine=True):
         project, before = prepare(site, site.access, local, note)
@@ -94,14 +95,26 @@ def _local(typed: Submittal, code: Sequence[Path], runs_dir: Path) -> LocalProje
     return local_project(folder, whole, [path.absolute() for path in code], [file] if file else [], runs_dir)
 
 
-def _request(context: typer.Context, site: Cluster, typed: Submittal, local: LocalProject) -> Request:
+def with_run_ids(options: Sequence[str], runs_dir: Path) -> list[str]:
+    """Options with the ids of runs there instead of their names here: ``last`` may be another run there."""
+    from saman.runs.remote.remote_runs import find_remote_run
+
+    words = []
+    for option in options:
+        name, _, text = option.partition("=")
+        remote = find_remote_run(text, runs_dir) if name in _NAME_RUNS else None
+        words.append(option if remote is None else f"{name}={remote.run.id}")
+    return words
+
+
+def _request(context: typer.Context, site: Cluster, typed: Submittal, local: LocalProject, runs_dir: Path) -> Request:
     from saman.jobs.remote.project import cluster_text, referred_variables
     from saman.jobs.remote.wire import FILE_PREFIX, Request, RequestKind
 
     name = f"{site.name}.yaml"
     files, words = _experiment(typed, local)
     files[name] = cluster_text(site)
-    options = given_words(context, _OWN)
+    options = with_run_ids(given_words(context, _OWN), runs_dir)
     return Request(
         RequestKind.COMMAND, "", directory=local.directory, program=typed.program, files=files, survives=True,
         arguments=("submit", *options, "--cluster", f"{FILE_PREFIX}{name}", *words),

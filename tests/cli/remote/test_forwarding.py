@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from saman.cli.remote.forwarding import given_words
+from saman.cli.remote.submission import with_run_ids
+from saman.runs.remote.remote_runs import RemoteProject, remember
 
 
 def words_of(typed: list[str], leave_out: tuple[str, ...] = ()) -> list[str]:
@@ -37,3 +40,11 @@ def test_the_options_that_were_typed_go_along_and_no_defaults() -> None:
 
 def test_what_this_machine_deals_with_stays() -> None:
     assert words_of(["-np", "8", "--set", "x=1"], ("several",)) == ["--np=8"]
+
+
+def test_a_run_is_named_there_by_its_id(tmp_path: Path) -> None:
+    project = RemoteProject("site", "login", "saman", "/scratch/p-1")
+    remember(project, ["train/20260101-000000-000-aaaaaa"], tmp_path)
+    typed = ["--after=last", "--after-any=unknown", "--set=last"]
+    expected = ["--after=20260101-000000-000-aaaaaa", "--after-any=unknown", "--set=last"]
+    assert with_run_ids(typed, tmp_path) == expected
