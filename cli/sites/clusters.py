@@ -53,16 +53,22 @@ def check_command(cluster: Annotated[str, typer.Argument(help="A shipped name, y
 
         saman clusters check mysite.yaml
     """
+    from saman.configs.errors import EnvironmentLack
     from saman.configs.loading.clusters import load_cluster
-    from saman.slurm.site.client import available
+    from saman.configs.site.sbatch_options import doubtful_options
     from saman.slurm.site.sbatch_check import check_extra_options
 
     found = load_cluster(cluster)
-    if found.sbatch and available():
+    unchecked = None
+    try:
         check_extra_options(found.sbatch, cluster)
+    except EnvironmentLack as lack:
+        unchecked = f"not checked: the options under sbatch: {lack.problem}"
     typer.echo(f"{found.name}: partitions {', '.join(partition.name for partition in found.partitions)}")
-    if found.sbatch and not available():
-        typer.echo("not checked: the options under sbatch, because this machine has no sbatch")
+    if unchecked is not None:
+        typer.echo(unchecked)
+        for sentence in doubtful_options(found.sbatch):
+            typer.echo(sentence)
 
 
 @app.command("init")

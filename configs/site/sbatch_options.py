@@ -118,3 +118,13 @@ def nearest_option(name: str, known: Iterable[str] = ()) -> str | None:
     allowed = (KNOWN_OPTIONS | set(known)) - OWN_OPTIONS - set(REFUSED_OPTIONS)
     found = get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)
     return f"--{found[0]}" if found else None
+
+
+def doubtful_options(lines: Iterable[str]) -> list[str]:
+    """A sentence for each option that no release of Slurm has, for when there is no sbatch to ask."""
+    found = []
+    for name in (name_of(line) for line in lines):
+        if name not in KNOWN_OPTIONS:
+            near = nearest_option(name)
+            found.append(f"--{name} is no option of Slurm itself" + (f"; did you mean {near}?" if near else ""))
+    return found

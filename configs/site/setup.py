@@ -97,9 +97,10 @@ class SoftwareStep(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SoftwareStep:
-        if len(self.model_fields_set) != 1 or self.kind is None:
-            kinds = ", ".join(type(self).model_fields)
-            given = " and ".join(sorted(self.model_fields_set)) or "none"
+        kinds = ", ".join(type(self).model_fields)
+        set_here = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(set_here) != 1:
+            given = " and ".join(set_here) or "none"
             raise Problems([UserError(f"a step has exactly one key; it has {given}", remedy=f"one of {kinds}")])
         return self
 

@@ -178,9 +178,11 @@ def cluster_yaml(site: Site) -> str:
         "  modules: {purge: false, use: [], load: []}",
         "  # virtualenv: /path/to/venv       # or conda: {root: …, environment: …}; without either, jobs use the",
         "  #                                 # Python that runs `saman submit`",
+        "# setup: [{modules: {load: [gcc]}}, {source: {file: /site/env.sh, sets: [SITE_ROOT]}}]  # checked steps",
         "# container: {image: /path/to/train.sif, binds: []}",
         f"mpi: {{start: {start}, pmi: {site.pmi}}}  # srun | mpirun | gloo (without MPI and ssh)",
-        "# network: {interface: ib0}          # `ip -br link` on a compute node",
+        "# network: {interface: ib0}          # or a list; `ip -br link` on a compute node",
+        "# partition: none                    # where the QOS or the features route a job; export: none | nil",
         "requeue: {by: scontrol, seconds_before_end: 120, attempts: 5}  # follow-up: compute nodes have no scontrol",
     ]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from saman.configs.site.sbatch_options import KNOWN_OPTIONS, REFUSED_OPTIONS, check_line, nearest_option
+from saman.configs.site.sbatch_options import (
+    KNOWN_OPTIONS,
+    REFUSED_OPTIONS,
+    check_line,
+    doubtful_options,
+    nearest_option,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +58,10 @@ def test_the_nearest_name_is_an_option_that_a_cluster_file_may_have() -> None:
     assert nearest_option("parsabel") is None
     assert nearest_option("zzzz") is None
     assert {"time", "uid", "mail-type"} <= KNOWN_OPTIONS
+
+
+def test_where_no_sbatch_can_be_asked_an_option_that_no_release_has_is_named() -> None:
+    assert doubtful_options(["--mail-type=END", "--mial-type=END", "--zzzz"]) == [
+        "--mial-type is no option of Slurm itself; did you mean --mail-type?",
+        "--zzzz is no option of Slurm itself",
+    ]

@@ -74,3 +74,27 @@ def test_a_network_has_one_interface_or_several() -> None:
     assert cluster(network={"interface": ["hsn0", "hsn1"]}).network.interfaces == ("hsn0", "hsn1")
     with pytest.raises(UserError):
         cluster(network={"interface": ["ib0;ls"]})
+
+
+STEPS = [
+    {"modules": {"load": ["gcc"]}},
+    {"collection": {"name": "mine"}},
+    {"source": {"file": "/site/env.sh", "sets": ["A"]}},
+    {"virtualenv": "/v"},
+    {"conda": {"root": "/c", "environment": "tf"}},
+    {"pixi": {"manifest": "/p/pixi.toml"}},
+    {"uv": {"project": "/p"}},
+    {"eessi": {"version": "2023.06"}},
+    {"spack": {"root": "/s", "load": ["openmpi"]}},
+]
+
+
+def test_a_cluster_file_written_into_a_run_folder_is_read_back_as_it_was() -> None:
+    keys: dict[str, Any] = {
+        "setup": STEPS, "partition": "none", "export": "nil", "exclusive": "user", "node_local": "$TMPDIR",
+        "stage_out": {"seconds": 9}, "network": {"interface": ["a", "b"]}, "sbatch": ["--nice"],
+        "burst_buffer": {"lines": ["#DW jobdw capacity={size}"], "fields": {"size": "1TB"}},
+    }  # fmt: skip
+    first = cluster(**keys)
+    again = validated(Cluster, first.model_dump(mode="json", by_alias=True), "slurm/cluster.yaml")
+    assert again == first and [step.kind for step in again.setup] == [next(iter(step)) for step in STEPS]
