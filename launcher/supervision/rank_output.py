@@ -16,7 +16,7 @@ MOST_LINES = 1000  # shown at a look, of all ranks together; the rest is counted
 SHOW_SECONDS = 0.2  # for reading at a look
 REOPEN_SECONDS = 2.0  # between two looks for a log by name, at least
 OPENS_PER_SECOND = 2  # of all logs together
-SINGLE_SECONDS = 5.0  # between two looks for the logs of single ranks, which are there where no node gathers
+SINGLE_SECONDS = 2.0  # between two looks for the logs of single ranks, which are there where no node gathers
 
 
 class RankOutput:
@@ -40,7 +40,9 @@ class RankOutput:
         self._nodes = deque(
             NodeLogFollower(attempt.node_log(index[name]), ranks, reopen_seconds=wait) for name, ranks in nodes.items()
         )
-        self._single = deque((process.first_rank, Follower(attempt.log(process.first_rank))) for process in shown)
+        self._single = deque(
+            (process.first_rank, Follower(attempt.log(process.first_rank), reopen_seconds=wait)) for process in shown
+        )
         self._single_looked = 0.0
 
     def show(self, flush: bool = False) -> None:
@@ -60,7 +62,7 @@ class RankOutput:
 
     def close(self) -> None:
         """Close the logs; the next look opens them again."""
-        for log in self._nodes:
+        for log in (*self._nodes, *(log for _, log in self._single)):
             log.close()
 
     def _show_node(self, log: NodeLogFollower, flush: bool) -> None:
@@ -70,7 +72,8 @@ class RankOutput:
         self._say([*lines, *(log.unfinished() if flush else [])])
 
     def _single_is_due(self) -> bool:
-        due = time.monotonic() - self._single_looked > SINGLE_SECONDS
+        there = any(log.found for _, log in self._single)
+        due = there or time.monotonic() - self._single_looked > SINGLE_SECONDS
         if due:
             self._single_looked = time.monotonic()
         return due

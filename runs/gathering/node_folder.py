@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from saman.runs import locks
@@ -21,17 +21,24 @@ from saman.runs.trust.ownership import DubiousFolderError, own_folder
 
 # Not TMPDIR: all processes of a node must agree, and people point it at shared file systems.
 _PLACES = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
+# Set or there inside containers, whose temporary files may be those of a single process.
+_CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "APPTAINER_NAME", "SINGULARITY_CONTAINER", "SINGULARITY_NAME")
+_CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
 STALE_SECONDS = 7 * 86400.0  # after which a folder that no run came back for is removed
 
 
 def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
     """Make, or find, the folder in which the ranks of this node write; ``None`` if no place is safe.
 
+    Inside a container no place is: processes of a node that do not see each other would all write the node's files.
+
     Args:
         run: The run.
         attempt: The number of the attempt.
         node: The name of this node.
     """
+    if in_container(os.environ):
+        return None
     for place in _PLACES:
         with contextlib.suppress(OSError, DubiousFolderError):
             base = own_folder(_base(place), 0o700)
@@ -41,6 +48,15 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
             requests_folder(own).mkdir(exist_ok=True)
             return own
     return None
+
+
+def in_container(environ: Mapping[str, str]) -> bool:
+    """Whether this process runs in a container.
+
+    >>> in_container({"APPTAINER_CONTAINER": "/images/tensorflow.sif"})
+    True
+    """
+    return any(name in environ for name in _CONTAINER_VARIABLES) or any(file.exists() for file in _CONTAINER_FILES)
 
 
 def find_node_folders(run: RunPaths, node: str) -> list[Attempt]:

@@ -48,7 +48,7 @@ class AttemptRanks:
 
     def __init__(self, attempt: Attempt, nodes: int | None = None, keep_open: bool = False) -> None:
         self._attempt, self._nodes = attempt, nodes
-        self._room = _allow_descriptors(nodes or 0) if keep_open else 0
+        self._room: int | None = None if keep_open else 0  # not known before the first look
         self._keep_open = keep_open
         self._followed: dict[int, _Followed] = {}
         self._turn = 0
@@ -56,6 +56,8 @@ class AttemptRanks:
 
     def look(self) -> None:
         """Read what has changed."""
+        if self._room is None:  # not earlier: ranks that are started before keep the limit as it was
+            self._room = _allow_descriptors(self._nodes or 0)
         if self._nodes is None or len(self._followed) < self._nodes:
             for node in self._attempt.nodes():
                 self._followed.setdefault(node, _Followed())
@@ -93,7 +95,7 @@ class AttemptRanks:
 
     def _open(self, node: int, followed: _Followed) -> bool:
         """Open a report for good, if a descriptor is left."""
-        if self._room <= 0:
+        if not self._room:
             return False
         try:
             with open_regular(self._attempt.node_state(node)) as file:

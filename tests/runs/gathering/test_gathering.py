@@ -27,6 +27,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr(node_folder, "_PLACES", (place,))
+    monkeypatch.setattr(node_folder, "_CONTAINER_FILES", ())
     return place
 
 
@@ -119,6 +120,14 @@ def test_the_folder_of_a_node_is_for_its_user_alone(run: RunPaths, temporary: Pa
     assert make_node_folder(run, 1, "n0") is not None
     (base,) = temporary.iterdir()
     assert stat.S_IMODE(base.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["APPTAINER_CONTAINER", "SINGULARITY_NAME"])
+def test_inside_a_container_nobody_gathers_because_processes_may_not_see_each_other(
+    run: RunPaths, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "image.sif")
+    assert make_node_folder(run, 1, "n0") is None
 
 
 @pytest.mark.parametrize("plant", ["link", "file"])
