@@ -62,7 +62,9 @@ class RankOutput:
 
     def close(self) -> None:
         """Close the logs; the next look opens them again."""
-        for log in (*self._nodes, *(log for _, log in self._single)):
+        for node in self._nodes:
+            node.close()
+        for _, log in self._single:
             log.close()
 
     def _show_node(self, log: NodeLogFollower, flush: bool) -> None:
