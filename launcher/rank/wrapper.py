@@ -90,7 +90,7 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
     wrapper = _Wrapper(
         run=run,
         attempt=attempt,
-        own=_own_folder(run, attempt, seat, node),
+        own=_own_folder(run, attempt, seat),
         process=process,
         seat=seat,
         identity=identity,
@@ -104,9 +104,9 @@ def _run(run: RunFolder, attempt: Attempt, command: list[str], mask: Any, parent
     return wrapper.run_command(command)
 
 
-def _own_folder(run: RunFolder, attempt: Attempt, seat: Seat | None, node: str) -> Attempt:
+def _own_folder(run: RunFolder, attempt: Attempt, seat: Seat | None) -> Attempt:
     """The folder in which the processes of this node write: its own, else the attempt's."""
-    own = make_node_folder(run, attempt.number, node) if seat is not None else None
+    own = make_node_folder(run, attempt.number, seat.process.node) if seat is not None else None
     if own is None:
         attempt.make_folders()
     return own or attempt

@@ -24,6 +24,7 @@ _PLACES = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 # Set or there inside containers, whose temporary files may be those of a single process.
 _CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "APPTAINER_NAME", "SINGULARITY_CONTAINER", "SINGULARITY_NAME")
 _CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
+NEEDED_BYTES = 256 << 20  # free in a place, or ranks would fail because a node's disk is full
 STALE_SECONDS = 7 * 86400.0  # after which a folder that no run came back for is removed
 
 
@@ -39,13 +40,18 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
     """
     if in_container(os.environ):
         return None
+    there = [own for own in find_node_folders(run, node) if own.number == attempt and own.rank_folder.is_dir()]
+    if there:  # all processes of a node must agree, also if a disk fills up meanwhile
+        return there[0]
     for place in _PLACES:
         with contextlib.suppress(OSError, DubiousFolderError):
+            if _free_bytes(place) < NEEDED_BYTES:
+                continue
             base = own_folder(_base(place), 0o700)
             own = Attempt(base / _name(run, node) / str(attempt))
-            own.rank_folder.mkdir(parents=True, exist_ok=True)
+            requests_folder(own).mkdir(parents=True, exist_ok=True)
             own.telemetry_folder.mkdir(exist_ok=True)
-            requests_folder(own).mkdir(exist_ok=True)
+            own.rank_folder.mkdir(exist_ok=True)  # last: who finds it finds the others too
             return own
     return None
 
@@ -102,6 +108,11 @@ def requests_folder(own: Attempt) -> Path:
 def progress_file(own: Attempt, kind: str) -> Path:
     """How far the node's files of a kind have been gathered."""
     return own.path / f"gathered-{kind}.json"
+
+
+def _free_bytes(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
 
 
 def _base(place: Path) -> Path:

@@ -70,7 +70,7 @@ class AttemptRanks:
         for node, followed in self._in_turn(closed):
             with contextlib.suppress(OSError), open_regular(self._attempt.node_state(node)) as file:
                 _take(followed, file.fileno())
-        if self._nodes is None or not self._followed:
+        if self._nodes is None or len(self._followed) < self._nodes:
             self._single = _single_beats(self._attempt, MOST_SINGLE_BEATS if self._keep_open else None)
 
     @property
