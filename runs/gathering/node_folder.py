@@ -21,9 +21,8 @@ from saman.runs.trust.ownership import DubiousFolderError, own_folder
 
 # Not TMPDIR: all processes of a node must agree, and people point it at shared file systems.
 _PLACES = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
-# Set or there inside containers, whose temporary files may be those of a single process.
+# Set in the containers that a cluster file wraps each process in; its temporary files may be its own.
 _CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "APPTAINER_NAME", "SINGULARITY_CONTAINER", "SINGULARITY_NAME")
-_CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
 NEEDED_BYTES = 256 << 20  # free in a place, or ranks would fail because a node's disk is full
 STALE_SECONDS = 7 * 86400.0  # after which a folder that no run came back for is removed
 
@@ -57,12 +56,12 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
-    """Whether this process runs in a container.
+    """Whether this process runs in a container of its own (Apptainer, Singularity).
 
     >>> in_container({"APPTAINER_CONTAINER": "/images/tensorflow.sif"})
     True
     """
-    return any(name in environ for name in _CONTAINER_VARIABLES) or any(file.exists() for file in _CONTAINER_FILES)
+    return any(name in environ for name in _CONTAINER_VARIABLES)
 
 
 def find_node_folders(run: RunPaths, node: str) -> list[Attempt]:

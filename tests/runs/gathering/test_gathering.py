@@ -27,7 +27,6 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr(node_folder, "_PLACES", (place,))
-    monkeypatch.setattr(node_folder, "_CONTAINER_FILES", ())
     return place
 
 
