@@ -19,11 +19,12 @@ MOST_SECONDS = 240  # of a benchmark; all together take less than 15 minutes on 
 PROGRAMS = [
     "training/input.py --short",
     "training/step.py --short",
-    "training/step.py --short --models mlp --contenders multi_worker,mirrored,horovod",
+    "training/step.py --short --models cnn --contenders mirrored,horovod,multi_worker",
     "training/parts.py --short",
     "training/parts.py --parts exchange --models cnn --ranks 2 --turns 20",
     "training/checkpoints.py --short",
     "training/memory.py --short",
+    "launcher/start.py --short",
     "launcher/help.py 5",
     "launcher/allreduce.py 2 1",
     "launcher/nodes.py --short",

@@ -13,7 +13,8 @@ for *mirrored* holds all ranks. Contenders:
 - *pinned*: the same script under ``mpirun``, each rank on its own cores, with as many threads, MPI yielding;
 - *horovod*, *multi_worker*, *mirrored*, *single*: ``saman run`` with this strategy. ``horovod:KEY=VALUE`` adds a
   setting to the experiment's ``train``, ``horovod+NAME=VALUE`` a variable to its environment, and ``horovod@FOLDER``
-  runs the checkout in that folder.
+  runs the checkout in that folder. Name *multi_worker* last: its workers give each other up when they are frozen for
+  long.
 """
 
 from __future__ import annotations
