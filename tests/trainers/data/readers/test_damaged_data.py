@@ -46,8 +46,9 @@ def opened(made: tuple[str, dict[str, Any]], on_corrupt: str = "stop") -> Splits
 
 
 def labels_of(splits: Splits) -> list[int]:
-    positions = np.arange(splits.train.examples)
-    return np.asarray(splits.train.read(tf.constant(positions, tf.int64))[1]).tolist()
+    """The labels of all training examples, read in a graph as training reads them."""
+    read = tf.function(lambda positions: splits.train.read(positions)[1], autograph=False)
+    return np.asarray(read(tf.range(splits.train.examples, dtype=tf.int64))).tolist()
 
 
 def flip(path: Path, place: int) -> None:
