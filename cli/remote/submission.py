@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from saman.jobs.remote.wire import End, Request
     from saman.runs.remote.remote_runs import RemoteProject
 
+_TURN_SECONDS = 1800.0  # how long to wait for another submission of the project, which may send much
 # Parameters of `saman submit` that this machine deals with, or that mean something else there.
 _OWN = ("cluster", "set_cluster", "runs_dir", "models_dir", "follow", "code", "sent")
 _NAME_RUNS = ("--after", "--after-ok", "--after-any")
@@ -72,7 +73,7 @@ def submit_there(
     local = _local(typed, code, runs_dir)
     request = _request(context, site, typed, local, runs_dir)
     # Another submission of this project would change the code on the other side.
-    with locks.hold(runs_dir.absolute() / ".remote.lock", wait_seconds=None, this_machine=True):
+    with locks.hold(runs_dir.absolute() / ".remote.lock", wait_seconds=_TURN_SECONDS, this_machine=True):
         project, before = prepare(site, site.access, local, note)
         push(local.code, project, note)
         end = _submitted(site, local, project, before, request)

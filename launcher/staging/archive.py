@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
-from saman.runs import caches
+from saman.runs import caches, variables
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def kept_archive(
                 _forget_others(file)
     except OSError as error:
         problem = f"the archive for the nodes cannot be built: {error.strerror or error}"
-        remedy = "make room, or name another cache folder with SAMAN_CACHE_DIR"
+        remedy = f"make room, or name another cache folder with {variables.CACHE_DIR}"
         raise EnvironmentLack(problem, where=str(error.filename or file), remedy=remedy) from error
     return Archive(file, stamp)
 

@@ -19,7 +19,7 @@ import saman
 from saman.launcher.setup import stamp as setup_stamp
 from saman.launcher.staging.archive import Archive, content_facts, kept_archive, stamp_of
 
-ROOT = "@SAMAN_ROOT@"  # stands in pyvenv.cfg for the folder of the copy
+ROOT = "@ENVIRONMENT@"  # stands in pyvenv.cfg for the folder of the copy
 _SYSTEM = ("/usr", "/bin", "/lib")
 _NOT_OF_BASE = frozenset({"test", "tests", "idlelib", "ensurepip", "site-packages", "turtledemo", "lib2to3"})
 

@@ -30,7 +30,7 @@ prepare() {
 }
 
 relocate() { # the environment below $1 was made in $2; it will be $3
-  sed -i "s|@SAMAN_ROOT@|$4|" "$1/pyvenv.cfg" 2>/dev/null
+  sed -i "s|@ENVIRONMENT@|$4|" "$1/pyvenv.cfg" 2>/dev/null
   grep -lI "^#!$2/bin/python" "$1"/bin/* 2>/dev/null | while IFS= read -r script; do
     sed -i "1s|^#!$2/bin/|#!$3/bin/|" "$script"
   done

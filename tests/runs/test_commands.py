@@ -17,11 +17,13 @@ from saman.runs.commands import LONGEST_SHOWN, CommandLog, run_command, shown
 ROOT = Path(__file__).resolve().parents[2]
 # Processes that live beside their parent, are killed as a family, or must start on any old Python.
 OWN_STARTS = {
+    "jobs/remote/session.py",
     "launcher/rank/child.py",
     "launcher/setup/__main__.py",
     "launcher/setup/carry_out.py",
     "launcher/supervision/start_processes.py",
     "runs/commands.py",
+    "slurm/job/stage_out.py",
 }
 
 

@@ -23,7 +23,7 @@ def _archive(path: Path, python: str = "#!/bin/sh\nexit 0\n", mode: int = 0o755,
     files = {
         "env/bin/python3": (python, mode),
         "env/bin/tool": (f"#!{old}/bin/python\nprint(1)\n", 0o755),
-        "env/pyvenv.cfg": ("home = @SAMAN_ROOT@/base/bin\n", 0o644),
+        "env/pyvenv.cfg": ("home = @ENVIRONMENT@/base/bin\n", 0o644),
     }
     with tarfile.open(path, "w") as archive:
         for name, (text, bits) in files.items():

@@ -14,8 +14,8 @@ MUTATIONS = (
     Mutation(
         "a file gets its name before it is on disk",
         "runs/files/whole.py",
-        "            os.fsync(file.fileno())\n        temporary",
-        "        temporary",
+        "            if not _TOGETHER.get():\n                os.fsync(file.fileno())\n",
+        "",
         f"{WHOLE}::test_the_whole_content_is_on_disk_before_it_gets_its_name",
     ),
     Mutation(
@@ -91,8 +91,8 @@ MUTATIONS = (
     Mutation(
         "a power loss takes a file that was written whole",
         "runs/files/whole.py",
-        "            os.fsync(file.fileno())\n        temporary",
-        "        temporary",
+        "            if not _TOGETHER.get():\n                os.fsync(file.fileno())\n",
+        "",
         f"{POWER}::test_a_whole_file_holds_the_old_content_or_the_new_one_after_any_power_loss",
     ),
     Mutation(
@@ -161,8 +161,8 @@ MUTATIONS = (
     Mutation(
         "YAML tags make objects",
         "configs/yaml12.py",
-        "class _Loader(yaml.SafeLoader):",
-        "class _Loader(yaml.UnsafeLoader):",
+        "class _Loader(_Limited, yaml.SafeLoader):",
+        "class _Loader(_Limited, yaml.UnsafeLoader):",
         f"{HOSTILE}::test_no_tag_of_yaml_makes_an_object",
     ),
     Mutation(

@@ -19,8 +19,8 @@ MUTATIONS = (
     Mutation(
         "the template takes unquoted values",
         "slurm/script/templates.py",
-        '    raise TypeError(f"the job script got the unquoted value {value!r}")',
-        "    return value",
+        '        return value\n    raise TypeError(f"the job script got the unquoted value {value!r}")',
+        "        return value\n    return value",
         f"{QUOTING}::test_the_template_takes_no_unquoted_value",
     ),
     Mutation(
@@ -53,14 +53,14 @@ MUTATIONS = (
     ),
     Mutation(
         "an account may hold options of sbatch",
-        "configs/schemas/cluster.py",
+        "configs/site/texts.py",
         "if compiled.fullmatch(text) is None:",
         "if False:",
         f"{SCRIPT}::test_what_reaches_an_sbatch_line_is_one_harmless_line_or_is_refused",
     ),
     Mutation(
         "an extra line may end its quotes",
-        "configs/schemas/cluster.py",
+        "configs/site/sbatch_options.py",
         r"""r'--([a-z][a-z0-9-]*)(=[^"\\]*)?'""",
         r"""r'(?s)--([a-z][a-z0-9-]*)(=.*)?'""",
         "tests/security/test_hostile_files.py::test_an_extra_line_for_sbatch_is_harmless_or_refused",
