@@ -24,6 +24,7 @@ OWN_STARTS = {
     "launcher/supervision/start_processes.py",
     "runs/commands.py",
     "slurm/job/stage_out.py",
+    "slurm/session/server.py",
 }
 
 
