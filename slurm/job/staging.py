@@ -38,9 +38,7 @@ class NodeCopies:
     @property
     def python(self) -> str:
         """The Python that runs the ranks."""
-        if self.origin is None or self.environment is None:
-            return sys.executable
-        return str(self.environment / Path(sys.executable).relative_to(self.origin))
+        return sys.executable if self.environment is None else str(self.environment / "bin" / Path(sys.executable).name)
 
     def adapted(self, start: Start) -> Start:
         """The start with the copies instead of the originals."""
