@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,7 +84,7 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
             notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
             _tell(run, attempt, request.who, notes, view)
             environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-            return supervise(
+            outcome = supervise(
                 run,
                 attempt,
                 start=plan.start,
@@ -93,6 +93,9 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
                 watching=_limits(request, run.is_script),
                 view=view,
             )
+        with suppress(OSError):  # the server that it names has ended
+            attempt.rendezvous.unlink()
+        return outcome
 
 
 def _directory(run: RunFolder, request: AttemptRequest) -> Path:
