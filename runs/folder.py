@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import secrets
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +65,6 @@ class RunFolder(RunPaths):
             UserError: The experiment refers to a variable that is not set.
             EnvironmentLack: The folder cannot be written.
         """
-        from saman.configs import yaml12
         from saman.configs.private_values import set_aside
         from saman.configs.schemas.experiment import digest_of
         from saman.runs import private_values
@@ -84,7 +85,7 @@ class RunFolder(RunPaths):
                 folder.mkdir(mode=0o755)
             file = run.script_file if is_script else run.experiment_file
             private_values.keep(run, kept)
-            write_whole(file, yaml12.dump(public))
+            write_whole(file, _as_yaml(json.dumps(public)))
             run.append(EventKind.CREATED, SUBMITTER, **facts)
         return run
 
@@ -220,6 +221,13 @@ class RunFolder(RunPaths):
     def write_summary(self, summary: Summary) -> None:
         """Record the result of an attempt."""
         write_with_reserve(self.reserve, lambda: summary.write(self.summary_file))
+
+
+@lru_cache(maxsize=2048)  # the repeats of a study's settings
+def _as_yaml(plain: str) -> str:
+    from saman.configs import yaml12
+
+    return yaml12.dump(json.loads(plain))
 
 
 def _version_of(file: Path) -> tuple[int, int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -65,6 +64,8 @@ def synced_together(folder: Path) -> Iterator[None]:
 
 
 def _sync_file_system(folder: Path) -> None:
+    import ctypes  # not in every rank
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from saman.slurm.submission.planning import SubmissionPlan, exclude_options, ref
 from saman.slurm.submission.refusals import read_refusal
 from saman.slurm.submission.run_jobs import jobs_of
 from saman.slurm.submission.submit import Submission, record_job, submit_follow_ups
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def split(plans: Sequence[SubmissionPlan], largest: int) -> list[list[Submission
     """Split plans into arrays: the same request in each, and at most ``largest`` runs. Pure; keeps the order."""
     groups: dict[tuple[str, ...], list[SubmissionPlan]] = {}
     for each in plans:
-        key = (each.cluster, each.choice.partition.name, each.choice.request, each.spec.name, each.runs_dir)
+        job = (each.cluster, each.choice.partition.name, each.choice.request, each.components)
+        key = (*job, each.spec.name, each.runs_dir)
         groups.setdefault(tuple(map(repr, key)), []).append(each)
     return [group[at : at + largest] for group in groups.values() for at in range(0, len(group), largest)]
 
@@ -179,8 +183,13 @@ def _write_scripts(
     write_whole(array_runs(script.parent), "".join(f"{run.path}\n" for run in runs))
     job = group[0].job([run.path for run in runs], script, array=True, concurrency=concurrency)
     write_whole(script, render(job))
+    first = runs[0]
+    text = render(group[0].job([first.path], first.slurm.script))
     for each, run in zip(group, runs, strict=True):
-        write_whole(run.slurm.script, render(each.job([run.path], run.slurm.script)))
+        # The jobs of an array differ in their run alone; a path of plain characters is the same in every quotation.
+        alike = _PLAIN.fullmatch(str(run.path)) and _PLAIN.fullmatch(str(first.path))
+        own = text.replace(str(first.path), str(run.path)) if alike else render(each.job([run.path], run.slurm.script))
+        write_whole(run.slurm.script, own)
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class SubmissionPlan:
 
 def plan(
     spec: Experiment | Script, cluster: Cluster, runs_dir: Path, partition: str | None = None,
-    environ: Mapping[str, str] | None = None, whole_nodes: bool = False,
+    environ: Mapping[str, str] | None = None, whole_nodes: bool = False, draw: bool = True,
 ) -> SubmissionPlan:  # fmt: skip
     """Choose the partition and render the script, without side effects.
 
@@ -84,6 +84,7 @@ def plan(
         partition: the partition to use; ``None`` for the cheapest that fits.
         environ: the environment of the submission; ``None`` for this process's own.
         whole_nodes: whether the job shares its nodes with no other, whatever the partition says.
+        draw: whether to render the script, for people and ``--test-only``; a submission renders its own.
 
     Raises:
         UserError: The start method does not suit the cluster, or no partition meets the request; the error lists every
@@ -98,7 +99,7 @@ def plan(
     run = planned_run(runs_dir, spec.name, PLACEHOLDER)
     components = choose_for_components(cluster, spec)
     draft = SubmissionPlan(spec, cluster, choice, runs_dir, "", (), components)
-    text = render(draft.job([run], RunPaths(run).slurm.script))
+    text = render(draft.job([run], RunPaths(run).slurm.script)) if draw else ""
     ignored = client.ignored_defaults(environ)
     notes = [f"{name} in your environment is ignored; the cluster file decides" for name in ignored]
     if "SLURM_JOB_ID" in environ:

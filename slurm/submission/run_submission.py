@@ -14,7 +14,6 @@ from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
-from saman.launcher.staging.environment import environment_archive, this_environment
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.slurm.code.files import SentCode
@@ -192,7 +191,11 @@ def _environment_archive(cluster: Cluster) -> list[str]:
 
     A job builds what is missing, on its own nodes' time.
     """
-    environment = this_environment() if cluster.stages_environment else None
+    if not cluster.stages_environment:
+        return []
+    from saman.launcher.staging.environment import environment_archive, this_environment
+
+    environment = this_environment()
     asked = cluster.software.virtualenv
     own = python_of(cluster) == sys.executable or (asked is not None and Path(asked).expanduser() == Path(sys.prefix))
     notes: list[str] = []
@@ -250,7 +253,12 @@ def submit_experiments(
         UserError: a run does not fit the cluster, a limit forbids it, or Slurm refuses it.
         EnvironmentLack: Slurm does not answer, or a run folder cannot be written.
     """
-    planned = {id(each.experiment): plan_submission(each.experiment, cluster, options) for each in _distinct(loaded)}
+    planned = {
+        id(each.experiment): planning.plan(
+            each.experiment, cluster, options.runs_dir, options.partition, whole_nodes=options.whole_nodes, draw=False
+        )
+        for each in _distinct(loaded)
+    }
     plans = [planned[id(each.experiment)] for each in loaded]
     check_extra_options(cluster.sbatch, f"cluster {cluster.name}")
     warnings: list[str] = []
