@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from tests.jobs.remote.pretended_ssh import PretendedSsh
 
+from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.script import Script
+from saman.jobs.remote.transfer import fetch
 from saman.runs.folder import RunFolder
 from saman.runs.remote.remote_runs import find_remote_run, remember
 
@@ -48,8 +50,6 @@ def test_a_run_elsewhere_is_named_like_a_run_here(network: PretendedSsh, there: 
     assert [status["id"] for status in json.loads(told.stdout)] == [mine.id, there.id], told.stderr
     log = saman(network, "logs", "train")
     assert log.stdout == "loss 0.1␛]0;title␇\n"
-    refused = saman(network, "resume", there.id)
-    assert refused.returncode == 2 and "this run has completed" in refused.stderr
 
 
 def test_results_come_without_links_and_secrets_and_then_tell_all(network: PretendedSsh, there: RunFolder) -> None:
@@ -74,8 +74,11 @@ def test_results_come_without_links_and_secrets_and_then_tell_all(network: Prete
 
 def test_a_login_shell_that_prints_text_is_named(network: PretendedSsh, there: RunFolder) -> None:
     (network.folder / "noisy").touch()
-    done = saman(network, "fetch", "last")
-    assert done.returncode == 3 and "the login shell prints text" in done.stderr and "~/.bashrc" in done.stderr
+    found = find_remote_run("last", network.folder / "runs")
+    assert found is not None
+    with pytest.raises(EnvironmentLack, match="the login shell prints text") as lack:
+        fetch(found, lambda text: None)
+    assert "~/.bashrc" in str(lack.value.remedy)
 
 
 def test_a_run_that_was_never_there_is_no_run_to_fetch(network: PretendedSsh) -> None:

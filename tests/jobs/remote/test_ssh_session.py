@@ -12,11 +12,20 @@ from pathlib import Path
 import pytest
 from tests.jobs.remote.pretended_ssh import PretendedSsh
 
+from saman import __version__
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.schemas.script import Script
 from saman.jobs.remote.session import ConnectionLost, run_request
 from saman.jobs.remote.wire import End, LogRequest, LogText, Output, Prepared, Record, Request, RequestKind
 from saman.runs.folder import RunFolder
+
+HELLO = f"""'{{"record": "Hello", "version": "{__version__}", "protocol": 1}}'"""
+
+
+def answers_with(network: PretendedSsh, status: int) -> None:
+    """Let a saman that is no more than its answer stand there."""
+    end = f"""'{{"record": "End", "status": {status}}}'"""
+    network.project = replace(network.project, saman=f"printf %s\\\\n {HELLO} {end} #")
 
 
 @pytest.fixture
@@ -89,20 +98,23 @@ def test_a_log_goes_on_where_the_lost_connection_left_it(network: PretendedSsh) 
 
 
 def test_a_command_that_must_not_be_repeated_tells_its_caller_about_the_loss(network: PretendedSsh) -> None:
+    answers_with(network, 0)
     (network.folder / "cut").write_text("1")  # the greeting alone
     with pytest.raises(ConnectionLost, match="lost"):
         ask(network, Request(RequestKind.COMMAND, network.project.folder, arguments=("cancel", "x"), survives=True))
 
 
 def test_a_request_that_did_not_go_out_is_repeated(network: PretendedSsh) -> None:
+    answers_with(network, 2)
     (network.folder / "cut").write_text("0")
-    words = ("cancel", "x", "--runs-dir", "nothing")
-    end, _, notes = ask(network, Request(RequestKind.COMMAND, network.project.folder, arguments=words, survives=True))
+    request = Request(RequestKind.COMMAND, network.project.folder, arguments=("cancel", "x"), survives=True)
+    end, _, notes = ask(network, request)
     assert end.status == 2 and len(notes) == 1
 
 
 def test_a_host_that_is_down_is_waited_for_only_after_a_connection(network: PretendedSsh) -> None:
     refused = "ssh: connect to host login port 22: Connection refused\n"
+    answers_with(network, 0)
     (network.folder / "down").write_text(refused)
     request = Request(RequestKind.COMMAND, network.project.folder, arguments=("status", "--json"))
     with pytest.raises(EnvironmentLack, match="cannot be reached"):
