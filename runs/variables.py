@@ -10,7 +10,9 @@ CLUSTER = "SAMAN_CLUSTER"  # the cluster of commands without --cluster
 DEBUG = "SAMAN_DEBUG"  # set: an error of the system is shown with its traceback
 LOG = "SAMAN_LOG"  # level of the messages of saman's loggers on standard error: debug, info, warning, error
 LOCKS = "SAMAN_LOCKS"  # lease: file locks do not reach the other nodes (runs/locks.py)
-SETTINGS = (CACHE_DIR, DEBUG, LOG, LOCKS)  # hold for every process of a run
+LOCAL_RESULTS = "SAMAN_LOCAL_RESULTS"  # by the job script: a node's folder, copied to the run folder at the end
+NEAREST_ADAPTER = "SAMAN_NEAREST_ADAPTER"  # by the job script: every rank gets the InfiniBand adapter nearest to it
+SETTINGS = (CACHE_DIR, DEBUG, LOCAL_RESULTS, LOG, LOCKS, NEAREST_ADAPTER)  # hold for every process of a run
 SIGTERM = "SAMAN_SIGTERM"  # "checkpoint": a rank that gets SIGTERM ends with a checkpoint
 
 # Set by the launcher for the wrapper of every rank.
@@ -22,9 +24,8 @@ COMPONENT_TASKS = "SAMAN_COMPONENT_TASKS"
 CORES = "SAMAN_CORES"  # the cores of this machine that the run holds, separated by commas
 DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
 GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
-LOCAL_RESULTS = "SAMAN_LOCAL_RESULTS"  # folder on each node that is copied to the run folder at the end
 LOG_LIMIT = "SAMAN_LOG_LIMIT"  # largest size of a process's log with its older part, in bytes
-NEAREST_ADAPTER = "SAMAN_NEAREST_ADAPTER"  # set: every rank gets the InfiniBand adapter nearest to it
+NODES_OF = "SAMAN_NODES_OF"  # with _ and the name of a component in capitals: its nodes, joined by commas
 NODES_OF_RANKS = "SAMAN_NODES_OF_RANKS"  # joined by commas
 PROCESSES = "SAMAN_PROCESSES"
 RENDEZVOUS = "SAMAN_RENDEZVOUS"  # file with the port of Horovod's rendezvous server
@@ -64,4 +65,4 @@ def nodes_of(component: str) -> str:
     >>> nodes_of("data_service")
     'SAMAN_NODES_OF_DATA_SERVICE'
     """
-    return f"{PREFIX}NODES_OF_{component.upper()}"
+    return f"{NODES_OF}_{component.upper()}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.slurm.conftest import Minicluster
-from tests.slurm.runs import bash, site, submitted, told, wait_for
+from tests.slurm.runs import bash, printed, site, submitted, told, wait_for
 
 from saman.configs.errors import UserError
 from saman.configs.loading.clusters import load_cluster
@@ -81,7 +81,7 @@ def test_a_data_service_runs_beside_the_ranks_and_status_follows_the_job(miniclu
     status = wait_for(done.run)
     assert status.state == "completed", told(done.run)
     attempt = done.run.attempt(1)
-    ranks = [attempt.log(rank).read_text().split() for rank in (0, 1)]
+    ranks = [printed(done.run, rank).split() for rank in (0, 1)]
     assert [words[:2] for words in ranks] == [["up-0", "up-1"]] * 2
     beside = {words[2] for words in ranks}
     assert len(beside) == 1 and beside.pop().startswith("node")

@@ -16,9 +16,11 @@ from tests.slurm.stubs import stubs
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.cluster import StageOut
+from saman.launcher.plan.environment import clean_environment, forwarded
 from saman.runs.folder import RunFolder
 from saman.slurm.job.stage_out import main, stage_out, staging_out
 from saman.slurm.site import client
+from saman.slurm.submission.job_script import environment_of
 
 
 def test_results_are_copied_under_the_name_of_the_node(tmp_path: Path) -> None:
@@ -52,6 +54,15 @@ def test_a_folder_that_somebody_planted_is_not_used(tmp_path: Path, capsys: pyte
     assert main([str(tmp_path), "1", "60", str(tmp_path / "saman-7" / "results")]) == 1
     assert "nothing is copied from there" in capsys.readouterr().out
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_ranks_are_told_the_folder_and_the_nearest_adapter() -> None:
+    local = Path.cwd().parent / "node-local"
+    cluster = site(node_local=str(local), stage_out={}, network={"nearest_adapter": True})
+    own = environment_of(cluster)
+    assert own["SAMAN_LOCAL_RESULTS"] == f"{local}/saman-$SLURM_JOB_ID/results"
+    kept = clean_environment(own, Path.cwd())  # a run drops the variables of a run around it
+    assert {"SAMAN_LOCAL_RESULTS", "SAMAN_NEAREST_ADAPTER"} <= set(kept) & set(forwarded(own))
 
 
 def test_stage_out_needs_the_node_local_folder() -> None:
