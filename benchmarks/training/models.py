@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -53,17 +54,25 @@ def model(name: str) -> Any:
     return build(name)
 
 
+@functools.cache
+def _held(name: str) -> tuple[Any, Any]:
+    """The examples, made once: saman calls ``data`` for each epoch."""
+    import tensorflow as tf
+
+    inputs, labels = INPUTS[name](EXAMPLES[name])
+    return tf.constant(inputs), tf.constant(labels)
+
+
 def data(ctx: Any, name: str) -> Any:
     """The inputs, read by position."""
     import tensorflow as tf
 
     from saman.trainers import RandomAccess, Splits
 
-    inputs, labels = INPUTS[name](EXAMPLES[name])
-    held, answers = tf.constant(inputs), tf.constant(labels)
+    held, answers = _held(name)
 
     def read(at: Any) -> tuple[Any, Any]:
-        place = at % len(labels)
+        place = at % EXAMPLES[name]
         return tf.gather(held, place), tf.gather(answers, place)
 
     return Splits(RandomAccess(EPOCH, read))

@@ -14,6 +14,8 @@ from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
 
 MOST_EXAMPLES, MOST_BYTES = 200_000, 1 << 30  # of larger data the first part is read
+DESCRIBED_BYTES = 16 << 20  # of inputs, and of labels, that statistics are of; they lie in memory
+BLOCK_NUMBERS = 1 << 19  # that are described at a time, as float64
 MOST_FEATURES = 1024  # beyond, statistics are per channel (the last axis)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
@@ -34,31 +36,42 @@ class Census:
 
 
 def take_census(prepared: PreparedData) -> Census:
-    """Read the training data in their own order, up to a bound, and describe them."""
+    """Read the training data in their own order, up to a bound, and describe them.
+
+    Every example gets its id; statistics are of the first ``DESCRIBED_BYTES``, so that a rank needs no more memory at
+    its end than while it trained.
+    """
     feed = prepared.feeds.train(0)
     bound = max(1, min(MOST_EXAMPLES, MOST_BYTES // max(1, example_bytes(prepared.element_spec))))
-    input_batches, label_batches = [], []
-    read = 0
+    input_batches: list[list[np.ndarray]] = []
+    label_batches: list[np.ndarray] = []
+    id_batches: list[np.ndarray] = []
+    read = input_bytes = label_bytes = 0
     for inputs, labels, *_ in feed.batches(Slice(0, 1)):
-        input_batches.append([np.asarray(part) for part in tf.nest.flatten(inputs)])
-        label_batches.append(np.asarray(labels))
-        read += len(label_batches[-1])
+        batch, answers = [np.asarray(part) for part in tf.nest.flatten(inputs)], np.asarray(labels)
+        id_batches.append(example_ids(batch, answers))
+        if input_bytes < DESCRIBED_BYTES:
+            input_batches.append(batch)
+            input_bytes += sum(part.nbytes for part in batch)
+        if label_bytes < DESCRIBED_BYTES:
+            label_batches.append(answers)
+            label_bytes += answers.nbytes
+        read += len(answers)
         if read >= bound:
             break
     parts = [np.concatenate(part) for part in zip(*input_batches, strict=True)]
-    answers = np.concatenate(label_batches)
-    ids = example_ids(parts, answers)
+    ids = np.concatenate(id_batches)
     known = dict(prepared.splits(0).identity or {})
     if prepared.identity is not None:
         known |= {"files_digest": prepared.identity.digest, "files_hashed": prepared.identity.hashed}
         known |= {"croissant": dict(prepared.identity.croissant)} if prepared.identity.croissant else {}
-    identity = {"training_examples": feed.examples, "examples_read": len(answers), **known}
+    identity = {"training_examples": feed.examples, "examples_read": read, **known}
     # A sum does not depend on the order of the ids, so not on the seed that shuffles.
     identity["training_content"] = f"{int(np.sum(ids, dtype=np.uint64)):016x}" if read >= feed.examples else None
     statistics = {
         "inputs": [_describe_features(part) for part in parts],
-        "labels": _describe_labels(answers),
-        "examples": len(answers),
+        "labels": _describe_labels(np.concatenate(label_batches)),
+        "examples": len(parts[0]),
     }
     return Census(identity, statistics, np.unique(ids))
 
@@ -89,15 +102,23 @@ def _describe_features(values: np.ndarray) -> dict[str, Any]:
         return {"per": "none", "features": count}
     if len(table) > MOST_EXAMPLES:  # channels of many pixels: every n-th row is enough for a quantile
         table = table[:: len(table) // MOST_EXAMPLES + 1]
-    wide = table.astype("float64")
-    quantiles = np.quantile(wide, QUANTILES, 0)
+    width = max(1, BLOCK_NUMBERS // max(1, len(table)))
+    mean, deviation, *quantiles = np.hstack(
+        [_describe_columns(table[:, start : start + width]) for start in range(0, max(1, table.shape[1]), width)]
+    )
     return {
         "per": "channel" if per_channel else "element",
-        "features": wide.shape[1],
-        "mean": _round(wide.mean(0)),
-        "std": _round(wide.std(0)),
+        "features": table.shape[1],
+        "mean": _round(mean),
+        "std": _round(deviation),
         "quantiles": {f"{level:g}": _round(row) for level, row in zip(QUANTILES, quantiles, strict=True)},
     }
+
+
+def _describe_columns(columns: np.ndarray) -> np.ndarray:
+    """Return mean, deviation and quantiles of each column, a row for each."""
+    wide = columns.astype("float64")
+    return np.vstack([wide.mean(0), wide.std(0), np.quantile(wide, QUANTILES, 0)])
 
 
 def _describe_labels(labels: np.ndarray) -> dict[str, Any]:

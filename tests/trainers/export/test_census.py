@@ -87,6 +87,23 @@ def test_of_data_too_large_to_read_only_a_part_is_described_and_no_identity_clai
     assert 10 <= part.identity["examples_read"] < 50
 
 
+def test_statistics_hold_a_bounded_part_of_the_data_and_every_example_has_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = census_of(IMAGES, LABELS)
+    monkeypatch.setattr(census, "DESCRIBED_BYTES", 10 * IMAGES[0].nbytes)
+    monkeypatch.setattr(census, "BLOCK_NUMBERS", 20)
+    part = census_of(IMAGES, LABELS)
+    assert (part.training_ids == whole.training_ids).all() and part.identity == whole.identity
+    first = IMAGES[:16].reshape(16, 12).astype("float64")  # two batches of 8: the second reaches the bound
+    [about] = part.statistics["inputs"]
+    assert part.statistics["examples"] == 16 and about["features"] == 12
+    assert about["mean"] == pytest.approx(list(first.mean(0)), rel=1e-5)
+    assert about["std"] == pytest.approx(list(first.std(0)), rel=1e-5)
+    assert about["quantiles"]["0.95"] == pytest.approx(list(np.quantile(first, 0.95, 0)), rel=1e-5)
+    assert part.statistics["labels"] == whole.statistics["labels"]
+
+
 def test_an_example_has_an_id_of_its_input_and_its_label() -> None:
     ids = example_ids([IMAGES], LABELS)
     assert ids.dtype == np.uint64 and len(set(ids)) == 50
