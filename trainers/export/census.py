@@ -14,8 +14,8 @@ from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
 
 MOST_EXAMPLES, MOST_BYTES = 200_000, 1 << 30  # of larger data the first part is read
-DESCRIBED_BYTES = 16 << 20  # of inputs, and of labels, that statistics are of; they lie in memory
-BLOCK_NUMBERS = 1 << 19  # that are described at a time, as float64
+DESCRIBED_BYTES = 8 << 20  # of inputs, and of labels, that statistics are of; they lie in memory
+BLOCK_NUMBERS = 1 << 18  # that are described at a time, as float64
 MOST_FEATURES = 1024  # beyond, statistics are per channel (the last axis)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
