@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ pytest.importorskip("tensorflow")
 from saman.configs.schemas.training import Train
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
+from saman.trainers.loop.loop import Loop
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.loop.step_times import StepTotals
@@ -158,6 +160,41 @@ def test_a_call_ends_with_a_window_where_it_reaches_an_end(
     if so_far:
         writer.add(so_far, 1, StepTotals(np.zeros((so_far, 4))))
     assert writer.fit(wanted) == steps
+
+
+def test_ranks_of_unequal_pace_take_the_chiefs_steps_in_a_call(tmp_path: Path) -> None:
+    """They then see a stop request after the same step."""
+
+    def steps(chief: bool, seconds_per_step: float, said: list[float]) -> list[int]:
+        def total(values: np.ndarray) -> np.ndarray:
+            if chief:
+                said.append(float(values[0]))
+                return values
+            return values + said.pop(0)
+
+        loop = Loop(
+            Train.model_validate({"global_batch_size": 8, "checkpoint": {"every_steps": 90}}),
+            SimpleNamespace(chief=chief, total=total, ranks=(0,), size=2),  # type: ignore[arg-type]
+            SimpleNamespace(slices=[], part=None, parts=1, divided=False),  # type: ignore[arg-type]
+            SimpleNamespace(),  # type: ignore[arg-type]
+            SimpleNamespace(steps=1000),  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                checkpoints=tmp_path,
+                training_facts=None,
+                telemetry=TelemetryWriter(tmp_path / "00000.jsonl", (0,), 2, 10, chief),
+            ),
+        )
+        loop._traced.add("stream")
+        taken = []
+        for call in range(20):
+            loop._seconds_per_step = seconds_per_step * (1 + call % 3)
+            taken.append(loop._steps_per_call(SimpleNamespace(full_steps=500)))  # type: ignore[arg-type]
+        return taken
+
+    said: list[float] = []
+    chiefs = steps(True, 0.002, said)
+    assert max(chiefs) == 90 and len({*chiefs}) > 1  # not beyond the next checkpoint
+    assert steps(False, 0.05, said) == chiefs and not said
 
 
 @pytest.mark.parametrize("strategy", ["mirrored", "multi_worker", "pipeline"])
