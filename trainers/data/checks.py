@@ -120,9 +120,16 @@ def _input_ids(sample: PartSample) -> np.ndarray:
     for row in range(len(ids)):
         digest = hashlib.blake2b(digest_size=8)
         for values in arrays:
-            digest.update(values[row].tobytes())
+            digest.update(_row_bytes(values, row))
         ids[row] = int.from_bytes(digest.digest(), "big")
     return ids
+
+
+def _row_bytes(values: np.ndarray, row: int) -> bytes:
+    """Return the bytes of a row; those of an array of texts would be addresses."""
+    if values.dtype.kind == "O":
+        return b"\0".join(map(bytes, np.ravel(values[row])))
+    return values[row].tobytes()
 
 
 def _listed(items: Sequence[int]) -> str:

@@ -54,6 +54,14 @@ def test_inputs_that_stand_in_two_parts_are_counted() -> None:
     assert check == "duplicates" and text.startswith("6 of 16 validation examples") and text.endswith("train examples")
 
 
+def test_texts_are_compared_by_their_characters() -> None:
+    def texts(*words: str) -> PartSample:
+        return sample(np.array([word.encode() for word in words], object), [0] * len(words))
+
+    problems = found(texts("one", "two" * 9), validation=texts("".join(["o", "ne"]), "three"))
+    assert "1 of 2 validation" in next(text for check, text in problems if check == "duplicates")
+
+
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
