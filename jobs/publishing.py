@@ -139,11 +139,11 @@ def last_publication(events: Sequence[Event]) -> Event | None:
 
 def publication_pending(run: RunFolder, events: Sequence[Event]) -> bool:
     """Whether publishing is outstanding: the experiment asks for it, and no result is recorded."""
-    if last_queued(events) is None or last_publication(events) is not None or run.is_script:
-        return False
     publishes = CreatedExperiment.find(events).publishes
-    if publishes is not None:
-        return publishes
+    if publishes is False or last_queued(events) is None or last_publication(events) is not None or run.is_script:
+        return False
+    if publishes:
+        return True
     with contextlib.suppress(UserError):
         return run.experiment().publish is not None
     return False
