@@ -182,7 +182,7 @@ def drive(folder: Path, nodes: int, per_node: int) -> None:
         )
         for command, process in zip(plan.start.commands, placement.processes, strict=True)
     )
-    threading.Thread(target=_tell, args=(run, folder, over, nodes * per_node), daemon=True).start()
+    threading.Thread(target=_tell, args=(run, folder, over, nodes, nodes * per_node), daemon=True).start()
     start = replace(plan.start, commands=commands, companions=())
     watching = SupervisionOptions({"train": 600.0})
     outcome = supervise(run, attempt, start, placement, plan.environment, watching)
@@ -190,9 +190,12 @@ def drive(folder: Path, nodes: int, per_node: int) -> None:
         raise SystemExit(outcome.message)
 
 
-def _tell(run: RunFolder, folder: Path, over: Path, ranks: int) -> None:
-    """Wait until all ranks have started, then for the seconds that count, then end the ranks."""
+def _tell(run: RunFolder, folder: Path, over: Path, nodes: int, ranks: int) -> None:
+    """Wait until all ranks train and their nodes have opened their files, then for the seconds that count."""
+    folder_of_nodes = run.attempt(1).nodes_folder
     while sum(event.kind == "rank_started" for event in run.events()) < ranks:
+        time.sleep(1.0)
+    while not {*range(nodes)} <= {int(path.stem) for path in folder_of_nodes.glob("*.log")}:
         time.sleep(1.0)
     time.sleep(SETTLE_SECONDS)
     begin = time.time()

@@ -146,6 +146,7 @@ class _Supervisor:
             finally:
                 self.processes.stop(at_once=lambda: len(self.signals) > 1)
                 self._events.close()
+                self.output.close()
                 self.watch.close()
                 self.board.close()
                 self._gather_leftovers(self.attempt, self.placement)
