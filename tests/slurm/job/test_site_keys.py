@@ -8,6 +8,7 @@ import pytest
 from tests.slurm.conftest import Minicluster, until
 from tests.slurm.runs import bash, printed, site, submitted, told, wait_for
 
+from saman.jobs import status as status_of_runs
 from saman.slurm.site import client
 
 pytestmark = pytest.mark.slurm
@@ -36,7 +37,10 @@ def test_a_node_is_shared_only_by_jobs_of_the_same_user(minicluster: Minicluster
     assert wait_for(done.run).state == "completed", told(done.run)
 
 
-def test_a_step_that_took_no_effect_ends_the_job_with_three_and_status_says_which(minicluster: Minicluster) -> None:
+def test_a_step_that_took_no_effect_ends_the_job_with_three_and_status_says_which(
+    minicluster: Minicluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_of_runs, "LATE_EVENT_SECONDS", 1.0)  # all is on one file system
     file = minicluster.shared / "site's $env.sh"
     file.write_text("SITE_ROOT=/opt\n")
     path = str(file).replace("$", "$$")
