@@ -62,7 +62,7 @@ def minicluster() -> Iterator[Minicluster]:
         pytest.skip(str(lack))
     root = Path(tempfile.mkdtemp(prefix="saman-mc-", dir="/tmp"))  # short: it holds sockets
     root.chmod(0o755)
-    settings = {"SAMAN_MINICLUSTER_KILL_WAIT": "10", "SAMAN_MINICLUSTER_REQUEUE_WAIT": "5"}
+    settings = {"SAMAN_MINICLUSTER_KILL_WAIT": "20", "SAMAN_MINICLUSTER_REQUEUE_WAIT": "5"}
     patch = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
         patch.delenv(name)
