@@ -182,7 +182,7 @@ def test_a_run_gives_its_state_metrics_telemetry_and_logs(here: Path) -> None:
     assert run.path.parent == here / "runs" / "quickstart"
     assert 0 < run.metrics["val_accuracy"] <= 1
     frame = run.telemetry()
-    lines = [json.loads(line) for file in run.path.glob("attempts/1/telemetry/*") for line in file.open()]
+    lines = [json.loads(line) for file in run.path.glob("attempts/1/nodes/*.jsonl") for line in file.open()]
     traced = {line["step"] for line in lines if line["compiled"]}
     assert frame["samples"].sum() == sum(line["samples"] for line in lines if line["step"] not in traced) > 1000
     assert run.excluded_windows()["compiled"] == len(traced)

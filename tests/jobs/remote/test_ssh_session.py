@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -157,8 +156,10 @@ def test_ctrl_c_ends_the_command_there(network: PretendedSsh) -> None:
     run.new_attempt().log(0).write_text("first\n")
     wanted = Request(RequestKind.LOGS, network.project.folder, log=LogRequest(f"x/{run.id}", follow=True))
 
+    main = threading.get_ident()  # where a terminal's Ctrl-C is handled
+
     def take(record: Record) -> None:
         if isinstance(record, LogText):  # it follows; now the user types Ctrl-C
-            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
 
     assert run_request(network.project, lambda: wanted, take, lambda text: None).status == 130
