@@ -172,7 +172,7 @@ class Run:
         """
         from saman.jobs.logs import read_logs
 
-        return "".join(read_logs(self._folder, rank=rank))
+        return "".join(piece.text for piece in read_logs(self._folder, rank=rank))
 
     def wait(self, timeout_seconds: float | None = None) -> Run:
         """Wait until the run has ended, or until the timeout.

@@ -39,32 +39,6 @@ def read_logs(
     attempt: int | None = None,
     follow: bool = False,
     tell: Callable[[RunStatus], None] | None = None,
-) -> Iterator[str]:
-    """Read a log in pieces.
-
-    Args:
-        run: the run.
-        rank: the rank, by the log of its process.
-        job: read the job script's log instead.
-        attempt: the attempt; by default all, in their order.
-        follow: continue until the run has ended.
-        tell: with ``follow``, called with the run's status every few seconds.
-
-    Raises:
-        UserError: there is no such log.
-    """
-    for piece in read_pieces(run, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):
-        yield piece.text
-
-
-def read_pieces(
-    run: RunFolder,
-    *,
-    rank: int = 0,
-    job: bool = False,
-    attempt: int | None = None,
-    follow: bool = False,
-    tell: Callable[[RunStatus], None] | None = None,
     begin: Mapping[str, int] | None = None,
 ) -> Iterator[LogPiece]:
     """Read a log in pieces that name their place.
@@ -95,9 +69,8 @@ def read_pieces(
         for log in _logs(run, rank, job, attempt):
             start = begin.get(run.relative(log.file), 0)
             if log.file not in followed and log.older is not None and not start:
-                yield from _pieces(
-                    run, log.follow(log.older)
-                )  # once: a later rotation moves lines there that were read
+                # Once: a later rotation moves lines there that were read.
+                yield from _pieces(run, log.follow(log.older))
             yield from _pieces(run, followed.setdefault(log.file, log.follow(log.file, start)))
         if over:
             if status is not None and tell is not None:

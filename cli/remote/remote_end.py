@@ -206,14 +206,14 @@ def _status_of(run: Callable[[list[str]], None], words: list[str]) -> int:
 
 def _logs(project: Path, wanted: LogRequest, wire: _Wire) -> int:
     from saman.cli.log_lines import progress_lines, without_chatter
-    from saman.jobs.logs import read_pieces
+    from saman.jobs.logs import read_logs
     from saman.jobs.reconcile import reconcile
     from saman.runs.folder import RunFolder
 
     run = RunFolder.open(project / "runs" / wanted.run)
     tell = progress_lines() if wanted.outcome or (wanted.follow and not run.is_script) else None
     try:
-        for piece in read_pieces(
+        for piece in read_logs(
             run, rank=wanted.rank, job=wanted.job, attempt=wanted.attempt, follow=wanted.follow, tell=tell,
             begin=wanted.begin,
         ):  # fmt: skip

@@ -91,9 +91,10 @@ def logs_command(
     found = find_run(here[0], runs_dir)
     tell = progress_lines() if follow and not found.is_script else None
     printed = False
-    for text in read_logs(found, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):
-        printed = printed or bool(text)
-        typer.echo(clean_text(text if found.is_script or job else without_chatter(text)), nl=False)
+    for piece in read_logs(found, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):
+        printed = printed or bool(piece.text)
+        text = piece.text if found.is_script or job else without_chatter(piece.text)
+        typer.echo(clean_text(text), nl=False)
     if not printed:
         typer.echo("the job has printed nothing yet" if job else f"rank {rank} has printed nothing yet", err=True)
 

@@ -154,7 +154,7 @@ def _wait(run: RunFolder, site: Cluster, seconds: float) -> NotebookRecord:
         tell(status)
         if status.over:
             try:
-                said = "".join(read_logs(run)).strip().splitlines()
+                said = "".join(piece.text for piece in read_logs(run)).strip().splitlines()
             except UserError:
                 said = []
             problem = said[-1].removeprefix("saman: ") if said else status.detail

@@ -196,8 +196,9 @@ def _follow(run: RunFolder, as_json: bool) -> None:
     tell = progress_lines(err=as_json)
     try:
         with contextlib.suppress(UserError):  # it ended before any rank printed; the status below says why
-            for text in read_logs(run, follow=True, tell=tell):
-                typer.echo(clean_text(text if run.is_script else without_chatter(text)), nl=False, err=as_json)
+            for piece in read_logs(run, follow=True, tell=tell):
+                text = piece.text if run.is_script else without_chatter(piece.text)
+                typer.echo(clean_text(text), nl=False, err=as_json)
     except KeyboardInterrupt:
         typer.echo(f"\nthe run continues: saman logs -f {run.id}; saman cancel {run.id} ends it", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

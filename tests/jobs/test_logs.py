@@ -8,7 +8,7 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import load_experiment
-from saman.jobs.logs import read_logs, read_pieces
+from saman.jobs.logs import read_logs
 from saman.launcher.plan.placement import Placement, Process
 from saman.runs.folder import RunFolder
 
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.mark.parametrize(("rank", "first"), [(0, 0), (1, 0), (2, 2)])
 def test_a_rank_is_found_in_the_log_of_its_process(run: RunFolder, rank: int, first: int) -> None:
-    assert "".join(read_logs(run, rank=rank)) == f"process of rank {first}\n"
+    assert "".join(piece.text for piece in read_logs(run, rank=rank)) == f"process of rank {first}\n"
 
 
 def test_a_rank_beyond_the_last_has_no_log(run: RunFolder) -> None:
@@ -42,14 +42,14 @@ def test_the_older_part_of_a_rotated_log_comes_first_and_once(tmp_path: Path) ->
     attempt = run.new_attempt()
     attempt.older_log(0).write_text("older\n")
     attempt.log(0).write_text("newer\n")
-    assert "".join(read_logs(run)) == "older\nnewer\n"
+    assert "".join(piece.text for piece in read_logs(run)) == "older\nnewer\n"
 
 
 def test_the_end_is_told_after_the_last_lines(run: RunFolder) -> None:
     run.append("completed", "supervisor", 1)
     seen: list[str] = []
     for piece in read_logs(run, follow=True, tell=lambda status: seen.append(status.state)):
-        seen.append(piece)
+        seen.append(piece.text)
     assert seen == ["process of rank 0\n", "completed"]
 
 
@@ -57,9 +57,9 @@ def test_a_reader_goes_on_where_an_earlier_reader_stopped(run: RunFolder) -> Non
     log = run.attempt(1).log(0)
     text = "é first\nsecond ö\n"
     log.write_bytes(text.encode()[:-2])  # ends within a character
-    read = list(read_pieces(run))
+    read = list(read_logs(run))
     places = {piece.file: piece.end for piece in read}
     log.write_bytes(text.encode())
-    later = "".join(piece.text for piece in read_pieces(run, begin=places))
+    later = "".join(piece.text for piece in read_logs(run, begin=places))
     assert "".join(piece.text for piece in read) + later == text
     assert later == "ö\n"

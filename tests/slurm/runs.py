@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,20 @@ def script(name: str, command: Sequence[str], directory: Path, **resources: Any)
 def bash(name: str, text: str, directory: Path, **resources: Any) -> Script:
     """A line of bash as a run."""
     return script(name, ["bash", "-c", text], directory, **resources)
+
+
+def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Type a command of saman in a folder."""
+    command = [sys.executable, "-m", "saman", *words]
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=200, check=False)
+
+
+def submit_line(home: Path, text: str, *options: str) -> RunFolder:
+    """Type a submission of a line of bash on one core."""
+    site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "resources.cpus_per_rank=1"]
+    done = saman(home, "submit", *site_options, "--json", *options, "--", "bash", "-c", text)
+    assert done.returncode == 0, done.stderr
+    return RunFolder.open(Path(json.loads(done.stdout)["run"]))
 
 
 def submitted(spec: Any, cluster: Cluster, shared: Path, **options: Any) -> slurm.Submission:
@@ -88,5 +105,5 @@ def nodes_lost(run: RunFolder) -> int:
 def printed(run: RunFolder, rank: int = 0, attempt: int = 1) -> str:
     """What a rank has printed; nothing before it has begun."""
     with contextlib.suppress(UserError):
-        return "".join(read_logs(run, rank=rank, attempt=attempt))
+        return "".join(piece.text for piece in read_logs(run, rank=rank, attempt=attempt))
     return ""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import bash, site, told, wait_for
+from tests.slurm.runs import bash, saman, site, submit_line, told, wait_for
 
 from saman.configs.errors import UserError
 from saman.jobs.workflows.prerequisites import dependency_on
@@ -63,18 +60,6 @@ def test_a_job_that_slurm_removed_names_the_job_it_needed() -> None:
     assert unknown_ends(wanted[1:]) is None
 
 
-def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "saman", *words]
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
-
-
-def submit(home: Path, text: str, *options: str) -> RunFolder:
-    site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "resources.cpus_per_rank=1"]
-    done = saman(home, "submit", *site_options, "--json", *options, "--", "bash", "-c", text)
-    assert done.returncode == 0, done.stderr
-    return RunFolder.open(Path(json.loads(done.stdout)["run"]))
-
-
 def began(run: RunFolder) -> float:
     return next(event.time for event in run.events() if event.kind == "attempt_started")
 
@@ -85,10 +70,10 @@ def test_jobs_wait_for_each_other_and_a_failure_takes_those_out_that_needed_a_su
 ) -> None:
     home = minicluster.shared / "dependencies"
     home.mkdir()
-    first = submit(home, "sleep 300", "--set", 'sbatch=["--begin=now+1hour"]')
-    ok = submit(home, "true", "--after", first.id)
-    after_ok = submit(home, "true", "--after", ok.id)
-    ended = submit(home, "true", "--after-any", after_ok.id)
+    first = submit_line(home, "sleep 300", "--set", 'sbatch=["--begin=now+1hour"]')
+    ok = submit_line(home, "true", "--after", first.id)
+    after_ok = submit_line(home, "true", "--after", ok.id)
+    ended = submit_line(home, "true", "--after-any", after_ok.id)
     status = saman(home, "status", ok.id).stdout
     assert f"waits for bash/{first.id} (queued) to complete" in status
     refused = saman(home, "submit", "--cluster", "minicluster", "--after", "99999999", "--", "true")
@@ -106,9 +91,9 @@ def test_jobs_wait_for_each_other_and_a_failure_takes_those_out_that_needed_a_su
 def test_a_requeued_run_is_waited_for_until_it_completes(minicluster: Minicluster) -> None:
     home = minicluster.shared / "requeued-first"
     home.mkdir()
-    first = submit(home, "[ $SAMAN_ATTEMPT -gt 1 ] || { sleep 2; exit 85; }", "launch.stop_signal=none")
+    first = submit_line(home, "[ $SAMAN_ATTEMPT -gt 1 ] || { sleep 2; exit 85; }", "launch.stop_signal=none")
     until(lambda: (first.attempts() and "running") or first.state.ended, 30)
-    second = submit(home, "true", "--after", first.id)
+    second = submit_line(home, "true", "--after", first.id)
     first.request_stop("a test", "user")
     assert wait_for(second).state == "completed", told(second)
     ends = [event.time for event in first.events() if event.kind == "completed"]

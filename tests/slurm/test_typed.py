@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import bash, site, told, wait_for
+from tests.slurm.runs import bash, saman, site, submit_line, told, wait_for
 from tests.slurm.stubs import calls, stubs
 
-from saman.runs.folder import RunFolder
 from saman.slurm.site import client
 from saman.slurm.submission import planning
 from saman.slurm.submission import submit as slurm
@@ -31,19 +28,6 @@ def home(minicluster: Minicluster) -> Path:
     return folder
 
 
-def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "saman", *words]
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
-
-
-def submit(home: Path, text: str, *options: str) -> RunFolder:
-    """Submit a line of bash on one core."""
-    site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "resources.cpus_per_rank=1"]
-    done = saman(home, "submit", *site_options, "--json", *options, "--", "bash", "-c", text)
-    assert done.returncode == 0, done.stderr
-    return RunFolder.open(Path(json.loads(done.stdout)["run"]))
-
-
 def test_submit_follow_shows_the_chief_and_ends_with_the_runs_exit_code(home: Path) -> None:
     site_options = ["--cluster", "minicluster", "--partition", "main", "--no-snapshot", "--follow"]
     done = saman(home, "submit", *site_options, "--", "bash", "-c", "echo first; sleep 1; echo second")
@@ -54,7 +38,7 @@ def test_submit_follow_shows_the_chief_and_ends_with_the_runs_exit_code(home: Pa
 
 
 def test_a_pending_run_is_cancelled_and_resumed_and_an_ended_one_is_left_alone(home: Path) -> None:
-    run = submit(home, "exit 0", "--set", 'sbatch=["--begin=now+1hour"]')
+    run = submit_line(home, "exit 0", "--set", 'sbatch=["--begin=now+1hour"]')
     refused = saman(home, "resume", run.id)
     assert refused.returncode == 2 and "this run is queued" in refused.stderr
     assert "waits for its begin time" in saman(home, "status", run.id).stdout
@@ -72,7 +56,7 @@ def test_a_pending_run_is_cancelled_and_resumed_and_an_ended_one_is_left_alone(h
 
 
 def test_a_running_run_is_cancelled_and_goes_on_when_resumed(home: Path) -> None:
-    run = submit(home, "echo attempt $SAMAN_ATTEMPT; [ $SAMAN_ATTEMPT -gt 1 ] || sleep 300")
+    run = submit_line(home, "echo attempt $SAMAN_ATTEMPT; [ $SAMAN_ATTEMPT -gt 1 ] || sleep 300")
     until(lambda: any(event.kind == "rank_started" for event in run.events()), 30)
     until(lambda: "program running" in saman(home, "status", run.id).stdout, 30)  # its first sign of life may lag
     assert "is cancelled" in saman(home, "cancel", run.id).stdout
@@ -105,12 +89,12 @@ def test_waiting_asks_slurm_a_few_times_however_often_it_looks(home: Path, monke
     stubs(counted, dict.fromkeys(("squeue", "sacct", "scancel"), PASSED_ON))
     monkeypatch.setenv("REAL_PATH", os.environ["PATH"])
     monkeypatch.setenv("PATH", f"{counted}:{os.environ['PATH']}")
-    run = submit(home, "sleep 8")
+    run = submit_line(home, "sleep 8")
     assert saman(home, "wait", run.id, "--every", "0.1", "--timeout", "100").returncode == 0, told(run)
     asked = [call for call in calls(counted) if not call.startswith("scancel")]
     assert 1 <= len(asked) <= 12, asked
     assert saman(home, "wait", run.id, "--every", "0").returncode == 2
-    others = [submit(home, "sleep 300", "--set", 'sbatch=["--begin=now+1hour"]') for _ in range(3)]
+    others = [submit_line(home, "sleep 300", "--set", 'sbatch=["--begin=now+1hour"]') for _ in range(3)]
     saman(home, "cancel", *(other.id for other in others))
     assert len([call for call in calls(counted) if call.startswith("scancel")]) == 1
 

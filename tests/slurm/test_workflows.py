@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import told, wait_for
+from tests.slurm.runs import saman, told, wait_for
 from tests.slurm.stubs import calls, stubs
 
 from saman.api.workflow_plans import plan_workflow, submit_workflow
@@ -83,11 +81,6 @@ def test_a_mistake_in_a_step_names_the_step(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("name: flow\nsteps: {train: {experiment: quikstart}}\n")
     with pytest.raises(UserError, match="step train"):
         plan_workflow(tmp_path / "flow.yaml", load_cluster("minicluster"), options(tmp_path))
-
-
-def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "saman", *words]
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=200, check=False)
 
 
 def by_step(home: Path) -> dict[str, RunFolder]:

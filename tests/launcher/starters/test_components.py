@@ -79,7 +79,7 @@ def test_on_this_machine_components_run_beside_the_rank_and_end_with_it(tmp_path
     outcome = run_script(_script(tmp_path, rank, serve), Options(runs_dir=tmp_path / "runs"))
     assert outcome.state is State.COMPLETED, outcome
     attempt = outcome.run.attempt(1)
-    assert "".join(read_logs(outcome.run, rank=0)) == "to 127.0.0.1\n"
+    assert "".join(piece.text for piece in read_logs(outcome.run, rank=0)) == "to 127.0.0.1\n"
     assert [attempt.component_log("data", task).read_text() for task in (0, 1)] == ["data 0 of 2\n", "data 1 of 2\n"]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.slurm.conftest import Minicluster, until
-from tests.slurm.runs import bash, site, told, wait_for
+from tests.slurm.runs import bash, saman, site, told, wait_for
 from typer.testing import CliRunner
 
 from saman.cli.main import make_app
@@ -121,11 +121,6 @@ def home(minicluster: Minicluster, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return folder
-
-
-def saman(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "saman", *words]
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
 
 
 def status_of(url: str, token: str | None) -> int:
