@@ -55,13 +55,18 @@ def submit_workflow_file(
         typer.echo(text)
     for each in done:
         jobs = [one.job for one in each.submissions]
-        named = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs from {jobs[0]} on" if jobs else "complete already"
-        typer.echo(f"{each.planned.name}: job {named}{_after(each.planned.waits)}")
+        typer.echo(f"{each.planned.name}: {_named(jobs)}{_after(each.planned.waits)}")
     typer.echo(f"follow it: saman status {name}; saman cancel {name} ends it; saman resume {name} continues it")
 
 
 def _after(waits: Mapping[str, After]) -> str:
     return ", after " + " and ".join(f"{name} {after.verb}s" for name, after in waits.items()) if waits else ""
+
+
+def _named(jobs: Sequence[str]) -> str:
+    if not jobs:
+        return "complete already"
+    return f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} jobs, from {jobs[0]} on"
 
 
 def _show_plan(planned: PlannedWorkflow, notes: Sequence[str], as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import Saman
+from tests.cli.conftest import Saman
 
 from saman.cli.runs import prune
 from saman.configs.problems import validated
