@@ -25,6 +25,24 @@ def parse_duration(text: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+_SPAN = re.compile(r"(\d{1,6})([smhd])")
+_SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_span(text: str) -> int:
+    """Seconds in ``90s``, ``30m``, ``1h``, ``2d`` or ``[D-]HH:MM:SS``; raises ``ValueError`` for any other text.
+
+    >>> [parse_span(text) for text in ("90s", "30m", "1h", "2d", "01:00:00")]
+    [90, 1800, 3600, 172800, 3600]
+    """
+    if (match := _SPAN.fullmatch(text)) is not None:
+        return int(match[1]) * _SPAN_SECONDS[match[2]]
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a duration; write a whole number and s, m, h or d, such as 30m") from None
+
+
 _DAYS = re.compile(r"(?P<days>\d+)-(?P<rest>\d+(?::\d+){0,2})")
 _FORMS = "minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
 
@@ -116,6 +134,12 @@ def _checked_clock(text: str) -> str:
     return text
 
 
+def _checked_span(text: str) -> str:
+    if parse_span(text) == 0:
+        raise ValueError(f"{text!r} is zero; write a duration above 0s")
+    return text
+
+
 def _checked_size(text: str) -> str:
     parse_size(text)
     return text
@@ -123,3 +147,4 @@ def _checked_size(text: str) -> str:
 
 Clock = Annotated[str, AfterValidator(_checked_clock)]
 Size = Annotated[str, AfterValidator(_checked_size)]
+Span = Annotated[str, AfterValidator(_checked_span)]

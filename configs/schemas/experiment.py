@@ -16,6 +16,7 @@ from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, known, resolved_args
 from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.data.section import Data
+from saman.configs.schemas.launch.restart import Restart
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
 from saman.configs.units import Clock, Size
@@ -51,6 +52,7 @@ class Resources(Strict):
     devices_per_process: PositiveInt | Literal["auto"] = "auto"
     cpus_per_rank: PositiveInt | Literal["auto"] = "auto"
     gpus_per_rank: NonNegativeInt = 0
+    spare_nodes: NonNegativeInt = 0  # of a job, idle until launch.restart needs them for nodes that were lost
     time_limit: Clock = "01:00:00"
     memory_per_rank: Size | Literal["auto"] = "auto"
     components: list[JobComponent] = []  # beside the ranks
@@ -77,6 +79,7 @@ class Launch(Strict):
 
     starter: Starter = Field("auto", alias="with")
     on_stall: Literal["report", "abort"] = "report"
+    restart: Restart | None = None  # {} restarts with the defaults; null leaves a failed run to saman resume
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     environment: dict[str, str] = {}
     public: list[str] = []  # names in environment; everyone may read their values

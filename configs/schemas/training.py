@@ -16,6 +16,7 @@ from pydantic import (
 
 from saman.configs.problems import Strict
 from saman.configs.schemas.splitting import Pipeline
+from saman.configs.units import Span
 
 Strategy = Literal["single", "horovod", "mirrored", "multi_worker", "pipeline"]
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
@@ -134,8 +135,14 @@ class Clipping(Strict):
 
 
 class CheckpointPolicy(Strict):
-    """When to write a checkpoint; the newest ``keep`` are kept."""
+    """When to write a checkpoint; the newest ``keep`` are kept.
 
+    ``every: auto`` takes the interval that loses least (Young, 1974; Daly, 2006): from the cost of the run's own
+    checkpoints and the mean time between failures, which is ``mtbf`` until failures of the run correct it.
+    """
+
+    every: Literal["auto"] | None = None  # beside every_steps and every_epochs
+    mtbf: Span = "1d"
     every_steps: PositiveInt | None = None
     every_epochs: PositiveInt | None = 1
     keep: PositiveInt = 3
