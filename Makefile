@@ -56,7 +56,7 @@ lint: setup
 # uv reads one file for all Python versions; nothing else needs it.
 LOCK = .venv-lock/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock" --no-emit-package saman \
-	--extra train --extra mpi --extra build --extra test --extra dev setup.cfg
+	--extra train --extra mpi --extra build --extra serve --extra test --extra dev setup.cfg
 LOCKS = launcher/setup/locks
 CONVERTERS = registry/evaluation/locks
 

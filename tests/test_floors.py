@@ -19,11 +19,12 @@ BELOW = {
     "launcher": {"runs", "configs"},
     "trainers": {"pipeline", "runs", "configs"},
     "registry": {"runs", "configs"},
+    "serving": {"registry", "runs", "configs"},
     "scaling": {"launcher", "pipeline", "runs", "configs"},
     "slurm": {"launcher", "runs", "configs"},
-    "jobs": {"slurm", "registry", "launcher", "runs", "configs"},
-    "api": {"jobs", "slurm", "scaling", "registry", "launcher", "runs", "configs"},
-    "cli": {"api", "jobs", "slurm", "scaling", "registry", "launcher", "pipeline", "runs", "configs"},
+    "jobs": {"slurm", "serving", "registry", "launcher", "runs", "configs"},
+    "api": {"jobs", "slurm", "serving", "scaling", "registry", "launcher", "runs", "configs"},
+    "cli": {"api", "jobs", "slurm", "serving", "scaling", "registry", "launcher", "pipeline", "runs", "configs"},
 }
 ONLY_TRAINERS = {"tensorflow", "keras", "tf_keras", "horovod", "mpi4py"}
 # The two lowest rooms do with pydantic, PyYAML and numpy.

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("api", "cli", "configs", "jobs", "launcher", "pipeline", "registry", "runs", "scaling", "slurm", "trainers")
+ROOMS = ("api", "cli", "configs", "jobs", "launcher", "pipeline", "registry", "runs", "scaling", "serving", "slurm",
+         "trainers")  # fmt: skip
 # Inputs of `make lock`, of no use without the source tree.
 LEFT_OUT = {".in", ".txt", ".md"}
 
