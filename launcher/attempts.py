@@ -72,30 +72,44 @@ def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = No
         EnvironmentLack: the run folder cannot be written, or the machine lacks what the start needs.
     """
     with hold_run(run, wait_seconds=request.lock_seconds):
-        attempt = _new_attempt(run, request)
-        request = replace(request, directory=_directory(run, request))
-        # With the values of private variables: they reach the ranks' environment, and no file.
-        spec = reveal_environment(run, request.spec)
-        plan = make_plan(spec, request.directory, request.code_path, request.options, run.path, attempt.number)
-        plan = replace(plan, start=request.adapt(plan))
-        _record(run, attempt, request, plan)
-        # Inside an allocation the cores are Slurm's to give.
-        with nullcontext(CoreClaim()) if plan.facts.in_allocation else hold_cores(plan.placement) as claim:
-            notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
-            _tell(run, attempt, request.who, notes, view)
-            environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-            outcome = supervise(
-                run,
-                attempt,
-                start=plan.start,
-                placement=plan.placement,
-                environ=environ,
-                watching=_limits(request, run.is_script),
-                view=view,
-            )
-        with suppress(OSError):  # the server that it names has ended
-            attempt.rendezvous.unlink()
-        return outcome
+        return attempt_held(run, request, view)
+
+
+def attempt_held(
+    run: RunFolder, request: AttemptRequest, view: View | None = None, *, restarted: bool = False
+) -> Outcome:
+    """Do as ``make_attempt`` while the caller holds the run; ``restarted`` keeps a stop request that has just come."""
+    if not restarted:
+        with explain_write_errors(run.path, "the run folder"):
+            run.withdraw_stop()
+    return _attempt(run, request, view)
+
+
+def _attempt(run: RunFolder, request: AttemptRequest, view: View | None) -> Outcome:
+    attempt = _new_attempt(run, request)
+    request = replace(request, directory=_directory(run, request))
+    # With the values of private variables: they reach the ranks' environment, and no file.
+    spec = reveal_environment(run, request.spec)
+    plan = make_plan(spec, request.directory, request.code_path, request.options, run.path, attempt.number)
+    plan = replace(plan, start=request.adapt(plan))
+    _record(run, attempt, request, plan)
+    # Inside an allocation the cores are Slurm's to give.
+    with nullcontext(CoreClaim()) if plan.facts.in_allocation else hold_cores(plan.placement) as claim:
+        notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
+        _tell(run, attempt, request.who, notes, view)
+        environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
+        outcome = supervise(
+            run,
+            attempt,
+            start=plan.start,
+            placement=plan.placement,
+            environ=environ,
+            watching=_limits(request, run.is_script),
+            view=view,
+        )
+    with suppress(OSError):  # the server that it names has ended
+        attempt.rendezvous.unlink()
+    return outcome
 
 
 def _directory(run: RunFolder, request: AttemptRequest) -> Path:
@@ -106,7 +120,6 @@ def _directory(run: RunFolder, request: AttemptRequest) -> Path:
 
 def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
     with explain_write_errors(run.path, "the run folder"):
-        run.withdraw_stop()
         end_leftovers(run)
         attempt = run.new_attempt()
         if request.job_script is not None:
@@ -153,4 +166,5 @@ def _limits(request: AttemptRequest, is_script: bool) -> SupervisionOptions:
         abort_on_stall=launch.on_stall == "abort",
         all_ranks=request.options.all_ranks,
         is_script=is_script,
+        restart=launch.restart,
     )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.script import Script
-from saman.launcher.attempts import AttemptRequest, make_attempt
+from saman.launcher.attempts import AttemptRequest, attempt_held
 from saman.launcher.planning import Options, make_plan
 from saman.launcher.programs import check_legacy_keras, with_absolute_files
+from saman.launcher.repeated_attempts import repeat_attempts
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import View
 from saman.runs.events import State
@@ -74,7 +75,7 @@ def resume_locally(run: RunFolder, options: Options, view: View | None = None, r
         raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new run")
     spec = run.spec() if ranks is None else _on_ranks(run.spec(), ranks)
     directory = Path(spec.directory) if isinstance(spec, Script) else _recorded_directory(run)
-    return make_attempt(run, AttemptRequest(spec, directory, run.code_path, options), view)
+    return _attempts(run, AttemptRequest(spec, directory, run.code_path, options), view)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,14 @@ def _new_folder(request: AttemptRequest) -> RunFolder:
 def _run_new(request: AttemptRequest, view: View | None) -> Outcome:
     spec, directory, options = request.spec, request.directory, request.options
     plan = make_plan(spec, directory, request.code_path, options)  # refuses before a folder is made
-    return make_attempt(_new_folder(request), replace(request, options=replace(options, facts=plan.facts)), view)
+    return _attempts(_new_folder(request), replace(request, options=replace(options, facts=plan.facts)), view)
+
+
+def _attempts(run: RunFolder, request: AttemptRequest, view: View | None) -> Outcome:
+    def begin(failed: Outcome | None) -> Outcome:
+        return attempt_held(run, request, view, restarted=failed is not None)
+
+    return repeat_attempts(run, begin, view)
 
 
 def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:

@@ -51,8 +51,10 @@ class EventKind(str, Enum):
     FAILED = "failed"  # message or reason, exit_code, ranks
     CANCELLED = "cancelled"  # reason
     PREEMPTED = "preempted"  # reason
+    RESTARTING = "restarting"  # an attempt failed, the next begins by itself: reason, cause, pause_seconds, error, step
+    NOT_RESTARTED = "not_restarted"  # reason: why `launch.restart` begins no further attempt
     RANK_STARTED = "rank_started"  # rank, node, cores, gpus
-    RANK_FAILED = "rank_failed"  # rank, failure (user_error | error | peer_lost | misplaced), message: by the rank
+    RANK_FAILED = "rank_failed"  # rank, failure (a FailureKind), message, step: by the rank
     RANK_EXITED = "rank_exited"  # rank, code or signal, last_lines: by the process that started the rank's program
     EPOCH = "epoch"  # epoch, step, metrics: by the chief
     CHECKPOINT = "checkpoint"  # step, path, seconds, waited_seconds
@@ -81,6 +83,7 @@ TRANSITIONS: Mapping[str, State] = {
     EventKind.FAILED: State.FAILED,
     EventKind.CANCELLED: State.CANCELLED,
     EventKind.PREEMPTED: State.PREEMPTED,
+    EventKind.RESTARTING: State.RUNNING,
 }
 
 

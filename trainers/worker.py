@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import ExitCode, UserError
 from saman.runs import variables
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         _append_code_path(run, me)
         status = _train(run, experiment, me, heartbeat)
     except BaseException as error:
-        return report_failure(run, me, error)
+        return report_failure(run, me, error, None if heartbeat is None else heartbeat.step)
     if heartbeat is not None:
         heartbeat.close()
     return status
@@ -101,13 +101,16 @@ class SilentObserver:
         """Discard the pace."""
 
 
-def report_failure(run: RunFolder | None, me: WorkerIdentity | None, error: BaseException) -> int:
+def report_failure(
+    run: RunFolder | None, me: WorkerIdentity | None, error: BaseException, step: int | None = None
+) -> int:
     """Report an error to the log and as an event of the run; return the exit status.
 
     Args:
         run: The run folder; ``None`` if it could not be opened.
         me: The identity of this process; ``None`` if it is unknown.
         error: What ended the training.
+        step: The step that the training had reached.
     """
     if isinstance(error, UserError):
         print(f"saman: {error}", file=sys.stderr, flush=True)
@@ -115,7 +118,8 @@ def report_failure(run: RunFolder | None, me: WorkerIdentity | None, error: Base
         traceback.print_exception(error)
     if run is not None:
         rank = me.first_rank if me else int(os.environ.get(variables.FIRST_RANK, "0") or 0)
-        facts = {"rank": rank, "node": me.node if me else "", "failure": failure_kind(error).value}
+        facts: dict[str, Any] = {"rank": rank, "node": me.node if me else "", "failure": failure_kind(error).value}
+        facts |= {} if step is None else {"step": step}
         try:
             run.append(
                 "rank_failed", f"rank {rank}", me.attempt if me else None, message=describe_failure(error), **facts

@@ -69,6 +69,7 @@ class FailedRank:
     message: str | None = None
     last_lines: tuple[str, ...] = ()
     stopped: bool = False
+    step: int | None = None  # that the rank had reached
     cause: str | None = None  # as the start method names it, for a rank that was killed or left no trace
 
     @property
@@ -230,7 +231,24 @@ def _failed_rank(
         message=report.message if report else None,
         last_lines=exited.last_lines if exited else (),
         stopped=exited.stopped if exited else False,
+        step=report.step if report else None,
     )
+
+
+def find_own_errors(events: Iterable[Event], records: Mapping[int, RankRecord]) -> tuple[tuple[int, str], ...]:
+    """The Python error of each process that failed by itself, the first failing process first.
+
+    Args:
+        events: The events of the attempt.
+        records: Its rank records.
+    """
+    failed = sorted(_failed_ranks(list(events), records), key=lambda rank: (rank.time, rank.rank))
+    found = ((rank.rank, rank.message or next(iter(rank.telling_line), None)) for rank in failed if _own_error(rank))
+    return tuple((rank, text) for rank, text in found if text)
+
+
+def _own_error(rank: FailedRank) -> bool:
+    return rank.signal is None and not rank.stopped and rank.kind in (FailureKind.ERROR, *_TELLING)
 
 
 def _kind(report: RankFailed | None, exited: RankExited | None) -> FailureKind:

@@ -9,9 +9,10 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from saman.configs.schemas.launch.restart import Restart
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.background_view import BackgroundView, in_background
@@ -46,12 +47,13 @@ LINGER_SECONDS = 1.5  # after the first failure, for peers to report theirs; a l
 
 @dataclass(frozen=True)
 class SupervisionOptions:
-    """The options of supervision: time limits of phases, whether a stall ends the run, and the output to show."""
+    """The options of supervision: time limits of phases, whether a stall ends the attempt, the output to show."""
 
     stall_seconds: Mapping[str, float] = field(default_factory=dict)
     abort_on_stall: bool = False
     all_ranks: bool = False
     is_script: bool = False
+    restart: Restart | None = None  # whether the run starts again by itself after a failure
 
 
 def supervise(
@@ -150,10 +152,11 @@ class _Supervisor:
                 self.watch.close()
                 self.board.close()
                 self._gather_leftovers(self.attempt, self.placement)
-        self.output.close()  # so that the last look opens the logs
-        self.output.show(flush=True)
-        self.output.close()
-        return self._conclude()
+            self.output.close()  # so that the last look opens the logs
+            self.output.show(flush=True)
+            self.output.close()
+            outcome = self._conclude()
+        return replace(outcome, signals=tuple(self.signals))
 
     def _gather_leftovers(self, attempt: Attempt, placement: Placement) -> None:
         nodes = {name: index for index, name in enumerate(placement.nodes)}
@@ -249,7 +252,8 @@ class _Supervisor:
             early=self.processes.early,
         )
         seconds = time.monotonic() - self.began
-        return conclude(self.run, self.attempt, ended, seconds, tuple(self.processes.output))
+        output = tuple(self.processes.output)
+        return conclude(self.run, self.attempt, ended, seconds, output, self.watching.restart)
 
     def _record_lost_processes(self, records: Mapping[int, RankRecord]) -> None:
         """Record the end of processes that left no record, because the wrapper was killed or the node is gone."""

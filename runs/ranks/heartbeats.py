@@ -74,6 +74,11 @@ class Heartbeat:
         self._write()
         threading.Thread(target=self._keep_writing, name="heartbeat", daemon=True).start()
 
+    @property
+    def step(self) -> int:
+        """The step of the newest note."""
+        return self._note.step
+
     @classmethod
     def from_environment(cls) -> Heartbeat | None:
         """Start the heartbeat that the launcher watches (``SAMAN_HEARTBEAT``); ``None`` outside a launcher."""

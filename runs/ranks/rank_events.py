@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from saman.runs.events import Event, EventKind
+from saman.runs.records.schema import integer
 
 ENDED_WELL = (0, 85)  # done, and checkpointed on request
 
@@ -38,6 +39,7 @@ class RankFailed:
     kind: FailureKind | None
     node: str | None
     message: str | None
+    step: int | None = None  # that the rank had reached; unknown in a user's own program
 
     @classmethod
     def from_event(cls, event: Event) -> RankFailed | None:
@@ -46,7 +48,7 @@ class RankFailed:
         if event.kind != EventKind.RANK_FAILED or not isinstance(rank, int):
             return None
         kind = None if facts.get("failure") is None else failure_kind(facts["failure"])
-        return cls(rank=rank, time=event.time, kind=kind, node=facts.get("node"), message=facts.get("message"))
+        return cls(rank, event.time, kind, facts.get("node"), facts.get("message"), integer(facts.get("step")))
 
 
 @dataclass(frozen=True)

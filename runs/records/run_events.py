@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from saman.runs.events import USER, Event, EventKind
+from saman.runs.records.schema import integer, number, text
 
 
 def newest_event(events: Sequence[Event], kind: str) -> Event | None:
@@ -175,6 +177,65 @@ class StopRequest:
     def cancels(self) -> bool:
         """Whether a user cancelled the run."""
         return self.cause is StopCause.CANCELLED and self.who == USER
+
+
+class RestartCause(str, Enum):
+    """The kind of failure after which a run starts again by itself."""
+
+    ERROR = "error"  # an exception in a rank
+    KILLED = "killed"  # by a signal: a crash in compiled code, a SIGKILL
+    PEER_LOST = "peer lost"  # no rank failed by itself
+    STALL = "stall"
+    NODE_LOST = "node lost"
+    UNKNOWN = "unknown"  # ranks ended without a trace, or never began
+
+    @property
+    def words(self) -> str:
+        """The cause for people, with its article."""
+        return _CAUSES[self]
+
+
+_CAUSES = {
+    RestartCause.ERROR: "an error",
+    RestartCause.KILLED: "the death of a rank",
+    RestartCause.PEER_LOST: "the loss of a peer",
+    RestartCause.STALL: "a stall",
+    RestartCause.NODE_LOST: "the loss of a node",
+    RestartCause.UNKNOWN: "an end without a trace",
+}
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """``restarting``: an attempt failed, and the next begins by itself after ``pause_seconds``.
+
+    ``error`` is the Python error without its numbers, ``step`` that of the first failing rank, where they are known.
+    """
+
+    reason: str
+    cause: RestartCause = RestartCause.UNKNOWN
+    pause_seconds: float = 0.0
+    error: str | None = None
+    step: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """The facts to append to the run's events."""
+        return {**asdict(self), "cause": self.cause.value}
+
+    @classmethod
+    def from_event(cls, event: Event) -> Restarting | None:
+        """The facts of an event; ``None`` if it is of another kind."""
+        if event.kind != EventKind.RESTARTING:
+            return None
+        known = {cause.value: cause for cause in RestartCause}
+        facts = event.facts
+        return cls(
+            reason=str(facts.get("reason", "")),
+            cause=known.get(str(facts.get("cause")), RestartCause.UNKNOWN),
+            pause_seconds=number(facts.get("pause_seconds")) or 0.0,
+            error=text(facts.get("error")),
+            step=integer(facts.get("step")),
+        )
 
 
 @dataclass(frozen=True)

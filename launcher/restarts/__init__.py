@@ -1,0 +1,1 @@
+"""Restarts of a run by itself: the decision, from values alone."""
