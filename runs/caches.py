@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
+from saman.configs.home_folder import in_home
 from saman.runs import variables
 from saman.runs.locks import LockHeldError, hold
 from saman.runs.trust.ownership import find_doubt
 
+# Folders of the cache. The cache folder may hold other things: users point SAMAN_CACHE_DIR at any folder.
+PARTS = ("converters", "data", "profiles", "sources", "staged", "vega", "wheels")
 LOCK_SECONDS = 3600.0  # the longest build of Horovod takes minutes; a stopped process holds a lock for ever
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return ``SAMAN_CACHE_DIR``, or ``saman`` in the user's cache folder."""
     if environment.get(variables.CACHE_DIR):
-        return Path(environment[variables.CACHE_DIR]).expanduser().absolute()
+        return in_home(environment[variables.CACHE_DIR]).absolute()
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "saman"
+    return in_home(base).absolute() / "saman"
 
 
 def require_trusted(*paths: Path) -> None:

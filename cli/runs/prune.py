@@ -15,7 +15,7 @@ from saman.cli.output import print_json, shown_path
 from saman.configs.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
-    from saman.jobs.prune.choice import PrunePlan
+    from saman.jobs.prune.plan import PrunePlan
     from saman.jobs.prune.usage import Usage
 
 _MOST_SHOWN = 30
@@ -50,9 +50,14 @@ def prune_command(
 
         saman prune my-experiment --older-than 7d --keep 3
     """
-    from saman.jobs.prune.choice import PruneRequest, plan_prune
+    from saman.jobs.prune.choice import plan_prune
+    from saman.jobs.prune.plan import PruneRequest
 
+    if not runs_dir.is_dir() and (runs_dir != RUNS or runs_dir.exists()):
+        raise UserError("this is no folder", where=f"--runs-dir {runs_dir}", remedy="name the folder of runs")
     if usage:
+        if names:
+            raise UserError("the disk use is that of all runs", where="--usage", remedy="leave the names out")
         _show_usage(runs_dir, models_dir, as_json)
         return
     request = PruneRequest(tuple(names or ()), _seconds(older_than), keep, studies, caches)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_PRUNED = f".pruned-{os.geteuid()}"  # of each user: in a shared folder of runs nobody may keep others from pruning
 # Folders beside the experiments, and what they hold.
 OWN_FOLDERS = {
     ".code": "copies of code",
     ".arrays": "job arrays",
     ".workflows": "workflows",
     ".forecasts": "forecasts",
-    ".pruned": "leftovers of prune",
+    _PRUNED: "leftovers of prune",
 }
 
 
@@ -98,8 +100,8 @@ def code_folder(runs_dir: Path) -> Path:
 
 
 def pruned_folder(runs_dir: Path) -> Path:
-    """Return the folder in which removed runs wait for their deletion."""
-    return runs_dir.absolute() / ".pruned"
+    """Return the folder in which runs that this user removes wait for their deletion."""
+    return runs_dir.absolute() / _PRUNED
 
 
 def code_diff(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import time
@@ -10,15 +11,20 @@ from pathlib import Path
 
 import pytest
 
+import saman
+from saman.configs.errors import UserError
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
 from saman.jobs.prune import removal
-from saman.jobs.prune.choice import DAY, KeepReason, PruneKind, PrunePlan, PruneRequest, plan_prune
+from saman.jobs.prune.choice import plan_prune
+from saman.jobs.prune.plan import DAY, KeepReason, PruneKind, PrunePlan, PruneRequest
 from saman.jobs.prune.removal import remove_chosen
 from saman.jobs.prune.usage import Usage, measure, read_usage
 from saman.launcher.supervision.run_lock import hold_run
+from saman.runs.caches import PARTS
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
+from saman.runs.paths.runs_folder import pruned_folder
 
 LATER = 40 * DAY  # seconds after the runs were made
 
@@ -149,14 +155,14 @@ def test_what_is_removed_is_gone_and_the_freed_space_is_told(runs: Path) -> None
     (result,) = remove_chosen(found, runs)
     assert result.problem is None and result.freed == found.usage
     assert [run.path for run in find_runs(runs)] == [newest.path]
-    assert not (runs / ".pruned").exists()
+    assert not list(runs.glob(".pruned*"))
 
 
 def test_a_kill_in_the_middle_leaves_nothing_that_looks_like_a_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, newest = made(runs), made(runs)
     assert old.path.is_dir()
 
-    def killed(path: Path) -> None:
+    def killed(path: str, dir_fd: int) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -167,7 +173,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_like_a_run(runs: Path, m
     left = plan(runs)
     assert [each.kind for each in left.removable] == [PruneKind.LEFTOVER]
     list(remove_chosen(left, runs))
-    assert not (runs / ".pruned").exists()
+    assert not list(runs.glob(".pruned*"))
 
 
 def test_a_run_that_began_after_the_choice_stays(runs: Path) -> None:
@@ -203,3 +209,51 @@ def test_disk_use_is_that_of_du(runs: Path) -> None:
     assert [(row.what, row.runs) for row in report.rows] == [("exp", 1)] and report.total.inodes == found.inodes - 1
     assert report.file_system is not None and report.file_system.free_bytes <= shutil.disk_usage(runs).total
     assert measure(runs / "missing") == Usage()
+
+
+def test_a_folder_that_is_exchanged_for_a_link_is_not_followed(runs: Path) -> None:
+    old, newest = made(runs), made(runs)
+    found = plan(runs)
+    elsewhere = runs.parent / "elsewhere"
+    old.group.rename(elsewhere)
+    runs.joinpath("exp").symlink_to(elsewhere)
+    (result,) = remove_chosen(found, runs)
+    assert result.problem is not None and (elsewhere / old.id).is_dir() and (elsewhere / newest.id).is_dir()
+
+
+def test_a_planted_link_in_place_of_the_folder_for_removed_runs_is_refused(runs: Path) -> None:
+    old = made(runs)
+    made(runs)
+    elsewhere = runs.parent / "elsewhere"
+    elsewhere.mkdir()
+    pruned_folder(runs).symlink_to(elsewhere)
+    (result,) = remove_chosen(plan(runs), runs)
+    assert result.problem is not None and old.script_file.is_file() and not list(elsewhere.iterdir())
+
+
+def test_only_known_parts_of_a_cache_folder_go(runs: Path) -> None:
+    runs.mkdir()
+    thesis = runs.parent / "cache" / "documents" / "thesis"
+    thesis.mkdir(parents=True)
+    assert going(plan(runs, caches=True), PruneKind.CACHE) == []
+
+
+def test_every_part_of_the_cache_is_known_to_prune() -> None:
+    rooms = Path(saman.__file__).parent
+    sources = (file.read_text() for room in rooms.iterdir() if room.is_dir() for file in room.rglob("*.py"))
+    spelled = re.compile(r'(?:cache_folder\(\)|\bcache) / "(\w+)"')
+    assert {name for text in sources for name in spelled.findall(text)} - {"locks"} == set(PARTS)
+
+
+@pytest.mark.parametrize("name", ["", "*", "e*", "..", "nosuch"])
+def test_a_name_is_no_pattern_and_means_a_run_of_this_folder(runs: Path, name: str) -> None:
+    made(runs)
+    with pytest.raises(UserError):
+        plan(runs, name)
+
+
+def test_a_run_of_another_folder_is_refused(runs: Path) -> None:
+    made(runs)
+    other = made(runs.parent / "other")
+    with pytest.raises(UserError, match="not in"):
+        plan(runs, str(other.path))
