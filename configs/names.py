@@ -17,6 +17,15 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_run_name(text: str) -> bool:
+    """Whether ``text`` can name a run below a folder of runs, as ``experiment/id``; it leads nowhere else.
+
+    >>> is_run_name("demo/20261122-031500-000-abcdef"), is_run_name("../home/ada")
+    (True, False)
+    """
+    return text.count("/") == 1 and all(map(is_name, text.split("/")))
+
+
 def is_label(text: str) -> bool:
     """Whether ``text`` is the name of a label, as policies and commands check it."""
     return _LABEL.fullmatch(text) is not None

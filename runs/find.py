@@ -33,6 +33,8 @@ def find_run(text: str, runs_dir: Path) -> RunFolder:
     Raises:
         UserError: No run, or several runs, have this name.
     """
+    if not text:
+        raise UserError("the name of a run is empty", remedy="is a variable of the shell unset?")
     if Path(text).is_dir() and (len(Path(text).parts) > 1 or text in (".", "..")):
         return RunFolder.open(Path(text))
     runs = find_runs(runs_dir)

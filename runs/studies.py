@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.runs import locks
 from saman.runs.events import EventKind, State, state_of
 from saman.runs.find import find_runs
@@ -58,7 +59,9 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
     """
     from saman.configs.loading.files import shipped
 
-    path = Path(text).expanduser()
+    if text == "last":  # means the newest run, whatever a shared folder holds
+        return None
+    path = in_home(text)
     for study in (StudyPaths.of(runs_dir, text), StudyPaths(path)):
         if study.record.is_file():
             return study

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
-from saman.configs.names import is_name
+from saman.configs.names import is_run_name
 from saman.runs.files.whole import parse_json
 from saman.runs.records.schema import integer, mapping
 from saman.runs.records.schema import text as _text
@@ -202,4 +202,4 @@ def _run_names(value: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of runs, ``experiment/id``; anything else that the other end calls a run is dropped."""
     listed = value.get("runs")
     texts = [str(text) for text in listed] if isinstance(listed, list) else []
-    return tuple(text for text in texts if text.count("/") == 1 and all(map(is_name, text.split("/"))))
+    return tuple(filter(is_run_name, texts))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import UserError
-from saman.configs.names import is_name
+from saman.configs.names import is_run_name
 from saman.runs.files.whole import write_json
 from saman.runs.find import find_runs
 from saman.runs.paths.run import REMOTE_FILE, RunPaths
@@ -93,22 +94,36 @@ class RemoteRun:
 
 
 def remember(project: RemoteProject, names: Iterable[str], runs_dir: Path) -> list[RemoteRun]:
-    """Remember runs that a cluster names, each as ``experiment/id``; other texts are dropped: they are not trusted."""
+    """Remember runs that a cluster names, each as ``experiment/id``.
+
+    The names are not trusted: other texts, and those of runs of this machine or of another project, are dropped.
+    """
     found = []
     for name in names:
-        parts = name.split("/")
-        if len(parts) == 2 and all(map(is_name, parts)):
-            remote = RemoteRun(RunPaths(runs_dir.absolute() / parts[0] / parts[1]), project)
-            remote.write()
-            found.append(remote)
+        if is_run_name(name):
+            remote = RemoteRun(RunPaths(runs_dir.absolute() / name), project)
+            known = _readable(remote.run)
+            if known.project == project if known is not None else not remote.run.path.exists():
+                remote.write()
+                found.append(remote)
     return found
 
 
 def remote_runs(runs_dir: Path) -> list[RemoteRun]:
     """List the remembered runs under ``runs_dir``, oldest first."""
+    return [remote for run in _remembered(runs_dir) if (remote := _readable(run)) is not None]
+
+
+def _remembered(runs_dir: Path) -> list[RunPaths]:
     folders = sorted({file.parent for file in runs_dir.glob(f"*/*/{REMOTE_FILE}")}, key=lambda folder: folder.name)
-    found = (RemoteRun.read(RunPaths(folder.absolute())) for folder in folders)
-    return [remote for remote in found if remote is not None]
+    return [RunPaths(folder.absolute()) for folder in folders]
+
+
+def _readable(run: RunPaths) -> RemoteRun | None:
+    """The record of a run; ``None`` too if another user may have written it: that must not stop other commands."""
+    with contextlib.suppress(UserError):
+        return RemoteRun.read(run)
+    return None
 
 
 def find_remote_run(text: str, runs_dir: Path) -> RemoteRun | None:
@@ -120,20 +135,21 @@ def find_remote_run(text: str, runs_dir: Path) -> RemoteRun | None:
 
     Returns:
         The run; ``None`` if the text names a run of this machine, or none.
+
+    Raises:
+        UserError: Another user may have written the record of the run.
     """
     path = Path(text)
+    if not text:
+        return None
     if path.is_dir() and (len(path.parts) > 1 or text in (".", "..")):
         return RemoteRun.read(RunPaths(path.absolute()))
-    remote = {each.run.id: each for each in remote_runs(runs_dir)}
-    if not remote:
+    remembered = {run.id: run for run in _remembered(runs_dir)}
+    if not remembered:
         return None
-    names = {run.id: run.experiment_name for run in find_runs(runs_dir)}
-    names |= {identity: each.run.experiment_name for identity, each in remote.items()}
+    names = {run.id: run.experiment_name for run in [*find_runs(runs_dir), *remembered.values()]}
     ids = sorted(names)
-    if text == "last":
-        return remote.get(ids[-1])
-    named = [identity for identity in ids if names[identity] == text]
-    if named:
-        return remote.get(named[-1])
-    begins = [identity for identity in ids if identity.startswith(text)]
-    return remote.get(begins[0]) if len(begins) == 1 else None
+    meant = ids[-1:] if text == "last" else [identity for identity in ids if names[identity] == text][-1:]
+    meant = meant or [identity for identity in ids if identity.startswith(text)]
+    run = remembered.get(meant[0]) if len(meant) == 1 else None
+    return None if run is None else RemoteRun.read(run)

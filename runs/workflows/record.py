@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.names import is_name, is_run_name
 from saman.runs.files.whole import write_json
 from saman.runs.folder import RunFolder
 from saman.runs.paths.names import names_in
@@ -31,22 +32,19 @@ class WorkflowStep:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> WorkflowStep:
         """Read what ``to_json`` wrote."""
-        return cls(
-            str(value.get("name")),
-            str(value.get("kind")),
-            tuple(map(str, value.get("after") or ())),
-            tuple(map(str, value.get("runs") or ())),
-        )
+        runs = (text for text in _texts(value.get("runs")) if is_run_name(text))
+        return cls(str(value.get("name")), str(value.get("kind")), _texts(value.get("after")), tuple(runs))
 
 
 @dataclass(frozen=True)
 class WorkflowRecord:
-    """A submitted workflow: its name, file, cluster, and its steps in their order."""
+    """A submitted workflow: its name, file, cluster, its steps in their order, and the user who submitted it."""
 
     name: str
     file: str
     cluster: str
     steps: tuple[WorkflowStep, ...]
+    owner: int | None = field(default=None, compare=False)  # None: a record that was not read from a file
 
     def write(self, runs_dir: Path) -> Path:
         """Record the workflow below the folder of runs; returns the file."""
@@ -62,13 +60,22 @@ class WorkflowRecord:
         value = read_record(file)
         if value is None:
             return None
-        steps = tuple(WorkflowStep.from_json(mapping(step)) for step in value.get("steps") or ())
-        return cls(str(value.get("name")), str(value.get("file")), str(value.get("cluster")), steps)
+        listed = value.get("steps")
+        steps = tuple(WorkflowStep.from_json(mapping(step)) for step in (listed if isinstance(listed, list) else ()))
+        owner = file.lstat().st_uid
+        return cls(str(value.get("name")), str(value.get("file")), str(value.get("cluster")), steps, owner)
 
     def runs(self, runs_dir: Path) -> list[RunFolder]:
-        """The runs of all steps in their order, as far as they still exist."""
+        """The runs of all steps in their order, as far as they still exist and belong to whoever submitted them.
+
+        Else, in a shared folder of runs, a record could have its reader cancel other runs than those of its name.
+        """
         folders = [RunFolder(runs_dir.absolute() / run) for step in self.steps for run in step.runs]
-        return [run for run in folders if run.experiment_file.is_file() or run.script_file.is_file()]
+        return [run for run in folders if self._has_submitted(run)]
+
+    def _has_submitted(self, run: RunFolder) -> bool:
+        there = run.experiment_file.is_file() or run.script_file.is_file()
+        return there and (self.owner is None or run.path.lstat().st_uid == self.owner)
 
 
 def find_workflow(text: str, runs_dir: Path) -> WorkflowRecord | None:
@@ -84,7 +91,7 @@ def find_workflow(text: str, runs_dir: Path) -> WorkflowRecord | None:
 
     of_file = is_workflow(text)
     name = load_workflow(Path(text)).name if of_file else text
-    if not name or "/" in name or name.startswith("."):
+    if not is_name(name) or name == "last":
         return None
     folder = workflow_folder(runs_dir, name)
     for file in sorted((each for each in names_in(folder) if each.endswith(".json")), reverse=True):
@@ -100,3 +107,7 @@ def all_workflows(runs_dir: Path) -> list[WorkflowRecord]:
     folders = [workflow_folder(runs_dir, name) for name in names_in(workflow_folder(runs_dir, ""))]
     files = [folder / name for folder in folders for name in names_in(folder) if name.endswith(".json")]
     return [record for file in sorted(files) if (record := WorkflowRecord.read(file)) is not None]
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()

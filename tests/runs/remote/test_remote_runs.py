@@ -73,3 +73,25 @@ def test_a_run_remembers_that_it_was_fetched_whole(runs: Path) -> None:
     found.with_complete(True)
     again = find_remote_run("last", runs)
     assert again is not None and again.complete
+
+
+def test_the_record_of_another_user_stops_no_command_but_those_that_name_its_run(runs: Path) -> None:
+    (runs / OLD / "remote.json").chmod(0o666)
+    found = find_remote_run("last", runs)
+    assert found is not None and found.run.id == NEW.rpartition("/")[2]
+    assert find_remote_run("here", runs) is None and len(remote_runs(runs)) == 1
+    with pytest.raises(UserError, match="written by other users"):
+        find_remote_run("20200101", runs)
+
+
+def test_a_cluster_cannot_take_a_run_of_this_machine_or_of_another_project(runs: Path) -> None:
+    here = find_run("here", runs)
+    other = RemoteProject("other", "elsewhere", "saman", "/scratch/p-2")
+    assert remember(other, [OLD, f"here/{here.id}"], runs) == []
+    assert not here.remote_file.exists() and find_remote_run("20200101", runs).project == PROJECT  # type: ignore[union-attr]
+
+
+def test_an_empty_name_means_no_run(runs: Path) -> None:
+    assert find_remote_run("", runs) is None
+    with pytest.raises(UserError, match="empty"):
+        find_run("", runs)

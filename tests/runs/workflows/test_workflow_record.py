@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,32 @@ def test_a_workflow_that_was_never_submitted_is_named(tmp_path: Path) -> None:
     file.write_text("name: flow\nsteps: {a: {program: [x]}}\n")
     with pytest.raises(UserError, match="never submitted"):
         found_runs([str(file)], tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"steps": 5}', '{"steps": [{"runs": 7, "after": 3}]}', '{"steps": [4, null]}'])
+def test_a_damaged_record_has_no_runs(tmp_path: Path, text: str) -> None:
+    file = made(tmp_path, "a").write(tmp_path)
+    file.write_text(text)
+    assert found_runs(["flow"], tmp_path) == [] and len(all_workflows(tmp_path)) == 1
+
+
+def test_a_record_names_no_run_outside_its_folder_of_runs(tmp_path: Path) -> None:
+    record = made(tmp_path / "other", "a")
+    outside = WorkflowStep("a", "program true", (), (f"../other/{record.steps[0].runs[0]}",))
+    WorkflowRecord("flow", "flow.yaml", "mini", (outside,)).write(tmp_path / "runs")
+    assert found_runs(["flow"], tmp_path / "runs") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_record_of_another_user_names_none_of_the_readers_runs(tmp_path: Path) -> None:
+    file = made(tmp_path, "a").write(tmp_path)
+    os.chown(file, 64301, 64301)
+    assert found_runs(["flow"], tmp_path) == []
+
+
+def test_last_is_never_a_workflow_or_a_study(tmp_path: Path) -> None:
+    record = made(tmp_path, "a", "b")
+    WorkflowRecord("last", "flow.yaml", "mini", record.steps[:1]).write(tmp_path)
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "study.json").write_text('{"schema": 1}')
+    assert [run.experiment_name for run in found_runs(["last"], tmp_path)] == ["b"]
