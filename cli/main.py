@@ -5,6 +5,7 @@ The command modules import their rooms inside their functions, so that ``saman -
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import Any
 import typer
 
 from saman.cli.terminal import clean_streams
-from saman.configs.errors import EnvironmentLack, ExitCode, UserError
+from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.terminal_text import clean_text
 from saman.runs import variables
 
@@ -177,8 +178,10 @@ def _main(arguments: list[str]) -> None:
     except OSError as error:
         if variables.DEBUG in os.environ:
             raise
-        say_error(EnvironmentLack(error.strerror or str(error), where=error.filename and str(error.filename)))
-        sys.exit(ExitCode.ENVIRONMENT)
+        kind = UserError if error.errno == errno.ENAMETOOLONG else EnvironmentLack
+        found = kind(error.strerror or str(error), where=error.filename and str(error.filename))
+        say_error(found)
+        sys.exit(found.exit_code)
 
 
 def say_error(error: UserError) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.configs.private_values import ENVIRONMENT, MLFLOW, has_reference, references, replace_references
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.paths.run import RunPaths
@@ -69,7 +70,7 @@ def reveal(run: RunPaths, text: str, where: str, environ: Mapping[str, str] = os
 
     def find(kind: str, name: str) -> str:
         if kind == "file":
-            return _read_private(Path(name).expanduser(), where)
+            return _read_private(in_home(name), where)
         key = _variable(name) if kind == "env" else name
         value = environ.get(name) if kind == "env" else None
         value = kept_values(run).get(key) if value is None else value

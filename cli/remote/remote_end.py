@@ -19,6 +19,7 @@ from pathlib import Path
 
 from saman import __version__
 from saman.configs.errors import EnvironmentLack, ExitCode, UserError
+from saman.configs.home_folder import in_home
 from saman.configs.variables_in_text import expand
 from saman.jobs.remote.wire import (
     FILE_PREFIX,
@@ -161,7 +162,7 @@ def _prepare(request: Request) -> Prepared:
     """Make the project's folder; note which code will come, and remove what came earlier and no longer exists."""
     from saman.jobs.remote.sent_files import receive_list
 
-    parent = Path.home() / Path(expand(request.folder, os.environ)).expanduser()
+    parent = Path.home() / in_home(expand(request.folder, os.environ))
     try:
         parent.mkdir(parents=True, exist_ok=True)
         project = own_folder(parent / request.project, 0o755)

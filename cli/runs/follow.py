@@ -34,7 +34,7 @@ _STYLES = {
 
 def status_command(
     runs: AnyRuns = None,
-    newest: Annotated[int, typer.Option("--newest", help="Number of runs to show if none are named.")] = 20,
+    newest: Annotated[int, typer.Option("--newest", min=0, help="Number of runs to show if none are named.")] = 20,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -64,9 +64,11 @@ def status_command(
 def logs_command(
     run: SingleRun,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the run has ended.")] = False,
-    rank: Annotated[int, typer.Option("--rank", help="Show the output of the process that holds this rank.")] = 0,
+    rank: Annotated[
+        int, typer.Option("--rank", min=0, help="Show the output of the process that holds this rank.")
+    ] = 0,
     job: Annotated[bool, typer.Option("--job", help="Show the job script's output instead.")] = False,
-    attempt: Annotated[int | None, typer.Option("--attempt", help="Default: all attempts in turn.")] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Default: all attempts in turn.")] = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Print the output of a rank, attempt after attempt.

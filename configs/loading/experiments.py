@@ -12,6 +12,7 @@ from typing import Any
 
 from saman.configs import yaml12
 from saman.configs.errors import UserError, choices
+from saman.configs.home_folder import in_home
 from saman.configs.loading.files import find, overridden, set_key
 from saman.configs.names import is_reference
 from saman.configs.private_values import SECRETS_FILE, fill_references, references
@@ -107,7 +108,7 @@ def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[User
             if problem:
                 yield UserError(problem.problem, where=where, remedy=problem.remedy)
     folder = experiment.data.args.get("folder")
-    if experiment.data.source == "fashion_mnist" and folder is not None and not Path(folder).expanduser().is_dir():
+    if experiment.data.source == "fashion_mnist" and folder is not None and not in_home(folder).is_dir():
         remedy = "a folder with the four IDX files"
         yield UserError(f"no such folder: {folder!r}", where="data.args.folder", remedy=remedy)
 

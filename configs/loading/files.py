@@ -8,6 +8,7 @@ from typing import Any
 
 from saman.configs import yaml12
 from saman.configs.errors import UserError, choices
+from saman.configs.home_folder import in_home
 
 SHIPPED = Path(__file__).parents[1]
 
@@ -21,7 +22,7 @@ def find(kind: str, name_or_path: str) -> Path:
 
     Raises ``UserError`` with the nearest shipped names.
     """
-    path = Path(name_or_path).expanduser()
+    path = in_home(name_or_path)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         if path.is_file():
             return path

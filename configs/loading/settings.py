@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from saman.configs import yaml12
+from saman.configs.home_folder import in_home
 from saman.configs.problems import validated
 from saman.configs.schemas.settings import Settings
 
@@ -13,7 +14,7 @@ from saman.configs.schemas.settings import Settings
 def user_folder() -> Path:
     """The folder of the user's own files: ``~/.config/saman``, or ``saman`` in ``$XDG_CONFIG_HOME``."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "saman"
+    return in_home(home) / "saman"
 
 
 def settings_file() -> Path:

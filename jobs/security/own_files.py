@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from saman.configs.home_folder import in_home
 from saman.configs.loading.settings import load_settings, settings_file, user_folder
 from saman.jobs.security.finding import Check, CheckResult, Risk, some
 from saman.jobs.security.tree import Tree
@@ -56,7 +57,7 @@ def check_folders(folders: Iterable[Path]) -> CheckResult:
 
 def check_safe_list() -> CheckResult:
     """Whether the user trusts folders that anybody may write to. Raises ``UserError`` for mistakes in the settings."""
-    safe = [Path(text).expanduser() for text in load_settings().safe]
+    safe = [in_home(text) for text in load_settings().safe]
     open_to_all = [folder for folder in safe if folder.is_dir() and folder.stat().st_mode & 0o002]
     if open_to_all or Path("/") in safe:
         found = f"`safe` trusts folders that everyone may write to: {some(open_to_all or ['/'])}"

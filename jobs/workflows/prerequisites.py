@@ -21,7 +21,7 @@ from saman.slurm.site import client
 from saman.slurm.site.job_states import JobState, job_state
 from saman.slurm.submission.run_jobs import jobs_of
 
-_JOB = re.compile(r"\d+(_\d+)?")
+_JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 
 
 def dependency_on(ok: Sequence[str], ended: Sequence[str], runs_dir: Path) -> Dependency:

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from saman.configs.home_folder import in_home
 from saman.launcher.doctor.diagnosis import Diagnosis
 from saman.launcher.node.machine import allowed_cores, cpu_quota, memory_bytes, physical_cores, visible_gpus
 from saman.launcher.setup.machine import existing
@@ -61,7 +62,7 @@ def check_folder(name: str, folder: Path, *, needed: bool, option: str) -> Diagn
         needed: whether saman cannot work without it.
         option: the command-line option that names another folder.
     """
-    place, name = existing(folder.expanduser().absolute()), f"Folder {name}"
+    place, name = existing(in_home(folder).absolute()), f"Folder {name}"
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Diagnosis(name, "broken", f"{folder} is not writable", f"choose another folder with {option}", needed)
     free = shutil.disk_usage(place).free

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import cast
 
 from saman.configs.errors import ExitCode, UserError, choices
+from saman.configs.home_folder import in_home
 from saman.launcher.setup import stamp
 from saman.launcher.setup.carry_out import ProgressLine
 from saman.launcher.setup.set_up import SetupPlan, prospect, set_up
@@ -63,7 +64,7 @@ def make_request(
             raise UserError("saman is not installed in an environment of its own", remedy=remedy)
         where = Path(sys.prefix)
     else:
-        where = (venv or Path(".venv" if stack is CURRENT else ".venv-compat")).expanduser().absolute()
+        where = in_home(venv or Path(".venv" if stack is CURRENT else ".venv-compat")).absolute()
     before = stamp.read(where) or stamp.Stamp()
     kind = cast(Mpi, mpi or before.mpi or "wheel")
     return SetupRequest(where, python, stack, kind, before.gpu if gpu is None else gpu, in_place)

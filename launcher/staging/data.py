@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from saman.configs.home_folder import in_home
 from saman.launcher.staging.archive import Archive, content_facts, kept_archive, stamp_of
 
 MOST_FILES = 2_000_000  # of a folder; more are not listed at every start of a job
@@ -15,7 +16,7 @@ MOST_FILES = 2_000_000  # of a folder; more are not listed at every start of a j
 def data_paths(args: Mapping[str, Any]) -> list[Path]:
     """The files and folders that arguments name by absolute paths, each once."""
     texts = [value for value in args.values() if isinstance(value, str) and value[:1] in ("/", "~")]
-    paths = [Path(text).expanduser() for text in texts]
+    paths = [in_home(text) for text in texts]
     return list(dict.fromkeys(path for path in paths if path != Path("/") and path.exists()))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.home_folder import in_home
 from saman.configs.schemas.policy import Policy
 from saman.registry.store import manifest
 from saman.registry.store.layout import MANIFEST, SIGNATURE, ModelFolder
@@ -88,7 +89,7 @@ def signature_problem(folder: ModelFolder, number: int, policy: Policy) -> str:
         return "the policy asks for a signature, but there is none" if policy.signature == "required" else ""
     if policy.public_key is None:
         return "the policy asks for signatures but names no public_key" if policy.signature == "required" else ""
-    key = folder.models_dir / Path(policy.public_key).expanduser()
+    key = folder.models_dir / in_home(policy.public_key)
     if problem := _key_problem(folder, key) or _identity_problem(folder, number):
         return problem
     _, verifying = _library()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.home_folder import in_home
 from saman.configs.private_values import set_aside_uri
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.secrecy import text_without_secrets
@@ -81,7 +82,7 @@ def _deliver(run: RunFolder, history: RunHistory, wanted: Tracking) -> Delivery:
     content = _digest(history)
     places, problem = [], ""
     if wanted.tensorboard is not None:
-        places.append(str(tensorboard.write(history, Path(wanted.tensorboard).expanduser())))
+        places.append(str(tensorboard.write(history, in_home(wanted.tensorboard))))
         record = replace(record, tensorboard=TensorBoardDelivery(wanted.tensorboard, content, delivered=True))
     if wanted.mlflow is not None:
         delivery = MlflowDelivery(_keep_apart(run, wanted.mlflow), wanted.experiment, content)

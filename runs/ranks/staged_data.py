@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from saman.configs.home_folder import in_home
 from saman.runs import variables
 
 
@@ -28,6 +29,6 @@ def with_copies(args: Mapping[str, Any], environ: Mapping[str, str] = os.environ
         return dict(args)
     copies: dict[str, str] = json.loads(text)
     return {
-        name: copies.get(str(Path(value).expanduser()), value) if isinstance(value, str) and value else value
+        name: copies.get(str(in_home(value)), value) if isinstance(value, str) and value else value
         for name, value in args.items()
     }

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.configs.loading.settings import load_settings, settings_file
 from saman.configs.schemas.settings import Settings
 from saman.runs.folder import RunFolder
@@ -92,5 +93,5 @@ def trusted_settings() -> Settings:
 
 
 def _listed_as_safe(folder: Path) -> bool:
-    safe = (Path(text).expanduser().resolve() for text in trusted_settings().safe)
+    safe = (in_home(text).resolve() for text in trusted_settings().safe)
     return any(folder.is_relative_to(each) for each in safe)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.runs.find import find_run
 from saman.runs.folder import RunFolder
 from saman.runs.forecast_log import ForecastLog
@@ -88,7 +89,7 @@ def _folder(word: str, runs_dir: Path) -> Path | None:
             name = study.path.name
             raise UserError(f"the study {name} has no runs in {runs_dir}", remedy=f"saman study {word}")
         return study.path
-    for folder in (Path(word).expanduser(), runs_dir / word):
+    for folder in (in_home(word), runs_dir / word):
         if StudyPaths(folder).experiment_runs():
             return folder
     return None

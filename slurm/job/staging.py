@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
+from saman.configs.home_folder import in_home
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
@@ -117,7 +118,7 @@ def node_folder(cluster: Cluster, environ: Mapping[str, str]) -> Path:
     """The folder of a user's copies on every node."""
     asked = cluster.staging.folder or cluster.node_local
     parent = expand(asked, environ) if asked is not None else environ.get("TMPDIR") or "/tmp"
-    return Path(parent).expanduser() / f"saman-{os.getuid()}"
+    return in_home(parent) / f"saman-{os.getuid()}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from saman.configs.home_folder import in_home
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.site.setup import SoftwareStep
 from saman.runs.paths.run import RunPaths
@@ -82,4 +83,4 @@ def _paths(folders: Sequence[str]) -> list[ShellText]:
 
 def path_text(path: str) -> ShellText:
     """A path as one word of bash; ``~/`` is the home of the submitting user."""
-    return expanded(Path(path).expanduser() if path.startswith("~") else path)
+    return expanded(in_home(path) if path.startswith("~") else path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.configs.names import is_name
 from saman.configs.schemas.cluster import Cluster
 from saman.launcher.starters.start import network_variables
@@ -74,7 +75,7 @@ def _values(job: BatchJob) -> Mapping[str, Any]:
 def python_of(cluster: Cluster) -> str:
     """The Python that runs saman in the job: the cluster file's, the activated environment's, or this Python."""
     if cluster.software.python is not None:
-        return str(Path(cluster.software.python).expanduser())
+        return str(in_home(cluster.software.python))
     return "python3" if any(step.brings_python for _, step in steps_of(cluster)) else sys.executable
 
 

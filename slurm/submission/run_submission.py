@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
+from saman.configs.home_folder import in_home
 from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
@@ -197,7 +198,7 @@ def _environment_archive(cluster: Cluster) -> list[str]:
 
     environment = this_environment()
     asked = cluster.software.virtualenv
-    own = python_of(cluster) == sys.executable or (asked is not None and Path(asked).expanduser() == Path(sys.prefix))
+    own = python_of(cluster) == sys.executable or (asked is not None and in_home(asked) == Path(sys.prefix))
     notes: list[str] = []
     if environment is not None and own:
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.runs.files.whole import read_json
 from saman.runs.records.schema import mapping
 from saman.trainers.data.checks import DataProblem, PartSample
@@ -23,7 +23,7 @@ def read_reference(path: str) -> Mapping[str, Any]:
     Raises:
         UserError: The file is missing or has no statistics.
     """
-    place = Path(path).expanduser()
+    place = in_home(path)
     value = read_json(place)
     if not isinstance(value, dict) or not isinstance(value.get("statistics"), dict):
         remedy = "name the manifest (saman.json) of a published version, or the export.json of a run"

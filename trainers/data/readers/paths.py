@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 
 _SHARD = re.compile(r"(?P<before>.*?)(?P<number>\d+)-of-(?P<count>\d+)(?P<after>.*)")
 MOST_SHARDS = 1_000_000
@@ -25,7 +26,7 @@ def data_files(patterns: str | Sequence[str], where: str) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        path = Path(pattern).expanduser()
+        path = in_home(pattern)
         if glob.has_magic(pattern) and not path.exists():
             names = glob.glob(str(path), recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
             matches = sorted(match for match in map(Path, names) if match.is_file())

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.home_folder import in_home
 from saman.configs.schemas.data.section import Data
 from saman.runs.locks import LockHeldError, hold
 from saman.trainers.data.division import Share
@@ -42,7 +43,7 @@ def load(context: Context, data: Data) -> Splits:
 
 @cache
 def _load(seed: int, share: Share, folder: str | None) -> Splits:
-    here = _downloaded() if folder is None else Path(folder).expanduser()
+    here = _downloaded() if folder is None else in_home(folder)
     images, labels = (_file(here, name) for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"))
     read = [idx.read(images), idx.read(labels)]
     pixels, classes = read[0].values, read[1].values

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.home_folder import in_home
 from saman.configs.schemas.builtins import SOURCES
 from saman.configs.schemas.data.files import ArrayFiles, ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
 from saman.configs.schemas.data.section import Data
@@ -80,7 +80,7 @@ def _open_arrays(asked: ArrayFiles, where: str, on_corrupt: OnCorrupt) -> Random
     named = [("inputs", asked.inputs), ("labels", asked.labels)]
     named += [("weights", asked.weights)] if asked.weights is not None else []
     if asked.archive is not None:
-        return array_files.archive_rows(Path(asked.archive).expanduser(), [str(name) for _, name in named], on_corrupt)
+        return array_files.archive_rows(in_home(asked.archive), [str(name) for _, name in named], on_corrupt)
     files = [data_files(pattern, f"{where}.{name}") for name, pattern in named]
     if len({len(part) for part in files}) > 1:
         counts = ", ".join(f"{len(part)} of {name}" for part, (name, _) in zip(files, named, strict=True))
@@ -92,7 +92,7 @@ def _open_images(args: Any, on_corrupt: OnCorrupt) -> Opened:
     asked: ImageFiles = args
     opened = {}
     for name, path in _present(asked):
-        place = Path(path).expanduser()
+        place = in_home(path)
         opened[name] = (images.image_folder if place.is_dir() else images.file_list)(place, on_corrupt)
     classes = opened["train"].classes
     for name, part in opened.items():

@@ -1,0 +1,52 @@
+"""Words that no command can use end in a message of a few lines and exit status 2, and leave nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Saman
+
+NO_SUCH = "~no-such-user/x.yaml"
+LONG = "x" * 300 + ".yaml"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["run", NO_SUCH],
+        ["run", LONG],
+        ["run", ""],
+        ["submit", NO_SUCH, "--cluster", "minicluster"],
+        ["submit", LONG, "--cluster", "minicluster"],
+        ["submit", "quickstart", "--cluster", NO_SUCH],
+        ["submit", "quickstart", "--cluster", "minicluster", "--after", ""],
+        ["submit", "quickstart", "--cluster", "minicluster", "--after", "٣"],
+        ["shell", NO_SUCH, "--cluster", "lab-server"],
+        ["notebook", "--cluster", NO_SUCH],
+        ["fetch", ""],
+        ["fetch", NO_SUCH],
+        ["status", ""],
+        ["status", "--newest", "-1"],
+        ["logs", ""],
+        ["logs", "last", "--rank", "-1"],
+        ["wait", ""],
+        ["cancel", ""],
+        ["resume", ""],
+        ["prune", ""],
+        ["prune", "*"],
+        ["prune", "--usage", "x"],
+        ["prune", "--runs-dir", "/etc/passwd"],
+        ["prune", "--runs-dir", NO_SUCH],
+        ["study", NO_SUCH],
+        ["report", NO_SUCH],
+        ["clusters", "check", NO_SUCH],
+        ["models", "publish", ""],
+    ],
+    ids=" ".join,
+)
+def test_it_is_refused_in_a_few_lines_and_leaves_nothing(saman: Saman, tmp_path: Path, line: list[str]) -> None:
+    answer = saman(*line)
+    assert answer.status == 2 and answer.out == "" and "Traceback" not in answer.err
+    assert answer.err.startswith(("error: ", "Usage: ")) and len(answer.err.splitlines()) < 8
+    assert list(tmp_path.iterdir()) == []
