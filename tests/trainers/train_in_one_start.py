@@ -5,6 +5,7 @@ A run is exported if its folder holds ``control/export``.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ from pathlib import Path
 from saman.runs.folder import RunFolder
 from saman.trainers.worker import SilentObserver, exit_at_once, report_failure
 
+HANGING_SECONDS = 270.0  # less than a test may take: a rank that hangs then says where
+
 
 def main(paths: list[str]) -> None:
     """Train every run with the strategy of the first run."""
+    faulthandler.dump_traceback_later(HANGING_SECONDS, exit=True)
     from saman.trainers import strategies
 
     runs = [RunFolder.open(Path(path)) for path in paths]
