@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saman.cli.models.arguments import Name, Spec, Why
-from saman.cli.models.changes import print_change
+from saman.cli.models.arguments import Name, Spec, Wait, Why
+from saman.cli.models.changes import follow_serving_config, print_change
 from saman.cli.options import MODELS, Json, ModelsDir
 
 
@@ -16,6 +16,7 @@ def promote_command(
     model: Spec,
     label: Annotated[str, typer.Option("--to", help="The label: stable, canary or a label of your own.")] = "stable",
     why: Why = "",
+    wait: Wait = False,
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
@@ -34,9 +35,12 @@ def promote_command(
     text = f"{change.state.name} version {number} is {label}"
     left = change.entry.moved_from if change.entry else None
     print_change(change, f"{text} now, instead of {left}" if left else f"{text} now", f"{text} already", as_json)
+    follow_serving_config(models_dir, change.state.name, wait)
 
 
-def rollback_command(model: Name, why: Why = "", models_dir: ModelsDir = MODELS, as_json: Json = False) -> None:
+def rollback_command(
+    model: Name, why: Why = "", wait: Wait = False, models_dir: ModelsDir = MODELS, as_json: Json = False
+) -> None:
     """Make the previous stable version stable again.
 
     Example:
@@ -49,6 +53,7 @@ def rollback_command(model: Name, why: Why = "", models_dir: ModelsDir = MODELS,
     assert change.entry is not None
     to, left = change.entry.moved_to, change.entry.moved_from
     print_change(change, f"{model} version {to} is stable again, instead of {left}", "", as_json)
+    follow_serving_config(models_dir, model, wait)
 
 
 def unlabel_command(

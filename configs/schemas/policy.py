@@ -51,6 +51,16 @@ class Loading(Strict):
         return parse_size(self.memory)
 
 
+class TensorFlowServing(Strict):
+    """How long ``models.config`` lists a version before a label in use moves to it.
+
+    TensorFlow Serving refuses a file that moves such a label to a version that it has not loaded. The time must cover
+    ``--model_config_file_poll_wait_seconds`` and the loading of a version.
+    """
+
+    load_seconds: NonNegativeFloat = 120.0
+
+
 class Policy(Strict):
     """The conditions. All but approvals and signature apply when a version is published, all when it is promoted."""
 
@@ -61,5 +71,6 @@ class Policy(Strict):
     approvals: Approvals | None = None
     keep: Keep = Keep()
     loading: Loading = Loading()
+    tensorflow_serving: TensorFlowServing = TensorFlowServing()
     signature: Literal["optional", "required"] = "optional"
     public_key: str | None = None

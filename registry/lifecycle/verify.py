@@ -186,10 +186,10 @@ def _recorded_files(file: Path) -> dict[str, FileRecord] | None:
 def _check_serving_config(models_dir: Path) -> list[Damage]:
     file = models_dir / serving_config.FILE
     try:
-        current = serving_config.is_current(models_dir)
+        sound = serving_config.is_sound(models_dir)
     except UserError:
         return []  # a damaged log is reported for its model
-    if current or not list_models(models_dir):
+    if sound or not list_models(models_dir):
         return []
     problem = "it does not follow the audit logs" if file.is_file() else "the file is missing"
     remedy = "saman models reconcile rewrites it"

@@ -77,6 +77,7 @@ class ModelState:
     versions: dict[int, VersionState] = field(default_factory=dict)
     assigned: dict[str, int] = field(default_factory=dict)
     stable_history: list[int] = field(default_factory=list)
+    label_versions: dict[str, set[int]] = field(default_factory=dict)  # every version that had the label, ever
 
     @property
     def highest(self) -> int:
@@ -89,11 +90,16 @@ class ModelState:
         earlier = self.rollback_target()
         return dict(sorted({**self.assigned, **({PREVIOUS: earlier} if earlier else {})}.items()))
 
+    @property
+    def moved_labels(self) -> set[str]:
+        """Labels that have meant more than 1 version."""
+        return {label for label, versions in self.label_versions.items() if len(versions) > 1}
+
     def rollback_target(self) -> int | None:
         """The newest version that was stable before the current version and is still published."""
-        servable = [n for n in self.stable_history[:-1] if self.versions[n].status is VersionStatus.PUBLISHED]
         current = self.assigned.get(STABLE)
-        return next((number for number in reversed(servable) if number != current), None)
+        earlier = (n for n in reversed(self.stable_history[:-1]) if n != current)
+        return next((n for n in earlier if self.versions[n].status is VersionStatus.PUBLISHED), None)
 
     def labels_of(self, number: int) -> list[str]:
         """The labels of a version."""
@@ -156,6 +162,8 @@ def replay(name: str, entries: Iterable[Entry]) -> ModelState:
         if step is not None:
             _check_order(state, entry)
             step(state, entry)
+            for label, number in state.labels.items():
+                state.label_versions.setdefault(label, set()).add(number)
     return state
 
 

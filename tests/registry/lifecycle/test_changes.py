@@ -145,6 +145,7 @@ def test_approvals_are_recorded_once_and_by_those_who_may(shelf: Path) -> None:
 
 def test_models_config_loads_labelled_versions_under_their_labels(shelf: Path) -> None:
     assert "versions: 4 }" in (shelf / FILE).read_text()  # no label yet: the newest
+    (shelf / "policy.yaml").write_text("tensorflow_serving: {load_seconds: 0}\n")  # test_label_moves.py has the steps
     promote(shelf, "digits:1")
     promote(shelf, "digits:3")
     promote(shelf, "digits:4", "canary")
