@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat bench mutants python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench mutants rollouts python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -15,6 +15,7 @@ help:
 	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
 	@echo "make mutants      before a release: mutations of safety-critical functions, each killed by a named test (minutes)"
+	@echo "make rollouts     10,000 simulated rollouts, judged after every request (half an hour)"
 	@echo "make lint         ruff and mypy"
 	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
 	@echo "make clean        remove environments and caches of tools; runs and models stay"
@@ -48,6 +49,9 @@ bench: setup
 
 mutants: setup
 	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+rollouts: setup
+	SAMAN_ROLLOUTS=10000 $(BIN)/python -m pytest -q -s tests/registry/rollout/test_rollout_simulation.py --timeout 7200
 
 lint: setup
 	$(BIN)/ruff check .

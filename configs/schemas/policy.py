@@ -61,6 +61,34 @@ class TensorFlowServing(Strict):
     load_seconds: NonNegativeFloat = 120.0
 
 
+class RolloutBudget(Strict):
+    """A rollout without a decision ends when one of these is spent; the candidate is then not promoted."""
+
+    requests: PositiveInt = 100_000
+    hours: PositiveFloat = 24.0
+
+
+class RolloutPolicy(Strict):
+    """The margins of a rollout: how much worse than stable a candidate may be and still be promoted.
+
+    Harm is any shown loss of accuracy or excess of errors; for latency, disagreement and the distribution of
+    predictions, it is a shown breach of the margin. ``confidence`` holds for all tests together, at all times.
+    """
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    errors_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    accuracy_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    accuracy_required: bool = False
+    disagreement_at_most: Annotated[float, Field(gt=0, lt=1)] | None = None
+    shift_at_most: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    latency_quantiles: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=5)] = [
+        0.5,
+        0.95,
+    ]
+    latency_at_most_times: Annotated[float, Field(ge=1)] = 1.5
+    budget: RolloutBudget = RolloutBudget()
+
+
 class Policy(Strict):
     """The conditions. All but approvals and signature apply when a version is published, all when it is promoted."""
 
@@ -72,5 +100,6 @@ class Policy(Strict):
     keep: Keep = Keep()
     loading: Loading = Loading()
     tensorflow_serving: TensorFlowServing = TensorFlowServing()
+    rollout: RolloutPolicy = RolloutPolicy()
     signature: Literal["optional", "required"] = "optional"
     public_key: str | None = None
