@@ -38,7 +38,7 @@ class RolloutMetric(str, Enum):
     LATENCY = "latency"
 
 
-class Verdict(str, Enum):
+class RolloutVerdict(str, Enum):
     """What the evidence says now."""
 
     GO_ON = "go on"
@@ -96,7 +96,7 @@ class MetricFinding:
 class Judgement:
     """The verdict and what it rests on."""
 
-    verdict: Verdict
+    verdict: RolloutVerdict
     reason: str
     requests: tuple[int, int]
     findings: tuple[MetricFinding, ...]
@@ -131,18 +131,18 @@ def judge(evidence: Evidence, policy: RolloutPolicy, *, intervals: bool = True) 
     return Judgement(verdict, reason, requests, findings)
 
 
-def _decide(findings: tuple[MetricFinding, ...], alpha: float) -> tuple[Verdict, str]:
+def _decide(findings: tuple[MetricFinding, ...], alpha: float) -> tuple[RolloutVerdict, str]:
     harmful = [finding for finding in findings if finding.is_harmful]
     averaged = [finding for finding in findings if finding.metric is not RolloutMetric.LATENCY]
     if not harmful and harm_level(averaged) >= -np.log(alpha * (1 - SHARES[RolloutMetric.LATENCY])):
         harmful = [max(averaged, key=lambda finding: finding.log_harm + np.log(SHARES[finding.metric]))]
     if harmful:
-        return Verdict.ROLL_BACK, "; ".join(_describe(finding) for finding in harmful)
+        return RolloutVerdict.ROLL_BACK, "; ".join(_describe(finding) for finding in harmful)
     required = [finding for finding in findings if finding.is_required]
     if required and all(finding.is_acceptable for finding in required):
-        return Verdict.PROMOTE, "every margin holds: " + "; ".join(_describe(finding) for finding in required)
+        return RolloutVerdict.PROMOTE, "every margin holds: " + "; ".join(_describe(finding) for finding in required)
     waiting = [finding.name for finding in required if not finding.is_acceptable]
-    return Verdict.GO_ON, f"not shown yet: {', '.join(waiting)}"
+    return RolloutVerdict.GO_ON, f"not shown yet: {', '.join(waiting)}"
 
 
 def harm_level(findings: list[MetricFinding]) -> float:

@@ -11,7 +11,7 @@ import pytest
 
 from saman.configs.schemas.policy import RolloutPolicy
 from saman.registry.rollout.evidence import Evidence
-from saman.registry.rollout.judge import RolloutMetric, Verdict, judge
+from saman.registry.rollout.judge import RolloutMetric, RolloutVerdict, judge
 from saman.registry.rollout.sequential import log_mean_evidence, mean_interval, rate_interval
 
 
@@ -76,15 +76,15 @@ def test_intervals_hold_what_was_observed_and_shrink() -> None:
 
 def test_nothing_is_decided_without_evidence() -> None:
     found = judge(Evidence(9), RolloutPolicy())
-    assert found.verdict is Verdict.GO_ON and found.requests == (0, 0)
+    assert found.verdict is RolloutVerdict.GO_ON and found.requests == (0, 0)
 
 
 def test_disagreement_counts_where_the_policy_limits_it() -> None:
     evidence = Evidence(1)
     evidence.disagreements += [60, 100]
-    assert judge(evidence, RolloutPolicy()).verdict is Verdict.GO_ON
+    assert judge(evidence, RolloutPolicy()).verdict is RolloutVerdict.GO_ON
     found = judge(evidence, RolloutPolicy(disagreement_at_most=0.2))
-    assert found.verdict is Verdict.ROLL_BACK
+    assert found.verdict is RolloutVerdict.ROLL_BACK
     [finding] = [finding for finding in found.findings if finding.metric is RolloutMetric.DISAGREEMENT]
     assert finding.lower is not None and 0.2 < finding.lower < 0.6
 
@@ -95,4 +95,4 @@ def test_a_shift_of_the_predictions_beyond_the_margin_is_harm() -> None:
     for _ in range(1500):
         evidence.add_predictions(0 if noise.random() < 0.5 else int(noise.integers(10)), [int(noise.integers(10))])
     found = judge(evidence, RolloutPolicy())
-    assert found.verdict is Verdict.ROLL_BACK and "shift of predictions of 0" in found.reason
+    assert found.verdict is RolloutVerdict.ROLL_BACK and "shift of predictions of 0" in found.reason

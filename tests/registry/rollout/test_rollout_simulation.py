@@ -15,7 +15,7 @@ import pytest
 
 from saman.configs.schemas.policy import RolloutPolicy
 from saman.registry.rollout.evidence import Evidence
-from saman.registry.rollout.judge import SHARES, RolloutMetric, Verdict, judge
+from saman.registry.rollout.judge import SHARES, RolloutMetric, RolloutVerdict, judge
 from saman.registry.rollout.sequential import log_mean_evidence, log_rate_evidence, quantile_ranks
 
 ROLLOUTS = int(os.environ.get("SAMAN_ROLLOUTS", "400"))
@@ -100,7 +100,7 @@ def test_a_quantile_stays_between_its_ranks_at_all_times(level: float) -> None:
 def simulate(
     noise: np.random.Generator, policy: RolloutPolicy, blocks: int, *, wrong: float = 0.1, errors: float = 0.01,
     slower: float = 1.0, every: int = 1,
-) -> tuple[Verdict, int]:  # fmt: skip
+) -> tuple[RolloutVerdict, int]:  # fmt: skip
     """A rollout with 1 answer of stable per answer of the candidate; the arguments are the candidate's."""
     evidence = Evidence(1)
     for block in range(1, blocks + 1):
@@ -110,9 +110,12 @@ def simulate(
         evidence.add_predictions(int(noise.integers(10)), [int(noise.integers(10))])
         evidence.add_latency(True, 0.002 * slower * noise.lognormal(0, 0.3))
         evidence.add_latency(False, 0.002 * noise.lognormal(0, 0.3))
-        if block % every == 0 and (verdict := judge(evidence, policy, intervals=False).verdict) is not Verdict.GO_ON:
+        if (
+            block % every == 0
+            and (verdict := judge(evidence, policy, intervals=False).verdict) is not RolloutVerdict.GO_ON
+        ):
             return verdict, block
-    return Verdict.GO_ON, blocks
+    return RolloutVerdict.GO_ON, blocks
 
 
 def test_all_metrics_together_roll_few_harmless_candidates_back() -> None:
@@ -121,7 +124,7 @@ def test_all_metrics_together_roll_few_harmless_candidates_back() -> None:
     policy = RolloutPolicy(accuracy_tolerance=0.001)  # promotion does not end the rollouts
     rollouts = 20 if ROLLOUTS < 10_000 else 400
     ended = [simulate(noise, policy, 400, every=10)[0] for _ in range(rollouts)]
-    assert ended.count(Verdict.ROLL_BACK) <= 0.05 * rollouts + 2 * math.sqrt(0.0475 * rollouts)
+    assert ended.count(RolloutVerdict.ROLL_BACK) <= 0.05 * rollouts + 2 * math.sqrt(0.0475 * rollouts)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +132,10 @@ def test_all_metrics_together_roll_few_harmless_candidates_back() -> None:
 )
 def test_each_harm_is_found(harm: dict[str, float]) -> None:
     verdict, block = simulate(np.random.default_rng(7), RolloutPolicy(), 3000, every=25, **harm)
-    assert verdict is Verdict.ROLL_BACK and block < 1500
+    assert verdict is RolloutVerdict.ROLL_BACK and block < 1500
 
 
 def test_an_equal_candidate_is_promoted() -> None:
     policy = RolloutPolicy(accuracy_tolerance=0.08, errors_tolerance=0.05)
     verdict, _ = simulate(np.random.default_rng(8), policy, 4000, every=50)
-    assert verdict is Verdict.PROMOTE
+    assert verdict is RolloutVerdict.PROMOTE
