@@ -17,7 +17,6 @@ from saman.launcher.planning import LaunchPlan, Options, make_plan
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision import processes
 from saman.launcher.supervision.outcome import Outcome
-from saman.launcher.supervision.run_lock import hold_run
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
 from saman.runs import variables
@@ -44,8 +43,7 @@ class AttemptRequest:
     """The request for an attempt: the program and its start.
 
     ``adapt`` fits the planned start to its surroundings (a container, a job). ``job_script`` is kept with the
-    attempt. ``who`` signs the notes in the events. ``lock_seconds`` is how long to wait for another
-    supervisor to give the run up. ``staged`` maps what was copied to the nodes to its copies.
+    attempt. ``who`` signs the notes in the events. ``staged`` maps what was copied to the nodes to its copies.
     """
 
     spec: Experiment | Script
@@ -55,37 +53,27 @@ class AttemptRequest:
     adapt: Callable[[LaunchPlan], Start] = _unchanged
     job_script: Path | None = None
     who: str = SUPERVISOR
-    lock_seconds: float = 0.0
     staged: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_attempt(run: RunFolder, request: AttemptRequest, view: View | None = None) -> Outcome:
-    """Start the ranks as the next attempt of ``run``, and supervise them to the end.
+def make_attempt(
+    run: RunFolder, request: AttemptRequest, view: View | None = None, *, restarted: bool = False
+) -> Outcome:
+    """Start the ranks as the next attempt of ``run``, and supervise them to the end; the caller holds the run.
 
     Args:
         run: the run folder.
         request: the program and its start.
         view: shows the progress; ``None`` shows nothing.
+        restarted: whether the attempt follows a failure by itself; a stop request that has just come then counts.
 
     Raises:
-        UserError: another supervisor is at work on the run, or the ranks do not fit.
+        UserError: the ranks do not fit.
         EnvironmentLack: the run folder cannot be written, or the machine lacks what the start needs.
     """
-    with hold_run(run, wait_seconds=request.lock_seconds):
-        return attempt_held(run, request, view)
-
-
-def attempt_held(
-    run: RunFolder, request: AttemptRequest, view: View | None = None, *, restarted: bool = False
-) -> Outcome:
-    """Do as ``make_attempt`` while the caller holds the run; ``restarted`` keeps a stop request that has just come."""
     if not restarted:
         with explain_write_errors(run.path, "the run folder"):
             run.withdraw_stop()
-    return _attempt(run, request, view)
-
-
-def _attempt(run: RunFolder, request: AttemptRequest, view: View | None) -> Outcome:
     attempt = _new_attempt(run, request)
     request = replace(request, directory=_directory(run, request))
     # With the values of private variables: they reach the ranks' environment, and no file.

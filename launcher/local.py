@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.script import Script
-from saman.launcher.attempts import AttemptRequest, attempt_held
+from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.planning import Options, make_plan
 from saman.launcher.programs import check_legacy_keras, with_absolute_files
 from saman.launcher.repeated_attempts import repeat_attempts
@@ -110,7 +110,7 @@ def _run_new(request: AttemptRequest, view: View | None) -> Outcome:
 
 def _attempts(run: RunFolder, request: AttemptRequest, view: View | None) -> Outcome:
     def begin(failed: Outcome | None) -> Outcome:
-        return attempt_held(run, request, view, restarted=failed is not None)
+        return make_attempt(run, request, view, restarted=failed is not None)
 
     return repeat_attempts(run, begin, view)
 

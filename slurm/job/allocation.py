@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.node.machine import Node, allowed_cores
@@ -24,6 +24,11 @@ class Allocation:
     cores: tuple[int, ...]
     gpus: int
     restarts: int
+
+    def without(self, lost: Collection[str]) -> Allocation:
+        """The same allocation with the nodes that are left."""
+        left = [(node, cores) for node, cores in zip(self.nodes, self.cores, strict=True) if node not in lost]
+        return replace(self, nodes=tuple(node for node, _ in left), cores=tuple(cores for _, cores in left))
 
     def offers(self, allowed_here: int | None = None) -> tuple[Node, ...]:
         """The usable resources of each node. Ranks are pinned only if exactly the allocated cores are usable."""

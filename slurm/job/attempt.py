@@ -14,6 +14,7 @@ from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan.environment import forwarded
 from saman.launcher.planning import LaunchPlan, Options, gather_facts
+from saman.launcher.repeated_attempts import repeat_attempts
 from saman.launcher.starters.start import MachineFacts, Start
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.views import SilentView
@@ -22,6 +23,8 @@ from saman.runs.folder import RunFolder
 from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation, component_nodes
 from saman.slurm.job.container import expanded_container, wrap_in_container
+from saman.slurm.job.node_failures import lost_nodes
+from saman.slurm.job.nodes_left import on_nodes
 from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.job.stage_out import staging_out
 from saman.slurm.job.staging import NodeCopies, staged
@@ -43,8 +46,10 @@ class _JobLog(SilentView):
         self._say(text)
 
 
-def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Callable[[str], None]) -> Outcome:
+def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Callable[[str], None]) -> Outcome:
     """Start the ranks in this allocation as the run's next attempt, and supervise them to the end.
+
+    With ``launch.restart`` a failed attempt is followed by another on the nodes that are left, spare nodes included.
 
     Args:
         run: the run folder.
@@ -62,9 +67,24 @@ def attempt_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Call
         say(text)
         run.append(EventKind.NOTICE, JOB, text=text)
 
-    out = staging_out(run, cluster.stage_out, here.nodes, os.environ, say)
-    with staged(spec, cluster, here, tell) as copies, out:
-        return make_attempt(run, _request(run, spec, cluster, here, copies), _JobLog(say))
+    def begin(failed: Outcome | None) -> Outcome | None:
+        unusable = set() if failed is None else lost_nodes(run, failed, here)
+        lost.clear()
+        lost.update(unusable)
+        fitting, left = on_nodes(spec, len(here.nodes) - len(lost)), here.without(lost)
+        if fitting is None:
+            tell(f"the run cannot go on here: {len(left.nodes)} nodes of the job are left")
+            return None
+        if lost:
+            tell(f"lost {', '.join(sorted(lost))}; going on with {fitting.resources.ranks} ranks on the nodes left")
+        with staging_out(run, cluster.stage_out, left.nodes, os.environ, say):
+            request = _request(run, fitting, cluster, left, copies)
+            return make_attempt(run, request, log, restarted=failed is not None)
+
+    lost: set[str] = set()
+    log = _JobLog(say)
+    with staged(spec, cluster, here, tell, lost) as copies:
+        return repeat_attempts(run, begin, log, LOCK_SECONDS)
 
 
 def _request(
@@ -88,7 +108,6 @@ def _request(
         adapt=adapt,
         job_script=_job_script(run, here),
         who=JOB,
-        lock_seconds=LOCK_SECONDS,
         staged=copies.record(),
     )
 

@@ -65,21 +65,23 @@ def _uncounted_attempts(events: Sequence[Event]) -> int:
     An attempt makes progress with a checkpoint of a later step than all before it. saman does not see into a user's
     own program: there, a checkpoint that was asked for, and ended the attempt with 85, is progress.
     """
-    made = uncounted = 0
+    made = uncounted = restarted = 0
     newest_step = -1
     asked = False
     for event in events:
         if event.kind == EventKind.ATTEMPT_STARTED:
             made, asked = made + 1, False
+        elif event.kind == EventKind.RESTARTING:  # the next attempt counts for launch.restart instead
+            restarted += 1
         elif event.kind == EventKind.QUEUED and event.who == SUBMITTER:
-            uncounted = made
+            uncounted, restarted = made, 0
         elif event.kind == EventKind.STOP_REQUESTED:
             asked = True
         elif event.kind == EventKind.PREEMPTED and event.who == SUPERVISOR and asked:
-            uncounted = made
+            uncounted, restarted = made, 0
         elif (saved := CheckpointSave.from_event(event)) is not None and saved.step > newest_step:
-            newest_step, uncounted = saved.step, made
-    return uncounted
+            newest_step, uncounted, restarted = saved.step, made, 0
+    return uncounted + restarted
 
 
 def was_lost(events: Sequence[Event]) -> bool:

@@ -54,7 +54,9 @@ class Ending:
             return self._taken_away(outcome)
         if outcome.state is State.FAILED:
             gone = record_dead(self.run, outcome)
-            return self._again(outcome, f"lost {', '.join(gone)}") if gone else outcome.exit_code
+            if gone or (outcome.restart is not None and outcome.restart.restarts):
+                return self._again(outcome, f"lost {', '.join(gone)}" if gone else "no nodes are left for a restart")
+            return outcome.exit_code
         return self._again(outcome, self._reason()) if outcome.state is State.PREEMPTED else outcome.exit_code
 
     def _taken_away(self, outcome: Outcome) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from saman.launcher.plan.hostlist import expand
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
-from saman.runs.events import JOB
+from saman.runs.events import JOB, Event
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.attempt_ranks import read_records, signs_of_life
 from saman.runs.ranks.rank_events import FailureKind
+from saman.runs.records.run_events import NodeLoss
 from saman.slurm.job import decisions
-from saman.slurm.job.allocation import answers
+from saman.slurm.job.allocation import Allocation, answers
 from saman.slurm.site import client
 
 WHO = JOB
@@ -42,16 +44,34 @@ def record_dead(run: RunFolder, outcome: Outcome) -> list[str]:
         outcome.failure and outcome.failure.first[0].kind in (FailureKind.USER_ERROR, FailureKind.MISPLACED)
     ):
         return []
+    known = {loss.node for event in run.events() if (loss := _loss_of(event, outcome.attempt)) is not None}
     records = read_records(attempt)
     silent = {
         process.node
         for process in placement.processes
         if (record := records.get(process.first_rank)) is None or not record.has_ended
     }
-    dead = [node for node in placement.nodes if node in silent and not answers(node)]
+    dead = [node for node in placement.nodes if node in known or (node in silent and not answers(node))]
     for node in dead:
-        run.append("node_failed", WHO, outcome.attempt, node=node)
+        if node not in known:
+            run.append("node_failed", WHO, outcome.attempt, node=node)
     return dead
+
+
+def _loss_of(event: Event, attempt: int) -> NodeLoss | None:
+    return NodeLoss.from_event(event) if event.attempt == attempt else None
+
+
+def lost_nodes(run: RunFolder, outcome: Outcome, here: Allocation) -> set[str]:
+    """Record the nodes that the failed attempt lost; return all nodes of the allocation that cannot be used now.
+
+    A node that an earlier attempt lost counts again as soon as job steps start on it.
+    """
+    just_now = set(record_dead(run, outcome))
+    earlier = {loss.node for event in run.events() if (loss := NodeLoss.from_event(event)) is not None}
+    left = set(expand(client.show_job(here.job).get("NodeList", "")))  # with --no-kill, without nodes that failed
+    gone = set(here.nodes) - left if left else set()
+    return just_now | gone | {node for node in (earlier & set(here.nodes)) - just_now - gone if not answers(node)}
 
 
 def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, float]:

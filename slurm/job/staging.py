@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -77,7 +77,11 @@ class NodeCopies:
 
 @contextlib.contextmanager
 def staged(
-    spec: Experiment | Script, cluster: Cluster, here: Allocation, say: Callable[[str], None]
+    spec: Experiment | Script,
+    cluster: Cluster,
+    here: Allocation,
+    say: Callable[[str], None],
+    lost: Collection[str] = (),
 ) -> Iterator[NodeCopies]:
     """Bring the copies that a cluster file asks for to every node, and release them at the end.
 
@@ -86,6 +90,7 @@ def staged(
         cluster: The cluster file.
         here: The allocation.
         say: Told what is copied, and why a copy failed.
+        lost: Nodes that fail while the copies are in use; read at the end.
 
     Yields:
         The copies; without those that failed, where ``staging.on_failure`` is ``shared``.
@@ -93,7 +98,7 @@ def staged(
     Raises:
         EnvironmentLack: A copy failed, and ``staging.on_failure`` is ``end``.
     """
-    nodes = _Nodes(here, node_folder(cluster, os.environ), cluster.staging.after_job == "keep")
+    nodes = _Nodes(here, node_folder(cluster, os.environ), cluster.staging.after_job == "keep", lost)
     copies, brought = NodeCopies(), list[str]()
     try:
         for each in _wanted(spec, cluster):
@@ -157,6 +162,7 @@ class _Nodes:
     here: Allocation
     root: Path
     keep: bool
+    lost: Collection[str] = ()
 
     def bring(self, archive: Archive, origin: Path) -> Path:
         """Have the content of an archive on every node; returns its folder there."""
@@ -188,9 +194,11 @@ class _Nodes:
 
     def _on_each(self, action: str, stamp: str, *more: str) -> tuple[int, str]:
         """Run the script once on each node; returns the highest exit status, and what the first failing node said."""
-        count = len(self.here.nodes)
+        here = self.here.without(self.lost)
+        count = len(here.nodes)
         step = ["srun", "--overlap", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1",
                 "--cpus-per-task=1", "--mem=0", "--mpi=none", "--quiet", "--kill-on-bad-exit=0"]  # fmt: skip
+        step += [f"--nodelist={','.join(here.nodes)}"] if self.lost else []
         script: Sequence[str] = ("sh", "-c", _script(), "node.sh", action, str(self.root), stamp, self.here.raw_job)
         try:
             done = run_command([*step, *script, *more], timeout_seconds=COPY_SECONDS)

@@ -27,7 +27,7 @@ from saman.runs.folder import RunFolder
 from saman.slurm.dependencies import unmet_at_start
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
-from saman.slurm.job.attempt import attempt_in_job
+from saman.slurm.job.attempt import attempts_in_job
 from saman.slurm.job.decisions import Begin
 from saman.slurm.job.ending import Ending
 from saman.slurm.job.node_failures import WHO, account_for_loss
@@ -170,7 +170,7 @@ class _Start:
 
     def _attempt_noting_errors(self) -> None:
         try:
-            self.outcome = attempt_in_job(self.run, self.cluster, self.here, _say)
+            self.outcome = attempts_in_job(self.run, self.cluster, self.here, _say)
         except BaseException as error:  # handed to the main thread
             self.error = error
 

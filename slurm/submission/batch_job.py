@@ -53,6 +53,8 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
     else:
         yield path_option("output", RunPaths(job.runs[0]).slurm.log)
     yield _requeue_option(job)
+    if job.request.survives_nodes:
+        yield option("--no-kill")
     yield option("--open-mode=append")
     yield option(f"--signal=B:{SIGNAL}@{job.signal_seconds}")
     if job.cluster.export != "all":

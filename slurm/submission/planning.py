@@ -113,10 +113,11 @@ def plan(
 def check_starter(spec: Experiment | Script, cluster: Cluster) -> None:
     """Refuse to plan a submission with a start method that cannot reach the other nodes of a Slurm job."""
     starter = spec.launch.starter
-    if starter in ("processes", "horovodrun") and spec.resources.nodes > 1:
+    nodes = spec.resources.nodes + spec.resources.spare_nodes
+    if starter in ("processes", "horovodrun") and nodes > 1:
         why = "needs ssh between nodes" if starter == "horovodrun" else "starts processes on its own node only"
         raise UserError(
-            f"{starter} {why}, but the request is for {spec.resources.nodes} nodes",
+            f"{starter} {why}, but the request is for {nodes} nodes",
             where="launch.with",
             remedy=f"auto (here: {cluster.mpi.start}), srun or mpirun",
         )

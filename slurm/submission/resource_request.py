@@ -26,6 +26,7 @@ class ResourceRequest:
     memory_bytes: int | None
     seconds: int
     whole_nodes: bool
+    survives_nodes: bool = False  # whether the job goes on without a node that fails
 
     @property
     def tasks(self) -> int:
@@ -71,13 +72,14 @@ def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster
     cpus_per_rank = _cpus_per_rank(partition, wanted)
     cpus_per_task = cpus_per_rank * wanted.ranks_per_node // processes
     return ResourceRequest(
-        nodes=wanted.nodes,
+        nodes=wanted.nodes + wanted.spare_nodes,
         tasks_per_node=processes,
         cpus_per_task=cpus_per_task,
         gpus_per_node=wanted.gpus_per_rank * wanted.ranks_per_node,
         memory_bytes=_memory(partition, wanted, cpus_per_task * processes) if cluster.request_memory else None,
         seconds=parse_duration(wanted.time_limit),
         whole_nodes=partition.whole_nodes,
+        survives_nodes=spec.launch.restart is not None and wanted.nodes + wanted.spare_nodes > 1,
     )
 
 

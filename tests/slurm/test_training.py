@@ -11,6 +11,7 @@ from tests.slurm.runs import site, submitted, told, wait_for
 
 from saman.configs.problems import validated
 from saman.configs.schemas.experiment import Experiment
+from saman.launcher.plan.placement import Placement
 from saman.runs import checkpoints
 from saman.runs.folder import RunFolder
 from saman.slurm.site import client
@@ -169,3 +170,36 @@ def test_a_preempted_run_checkpoints_on_sigterm_and_goes_on(
     resumed = next(event for event in events if event.kind == "resumed" and event.attempt == 2)
     assert resumed.facts["step"] == stopped
     assert_same_weights(done.run, slow_reference)
+
+
+def test_a_run_that_loses_a_node_goes_on_in_its_job_and_is_requeued_at_full_size(
+    slow_reference: RunFolder, minicluster: Minicluster
+) -> None:
+    spec = experiment("reduced", 2, 1, hidden=SLOW)
+    values = {**spec.resolved(), "launch": {"restart": {"backoff": "1s"}}}
+    values["train"]["checkpoint"] = {"every_steps": 4}
+    done = submitted(validated(Experiment, values, "test"), site(), minicluster.shared)
+    until(lambda: _saved(done.run, 1), 120, every=0.05)
+    second = next(event.facts["node"] for event in done.run.events() if event.facts.get("rank") == 1)
+    try:
+        minicluster.down_node(second)
+        until(lambda: _saved(done.run, 2), 120, every=0.05)
+        assert _ranks(done.run, 2) == 1
+        client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # as before the time limit, while reduced
+    finally:
+        minicluster.up_node(second)
+    assert wait_for(done.run, seconds=180).state == "completed", told(done.run)
+    ends = [event.kind for event in done.run.events() if event.kind in ("restarting", "preempted", "completed")]
+    assert ends == ["restarting", "preempted", "completed"], told(done.run)
+    assert _ranks(done.run, 3) == 2  # back at full size
+    assert_same_weights(done.run, slow_reference)
+
+
+def _ranks(run: RunFolder, attempt: int) -> int:
+    placement = Placement.read(run.attempt(attempt).placement)
+    assert placement is not None
+    return placement.size
+
+
+def _saved(run: RunFolder, attempt: int) -> bool:
+    return any(event.kind == "checkpoint" and event.attempt == attempt for event in run.events())
