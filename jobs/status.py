@@ -15,12 +15,14 @@ from saman.configs.units import format_duration
 from saman.jobs.progress import SILENT_SECONDS, AttemptProgress, read_progress
 from saman.jobs.publishing import last_publication, publication_pending
 from saman.jobs.slurm_view import SlurmView, ask_slurm
+from saman.launcher.restarts.decision import waits_to_restart
 from saman.launcher.supervision.run_lock import has_lost_supervisor
-from saman.runs.events import SUPERVISOR, Event, EventKind, State, state_of
+from saman.runs.events import SUPERVISOR, Event, EventKind, State, find_last, state_of
 from saman.runs.find import DAMAGE
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_text
-from saman.runs.records.run_events import Creation, Prerequisite, RunEnd, newest_event
+from saman.runs.records.run_events import Creation, Prerequisite, Restarting, RunEnd, newest_event
+from saman.runs.telemetry.goodput import Goodput, measure_goodput
 from saman.slurm.dependencies import unknown_ends, unmet, waits_for
 from saman.slurm.site.job_states import JobState
 from saman.slurm.site.pending import pending_reason
@@ -75,6 +77,7 @@ class RunStatus:
     exit_code: int | None = None
     first_failing_rank: int | None = None
     step: str | None = None  # of a workflow, as NAME/STEP
+    goodput: Goodput | None = None
 
     @property
     def over(self) -> bool:
@@ -112,11 +115,24 @@ def _unfinished_jobs(run: RunFolder, events: Sequence[Event]) -> list[str]:
 
 def _status_or_damage(run: RunFolder, events: Sequence[Event], view: SlurmView, now: float) -> RunStatus:
     try:
-        return status_of(run, events, view, now)
+        return _with_goodput(run, events, status_of(run, events, view, now), now)
     except DAMAGE as error:
         problem = error.one_line() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         detail = f"a file of the run folder is damaged: {problem}"
         return RunStatus(str(run.path), run.id, run.experiment_name, RunState.DAMAGED, detail, attempt=0)
+
+
+def _with_goodput(run: RunFolder, events: Sequence[Event], status: RunStatus, now: float) -> RunStatus:
+    """The status with the goodput of a run that is training, or has been; in words if attempts failed."""
+    if status.state is RunState.RUNNING and status.progress is not None:
+        goodput = measure_goodput(run, events, now)
+    else:
+        summary = run.summary() if status.attempt else None
+        goodput = None if summary is None else Goodput.from_json(summary.more.get("goodput"))
+    if goodput is None:
+        return status
+    words = (status.detail, goodput.words) if goodput.failures else (status.detail,)
+    return replace(status, goodput=goodput, detail="; ".join(filter(None, words)))
 
 
 def _may_have_a_job(run: RunFolder, events: Sequence[Event]) -> bool:
@@ -263,6 +279,9 @@ def _local(base: RunStatus, run: RunFolder, state: State, progress: AttemptProgr
     if state is State.RUNNING and has_lost_supervisor(run):
         detail = f"its supervisor on this machine has ended; `saman resume {base.id}` continues"
         return replace(base, state=RunState.VANISHED, detail=detail, progress=progress)
+    if state is State.RUNNING and waits_to_restart(run.events()):
+        restart = find_last(Restarting.from_event, run.events())
+        return replace(base, detail=restart.reason if restart else "")
     if state is State.RUNNING and progress is not None:
         if progress.silent_seconds < SILENT_SECONDS:
             return replace(base, detail=progress.sentence(), progress=progress)

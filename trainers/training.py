@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.units import parse_span
 from saman.runs import variables
+from saman.runs.checkpoints.interval import estimate_mtbf
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import ModelExport, TrainingEvent
@@ -91,6 +94,7 @@ def _train(
         record=record,
         observer=observer,
         telemetry=_telemetry(run, experiment, strategy, attempt),
+        mtbf_seconds=estimate_mtbf(run.events(), parse_span(experiment.train.checkpoint.mtbf), time.time()),
     )
     _log.debug("%s on ranks %s of %d", type(strategy).__name__, strategy.ranks, strategy.size)
     rates = assembly.learning_rates(experiment, strategy, prepared)

@@ -141,11 +141,24 @@ class CheckpointPolicy(Strict):
     checkpoints and the mean time between failures, which is ``mtbf`` until failures of the run correct it.
     """
 
-    every: Literal["auto"] | None = None  # beside every_steps and every_epochs
+    every: Literal["auto"] | None = None
     mtbf: Span = "1d"
     every_steps: PositiveInt | None = None
     every_epochs: PositiveInt | None = 1
     keep: PositiveInt = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _automatic_alone(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("every") == "auto":
+            return {"every_epochs": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> CheckpointPolicy:
+        if self.every == "auto" and (self.every_steps is not None or self.every_epochs is not None):
+            raise ValueError("every: auto chooses the interval; leave every_steps and every_epochs out")
+        return self
 
 
 class EarlyStop(Strict):

@@ -150,6 +150,7 @@ def _summary(verdict: Verdict, failure: Failure | None, seconds: float, measured
         more={
             "throughput": asdict(throughput) if throughput else None,
             "windows": throughput.windows if throughput else 0,
+            "goodput": measured.goodput.to_json() if measured.goodput else None,
             "telemetry_lines_dropped": measured.lines_dropped,
             "windows_repeated": measured.windows_repeated,
         },

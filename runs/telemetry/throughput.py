@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from saman.runs.events import Event, find_last
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks.training_events import EpochEnd, FinalTest, ModelExport
+from saman.runs.telemetry.goodput import Goodput, measure_goodput
 from saman.runs.telemetry.wall_time import wall_time
 from saman.runs.telemetry.window import Window, read_windows
 
@@ -113,6 +114,7 @@ class TrainingMeasures:
         step: The last step; ``None`` before the first window.
         epoch: The last complete epoch.
         metrics: Of the exported model, else of the last epoch; and those of the test examples.
+        goodput: Of the run; ``None`` without steady windows.
     """
 
     attempts: int
@@ -123,6 +125,7 @@ class TrainingMeasures:
     step: int | None
     epoch: int | None
     metrics: Mapping[str, float | None]
+    goodput: Goodput | None = None
 
 
 def measure_training(
@@ -155,4 +158,5 @@ def measure_training(
             **(tested.metrics if tested else {}),
             **((exported and exported.metrics) or (last.metrics if last else {})),
         },
+        goodput=measure_goodput(run, events, now),
     )

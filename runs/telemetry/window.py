@@ -129,12 +129,21 @@ def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
     Returns:
         The windows, the number of torn or foreign lines, and the number of windows that a later attempt repeated.
     """
-    found: list[list[Window]] = []
-    dropped = 0
+    attempts = read_attempt_windows(run, rank)
+    kept, repeated = without_repeats([windows for _, windows, _ in attempts])
+    return kept, sum(dropped for *_, dropped in attempts), repeated
+
+
+def read_attempt_windows(run: RunFolder, rank: int) -> list[tuple[int, list[Window], int]]:
+    """Read the telemetry of the process of ``rank``, repeated windows included.
+
+    Returns:
+        For each attempt its number, its windows, and the number of torn or foreign lines.
+    """
+    found = []
     for attempt in run.attempts():
         lines, torn = _lines_of(attempt, rank)
         windows = [window for line in lines if (window := Window.from_json(line)) is not None]
-        dropped += torn + len(lines) - len(windows)
-        found.append([window for window in windows if window.rank == rank])
-    kept, repeated = without_repeats(found)
-    return kept, dropped, repeated
+        dropped = torn + len(lines) - len(windows)
+        found.append((attempt.number, [window for window in windows if window.rank == rank], dropped))
+    return found

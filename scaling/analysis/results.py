@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from saman.runs.records.experiment import WrittenExperiment
 from saman.runs.records.provenance import Provenance
 from saman.runs.records.run_events import RunEnd, newest_event
 from saman.runs.records.schema import integer
+from saman.runs.telemetry.goodput import Goodput
 from saman.runs.telemetry.reader import Telemetry, read_telemetry
 from saman.runs.telemetry.throughput import end_to_end_rate
 from saman.runs.telemetry.wall_time import WallTime, wall_time
@@ -73,7 +75,11 @@ def read_run(path: Path, warmup_windows: int = 0) -> Run:
     if exclusion is not None:
         _log.info("%s is excluded: %s", path, exclusion.reason.value)
         return ExcludedRun(facts, exclusion)
-    return _measure(facts, _nodes(attempt), read_telemetry(path, facts.ranks), events, warmup_windows)
+    measured = _measure(facts, _nodes(attempt), read_telemetry(path, facts.ranks), events, warmup_windows)
+    if isinstance(measured, ExcludedRun) or (summary := run.summary()) is None:
+        return measured
+    goodput = Goodput.from_json(summary.more.get("goodput"))
+    return replace(measured, measured=replace(measured.measured, goodput=goodput))
 
 
 def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFacts:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saman.runs.events import State
+from saman.runs.telemetry.goodput import Goodput
 from saman.runs.telemetry.processes import ProcessTimes, StageWindows
 from saman.runs.telemetry.reader import ExcludedWindows
 from saman.runs.telemetry.throughput import Throughput
@@ -97,6 +98,7 @@ class Measurement:
         end_to_end_samples_per_second: All samples ÷ ``wall_seconds``.
         cpu_seconds_per_sample: Of all threads of all processes (``getrusage``); None in telemetry before 2026-12.
         data_notices: What the run said about its data and how they were read.
+        goodput: Kept steps × undisturbed step time ÷ wall time, with its losses; None in older runs.
     """
 
     throughput: Throughput
@@ -118,6 +120,7 @@ class Measurement:
     end_to_end_samples_per_second: float | None = None
     cpu_seconds_per_sample: float | None = None
     data_notices: tuple[str, ...] = ()
+    goodput: Goodput | None = None
 
     @property
     def samples_per_second(self) -> float:

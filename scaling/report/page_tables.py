@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from saman.configs.units import format_duration
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.contrasts import Contrast
 from saman.scaling.models.series import NOMINAL
@@ -176,6 +177,8 @@ def run_table(analysis: Analysis) -> Table:
         CellColumn("ranks", lambda row: str(row.ranks)),
         CellColumn("state", lambda row: row.state, CellKind.TEXT),
         CellColumn("samples/s", lambda row: format_number(row.samples_per_second)),
+        CellColumn("goodput", lambda row: format_number(row.goodput, percent=True)),
+        CellColumn("lost to", _lost, CellKind.TEXT),
         CellColumn("windows", lambda row: str(row.windows)),
         CellColumn("left out at the start", _dropped, CellKind.TEXT),
         CellColumn("problem", lambda row: row.problem or "", CellKind.LONG_TEXT),
@@ -183,6 +186,18 @@ def run_table(analysis: Analysis) -> Table:
     rows = sorted(run_rows(analysis.runs, series_of_runs(analysis.curves)), key=lambda row: (row.counts, row.run))
     note = "Excluded runs come first. tables/runs has the reason for every window that was left out."
     return make_table(TableKind.RUNS, note, columns, rows)
+
+
+def _lost(row: RunRow) -> str:
+    """Wall time that moved nothing forward, by its reason; nothing below a second."""
+    parts = {
+        "failures": row.lost_to_failures_seconds,
+        "restarts": row.lost_to_restarts_seconds,
+        "checkpoints": row.lost_to_checkpoints_seconds,
+        "waiting": row.lost_to_waiting_seconds,
+    }
+    known = {name: seconds for name, seconds in parts.items() if seconds is not None and seconds >= 1}
+    return ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in known.items())
 
 
 def _dropped(row: RunRow) -> str:

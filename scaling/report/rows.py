@@ -40,6 +40,12 @@ class RunRow:
     lines_torn: int
     records_of_other_schema: int
     records_not_finite: int
+    goodput: float | None
+    failures: int | None
+    lost_to_failures_seconds: float | None
+    lost_to_restarts_seconds: float | None
+    lost_to_checkpoints_seconds: float | None
+    lost_to_waiting_seconds: float | None
     joules: float | None
     hardware: str
     software: str

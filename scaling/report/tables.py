@@ -39,6 +39,7 @@ def run_rows(runs: Sequence[Run], series_of: Mapping[str, str]) -> list[RunRow]:
 def _run_row(run: Run, series: str | None) -> RunRow:
     facts, windows = run.facts, run.windows
     measured: Measurement | None = run.measured if isinstance(run, MeasuredRun) else None
+    goodput = measured.goodput if measured else None
     return RunRow(
         run=facts.id,
         series=series,
@@ -67,6 +68,12 @@ def _run_row(run: Run, series: str | None) -> RunRow:
         lines_torn=windows.excluded.torn,
         records_of_other_schema=windows.excluded.foreign_schema,
         records_not_finite=windows.excluded.not_finite,
+        goodput=goodput.share if goodput else None,
+        failures=goodput.failures if goodput else None,
+        lost_to_failures_seconds=goodput.lost_seconds if goodput else None,
+        lost_to_restarts_seconds=goodput.restart_seconds if goodput else None,
+        lost_to_checkpoints_seconds=goodput.checkpoint_seconds if goodput else None,
+        lost_to_waiting_seconds=goodput.waiting_seconds if goodput else None,
         joules=facts.joules,
         hardware=facts.hardware,
         software=facts.software,

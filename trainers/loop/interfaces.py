@@ -130,6 +130,7 @@ class LoopEnvironment:
         record: Appends an event to the run.
         observer: Receives a beat before each step and each longer phase.
         telemetry: Writes the telemetry of this process.
+        mtbf_seconds: The mean time between failures of the run, for automatic checkpoints.
     """
 
     checkpoints: Path
@@ -139,3 +140,4 @@ class LoopEnvironment:
     record: Callable[[TrainingEvent], None]
     observer: LoopObserver
     telemetry: TelemetryWriter
+    mtbf_seconds: float = 86400.0

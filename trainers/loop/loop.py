@@ -26,6 +26,7 @@ from saman.runs.ranks.training_events import (
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.stream import Stream
 from saman.trainers.loop import early_stop
+from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.interfaces import MOST_STEPS, Feeds, LoopEnvironment, OptimizerStep, TrainMany
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.sums import CORRECT, COUNT, LOSS, STOP
@@ -60,6 +61,7 @@ class Loop:
         self._traced: set[str] = set()  # the graphs that this attempt has compiled: for full batches, for any
         self._stream = Stream(step.slices)
         self._seconds_per_step = math.inf
+        self._schedule = CheckpointSchedule(train.checkpoint, strategy, environment.mtbf_seconds)
         self._writer = CheckpointWriter(self._checkpoint_plan())
         self._calls, self._call_steps = 0, 1  # of the graph that takes several steps; equal on all ranks
 
@@ -74,6 +76,7 @@ class Loop:
         The last checkpoint is on disk then, on whatever rank it was written.
         """
         self._resume()
+        self._schedule.begin(self.position.step)
         finished = self._take_all_steps()
         self._finish_checkpoint()
         if finished:
@@ -100,7 +103,7 @@ class Loop:
         self.environment.telemetry.pause()
         for full in self._windows(feed):
             last = self._at_end_of_epoch()
-            due = self._checkpoint_is_due() and not last
+            due = self._schedule.is_due(self.position.step) and not last
             if full or last or due:
                 self._close_window()
             if last or self._stop:
@@ -133,8 +136,8 @@ class Loop:
             self._call_steps = max(1, int(agree(self.strategy, CALL_SECONDS // self._seconds_per_step)))
         ends = [MOST_STEPS, self._call_steps, feed.full_steps - self.position.batch]
         ends.append(self.rates.steps - self.position.step)
-        if every := self.train.checkpoint.every_steps:
-            ends.append(every - self.position.step % every)
+        if (left := self._schedule.steps_left(self.position.step)) is not None:
+            ends.append(left)
         return self.environment.telemetry.fit(min(ends))
 
     def _take_steps(self, train_many: TrainMany, feed: Feed, steps: int) -> bool:
@@ -236,10 +239,6 @@ class Loop:
 
     # ---- checkpoints -------------------------------------------------------------------------------------
 
-    def _checkpoint_is_due(self) -> bool:
-        every = self.train.checkpoint.every_steps
-        return every is not None and self.position.step % every == 0
-
     def _checkpoint_plan(self) -> CheckpointPlan:
         return CheckpointPlan(
             folder=self.environment.checkpoints,
@@ -255,7 +254,10 @@ class Loop:
     def _save_checkpoint(self) -> None:
         """Take a snapshot of this process's part of the state; it is written while the training goes on."""
         self._beat(Phase.CHECKPOINT)
-        self._writer.begin(self.position, self.step.snapshot, last=self._stop or self.finished)
+        last = self._stop or self.finished
+        self._writer.begin(self.position, self.step.snapshot, last=last)
+        if not last:
+            self._schedule.note_saved(self.position.step)
         self.environment.telemetry.pause()
 
     def _finish_checkpoint(self) -> None:
@@ -266,6 +268,7 @@ class Loop:
 
     def _record_checkpoint(self, saved: SavedCheckpoint) -> None:
         """Record a checkpoint as an event; called by the thread that wrote it."""
+        self._schedule.measure(saved.waited_seconds, saved.seconds)
         seconds, waited = round(saved.seconds, 3), round(saved.waited_seconds, 3)
         step, name = saved.checkpoint.step, saved.checkpoint.path.name
         self.environment.record(CheckpointSave(step, name, seconds, waited))
