@@ -35,7 +35,7 @@ def require_trusted(*paths: Path) -> None:
     for path in paths:
         doubt = find_doubt(path)
         if doubt is not None:
-            problem = f"{doubt}; the code in it would run as you"
+            problem = f"{doubt}; what it holds would be trusted as yours"
             remedy = f"{doubt.remedy}, or choose a cache of your own with {variables.CACHE_DIR}"
             raise EnvironmentLack(problem, where=str(path), remedy=remedy)
 

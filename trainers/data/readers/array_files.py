@@ -1,19 +1,29 @@
-"""NumPy files with random access: ``.npy`` mapped into memory, ``.npz`` unpacked once, neither with pickles."""
+"""``.npy`` files with random access: mapped into memory, without pickles."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
-from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, from_numpy, require_files
-from saman.trainers.data.readers.index import IndexWriter, cached_index, map_array
+from saman.trainers.data.readers.damage import (
+    PARSER_FAILURES,
+    DamageList,
+    DataDamage,
+    OnCorrupt,
+    from_numpy,
+    reason_of,
+    require_files,
+)
+from saman.trainers.data.readers.index import map_array
 from saman.trainers.keras_compat import tf
+
+_LARGEST_NUMBER = 8  # bytes; TensorFlow has no larger numbers
 
 
 def rows_of(arrays: Sequence[np.ndarray], files: Sequence[Path] = (), **facts: Any) -> RandomAccess:
@@ -58,32 +68,6 @@ def numpy_rows(parts: Sequence[Sequence[Path]], on_corrupt: OnCorrupt = "stop") 
     return _joined_rows(shards, files, **facts)
 
 
-def archive_rows(path: Path, names: Sequence[str], on_corrupt: OnCorrupt = "stop") -> RandomAccess:
-    """Return the named arrays of a ``.npz`` file as examples; they are unpacked once, into the cache.
-
-    Raises:
-        UserError: The file is damaged or lacks an array.
-    """
-
-    def build(writer: IndexWriter) -> None:
-        require_files([path], DamageList("stop"))
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                for name in names:
-                    if name not in archive.files:
-                        problem = f"this archive has no array {name!r}"
-                        raise UserError(problem, where=str(path), remedy=f"it has {', '.join(archive.files)}")
-                    values = archive[name]
-                    writer.append(name, values.astype(values.dtype.newbyteorder("<"), copy=False))
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise DataDamage(str(path), f"this is not a sound .npz file: {error}").error() from error
-
-    index = cached_index("npz", [path], {"arrays": list(names)}, on_corrupt, build)
-    arrays = [index.arrays[name] for name in names]
-    _check_lengths(arrays, [path] * len(arrays))
-    return rows_of(arrays, [path])
-
-
 def _open_shard(files: Sequence[Path], damages: DamageList) -> list[np.ndarray] | None:
     """Map the files that hold the same examples; ``None`` if the shard is damaged and left out."""
     if len(require_files(files, damages)) < len(files):
@@ -91,22 +75,43 @@ def _open_shard(files: Sequence[Path], damages: DamageList) -> list[np.ndarray] 
     arrays = []
     for path in files:
         try:
+            _require_npy(path)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            damages.add(DataDamage(str(path), f"this is not a sound .npy file: {error}"))
+        except PARSER_FAILURES as error:
+            damages.add(DataDamage(str(path), f"this is not a sound .npy file: {reason_of(error)}"))
             return None
-        if not isinstance(array, np.ndarray) or array.ndim == 0:
-            raise UserError("the array has no axis of examples", where=str(path), remedy="save rows of examples")
-        if array.dtype.kind not in "biuf":
-            raise UserError(f"arrays of {array.dtype} hold no numbers", where=str(path), remedy="save numbers")
+        require_numbers(array.dtype, array.shape, path)
         if isinstance(array, np.memmap) and array.flags.c_contiguous:
             array = map_array(path, array.dtype, array.shape, array.offset)
         arrays.append(array)
-    _check_lengths(arrays, files)
+    check_lengths(arrays, files)
     return arrays
 
 
-def _check_lengths(arrays: Sequence[np.ndarray], files: Sequence[Path]) -> None:
+def _require_npy(path: Path) -> None:
+    # np.load takes archives and pickles for files of another kind, and its message recommends to allow them.
+    with path.open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise ValueError("it does not begin as one")
+
+
+def require_numbers(dtype: np.dtype[Any], shape: Sequence[int], path: Path) -> None:
+    """Refuse an array that holds no rows of numbers.
+
+    Raises:
+        UserError: It has no axis of examples, holds Python objects, texts or records, or numbers above 64 bits.
+    """
+    if dtype.kind not in "biuf" or dtype.itemsize > _LARGEST_NUMBER:
+        remedy = "save numbers of at most 64 bits"
+        raise UserError(f"saman reads no arrays of {dtype}", where=str(path), remedy=remedy)
+    if not shape or any(length < 0 for length in shape):
+        raise UserError(
+            f"an array of shape {tuple(shape)} has no rows", where=str(path), remedy="save rows of examples"
+        )
+
+
+def check_lengths(arrays: Sequence[np.ndarray], files: Sequence[Path]) -> None:
+    """Raise ``UserError`` unless all arrays have as many rows as the first."""
     for array, path in zip(arrays, files, strict=True):
         if array.ndim == 0 or len(array) != len(arrays[0]):
             raise UserError(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,11 @@ from saman.trainers.keras_compat import tf
 
 OnCorrupt = Literal["stop", "skip"]
 MOST_LISTED = 100  # places that an index and a message list; all are counted
+# What parsers raise at bytes that no sound file has.
+PARSER_FAILURES = (
+    OSError, ValueError, TypeError, EOFError, ArithmeticError, LookupError, MemoryError, RuntimeError, SyntaxError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _REMEDY = "restore the file, or leave such examples out with data.on_corrupt: skip"
 _log = logging.getLogger(__name__)
 
@@ -103,6 +111,11 @@ def reported_error(failure: BaseException) -> UserError | None:
         found = (search() for search in _Reported.causes)
         return next((cause for cause in found if cause is not None), None)
     return error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an exception's message; of one without a message, its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def require_files(files: Sequence[Path], damages: DamageList) -> list[Path]:

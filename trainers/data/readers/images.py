@@ -23,6 +23,7 @@ from saman.trainers.keras_compat import tf
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 _FILES_AT_ONCE = 4096
+_LONGEST_LABEL = 9  # digits of an int32
 _recent: deque[bytes] = deque(maxlen=4096)  # files that were read last, to find the one that TensorFlow refused
 
 
@@ -59,7 +60,8 @@ def image_folder(folder: Path, on_corrupt: OnCorrupt = "stop") -> LabelledFiles:
 
     def listed() -> Iterator[tuple[str, int]]:
         for label, name in enumerate(classes):
-            inner = sorted(entry.name for entry in os.scandir(folder / name))
+            # No FIFO, whose reading would never end, and no folder. The kind of an entry costs no look at it.
+            inner = sorted(entry.name for entry in os.scandir(folder / name) if entry.is_file())
             yield from ((f"{name}/{file}", label) for file in inner if file.lower().endswith(SUFFIXES))
 
     depends = [folder, *(folder / name for name in classes)]
@@ -90,6 +92,8 @@ def _build_list(path: Path, writer: IndexWriter, on_corrupt: OnCorrupt) -> None:
                 inside(path.parent, name, where)
                 if not label:
                     raise UserError(f"{name} has no label", where=where, remedy="give each file a label")
+                if label.isascii() and label.isdigit() and len(label) > _LONGEST_LABEL:
+                    raise UserError(f"the label of {name} is too large", where=where, remedy="number the classes")
                 rows.append((name, label))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"this list cannot be read: {error}", where=str(path)) from error

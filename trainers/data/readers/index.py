@@ -23,8 +23,9 @@ import numpy as np
 
 from saman.configs.errors import EnvironmentLack
 from saman.runs import variables
-from saman.runs.caches import cache_folder, hold_user_lock
+from saman.runs.caches import cache_folder, hold_user_lock, require_trusted
 from saman.runs.files.whole import read_json, write_json
+from saman.runs.records.schema import mapping
 from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt
 
 SCHEMA = 1
@@ -96,6 +97,7 @@ def cached_index(
     names = [str(path.absolute()) for path in files]
     key = json.dumps([SCHEMA, kind, names, dict(options), on_corrupt], sort_keys=True)
     folder = cache_folder() / "data" / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    require_trusted(cache_folder(), folder.parent, folder)
     states = file_states(files)
     found = _read(folder, states)
     if found is not None:
@@ -161,16 +163,21 @@ def _read(folder: Path, states: list[tuple[str, int, int]]) -> Index | None:
     record = read_json(folder / "index.json")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         return None
-    if [tuple(state) for state in record["files"]] != states:
+    try:
+        return _from_record(folder, record) if [tuple(state) for state in record["files"]] == states else None
+    except (LookupError, TypeError, ValueError, AttributeError):  # a damaged index is built anew
         return None
+
+
+def _from_record(folder: Path, record: Mapping[str, Any]) -> Index | None:
     arrays = {}
     for name, (dtype, shape) in record["arrays"].items():
         path, kind = folder / f"{name}.bin", np.dtype(dtype)
-        if not path.is_file() or path.stat().st_size != math.prod(shape) * kind.itemsize:
+        if kind.kind not in "biuf" or not path.is_file() or path.stat().st_size != math.prod(shape) * kind.itemsize:
             return None
         arrays[name] = map_array(path, kind, tuple(shape))
     skipped = tuple(DataDamage(**damage) for damage in record["skipped"])
-    return Index(arrays, record["facts"], skipped, int(record["lost"]))
+    return Index(arrays, mapping(record["facts"]), skipped, int(record["lost"]))
 
 
 def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> np.ndarray:

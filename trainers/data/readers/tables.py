@@ -5,7 +5,7 @@ Any order of rows then costs the same. Decoding row groups on demand would decod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,7 @@ import numpy as np
 from saman.configs.errors import UserError, choices
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.readers.array_files import rows_of
-from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, require_files
+from saman.trainers.data.readers.damage import DamageList, DataDamage, OnCorrupt, reason_of, require_files
 from saman.trainers.data.readers.index import IndexWriter, cached_index
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ class _Decoder:
                 frame = pl.scan_parquet(copy, glob=False)
             schema = frame.collect_schema()
         except _failures() as error:
-            self.writer.damages.add(
-                DataDamage(str(path), f"this is not a sound {self.kind} file: {_first_line(error)}")
-            )
+            self.writer.damages.add(DataDamage(str(path), f"this is not a sound {self.kind} file: {reason_of(error)}"))
             return None
         others = {self.columns.label, self.columns.weight}
         if not self.inputs:
@@ -117,7 +115,23 @@ class _Decoder:
         for name in self._wanted():
             if name not in schema:
                 raise UserError(f"the column {name!r} is missing", where=str(path), remedy=choices(name, schema))
+        self._require_types(path, schema)
         return frame
+
+    def _require_types(self, path: Path, schema: Mapping[str, pl.DataType]) -> None:
+        """Refuse columns of which no conversion makes numbers or names."""
+        import polars as pl
+
+        lists = len(self.inputs) == 1 and isinstance(schema[self.inputs[0]], pl.List | pl.Array)
+        if not self.inputs:
+            raise UserError("no column of numbers is left for the inputs", where=str(path), remedy="name inputs")
+        for name in self._wanted():
+            if name in self.inputs and lists:
+                continue
+            kind = schema[name]
+            names = (pl.String, pl.Categorical, pl.Enum) if name == self.columns.label else (pl.String,)
+            if not (kind.is_numeric() or isinstance(kind, (pl.Boolean, *names))):
+                raise UserError(f"the column {name!r} holds {kind}", where=str(path), remedy="name columns of numbers")
 
     def _wanted(self) -> list[str]:
         weight = [self.columns.weight] if self.columns.weight else []
@@ -131,7 +145,7 @@ class _Decoder:
         names: set[str] = set()
         for path, frame in opened:
             for _, part in _pieces(path, frame, [self.columns.label], DamageList("skip", quiet=True)):
-                labels = part.to_series().drop_nulls()
+                labels = _named(part.to_series().drop_nulls())
                 if labels.dtype == pl.String:
                     number = number and labels.cast(pl.Float64, strict=False).null_count() == 0
                     whole = whole and number and labels.cast(pl.Int32, strict=False).null_count() == 0
@@ -142,8 +156,8 @@ class _Decoder:
         self.writer.facts["classes"] = classes
         if classes:
             numbers = {name: place for place, name in enumerate(classes)}
-            return lambda labels: labels.replace_strict(numbers, default=None, return_dtype=pl.Int32)
-        return lambda labels: labels.cast(pl.Int32 if whole else pl.Float32, strict=False)
+            return lambda labels: _named(labels).replace_strict(numbers, default=None, return_dtype=pl.Int32)
+        return lambda labels: _named(labels).cast(pl.Int32 if whole else pl.Float32, strict=False)
 
     def _write(self, path: Path, first: int, part: pl.DataFrame, find: Callable[[pl.Series], pl.Series]) -> None:
         """Append the sound rows of a piece that begins with row ``first`` of the file."""
@@ -184,11 +198,13 @@ class _Decoder:
 
         values = lists.to_list() if lists.dtype == pl.Array else None
         sizes = np.array([len(row or ()) for row in values]) if values else lists.list.len().fill_null(0).to_numpy()
-        width = int(self.writer.facts.setdefault("width", int(sizes[0])))
+        first_size = next((int(size) for size in sizes if size), 0)
+        width = int(self.writer.facts.get("width") or first_size)
+        self.writer.facts["width"] = width
         inner = lists.explode()
         if not inner.dtype.is_numeric():
             raise UserError(f"{lists.name} holds {lists.dtype}", where=str(path), remedy="name columns of numbers")
-        wrong = pl.Series(sizes != width)
+        wrong = pl.Series((sizes != width) | (sizes == 0))
         self._note(path, first, good, wrong, pl.Series(sizes), f"not {width} values")
         kept = lists.filter(~wrong).explode()
         rows = np.zeros((len(lists), width), inner.fill_null(0).to_numpy().dtype)
@@ -211,7 +227,7 @@ def _pieces(
     try:
         rows = int(frame.select(pl.len()).collect().item())
     except _failures() as error:
-        damages.add(DataDamage(str(path), f"this file cannot be read: {_first_line(error)}"))
+        damages.add(DataDamage(str(path), f"this file cannot be read: {reason_of(error)}"))
         return
     for first in range(0, rows, _ROWS_AT_ONCE):
         count = min(_ROWS_AT_ONCE, rows - first)
@@ -219,7 +235,7 @@ def _pieces(
             yield first, frame.select(columns).slice(first, count).collect()
         except _failures() as error:
             place = f"rows {first + 1} to {first + count}"
-            damages.add(DataDamage(str(path), f"these rows cannot be read: {_first_line(error)}", place, count))
+            damages.add(DataDamage(str(path), f"these rows cannot be read: {reason_of(error)}", place, count))
 
 
 def _failures() -> tuple[type[BaseException], ...]:
@@ -229,5 +245,8 @@ def _failures() -> tuple[type[BaseException], ...]:
     return (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _named(labels: pl.Series) -> pl.Series:
+    """Return categories as the texts that they stand for."""
+    import polars as pl
+
+    return labels.cast(pl.String) if isinstance(labels.dtype, pl.Categorical | pl.Enum) else labels

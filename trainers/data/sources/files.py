@@ -14,7 +14,7 @@ from saman.configs.schemas.data.files import ArrayFiles, ImageFiles, NumpyFiles,
 from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share, divide
 from saman.trainers.data.interface import Context, RandomAccess, Splits
-from saman.trainers.data.readers import array_files, examples, images, tables, tfrecord
+from saman.trainers.data.readers import archives, array_files, examples, images, tables, tfrecord
 from saman.trainers.data.readers.damage import OnCorrupt
 from saman.trainers.data.readers.paths import data_files
 from saman.trainers.data.sources.arrays import scaled
@@ -80,7 +80,7 @@ def _open_arrays(asked: ArrayFiles, where: str, on_corrupt: OnCorrupt) -> Random
     named = [("inputs", asked.inputs), ("labels", asked.labels)]
     named += [("weights", asked.weights)] if asked.weights is not None else []
     if asked.archive is not None:
-        return array_files.archive_rows(in_home(asked.archive), [str(name) for _, name in named], on_corrupt)
+        return archives.archive_rows(in_home(asked.archive), [str(name) for _, name in named], on_corrupt)
     files = [data_files(pattern, f"{where}.{name}") for name, pattern in named]
     if len({len(part) for part in files}) > 1:
         counts = ", ".join(f"{len(part)} of {name}" for part, (name, _) in zip(files, named, strict=True))
