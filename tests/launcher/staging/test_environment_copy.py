@@ -100,3 +100,28 @@ def test_a_folder_of_data_is_read_from_its_copy(tmp_path: Path, monkeypatch: pyt
     assert not archive.path.exists()  # only the newest content of a folder is kept
     plain = data_archive(tmp_path / "table.csv", print)
     assert (plain.path, plain.packed) == (tmp_path / "table.csv", False)
+
+
+def test_a_linked_folder_is_copied_and_links_out_of_it_lead_to_the_originals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMAN_CACHE_DIR", str(tmp_path / "cache"))
+    folder, shared = tmp_path / "real", tmp_path / "shared"
+    (folder / "deep").mkdir(parents=True)
+    shared.mkdir()
+    (shared / "labels").write_text("labels")
+    (folder / "values").write_text("values")
+    (folder / "deep" / "out").symlink_to("../../shared/labels")
+    (folder / "deep" / "in").symlink_to("../values")
+    os.mkfifo(folder / "pipe")
+    link = tmp_path / "data"
+    link.symlink_to("real")
+    archive = data_archive(link, print)
+    copy = copy_of(_unpack(str(archive.path), link, tmp_path / "node"), link)
+    assert not copy.is_symlink() and (copy / "deep" / "in").read_text() == "values"
+    assert (copy / "deep" / "out").readlink() == shared / "labels" and not (copy / "pipe").exists()
+
+
+def test_texts_that_cannot_be_paths_are_no_data() -> None:
+    texts = ["/" + "x" * 5000, "~no-such-user/x", "/a\0b", "/", "/..", "/proc/1/root/x/y"]
+    assert data_paths(dict(enumerate(texts))) == []  # type: ignore[arg-type]
