@@ -19,7 +19,7 @@ _HEADER = struct.Struct("<8sQQI")  # magic, number of the value, its length, its
 _MAGIC = b"samanSL1"
 _FIRST = 4096  # bytes of a slot of the first pair
 _GROWTH = 4
-_MOST_PAIRS = 10  # 4 KiB to 1 GiB
+_MOST_PAIRS = 7  # 4 KiB to 16 MiB: a forged file must not exhaust its reader
 
 
 @dataclass(frozen=True)

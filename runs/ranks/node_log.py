@@ -15,7 +15,7 @@ from pathlib import Path
 from saman.runs.growing_files import Follower
 
 ALL = "*"
-_LINE = re.compile(rb"(\d+|\*)([|+]) ")
+_LINE = re.compile(rb"([0-9]{1,9}|\*)([|+]) ")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,12 @@ from saman.cli.main import main
 from saman.configs.schemas.experiment import Experiment
 from saman.jobs.status import read_status
 from saman.runs.events import Event
+from saman.runs.files.slots import SlotFile
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
+from saman.runs.gathering.logs import join_parts
+from saman.runs.ranks.attempt_ranks import read_records, read_report, signs_of_life
+from saman.runs.ranks.node_log import RankLogFollower
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -27,7 +34,7 @@ FILES = (
     "experiment.yaml", "events.jsonl", "state.json", "summary.json", "tracking.json", "attempts/1/placement.json",
     "attempts/1/provenance.json", "attempts/1/ranks/00000.json", "attempts/1/ranks/00000.heartbeat.json",
     "attempts/1/telemetry/00000.jsonl", "attempts/1/nodes/00000.state", "attempts/1/nodes/00000.jsonl",
-    "attempts/1/nodes/00000.log",
+    "attempts/1/nodes/00000.log", "remote.json",
 )  # fmt: skip
 TEXTS = ("", "{", "null", "[]", "3", '"text"', DEEP, "\0\0\0", "\xff\xfe", '{"schema":99}', '{"schema":"x"}', "{}")
 
@@ -91,6 +98,65 @@ def test_a_malformed_value_in_an_event_leaves_the_other_runs_visible(
     for value in BAD_VALUES:
         file.write_text("".join(json.dumps({**line, key: value}) + "\n" for line in lines))
         _look(runs, capsys)
+
+
+REPORT = {"schema": 1, "node": "here", "records": [], "beats": {}}
+RECORD = {"schema": 1, "process": 0, "first_rank": 0, "ranks_here": 1, "node": "here", "host": "here", "cores": [0]}
+BEAT = {"phase": "train", "epoch": 1, "step": 3, "time": 1.0, "alive": 1.0, "progress": 1.0}
+
+
+def _reports() -> Iterator[bytes]:
+    """Reports of a node that are whole, and hold what no node writes."""
+    for value in BAD_VALUES:
+        for key in REPORT:
+            yield _report({**REPORT, key: value})
+        for key in RECORD:
+            yield _report({**REPORT, "records": [{**RECORD, key: value}]})
+        for key in BEAT:
+            yield _report({**REPORT, "records": [RECORD], "beats": {"0": {**BEAT, key: value}}})
+
+
+def _report(value: dict[str, object]) -> bytes:
+    beats = {"beats": value["beats"]}
+    return b"\n".join(json.dumps(part).encode() for part in (value, beats))
+
+
+def test_a_forged_report_of_a_node_leaves_the_other_runs_visible(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt = RunFolder(find_runs(runs)[0].path).attempt(1)
+    report = SlotFile(attempt.node_state(0))
+    for data in _reports():
+        report.write(data)
+        assert len(read_status(find_runs(runs))) == 2
+        read_records(attempt)
+        signs_of_life(attempt)
+    _look(runs, capsys)
+    report.close()
+
+
+@pytest.mark.parametrize("line", [b"9" * 5000 + b"| x", b"\xd9\xa3| x", b"| x", b"-1| x", b"*| ", b"3|x"])
+def test_a_forged_line_in_the_log_of_a_node_is_passed_over(runs: Path, line: bytes) -> None:
+    run = find_runs(runs)[0]
+    log = run.attempt(1).node_log(0)
+    log.write_bytes(b"0| first\n" + line + b"\n0| last\n")
+    follower = RankLogFollower(log, 0)
+    assert "".join(follower.pieces()).replace("\n\n", "\n") == "first\nlast\n"
+    join_parts(log.with_name("older"), log, 1 << 20)
+
+
+def test_a_forged_report_cannot_be_larger_than_any_node_needs(tmp_path: Path) -> None:
+    """A file without data on disk can claim to be of any length."""
+    file = tmp_path / "00000.state"
+    with file.open("wb") as forged:
+        forged.truncate(4 << 30)
+        offset, size = 0, 4096
+        for _ in range(9):
+            forged.seek(offset)
+            forged.write(b"samanSL1" + struct.pack("<QQI", 1, size - 28, 0))
+            offset, size = offset + 2 * size, 4 * size
+    began = time.monotonic()
+    assert read_report(file) is None and time.monotonic() - began < 5
 
 
 def test_a_name_that_looks_like_a_number_is_no_attempt(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

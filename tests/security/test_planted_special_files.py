@@ -14,11 +14,14 @@ from saman.configs.errors import UserError
 from saman.configs.regular_files import read_regular
 from saman.configs.schemas.experiment import Experiment
 from saman.jobs.logs import read_logs
+from saman.jobs.prune.choice import plan_prune
+from saman.jobs.prune.plan import PruneRequest
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import read_status
 from saman.runs.find import find_run, find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import last_lines
+from saman.runs.remote.remote_runs import remote_runs
 from saman.runs.telemetry.reader import read_telemetry
 
 pytestmark = pytest.mark.timeout(30)  # a command that hangs fails
@@ -42,7 +45,7 @@ NAMES = (
     "attempts/1/ranks/00000.heartbeat.json", "attempts/1/ranks/00000.json", "attempts/1/ranks/00000.log",
     "attempts/1/telemetry/00000.jsonl", "attempts/1/nodes/00000.state", "attempts/1/nodes/00000.jsonl",
     "attempts/1/nodes/00000.log", "attempts/1/nodes", "control/stop", "control/supervisor", "slurm/job.out",
-    "control/.supervisor.lease", "study.json", "secrets.json",
+    "control/.supervisor.lease", "study.json", "secrets.json", "remote.json",
 )  # fmt: skip
 
 
@@ -73,6 +76,8 @@ def test_a_planted_file_hangs_no_command(name: str, plant: str, runs: Path) -> N
     last_lines(bad.attempt(1).log(0))
     with contextlib.suppress(UserError):
         list(read_logs(bad))
+    remote_runs(runs)
+    assert len(plan_prune(runs, runs.parent / "models", PruneRequest()).kept) == 2
 
 
 @pytest.mark.parametrize("plant", PLANTS)
