@@ -32,6 +32,15 @@ Partition = Annotated[str | None, typer.Option("--partition", "-p", help="Defaul
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="A node to avoid (repeatable).")]
 Ranks = Annotated[int | None, typer.Option("-np", metavar="N", help="Number of ranks, as in horovodrun.")]
 TotalRanks = Annotated[int | None, typer.Option("-np", "--np", help="Total number of ranks, over all nodes.")]
+Nodes = Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes, as resources.nodes=N.")]
+TimeLimit = Annotated[
+    str | None, typer.Option("--time", help="Time limit, as for sbatch: minutes, MM:SS, HH:MM:SS, D-HH:MM:SS.")
+]
+Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="Total number of GPUs; without -np, one rank per GPU.")]
+ClusterChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key of the cluster file, for example account=x (repeatable)."),
+]
 LegacyKeras = Annotated[
     bool, typer.Option("--legacy-keras", help="Set TF_USE_LEGACY_KERAS, for a program that needs Keras 2.")
 ]

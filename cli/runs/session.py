@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saman.cli.options import RUNS, ClusterName, Exclude, Json, Partition, RunsDir, TotalRanks, Words
+from saman.cli.options import (
+    RUNS,
+    ClusterChanges,
+    ClusterName,
+    Exclude,
+    Gpus,
+    Json,
+    Nodes,
+    Partition,
+    RunsDir,
+    TimeLimit,
+    TotalRanks,
+    Words,
+)
 from saman.cli.output import print_json, shown_path
 from saman.configs.errors import EnvironmentLack, UserError
 
@@ -20,12 +33,6 @@ if TYPE_CHECKING:
     from saman.runs.folder import RunFolder
     from saman.runs.ranks.notebook import NotebookRecord
 
-Nodes = Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes.")]
-Time = Annotated[str | None, typer.Option("--time", help="Time limit, as for sbatch: minutes, HH:MM:SS, D-HH:MM.")]
-Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="Total number of GPUs.")]
-ClusterSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a key of the cluster file (repeatable).")
-]
 _TITLE = "shell"
 
 
@@ -35,10 +42,10 @@ def shell_command(
     cluster: ClusterName = None,
     nodes: Nodes = None,
     ranks: TotalRanks = None,
-    time_limit: Time = None,
+    time_limit: TimeLimit = None,
     gpus: Gpus = None,
     partition: Partition = None,
-    set_cluster: ClusterSettings = None,
+    set_cluster: ClusterChanges = None,
     exclude: Exclude = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the salloc command; start nothing.")] = False,
     runs_dir: RunsDir = RUNS,
@@ -96,12 +103,12 @@ def _spec(arguments: list[str], ranks: int | None) -> Experiment | Script:
 
 def notebook_command(
     cluster: ClusterName = None,
-    time_limit: Time = None,
+    time_limit: TimeLimit = None,
     gpus: Gpus = None,
     cores: Annotated[int | None, typer.Option("--cores", min=1, help="Default: a whole node.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="Memory, such as 16G.")] = None,
     partition: Partition = None,
-    set_cluster: ClusterSettings = None,
+    set_cluster: ClusterChanges = None,
     login: Annotated[
         str | None, typer.Option("--login", metavar="USER@HOST", help="Login node as your machine calls it.")
     ] = None,

@@ -15,22 +15,24 @@ from saman.cli.options import (
     RUNS,
     AfterAny,
     AfterOk,
+    ClusterChanges,
     ClusterName,
     Exclude,
+    Gpus,
     Json,
     LegacyKeras,
     ModelsDir,
+    Nodes,
     Partition,
     RunsDir,
+    TimeLimit,
     TotalRanks,
     Words,
 )
 from saman.configs.terminal_text import clean_text
 
 if TYPE_CHECKING:
-    from saman.cli.remote.submission import Submittal
-    from saman.configs.schemas.experiment import Experiment
-    from saman.configs.schemas.script import Script
+    from saman.configs.schemas.cluster import Cluster
     from saman.runs.folder import RunFolder
     from saman.slurm.code.files import SentCode
     from saman.slurm.dependencies import Dependency
@@ -38,50 +40,40 @@ if TYPE_CHECKING:
     from saman.slurm.submission.submit import Submission
 
 
+Account = Annotated[str | None, typer.Option("--account", "-A", help="Slurm account; the same as --set account=NAME.")]
+Qos = Annotated[str | None, typer.Option("--qos", help="Slurm QOS, for every partition; the same as --set qos=NAME.")]
+TestOnly = Annotated[bool, typer.Option("--test-only", help="Ask Slurm for the start time; submit nothing.")]
+Code = Annotated[list[Path] | None, typer.Option("--code", help="Copy only this file or folder (repeatable).")]
+NoSnapshot = Annotated[bool, typer.Option("--no-snapshot", help="Run your code where it is instead of a copy.")]
+Sent = Annotated[Path | None, typer.Option("--sent", hidden=True, help="The list of code from another machine.")]
+_OF_SINGLE_RUNS = ("ranks", "nodes", "time_limit", "gpus", "test_only", "legacy_keras", "follow")
+
+
 def submit_command(
     context: typer.Context,
     cluster: ClusterName = None,
     arguments: Words = None,
     ranks: TotalRanks = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", "-N", help="Number of nodes, as resources.nodes=N.")] = None,
+    nodes: Nodes = None,
     partition: Partition = None,
-    time_limit: Annotated[
-        str | None, typer.Option("--time", help="Time limit, as for sbatch: minutes, MM:SS, HH:MM:SS, D-HH:MM:SS.")
-    ] = None,
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="Total number of GPUs; without -np, one rank per GPU.")
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option("--account", "-A", help="Slurm account; the same as --set account=NAME.")
-    ] = None,
-    qos: Annotated[
-        str | None, typer.Option("--qos", help="Slurm QOS, for every partition; the same as --set qos=NAME.")
-    ] = None,
+    time_limit: TimeLimit = None,
+    gpus: Gpus = None,
+    account: Account = None,
+    qos: Qos = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job script; write and submit nothing.")] = False,
-    test_only: Annotated[
-        bool, typer.Option("--test-only", help="Ask Slurm for the start time; submit nothing.")
-    ] = False,
-    code: Annotated[
-        list[Path] | None, typer.Option("--code", help="Copy only this file or folder (repeatable).")
-    ] = None,
-    no_snapshot: Annotated[
-        bool, typer.Option("--no-snapshot", help="Run your code where it is instead of a copy.")
-    ] = False,
+    test_only: TestOnly = False,
+    code: Code = None,
+    no_snapshot: NoSnapshot = False,
     ignore_limits: Annotated[bool, typer.Option("--ignore-limits", help="Submit even if a limit forbids it.")] = False,
     legacy_keras: LegacyKeras = False,
-    set_cluster: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a key of the cluster file, for example account=x (repeatable)."),
-    ] = None,
+    set_cluster: ClusterChanges = None,
     runs_dir: RunsDir = RUNS,
     exclude: Exclude = None,
     after: AfterOk = None,
     after_any: AfterAny = None,
     models_dir: ModelsDir = MODELS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log of rank 0 until the end.")] = False,
-    sent: Annotated[
-        Path | None, typer.Option("--sent", hidden=True, help="The list of code from another machine.")
-    ] = None,
+    sent: Sent = None,
     as_json: Json = False,
 ) -> None:
     """Submit an experiment, your own program, or a workflow of several steps to Slurm.
@@ -99,20 +91,19 @@ def submit_command(
         saman submit workflow.yaml --cluster mysite --dry-run
     """
     from saman.cli.remote.submission import submit_there
-    from saman.cli.runs.workflow import refuse_options, submit_workflow_file
-    from saman.configs.loading.workflows import is_workflow
-    from saman.slurm.site.access import needs_ssh, require_here
+    from saman.cli.runs.submitted import find_spec, typed_spec
+    from saman.cli.runs.workflow import submit_workflow_file
+    from saman.slurm.site.access import needs_ssh
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import slurm_options, with_charging
     from saman.slurm.submission.run_submission import SubmissionMode, SubmissionOptions, make_submission
 
-    chosen = choose_cluster(cluster)
+    chosen, words = choose_cluster(cluster), arguments or []
     site = with_charging(chosen.load(tuple(set_cluster or ())), account, qos)
-    workflow = bool(arguments and context.obj is None and is_workflow(arguments[0]))
     changes, total = slurm_options(ranks, nodes, time_limit, gpus)
-    words = [*(arguments or []), *changes]
-    if needs_ssh(site) and not workflow:
-        typed = _typed(arguments or [], words, context.obj, total, legacy_keras)
+    workflow = _workflow_file(context, words, site)
+    if workflow is None and needs_ssh(site):
+        typed = typed_spec(words, [*words, *changes], context.obj, total, legacy_keras)
         submit_there(context, site, typed, code or (), runs_dir, follow, as_json)
         return
     options = SubmissionOptions(
@@ -120,19 +111,34 @@ def submit_command(
         code=tuple(code or ()), copy_code=not no_snapshot, ignore_limits=ignore_limits,
         dependency=_dependency(after or (), after_any or (), runs_dir), sent=_sent(sent),
     )  # fmt: skip
-    if workflow and arguments:
-        require_here(site, "a workflow")
-        single = {"KEY=VALUE": arguments[1:], "-np": ranks, "--nodes": nodes, "--time": time_limit, "--gpus": gpus,
-                  "--test-only": test_only, "--legacy-keras": legacy_keras, "--follow": follow}  # fmt: skip
-        refuse_options(arguments[0], [name for name, value in single.items() if value])
-        submit_workflow_file(Path(arguments[0]), site, options, dry_run, as_json, chosen.note)
+    if workflow is not None:
+        submit_workflow_file(workflow, site, options, dry_run, as_json, chosen.note)
         return
-    spec, code_path = _spec(words, context.obj, total, legacy_keras)
+    spec, code_path = find_spec([*words, *changes], context.obj, total, legacy_keras)
     other = SubmissionMode.TEST_ONLY if test_only else SubmissionMode.SUBMIT
     result = make_submission(spec, site, code_path, options, SubmissionMode.DRY_RUN if dry_run else other)
     _show(_with_notes(result, chosen.note, *options.dependency.sentences()), as_json)
     if follow and result.submission is not None:
         _follow(result.submission.run, as_json)
+
+
+def _workflow_file(context: typer.Context, words: Sequence[str], site: Cluster) -> Path | None:
+    """The file of the workflow to submit; ``None`` for an experiment or a program.
+
+    Raises:
+        UserError: It stands beside options of single runs, or this is not the login node.
+    """
+    from saman.cli.runs.workflow import refuse_options
+    from saman.configs.loading.workflows import is_workflow
+    from saman.slurm.site.access import require_here
+
+    if context.obj is not None or not words or not is_workflow(words[0]):
+        return None
+    require_here(site, "a workflow")
+    single = {each.name: each.opts[0] for each in context.command.params if each.name in _OF_SINGLE_RUNS}
+    given = [option for name, option in single.items() if name is not None and context.params[name]]
+    refuse_options(words[0], [*(["KEY=VALUE"] if words[1:] else []), *given])
+    return Path(words[0])
 
 
 def _dependency(after: Sequence[str], after_any: Sequence[str], runs_dir: Path) -> Dependency:
@@ -205,62 +211,6 @@ def _follow(run: RunFolder, as_json: bool) -> None:
     (status,) = reconcile([run])
     if not status.succeeded:
         raise typer.Exit(status.exit_code or ExitCode.RUN_FAILED)
-
-
-def _spec(
-    arguments: list[str], program: list[str] | None, ranks: int | None, legacy_keras: bool
-) -> tuple[Experiment | Script, Sequence[Path]]:
-    """The experiment or program to run, and the folders of its code."""
-    from saman.configs.loading.experiments import load_experiment
-    from saman.launcher.programs import script_from_command
-
-    if program is not None:
-        return script_from_command(program, arguments, ranks, legacy_keras), (Path.cwd(),)
-    _require_experiment(arguments)
-    loaded = load_experiment(arguments[0], arguments[1:], ranks)
-    return loaded.experiment, loaded.code_path
-
-
-def _typed(
-    arguments: list[str], changed: list[str], program: list[str] | None, ranks: int | None, legacy_keras: bool
-) -> Submittal:
-    """What to submit on another machine: checked, as far as it can be checked here.
-
-    Args:
-        arguments: The arguments as typed.
-        changed: The arguments, and the changes by other options.
-        program: What follows ``--``.
-        ranks: ``-np``.
-        legacy_keras: ``--legacy-keras``.
-    """
-    from saman.cli.remote.submission import Submittal
-    from saman.configs.loading.experiments import read_experiment
-    from saman.configs.loading.files import shipped
-    from saman.launcher.programs import script_from_command
-
-    if program is not None:
-        spec = script_from_command(program, changed, ranks, legacy_keras)
-        return Submittal(spec, tuple(arguments), tuple(program))
-    _require_experiment(changed)
-    loaded = read_experiment(changed[0], changed[1:], ranks)
-    own = changed[0] not in shipped("experiments")
-    return Submittal(loaded.experiment, tuple(arguments), file=loaded.file if own else None)
-
-
-def _require_experiment(arguments: list[str]) -> None:
-    """Raise ``UserError`` if the arguments name no experiment."""
-    from saman.configs.errors import UserError
-    from saman.configs.loading.files import shipped
-    from saman.launcher.programs import refuse_program
-
-    if not arguments or "=" in arguments[0]:
-        raise UserError(
-            "missing experiment",
-            where="saman submit",
-            remedy="saman submit EXPERIMENT --cluster C, or saman submit --cluster C -- PROGRAM",
-        )
-    if arguments[0] not in shipped("experiments"):
-        refuse_program(arguments, "saman submit")
 
 
 def _print(facts: Mapping[str, object], sentences: Sequence[str], as_json: bool) -> None:
