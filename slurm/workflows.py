@@ -6,13 +6,13 @@ Nothing begins before Slurm has taken every job, so that a refusal in the middle
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack
 from saman.runs.events import SUBMITTER, EventKind
+from saman.runs.files.removal import remove_with_parents
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import After
 from saman.runs.workflows.record import WorkflowRecord, WorkflowStep
@@ -144,9 +144,7 @@ class _WorkflowSubmission:
             if run.attempts():
                 run.append(EventKind.CANCELLED, SUBMITTER, reason="the submission of its workflow failed")
                 continue
-            shutil.rmtree(run.path, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other runs are in there
-                run.group.rmdir()
+            remove_with_parents(run.path)
         if not any(run.path.exists() for run in found):
             for copy in self._copies.values():
                 discard(copy)

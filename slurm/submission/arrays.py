@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.runs.events import SUBMITTER, EventKind
+from saman.runs.files.removal import remove_with_parents
 from saman.runs.files.whole import synced_together, write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
@@ -152,11 +152,11 @@ def _submit_portion(
             _write_scripts(group, runs, script, concurrency)
         answer = client.submit([*options, *excluded, str(script)])
         if answer.code != 0:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_with_parents(folder)
             refusal = read_refusal(answer.err or answer.out)
             if refusal.passes_with_time:
                 for run in runs:
-                    _remove(run)
+                    remove_with_parents(run.path)
                 return _Portion(no_room=refusal.limit.name if refusal.limit else refusal.said)
             raise refusal_error(first, answer)
         array = client.job_id(answer)
@@ -200,11 +200,5 @@ def _removed_unless_submitted(runs: list[RunFolder]) -> Iterator[None]:
     except BaseException:
         for run in runs:
             if not jobs_of(run.events()):
-                _remove(run)
+                remove_with_parents(run.path)
         raise
-
-
-def _remove(run: RunFolder) -> None:
-    shutil.rmtree(run.path, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other runs are in there
-        run.group.rmdir()

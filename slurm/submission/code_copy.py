@@ -17,6 +17,7 @@ from saman.configs.names import is_reference
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.launcher.programs import with_absolute_files
+from saman.runs.files.removal import remove_with_parents
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.paths.runs_folder import code_diff, new_code_folder
 from saman.runs.trust.ownership import close_to_others
@@ -123,7 +124,7 @@ def describe_copy(spec: Experiment | Script, copy: Snapshot | None) -> list[str]
 def discard(copy: Snapshot | None) -> None:
     """Remove a copy that no run uses."""
     if copy is not None:
-        shutil.rmtree(copy.folder, ignore_errors=True)
+        remove_with_parents(copy.folder)
 
 
 def relocated(spec: Experiment | Script, code: Snapshot | None) -> Experiment | Script:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +14,7 @@ from saman.configs.errors import UserError
 from saman.configs.loading.clusters import load_cluster
 from saman.configs.schemas.cluster import Cluster
 from saman.runs.events import SUBMITTER, EventKind, State
+from saman.runs.files.removal import remove_with_parents
 from saman.runs.files.whole import write_whole
 from saman.runs.folder import RunFolder
 from saman.runs.trust.run_trust import require_trusted
@@ -93,9 +92,7 @@ def submit(
         return send(plan, run, exclude, dependency)
     except BaseException:
         if run.state is State.CREATED:
-            shutil.rmtree(run.path, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other runs are in there
-                run.group.rmdir()
+            remove_with_parents(run.path)
         raise
 
 
