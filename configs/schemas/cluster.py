@@ -79,8 +79,8 @@ class Network(Strict):
 
     ``interface`` names an interface, or several of the same fabric, the first for what takes only one.
     ``nearest_adapter`` gives every rank the InfiniBand adapter nearest to its GPU or cores (``UCX_NET_DEVICES``).
-    ``shared_nodes``: what becomes of ``multi_worker`` on nodes that other users' jobs may share. Its gRPC ports ask
-    nobody who they are.
+    ``shared_nodes``: what becomes of ``multi_worker`` on nodes that other users' jobs may share. Its gRPC ports
+    have no authentication.
     """
 
     interface: Interface | list[Interface] | None = None
