@@ -31,8 +31,7 @@ def test_a_refused_submission_leaves_no_run_and_no_copy_of_the_code(
     monkeypatch.setenv("PATH", stubs(tmp_path / "bin", {"sbatch": refusal, "scontrol": "exit 1", "sacctmgr": "exit 1"}))
     with pytest.raises(UserError, match="QOS"):
         _submit(tmp_path)
-    assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == []
-    assert not list((tmp_path / "runs" / ".code").iterdir())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_login_node_without_sacctmgr_submits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
