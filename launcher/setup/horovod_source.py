@@ -13,6 +13,7 @@ from pathlib import Path
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.setup import wheel_cache
 from saman.launcher.setup.carry_out import ProgressLine, environment_of, run_logged
+from saman.launcher.setup.horovod_keras.patched_wheel import patch_set_digest, patch_wheel
 from saman.launcher.setup.machine import compiler_version, system_mpi
 from saman.launcher.setup.packages import locked_version
 from saman.launcher.setup.pythons import Python
@@ -35,7 +36,22 @@ _GCC_WITH_ALL = 12
 
 
 def inputs(request: SetupRequest, python: Python) -> dict[str, str]:
-    """Every input of the build, as the key of the cached wheel."""
+    """Every input of the installed wheel, as its key in the cache: those of the build, and the patches for Keras 3."""
+    built = build_inputs(request, python)
+    return {**built, "patches": patch_set_digest()} if request.stack.mend_horovod else built
+
+
+def is_built(request: SetupRequest, python: Python) -> bool:
+    """Whether nothing has to be compiled: the wheel is cached, patched or as it was built."""
+    cache = caches.cache_folder()
+    return any(
+        wheel_cache.lookup(wheel_cache.place(cache, wanted))
+        for wanted in (inputs(request, python), build_inputs(request, python))
+    )
+
+
+def build_inputs(request: SetupRequest, python: Python) -> dict[str, str]:
+    """Every input of the build, as the key of the cached wheel without patches."""
     return {
         "horovod": HOROVOD_VERSION,
         "sha256": HOROVOD_SHA256,
@@ -95,7 +111,7 @@ def _includes_all(compiler: str) -> bool:
 
 
 def provide(request: SetupRequest, python: Python, log: Path, progress: ProgressLine) -> Path:
-    """The wheel of Horovod for a set-up, built if it is not cached.
+    """The wheel of Horovod for a set-up, built and patched if it is not cached.
 
     Args:
         request: the set-up.
@@ -106,8 +122,9 @@ def provide(request: SetupRequest, python: Python, log: Path, progress: Progress
     Raises:
         EnvironmentLack: The build fails.
     """
-    cache, wanted = caches.cache_folder(), inputs(request, python)
+    cache, wanted = caches.cache_folder(), build_inputs(request, python)
     folder = wheel_cache.place(cache, wanted)
+    final = inputs(request, python)
     title = progress.title
 
     def waiting() -> None:
@@ -115,7 +132,17 @@ def provide(request: SetupRequest, python: Python, log: Path, progress: Progress
 
     with caches.hold_user_lock(folder.name, cache, waiting):
         progress.title = title
-        return wheel_cache.lookup(folder) or _build(request, python, log, progress, folder, wanted)
+        patched = wheel_cache.place(cache, final)
+        if found := wheel_cache.lookup(patched):
+            return found
+        wheel = wheel_cache.lookup(folder) or _build(request, python, log, progress, folder, wanted)
+        return wheel if patched == folder else _patch(wheel, patched, final)
+
+
+def _patch(wheel: Path, folder: Path, wanted: dict[str, str]) -> Path:
+    """The cached wheel with Horovod's Keras interface for Keras 3."""
+    with tempfile.TemporaryDirectory(prefix=".patch-", dir=folder.parent) as scratch:
+        return wheel_cache.keep(folder, patch_wheel(wheel, Path(scratch)), wanted)
 
 
 def _build(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.launcher.node.machine import open_mpi_without_ssh
-from saman.launcher.setup import horovod_source, machine, packages, pythons, stamp, wheel_cache
+from saman.launcher.setup import horovod_source, machine, packages, pythons, stamp
 from saman.launcher.setup.carry_out import ProgressLine, environment_of, run_logged
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import SetupRequest
@@ -39,8 +39,8 @@ def prospect(request: SetupRequest) -> SetupPlan:
     todo = remaining(steps, found, in_place=request.in_place)
     if python is None or todo:
         cache = caches.cache_folder()
-        cached = python and wheel_cache.lookup(wheel_cache.place(cache, horovod_source.inputs(request, python)))
-        missing = machine.lacks(request, python, others, cache, build=not cached)
+        built = python is not None and horovod_source.is_built(request, python)
+        missing = machine.lacks(request, python, others, cache, build=not built)
         if missing:
             missing[0].others = tuple(missing[1:])
             raise missing[0]

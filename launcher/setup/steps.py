@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.launcher.setup import horovod_source, packages, wheel_cache
+from saman.launcher.setup.horovod_keras.patched_wheel import PATCHES
 from saman.launcher.setup.pythons import Python
 from saman.launcher.setup.stacks import HOROVOD_SHA256, HOROVOD_VERSION, SetupRequest
 from saman.runs import caches
@@ -86,6 +87,11 @@ def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
     if wheel:
         line = pip(request, "install", "--no-deps", str(wheel))
         return SetupStep("horovod", f"Horovod {HOROVOD_VERSION} from the cache", key, (line,))
+    patch = (f"apply {PATCHES}/*.patch to the wheel",) if request.stack.mend_horovod else ()
+    install = pip(request, "install", "--no-deps", str(folder / "horovod-*.whl"))
+    if horovod_source.is_built(request, python):
+        title = f"Horovod {HOROVOD_VERSION} from the cache, patched for Keras 3"
+        return SetupStep("horovod", title, key, (*patch, install))
     build = pip(request, "wheel", "--no-build-isolation", "--no-deps", f"horovod-{HOROVOD_VERSION}")
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in horovod_source.flags(request).items())
     mended = ("leave xla_mpi_ops.cc out of horovod/tensorflow/CMakeLists.txt",) if request.stack.mend_horovod else ()
@@ -94,7 +100,8 @@ def horovod_step(request: SetupRequest, python: Python) -> SetupStep:
         pip(request, "download", "--no-deps", "--no-binary", "horovod", "--require-hashes", "-r", "horovod.txt"),
         *mended,
         f"{settings} {build}",
-        pip(request, "install", "--no-deps", str(folder / "horovod-*.whl")),
+        *patch,
+        install,
     )
     return SetupStep("horovod", f"Horovod {HOROVOD_VERSION}, built here (a few minutes)", key, lines)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from saman.launcher.supervision.starter_causes import find_starter_cause
+from saman.launcher.supervision.known_errors import find_starter_cause, hint_for
 from saman.runs.events import Event
 from saman.runs.ranks.rank_events import FailureKind, RankExited, RankFailed
 from saman.runs.ranks.records import RankRecord
@@ -45,12 +45,6 @@ _HINTS = {
     signal.SIGPIPE: "the reader of its output has exited",
 }
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|NotFound)\b(?::|$)")  # ends a traceback
-_KNOWN_ERRORS = (
-    (
-        re.compile(r"has no attribute '(?:ref|_keras_api_names|lr)'"),
-        "the script was written for Keras 2; --legacy-keras runs it with the package tf_keras",
-    ),
-)
 LINE_LENGTH = 240  # of a line of output in a sentence
 _CODES = {126: "not executable", 127: "command not found", 120: "its output could not be written: is the disk full?"}
 _TELLING = (FailureKind.USER_ERROR, FailureKind.MISPLACED)  # kinds with a message that says more than the exit status
@@ -88,9 +82,11 @@ class FailedRank:
             return self._faulting_call
         if self.kind is not FailureKind.ERROR:
             return ()
-        line = next((line for line in reversed(self.last_lines) if _EXCEPTION.match(line.strip())), None)
-        hint = next((text for pattern, text in _KNOWN_ERRORS if line and pattern.search(line)), None)
-        return tuple(part for part in (line and line.strip()[:LINE_LENGTH], hint) if part)
+        named = [number for number, line in enumerate(self.last_lines) if _EXCEPTION.match(line.strip())]
+        if not named:
+            return ()
+        line, before = self.last_lines[named[-1]], self.last_lines[: named[-1]]
+        return tuple(part for part in (line.strip()[:LINE_LENGTH], hint_for(line, before)) if part)
 
     @property
     def _faulting_call(self) -> tuple[str, ...]:

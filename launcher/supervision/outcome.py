@@ -11,7 +11,7 @@ from saman.configs.schemas.launch.restart import Restart
 from saman.launcher.plan.placement import Placement
 from saman.launcher.restarts.decision import AttemptFailure, RestartDecision, decide_restart
 from saman.launcher.supervision.failures import FailedRank, Failure, find_failure, find_own_errors
-from saman.launcher.supervision.starter_causes import find_starter_cause
+from saman.launcher.supervision.known_errors import find_starter_cause
 from saman.launcher.supervision.verdict import AttemptEnd, Verdict, judge_attempt
 from saman.runs.events import SUPERVISOR, Event, EventKind, State
 from saman.runs.files.reserve import release
