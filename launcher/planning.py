@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from saman.configs.private_values import private_variables
 from saman.configs.schemas.script import Script
+from saman.launcher.keras_interface import refuse_silent_horovod
 from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
 from saman.launcher.node.mpi import find_mpi
@@ -92,6 +93,8 @@ def make_plan(
     placement = place(spec.resources, spec.devices_per_process, nodes)
     folder = run or planned_run(options.runs_dir, spec.name)
     program = program_command(spec, folder, path)
+    if isinstance(spec, Script):
+        refuse_silent_horovod(spec, directory, program.python)
     facts = options.facts or gather_facts(program.python, inherited)
     moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
     environment = moved | open_mpi_without_ssh(inherited) | job_environment(spec, directory, code_path, os.environ)
