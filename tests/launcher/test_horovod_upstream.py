@@ -1,0 +1,86 @@
+"""The TensorFlow 2 examples and the Keras tests of Horovod's own repository, on two ranks.
+
+They need a checkout of Horovod (its source distribution has neither), which SAMAN_HOROVOD_SOURCE names, and for the
+tests the package parameterized. An example runs unmodified, or ends with a line that names --legacy-keras and runs with
+it. A test is changed only where it calls Keras 2 itself: CHANGES is the whole list.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
+
+SOURCE = Path(os.environ.get("SAMAN_HOROVOD_SOURCE", "/nonexistent"))
+SCRIPT = Path(__file__).parent / "scripts" / "horovod_example.py"
+SMALL = ["--no-cuda", "--model", "MobileNetV2", "--batch-size", "4", "--num-iters", "2", "--num-batches-per-iter", "2"]
+# Example -> its arguments, and what it calls that Keras 3 has removed.
+EXAMPLES: dict[str, tuple[list[str], str | None]] = {
+    "tensorflow2/tensorflow2_keras_mnist.py": ([], "keras.optimizers.legacy"),
+    "tensorflow2/tensorflow2_mnist.py": ([], "not callable"),
+    "tensorflow2/tensorflow2_keras_synthetic_benchmark.py": (SMALL, "experimental_run_tf_function"),
+    "tensorflow2/tensorflow2_synthetic_benchmark.py": ([*SMALL, "--num-warmup-batches", "1"], "not callable"),
+    "elastic/tensorflow2/tensorflow2_mnist_elastic.py": ([], None),
+    "elastic/tensorflow2/tensorflow2_keras_mnist_elastic.py": ([], "experimental_run_tf_function"),
+}
+# Of test/parallel/test_tensorflow2_keras.py, each pattern a call that Keras 3 has removed, and its successor.
+CHANGES = [
+    (r"\.optimizers\.legacy\.", ".optimizers."),  # the only optimizers are the new ones
+    (r"from keras\.optimizers\.optimizer_v2 import optimizer_v2", "from keras import optimizers as optimizer_v2"),
+    (r"optimizer_v2\.OptimizerV2", "optimizer_v2.Optimizer"),
+    (r'TestingOptimizer\("test"\)', "TestingOptimizer(1.0)"),  # an optimizer has a learning rate
+    (r"def _resource_apply_dense\(self, grad, var, apply_state=None\)", "def update_step(self, grad, var, rate)"),
+    (r"\(lr=", "(learning_rate="),
+    (r", input_length=10", ""),
+    (r",\s+experimental_run_tf_function=False", ""),
+    (r",\s+experimental_aggregate_gradients=False", ""),
+    (r"ThresholdedReLU\(0\.5\)", "ReLU(threshold=0.5)"),
+    (r"\bvar\.ref\(\)", "var.value.ref()"),  # a Keras variable is no tf.Variable
+]
+
+
+def start(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "saman", "run", "-np", "2", "--all-ranks", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="SAMAN_HOROVOD_SOURCE names no checkout of Horovod")
+@pytest.mark.parametrize("legacy", [False, True], ids=["keras-3", "legacy-keras"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.rsplit("/", 1)[-1])
+def test_an_example_runs_unmodified_or_names_the_option_that_runs_it(
+    tmp_path: Path, example: str, legacy: bool
+) -> None:
+    arguments, removed = EXAMPLES[example]
+    options = ["--legacy-keras"] if legacy else []
+    done = start(tmp_path, *options, "--", "python", str(SCRIPT), str(SOURCE / "examples" / example), *arguments)
+    said = done.stdout + done.stderr
+    if legacy or removed is None:
+        assert done.returncode == 0, said[-3000:]
+    else:
+        assert done.returncode == 1
+        assert any("--legacy-keras" in line and removed in line for line in said.splitlines()), said[-3000:]
+
+
+def changed(text: str) -> str:
+    for pattern, successor in CHANGES:
+        text, count = re.subn(pattern, successor, text)
+        assert count, f"{pattern} no longer occurs: take it from the list"
+    return text
+
+
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="SAMAN_HOROVOD_SOURCE names no checkout of Horovod")
+@pytest.mark.skipif(find_spec("parameterized") is None, reason="Horovod's tests need the package parameterized")
+def test_horovods_keras_tests_pass_with_the_list_of_changes(tmp_path: Path) -> None:
+    original = SOURCE / "test" / "parallel" / "test_tensorflow2_keras.py"
+    (tmp_path / "test_keras.py").write_text(changed(original.read_text("utf-8")), "utf-8")
+    done = start(tmp_path, "--", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_keras.py")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-6000:]
+    assert len(re.findall(r"\b12 passed", said)) >= 2, said[-3000:]
