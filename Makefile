@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat bench mutants rollouts python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench mutants rollouts kills python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -16,6 +16,7 @@ help:
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
 	@echo "make mutants      before a release: mutations of safety-critical functions, each killed by a named test (minutes)"
 	@echo "make rollouts     10,000 simulated rollouts, judged after every request (half an hour)"
+	@echo "make kills        fifty random SIGKILLs of a real training; the weights must not notice (half an hour)"
 	@echo "make lint         ruff and mypy"
 	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
 	@echo "make clean        remove environments and caches of tools; runs and models stay"
@@ -52,6 +53,10 @@ mutants: setup
 
 rollouts: setup
 	SAMAN_ROLLOUTS=10000 $(BIN)/python -m pytest -q -s tests/registry/rollout/test_rollout_simulation.py --timeout 7200
+
+KILLS ?= --kills 50 --seed 7
+kills: setup
+	$(BIN)/python tests/launcher/restarts/kill_driver.py kills $(KILLS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -71,11 +71,10 @@ def resume_locally(run: RunFolder, options: Options, view: View | None = None, r
         EnvironmentLack: the machine lacks something, or the run folder cannot be written.
     """
     require_trusted(run, "resume")
-    if run.state is State.COMPLETED:
-        raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new run")
+    _require_unfinished(run)
     spec = run.spec() if ranks is None else _on_ranks(run.spec(), ranks)
     directory = Path(spec.directory) if isinstance(spec, Script) else _recorded_directory(run)
-    return _attempts(run, AttemptRequest(spec, directory, run.code_path, options), view)
+    return _attempts(run, AttemptRequest(spec, directory, run.code_path, options), view, resumed=True)
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,18 @@ def _run_new(request: AttemptRequest, view: View | None) -> Outcome:
     return _attempts(_new_folder(request), replace(request, options=replace(options, facts=plan.facts)), view)
 
 
-def _attempts(run: RunFolder, request: AttemptRequest, view: View | None) -> Outcome:
+def _attempts(run: RunFolder, request: AttemptRequest, view: View | None, resumed: bool = False) -> Outcome:
     def begin(failed: Outcome | None) -> Outcome:
+        if resumed and failed is None:  # another process may have finished the run until this one got hold of it
+            _require_unfinished(run)
         return make_attempt(run, request, view, restarted=failed is not None)
 
     return repeat_attempts(run, begin, view)
+
+
+def _require_unfinished(run: RunFolder) -> None:
+    if run.state is State.COMPLETED:
+        raise UserError("this run has completed", where=str(run.path), remedy="saman run starts a new run")
 
 
 def _on_ranks(spec: Experiment | Script, ranks: int) -> Experiment | Script:

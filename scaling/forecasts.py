@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.runs.folder import RunFolder
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.curves import Curve
+from saman.scaling.analysis.run_values import MeasuredRun
 from saman.scaling.analysis.sources import find_source
 from saman.scaling.pipelines.forecast import PipelineForecast, forecast
 from saman.scaling.pipelines.profiled_shares import profiled_shares
@@ -17,6 +19,7 @@ from saman.scaling.report.tables import prediction_rows
 from saman.scaling.simulation.calibration import Simulation, simulate_curve
 from saman.scaling.simulation.engine import SimulationResult
 from saman.scaling.simulation.interruptions import GoodputEstimate, Interruptions, estimate_goodput
+from saman.scaling.simulation.resilience import MeasuredCosts, Resilience, forecast_resilience, measure_costs
 from saman.scaling.track.keeping import read_and_settle, record_forecasts
 
 _WEEK_SECONDS = 7 * 86400.0  # long enough for failures to happen
@@ -32,6 +35,7 @@ class ForecastRequest:
         stages: Stages per replica of pipelines; ``None`` for the measured numbers.
         simulate: Simulate the curves too.
         interruptions: Checkpoints and node failures of the simulated runs; ``None`` for undisturbed runs.
+        node_mtbf_seconds: Mean time between failures of a node, for goodput with measured costs; ``None`` without.
     """
 
     ranks: tuple[int, ...]
@@ -39,6 +43,7 @@ class ForecastRequest:
     stages: tuple[int, ...] | None = None
     simulate: bool = False
     interruptions: Interruptions | None = None
+    node_mtbf_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,16 @@ class Forecasts:
         rows: Forecasts by scaling laws, a row per curve and rank count.
         pipelines: Forecasts by pipeline stages.
         simulated: Simulated curves; empty if no curve can be simulated or no simulation was requested.
+        resilience: Goodput under failures; empty if it was not requested.
+        costs: Measured costs of checkpoints and restarts behind ``resilience``.
     """
 
     analysis: Analysis
     rows: tuple[PredictionRow, ...]
     pipelines: PipelineForecast
     simulated: tuple[SimulatedCurve, ...]
+    resilience: tuple[Resilience, ...] = ()
+    costs: MeasuredCosts | None = None
 
 
 def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastRequest) -> Forecasts:
@@ -83,14 +92,28 @@ def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastReques
     rows = tuple(prediction_rows(analysis.drawable))
     pipelines = _forecast_pipelines(analysis, request)
     refused = tuple(f"{curve.label}: {each.words}" for curve in analysis.drawable for each in curve.refused)
-    if not rows and not pipelines.predictions:
+    costs, resilience = _resilience(analysis, request)
+    if not rows and not pipelines.predictions and not resilience:
         raise UserError(
             "; ".join((*(refused or ("too few runs for a prediction",)), *pipelines.left_out)),
             where=source.title,
             remedy="run three rank counts or more, or a pipeline",
         )
     record_forecasts(analysis, runs_dir)
-    return Forecasts(analysis, rows, pipelines, _simulate(analysis, request) if request.simulate else ())
+    simulated = _simulate(analysis, request) if request.simulate else ()
+    return Forecasts(analysis, rows, pipelines, simulated, resilience, costs)
+
+
+def _resilience(analysis: Analysis, request: ForecastRequest) -> tuple[MeasuredCosts | None, tuple[Resilience, ...]]:
+    if request.node_mtbf_seconds is None:
+        return None, ()
+    measured = [run for run in analysis.runs if isinstance(run, MeasuredRun)]
+    costs = measure_costs(RunFolder(run.facts.path) for run in measured)
+    if costs is None:
+        problem = "no run measured both its checkpoints and its goodput"
+        raise UserError(problem, where="--mtbf", remedy="complete a run that saves checkpoints with this version")
+    per_node = max(run.facts.ranks // max(1, run.facts.nodes) for run in measured)
+    return costs, forecast_resilience(costs, request.node_mtbf_seconds, request.ranks, max(1, per_node))
 
 
 def _forecast_pipelines(analysis: Analysis, request: ForecastRequest) -> PipelineForecast:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from saman.scaling.forecasts import Forecasts, SimulatedCurve
     from saman.scaling.pipelines.forecast import PipelineForecast
     from saman.scaling.report.rows import PredictionRow
+    from saman.scaling.simulation.resilience import MeasuredCosts, Resilience
 
 
 def predict_command(
@@ -51,6 +52,14 @@ def predict_command(
     restart_seconds: Annotated[
         float, typer.Option("--restart-seconds", min=0, help="Seconds lost per failure.")
     ] = 300.0,
+    mtbf: Annotated[
+        str | None,
+        typer.Option(
+            "--mtbf",
+            help="Goodput and the best checkpoint interval, with measured costs; mean time between failures of a node, "
+            "such as 30d.",
+        ),
+    ] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -61,6 +70,8 @@ def predict_command(
         saman predict my-study.yaml --ranks 64,256,1024 --simulate
 
         saman predict my-pipelines.yaml --ranks 4,8 --micro-batches 8,32 --stages 2,4
+
+        saman predict my-run --ranks 64,1024 --mtbf 30d
     """
     from rich.console import Console
 
@@ -76,6 +87,7 @@ def predict_command(
         stages=_counts(stages, "--stages", "numbers of stages") if stages else None,
         simulate=simulate,
         interruptions=failures,
+        node_mtbf_seconds=_span(mtbf, "--mtbf") if mtbf else None,
     )
     found = make_forecasts(what, runs_dir, request)
     if as_json:
@@ -91,6 +103,8 @@ def _show_all(console: Console, found: Forecasts, simulate: bool) -> None:
         _show_pipelines(console, found.pipelines)
     for simulated in found.simulated:
         _show_simulation(console, simulated)
+    if found.costs is not None:
+        _show_resilience(console, found.costs, found.resilience)
     if simulate and not found.simulated:
         console.print("no simulation: it needs runs on 1 rank and on two other counts")
     for curve in found.analysis.drawable:
@@ -106,6 +120,8 @@ def _to_json(found: Forecasts) -> dict[str, Any]:
     facts["track_record"] = asdict(found.analysis.track) if found.analysis.track else None
     facts["findings"] = [asdict(finding) for finding in found.analysis.findings]
     facts["pipelines"] = {**asdict(pipelines), "predictions": [to_columns(row) for row in pipelines.predictions]}
+    facts["resilience"] = [asdict(each) for each in found.resilience]
+    facts["costs"] = asdict(found.costs) if found.costs is not None else None
     facts["simulated"] = [asdict(curve.simulation) for curve in found.simulated]
     for plain, curve in zip(facts["simulated"], found.simulated, strict=True):
         for point, goodput in zip(plain["points"], curve.goodput or (), strict=False):
@@ -143,6 +159,39 @@ def _show(console: Console, analysis: Analysis, rows: Sequence[PredictionRow]) -
         console.print(prediction_note(analysis.stack, analysis.track), style="dim", markup=False)
     for caution in dict.fromkeys(f"! {row.ranks} ranks: {row.caution}" for row in rows if row.caution):
         console.print(caution, style="yellow")
+
+
+def _span(text: str, option: str) -> float:
+    from saman.configs.errors import UserError
+    from saman.configs.units import parse_span
+
+    try:
+        seconds = parse_span(text)
+    except ValueError as error:
+        raise UserError(str(error), where=option, remedy="30d") from None
+    if seconds == 0:
+        raise UserError(f"{text!r} is no time", where=option, remedy="30d")
+    return float(seconds)
+
+
+def _show_resilience(console: Console, costs: MeasuredCosts, found: Sequence[Resilience]) -> None:
+    from rich.table import Table
+
+    from saman.configs.units import format_duration
+
+    table = Table(box=None, header_style="bold", pad_edge=False, title="under failures", title_justify="left")
+    for heading in ("ranks", "nodes", "time between failures", "checkpoint every", "goodput"):
+        table.add_column(heading, justify="right")
+    for each in found:
+        spans = (format_duration(each.mtbf_seconds), format_duration(each.interval_seconds))
+        table.add_row(str(each.ranks), str(each.nodes), *spans, f"{each.goodput:.1%}")
+    console.print(table, markup=False)
+    of = f"{costs.failures} restarts" if costs.failures else "the starts of runs without a failure"
+    console.print(
+        f"measured in {costs.runs} runs: a checkpoint costs {costs.checkpoint:.3g} s, a restart {costs.restart:.3g} s "
+        f"({of}); train.checkpoint: {{every: auto}} takes the interval (Young, Daly)",
+        style="dim", markup=False,
+    )  # fmt: skip
 
 
 def _show_pipelines(console: Console, found: PipelineForecast) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.launch.restart import Restart
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
@@ -42,6 +43,7 @@ TICK_SECONDS = 0.1
 REOPEN_SECONDS = 2.0  # between two looks for events by name: NFS shows changes at once only to those who open a file
 LOOK_SECONDS = 1.0  # between two readings of the heartbeats
 MOST_SHARE = 5.0  # this many times what a reading took: it must not keep a core busy
+MISSING_LOOKS = 3  # in a row for the run folder, before it counts as gone
 LINGER_SECONDS = 1.5  # after the first failure, for peers to report theirs; a little longer than they stay
 
 
@@ -130,6 +132,7 @@ class _Supervisor:
         self.failed_at: float | None = None
         self.stall: Stall | None = None
         self.began = time.monotonic()
+        self._folder_missing = 0  # looks in a row
         self._events = Follower(run.events_file, newest_bytes=0, reopen_seconds=REOPEN_SECONDS)
         self.output = RankOutput(attempt, placement, watching.all_ranks, view)
 
@@ -172,12 +175,26 @@ class _Supervisor:
                 return
             if now - looked >= self._look_seconds:
                 looked = now
+                self._check_folder()
                 self._read_heartbeats()
                 self._announce()
                 self._look_seconds = max(LOOK_SECONDS, MOST_SHARE * (time.monotonic() - now))
             self.output.show()
         self._events.close()  # so that the last look opens the file
         self._take_events()
+
+    def _check_folder(self) -> None:
+        """Raise if the run folder is gone: all that the ranks still do would be lost."""
+        try:
+            self.run.path.stat()
+            self._folder_missing = 0
+        except FileNotFoundError:
+            self._folder_missing += 1
+        except OSError:  # a file server that does not answer may answer later
+            return
+        if self._folder_missing >= MISSING_LOOKS:
+            remedy = "it was moved or removed while the run was going on; its ranks are stopped"
+            raise EnvironmentLack("the run folder has vanished", where=str(self.run.path), remedy=remedy)
 
     def _must_stop(self, now: float) -> bool:
         self.processes.note_losses()
