@@ -70,6 +70,9 @@ class EventKind(str, Enum):
     NOT_PUBLISHED = "not_published"  # model, reason: `publish.if` or a gate decided against it
     PUBLISH_FAILED = "publish_failed"  # reason, exit_code: publishing could not be done
     EXCHANGE_MEASURED = "exchange_measured"  # rank, steps, step_seconds, compute_seconds, exposed_seconds
+    NONFINITE = "nonfinite"  # step, variable, ranks, action (stop | rollback | report), steps: by the chief
+    DIVERGED = "diverged"  # step, ranks: their weights differ from those of the others: by the chief
+    ROLLED_BACK = "rolled_back"  # step, skipped: by the chief
     NODE_FAILED = "node_failed"  # node: lost by Slurm; avoided after the second time
     NOTICE = "notice"  # text: how the run is placed or started
 

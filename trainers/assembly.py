@@ -108,7 +108,14 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
     scale = LossScale(experiment.train.precision)
     train = experiment.train
-    return DataParallelStep(built, strategy, train.micro_batches, scale, jit_compile=train.jit_compile)
+    return DataParallelStep(
+        built,
+        strategy,
+        train.micro_batches,
+        scale,
+        jit_compile=train.jit_compile,
+        compare_every=train.compare_ranks_every,
+    )
 
 
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:

@@ -20,10 +20,19 @@ _ERRORS_OF_LOST_PEERS = (
     "ConnectionResetError",
     "BrokenPipeError",
     "StageLost",
+    "PeerFailure",
 )
 # These also have other causes: the message decides.
 _AMBIGUOUS_ERRORS = ("UnavailableError", "AbortedError", "HorovodInternalError", "UnknownError", "InternalError")
 _MOST_CHARACTERS = 500
+
+
+class TrainingFailure(Exception):  # noqa: N818  (a failure that the training itself found; no traceback explains it)
+    """The training found that it failed, here or on all ranks."""
+
+
+class PeerFailure(TrainingFailure):
+    """The training found that another rank failed."""
 
 
 def failure_kind(error: BaseException) -> FailureKind:
@@ -43,7 +52,7 @@ def describe_failure(error: BaseException) -> str:
     >>> describe_failure(ValueError("first\\nsecond"))
     'ValueError: first'
     """
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, TrainingFailure)):
         return str(error)
     text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))  # names of TensorFlow's nodes
     lines = [line.strip() for line in text.splitlines() if line.strip()]

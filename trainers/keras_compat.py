@@ -78,6 +78,11 @@ def all_layers(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def name_of(variable: Any) -> str:
+    """Return the name of a Keras 2 or 3 variable with that of its layer, such as ``dense/kernel``."""
+    return str(variable.name.split(":")[0] if KERAS_2 else variable.path)
+
+
 def moving_statistics(model: Any) -> list[Any]:
     """Return the floating variables that a pass of Keras 2 or 3 may change, such as BatchNorm's moving mean.
 

@@ -202,6 +202,9 @@ class Train(Strict):
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     early_stop: EarlyStop | None = None
     validate_every_epochs: PositiveInt = 1
+    on_nonfinite: Literal["stop", "rollback", "report"] = "report"  # a gradient that is not finite
+    most_rollbacks: PositiveInt = 3  # of on_nonfinite: rollback
+    compare_ranks_every: PositiveInt | None = None  # steps between two comparisons of the ranks' weights
     telemetry_window_steps: PositiveInt = 10
     calibrate_exchange: NonNegativeInt = 0
     precision: Precision = "float32"
@@ -237,4 +240,10 @@ class Train(Strict):
     def _strategy_compiles(self) -> Train:
         if self.jit_compile and self.strategy not in COMPILING:
             raise ValueError(f"jit_compile: {self.strategy} does not compile steps; use {' or '.join(COMPILING)}")
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_hold_the_same(self) -> Train:
+        if self.compare_ranks_every and self.strategy == "pipeline":
+            raise ValueError("compare_ranks_every: the ranks of a pipeline hold different layers; remove it")
         return self

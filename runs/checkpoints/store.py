@@ -28,7 +28,10 @@ _JSON = "checkpoint.json"
 
 @dataclass(frozen=True)
 class TrainingPosition:
-    """Position of a training: ``step`` steps are done, ``batch`` of them in ``epoch``; and the state of the loop."""
+    """Position of a training: ``step`` steps are done, ``batch`` of them in ``epoch``; and the state of the loop.
+
+    ``skipped`` are the steps, counted from 1, that count as done and leave the weights as they are.
+    """
 
     step: int = 0
     epoch: int = 0
@@ -39,6 +42,7 @@ class TrainingPosition:
     without_improvement: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     ended: bool = False
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,7 @@ class Checkpoint:
             raise DamagedCheckpoint(f"{_JSON} is missing, torn or of another schema")
         try:
             position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
+            position["skipped"] = tuple(map(int, position.get("skipped", ())))
             return _Manifest(
                 position=TrainingPosition(**position),
                 facts=TrainingFacts.from_json(header["facts"]),

@@ -194,6 +194,65 @@ class CheckpointDamage(TrainingEvent):
 
 
 @dataclass(frozen=True)
+class NonFinite(TrainingEvent):
+    """A step with a gradient that is not finite.
+
+    Attributes:
+        step: The number of the step, counted from 1.
+        variable: The first variable with such a gradient.
+        ranks: The ranks that computed such gradients.
+        action: What follows: ``stop``, ``rollback`` or ``report``.
+        steps: The number of such steps in this attempt so far.
+        text: The finding in words.
+    """
+
+    kind: ClassVar[EventKind] = EventKind.NONFINITE
+
+    step: int
+    variable: str
+    ranks: tuple[int, ...]
+    action: str
+    steps: int
+    text: str = ""
+
+    @classmethod
+    def from_event(cls, event: Event) -> NonFinite | None:
+        """Return the facts of an event; ``None`` if it is of another kind or names no step."""
+        facts = event.facts
+        step, steps = integer(facts.get("step")), integer(facts.get("steps"))
+        if event.kind != cls.kind or step is None:
+            return None
+        texts = (str(facts.get(name, "")) for name in ("variable", "action", "text"))
+        variable, action, text = texts
+        return cls(step, variable, _ranks(facts.get("ranks")), action, steps or 1, text)
+
+
+@dataclass(frozen=True)
+class RankDivergence(TrainingEvent):
+    """The weights of ``ranks`` differ from those of the others after ``step`` steps; all ranks without a majority."""
+
+    kind: ClassVar[EventKind] = EventKind.DIVERGED
+
+    step: int
+    ranks: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class RolledBack(TrainingEvent):
+    """The training went back to the checkpoint of ``step``; the step ``skipped``, counted from 1, is left out."""
+
+    kind: ClassVar[EventKind] = EventKind.ROLLED_BACK
+
+    step: int
+    skipped: int
+
+
+def _ranks(value: object) -> tuple[int, ...]:
+    return tuple(rank for rank in value if isinstance(rank, int)) if isinstance(value, list | tuple) else ()
+
+
+@dataclass(frozen=True)
 class Resumption(TrainingEvent):
     """The position from which an attempt continues: steps taken, and the epoch's number from 1."""
 

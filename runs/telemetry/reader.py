@@ -118,14 +118,29 @@ def _without_impossible_exchange(found: Columns) -> tuple[Columns, int]:
 
 
 def _without_repeats(found: Columns) -> Columns:
-    """Drop the windows that a later attempt repeated, by the rule of ``last_steps``."""
-    attempts, place = np.unique(found["attempt"], return_inverse=True)
+    """Drop the windows that a later attempt, or the same after a rollback, repeated, by the rule of ``last_steps``."""
+    attempts, place = np.unique(found["attempt"] + _parts_of_attempts(found), return_inverse=True)
     if len(attempts) < 2:
         return found
     begins = np.full(len(attempts), np.inf)
     np.minimum.at(begins, place, found["step"] - found["steps"])
     last = last_steps(dict(enumerate(begins.tolist())))
     return filter_rows(found, found["step"] <= np.array([last[number] for number in range(len(attempts))])[place])
+
+
+def _parts_of_attempts(found: Columns) -> Array:
+    """Number the parts between rollbacks of each attempt: 0, 0.001, 0.002 …, alike for all processes."""
+    order = np.lexsort((np.arange(count_rows(found)), found["rank"], found["attempt"]))
+    attempt, rank, step = (found[name][order] for name in ("attempt", "rank", "step"))
+    same = (np.diff(attempt) == 0) & (np.diff(rank) == 0)
+    back = np.concatenate([[False], same & (step[1:] - found["steps"][order][1:] < step[:-1])])[: len(order)]
+    if not back.any():
+        return np.zeros(len(order))
+    first = np.concatenate([[0], np.flatnonzero(~same) + 1])
+    before = np.repeat(np.cumsum(back)[first], np.diff([*first, len(order)]))
+    parts = np.empty(len(order))
+    parts[order] = (np.cumsum(back) - before) / 1000.0
+    return parts
 
 
 def _joined(found: Columns) -> tuple[Columns, Array]:

@@ -108,6 +108,16 @@ def without_repeats(attempts: Sequence[Sequence[Window]]) -> tuple[list[Window],
     return kept, sum(map(len, attempts)) - len(kept)
 
 
+def _forward_parts(windows: Sequence[Window]) -> list[list[Window]]:
+    """Divide the windows of an attempt where it went back to a checkpoint, as if another attempt had begun there."""
+    parts: list[list[Window]] = [[]]
+    for window in windows:
+        if parts[-1] and _begin(window) < parts[-1][-1].step:
+            parts.append([])
+        parts[-1].append(window)
+    return parts
+
+
 def _begin(window: Window) -> int:
     return window.step - window.steps
 
@@ -130,7 +140,7 @@ def read_windows(run: RunFolder, rank: int) -> tuple[list[Window], int, int]:
         The windows, the number of torn or foreign lines, and the number of windows that a later attempt repeated.
     """
     attempts = read_attempt_windows(run, rank)
-    kept, repeated = without_repeats([windows for _, windows, _ in attempts])
+    kept, repeated = without_repeats([part for _, windows, _ in attempts for part in _forward_parts(windows)])
     return kept, sum(dropped for *_, dropped in attempts), repeated
 
 

@@ -176,3 +176,47 @@ def uneven() -> Any:
     inputs = keras.Input((6, 6, 1))
     x = Sleep()(keras.layers.Flatten()(inputs))
     return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))
+
+
+BAD_EXAMPLE = 40  # of ``poisoned``: its values are not numbers
+
+
+def poisoned(ctx: Context) -> Splits:
+    """Images, read by position; one of them is not a number."""
+    import tensorflow as tf
+
+    inputs, labels = _arrays(EXAMPLES - 5)
+    inputs[BAD_EXAMPLE] = np.nan
+    held_out = _arrays(29)
+    data = tf.data.Dataset.from_tensor_slices((inputs, labels))
+    return Splits(data, tf.data.Dataset.from_tensor_slices(held_out))
+
+
+def corrupted() -> Any:
+    """A dense model in which the memory of rank 1 loses a bit of a weight at its 31st step."""
+    import os
+
+    from saman.trainers.keras_compat import keras, tf
+
+    calls = 0
+
+    class Flips(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.table = self.add_weight(shape=(36,), initializer="ones", name="table")
+
+        def flip(self) -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            if calls == 31 and os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
+                variable = self.table if isinstance(self.table, tf.Variable) else self.table.value
+                value = variable.numpy()
+                value[3] = np.nextafter(value[3], np.float32(2))
+                variable.assign(value)
+            return np.zeros((), "float32")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs * self.table + tf.ensure_shape(tf.numpy_function(self.flip, [], tf.float32), [])
+
+    inputs = keras.Input((6, 6, 1))
+    x = Flips()(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))

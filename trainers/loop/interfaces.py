@@ -45,6 +45,7 @@ class OptimizerStep(Protocol):
         parts: The number of parts of a checkpoint.
         divided: The shape of each array that ranks write in pieces.
         stage: The stage of a pipeline that this process holds alone; ``None`` if it holds the whole model.
+        variable_names: The names of the variables with gradients here, in the order of the signs of failure.
     """
 
     slices: list[Slice]
@@ -55,6 +56,7 @@ class OptimizerStep(Protocol):
     parts: int
     divided: Mapping[str, tuple[int, ...]]
     stage: int | None
+    variable_names: tuple[str, ...]
 
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:
         """Take one step.
@@ -80,6 +82,12 @@ class OptimizerStep(Protocol):
 
     def whole_state(self) -> dict[str, np.ndarray]:
         """Return weights and optimiser state of the whole model on the chief; all ranks call it."""
+
+    def checksums(self) -> np.ndarray | None:
+        """Return float64[ranks here, 2]: a checksum of each rank's weights; ``None`` if ranks are not compared."""
+
+    def bad_weight(self) -> str | None:
+        """Return the name of the first variable here with a value that is not finite; ``None`` if there is none."""
 
     def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
         """Load what this process needs from the state of the whole model."""

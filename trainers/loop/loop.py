@@ -21,10 +21,13 @@ from saman.runs.ranks.training_events import (
     FinalTest,
     Notice,
     Resumption,
+    RolledBack,
     TrainingEvent,
 )
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.stream import Stream
+from saman.trainers.failures import TrainingFailure
+from saman.trainers.health.response import Response, RollBack
 from saman.trainers.loop import early_stop
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.interfaces import MOST_STEPS, Feeds, LoopEnvironment, OptimizerStep, TrainMany
@@ -63,6 +66,7 @@ class Loop:
         self._seconds_per_step = math.inf
         self._schedule = CheckpointSchedule(train.checkpoint, strategy, environment.mtbf_seconds)
         self._writer = CheckpointWriter(self._checkpoint_plan())
+        self._response = Response(train, strategy, step.variable_names, self._record)
         self._calls, self._call_steps = 0, 1  # of the graph that takes several steps; equal on all ranks
 
     @property
@@ -86,7 +90,11 @@ class Loop:
 
     def _take_all_steps(self) -> bool:
         while not self.finished:
-            self._run_epoch()
+            try:
+                self._run_epoch()
+            except RollBack as asked:
+                self._roll_back(asked.step)
+                continue
             if self._at_end_of_epoch():
                 self._end_epoch()
             elif self._stop:
@@ -117,11 +125,17 @@ class Loop:
         The graph reads full batches, several steps per call; the rest follow in single steps.
         """
         while self.step.train_many is not None and self.position.batch < feed.full_steps:
-            yield self._take_steps(self.step.train_many, feed, self._steps_per_call(feed))
+            if self._skips_next:
+                yield self._skip_step()
+            else:
+                yield self._take_steps(self.step.train_many, feed, self._steps_per_call(feed))
         parts = [feed.batches(part, self.position.batch) for part in self.step.slices]
         began = time.perf_counter()
         for batches in _zip_batches(parts):
-            yield self._take_step(batches, input_wait_seconds=time.perf_counter() - began)
+            if self._skips_next:
+                yield self._skip_step()
+            else:
+                yield self._take_step(batches, input_wait_seconds=time.perf_counter() - began)
             began = time.perf_counter()
 
     def _steps_per_call(self, feed: Feed) -> int:
@@ -138,6 +152,7 @@ class Loop:
         ends.append(self.rates.steps - self.position.step)
         if (left := self._schedule.steps_left(self.position.step)) is not None:
             ends.append(left)
+        ends += [skipped - 1 - self.position.step for skipped in self.position.skipped if skipped > self.position.step]
         return self.environment.telemetry.fit(min(ends))
 
     def _take_steps(self, train_many: TrainMany, feed: Feed, steps: int) -> bool:
@@ -153,6 +168,7 @@ class Loop:
         self.position = replace(self.position, step=step + steps, batch=self.position.batch + steps)
         here = feed.global_batch_size // self.strategy.size * len(self.step.slices)
         samples = steps * here if self.step.counts_examples else 0
+        self._response.add(step, totals.signs)
         full = self.environment.telemetry.add(steps, samples, totals, compiled=compiled)
         self._note_pace()
         return full
@@ -163,9 +179,22 @@ class Loop:
         totals = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
         samples = sum(int(batch[1].shape[0]) for batch in batches) if self.step.counts_examples else 0
         self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
+        self._response.add(step, totals.signs)
         return self.environment.telemetry.add(
             1, samples, totals, input_wait_seconds=input_wait_seconds, compiled=compiled
         )
+
+    @property
+    def _skips_next(self) -> bool:
+        """Whether the next step is left out: its gradient was not finite."""
+        return self.position.step + 1 in self.position.skipped
+
+    def _skip_step(self) -> bool:
+        """Count a step without taking it, so that later steps keep their batch, learning rate and seeds."""
+        if self.environment.telemetry.steps:
+            self._close_window()
+        self.position = replace(self.position, step=self.position.step + 1, batch=self.position.batch + 1)
+        return False
 
     def _begin_call(self, graph: str) -> bool:
         """Report progress; return whether the call compiles its graph. Such a call has a window of its own."""
@@ -186,6 +215,7 @@ class Loop:
         So all ranks see a stop request after the same step.
         """
         position = self.position
+        self._response.close_window(len(position.skipped))
         total = self.environment.telemetry.close_window(
             position.step, position.epoch + 1, self.rates, **self.step.close_window()
         )
@@ -254,6 +284,8 @@ class Loop:
     def _save_checkpoint(self) -> None:
         """Take a snapshot of this process's part of the state; it is written while the training goes on."""
         self._beat(Phase.CHECKPOINT)
+        bad_weight = None if self.train.on_nonfinite == "report" else self.step.bad_weight()
+        self._response.before_checkpoint(self.position.step, self.step.checksums(), bad_weight)
         last = self._stop or self.finished
         self._writer.begin(self.position, self.step.snapshot, last=last)
         if not last:
@@ -275,6 +307,17 @@ class Loop:
 
     def _resume(self) -> None:
         """Continue from the newest sound checkpoint, which the chief chooses; without any, from the chief's weights."""
+        chosen = self._newest_checkpoint()
+        if chosen is None:
+            self.step.make_identical()
+            if self.train.on_nonfinite == "rollback":  # there must be a way back from the first steps too
+                self._save_checkpoint()
+            return
+        self.position = self._restore(chosen, optimizer=True)
+        self._record(Resumption(self.position.step, self.position.epoch + 1))
+
+    def _newest_checkpoint(self) -> int | None:
+        """The step of the newest sound checkpoint, which the chief chooses."""
         folder, chosen = self.environment.checkpoints, -1
         if self.strategy.chief:
             checkpoints.discard_drafts(folder)
@@ -284,11 +327,20 @@ class Loop:
                 else:
                     self._record(CheckpointDamage(candidate.path.name, problem))
         chosen = int(agree(self.strategy, chosen))
-        if chosen < 0:
-            self.step.make_identical()
-            return
-        self.position = self._restore(chosen, optimizer=True)
-        self._record(Resumption(self.position.step, self.position.epoch + 1))
+        return None if chosen < 0 else chosen
+
+    def _roll_back(self, step: int) -> None:
+        """Go back to the newest sound checkpoint; leave ``step``, counted from 1, out from now on."""
+        self._finish_checkpoint()
+        chosen, skipped = self._newest_checkpoint(), (*self.position.skipped, step)
+        if chosen is None:
+            raise TrainingFailure(
+                f"step {step}: a gradient is not finite, and no sound checkpoint is left to go back to"
+            )
+        self.position = replace(self._restore(chosen, optimizer=True), skipped=skipped)
+        self._stop = False
+        self._schedule.begin(self.position.step)
+        self._record(RolledBack(chosen, step))
 
     def _restore(self, step: int, optimizer: bool) -> TrainingPosition:
         position, arrays, facts = checkpoints.checkpoint_of(self.environment.checkpoints, step).read()

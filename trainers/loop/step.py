@@ -16,12 +16,13 @@ import numpy as np
 from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
+from saman.trainers.health.signs import WIDTH, Signs, checksum, first_not_finite, halves
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import MOST_STEPS, TrainMany
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.micro_batches import derive_seed, take_micro_batch, with_any_length
 from saman.trainers.loop.step_times import StepTotals
-from saman.trainers.loop.sums import COUNT, STOP, Sums
+from saman.trainers.loop.sums import COUNT, LOSS, STOP, Sums
 from saman.trainers.program.program import Program
 from saman.trainers.program.snapshot import SharedSnapshot
 from saman.trainers.strategies.base import Strategy
@@ -39,6 +40,8 @@ class DataParallelStep:
         exchange: bool = True,
         stamps: bool = True,
         jit_compile: bool = False,
+        signs: bool = True,
+        compare_every: int | None = None,
     ) -> None:
         """Prepare the graphs; nothing is traced before the first step.
 
@@ -50,6 +53,8 @@ class DataParallelStep:
             exchange: Whether ranks are combined; ``False`` only to measure what combining costs.
             stamps: Whether the graph takes time stamps; ``False`` only to measure what they cost.
             jit_compile: Whether XLA compiles the passes and the update; the exchange stays outside.
+            signs: Whether the steps carry signs of failure; ``False`` only to measure what they cost.
+            compare_every: Steps between two comparisons of the ranks' weights; ``None`` for none.
         """
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
@@ -62,7 +67,10 @@ class DataParallelStep:
         self._snapshot = SharedSnapshot(variables, process, processes)
         self.part, self.parts, self.divided = self._snapshot.part, self._snapshot.parts, self._snapshot.divided
         self.stage: int | None = None
+        self._signs = Signs(strategy.size, compare_every) if signs else None
+        self._compares = compare_every is not None and strategy.size > 1
         self._variables = list(program.model.trainable_variables)
+        self.variable_names = tuple(map(keras_compat.name_of, self._variables))
         self._statistics = keras_compat.moving_statistics(program.model)
         self._random_layers = len(keras_compat.random_sources(program.model))
         batches = [tf.nest.map_structure(with_any_length, program.element_spec) for _ in strategy.ranks]
@@ -71,10 +79,12 @@ class DataParallelStep:
         self._steps_graph = tf.function(self._take_steps, autograph=False)
         self._predict = tf.function(self._predict_first, input_signature=[batches[0][0]], autograph=False)
         self._validate = tf.function(self._validate_all, input_signature=[batches], autograph=False)
+        self._checksums = tf.function(self._checksums_here, autograph=False)
+        self._bad_weight = tf.function(self._bad_weight_here, autograph=False)
 
     def without_exchange(self) -> DataParallelStep:
         """Return the same step without combining ranks; its only use is to measure what combining costs."""
-        options = {"exchange": False, "jit_compile": self.jit_compile}
+        options = {"exchange": False, "jit_compile": self.jit_compile, "signs": self._signs is not None}
         return DataParallelStep(self.program, self.strategy, self.micro_batches, self.scale, **options)
 
     # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
@@ -93,8 +103,12 @@ class DataParallelStep:
         np.asarray(totals.measures)  # wait for the steps: the loop plans the next call by the time of this call
         return totals
 
-    def _totals(self, measures: Any, stamps: Any) -> StepTotals:
-        return StepTotals(measures, stamps if self.stamps else None)
+    def _totals(self, measures: Any, stamps: Any, signs: Any) -> StepTotals:
+        return StepTotals(measures, stamps if self.stamps else None, signs if self._signs is not None else None)
+
+    def checksums(self) -> np.ndarray | None:
+        """Return float64[ranks here, 2]: the checksum of each rank's weights; ``None`` if ranks are not compared."""
+        return np.asarray(self._checksums()) if self._compares else None
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this process's examples in inference mode."""
@@ -120,6 +134,11 @@ class DataParallelStep:
         """Return no fields: telemetry measures everything that this step has to report."""
         return {}
 
+    def bad_weight(self) -> str | None:
+        """Return the name of the first weight or moving statistic here with a value that is not finite."""
+        number = int(self._bad_weight())
+        return keras_compat.name_of([*self._variables, *self._statistics][number - 1]) if number else None
+
     def restore(self, state: dict[str, np.ndarray], optimizer: bool = True) -> None:
         """Load weights, and with ``optimizer`` also the optimiser state and the loss scale."""
         self.program.restore(state, optimizer)
@@ -135,25 +154,27 @@ class DataParallelStep:
     # ---- the graph ----------------------------------------------------------------------------------------
 
     def _take_steps(self, step: Any, rates: Any, count: Any, stop: Any, streams: list[Any]) -> Any:
-        """Take ``count`` steps; return float64[count, 4] measures and float64[count, 3] time stamps."""
+        """Take ``count`` steps; return float64[count, 4] measures, float64[count, 3] time stamps, and signs."""
 
-        def take(index: Any, measures: Any, rows: Any) -> Any:
+        def take(index: Any, measures: Any, rows: Any, signs: Any) -> Any:
             began = self._stamp_after([])
             with tf.control_dependencies([began]):
                 batches = [stream.get_next() for stream in streams]
             waited = self._stamp_after(tf.nest.flatten(batches)) - began
-            more, stamps = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
+            more, stamps, row = self._timed_step(step + tf.cast(index, tf.int64), rates[index], stop, batches)
             rows = rows.write(index, tf.stack([waited, *stamps])) if self.stamps else rows
-            return index + 1, measures.write(index, more), rows
+            signs = signs.write(index, row) if self._signs is not None else signs
+            return index + 1, measures.write(index, more), rows, signs
 
-        measures, rows = (tf.TensorArray(tf.float64, size=count, element_shape=[width]) for width in (4, 3))
-        start = [tf.constant(0), measures, rows]
-        _, measures, rows = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
-        return measures.stack(), rows.stack()
+        shapes = ([4], [3], [len(self.slices), WIDTH])
+        arrays = [tf.TensorArray(tf.float64, size=count, element_shape=shape) for shape in shapes]
+        start = [tf.constant(0), *arrays]
+        _, *arrays = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
+        return [array.stack() for array in arrays]
 
-    def _whole_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, Any]:
-        measures, stamps = self._timed_step(step, rate, stop, batches)
-        return measures, tf.stack([_double(0.0), *stamps])[tf.newaxis]
+    def _whole_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, Any, Any]:
+        measures, stamps, signs = self._timed_step(step, rate, stop, batches)
+        return measures, tf.stack([_double(0.0), *stamps])[tf.newaxis], signs[tf.newaxis]
 
     def _stamp_after(self, tensors: list[Any]) -> Any:
         """Return the Unix time, in seconds, at which all of ``tensors`` are known; 0 without time stamps."""
@@ -162,15 +183,15 @@ class DataParallelStep:
         with tf.control_dependencies(tensors):
             return tf.timestamp()
 
-    def _timed_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, list[Any]]:
-        """Take a step; return its float64[4] measures, and when gradients were ready and sums received here.
+    def _timed_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, list[Any], Any]:
+        """Take a step; return its float64[4] measures, when gradients were ready and sums received here, and signs.
 
-        Of several ranks in this process the last counts: they meet in the exchange.
+        Of several ranks in this process the last counts for the times: they meet in the exchange.
         """
         results = self.strategy.each_rank(
             lambda here, batch: self._global_sums(step, stop, self.slices[here], batch), batches
         )
-        sums = [self._zeros().with_tensors(tensors) for tensors, _ in results]
+        sums = [self._zeros().with_tensors(tensors) for tensors, *_ in results]
         variable = keras_compat.rate_variable(self.program.optimizer)
         variable.assign(tf.cast(rate, variable.dtype))
 
@@ -186,22 +207,49 @@ class DataParallelStep:
                 self.scale.adjust(finite)
         else:
             update()
-        ready, received = ([stamps[place] for _, stamps in results] for place in range(2))
-        return sums[0].measures, [times[0] if len(times) == 1 else tf.reduce_max(times) for times in (ready, received)]
+        ready, received = ([stamps[place] for _, stamps, _ in results] for place in range(2))
+        stamps = [times[0] if len(times) == 1 else tf.reduce_max(times) for times in (ready, received)]
+        return sums[0].measures, stamps, tf.stack([row for *_, row in results])
 
-    def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], list[Any]]:
-        """Return the sums over all ranks, every rank's stop request among the measures, and two time stamps.
+    def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], list[Any], Any]:
+        """Return the sums over all ranks, every rank's stop request among the measures, two time stamps, and signs.
 
         The time stamps say when this rank's last gradient was ready, and when it had the sums of all ranks.
         """
         local = self._local_sums(step, part, batch)
         measures = tf.stack([*tf.unstack(local.measures)[:STOP], stop])
         tensors = Sums(local.gradients, local.moved, measures).tensors()
+        flags, own = self._own_signs(step, local)
+        # The flags need the last gradient: first in the list, they travel in the last message.
+        tensors = [*flags, *tensors]
         ready = self._stamp_after(tensors)
-        if not self.exchange:
-            return tensors, [ready, ready]
-        summed = self._combine(tensors)
-        return summed, [ready, self._stamp_after(summed)]
+        summed = self._combine(tensors) if self.exchange else tensors
+        stamps = [ready, self._stamp_after(summed) if self.exchange else ready]
+        signs = tf.zeros([WIDTH], tf.float64) if self._signs is None else self._signs.row(summed[0], own)
+        return summed[len(flags) :], stamps, signs
+
+    def _own_signs(self, step: Any, local: Sums) -> tuple[list[Any], Any]:
+        """Return what a rank adds to its exchange, in a list, and its own part of its row of signs."""
+        if self._signs is None:
+            return [], None
+        masked = None
+        if self.scale.dynamic:  # a smaller scale may make the gradients finite; it cannot help a loss that is not
+            masked = tf.logical_and(self.scale.value > 1.0, tf.math.is_finite(local.measures[LOSS]))
+        flags, own = self._signs.own(local.gradients, masked, step, self._weights_here() if self._compares else [])
+        return [flags], own
+
+    def _weights_here(self) -> list[Any]:
+        """The values of the weights and of the moving statistics, as this rank holds them."""
+        return [tf.convert_to_tensor(keras_compat.tensor_of(each)) for each in (*self._variables, *self._statistics)]
+
+    def _bad_weight_here(self) -> Any:
+        held = (_value_here(keras_compat.tensor_of(each)) for each in (*self._variables, *self._statistics))
+        return first_not_finite(list(held))
+
+    def _checksums_here(self) -> Any:
+        return tf.stack(
+            self.strategy.each_rank(lambda here, _: tf.stack(halves(checksum(self._weights_here()))), self.slices)
+        )
 
     def _combine(self, tensors: list[Any]) -> list[Any]:
         """Sum over all ranks, in one message where the gradients are float32.

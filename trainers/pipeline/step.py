@@ -19,11 +19,12 @@ import numpy as np
 from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
+from saman.trainers.health.signs import FIRST, RANKS, WIDTH, first_not_finite
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import TrainMany
 from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.step_times import StepTotals
-from saman.trainers.loop.sums import COUNT, STOP, Sums
+from saman.trainers.loop.sums import COUNT, LOSS, STOP, Sums
 from saman.trainers.pipeline.inference import StageInference
 from saman.trainers.pipeline.messages import MessageTime
 from saman.trainers.pipeline.runner import StageRunner
@@ -103,9 +104,11 @@ class PipelineStep:
         self.work = WorkTime()
         self.memory_start_bytes: int | None = None
         self.notices: tuple[Notice, ...] = ()
+        self.variable_names = tuple(keras_compat.name_of(each) for runner in self.runners for each in runner.variables)
         self._inferences = [StageInference(runner) for runner in self.runners]
         self._threads = ThreadPoolExecutor(len(self.runners)) if len(self.runners) > 1 else None
         self._square_sums = [tf.function(_square_sum, autograph=False) for _ in self.runners]
+        self._firsts = [tf.function(first_not_finite, autograph=False) for _ in self.runners]
         self._updates = [tf.function(_update_function(runner), autograph=False) for runner in self.runners]
 
     # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
@@ -116,18 +119,20 @@ class PipelineStep:
         entered, cpu = time.perf_counter(), time.process_time()
         sums = self._on_every_stage(lambda runner: runner.step(step, part, batches[0]), self.runners)
         began, passed_cpu = time.perf_counter(), time.process_time()
+        firsts = self._first_not_finite(sums) if self.grid.replicas > 1 else None  # before replicas are summed
         sums = [self._sum_over_replicas(stage_sums) for stage_sums in sums]
         total = self._sum_over_stages(sums, stop)
         self.exchange_seconds += time.perf_counter() - began
         exchanged_cpu = time.process_time()
         finite = bool(np.isfinite(total[NORM]))
+        signs = self._signs(firsts or self._first_not_finite(sums), total) if not finite else None
         if finite or not self.scale.dynamic:
             self._update(sums, total, rate)
         update_cpu = time.process_time() - exchanged_cpu
         self.work.add(began - entered, passed_cpu - cpu, exchanged_cpu - passed_cpu, update_cpu)
         if self.scale.dynamic:
             self.scale.adjust(tf.constant(finite))
-        return StepTotals(total[: STOP + 1])
+        return StepTotals(total[: STOP + 1], signs=signs)
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this replica's examples on the process of the last stage, else zeros."""
@@ -153,6 +158,19 @@ class PipelineStep:
         for variables, runner in zip(self.variables, self.runners, strict=True):
             state |= variables.state(runner.program)
         return state
+
+    def checksums(self) -> np.ndarray | None:
+        """Return ``None``: the ranks of a pipeline hold different layers."""
+        return None
+
+    def bad_weight(self) -> str | None:
+        """Return the name of the first weight of the stages here with a value that is not finite."""
+        names = iter(self.variable_names)
+        for runner in self.runners:
+            for variable, name in zip(runner.variables, names, strict=False):
+                if not np.isfinite(keras_compat.as_array(variable)).all():
+                    return name
+        return None
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return the values of ``state()``; later steps do not change them."""
@@ -240,6 +258,24 @@ class PipelineStep:
                 with runner.on_device():
                     own[NORM] += float(square_sum(stage_sums.gradients)) / self.grid.replicas
         return self.grid.total(own)
+
+    def _first_not_finite(self, sums: Sequence[Sums]) -> list[int]:
+        """Return, for each stage here, the number of its first variable with such a gradient; 0 for none."""
+        found = []
+        for runner, first, stage_sums in zip(self.runners, self._firsts, sums, strict=True):
+            with runner.on_device():
+                found.append(int(first(stage_sums.gradients)))
+        return found
+
+    def _signs(self, firsts: Sequence[int], total: np.ndarray) -> np.ndarray | None:
+        """Return the signs of a step whose gradients are not finite; ``None`` if a smaller loss scale may help."""
+        if self.scale.dynamic and float(self.scale.value) > 1.0 and np.isfinite(total[LOSS]):
+            return None
+        rows = np.zeros((1, len(self.runners), WIDTH))
+        rows[..., RANKS] = 1.0
+        before = np.cumsum([0, *(len(runner.variables) for runner in self.runners[:-1])])
+        rows[0, :, FIRST] = [first + ahead if first else 0 for first, ahead in zip(firsts, before, strict=True)]
+        return rows
 
     def _update(self, sums: Sequence[Sums], total: np.ndarray, rate: float) -> None:
         """Update the weights and statistics of the stages here from the sums over all ranks."""

@@ -1,0 +1,170 @@
+"""Judges the signs of the steps of a telemetry window; all ranks judge together and alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from saman.trainers.health.signs import DIFFERS, FIRST, HIGH, RANKS, WIDTH
+from saman.trainers.strategies.base import Strategy
+
+NAME_BYTES = 96  # of a variable's name that ranks tell each other
+
+
+@dataclass(frozen=True)
+class BadGradient:
+    """The first step of a window with a gradient that is not finite.
+
+    Attributes:
+        step: The number of the step, counted from 1.
+        variables: The first variable with such a gradient, by rank.
+        steps: The number of such steps in the window.
+    """
+
+    step: int
+    variables: dict[int, str]
+    steps: int
+
+    @property
+    def first_variable(self) -> str:
+        """The variable of the lowest rank; empty if only the sum over all ranks is not finite."""
+        return self.variables[min(self.variables)] if self.variables else ""
+
+    @property
+    def words(self) -> str:
+        """The finding in words.
+
+        >>> BadGradient(31, {2: "dense/kernel"}, 1).words
+        'step 31: the gradient of dense/kernel is not finite on rank 2'
+        """
+        by_variable: dict[str, list[int]] = {}
+        for rank, name in sorted(self.variables.items()):
+            by_variable.setdefault(name, []).append(rank)
+        named = by_variable.items()
+        parts = [f"the gradient of {name} is not finite on {ranks_in_words(ranks)}" for name, ranks in named]
+        return f"step {self.step}: {'; '.join(parts) or 'the sum of all gradients is not finite'}"
+
+
+@dataclass(frozen=True)
+class DifferentWeights:
+    """Ranks whose weights differ after ``step`` steps; without a majority all ranks are listed."""
+
+    step: int
+    ranks: tuple[int, ...]
+    size: int
+
+    @property
+    def words(self) -> str:
+        """The finding in words.
+
+        >>> DifferentWeights(100, (3,), 4).words
+        'after step 100: the weights of rank 3 differ from those of the other ranks'
+        """
+        if len(self.ranks) == self.size:
+            return f"after step {self.step}: the weights of {ranks_in_words(self.ranks)} differ"
+        named = ranks_in_words(self.ranks)
+        return f"after step {self.step}: the weights of {named} differ from those of the other ranks"
+
+
+def ranks_in_words(ranks: Sequence[int]) -> str:
+    """Name a few ranks, and count the rest.
+
+    >>> ranks_in_words([3]), ranks_in_words(range(12))
+    ('rank 3', 'ranks 0, 1, 2, 3, 4, 5, 6, 7 and 4 more')
+    """
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    named, more = list(ranks)[:8], len(ranks) - 8
+    return f"ranks {', '.join(map(str, named))}" + (f" and {more} more" if more > 0 else "")
+
+
+class Judge:
+    """Collects the signs of steps, and judges those since the last judgement."""
+
+    def __init__(self, strategy: Strategy, variables: Sequence[str]) -> None:
+        """Prepare to judge.
+
+        Args:
+            strategy: Combines the ranks where something is wrong.
+            variables: The names of the variables of this process, in the order of the gradients.
+        """
+        self._strategy, self._variables = strategy, variables
+        self._signs: list[tuple[int, Any]] = []
+
+    def add(self, step: int, signs: Any | None) -> None:
+        """Add the signs of steps; they may be tensors that are still being computed.
+
+        Args:
+            step: The number of the first step, counted from 0.
+            signs: As in ``StepTotals``.
+        """
+        if signs is not None:
+            self._signs.append((step, signs))
+
+    def judge(self) -> tuple[BadGradient | None, DifferentWeights | None]:
+        """Judge the signs since the last call; if something is wrong, all ranks exchange what each knows of it."""
+        pending, self._signs = self._signs, []
+        if not pending:
+            return None, None
+        here = len(self._strategy.ranks)
+        rows = np.concatenate([np.asarray(signs).reshape(-1, here, WIDTH) for _, signs in pending])
+        steps = np.concatenate([first + np.arange(len(np.asarray(signs))) for first, signs in pending])
+        return self._bad_gradient(steps, rows), self._difference(steps, rows)
+
+    def compare(self, step: int, checksums: np.ndarray | None) -> DifferentWeights | None:
+        """Compare the checksums of all ranks after ``step`` steps; ``None`` if they are equal."""
+        if checksums is None or self._strategy.size == 1:
+            return None
+        everyones = self._everyones(checksums)
+        return _odd_ranks(step, everyones)
+
+    def everyones_names(self, names: Sequence[str]) -> list[str]:
+        """Return a name for each rank of the run, from a name for each rank here; all ranks call it together."""
+        return [_decoded(row) for row in self._everyones(np.stack([_encoded(name) for name in names]))]
+
+    def _bad_gradient(self, steps: np.ndarray, rows: np.ndarray) -> BadGradient | None:
+        bad = np.flatnonzero(rows[:, 0, RANKS] > 0)
+        if not len(bad):
+            return None
+        firsts = rows[bad[0], :, FIRST].astype(int)
+        names = [self._variables[first - 1] if first else "" for first in firsts]
+        variables = {rank: name for rank, name in enumerate(self.everyones_names(names)) if name}
+        return BadGradient(int(steps[bad[0]]) + 1, variables, len(bad))
+
+    def _difference(self, steps: np.ndarray, rows: np.ndarray) -> DifferentWeights | None:
+        different = np.flatnonzero(rows[:, 0, DIFFERS] > 0)
+        if not len(different):
+            return None
+        first = different[0]
+        return _odd_ranks(int(steps[first]), self._everyones(rows[first, :, HIGH:]))
+
+    def _everyones(self, own: np.ndarray) -> np.ndarray:
+        """Return the rows of all ranks, float64[ranks, n], from those of the ranks here."""
+        table = np.zeros((self._strategy.size, own.shape[1]))
+        table[list(self._strategy.ranks)] = own
+        return np.reshape(self._strategy.total(table.reshape(-1)), table.shape)
+
+
+def _encoded(name: str) -> np.ndarray:
+    """The end of a name as numbers, which ranks can sum."""
+    text = np.frombuffer(name.encode()[-NAME_BYTES:], np.uint8)
+    return np.pad(text, (0, NAME_BYTES - len(text))).astype(float)
+
+
+def _decoded(values: np.ndarray) -> str:
+    return bytes(values.astype(np.uint8)).rstrip(b"\0").decode(errors="replace")
+
+
+def _odd_ranks(step: int, checksums: np.ndarray) -> DifferentWeights | None:
+    """The ranks that differ from the majority; all ranks if there is no majority."""
+    values = [tuple(row) for row in checksums.tolist()]
+    (usual, count), *others = Counter(values).most_common()
+    if not others:
+        return None
+    majority = 2 * count > len(values)
+    odd = tuple(rank for rank, value in enumerate(values) if not majority or value != usual)
+    return DifferentWeights(step, odd, len(values))
