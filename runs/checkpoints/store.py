@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,10 +91,9 @@ class Checkpoint:
         if not isinstance(header, dict) or header.get("schema") not in _READABLE:
             raise DamagedCheckpoint(f"{_JSON} is missing, torn or of another schema")
         try:
-            position = {**header["position"], "epoch_sums": tuple(header["position"]["epoch_sums"])}
-            position["skipped"] = tuple(map(int, position.get("skipped", ())))
+            position = _position_from_json(header["position"])
             return _Manifest(
-                position=TrainingPosition(**position),
+                position=position,
                 facts=TrainingFacts.from_json(header["facts"]),
                 parts=tuple(parts_of(header["files"])),
                 divided={name: tuple(map(int, shape)) for name, shape in header.get("divided", {}).items()},
@@ -178,7 +179,7 @@ def publish(
     if missing := sorted(set(range(parts)) - set(found)):
         raise FileNotFoundError(errno.ENOENT, f"part {missing[0]} of the checkpoint is missing", str(place))
     files = {found[part].name: {"sha256": found[part].sha256, "bytes": found[part].bytes} for part in range(parts)}
-    header = {"schema": SCHEMA, "position": asdict(position), "facts": facts.to_json(), "files": files}
+    header = {"schema": SCHEMA, "position": _position_to_json(position), "facts": facts.to_json(), "files": files}
     header["divided"] = dict(divided or {})
     write_json(place / _JSON, header)
     _sync(place)  # the names of the files; after a power loss the folder could be there without them
@@ -227,6 +228,20 @@ def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
             where="experiment.yaml",
             remedy=f"resume with {was}; or start a new run",
         )
+
+
+def _position_to_json(position: TrainingPosition) -> dict[str, Any]:
+    """The position with ``None`` for numbers that are not finite, which JSON lacks."""
+    sums = [value if math.isfinite(value) else None for value in position.epoch_sums]
+    metrics = {name: value if math.isfinite(value) else None for name, value in position.metrics.items()}
+    return {**asdict(position), "epoch_sums": sums, "metrics": metrics}
+
+
+def _position_from_json(value: Mapping[str, Any]) -> TrainingPosition:
+    sums = tuple(math.nan if item is None else item for item in value["epoch_sums"])
+    metrics = {name: math.nan if item is None else item for name, item in value.get("metrics", {}).items()}
+    skipped = tuple(map(int, value.get("skipped", ())))
+    return TrainingPosition(**{**value, "epoch_sums": sums, "metrics": metrics, "skipped": skipped})
 
 
 def _sync(folder: Path) -> None:
