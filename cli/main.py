@@ -26,6 +26,7 @@ COMMANDS = {
     "shell": ("saman.cli.runs.session", "shell_command"),
     "notebook": ("saman.cli.runs.session", "notebook_command"),
     "status": ("saman.cli.runs.follow", "status_command"),
+    "watch": ("saman.cli.runs.watch", "watch_command"),
     "logs": ("saman.cli.runs.follow", "logs_command"),
     "wait": ("saman.cli.runs.follow", "wait_command"),
     "cancel": ("saman.cli.runs.follow", "cancel_command"),

@@ -44,6 +44,13 @@ ClusterChanges = Annotated[
 LegacyKeras = Annotated[
     bool, typer.Option("--legacy-keras", help="Set TF_USE_LEGACY_KERAS, for a program that needs Keras 2.")
 ]
+Metrics = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics", min=0, max=65535, metavar="PORT",
+        help="Show Prometheus metrics on this port of 127.0.0.1, as launch.metrics.port=PORT; 0 takes a free port.",
+    ),
+]  # fmt: skip
 AfterOk = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,3 +61,8 @@ AfterAny = Annotated[
     list[str] | None,
     typer.Option("--after-any", help="Start when it has ended, whatever its result (repeatable)."),
 ]
+
+
+def with_metrics(words: list[str] | None, port: int | None) -> list[str]:
+    """Return the words of a command with ``--metrics`` as a change of the experiment."""
+    return [*(words or []), *([] if port is None else [f"launch.metrics.port={port}"])]

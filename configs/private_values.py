@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from saman.configs.secrecy import is_secret, text_without_secrets
+from saman.configs.secrecy import is_secret, text_without_secrets, without_secrets
 
 SECRETS_FILE = "secrets.json"  # beside an experiment.yaml that holds ``${secret:KEY}``
-ENVIRONMENT, MLFLOW = "launch.environment", "tracking.mlflow"  # the keys that may hold private values
+# The keys that may hold private values
+ENVIRONMENT, MLFLOW, WEBHOOK, COMMAND = "launch.environment", "tracking.mlflow", "notify.webhook", "notify.command"
 
 # Settings of libraries, which a reader needs to repeat the run. Any other variable may hold anything.
 _PUBLIC_FAMILIES = (
@@ -68,7 +69,36 @@ def set_aside(plain: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         uri, found = set_aside_uri(tracking["mlflow"])
         kept |= found
         public["tracking"] = {**tracking, "mlflow": uri}
-    return public, kept
+    return _with_notify(public, lambda key, text: _hidden(kept, key, text)), kept
+
+
+def _hidden(kept: dict[str, str], key: str, text: str) -> str:
+    """A value of ``notify``: the path of a webhook is its password; a word of a command may hold one."""
+    private = key == WEBHOOK or without_secrets([text]) != [text]
+    return _keep(kept, key, text) if private and not has_reference(text) else text
+
+
+def _notify_texts(plain: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of ``notify`` by their keys."""
+    notify = plain.get("notify")
+    if not isinstance(notify, dict):
+        return {}
+    words = notify.get("command")
+    texts = {f"{COMMAND}.{at}": str(word) for at, word in enumerate(words if isinstance(words, list) else ())}
+    return {**texts, WEBHOOK: notify["webhook"]} if isinstance(notify.get("webhook"), str) else texts
+
+
+def _with_notify(plain: dict[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """The plain values with every text of ``notify`` changed, given its key."""
+    texts = {key: change(key, text) for key, text in _notify_texts(plain).items()}
+    if not texts:
+        return plain
+    notify = dict(plain["notify"])
+    if WEBHOOK in texts:
+        notify["webhook"] = texts.pop(WEBHOOK)
+    if texts:
+        notify["command"] = list(texts.values())
+    return {**plain, "notify": notify}
 
 
 def set_aside_uri(uri: str, key: str = MLFLOW) -> tuple[str, dict[str, str]]:
@@ -103,6 +133,7 @@ def references(plain: Mapping[str, Any], kind: str) -> dict[str, str]:
     variables = launch.get("environment")
     given = variables.items() if isinstance(variables, dict) else ()
     texts = {**{f"{ENVIRONMENT}.{name}": value for name, value in given}, MLFLOW: tracking.get("mlflow", "")}
+    texts |= _notify_texts(plain)
     found = ((match, key) for key, text in texts.items() for match in _REFERENCE.finditer(str(text)))
     return {match["name"]: key for match, key in found if match["kind"] == kind}
 
@@ -127,7 +158,7 @@ def fill_references(plain: Mapping[str, Any], find: Callable[[str, str], str]) -
         filled["launch"] = {**launch, "environment": values}
     if isinstance(tracking, dict) and isinstance(tracking.get("mlflow"), str):
         filled["tracking"] = {**tracking, "mlflow": replace_references(tracking["mlflow"], find)}
-    return filled
+    return _with_notify(filled, lambda _, text: replace_references(text, find))
 
 
 def replace_references(text: str, find: Callable[[str, str], str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.private_values import private_variables
+from saman.launcher.monitoring.monitor import monitored
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.planning import LaunchPlan, Options, make_plan
@@ -86,15 +87,16 @@ def make_attempt(
         notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
         _tell(run, attempt, request.who, notes, view)
         environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-        outcome = supervise(
-            run,
-            attempt,
-            start=plan.start,
-            placement=plan.placement,
-            environ=environ,
-            watching=_limits(request, run.is_script),
-            view=view,
-        )
+        with monitored(run, request.spec, attempt.number, view) as shown:
+            outcome = supervise(
+                run,
+                attempt,
+                start=plan.start,
+                placement=plan.placement,
+                environ=environ,
+                watching=_limits(request, run.is_script),
+                view=shown,
+            )
     with suppress(OSError):  # the server that it names has ended
         attempt.rendezvous.unlink()
     return outcome

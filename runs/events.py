@@ -61,6 +61,8 @@ class EventKind(str, Enum):
     DAMAGED_CHECKPOINT = "damaged_checkpoint"  # path, problem
     RESUMED = "resumed"  # step, epoch
     STALLED = "stalled"  # rank, phase, seconds
+    STALL_OVER = "stall_over"
+    STRAGGLER = "straggler"  # rank, node, slower, step, ended: a rank becomes slower than its peers, or is no longer
     STOP_REQUESTED = "stop_requested"  # reason
     TAKEN_HERE = "taken_here"  # `saman resume --here` took the run away from Slurm
     FOLLOW_UPS = "follow_ups"  # jobs: each continues the run if the job before it is cut short

@@ -70,7 +70,7 @@ def reveal(run: RunPaths, text: str, where: str, environ: Mapping[str, str] = os
 
     def find(kind: str, name: str) -> str:
         if kind == "file":
-            return _read_private(in_home(name), where)
+            return read_private(in_home(name), where)
         key = _variable(name) if kind == "env" else name
         value = environ.get(name) if kind == "env" else None
         value = kept_values(run).get(key) if value is None else value
@@ -108,7 +108,12 @@ def _remedy(kind: str, name: str, where: str) -> str:
     return f"export {name}" if kind == "env" else f"give it again: {where}='${{env:NAME}}'"
 
 
-def _read_private(path: Path, where: str) -> str:
+def read_private(path: Path, where: str) -> str:
+    """Return the content of a file that only its owner may read; ``where`` is the key that names it.
+
+    Raises:
+        UserError: The file cannot be read, or other users may read it.
+    """
     try:
         mode = path.stat().st_mode
         text = path.read_text("utf-8")

@@ -55,6 +55,11 @@ def _ssh() -> str | None:
     return f"no {', '.join(missing)} on PATH" if missing else None
 
 
+def _prometheus() -> str | None:
+    alertmanager = _command("prometheus-alertmanager", "alertmanager")
+    return _command("prometheus") or _command("promtool") or alertmanager
+
+
 def _data() -> str | None:
     folder = os.environ.get("SAMAN_FASHION_MNIST")
     if not folder:
@@ -70,6 +75,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "mpi": _mpi,
     "slurm": _slurm,
     "ssh": _ssh,
+    "prometheus": _prometheus,
     "browser": lambda: _command(*BROWSERS),
     "data": _data,
 }

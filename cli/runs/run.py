@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saman.cli.options import MODELS, RUNS, Json, LegacyKeras, ModelsDir, Ranks, RunsDir, Words
+from saman.cli.options import MODELS, RUNS, Json, LegacyKeras, Metrics, ModelsDir, Ranks, RunsDir, Words, with_metrics
 from saman.configs.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run_command(
         bool, typer.Option("--all-ranks", help="Show the output of all ranks, not only rank 0.")
     ] = False,
     legacy_keras: LegacyKeras = False,
+    metrics: Metrics = None,
     runs_dir: RunsDir = RUNS,
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
@@ -57,7 +58,7 @@ def run_command(
     from saman.slurm.job.interactive import with_allocation
 
     console = Console(stderr=as_json)
-    what = _named(context, words or [], ranks, legacy_keras)
+    what = _named(context, with_metrics(words, metrics), ranks, legacy_keras)
     what, options = with_allocation(what, Options(runs_dir=runs_dir, all_ranks=all_ranks), ranks)
     if dry_run:
         _show_plan(console, what, options, as_json)

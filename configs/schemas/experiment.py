@@ -17,6 +17,7 @@ from saman.configs.schemas.builtins import MODELS, known, resolved_args
 from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.data.section import Data
 from saman.configs.schemas.launch.restart import Restart
+from saman.configs.schemas.monitoring import Metrics, Notify
 from saman.configs.schemas.tracking import Tracking
 from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
 from saman.configs.units import Clock, Size
@@ -79,6 +80,8 @@ class Launch(Strict):
 
     starter: Starter = Field("auto", alias="with")
     on_stall: Literal["report", "abort"] = "report"
+    on_straggler: Literal["report", "exclude"] = "report"
+    metrics: Metrics | None = None
     restart: Restart | None = None  # {} restarts with the defaults; null leaves a failed run to saman resume
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     environment: dict[str, str] = {}
@@ -86,6 +89,13 @@ class Launch(Strict):
     directory: Literal["user", "run", "copy"] = "user"  # of a user's program: where it was typed, run folder, code copy
     log_limit: Size = "256M"  # of each process's log with its older part
     stop_signal: Literal["USR1", "USR2", "TERM", "INT", "HUP", "none"] = "USR1"  # asks a user's program to checkpoint
+
+    @field_validator("on_straggler")
+    @classmethod
+    def _can_exclude(cls, value: str) -> str:
+        if value == "exclude":  # a rank can only leave a run that goes on without it
+            raise ValueError("exclude needs a run whose ranks may leave it (launch.elastic); use report")
+        return value
 
     @field_validator("stall_seconds", mode="after")
     @classmethod
@@ -136,6 +146,7 @@ class Experiment(Strict):
     publish: Publish | None = None
     export: bool = True  # the model of a completed run; false for runs that only measure
     tracking: Tracking | None = None
+    notify: Notify | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Experiment:

@@ -10,6 +10,7 @@ from saman.configs.names import Name
 from saman.configs.private_values import set_aside
 from saman.configs.problems import Strict
 from saman.configs.schemas.experiment import Launch, Resources
+from saman.configs.schemas.monitoring import Notify
 
 
 class Script(Strict):
@@ -21,6 +22,7 @@ class Script(Strict):
     legacy_keras: bool = False
     resources: Resources = Resources()
     launch: Launch = Field(default_factory=lambda: Launch.model_validate({}))
+    notify: Notify | None = None
 
     @property
     def devices_per_process(self) -> int:

@@ -16,6 +16,7 @@ from saman.runs.ranks.attempt_ranks import AttemptRanks, signs_of_life
 from saman.runs.ranks.heartbeats import Beat
 from saman.runs.ranks.records import RankRecord
 from saman.runs.ranks.training_events import EpochEnd
+from saman.runs.telemetry.step_statistics import StepStatistics, step_statistics
 from saman.runs.telemetry.stragglers import Straggler, stragglers
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import Window
@@ -30,6 +31,7 @@ class TrainingProgress:
     """The progress of a run; unknown values are ``None``. ``behind`` is the rank with the fewest steps.
 
     ``samples_per_second`` is sustained throughput over the newest windows. ``stragglers`` hold up the others now.
+    ``memory_bytes`` is the peak memory of the chief's process.
     """
 
     phase: str
@@ -42,6 +44,8 @@ class TrainingProgress:
     remaining_seconds: float | None = None
     behind: int | None = None
     stragglers: tuple[Straggler, ...] = ()
+    steps: StepStatistics | None = None
+    memory_bytes: int | None = None
 
 
 class AttemptWatch:
@@ -113,6 +117,8 @@ class AttemptWatch:
             remaining_seconds=pace * left if pace is not None and left is not None else None,
             behind=slowest if uneven else None,
             stragglers=tuple(self._stragglers(beats)),
+            steps=step_statistics(self._windows),
+            memory_bytes=self._windows[-1].memory_bytes if self._windows else None,
         )
 
     def _new_lines(self) -> list[str]:

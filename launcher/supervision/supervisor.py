@@ -18,7 +18,7 @@ from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.background_view import BackgroundView, in_background
 from saman.launcher.supervision.outcome import WHO, Outcome, conclude, read_records
-from saman.launcher.supervision.progress import AttemptWatch
+from saman.launcher.supervision.progress import AttemptWatch, TrainingProgress
 from saman.launcher.supervision.rank_output import RankOutput
 from saman.launcher.supervision.signals import record_signals
 from saman.launcher.supervision.stalls import Stall, find_stall
@@ -33,9 +33,10 @@ from saman.runs.gathering.leftovers import gather_leftovers
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.board import Announcement, BoardWriter
 from saman.runs.ranks.heartbeats import BeatObserver
-from saman.runs.ranks.rank_events import RankExited
+from saman.runs.ranks.rank_events import RankExited, SlowRank
 from saman.runs.ranks.records import RankRecord
 from saman.runs.ranks.training_events import Notice
+from saman.runs.telemetry.slow_ranks import SlowRanks
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class _Supervisor:
         self.watch = AttemptWatch(attempt, placement)
         self.observer = BeatObserver()
         self.board = BoardWriter(attempt.board)
+        self.slow_ranks = SlowRanks()
         self._look_seconds = LOOK_SECONDS
         self.processes = StartProcesses(run, attempt, start, environ)
         self.signals: list[int] = []
@@ -241,7 +243,9 @@ class _Supervisor:
         now = time.monotonic()
         beats = self.observer.observe(self.watch.beats(), now)
         if not self.watching.is_script:
-            self.view.progress(self.watch.progress(beats))
+            progress = self.watch.progress(beats)
+            self._note_slow_ranks(progress, now)
+            self.view.progress(progress)
         if not self.watching.stall_seconds or self.failed_at is not None:
             return
         stall = find_stall(beats, self.watching.stall_seconds, now)
@@ -250,8 +254,17 @@ class _Supervisor:
                          seconds=round(stall.seconds, 1), reason=stall.reason)  # fmt: skip
             self.view.say(f"stall: {stall.sentence()}")
         if stall is None and self.stall is not None:
+            self._append(EventKind.STALL_OVER)
             self.view.say("the stall is over")
         self.stall = stall
+
+    def _note_slow_ranks(self, progress: TrainingProgress, now: float) -> None:
+        """Record the ranks that begin or cease to hold up the others."""
+        for change in self.slow_ranks.look(progress.stragglers, now):
+            slow = change.straggler
+            event = SlowRank(slow.rank, slow.node, slow.slower, progress.step, change.ended)
+            self._append(EventKind.STRAGGLER, **event.facts())
+            self.view.say(f"rank {slow.rank} is no longer slow" if change.ended else slow.words)
 
     # ---- the end -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
@@ -88,4 +88,34 @@ class RankExited:
             stopped=bool(facts.get("stopped")),
             last_lines=tuple(str(line) for line in facts.get("last_lines", ())),
             time=event.time,
+        )
+
+
+@dataclass(frozen=True)
+class SlowRank:
+    """``straggler``: a rank for which all others wait; ``ended`` says that they no longer do.
+
+    ``slower`` is its excess over the median of its peers, as a share of it; ``step`` is that of the run.
+    """
+
+    rank: int
+    node: str
+    slower: float
+    step: int
+    ended: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """The facts to append to the run's events."""
+        return {**asdict(self), "slower": round(self.slower, 3)}
+
+    @classmethod
+    def from_event(cls, event: Event) -> SlowRank | None:
+        """The facts of an event; ``None`` if it is of another kind or names no rank."""
+        facts = event.facts
+        rank, slower, step = facts.get("rank"), facts.get("slower"), facts.get("step")
+        if event.kind != EventKind.STRAGGLER or not isinstance(rank, int):
+            return None
+        excess = float(slower) if isinstance(slower, int | float) else 0.0
+        return cls(
+            rank, str(facts.get("node", "?")), excess, step if isinstance(step, int) else 0, bool(facts.get("ended"))
         )

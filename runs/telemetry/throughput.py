@@ -62,9 +62,9 @@ def throughput(samples: Sequence[float], seconds: Sequence[float]) -> Throughput
     rates = sorted(count / taken for count, taken in counted)
     return Throughput(
         sustained=sum(count for count, _ in counted) / sum(taken for _, taken in counted),
-        median=_quantile(rates, 0.5),
-        p5=_quantile(rates, 0.05),
-        p95=_quantile(rates, 0.95),
+        median=quantile(rates, 0.5),
+        p5=quantile(rates, 0.05),
+        p95=quantile(rates, 0.95),
         windows=len(counted),
     )
 
@@ -93,7 +93,7 @@ def samples_of_all_ranks(window: Window) -> float:
     return window.samples * window.size / window.ranks_here / (window.stages or 1)
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
     """The quantile of ordered values, linear between neighbours (Hyndman and Fan 1996, type 7)."""
     place = share * (len(ordered) - 1)
     below = int(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,25 @@ CORRUPTED: dict[str, Any] = {**PLAIN, "model": {"build": "training_cases:corrupt
 OFTEN = {"every_steps": 2, "every_epochs": None, "keep": 50}
 
 
-def started(processes: int, *runs: RunFolder) -> subprocess.CompletedProcess[str]:
-    """Train the runs in the same processes, which may fail."""
-    return start(processes, str(HERE / "train_in_one_start.py"), *[str(run.path) for run in runs])
+PROGRAM = """
+import sys
+from saman.trainers.loop import loss_scale
+loss_scale.START = 2.0**24
+sys.path.insert(0, %r)
+import train_in_one_start
+for path in sys.argv[1:]:
+    try:
+        train_in_one_start.main([path])
+    except Exception as error:
+        print(path, type(error).__name__, error, flush=True)
+"""
+
+
+def started(processes: int, *runs: RunFolder) -> str:
+    """Train the runs one after the other in the same processes; return what they print of those that fail."""
+    done = start(processes, "-c", PROGRAM % str(HERE), *[str(run.path) for run in runs])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def facts(run: RunFolder, kind: str) -> list[dict[str, Any]]:
@@ -48,20 +63,8 @@ def on_one_rank(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder
     runs["gives up"] = poisoned(folder, "single", 1, "rollback", most_rollbacks=1)
     half = {"precision": "mixed_float16", "on_nonfinite": "stop", "learning_rate": 0.05, "epochs": 2}
     runs["half"] = make_run(folder, experiment(PLAIN, "single", 1, **half))
-    program = (
-        "import sys; from saman.trainers.loop import loss_scale; loss_scale.START = 2.0**24\n"
-        f"sys.path.insert(0, {str(HERE)!r})\n"
-        "import train_in_one_start as t\n"
-        "from saman.runs.folder import RunFolder\n"
-        "from pathlib import Path\n"
-        "for path in sys.argv[1:]:\n"
-        "    try: t.main([path])\n"
-        "    except Exception as error: print(Path(path).name, type(error).__name__, error, flush=True)\n"
-    )
-    done = start(1, "-c", program, *[str(run.path) for run in runs.values()])
-    assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "output").write_text(done.stdout)
-    return {**runs}
+    (folder / "output").write_text(started(1, *runs.values()))
+    return runs
 
 
 def test_a_report_names_the_first_step_and_the_training_goes_on(on_one_rank: dict[str, RunFolder]) -> None:
@@ -101,7 +104,7 @@ def test_rollbacks_end_at_their_limit(on_one_rank: dict[str, RunFolder]) -> None
     run = on_one_rank["gives up"]
     assert [event["action"] for event in facts(run, "nonfinite")] == ["rollback", "stop"]
     output = (run.runs_dir / "output").read_text()
-    assert f"{run.id} TrainingFailure" in output and "after 1 rollbacks (train.most_rollbacks)" in output
+    assert f"{run.path} TrainingFailure" in output and "after 1 rollbacks (train.most_rollbacks)" in output
     newest = checkpoints.find(run.checkpoints)[0].read()[1]
     assert all(np.isfinite(value).all() for value in newest.values())
 
@@ -113,53 +116,65 @@ def test_a_loss_scale_that_is_too_large_is_no_failure(on_one_rank: dict[str, Run
     assert facts(run, "nonfinite") == [] and checkpoints.find(run.checkpoints)[0].step == 14
 
 
+@pytest.fixture(scope="module")
+def on_three_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, RunFolder], str]:
+    """Poisoned data under two policies; a rank whose memory loses a bit, compared every 5 steps, or by checkpoints."""
+    folder = tmp_path_factory.mktemp("horovod")
+    runs = {policy: poisoned(folder, "horovod", 3, policy) for policy in ("rollback", "stop")}
+    for every in (5, 1000):
+        wanted = {"epochs": 6, "compare_ranks_every": every, "checkpoint": {"every_epochs": 1, "keep": 50}}
+        runs[f"every {every}"] = make_run(folder, experiment(CORRUPTED, "horovod", 3, **wanted))
+    return runs, started(3, *runs.values())
+
+
 @pytest.mark.mpi
 @pytest.mark.ranks
-def test_two_ranks_name_the_one_with_the_bad_gradient_and_leave_out_what_one_rank_leaves_out(
-    on_one_rank: dict[str, RunFolder], tmp_path: Path
+def test_ranks_name_the_one_with_the_bad_gradient_and_leave_out_what_one_rank_leaves_out(
+    on_one_rank: dict[str, RunFolder], on_three_ranks: tuple[dict[str, RunFolder], str]
 ) -> None:
-    back, stop = (poisoned(tmp_path, "horovod", 2, policy) for policy in ("rollback", "stop"))
-    done = started(2, back, stop)
-    named = {event["step"]: event["ranks"] for event in facts(back, "nonfinite")}
+    runs, output = on_three_ranks
+    named = {event["step"]: event["ranks"] for event in facts(runs["rollback"], "nonfinite")}
     alone = on_one_rank["rollback"]
     assert list(named) == [event["step"] for event in facts(alone, "nonfinite")]
     assert all(len(ranks) == 1 for ranks in named.values())
-    assert distance(final(back), final(alone)) <= 1e-4
-    ended = facts(stop, "nonfinite")
+    assert distance(final(runs["rollback"]), final(alone)) <= 1e-4
+    ended = facts(runs["stop"], "nonfinite")
     assert [(event["step"], event["action"]) for event in ended] == [(min(named), "stop")]
-    assert done.returncode != 0 and f"step {min(named)}: the gradient of " in done.stderr
-    assert all(np.isfinite(value).all() for value in final(stop).values())
-
-
-@pytest.mark.ranks
-@pytest.mark.mpi
-@pytest.mark.parametrize("strategy", ["mirrored", "pipeline"])
-def test_other_strategies_name_the_same_steps(strategy: str, on_one_rank: dict[str, RunFolder], tmp_path: Path) -> None:
-    more = {"pipeline": {"stages": 2, "devices": "local"}} if strategy == "pipeline" else {}
-    devices = 2 if strategy == "pipeline" else 1
-    wanted = {"checkpoint": OFTEN, "epochs": 2, "telemetry_window_steps": 3, "on_nonfinite": "rollback", **more}
-    run = make_run(tmp_path, experiment(POISONED, strategy, 2, devices, **wanted))
-    done = started(1, run)
-    assert done.returncode == 0, done.stderr[-3000:]
-    alone = on_one_rank["rollback"]
-    found = facts(run, "nonfinite")
-    assert [event["step"] for event in found] == [event["step"] for event in facts(alone, "nonfinite")]
-    assert all("kernel" in event["variable"] for event in found)
-    assert distance(final(run), final(alone)) <= 1e-4
+    lines = [line for line in output.splitlines() if str(runs["stop"].path) in line]
+    assert sorted(line.split()[1] for line in lines) == ["PeerFailure", "PeerFailure", "TrainingFailure"]
+    assert all(f"step {min(named)}: the gradient of dense/kernel is not finite on rank " in line for line in lines)
+    assert all(np.isfinite(value).all() for value in final(runs["stop"]).values())
 
 
 @pytest.mark.mpi
 @pytest.mark.ranks
 @pytest.mark.parametrize("every", [5, 1000])
-def test_a_rank_whose_weights_differ_is_named_before_it_spoils_a_checkpoint(every: int, tmp_path: Path) -> None:
+def test_a_rank_whose_weights_differ_is_named_before_it_spoils_a_checkpoint(
+    every: int, on_three_ranks: tuple[dict[str, RunFolder], str]
+) -> None:
     """Between two comparisons, each checkpoint compares too."""
-    wanted = {"checkpoint": {**OFTEN, "every_steps": 7}, "epochs": 6, "compare_ranks_every": every}
-    run = make_run(tmp_path, experiment(CORRUPTED, "horovod", 3, global_batch_size=24, **wanted))
-    done = started(3, run)
-    assert done.returncode != 0 and "the weights of rank 1 differ from those of the other ranks" in done.stderr
+    runs, output = on_three_ranks
+    run = runs[f"every {every}"]
+    assert f"{run.path} TrainingFailure" in output
+    assert "the weights of rank 1 differ from those of the other ranks" in output
     (found,) = facts(run, "diverged")
-    assert found["ranks"] == [1] and found["step"] == 35
-    assert checkpoints.find(run.checkpoints)[0].step == 28
+    assert found["ranks"] == [1] and found["step"] == (25 if every == 5 else 28)
+    assert checkpoints.find(run.checkpoints)[0].step == 21
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("strategy", ["mirrored", "pipeline"])
+def test_other_strategies_name_the_same_steps(strategy: str, on_one_rank: dict[str, RunFolder], tmp_path: Path) -> None:
+    devices = 2 if strategy == "pipeline" else 1
+    more = {"pipeline": {"stages": 2, "devices": "local"}} if strategy == "pipeline" else {"compare_ranks_every": 2}
+    wanted = {"checkpoint": OFTEN, "epochs": 2, "telemetry_window_steps": 3, "on_nonfinite": "rollback", **more}
+    run = make_run(tmp_path, experiment(POISONED, strategy, 2, devices, **wanted))
+    assert str(run.path) not in started(1, run)
+    alone = on_one_rank["rollback"]
+    found = facts(run, "nonfinite")
+    assert [event["step"] for event in found] == [event["step"] for event in facts(alone, "nonfinite")]
+    assert all("kernel" in event["variable"] for event in found)
+    assert distance(final(run), final(alone)) <= 1e-4
 
 
 def test_ranks_of_a_pipeline_are_not_compared() -> None:

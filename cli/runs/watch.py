@@ -1,0 +1,249 @@
+"""``saman watch``: the vital signs of a run in the terminal, while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saman.cli.options import RUNS, RunsDir
+from saman.cli.output import short_number
+from saman.configs.errors import ExitCode, UserError
+from saman.configs.terminal_text import clean_text
+from saman.configs.units import format_duration
+from saman.launcher.monitoring.exposition import exposition
+from saman.launcher.monitoring.series import labels_of, series_of
+from saman.launcher.monitoring.vitals import RunReader, Vitals
+from saman.runs.events import Event, EventKind, State
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from saman.jobs.status import RunStatus
+    from saman.runs.folder import RunFolder
+
+STATUS_SECONDS = 5.0  # between two looks at the status, which may ask Slurm
+MOST_EVENTS = 6
+MOST_POINTS = 240  # of the line of the loss
+_BARS = "▁▂▃▄▅▆▇█"
+_EVENTS = {  # what is shown of an event: its facts
+    EventKind.ATTEMPT_STARTED: "attempt begins on {ranks} ranks",
+    EventKind.RESTARTING: "{reason}",
+    EventKind.NOT_RESTARTED: "{reason}",
+    EventKind.RANK_FAILED: "rank {rank} failed: {message}",
+    EventKind.NONFINITE: "{text}",
+    EventKind.ROLLED_BACK: "back to step {step}; step {skipped} is skipped",
+    EventKind.DIVERGED: "{text}",
+    EventKind.STALLED: "rank {rank} makes no progress in phase {phase}",
+    EventKind.STALL_OVER: "the stall is over",
+    EventKind.NODE_FAILED: "node {node} is lost",
+    EventKind.STOP_REQUESTED: "asked to stop: {reason}",
+    EventKind.COMPLETED: "completed",
+    EventKind.FAILED: "failed: {message}",
+    EventKind.CANCELLED: "cancelled",
+    EventKind.PREEMPTED: "checkpointed, to be continued",
+}
+
+
+def watch_command(
+    run: Annotated[str | None, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")] = None,
+    every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Show the run once, as without a terminal.")] = False,
+    as_metrics: Annotated[
+        bool, typer.Option("--prometheus", help="Print the run's metrics in Prometheus's text format, once.")
+    ] = False,
+    alert_rules: Annotated[
+        bool, typer.Option("--alert-rules", help="Print the alert rules for Prometheus; needs no run.")
+    ] = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Watch a run: progress, step times, loss, checkpoints, slow ranks, restarts. Ends with the run, or with Ctrl-C.
+
+    Examples:
+
+        saman watch last
+
+        saman watch --alert-rules > saman.rules.yaml
+    """
+    if alert_rules:
+        typer.echo(files("saman.launcher.monitoring").joinpath("alerts/saman.rules.yaml").read_text("utf-8"), nl=False)
+        return
+    found = _found(run or "last", runs_dir)
+    reader = RunReader(found)
+    try:
+        if as_metrics:
+            vitals, _ = reader.look()
+            typer.echo(exposition(series_of(vitals), labels_of(vitals)), nl=False)
+            return
+        _watch(found, reader, every, once)
+    finally:
+        reader.close()
+
+
+def _found(name: str, runs_dir: RunsDir) -> RunFolder:
+    from saman.cli.remote.forwarding import named_runs
+    from saman.runs.find import find_run
+
+    here, there = named_runs([name], runs_dir)
+    if there:
+        remedy = f"saman status {name}, or run saman watch there"
+        raise UserError("this run is on a cluster that is reached over ssh", where=name, remedy=remedy)
+    return find_run(here[0], runs_dir)
+
+
+def _watch(run: RunFolder, reader: RunReader, every: float, once: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from saman.cli.terminal import own_stream
+
+    console = Console()
+    picture = RunPicture()
+    status = _status(run)
+    picture.take(*reader.look(), status)
+    if not once and console.is_terminal and not status.over:
+        console.file = own_stream(console.file)  # its texts are cleaned where they are made
+        asked = time.monotonic()
+        with Live(get_renderable=picture.render, console=console, screen=True, refresh_per_second=4):
+            while not status.over:
+                time.sleep(every)
+                if time.monotonic() - asked > STATUS_SECONDS or picture.ended:
+                    status, asked = _status(run), time.monotonic()
+                picture.take(*reader.look(), status)
+    console.print(picture.render())
+    if status.over and not status.succeeded:
+        raise typer.Exit(ExitCode.RUN_FAILED)
+
+
+def _status(run: RunFolder) -> RunStatus:
+    from saman.jobs.status import read_status
+
+    return read_status([run])[0]
+
+
+class RunPicture:
+    """The picture of a run: its newest vital signs, the course of its loss, its newest events."""
+
+    def __init__(self) -> None:
+        self._vitals: Vitals | None = None
+        self._status: RunStatus | None = None
+        self._losses: deque[tuple[int, float]] = deque(maxlen=MOST_POINTS)
+        self._events: deque[str] = deque(maxlen=MOST_EVENTS)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the events say that the run has ended."""
+        return self._vitals is not None and self._vitals.tally.state.ended
+
+    def take(self, vitals: Vitals, events: Iterable[Event], status: RunStatus) -> None:
+        """Take a new look at the run."""
+        self._vitals, self._status = vitals, status
+        self._events.extend(words for event in events if (words := event_words(event)) is not None)
+        progress = vitals.progress
+        if progress is None or progress.loss is None:
+            return
+        if not self._losses or self._losses[-1][0] != progress.step:
+            self._losses.append((progress.step, progress.loss))
+
+    def render(self) -> RenderableType:
+        """Return the picture, which fits itself into the width of the terminal when it is printed."""
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
+        if self._vitals is None or self._status is None:
+            return Text("reading the run")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows_of(self._vitals, self._status):
+            table.add_row(name, Text(clean_text(value)))
+        if len(self._losses) > 1:
+            table.add_row("loss so far", Text(spark_line([loss for _, loss in self._losses], 40)))
+        parts: list[RenderableType] = [table]
+        if self._events:
+            parts += [Text(""), *(Text(clean_text(line), style="dim", overflow="fold") for line in self._events)]
+        title = Text(clean_text(f"{self._vitals.experiment}/{self._vitals.run}"))
+        return Panel(Group(*parts), title=title, title_align="left")
+
+
+def rows_of(vitals: Vitals, status: RunStatus) -> list[tuple[str, str]]:
+    """Return the rows of the picture: a name and a value; what is not known has no row."""
+    tally, progress = vitals.tally, vitals.progress
+    rows = [("state", f"{status.state}" + (f": {status.detail}" if status.over and status.detail else ""))]
+    if progress is not None and tally.state is State.RUNNING:
+        of = f" of {progress.total_steps}" if progress.total_steps else ""
+        left = f", {format_duration(progress.remaining_seconds)} left" if progress.remaining_seconds is not None else ""
+        rows.append(("progress", f"{progress.phase}, epoch {progress.epoch}, step {progress.step}{of}{left}"))
+    if progress is not None:
+        rows += _training_rows(vitals)
+    age = vitals.checkpoint_age_seconds
+    if tally.checkpoint is not None and age is not None:
+        rows.append(("checkpoint", f"step {tally.checkpoint[1]}, {format_duration(age)} ago"))
+    if tally.ranks is not None:
+        restarts = f", {tally.restarts} restarts" if tally.restarts else ""
+        rows.append(("ranks", f"{tally.ranks}, attempt {tally.attempt}{restarts}"))
+    if vitals.goodput is not None:
+        rows.append(("goodput", f"{vitals.goodput:.1%}"))
+    slow = [
+        f"rank {each.rank} on {each.node} is {each.slower:.0%} slower than its peers" for each in tally.slow.values()
+    ]
+    rows += [("slow", line) for line in slow]
+    if tally.nonfinite_steps:
+        rows.append(("not finite", f"{tally.nonfinite_steps} steps, {tally.rollbacks} rollbacks"))
+    if tally.stalled:
+        rows.append(("stalled", "the ranks make no progress"))
+    if vitals.silent_seconds is not None and vitals.silent_seconds > 20.0 and not status.over:
+        rows.append(("silent", f"no sign of life for {format_duration(vitals.silent_seconds)}"))
+    return rows
+
+
+def _training_rows(vitals: Vitals) -> list[tuple[str, str]]:
+    progress = vitals.progress
+    assert progress is not None
+    rows = []
+    if progress.samples_per_second:
+        rows.append(("throughput", f"{short_number(progress.samples_per_second)} samples/s"))
+    if (steps := progress.steps) is not None:
+        rows.append(("step", f"{_ms(steps.median)} median, {_ms(steps.p95)} p95, {_ms(steps.longest)} longest"))
+        exchange = "" if steps.exchange is None else f", {_ms(steps.exchange)} exchange"
+        rows.append(("of a step", f"{_ms(steps.own)} own work{exchange}, {_ms(steps.input_wait)} input wait"))
+    values = {**({"loss": progress.loss} if progress.loss is not None else {})}
+    values |= {name: value for name, value in {**vitals.tally.metrics, **progress.metrics}.items() if name != "loss"}
+    if values:
+        rows.append(("metrics", ", ".join(f"{name} {value:.4g}" for name, value in values.items())))
+    if progress.memory_bytes is not None:
+        rows.append(("memory", f"{progress.memory_bytes / 2**30:.2f} GiB, rank 0"))
+    return rows
+
+
+def event_words(event: Event) -> str | None:
+    """Return an event for people, with its time; ``None`` for an event that the picture leaves out."""
+    form = next((text for kind, text in _EVENTS.items() if event.kind == kind), None)
+    if form is None:
+        return None
+    unknown = dict.fromkeys(("ranks", "reason", "rank", "message", "text", "step", "skipped", "phase", "node"), "?")
+    words = form.format_map({**unknown, **event.facts}).removesuffix(": ?")
+    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {words.splitlines()[0] if words else event.kind}"
+
+
+def spark_line(values: Sequence[float], width: int) -> str:
+    """Return values as bars, the newest last; each bar is the mean of as many values.
+
+    >>> spark_line([0, 1, 2, 3], 4)
+    '▁▃▆█'
+    """
+    size = -(-len(values) // width)
+    means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
