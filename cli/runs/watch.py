@@ -18,7 +18,8 @@ from saman.configs.units import format_duration
 from saman.launcher.monitoring.exposition import exposition
 from saman.launcher.monitoring.series import labels_of, series_of
 from saman.launcher.monitoring.vitals import RunReader, Vitals
-from saman.runs.events import Event, EventKind, State
+from saman.runs.events import Event, State
+from saman.runs.ranks.event_words import event_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,23 +31,6 @@ STATUS_SECONDS = 5.0  # between two looks at the status, which may ask Slurm
 MOST_EVENTS = 6
 MOST_POINTS = 240  # of the line of the loss
 _BARS = "▁▂▃▄▅▆▇█"
-_EVENTS = {  # what is shown of an event: its facts
-    EventKind.ATTEMPT_STARTED: "attempt begins on {ranks} ranks",
-    EventKind.RESTARTING: "{reason}",
-    EventKind.NOT_RESTARTED: "{reason}",
-    EventKind.RANK_FAILED: "rank {rank} failed: {message}",
-    EventKind.NONFINITE: "{text}",
-    EventKind.ROLLED_BACK: "back to step {step}; step {skipped} is skipped",
-    EventKind.DIVERGED: "{text}",
-    EventKind.STALLED: "rank {rank} makes no progress in phase {phase}",
-    EventKind.STALL_OVER: "the stall is over",
-    EventKind.NODE_FAILED: "node {node} is lost",
-    EventKind.STOP_REQUESTED: "asked to stop: {reason}",
-    EventKind.COMPLETED: "completed",
-    EventKind.FAILED: "failed: {message}",
-    EventKind.CANCELLED: "cancelled",
-    EventKind.PREEMPTED: "checkpointed, to be continued",
-}
 
 
 def watch_command(
@@ -142,7 +126,9 @@ class RunPicture:
     def take(self, vitals: Vitals, events: Iterable[Event], status: RunStatus) -> None:
         """Take a new look at the run."""
         self._vitals, self._status = vitals, status
-        self._events.extend(words for event in events if (words := event_words(event)) is not None)
+        for event in events:
+            if (words := event_words(event)) is not None:
+                self._events.append(f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {words}")
         progress = vitals.progress
         if progress is None or progress.loss is None:
             return
@@ -220,16 +206,6 @@ def _training_rows(vitals: Vitals) -> list[tuple[str, str]]:
     if progress.memory_bytes is not None:
         rows.append(("memory", f"{progress.memory_bytes / 2**30:.2f} GiB, rank 0"))
     return rows
-
-
-def event_words(event: Event) -> str | None:
-    """Return an event for people, with its time; ``None`` for an event that the picture leaves out."""
-    form = next((text for kind, text in _EVENTS.items() if event.kind == kind), None)
-    if form is None:
-        return None
-    unknown = dict.fromkeys(("ranks", "reason", "rank", "message", "text", "step", "skipped", "phase", "node"), "?")
-    words = form.format_map({**unknown, **event.facts}).removesuffix(": ?")
-    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {words.splitlines()[0] if words else event.kind}"
 
 
 def spark_line(values: Sequence[float], width: int) -> str:

@@ -36,7 +36,7 @@ class Endpoint:
         """
         places = threading.BoundedSemaphore(MOST_READERS)
 
-        class Handler(BaseHTTPRequestHandler):
+        class _Handler(BaseHTTPRequestHandler):
             timeout = REQUEST_SECONDS
             server_version, sys_version = "saman", ""
 
@@ -63,14 +63,14 @@ class Endpoint:
             def log_message(self, format: str, *arguments: Any) -> None:
                 pass  # a reader every few seconds would fill the terminal
 
-        class Server(ThreadingHTTPServer):
+        class _Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 pass  # a reader that went away
 
-        self._server = Server((address, port), Handler)
+        self._server = _Server((address, port), _Handler)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="metrics", daemon=True)
         self._thread.start()

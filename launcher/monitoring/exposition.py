@@ -11,7 +11,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleValue:
     """A value with its labels."""
 
     value: float
@@ -24,14 +24,14 @@ class Series:
 
     name: str
     help: str
-    samples: tuple[Sample, ...]
+    samples: tuple[SampleValue, ...]
     kind: Literal["gauge", "counter"] = "gauge"
 
 
 def exposition(series: Iterable[Series], labels: Mapping[str, str]) -> str:
     """Return the text of metrics; every value has ``labels`` too.
 
-    >>> print(exposition([Series("steps_total", "Steps.", (Sample(3.0),), "counter")], {"run": "a"}), end="")
+    >>> print(exposition([Series("steps_total", "Steps.", (SampleValue(3.0),), "counter")], {"run": "a"}), end="")
     # HELP steps_total Steps.
     # TYPE steps_total counter
     steps_total{run="a"} 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from saman.launcher.monitoring.exposition import Sample, Series
+from saman.launcher.monitoring.exposition import SampleValue, Series
 from saman.launcher.monitoring.vitals import Vitals
 from saman.launcher.supervision.progress import TrainingProgress
 
@@ -14,7 +14,7 @@ def series_of(vitals: Vitals) -> list[Series]:
     tally = vitals.tally
     found = [
         _one("saman_written_timestamp_seconds", "Unix time at which the supervisor wrote these metrics.", vitals.time),
-        Series("saman_run_info", "State of the run.", (Sample(1.0, {"state": tally.state.value}),)),
+        Series("saman_run_info", "State of the run.", (SampleValue(1.0, {"state": tally.state.value}),)),
         _one("saman_attempt", "Number of the newest attempt.", tally.attempt),
         _one("saman_restarts_total", "Attempts after the first.", tally.restarts, "counter"),
         _one("saman_world_size", "Ranks of the newest attempt.", tally.ranks),
@@ -44,7 +44,7 @@ def labels_of(vitals: Vitals) -> Mapping[str, str]:
 def _training(progress: TrainingProgress) -> list[Series]:
     steps = progress.steps
     own, exchange, waited = (steps.own, steps.exchange, steps.input_wait) if steps else (None, None, None)
-    metrics = tuple(Sample(value, {"metric": name}) for name, value in sorted(progress.metrics.items()))
+    metrics = tuple(SampleValue(value, {"metric": name}) for name, value in sorted(progress.metrics.items()))
     quantiles = {"0.5": steps.median, "0.95": steps.p95, "1": steps.longest} if steps else {}
     return [
         _one("saman_step", "Optimiser steps taken.", progress.step),
@@ -55,7 +55,7 @@ def _training(progress: TrainingProgress) -> list[Series]:
         Series(
             "saman_step_seconds",
             "Seconds per step: quantiles over the newest windows of the mean step of each.",
-            tuple(Sample(value, {"q": name}) for name, value in quantiles.items()),
+            tuple(SampleValue(value, {"q": name}) for name, value in quantiles.items()),
         ),
         _one("saman_own_seconds", "Own work per step of rank 0.", own),
         _one("saman_exchange_seconds", "Wait in the exchange per step of rank 0.", exchange),
@@ -68,7 +68,7 @@ def _training(progress: TrainingProgress) -> list[Series]:
 
 def _stragglers(vitals: Vitals) -> list[Series]:
     slow = sorted(vitals.tally.slow.items())
-    samples = tuple(Sample(each.slower, {"rank": str(rank), "node": each.node}) for rank, each in slow)
+    samples = tuple(SampleValue(each.slower, {"rank": str(rank), "node": each.node}) for rank, each in slow)
     return [
         _one("saman_stragglers", "Ranks that hold up the others now.", len(slow)),
         Series("saman_straggler_ratio", "Excess of a slow rank over the median of its peers, as a share.", samples),
@@ -76,9 +76,9 @@ def _stragglers(vitals: Vitals) -> list[Series]:
 
 
 def _gpus(vitals: Vitals) -> list[Series]:
-    def samples(name: str) -> tuple[Sample, ...]:
+    def samples(name: str) -> tuple[SampleValue, ...]:
         values = ((gpu.index, getattr(gpu, name)) for gpu in vitals.gpus)
-        return tuple(Sample(value, {"gpu": str(index)}) for index, value in values if value is not None)
+        return tuple(SampleValue(value, {"gpu": str(index)}) for index, value in values if value is not None)
 
     return [
         Series("saman_gpu_utilization_ratio", "Share of time in which a GPU computed.", samples("utilization")),
@@ -88,5 +88,5 @@ def _gpus(vitals: Vitals) -> list[Series]:
 
 
 def _one(name: str, meaning: str, value: float | None, kind: str = "gauge") -> Series:
-    samples = () if value is None else (Sample(float(value)),)
+    samples = () if value is None else (SampleValue(float(value)),)
     return Series(name, meaning, samples, "counter" if kind == "counter" else "gauge")

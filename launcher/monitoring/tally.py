@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from saman.runs.events import TRANSITIONS, Event, EventKind, State
 from saman.runs.ranks.rank_events import SlowRank
 from saman.runs.ranks.training_events import CheckpointSave, EpochEnd, NonFinite
+from saman.runs.records.run_events import AttemptStart
 
 
 @dataclass
@@ -70,6 +71,6 @@ class EventTally:
     def _begin(self, event: Event) -> None:
         self.restarts += self.attempt > 0
         self.attempt = event.attempt or self.attempt + 1
-        ranks = event.facts.get("ranks")
-        self.ranks = ranks if isinstance(ranks, int) else None
+        start = AttemptStart.from_event(event)
+        self.ranks = None if start is None else start.ranks
         self.slow, self.stalled = {}, False

@@ -137,18 +137,20 @@ class FollowUps:
 
 @dataclass(frozen=True)
 class AttemptStart:
-    """``attempt_started``: the host of the supervisor, and the id of its process."""
+    """``attempt_started``: the host of the supervisor, the id of its process, and the number of ranks."""
 
     host: str | None = None
     pid: int | None = None
+    ranks: int | None = None
 
     @classmethod
     def from_event(cls, event: Event) -> AttemptStart | None:
         """The facts of an event; ``None`` if it is of another kind."""
         if event.kind != EventKind.ATTEMPT_STARTED:
             return None
-        host, pid = event.facts.get("host"), event.facts.get("pid")
-        return cls(None if host is None else str(host), pid if isinstance(pid, int) else None)
+        host, pid, ranks = (event.facts.get(name) for name in ("host", "pid", "ranks"))
+        known = (value if isinstance(value, int) else None for value in (pid, ranks))
+        return cls(None if host is None else str(host), *known)
 
 
 class StopCause(str, Enum):

@@ -165,7 +165,7 @@ def uneven() -> Any:
     def sleep() -> np.ndarray:
         nonlocal calls
         calls += 1
-        if calls > 30 and os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
+        if calls > 30 and "1" in (os.environ.get("OMPI_COMM_WORLD_RANK"), os.environ.get("SAMAN_FIRST_RANK")):
             time.sleep(0.1)
         return np.zeros((), "float32")
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from runs_to_watch import PROGRESS, running
 
 from saman.configs.schemas.monitoring import Metrics
-from saman.launcher.monitoring.exposition import Sample, Series, exposition
+from saman.launcher.monitoring.exposition import SampleValue, Series, exposition
 from saman.launcher.monitoring.monitor import Monitor
 from saman.launcher.supervision.views import SilentView
 from saman.runs.events import EventKind
@@ -94,7 +94,7 @@ def test_every_known_value_is_shown_and_no_other(tmp_path: Path) -> None:
 def test_prometheus_accepts_the_format(tmp_path: Path) -> None:
     monitor = Monitor(eventful(tmp_path), Metrics(textfile=str(tmp_path)), Said())
     monitor.progress(PROGRESS)
-    text = monitor.text() + exposition([Series("odd", 'a "name"\n\\', (Sample(1e-9, {"x": 'q"\\\n'}),))], {})
+    text = monitor.text() + exposition([Series("odd", 'a "name"\n\\', (SampleValue(1e-9, {"x": 'q"\\\n'}),))], {})
     monitor.close()
     done = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
