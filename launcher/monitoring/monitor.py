@@ -11,18 +11,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saman.configs.home_folder import in_home
 from saman.launcher.monitoring.endpoint import Endpoint
 from saman.launcher.monitoring.exposition import exposition
 from saman.launcher.monitoring.gpus import GpuUse, read_gpus
 from saman.launcher.monitoring.notification import notification_of, tell
 from saman.launcher.monitoring.series import labels_of, series_of
-from saman.launcher.monitoring.vitals import EventReader, Vitals
+from saman.launcher.monitoring.vitals import GOODPUT_SECONDS, GOODPUT_SHARE, EventReader, Vitals
 from saman.launcher.supervision.progress import TrainingProgress
 from saman.launcher.supervision.views import SilentView, View
 from saman.runs.events import SUPERVISOR, Event, EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.folder import RunFolder
 from saman.runs.private_values import read_private
+from saman.runs.telemetry.goodput import Goodput, measure_goodput
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -76,6 +78,8 @@ class Monitor:
         self._lock = threading.Lock()  # readers over HTTP come from threads of their own
         self._progress: TrainingProgress | None = None
         self._gpus: tuple[GpuUse, ...] = ()
+        self._goodput: Goodput | None = None
+        self._goodput_at = 0.0
         self._over = threading.Event()
         self._endpoint = self._open(metrics)
         self._textfile = None if metrics.textfile is None else Path(metrics.textfile) / f"saman-{run.id}.prom"
@@ -108,6 +112,7 @@ class Monitor:
             vitals = Vitals(
                 self._run.id, self._run.experiment_name, now, self._events.tally, self._progress,
                 limit_seconds_left=_seconds_left(self._environ, now), gpus=self._gpus,
+                goodput=None if self._goodput is None else self._goodput.share,
             )  # fmt: skip
             return exposition(series_of(vitals), labels_of(vitals))
 
@@ -127,7 +132,7 @@ class Monitor:
             return None
         token = None
         if metrics.token_file is not None:
-            token = read_private(Path(metrics.token_file).expanduser(), "launch.metrics.token_file")
+            token = read_private(in_home(metrics.token_file), "launch.metrics.token_file")
         try:
             endpoint = Endpoint(metrics.address, metrics.port, self.text, token)
         except OSError as error:
@@ -140,9 +145,18 @@ class Monitor:
     def _keep_writing(self) -> None:
         while not self._over.is_set():
             self._gpus = read_gpus()
+            self._read_goodput()
             if self._textfile is not None:
                 self._write(self._textfile)
             self._over.wait(WRITE_SECONDS)
+
+    def _read_goodput(self) -> None:
+        """Read the run's goodput from time to time: it takes longer, the longer the run is."""
+        began = time.monotonic()
+        if began >= self._goodput_at:
+            with contextlib.suppress(OSError, ValueError):
+                self._goodput = measure_goodput(self._run, self._run.events(), time.time())
+            self._goodput_at = time.monotonic() + GOODPUT_SHARE * (time.monotonic() - began) + GOODPUT_SECONDS
 
     def _write(self, path: Path) -> None:
         try:

@@ -10,10 +10,13 @@ from saman.launcher.monitoring.gpus import GpuUse
 from saman.launcher.monitoring.tally import EventTally
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.progress import AttemptWatch, TrainingProgress
-from saman.runs.events import Event
+from saman.runs.events import Event, State
 from saman.runs.files.whole import parse_json
 from saman.runs.folder import RunFolder
 from saman.runs.growing_files import Follower
+from saman.runs.telemetry.goodput import Goodput, measure_goodput
+
+GOODPUT_SECONDS, GOODPUT_SHARE = 15.0, 50.0  # between two readings: at least so long, and so often what it took
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class RunReader:
         self._events = EventReader(run)
         self._watch: AttemptWatch | None = None
         self._attempt = 0
+        self._goodput: Goodput | None = None
+        self._goodput_at = 0.0
 
     def look(self) -> tuple[Vitals, list[Event]]:
         """Return the vital signs now, and the events since the last look."""
@@ -91,7 +96,9 @@ class RunReader:
             beats = self._watch.beats()
             progress = self._watch.progress(beats) if beats else None
             silent = self._watch.silent_seconds(now)
-        vitals = Vitals(self._run.id, self._run.experiment_name, now, tally, progress, silent)
+        vitals = Vitals(
+            self._run.id, self._run.experiment_name, now, tally, progress, silent, goodput=self._read_goodput(now)
+        )
         return vitals, found
 
     def close(self) -> None:
@@ -99,6 +106,15 @@ class RunReader:
         self._events.close()
         if self._watch is not None:
             self._watch.close()
+
+    def _read_goodput(self, now: float) -> float | None:
+        """The goodput, read from time to time: it takes longer, the longer the run is."""
+        if time.monotonic() >= self._goodput_at:
+            began = time.monotonic()
+            end = now if self._events.tally.state is State.RUNNING else None
+            self._goodput = measure_goodput(self._run, self._run.events(), end)
+            self._goodput_at = began + GOODPUT_SECONDS + GOODPUT_SHARE * (time.monotonic() - began)
+        return None if self._goodput is None else self._goodput.share
 
     def _follow_attempt(self, number: int) -> None:
         if number == self._attempt:
