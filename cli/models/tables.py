@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from saman.configs.units import format_bytes, format_time
 from saman.registry.lifecycle.reconcile import StepKind
 from saman.registry.listing import VersionDetails, VersionRow
-from saman.registry.store.audit_entry import Entry
+from saman.registry.store.audit_entry import AuditAction, Entry
 from saman.registry.store.manifest import Manifest
 from saman.registry.store.model_state import VersionStatus
 from saman.runs.records.export import SignatureTensor
@@ -118,6 +118,9 @@ def log_table(entries: Iterable[Entry]) -> Table:
 def _describe(entry: Entry) -> str:
     if entry.label is not None:
         return f"{entry.action} {entry.label}: {entry.moved_from or 'none'} → {entry.moved_to or 'none'}"
+    if entry.action == AuditAction.ROLLOUT.value:
+        outcome = f": {entry.text('outcome')}" if entry.text("outcome") else ""
+        return f"rollout {entry.text('event')}, version {entry.version}{outcome}"
     by = f" by {entry.text('by')}" if entry.text("by") else ""
     to = f" {entry.text('format')}" if entry.text("format") else ""
     return f"{entry.action} version {entry.version or '?'}{by}{to}"

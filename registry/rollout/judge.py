@@ -218,7 +218,7 @@ def _judge_disagreement(evidence: Evidence, limit: float | None, alpha: float) -
     if limit is None and not both:
         return ()
     lower, upper = rate_interval(different, both, alpha)
-    log_harm = float(log_rate_evidence(different, both, limit)) if limit is not None else 0.0
+    log_harm = max(-1e6, float(log_rate_evidence(different, both, limit))) if limit is not None else 0.0
     return (
         MetricFinding(
             metric=RolloutMetric.DISAGREEMENT,

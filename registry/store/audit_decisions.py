@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from saman.registry.store.audit_entry import AuditAction
 from saman.registry.store.manifest import GateRecord
+from saman.registry.store.rollouts import RolloutEvent, RolloutOutcome, RolloutStart
 
 
 @dataclass(frozen=True)
@@ -141,3 +142,33 @@ class ExportDecision(AuditDecision):
     max_difference: float | None
     accuracy: float | None
     bytes: int | None
+
+
+@dataclass(frozen=True)
+class RolloutDecision(AuditDecision):
+    """Start, pause, resume or end a rollout.
+
+    Attributes:
+        version: The candidate.
+        rollout: The name of the rollout.
+        event: What happens to it.
+        start: How it distributes requests; only with the start.
+        outcome: How it ends; only with the end.
+        evidence: The judgement that the end rests on.
+    """
+
+    action: ClassVar[AuditAction] = AuditAction.ROLLOUT
+
+    version: int
+    rollout: str
+    event: RolloutEvent
+    start: RolloutStart | None = None
+    outcome: RolloutOutcome | None = None
+    evidence: Mapping[str, Any] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """The facts as the log's entry holds them."""
+        base = {"version": self.version, "rollout": self.rollout, "event": self.event.value}
+        start = {} if self.start is None else self.start.to_json()
+        end = {} if self.outcome is None else {"outcome": self.outcome.value, "evidence": self.evidence}
+        return {**base, **start, **end}

@@ -33,6 +33,7 @@ class AuditAction(str, Enum):
     RETIRE = "retire"
     PRUNE = "prune"
     EXPORT = "export"
+    ROLLOUT = "rollout"
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,10 @@ def _is_measure(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_share(value: Any) -> bool:
+    return _is_measure(value) and 0 < value <= 1
+
+
 def _optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
@@ -190,6 +195,11 @@ _FACTS: Mapping[str, Checks] = {
     AuditAction.EXPORT.value: {
         **_VERSION, "format": _is_plain_name, "manifest": _is_text, "staging": _is_plain_name,
         "max_difference": _optional(_is_measure), "accuracy": _optional(_is_measure), "bytes": _optional(_is_measure),
+    },
+    AuditAction.ROLLOUT.value: {
+        **_VERSION, "rollout": _is_plain_name, "event": _is_text, "strategy": _optional(_is_text),
+        "stable": _optional(_is_number), "traffic": _optional(_is_share), "key": _optional(_is_text),
+        "salt": _optional(_is_text), "outcome": _optional(_is_text),
     },
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from saman.configs.errors import UserError, choices
 from saman.registry.store import audit_log
 from saman.registry.store.audit_entry import AuditAction, Entry
 from saman.registry.store.layout import ModelFolder, VersionSpec
+from saman.registry.store.rollouts import RolloutState, after_entry
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 
@@ -78,6 +79,7 @@ class ModelState:
     assigned: dict[str, int] = field(default_factory=dict)
     stable_history: list[int] = field(default_factory=list)
     label_versions: dict[str, set[int]] = field(default_factory=dict)  # every version that had the label, ever
+    rollout: RolloutState | None = None  # the newest
 
     @property
     def highest(self) -> int:
@@ -94,6 +96,11 @@ class ModelState:
     def moved_labels(self) -> set[str]:
         """Labels that have meant more than 1 version."""
         return {label for label, versions in self.label_versions.items() if len(versions) > 1}
+
+    @property
+    def active_rollout(self) -> RolloutState | None:
+        """The rollout that has not ended."""
+        return self.rollout if self.rollout is not None and self.rollout.is_active else None
 
     def rollback_target(self) -> int | None:
         """The newest version that was stable before the current version and is still published."""
@@ -232,6 +239,10 @@ def _export(state: ModelState, entry: Entry) -> None:
     )
 
 
+def _rollout(state: ModelState, entry: Entry) -> None:
+    state.rollout = after_entry(state.rollout, entry)
+
+
 _STEPS: dict[str, Callable[[ModelState, Entry], None]] = {
     AuditAction.PUBLISH.value: _publish,
     AuditAction.LOSE.value: _set_status(VersionStatus.LOST),
@@ -242,4 +253,5 @@ _STEPS: dict[str, Callable[[ModelState, Entry], None]] = {
     AuditAction.RETIRE.value: _set_status(VersionStatus.RETIRED),
     AuditAction.PRUNE.value: _set_status(VersionStatus.PRUNED),
     AuditAction.EXPORT.value: _export,
+    AuditAction.ROLLOUT.value: _rollout,
 }
