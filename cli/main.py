@@ -38,6 +38,7 @@ COMMANDS = {
     "predict": ("saman.cli.studies.predict", "predict_command"),
     "partition": ("saman.cli.studies.partition", "partition_command"),
     "models": ("saman.cli.models.models", "app"),
+    "rollout": ("saman.cli.models.rollout", "app"),
     "infer": ("saman.cli.models.infer", "infer_command"),
     "track": ("saman.cli.models.track", "track_command"),
     "clusters": ("saman.cli.sites.clusters", "app"),

@@ -128,4 +128,6 @@ class DefaultTraffic:
 
 def open_traffic(models_dir: Path) -> Traffic:
     """The traffic of a front or a supervisor: the place where rollouts are read from the registry."""
-    return DefaultTraffic()
+    from saman.serving.rollout.live import RolloutTraffic
+
+    return RolloutTraffic(models_dir)

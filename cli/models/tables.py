@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from saman.registry.rollout.judge import MetricFinding
+
 
 def listing_table(rows: Iterable[VersionRow]) -> Table:
     """The listing for a terminal."""
@@ -124,3 +126,18 @@ def _describe(entry: Entry) -> str:
     by = f" by {entry.text('by')}" if entry.text("by") else ""
     to = f" {entry.text('format')}" if entry.text("format") else ""
     return f"{entry.action} version {entry.version or '?'}{by}{to}"
+
+
+def findings_table(findings: Iterable[MetricFinding]) -> Table:
+    """The metrics of a rollout for a terminal."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("metric", "estimate", "lower", "upper", "margin", "observations", "shown"):
+        table.add_column(heading, justify="left" if heading in ("metric", "shown") else "right")
+    for finding in findings:
+        values = (finding.estimate, finding.lower, finding.upper, finding.margin)
+        shown = "harm" if finding.is_harmful else "within the margin" if finding.is_acceptable else "nothing yet"
+        cells = ["–" if value is None else f"{value:.4g}" for value in values]
+        table.add_row(finding.name, *cells, str(finding.observations), shown if finding.is_required else "")
+    return table

@@ -9,6 +9,7 @@ is shown to hold, each at α: an intersection-union test (Berger, Technometrics 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -134,8 +135,8 @@ def judge(evidence: Evidence, policy: RolloutPolicy, *, intervals: bool = True) 
 def _decide(findings: tuple[MetricFinding, ...], alpha: float) -> tuple[RolloutVerdict, str]:
     harmful = [finding for finding in findings if finding.is_harmful]
     averaged = [finding for finding in findings if finding.metric is not RolloutMetric.LATENCY]
-    if not harmful and harm_level(averaged) >= -np.log(alpha * (1 - SHARES[RolloutMetric.LATENCY])):
-        harmful = [max(averaged, key=lambda finding: finding.log_harm + np.log(SHARES[finding.metric]))]
+    if not harmful and harm_level(averaged) >= -math.log(alpha * (1 - SHARES[RolloutMetric.LATENCY])):
+        harmful = [max(averaged, key=lambda finding: finding.log_harm + math.log(SHARES[finding.metric]))]
     if harmful:
         return RolloutVerdict.ROLL_BACK, "; ".join(_describe(finding) for finding in harmful)
     required = [finding for finding in findings if finding.is_required]
@@ -177,8 +178,8 @@ def _judge_difference(
         upper=upper,
         margin=margin,
         log_harm=log_harm,
-        is_harmful=log_harm >= -np.log(alpha * SHARES[metric]),
-        is_acceptable=within >= -np.log(alpha),
+        is_harmful=log_harm >= -math.log(alpha * SHARES[metric]),
+        is_acceptable=within >= -math.log(alpha),
         is_required=required,
     )
 
@@ -191,7 +192,7 @@ def _judge_shift(evidence: Evidence, margin: float, alpha: float, intervals: boo
     both = [log_mean_evidence(table, sign * values, margin) for sign in (1.0, -1.0)] if names else []
     # The slots without predictions count with the e-value 1, so that the weights do not depend on the data.
     unused = 2 * (CLASSES - len(names))
-    log_harm = float(logsumexp([*np.ravel(both), *([0.0] * unused)]) - np.log(2 * CLASSES))
+    log_harm = float(logsumexp([*np.ravel(both), *([0.0] * unused)]) - math.log(2 * CLASSES))
     rates = {name: float(np.subtract(*evidence.classes[name].rates())) for name in names}
     largest = max(rates, key=lambda name: abs(rates[name])) if names else None
     lower, upper = None, None
@@ -206,7 +207,7 @@ def _judge_shift(evidence: Evidence, margin: float, alpha: float, intervals: boo
         upper=upper,
         margin=margin,
         log_harm=log_harm,
-        is_harmful=log_harm >= -np.log(alpha * SHARES[RolloutMetric.SHIFT]),
+        is_harmful=log_harm >= -math.log(alpha * SHARES[RolloutMetric.SHIFT]),
         is_acceptable=True,
         is_required=False,
     )
@@ -229,7 +230,7 @@ def _judge_disagreement(evidence: Evidence, limit: float | None, alpha: float) -
             upper=upper,
             margin=1.0 if limit is None else limit,
             log_harm=log_harm,
-            is_harmful=log_harm >= -np.log(alpha * SHARES[RolloutMetric.DISAGREEMENT]),
+            is_harmful=log_harm >= -math.log(alpha * SHARES[RolloutMetric.DISAGREEMENT]),
             is_acceptable=limit is None or upper <= limit,
             is_required=limit is not None and both > 0,
         ),
@@ -242,12 +243,12 @@ def _judge_latency(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> t
     margin = policy.latency_at_most_times
     found = []
     for level in policy.latency_quantiles:
-        candidate, stable = (_quantile_bounds(row, level, share / 2) for row in evidence.latencies)
-        looser = [_quantile_bounds(row, level, alpha / 2) for row in evidence.latencies]
-        lower, upper = candidate[0] / stable[1], candidate[1] / stable[0]
+        strict = [_quantile_bounds(row, level, share / 2) for row in evidence.latencies]
+        plain = [_quantile_bounds(row, level, alpha / 2) for row in evidence.latencies]
+        lower, upper = plain[0][0] / plain[1][1], plain[0][1] / plain[1][0] if plain[1][0] > 0 else math.inf
         middle = [_quantile(row, level) for row in evidence.latencies]
         known = evidence.latencies.sum(axis=1).min() > 0
-        harmful = bool(lower > margin)
+        harmful = strict[0][0] > margin * strict[1][1]
         found.append(
             MetricFinding(
                 metric=RolloutMetric.LATENCY,
@@ -255,11 +256,11 @@ def _judge_latency(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> t
                 observations=int(evidence.latencies.sum(axis=1).min()),
                 estimate=middle[0] / middle[1] if known else None,
                 lower=lower if known else None,
-                upper=upper if known and np.isfinite(upper) else None,
+                upper=upper if known and math.isfinite(upper) else None,
                 margin=margin,
-                log_harm=-float(np.log(share)) if harmful else 0.0,
+                log_harm=-float(math.log(share)) if harmful else 0.0,
                 is_harmful=harmful,
-                is_acceptable=bool(looser[0][1] <= margin * looser[1][0]),
+                is_acceptable=upper <= margin,
                 is_required=True,
             )
         )
@@ -272,7 +273,7 @@ def _quantile_bounds(row: Counts, level: float, alpha: float) -> tuple[float, fl
     below = np.cumsum(row)
     first = int(np.searchsorted(below, max(low, 1), side="left"))
     last = int(np.searchsorted(below, high, side="right"))
-    lower = LATENCY_EDGES[first - 1] if low > 0 and 0 < first <= len(LATENCY_EDGES) else 1e-9
+    lower = LATENCY_EDGES[first - 1] if low > 0 and 0 < first <= len(LATENCY_EDGES) else 0.0
     return float(lower), float(LATENCY_EDGES[last]) if last < len(LATENCY_EDGES) else float("inf")
 
 

@@ -45,6 +45,10 @@ class RolloutFiles:
         """Labels that a server received for answers of others."""
         return self.path / f"feedback-{server}.jsonl"
 
+    def all_feedback(self) -> list[Path]:
+        """The feedback files of all servers."""
+        return sorted(self.path.glob("feedback-*.jsonl")) if self.path.is_dir() else []
+
     def write_evidence(self, server: str, evidence: Evidence) -> None:
         """Put the counts of a server in place, whole."""
         self.path.mkdir(parents=True, exist_ok=True)
