@@ -46,13 +46,13 @@ def start_command(
     """
     from saman.configs.errors import UserError, choices
     from saman.registry.rollout.control import start
-    from saman.registry.store.rollouts import Strategy
+    from saman.registry.store.rollouts import RolloutStrategy
 
-    names = [known.value for known in Strategy]
+    names = [known.value for known in RolloutStrategy]
     if strategy not in names:
         raise UserError(f"no strategy is called {strategy!r}", where="--strategy", remedy=choices(strategy, names))
     part = None if traffic is None else _parse_part(traffic)
-    rollout = start(models_dir, model, Strategy(strategy), traffic=part, key=key, why=why)
+    rollout = start(models_dir, model, RolloutStrategy(strategy), traffic=part, key=key, why=why)
     if as_json:
         print_json(rollout.to_json())
         return

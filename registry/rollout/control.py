@@ -15,16 +15,21 @@ from saman.registry.rollout.judge import Judgement
 from saman.registry.store.audit_decisions import AuditDecision, RolloutDecision
 from saman.registry.store.layout import ModelFolder, find_model, parse_spec
 from saman.registry.store.model_state import CANARY, STABLE, ModelState, read_model
-from saman.registry.store.rollouts import RolloutEvent, RolloutOutcome, RolloutStart, RolloutState, Strategy
+from saman.registry.store.rollouts import RolloutEvent, RolloutOutcome, RolloutStart, RolloutState, RolloutStrategy
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-DEFAULT_TRAFFIC = {Strategy.CANARY: 0.1, Strategy.AB: 0.5, Strategy.SHADOW: 1.0, Strategy.BLUE_GREEN: 1.0}
+DEFAULT_TRAFFIC = {
+    RolloutStrategy.CANARY: 0.1,
+    RolloutStrategy.AB: 0.5,
+    RolloutStrategy.SHADOW: 1.0,
+    RolloutStrategy.BLUE_GREEN: 1.0,
+}
 
 
 def start(
     models_dir: Path,
     spec: str,
-    strategy: Strategy,
+    strategy: RolloutStrategy,
     *,
     traffic: float | None = None,
     key: str = "",
@@ -62,7 +67,7 @@ def start(
 
 
 def _starting(
-    name: str, number: int, strategy: Strategy, share: float, key: str
+    name: str, number: int, strategy: RolloutStrategy, share: float, key: str
 ) -> Callable[[ModelState], AuditDecision]:
     salt = secrets.token_hex(16)
 
@@ -97,8 +102,8 @@ def _require_startable(state: ModelState, number: int) -> None:
         raise UserError(f"version {number} of {state.name} is {STABLE} already", remedy="name another version")
 
 
-def _check_traffic(strategy: Strategy, traffic: float) -> float:
-    most = 0.95 if strategy in (Strategy.CANARY, Strategy.AB) else 1.0
+def _check_traffic(strategy: RolloutStrategy, traffic: float) -> float:
+    most = 0.95 if strategy in (RolloutStrategy.CANARY, RolloutStrategy.AB) else 1.0
     if not 0.001 <= traffic <= most:
         remedy = f"0.1% to {most:.0%} for {strategy.value}"
         raise UserError(f"{traffic:.4%} of the traffic cannot be judged", where="--traffic", remedy=remedy)

@@ -28,7 +28,7 @@ class RolloutOutcome(str, Enum):
     ABORTED = "aborted"
 
 
-class Strategy(str, Enum):
+class RolloutStrategy(str, Enum):
     """How requests are distributed.
 
     ``canary`` and ``ab`` give the candidate a part of the requests. ``shadow`` lets it compute a part of them without
@@ -53,7 +53,7 @@ class RolloutStart:
         salt: Key of the hash that assigns users, new for each rollout.
     """
 
-    strategy: Strategy
+    strategy: RolloutStrategy
     stable: int
     traffic: float
     key: str
@@ -66,7 +66,7 @@ class RolloutStart:
     @property
     def per_block(self) -> int:
         """Answers of stable that are compared with 1 answer of the candidate."""
-        if self.strategy in (Strategy.SHADOW, Strategy.BLUE_GREEN):
+        if self.strategy in (RolloutStrategy.SHADOW, RolloutStrategy.BLUE_GREEN):
             return 1
         return min(20, max(1, round((1 - self.traffic) / self.traffic)))
 
@@ -129,7 +129,7 @@ def _begun(entry: Entry, start: RolloutStart) -> RolloutState:
 
 def _start_of(entry: Entry) -> RolloutStart | None:
     try:
-        strategy = Strategy(entry.text("strategy"))
+        strategy = RolloutStrategy(entry.text("strategy"))
         stable, traffic = int(entry.facts["stable"]), float(entry.facts["traffic"])
     except (ValueError, KeyError, TypeError):
         return None

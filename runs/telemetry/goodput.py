@@ -116,9 +116,7 @@ def measure_goodput(run: RunFolder, events: Sequence[Event], now: float | None =
     return goodput_of(events, windows, now)
 
 
-def goodput_of(
-    events: Sequence[Event], windows: dict[int, list[Window]], now: float | None = None
-) -> Goodput | None:
+def goodput_of(events: Sequence[Event], windows: dict[int, list[Window]], now: float | None = None) -> Goodput | None:
     """Compute goodput from a run's events and the chief's windows of each attempt."""
     step_seconds = undisturbed_step_seconds([window for found in windows.values() for window in found])
     attempts = _attempts(events, windows, now)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from saman.registry.store.rollouts import RolloutStart, Strategy
-from saman.serving.traffic import RequestFacts, Route
+from saman.registry.store.rollouts import RolloutStart, RolloutStrategy
+from saman.serving.routing import RequestFacts, Route
 
 
 def user_of(start: RolloutStart, facts: RequestFacts) -> str:
@@ -34,8 +34,8 @@ def is_chosen(start: RolloutStart, facts: RequestFacts) -> bool:
 def route_of(start: RolloutStart, candidate: int, facts: RequestFacts) -> Route:
     """The versions that compute a request of an active rollout."""
     chosen = is_chosen(start, facts)
-    if start.strategy is Strategy.SHADOW:
+    if start.strategy is RolloutStrategy.SHADOW:
         return Route(start.stable, (candidate,) if chosen else ())
-    if start.strategy is Strategy.BLUE_GREEN:
+    if start.strategy is RolloutStrategy.BLUE_GREEN:
         return Route(candidate, (start.stable,) if chosen else ())
     return Route(candidate if chosen else start.stable)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from saman.registry.rollout.evidence import CLASSES
-from saman.serving.traffic import Arrays
+from saman.serving.routing import Arrays
 
 
 def predicted_classes(outputs: Arrays) -> list[int] | None:

@@ -26,7 +26,7 @@ from saman.runs.locks import holder_of
 from saman.serving.rollout.assignment import route_of
 from saman.serving.rollout.judging import LOCK
 from saman.serving.rollout.recorder import RolloutRecorder
-from saman.serving.traffic import AnsweredRequest, PlainAnswer, RequestFacts, Route
+from saman.serving.routing import AnsweredRequest, PlainAnswer, RequestFacts, Route
 
 _PERIOD_SECONDS = 0.5
 _MOST_FEEDBACK_BYTES = 16 << 20  # handed on to other fronts

@@ -7,10 +7,10 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 from saman.registry.rollout.evidence import Evidence
-from saman.registry.store.rollouts import RolloutStart, Strategy
+from saman.registry.store.rollouts import RolloutStart, RolloutStrategy
 from saman.serving.rollout.assignment import user_of
 from saman.serving.rollout.classes import is_wrong, predicted_classes
-from saman.serving.traffic import AnsweredRequest, Arrays
+from saman.serving.routing import AnsweredRequest, Arrays
 
 MOST_WAITING = 20_000  # outcomes of a side without their block
 MOST_ANSWERS = 50_000  # answers that feedback may still name
@@ -42,7 +42,7 @@ class RolloutRecorder:
         self.start = start
         self.candidate = candidate
         self._evidence = Evidence(start.per_block)
-        self._is_joined = start.strategy in (Strategy.SHADOW, Strategy.BLUE_GREEN)
+        self._is_joined = start.strategy in (RolloutStrategy.SHADOW, RolloutStrategy.BLUE_GREEN)
         self._errors, self._classes, self._losses = (_Blocks(start.per_block) for _ in range(3))
         self._answers: OrderedDict[str, dict[bool, Arrays]] = OrderedDict()
         self._halves: OrderedDict[str, AnsweredRequest] = OrderedDict()

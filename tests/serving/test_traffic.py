@@ -19,5 +19,7 @@ def test_without_a_rollout_every_request_goes_to_the_default_version(tmp_path: P
 
 def test_without_a_rollout_no_further_endpoint_answers(tmp_path: Path) -> None:
     traffic = open_traffic(tmp_path)
-    assert traffic.handle("feedback", "digits", b"{}", {}) is None
+    refused = traffic.handle("feedback", "digits", b"{}", {})
+    assert refused is not None and refused.status == 404
+    assert traffic.handle("explain", "digits", b"{}", {}) is None
     assert traffic.page("/rollouts") is None

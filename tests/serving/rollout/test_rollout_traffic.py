@@ -21,7 +21,7 @@ from saman.registry.rollout.records import RolloutFiles
 from saman.registry.rollout.settle import look, settle
 from saman.registry.store.layout import ModelFolder
 from saman.registry.store.model_state import read_model
-from saman.registry.store.rollouts import RolloutOutcome, Strategy
+from saman.registry.store.rollouts import RolloutOutcome, RolloutStrategy
 from saman.serving.rollout.live import RolloutTraffic
 from saman.serving.traffic import AnsweredRequest, RequestFacts, open_traffic
 
@@ -70,7 +70,7 @@ def send(front: RolloutTraffic, number: int, winner: dict[int, int], user: str =
 
 
 def test_a_user_keeps_the_version_on_every_front(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.CANARY, traffic=0.3, key="user_id")
+    start(models, "digits:3", RolloutStrategy.CANARY, traffic=0.3, key="user_id")
     other = RolloutTraffic(models)
     chosen = {}
     for user in range(400):
@@ -80,14 +80,14 @@ def test_a_user_keeps_the_version_on_every_front(models: Path, traffic: RolloutT
     share = list(chosen.values()).count(3) / len(chosen)
     assert set(chosen.values()) == {1, 3} and 0.2 < share < 0.4
     finish(models, "digits", RolloutOutcome.ABORTED)
-    start(models, "digits:3", Strategy.CANARY, traffic=0.3, key="user_id")
+    start(models, "digits:3", RolloutStrategy.CANARY, traffic=0.3, key="user_id")
     traffic.follow("digits")
     again = {user: send(traffic, user, {}, user=f"u{user}") for user in range(400)}
     assert again != chosen  # a new rollout has a new key
 
 
 def test_a_user_counts_once(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.AB, key="user_id")
+    start(models, "digits:3", RolloutStrategy.AB, key="user_id")
     for number in range(500):
         send(traffic, number, {}, user=f"u{number % 10}")
     traffic.follow("digits")
@@ -96,7 +96,7 @@ def test_a_user_counts_once(models: Path, traffic: RolloutTraffic) -> None:
 
 
 def test_a_worse_candidate_is_rolled_back_with_its_evidence(models: Path, traffic: RolloutTraffic) -> None:
-    rollout = start(models, "digits:3", Strategy.CANARY, traffic=0.5, why="new data")
+    rollout = start(models, "digits:3", RolloutStrategy.CANARY, traffic=0.5, why="new data")
     assert read_model(ModelFolder(models, "digits")).assigned == {"stable": 1, "canary": 3}
     noise = np.random.default_rng(0)
     for number in range(600):
@@ -118,7 +118,7 @@ def test_a_worse_candidate_is_rolled_back_with_its_evidence(models: Path, traffi
 
 
 def test_an_equal_candidate_becomes_stable(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     for number in range(600):
         send(traffic, number, {})
     traffic.follow("digits")
@@ -129,7 +129,7 @@ def test_an_equal_candidate_becomes_stable(models: Path, traffic: RolloutTraffic
 
 def test_a_spent_budget_ends_without_promotion(models: Path, traffic: RolloutTraffic) -> None:
     (models / "policy.yaml").write_text("rollout: {errors_tolerance: 0.001, budget: {requests: 100}}\n")
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     for number in range(110):
         send(traffic, number, {})
     traffic.follow("digits")
@@ -139,7 +139,7 @@ def test_a_spent_budget_ends_without_promotion(models: Path, traffic: RolloutTra
 
 
 def test_a_shadow_compares_both_answers_to_a_request(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.SHADOW)
+    start(models, "digits:3", RolloutStrategy.SHADOW)
     for number in range(100):
         assert send(traffic, number, {1: 3, 3: 3 if number % 4 else 5}) == 1
     traffic.follow("digits")
@@ -149,7 +149,7 @@ def test_a_shadow_compares_both_answers_to_a_request(models: Path, traffic: Roll
 
 
 def test_blue_green_answers_by_the_candidate_at_once(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.BLUE_GREEN)
+    start(models, "digits:3", RolloutStrategy.BLUE_GREEN)
     assert {send(traffic, number, {}, failing=3) for number in range(60)} == {3}
     traffic.follow("digits")
     ended = settle(ModelFolder(models, "digits"))
@@ -157,7 +157,7 @@ def test_blue_green_answers_by_the_candidate_at_once(models: Path, traffic: Roll
 
 
 def test_a_paused_rollout_sends_and_counts_nothing(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     pause(models, "digits")
     traffic.follow("digits")
     assert {send(traffic, number, {}) for number in range(50)} == {1}
@@ -169,7 +169,7 @@ def test_a_paused_rollout_sends_and_counts_nothing(models: Path, traffic: Rollou
 
 
 def test_feedback_reaches_the_front_that_answered(models: Path, traffic: RolloutTraffic) -> None:
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     other = RolloutTraffic(models)
     for number in range(200):
         send(traffic, number, {})
@@ -186,7 +186,7 @@ def test_feedback_reaches_the_front_that_answered(models: Path, traffic: Rollout
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]x", b'{"label": 3}', b'{"request_id": "a", "label": "x"}', b"[[[]]]"])
 def test_broken_feedback_is_refused(models: Path, traffic: RolloutTraffic, body: bytes) -> None:
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     answer = traffic.handle("feedback", "digits", body, {})
     assert answer is not None and answer.status == 400
     assert traffic.handle("predict", "digits", b"{}", {}) is None
@@ -200,21 +200,21 @@ def test_no_rollout_changes_nothing(models: Path, traffic: RolloutTraffic) -> No
 
 
 def test_a_rollout_protects_its_versions_and_excludes_another(models: Path) -> None:
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     with pytest.raises(UserError, match="is active"):
-        start(models, "digits:2", Strategy.AB)
+        start(models, "digits:2", RolloutStrategy.AB)
     with pytest.raises(UserError, match="in use: canary"):
         prune(models, "digits:3")
     finish(models, "digits", RolloutOutcome.ABORTED)
     with pytest.raises(UserError, match="is stable already"):
-        start(models, "digits:1", Strategy.AB)
+        start(models, "digits:1", RolloutStrategy.AB)
     with pytest.raises(UserError, match="no active rollout"):
         finish(models, "digits", RolloutOutcome.ABORTED)
 
 
 def test_the_page_shows_every_sequence_and_escapes_what_people_typed(models: Path, traffic: RolloutTraffic) -> None:
     (models / "policy.yaml").unlink()
-    start(models, "digits:3", Strategy.AB)
+    start(models, "digits:3", RolloutStrategy.AB)
     folder = ModelFolder(models, "digits")
     for number in range(300):
         send(traffic, number, {})
