@@ -8,9 +8,11 @@ from typing import Any
 _MODULES = {
     "experiments": ("load_experiment", "run", "submit"),
     "models": ("ModelVersions", "models"),
+    "programs": ("report_epoch",),
     "reports": ("Report", "report"),
     "runs": ("Run", "RunFailed", "open_run"),
     "studies": ("StudyRuns", "study"),
+    "tunings": ("tune",),
 }
 _HOMES = {name: f"saman.api.{module}" for module, names in _MODULES.items() for name in names}
 _HOMES |= dict.fromkeys(("EnvironmentLack", "UserError"), "saman.configs.errors")

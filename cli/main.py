@@ -34,6 +34,7 @@ COMMANDS = {
     "fetch": ("saman.cli.remote.fetch", "fetch_command"),
     "prune": ("saman.cli.runs.prune", "prune_command"),
     "study": ("saman.cli.studies.study", "study_command"),
+    "tune": ("saman.cli.studies.tune", "tune_command"),
     "report": ("saman.cli.studies.report", "report_command"),
     "predict": ("saman.cli.studies.predict", "predict_command"),
     "partition": ("saman.cli.studies.partition", "partition_command"),

@@ -44,6 +44,10 @@ class RunWatch:
         self._wait = Backoff()
         self._last: dict[str, RunStatus] = {}
 
+    def follow(self, runs: Sequence[RunFolder]) -> None:
+        """Look at these runs from now on; what Slurm said about those among them stays known."""
+        self._runs = runs
+
     def look(self) -> list[RunStatus]:
         """Read the status of each run now."""
         events = [run.events() for run in self._runs]

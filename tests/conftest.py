@@ -78,6 +78,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "prometheus": _prometheus,
     "browser": lambda: _command(*BROWSERS),
     "data": _data,
+    "tune": lambda: _module("optuna"),
 }
 
 

@@ -23,8 +23,11 @@ BELOW = {
     "scaling": {"launcher", "pipeline", "runs", "configs"},
     "slurm": {"launcher", "runs", "configs"},
     "jobs": {"slurm", "serving", "registry", "launcher", "runs", "configs"},
-    "api": {"jobs", "slurm", "serving", "scaling", "registry", "launcher", "runs", "configs"},
-    "cli": {"api", "jobs", "slurm", "serving", "scaling", "registry", "launcher", "pipeline", "runs", "configs"},
+    "tuning": {"jobs", "slurm", "scaling", "registry", "launcher", "runs", "configs"},
+    "api": {"tuning", "jobs", "slurm", "serving", "scaling", "registry", "launcher", "runs", "configs"},
+    "cli": {
+        "api", "tuning", "jobs", "slurm", "serving", "scaling", "registry", "launcher", "pipeline", "runs", "configs",
+    },  # fmt: skip
 }
 ONLY_TRAINERS = {"tensorflow", "keras", "tf_keras", "horovod", "mpi4py"}
 # The two lowest rooms do with pydantic, PyYAML and numpy.

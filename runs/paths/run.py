@@ -101,6 +101,11 @@ class RunPaths:
         return self.path / "tracking.json"
 
     @property
+    def tuning_file(self) -> Path:
+        """The tuning study whose best trial this run trains again (``runs.tuning.evidence``)."""
+        return self.path / "tuning.json"
+
+    @property
     def figures(self) -> Path:
         """Folder of figures."""
         return self.path / "figures"

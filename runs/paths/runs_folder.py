@@ -40,6 +40,21 @@ class StudyPaths:
         return self.path / "study.json"
 
     @property
+    def tuning(self) -> Path:
+        """The file of a tuning study, as it was last run."""
+        return self.path / "tuning.json"
+
+    @property
+    def journal(self) -> Path:
+        """Trials of a tuning study: Optuna's journal."""
+        return self.path / "trials.journal"
+
+    @property
+    def journal_lock(self) -> Path:
+        """Lock of a process that writes to the journal."""
+        return self.path / "trials.lock"
+
+    @property
     def lock(self) -> Path:
         """Lock of the process that runs or submits the study."""
         return self.path / "study.lock"

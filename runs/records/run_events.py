@@ -19,12 +19,13 @@ def newest_event(events: Sequence[Event], kind: str) -> Event | None:
 
 @dataclass(frozen=True)
 class Creation:
-    """``created``: folders of the user's code, working directory, where to publish, and the step of a workflow."""
+    """``created``: folders of the user's code, working directory, where to publish, step of a workflow, trial."""
 
     code_path: tuple[Path, ...] = ()
     directory: Path | None = None
     models_dir: Path | None = None
     step: str | None = None  # of a workflow, as NAME/STEP
+    trial: str | None = None  # of a tuning study, as TOKEN/12, or TOKEN/12/seed-3
 
     @classmethod
     def find(cls, events: Iterable[Event]) -> Creation:
@@ -35,6 +36,7 @@ class Creation:
             directory=Path(str(facts["directory"])) if facts.get("directory") else None,
             models_dir=Path(str(facts["models_dir"])) if facts.get("models_dir") else None,
             step=str(facts["step"]) if facts.get("step") else None,
+            trial=str(facts["trial"]) if facts.get("trial") else None,
         )
 
 
@@ -157,6 +159,7 @@ class StopCause(str, Enum):
     """Why a run was asked to stop."""
 
     CANCELLED = "cancel"  # the user ended the run
+    PRUNED = "prune"  # a tuning study ended the trial
     OTHER = "other"  # a signal, or a request in ``control/``: the run is to continue later
 
 
@@ -172,13 +175,14 @@ class StopRequest:
         """The facts of an event; ``None`` if it is of another kind."""
         if event.kind != EventKind.STOP_REQUESTED:
             return None
-        cancelled = event.facts.get("reason") == StopCause.CANCELLED.value
-        return cls(event.who, StopCause.CANCELLED if cancelled else StopCause.OTHER)
+        ended = (StopCause.CANCELLED, StopCause.PRUNED)
+        cause = next((each for each in ended if event.facts.get("reason") == each.value), StopCause.OTHER)
+        return cls(event.who, cause)
 
     @property
     def cancels(self) -> bool:
-        """Whether a user cancelled the run."""
-        return self.cause is StopCause.CANCELLED and self.who == USER
+        """Whether the run is not to continue by itself: a user cancelled it, or a tuning study pruned it."""
+        return self.cause in (StopCause.CANCELLED, StopCause.PRUNED) and self.who == USER
 
 
 class RestartCause(str, Enum):

@@ -28,6 +28,10 @@ from saman.slurm.submission.submit import Submission, record_job, submit_follow_
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 
 
+class NoRoomError(UserError):
+    """Slurm takes no more jobs of this user for now; some of the runs may have been submitted."""
+
+
 @dataclass(frozen=True)
 class NoRoom:
     """Slurm takes no more jobs of this user for now: ``submitted`` of ``wanted`` runs are in."""
@@ -117,7 +121,7 @@ def submit_many(
             continue
         state = NoRoom(len(done), len(plans), sent.no_room)
         if wait is None:
-            raise _with_progress(UserError(f"Slurm takes no more jobs now: {sent.no_room}"), len(done))
+            raise _with_progress(NoRoomError(f"Slurm takes no more jobs now: {sent.no_room}"), len(done))
         wait(state)
         time.sleep(backoff.seconds)
         backoff = backoff.grown()

@@ -41,6 +41,7 @@ def create_run(
     code: Snapshot | None,
     models_dir: Path = Path("models"),
     step: str | None = None,
+    trial: str | None = None,
 ) -> RunFolder:
     """Create the run folder of a plan, with the cluster file that the job reads.
 
@@ -50,10 +51,12 @@ def create_run(
         code: the copy of that code, if any.
         models_dir: where the run publishes its model.
         step: the step of a workflow, as ``NAME/STEP``.
+        trial: the trial of a tuning study.
     """
     moved = [str(code.of(path) if code else path) for path in code_path]
     facts: dict[str, Any] = {"snapshot": code.origin.to_json()} if code else {}
     facts |= {"step": step} if step else {}
+    facts |= {"trial": trial} if trial else {}
     spec, models = relocated(plan.spec, code), str(models_dir.absolute())
     run = RunFolder.create(plan.runs_dir, spec, code_path=moved, models_dir=models, **facts)
     run.slurm.path.mkdir(mode=0o755)

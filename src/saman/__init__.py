@@ -24,9 +24,11 @@ TYPE_CHECKING = False  # not typing's: the Pythons that the set-up turns away mu
 if TYPE_CHECKING:
     from saman.api.experiments import load_experiment, run, submit
     from saman.api.models import ModelVersions, models
+    from saman.api.programs import report_epoch
     from saman.api.reports import Report, report
     from saman.api.runs import Run, RunFailed, open_run
     from saman.api.studies import StudyRuns, study
+    from saman.api.tunings import tune
     from saman.configs.errors import EnvironmentLack, UserError
 elif sys.version_info >= (3, 10):
     from saman.api import __dir__, __getattr__
@@ -34,5 +36,5 @@ elif sys.version_info >= (3, 10):
 __version__ = "0.1.0"
 __all__ = [
     "EnvironmentLack", "ModelVersions", "Report", "Run", "RunFailed", "StudyRuns", "UserError",
-    "load_experiment", "models", "open_run", "report", "run", "study", "submit",
+    "load_experiment", "models", "open_run", "report", "report_epoch", "run", "study", "submit", "tune",
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Records of tuning studies in run folders."""

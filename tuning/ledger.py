@@ -1,0 +1,276 @@
+"""The trials of a study in Optuna's storage: the only file that samples, reports and tells.
+
+Optuna's trial is created when it is sampled and told once; the run of a trial that is started again stays the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.schemas.tuning import Asha, CmaEs, GridSearch, Hyperband, Median, Tpe, Tuning
+from saman.runs import locks
+from saman.runs.paths.run import RunPaths
+from saman.runs.paths.runs_folder import StudyPaths
+from saman.runs.private_values import reveal
+from saman.tuning.space import distributions, grid_values, params_of, settings_of
+from saman.tuning.trials import Trial, TrialOutcome
+
+LOCK_SECONDS = 120.0
+_TOKEN = "token"  # the study's attribute that tells its runs from those of an earlier storage
+_SPACE = "space"  # the study's attribute with its search space and objectives
+
+
+def require_optuna() -> Any:
+    """Import Optuna; raises ``EnvironmentLack`` where it is missing."""
+    try:
+        import optuna
+    except ImportError:
+        raise EnvironmentLack("saman tune needs the package optuna", remedy="pip install 'saman[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+class Ledger:
+    """The trials of a study. Several readers may open it; a single process samples and tells (``study.lock``).
+
+    Args:
+        study: The study.
+        paths: Its folder.
+        epochs: Epochs of a whole trial, for Hyperband; ``None`` if unknown.
+
+    Raises:
+        EnvironmentLack: Optuna is missing, or the storage cannot be reached.
+        UserError: The storage has a study of this name with another space or other objectives.
+    """
+
+    def __init__(self, study: Tuning, paths: StudyPaths, epochs: int | None = None) -> None:
+        optuna = require_optuna()
+        self._optuna, self._tuning = optuna, study
+        self._distributions = distributions(study.space)
+        directions = [objective.goal for objective in study.objectives]
+        self._done: dict[int, Trial] = {}
+        try:
+            self._storage = _storage(study, paths)
+            self._study = optuna.create_study(
+                study_name=study.name, storage=self._storage, directions=directions, load_if_exists=True,
+                pruner=_pruner(study, epochs),
+            )  # fmt: skip
+            self._number = self._storage.get_study_id_from_name(study.name)
+        except (optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
+            where = "the journal" if study.storage is None else "storage"
+            raise EnvironmentLack(f"the trials cannot be read or written: {error}", where=where) from None
+        self._require_same()
+        # A sampler that begins with the same seed again would repeat the points of its first trials.
+        self._study.sampler = _sampler(study, study.seed + 1_000_003 * len(self.trials()))
+
+    def _require_same(self) -> None:
+        """Refuse to mix trials of different spaces or objectives: their values could not be compared."""
+        asked = {
+            "space": {key: part.model_dump(mode="json") for key, part in self._tuning.space.items()},
+            "objectives": [objective.model_dump(mode="json") for objective in self._tuning.objectives],
+            "experiment": self._tuning.experiment,
+            "set": self._tuning.changes,
+        }
+        text = json.dumps(asked, sort_keys=True)
+        kept = self._study.user_attrs.get(_SPACE)
+        if kept is None:
+            self._study.set_user_attr(_SPACE, text)
+            return
+        before = json.loads(kept)
+        changed = [key for key in asked if before.get(key) != json.loads(text)[key]]
+        if changed:
+            raise UserError(
+                f"the trials so far have another {', '.join(changed)}",
+                where=f"study {self._tuning.name}",
+                remedy="another name for the changed study",
+            )
+
+    @property
+    def token(self) -> str:
+        """Identifies this storage of the study."""
+        kept = self._study.user_attrs.get(_TOKEN)
+        if kept is None:
+            self._study.set_user_attr(_TOKEN, kept := secrets.token_hex(4))
+        return str(kept)
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def trials(self) -> list[Trial]:
+        """Every trial, in the order of sampling."""
+        found = []
+        for frozen in self._study.get_trials(deepcopy=False):
+            known = self._done.get(frozen.number)
+            trial = known or self._trial(frozen)
+            if trial.outcome is not TrialOutcome.RUNNING:
+                self._done[trial.number] = trial
+            found.append(trial)
+        return [trial for trial in found if trial.settings]
+
+    def _trial(self, frozen: Any) -> Trial:
+        facts = frozen.user_attrs
+        state = self._optuna.trial.TrialState
+        outcome = TrialOutcome.FAILED if frozen.state is state.FAIL else TrialOutcome.RUNNING
+        if frozen.state.is_finished() and "outcome" in facts:
+            outcome = TrialOutcome(facts["outcome"])
+        return Trial(
+            number=frozen.number,
+            settings=settings_of(self._tuning.space, frozen.params),
+            outcome=outcome,
+            values=tuple(frozen.values) if frozen.state is state.COMPLETE else None,
+            epochs=dict(sorted(frozen.intermediate_values.items())),
+            run=facts.get("run"),
+            retries=int(facts.get("retries", 0)),
+            pruned_at=facts.get("pruned_at"),
+            continues=facts.get("continues"),
+            resumed=bool(facts.get("resumed")),
+            detail=str(facts.get("detail", "")),
+            node_hours=float(facts.get("node_hours", 0.0)),
+        )
+
+    def importances(self, objective: int) -> dict[str, float]:
+        """The importance of each key for an objective (PED-ANOVA, Watanabe et al., 2023); empty if it is unknown."""
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+        complete = [trial for trial in self.trials() if trial.values is not None]
+        if len({trial.values[objective] for trial in complete if trial.values}) < 4:
+            return {}
+        try:
+            found = get_param_importances(
+                self._study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False),
+                target=lambda frozen: frozen.values[objective],
+            )  # fmt: skip
+        except (ValueError, RuntimeError):  # such as a key with a single value
+            return {}
+        return {key: float(value) for key, value in found.items() if math.isfinite(value)}
+
+    # ---- writing -----------------------------------------------------------------------------------------
+
+    def ask(self) -> Trial:
+        """Sample the next trial, or take one that ``enqueue`` asked for."""
+        asked = self._study.ask(self._distributions)
+        return next(trial for trial in self.trials() if trial.number == asked.number)
+
+    def enqueue(self, settings: Mapping[str, Any], **facts: Any) -> None:
+        """Let the next sampled trial have these values and facts."""
+        self._study.enqueue_trial(params_of(self._tuning.space, settings), user_attrs=facts)
+
+    def note(self, number: int, **facts: Any) -> None:
+        """Keep facts of a running trial."""
+        identity = self._identity(number)
+        for name, value in facts.items():
+            self._storage.set_trial_user_attr(identity, name, value)
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Report the objective at an epoch; returns whether the pruner decides against the trial.
+
+        An epoch that was reported before, as by the start before a retry, keeps its value.
+        """
+        identity = self._identity(number)
+        if epoch not in self._storage.get_trial(identity).intermediate_values:
+            self._storage.set_trial_intermediate_value(identity, epoch, value)
+        return bool(self._study.pruner.prune(self._study, self._storage.get_trial(identity)))
+
+    def tell(self, number: int, outcome: TrialOutcome, values: Sequence[float] | None = None, **facts: Any) -> None:
+        """End a trial. A trial that has ended is left as it is, so that telling twice counts once."""
+        states = self._optuna.trial.TrialState
+        told = states.FAIL
+        if outcome is TrialOutcome.COMPLETE:
+            told = states.COMPLETE
+        elif outcome in (TrialOutcome.PRUNED, TrialOutcome.DIVERGED):  # bad values, and samplers learn from them
+            told = states.PRUNED
+        identity = self._identity(number)
+        if self._storage.get_trial(identity).state.is_finished():
+            return
+        self.note(number, outcome=outcome.value, **facts)
+        given = list(values) if outcome is TrialOutcome.COMPLETE and values is not None else None
+        self._study.tell(number, given, told, skip_if_finished=True)
+
+    def _identity(self, number: int) -> int:
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self._number, number))
+
+
+def _storage(study: Tuning, paths: StudyPaths) -> Any:
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if study.storage is not None:
+        # ${env:NAME} and ${file:PATH} keep the password out of the study's file
+        return RDBStorage(reveal(RunPaths(paths.path), study.storage, "storage"))
+    paths.path.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=_JournalLock(paths.journal_lock)))
+
+
+class _JournalLock:
+    """The journal's lock for Optuna. Unlike Optuna's own, it ends with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: locks.HeldLock | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._held = locks.acquire(self._path, wait_seconds=LOCK_SECONDS)
+        return True
+
+    def release(self) -> None:
+        """Release the lock."""
+        if self._held is not None:
+            self._held.release()
+
+
+def _sampler(study: Tuning, seed: int) -> Any:
+    from optuna import samplers
+
+    asked = study.sampler
+    if isinstance(asked, GridSearch):
+        return _grid_sampler(study)
+    if isinstance(asked, Tpe):
+        return samplers.TPESampler(
+            n_startup_trials=asked.startup_trials, multivariate=True, constant_liar=True, seed=seed % 2**32
+        )
+    if isinstance(asked, CmaEs):
+        return samplers.CmaEsSampler(
+            n_startup_trials=asked.startup_trials, warn_independent_sampling=False, seed=seed % 2**32
+        )
+    return samplers.RandomSampler(seed=seed % 2**32)
+
+
+def _grid_sampler(study: Tuning) -> Any:
+    from optuna.samplers import GridSampler
+
+    class _Sampler(GridSampler):  # type: ignore[misc, unused-ignore]
+        """Optuna's grid, which stops ``Study.optimize`` after the last point; the campaign counts for itself."""
+
+        def after_trial(self, *_: Any) -> None:
+            """Do not stop a loop that is not running."""
+
+    return _Sampler(grid_values(study.space), seed=study.seed)
+
+
+def _pruner(study: Tuning, epochs: int | None) -> Any:
+    from optuna import pruners
+
+    asked = study.pruner
+    if isinstance(asked, Asha):
+        return pruners.SuccessiveHalvingPruner(
+            min_resource=asked.min_epochs, reduction_factor=asked.reduction_factor,
+            min_early_stopping_rate=asked.skip_rungs,
+        )  # fmt: skip
+    if isinstance(asked, Median):
+        return pruners.MedianPruner(n_startup_trials=asked.startup_trials, n_warmup_steps=asked.warmup_epochs)
+    if isinstance(asked, Hyperband):
+        most = asked.max_epochs or epochs
+        if most is None:
+            raise UserError("hyperband needs the epochs of a whole trial", where="pruner", remedy="max_epochs: 27")
+        return pruners.HyperbandPruner(
+            min_resource=asked.min_epochs, max_resource=most, reduction_factor=asked.reduction_factor
+        )
+    return pruners.NopPruner()
