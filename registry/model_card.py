@@ -14,6 +14,7 @@ from saman.registry.store.model_state import STABLE, VersionState
 from saman.registry.store.policies import read_policy
 from saman.registry.versions import ModelVersion, find_version
 from saman.runs.records.export import Normalization
+from saman.runs.tuning.evidence import TuningEvidence
 
 
 def render_card(models_dir: Path, spec: str) -> str:
@@ -34,6 +35,7 @@ def render_card(models_dir: Path, spec: str) -> str:
         _training(about),
         _data(about),
         _metrics(about),
+        _tuning(about),
         _gates(version, about),
         _formats(version),
         _limits(about),
@@ -97,6 +99,27 @@ def _data(about: Manifest) -> str:
 def _metrics(about: Manifest) -> str:
     rows = [(name, f"{value:.5g}") for name, value in sorted(about.metrics.items())]
     return "## Metrics\n\n" + (_table(["metric", "value"], rows) if rows else "None were recorded.\n")
+
+
+def _tuning(about: Manifest) -> str:
+    if not about.tuning:
+        return ""
+    found = TuningEvidence.from_json(about.tuning)
+    seeds = ", ".join(f"{each.seed}: {_number(each.value)}" for each in found.seeds)
+    interval = "" if found.low is None else f", 95 % interval {found.low:.5g} to {found.high:.5g}"
+    rows = [
+        ("study, trial", f"{found.study}, trial {found.trial}"),
+        ("values", json.dumps(found.settings)),
+        ("trials", ", ".join(f"{count} {outcome}" for outcome, count in found.trials.items())),
+        (f"{found.objective.get('metric')} of the trial, selected as the best", _number(found.value)),
+        ("with other seeds", f"{seeds}; mean {_number(found.mean)}{interval}"),
+        ("node-hours of the study", _number(found.node_hours)),
+    ]
+    return "## Tuning\n\n" + _table(["", ""], rows)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.5g}"
 
 
 def _gates(version: ModelVersion, about: Manifest) -> str:

@@ -20,6 +20,7 @@ from saman.runs.files import disk
 from saman.runs.folder import RunFolder
 from saman.runs.paths.parts import ExportPaths
 from saman.runs.records.export import ExportRecord
+from saman.runs.tuning.evidence import TuningEvidence
 
 _WARMUP_EXAMPLES = 8
 _STALE_SECONDS = 7 * 86400.0
@@ -54,6 +55,7 @@ def stage_version(
     if warmup:
         (staged / WARMUP).write_bytes(warmup)
         disk.sync_path(staged / WARMUP)
+    evidence = TuningEvidence.read(run.tuning_file)
     return Manifest(
         model=folder.name,
         version=0,
@@ -63,6 +65,7 @@ def stage_version(
         files=manifest.file_records(staged),
         fingerprint=manifest.fingerprint(staged),
         run=run_record(run),
+        tuning=evidence.to_json() if evidence else {},
         **_manifest_fields(exported),
     )
 

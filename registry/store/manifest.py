@@ -89,6 +89,7 @@ class Manifest(_ManifestPart):
     statistics: Any = None
     versions: dict[str, Any] = {}
     export: dict[str, Any] = {}
+    tuning: dict[str, Any] = {}  # the evidence of a tuning study (``runs.tuning.evidence``)
     gates: list[GateRecord] = []
 
     @property

@@ -64,8 +64,11 @@ class TuningEvidence:
     def read(cls, path: Path) -> TuningEvidence | None:
         """Read the record at ``path``; ``None`` if there is none. Raises ``NewerSchema``."""
         value = read_record(path)
-        if value is None:
-            return None
+        return None if value is None else cls.from_json(value)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TuningEvidence:
+        """Take the evidence out of plain values."""
         seeds = (mapping(item) for item in value.get("seeds") or ())
         return cls(
             study=str(value.get("study", "")),
