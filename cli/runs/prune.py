@@ -37,7 +37,7 @@ def prune_command(
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
 ) -> None:
-    """Remove old runs with their copies of code and job arrays; ask before on a terminal.
+    """Remove old runs with their copies of code and job arrays, after a question on the terminal.
 
     Runs stay that are queued, running, the newest of their experiment, results of a study, published as a version,
     or another user's. Links are not followed.
@@ -82,7 +82,7 @@ def _seconds(text: str) -> float:
 
 def _agreed(plan: PrunePlan) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError("nobody can be asked: this is no terminal", where="saman prune", remedy="--yes, or --dry-run")
+        raise UserError("no terminal to confirm the removal", where="saman prune", remedy="--yes, or --dry-run")
     count = len(plan.removable)
     return typer.confirm(f"Remove {'this entry' if count == 1 else f'these {count} entries'} for good?")
 

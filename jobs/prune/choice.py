@@ -1,4 +1,4 @@
-"""Chooses what ``saman prune`` removes, and says of everything else why it stays."""
+"""Selects what ``saman prune`` removes, with a reason for every run that stays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def plan_prune(runs_dir: Path, models_dir: Path, request: PruneRequest, now: flo
 
 
 def _wanted(names: Sequence[str], runs: Sequence[RunFolder], runs_dir: Path) -> set[Path]:
-    """The runs that names mean, or all; here an experiment's name means all of its runs."""
+    """The runs that are named, or all; the name of an experiment stands for all of its runs."""
     if not names:
         return {run.path for run in runs}
     here = {run.path.resolve(): run.path for run in runs}

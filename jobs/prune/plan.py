@@ -1,4 +1,4 @@
-"""What ``saman prune`` is asked for, and what it plans."""
+"""The request of ``saman prune``, and the plan that follows from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAY = 86400.0
 
 
 class KeepReason(str, Enum):
-    """Why something stays."""
+    """Reasons to keep a run."""
 
     FOREIGN = "another user's"
     LINK = "a symbolic link"
@@ -27,7 +27,7 @@ class KeepReason(str, Enum):
 
 
 class PruneKind(str, Enum):
-    """What can be removed."""
+    """Kinds of things that can be removed."""
 
     RUN = "run"
     CODE = "copy of code"
@@ -66,7 +66,7 @@ class Removable:
 
 @dataclass(frozen=True)
 class Kept:
-    """A run that stays, and why."""
+    """A run that stays, and the reason."""
 
     path: Path
     reason: KeepReason

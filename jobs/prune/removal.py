@@ -1,5 +1,7 @@
-"""Removes what was chosen: first out of sight by one rename, then from the disk. Killed at any moment, a run is whole
-or gone for every other command; the next prune removes what is left."""
+"""Removes what was selected: a rename hides it from all commands, then it is deleted.
+
+Killed at any moment, a run is whole or gone for every other command; the next prune removes what is left.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from saman.runs.trust.ownership import DubiousFolderError, own_folder
 
 @dataclass(frozen=True)
 class Removal:
-    """What became of something chosen: freed, or left with the problem."""
+    """The result for a selected entry: freed, or kept because of a problem."""
 
     chosen: Removable
     freed: Usage
@@ -33,7 +35,7 @@ class Removal:
 def remove_chosen(plan: PrunePlan, runs_dir: Path) -> Iterator[Removal]:
     """Remove everything in the plan, one after another.
 
-    A run is looked at again: one that has begun since the plan was made stays.
+    Each run is checked again: a run that has begun since the plan was made stays.
 
     Yields:
         The result of each.

@@ -23,7 +23,7 @@ from saman.slurm.code.files import CodeFiles, SentCode, code_files, code_root
 
 @dataclass(frozen=True)
 class LocalProject:
-    """The code that a command needs, and where the command was typed.
+    """The code that a command needs, and its working directory.
 
     Attributes:
         code: The files.
@@ -54,10 +54,10 @@ def local_project(
     """Find the code of a command.
 
     Args:
-        folder: Where the command was typed.
+        folder: The working directory of the command.
         whole: Whether the run uses the user's code.
         listed: The files of ``--code``, absolute.
-        more: Files that go along in any case, such as the experiment's; those outside the project are left out.
+        more: Files to add, such as the experiment's; those outside the project are left out.
         runs_dir: The folder of runs, which is never code.
 
     Raises:

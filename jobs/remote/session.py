@@ -1,4 +1,4 @@
-"""A request to the saman on a login node: sends it, yields the records of the answer, forwards Ctrl-C."""
+"""Sends a request to the saman on a login node, yields the records of the answer, and forwards Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from saman.runs.remote.remote_runs import RemoteProject
 from saman.slurm.site.backoff import Backoff
 
 INTERRUPT_SECONDS = 10.0  # for the other end to finish after Ctrl-C
+MOST_MESSAGES = 1 << 16  # bytes of ssh's messages that are read, the last
 UNSENT_TRIALS = 3  # of a request that did not go out: the shared connection may be dead since this machine slept
 SSH_FAILED = 255  # exit status of ssh for its own failures; saman has no such status
 _PASSING = (ssh.SshFailure.UNREACHABLE, ssh.SshFailure.NO_HOST)  # of a connection that was there before
@@ -52,12 +53,12 @@ class Session:
     Args:
         project: Where to; its ``host`` and ``saman`` count.
         request: What to do.
-        note: Told once about another version of saman there.
+        note: Receives a remark if the version of saman differs there.
     """
 
     def __init__(self, project: RemoteProject, request: Request, note: Callable[[str], None]) -> None:
         self._project, self._request, self._note = project, request, note
-        self._buffer = b""
+        self._buffer = bytearray()
         self._greeted = self._ended = False
         self._ends_by: float | None = None
 
@@ -120,7 +121,9 @@ class Session:
     def _line(self, process: subprocess.Popen[bytes]) -> bytes | None:
         """The next line; ``None`` at the end. Not by a buffered reader: Ctrl-C would lose what it holds."""
         assert process.stdout is not None
-        while b"\n" not in self._buffer:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             wait = None if self._ends_by is None else max(0.0, self._ends_by - time.monotonic())
             ready, _, _ = select.select([process.stdout], [], [], wait)
             data = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
@@ -128,14 +131,16 @@ class Session:
                 return None
             self._buffer += data
             if len(self._buffer) > LONGEST_LINE:
-                raise EnvironmentLack("the other end sends no lines", where=self._project.host)
-        line, _, self._buffer = self._buffer.partition(b"\n")
+                problem = f"the answer has a line of more than {LONGEST_LINE >> 20} MiB"
+                raise EnvironmentLack(problem, where=self._project.host)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return line
 
     def _check_version(self, hello: Hello) -> None:
         host = self._project.host
         if hello.protocol != PROTOCOL:
-            problem = f"saman {hello.version} there and {__version__} here do not understand each other"
+            problem = f"saman {hello.version} there and saman {__version__} here use different protocols"
             raise EnvironmentLack(problem, where=host, remedy="install the same version on both machines")
         if hello.version != __version__:
             self._note(f"saman {hello.version} on {host}, {__version__} here")
@@ -162,8 +167,8 @@ def run_request(
     Args:
         project: Where to.
         request: Makes the request, anew for each connection.
-        take: Told every record but the last.
-        note: Told remarks for people, such as a lost connection.
+        take: Receives every record but the last.
+        note: Receives remarks for users, such as a lost connection.
         again: Whether to connect and ask again after a lost connection, with growing waits, until it works. A request
             that did not go out is repeated in any case.
         pause: Waits for so many seconds.
@@ -224,5 +229,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _text(messages: IO[bytes]) -> str:
-    messages.seek(0)
+    messages.seek(max(0, messages.seek(0, os.SEEK_END) - MOST_MESSAGES))  # the login node decides how much there is
     return messages.read().decode(errors="replace")

@@ -1,7 +1,7 @@
 """OpenSSH: its command lines, the shared connection to a login node, and its failures in words.
 
 The user's own ``~/.ssh/config``, keys and agent apply. The first command opens a connection that later commands share
-(ControlMaster); where nobody can answer a question, ssh asks none (BatchMode).
+(ControlMaster). Without a terminal, ssh asks no questions (BatchMode).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def master_command(host: str, socket: Path, log: Path | None) -> list[str]:
     Args:
         host: The login node.
         socket: The socket of the connection.
-        log: The file for ssh's messages, where nobody can answer its questions; ``None`` on a terminal.
+        log: The file for ssh's messages if there is no terminal; ``None`` on a terminal.
     """
     persist = f"ControlPersist={PERSIST_SECONDS}"
     batch = [] if log is None else ["-o", "BatchMode=yes", "-E", str(log)]

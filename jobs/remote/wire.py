@@ -1,4 +1,4 @@
-r"""What the two ends of a connection say to each other: a request, then records, each a line of JSON.
+r"""The messages between the two ends of a connection: a request, then records, each a line of JSON.
 
 The request goes over standard input: no argument of a command shows it to other users of the login node. The laptop
 later writes ``interrupt`` on the same channel for Ctrl-C; its end means that the connection is gone.
@@ -191,9 +191,13 @@ def decode(line: bytes) -> Record | None:
     if kind == "LogText":
         return LogText(text, str(value.get("file")), integer(value.get("end")) or 0)
     status = integer(value.get("status"))
+    status = status if status in range(256) else None  # an exit status, or nothing that this process can pass on
     if kind == "RequestRefusal":
         return RequestRefusal(
-            str(value.get("problem")), status or 0, _text(value.get("where")), _text(value.get("remedy"))
+            str(value.get("problem")),
+            status or ExitCode.BAD_REQUEST,
+            _text(value.get("where")),
+            _text(value.get("remedy")),
         )
     return End(status, _run_names(value)) if kind == "End" and status is not None else None
 

@@ -1,4 +1,4 @@
-"""Archives in the user's cache, by the digest of their content's sizes and times: built once, under a lock."""
+"""Archives in the user's cache, named by a digest of their files' sizes and times; each is built once, under a lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saman.runs import caches, variables
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to copy to each node. ``stamp`` names its content; ``packed`` is false for a plain file of data."""
+    """A file to copy to each node. ``stamp`` names its content; ``packed`` is false for a plain data file."""
 
     path: Path
     stamp: str
@@ -23,7 +23,7 @@ class Archive:
 
 
 def stamp_of(kind: str, origin: Path, facts: Iterable[str]) -> str:
-    """A name for what an archive holds: its kind, its origin and its content."""
+    """The name of an archive, from its kind, its origin and a digest of its content."""
     digest = hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:20]
     place = hashlib.sha256(os.fsencode(origin)).hexdigest()[:8]
     return f"{kind}-{place}-{digest}"
@@ -32,12 +32,12 @@ def stamp_of(kind: str, origin: Path, facts: Iterable[str]) -> str:
 def kept_archive(
     stamp: str, fill: Callable[[tarfile.TarFile], None], tell: Callable[[str], None], cache: Path | None = None
 ) -> Archive:
-    """The archive of this name in the cache; built if it is missing, instead of older archives of the same origin.
+    """The archive of this name in the cache; a new archive replaces older archives of the same origin.
 
     Args:
         stamp: The name of its content.
         fill: Adds the content.
-        tell: Told before a build, which takes up to a minute.
+        tell: Receives a sentence before a build, which takes up to a minute.
         cache: The cache folder; ``None`` for the user's.
 
     Raises:
@@ -83,7 +83,7 @@ def _forget_others(file: Path) -> None:
 
 
 def content_facts(root: Path) -> list[str]:
-    """Name, size and time of every file below ``root``, sorted; those of ``root`` itself if it is a file."""
+    """Name, size and time of every file below ``root``, sorted; of ``root`` itself if it is a file."""
     if root.is_file():
         return [_facts(root, root.name)]
     found = []

@@ -1,1 +1,1 @@
-"""Gathers what the ranks of a node write in a folder of the node's own, and writes it to the run folder."""
+"""Gathering: one process per node copies what its ranks write from the node's private folder to the run folder."""

@@ -1,7 +1,7 @@
-"""Moves what ranks append to files of the node's own into a file of the run folder.
+"""Appends what the ranks of a node wrote to a file of the run folder.
 
-A block goes to a known place of that file, and how far it came is noted in the node's own folder afterwards. Who takes
-over after a death repeats the last block at the same place, so that nothing is lost and nothing stands there twice.
+Each block is written at a known offset, and the progress is then recorded in the node's private folder. A successor
+after a crash writes the last block again at the same offset, so nothing is lost or duplicated.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from saman.runs.files.whole import read_json, write_json
 from saman.runs.records.schema import integer, mapping
 
 LARGEST_READ = 4 << 20  # of a rank's file per round
-FREE_BYTES = 1 << 20  # gathered bytes of a rank's file whose space is given back together
-KEPT_BYTES = 1 << 16  # at the end of what was gathered: the last lines of a failed rank are read from there
+FREE_BYTES = 1 << 20  # of a rank's file, gathered before their space is freed
+KEPT_BYTES = 1 << 16  # of the gathered part are not freed: they hold the last lines of a failed rank
 
 
 @dataclass
 class Gathered:
-    """How far a kind of file has been gathered: bytes of each rank's file, and of the file in the run folder."""
+    """The progress of gathering: bytes taken from each rank's file, and bytes of the file in the run folder."""
 
     taken: dict[str, int] = field(default_factory=dict)
     written: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> Gathered:
-        """Read what an earlier gatherer noted; nothing, if it noted nothing."""
+        """Read the progress that an earlier gatherer recorded; empty without a record."""
         value = mapping(read_json(path))
         taken = {name: number for name, item in mapping(value.get("taken")).items() if (number := integer(item))}
         return cls(taken, integer(value.get("written")))
 
     def write(self, path: Path) -> None:
-        """Note how far the files have been gathered."""
+        """Record the progress."""
         write_json(path, {"schema": 1, "taken": self.taken, "written": self.written})
 
 
@@ -54,7 +54,7 @@ class AppendedFile:
         return os.fstat(self._descriptor).st_size
 
     def put(self, block: bytes, at: int) -> None:
-        """Write a block, all of it; it has reached the file server when this returns. Raises ``OSError``."""
+        """Write a whole block; it has reached the file server when this returns. Raises ``OSError``."""
         done = 0
         while done < len(block):
             count = os.pwrite(self._descriptor, block[done:], at + done)
@@ -73,7 +73,7 @@ class AppendedFile:
 
 
 def new_bytes(path: Path, taken: int) -> bytes:
-    """What was appended to a rank's file after the first ``taken`` bytes, a part of it if it is much."""
+    """Read what follows the first ``taken`` bytes of a rank's file, at most ``LARGEST_READ`` bytes."""
     try:
         if path.stat().st_size <= taken:
             return b""
@@ -85,7 +85,7 @@ def new_bytes(path: Path, taken: int) -> bytes:
 
 
 def free_gathered(paths: Mapping[str, Path], before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Give back the space of what was gathered, whenever it passed another ``FREE_BYTES``."""
+    """Free the space of gathered bytes, whenever another ``FREE_BYTES`` of a file have been gathered."""
     for name, path in paths.items():
         end = after.get(name, 0)
         if end // FREE_BYTES > before.get(name, 0) // FREE_BYTES:

@@ -1,4 +1,4 @@
-"""What one process of a node does for all: it reads the node's own folder and writes the node's files of the run."""
+"""Copies what the ranks of a node wrote from the node's private folder to the node's files in the run folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saman.runs.ranks.node_report import NodeReport
 from saman.runs.ranks.records import RankRecord
 
 FASTEST_SECONDS = 0.5  # between two rounds of a node
-SLOWEST_SECONDS = 3.0  # so that a rank's sign of life (every 5 s) is seen within 10 s
+SLOWEST_SECONDS = 3.0  # a rank's sign of life (every 5 s) is visible within 10 s
 NODES_PER_SECOND = 64
 
 
@@ -24,11 +24,11 @@ class GatheredNode:
     """A node of an attempt whose ranks are gathered.
 
     Attributes:
-        own: The folder of the node's own.
+        own: The node's private folder.
         shared: The attempt in the run folder.
-        index: The node's number among the nodes of the attempt.
+        index: The node's position among the nodes of the attempt.
         name: The node's name.
-        processes: The number of its processes; 0 if it is not known.
+        processes: The number of its processes; 0 if unknown.
         log_limit: Largest size of a process's log with its older part, in bytes; ``None`` without a limit.
     """
 
@@ -50,7 +50,7 @@ def round_seconds(nodes: int) -> float:
 
 
 class NodeGathering:
-    """Gathers a node; its caller holds the node's duty. Its files stay open, so a round opens nothing."""
+    """Gathers a node, for the holder of ``duty_lock``. Its files stay open, so a round opens nothing."""
 
     def __init__(self, node: GatheredNode) -> None:
         self.node = node
@@ -62,12 +62,12 @@ class NodeGathering:
         self.all_ended = False
 
     def gather(self, everything: bool = True) -> None:
-        """Write what is new to the run folder. Raises ``OSError``.
+        """Copy what is new to the run folder. Raises ``OSError``.
 
         Args:
-            everything: All lines that were printed, not only as many as a round takes.
+            everything: Copy all printed lines, without the limit of a round.
         """
-        report = read_own(self.node)  # first: whoever has ended before has written its last line
+        report = read_own(self.node)  # first: the processes that it reports as ended have written their last lines
         self._telemetry.gather()
         ended = [record for record in report.records.values() if record.has_ended]
         self.all_ended = 0 < self.node.processes <= len(ended)
@@ -85,7 +85,7 @@ class NodeGathering:
 
 
 def read_own(node: GatheredNode) -> NodeReport:
-    """Read the records and heartbeats in a node's own folder."""
+    """Read the records and heartbeats in a node's private folder."""
     records: dict[int, RankRecord] = {}
     beats: dict[int, Beat] = {}
     for name in sorted(names_in(node.own.rank_folder)):
@@ -100,5 +100,5 @@ def read_own(node: GatheredNode) -> NodeReport:
 
 
 def requests(own: Attempt) -> list[str]:
-    """The requests of processes that wait to be gathered."""
+    """The names of the requests of processes that wait for gathering."""
     return names_in(requests_folder(own))

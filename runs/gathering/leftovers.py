@@ -1,4 +1,4 @@
-"""Gathers what processes that were killed left on this machine: the last of a node can gather nothing any more."""
+"""Gathers what killed processes left on this machine, where no process of the node is left to do so."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from saman.runs.paths.run import RunPaths
 
 
 def gather_leftovers(run: RunPaths, attempt: int, nodes: Mapping[str, int], wait_seconds: float = 2.0) -> None:
-    """Gather and remove what an attempt left on this machine; does nothing where processes still gather.
+    """Gather and remove what an attempt left on this machine, unless a process of the node still gathers.
 
     Args:
         run: The run.
         attempt: The number of the attempt.
-        nodes: The number of each of its nodes, by name.
+        nodes: The position of each of its nodes, by name.
         wait_seconds: How long to wait for a process that gathers.
     """
     for name, index in nodes.items():

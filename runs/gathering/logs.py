@@ -1,7 +1,7 @@
-"""Gathers what the ranks of a node print in one log, which stays below ``launch.log_limit`` times its processes.
+"""Gathers what the ranks of a node print in one log of at most ``launch.log_limit`` times the number of processes.
 
-When a process has filled half of its share, the log becomes the older part, joined with the older part before it. Of
-each process the newest lines stay, so a process that floods its log drops nothing of the others.
+When a process has filled half of its share, the log is merged into the older part. Each process keeps its newest
+lines, so a process that floods its log displaces no line of the others.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from saman.runs.ranks.node_log import ALL, LogEntry, marked
 
 KIND = "log"
 BLOCKS_OF_ROUND = 2
-MOST_BLOCKS = 40  # of each process per round: together half of the default limit, and more than anybody falls behind
+MOST_BLOCKS = 40  # of a complete round: half of the default limit, more than any process can be behind
 
 
 class LogGathering:
-    """Appends what the ranks of a node print to the node's log; its file opens with the first line.
+    """Appends what the ranks of a node print to the node's log, which is created with the first line.
 
     Args:
-        own: The folder of the node's own.
+        own: The node's private folder.
         target: The log of the node.
-        older: The part of it that was full.
-        limit_bytes: Largest size of a process's share of both together; ``None`` without a limit.
+        older: Its older part.
+        limit_bytes: Largest size of a process's lines in both; ``None`` without a limit.
     """
 
     def __init__(self, own: Attempt, target: Path, older: Path, limit_bytes: int | None) -> None:
@@ -40,17 +40,17 @@ class LogGathering:
         self._sizes: Counter[int] | None = None  # of the log, by rank
 
     def gather(self, everything: bool = True) -> None:
-        """Write what is new. Raises ``OSError``; a later call then repeats it.
+        """Append what is new. Raises ``OSError``; a later call then repeats it.
 
         Args:
-            everything: All of it, not only as much as a round takes: a flood must not delay heartbeats.
+            everything: Copy all of it, without the limit of a round, which keeps a flood from delaying heartbeats.
         """
         for _ in range(MOST_BLOCKS if everything else BLOCKS_OF_ROUND):
             if not self._gather_block():
                 return
 
     def _gather_block(self) -> bool:
-        """Write the next part of what is new; returns whether there may be more."""
+        """Append the next part; returns whether there may be more."""
         folder, before = self._own.rank_folder, self._gathered.taken
         paths = {name: folder / name for name in sorted(names_in(folder)) if _is_log(name)}
         blocks: dict[int, bytes] = {}
@@ -62,7 +62,7 @@ class LogGathering:
             return False
         file = self._opened()
         written = self._gathered.written
-        # A log that is shorter than what was noted was emptied by a gatherer that died before it noted that.
+        # A log that is shorter than recorded was emptied by a gatherer that died before it could record that.
         at = file.size if written is None else min(written, file.size)
         file.put(data, at)
         self._note(Gathered(taken, at + len(data)))
@@ -76,14 +76,14 @@ class LogGathering:
             self._file.close()
 
     def _new_lines(self, path: Path, taken: int) -> tuple[bytes, int]:
-        """The new lines of a process, and how far its log is then taken."""
+        """Return the new lines of a process, and the offset in its log after them."""
         rank, dropped = _rank(path.name), b""
         with contextlib.suppress(OSError):
             behind = path.stat().st_size - taken
-            if self._limit is not None and behind > self._limit // 2:  # it prints faster than anybody can write
+            if self._limit is not None and behind > self._limit // 2:  # it prints faster than the file system writes
                 taken += behind - self._limit // 4
                 text = f"[saman: {_size_text(behind - self._limit // 4)} of rank {rank} are left out here: it prints "
-                dropped = marked(ALL, f"{text}faster than they can be gathered (launch.log_limit)]\n".encode())
+                dropped = marked(ALL, f"{text}faster than the log can be written (launch.log_limit)]\n".encode())
         new = _whole_characters(new_bytes(path, taken))
         return dropped + marked(rank, new), taken + len(new)
 
@@ -114,11 +114,11 @@ class LogGathering:
 
 
 def join_parts(older: Path, newer: Path, share_bytes: int) -> bool:
-    """Join two parts of a node's log in the older; returns whether lines were dropped.
+    """Merge two parts of a node's log into the older part; returns whether lines were dropped.
 
     Args:
-        older: The older part, which is replaced by both.
-        newer: The newer part, which stays as it is.
+        older: The older part, which is replaced.
+        newer: The newer part, which is unchanged.
         share_bytes: Largest size of the lines of a process; its newest lines stay.
     """
     sizes = _sizes(older) + _sizes(newer)
@@ -153,7 +153,7 @@ def _sizes(path: Path) -> Counter[int]:
 
 
 def _whole_characters(data: bytes) -> bytes:
-    """The data without the begin of a UTF-8 character at its end."""
+    """The data without an incomplete UTF-8 character at its end."""
     for length in range(1, min(4, len(data)) + 1):
         byte = data[-length]
         if byte & 0xC0 == 0xC0:  # the first byte of a character of 2 to 4 bytes

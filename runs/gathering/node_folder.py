@@ -1,6 +1,6 @@
-"""The folder of a node's own in which its ranks write, and from which one process per node gathers.
+"""A node's private folder: its ranks write there, and one process per node gathers from it.
 
-It lies among the temporary files of the node, in a folder that only its user can enter.
+It lies among the node's temporary files, in a folder that only its user can enter.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from saman.runs.trust.ownership import DubiousFolderError, own_folder
 
 # Not TMPDIR: all processes of a node must agree, and people point it at shared file systems.
 _PLACES = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
-# Set in the containers that a cluster file wraps each process in; its temporary files may be its own.
+# Set in containers, of which each process may have its own, with temporary files of its own.
 _CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "APPTAINER_NAME", "SINGULARITY_CONTAINER", "SINGULARITY_NAME")
-NEEDED_BYTES = 256 << 20  # free in a place, or ranks would fail because a node's disk is full
-STALE_SECONDS = 7 * 86400.0  # after which a folder that no run came back for is removed
+NEEDED_BYTES = 256 << 20  # of free space that a place must have: ranks fail on a full disk
+STALE_SECONDS = 7 * 86400.0  # after which the folder of a run that did not continue is removed
 
 
 def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
     """Make, or find, the folder in which the ranks of this node write; ``None`` if no place is safe.
 
-    Inside a container no place is: processes of a node that do not see each other would all write the node's files.
+    No place is safe inside a container: the processes of a node may not see each other, and would all write its files.
 
     Args:
         run: The run.
@@ -40,7 +40,7 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
     if in_container(os.environ):
         return None
     there = [own for own in find_node_folders(run, node) if own.number == attempt and own.rank_folder.is_dir()]
-    if there:  # all processes of a node must agree, also if a disk fills up meanwhile
+    if there:  # all processes of a node must agree, even if a disk fills up meanwhile
         return there[0]
     for place in _PLACES:
         with contextlib.suppress(OSError, DubiousFolderError):
@@ -50,7 +50,7 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
             own = Attempt(base / _name(run, node) / str(attempt))
             requests_folder(own).mkdir(parents=True, exist_ok=True)
             own.telemetry_folder.mkdir(exist_ok=True)
-            own.rank_folder.mkdir(exist_ok=True)  # last: who finds it finds the others too
+            own.rank_folder.mkdir(exist_ok=True)  # last: it marks the folder as complete
             return own
     return None
 
@@ -65,7 +65,7 @@ def in_container(environ: Mapping[str, str]) -> bool:
 
 
 def find_node_folders(run: RunPaths, node: str) -> list[Attempt]:
-    """Find what is left of the folders of a run's attempts on this node, oldest first."""
+    """Find the folders of a run's attempts that are left on this node, oldest first."""
     found = []
     for place in _PLACES:
         with contextlib.suppress(OSError):
@@ -76,14 +76,14 @@ def find_node_folders(run: RunPaths, node: str) -> list[Attempt]:
 
 
 def remove_node_folder(own: Attempt) -> None:
-    """Remove the folder of an attempt, and the run's when nothing is left in it."""
+    """Remove the folder of an attempt, and the run's folder if it is then empty."""
     shutil.rmtree(own.path, ignore_errors=True)
     with contextlib.suppress(OSError):
         own.path.parent.rmdir()
 
 
 def remove_stale_folders(now: float) -> None:
-    """Remove the folders of runs that ended ``STALE_SECONDS`` ago and that nobody gathered, as after a power failure.
+    """Remove folders that have not changed for ``STALE_SECONDS``, as those of runs that a power failure ended.
 
     Args:
         now: Unix time in seconds.
@@ -95,17 +95,17 @@ def remove_stale_folders(now: float) -> None:
 
 
 def duty_lock(own: Attempt) -> Path:
-    """The lock of the process that gathers on this node."""
+    """The lock that the gathering process of this node holds."""
     return own.path / "duty"
 
 
 def requests_folder(own: Attempt) -> Path:
-    """Folder in which processes that end ask to be gathered, a file each."""
+    """Folder of requests: a process that ends asks for gathering with a file of its own."""
     return own.path / "requests"
 
 
 def progress_file(own: Attempt, kind: str) -> Path:
-    """How far the node's files of a kind have been gathered."""
+    """The record of how far the node's files of a kind have been gathered."""
     return own.path / f"gathered-{kind}.json"
 
 

@@ -1,4 +1,4 @@
-"""Gathers the telemetry of a node's ranks: whole lines, in the order of each rank."""
+"""Gathers the telemetry of a node's ranks: whole lines, in order for each rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KIND = "telemetry"
 
 
 class TelemetryGathering:
-    """Appends new lines of the ranks of a node to the node's telemetry; its file opens with the first line."""
+    """Appends new lines of the ranks of a node to the node's telemetry, which is created with the first line."""
 
     def __init__(self, own: Attempt, target: Path) -> None:
         self._own, self._target = own, target
@@ -21,7 +21,7 @@ class TelemetryGathering:
         self._file: AppendedFile | None = None
 
     def gather(self) -> None:
-        """Write what is new. Raises ``OSError``; a later call then repeats it."""
+        """Append what is new. Raises ``OSError``; a later call then repeats it."""
         folder, before = self._own.telemetry_folder, self._gathered.taken
         paths = {name: folder / name for name in sorted(names_in(folder)) if name.endswith(".jsonl")}
         block, taken = [], dict(before)
@@ -35,7 +35,7 @@ class TelemetryGathering:
             return
         file = self._file = self._file or AppendedFile(self._target)
         at = self._gathered.written
-        if at is None:  # nobody has noted anything: what is there belongs to an earlier start by hand
+        if at is None:  # no progress is recorded: an earlier start by hand wrote what is there
             at, data = file.size, (b"\n" if file.size else b"") + data
         file.put(data, at)
         self._gathered = Gathered(taken, at + len(data))

@@ -89,7 +89,7 @@ def staged(
         spec: What the ranks run; of an experiment, ``data.args`` names the data.
         cluster: The cluster file.
         here: The allocation.
-        say: Told what is copied, and why a copy failed.
+        say: Receives a sentence for each copy, and the reason for each failure.
         lost: Nodes that fail while the copies are in use; read at the end.
 
     Yields:
@@ -128,7 +128,7 @@ def node_folder(cluster: Cluster, environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Something to copy: ``add`` puts its place on the nodes into the copies."""
+    """Something to copy; ``add`` records its folder on the nodes."""
 
     origin: Path
     archive: Callable[[Callable[[str], None]], Archive]
@@ -165,7 +165,7 @@ class _Nodes:
     lost: Collection[str] = ()
 
     def bring(self, archive: Archive, origin: Path) -> Path:
-        """Have the content of an archive on every node; returns its folder there."""
+        """Unpack an archive on every node where it is missing; returns its folder there."""
         status, said = self._on_each("prepare", archive.stamp)
         if status not in (0, _MISSING):
             raise EnvironmentLack(f"not copied to the nodes: {said}", where=str(origin))
@@ -178,7 +178,7 @@ class _Nodes:
         return self.root / archive.stamp
 
     def release(self, stamp: str, say: Callable[[str], None]) -> None:
-        """Give the copy up on every node."""
+        """Release the copy on every node."""
         status, said = self._on_each("release", stamp, "keep" if self.keep else "remove")
         if status != 0:
             say(f"the copy in {self.root / stamp} was not removed from every node: {said}")

@@ -45,7 +45,7 @@ def notebook_script(cluster: Cluster, directory: Path, overrides: dict[str, obje
 
 
 def require_jupyter(cluster: Cluster) -> None:
-    """Refuse a server that no job will find: no step of the cluster file's set-up brings a Python, and none is here.
+    """Refuse to start without Jupyter: it is not here, and no step of the cluster file's set-up brings another Python.
 
     Raises:
         EnvironmentLack: Jupyter is missing.
@@ -56,7 +56,7 @@ def require_jupyter(cluster: Cluster) -> None:
 
 
 def find_jupyter() -> str | None:
-    """The program of the server, beside this Python or on PATH; the one with the most comfort first."""
+    """The program of the server, beside this Python or on PATH: JupyterLab before Notebook before the bare server."""
     beside = Path(sys.executable).parent
     found = (str(beside / name) if (beside / name).is_file() else shutil.which(name) for name in PROGRAMS)
     return next(filter(None, found), None)

@@ -2,7 +2,7 @@
 
 A checksum with start value 0 is linear, and leading zeros do not change it. So records are padded in front to whole
 lanes of 64 bytes, all lanes advance together by two bytes per operation, and the state of each lane is advanced over
-the bytes that follow the lane and added.
+the bytes that follow the lane, and all states are added.
 """
 
 from __future__ import annotations

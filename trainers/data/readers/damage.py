@@ -1,4 +1,4 @@
-"""Damaged data: where it lies, what to do about it, and how a problem leaves a ``tf.data`` graph."""
+"""Damaged data: its place, the remedy, and the way of an error out of a ``tf.data`` graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saman.configs.errors import UserError
 from saman.trainers.keras_compat import tf
 
 OnCorrupt = Literal["stop", "skip"]
-MOST_LISTED = 100  # places that an index and a message list; all are counted
+MOST_LISTED = 100  # damaged places in an index and in a message; all are counted
 # What parsers raise at bytes that no sound file has.
 PARSER_FAILURES = (
     OSError, ValueError, TypeError, EOFError, ArithmeticError, LookupError, MemoryError, RuntimeError, SyntaxError,
@@ -69,7 +69,7 @@ class DamageList:
 
 
 class _Reported:
-    """The first problem that a reader raised inside a graph, which turns every exception into prose."""
+    """The first error of a reader inside a graph, which turns every exception into text."""
 
     error: UserError | None = None
     causes: list[Callable[[], UserError | None]] = []
@@ -99,7 +99,7 @@ def from_numpy(function: Callable[[Any], Sequence[Any]], positions: Any, specs: 
 
 
 def find_cause_with(search: Callable[[], UserError | None]) -> None:
-    """Let ``search`` look for damaged data after TensorFlow failed without naming a file."""
+    """Register a search for damaged data, for failures of TensorFlow that name no file."""
     if search not in _Reported.causes:
         _Reported.causes.append(search)
 

@@ -98,6 +98,6 @@ def parsed(records: RandomAccess, layout: Layout, where: str) -> RandomAccess:
 
 
 def _telling(error: Exception) -> str:
-    """Return the last words of TensorFlow's message, after the name of the operation."""
+    """Return TensorFlow's message without the name of the operation."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rpartition("}} ")[2].removesuffix(" [Op:ParseExampleV2] name: ")

@@ -39,8 +39,8 @@ class Index:
     Attributes:
         arrays: The arrays by name, mapped read-only.
         facts: Further facts by name, as JSON holds them.
-        skipped: DataDamage that the index leaves out, the first of it.
-        skipped_examples: The number of examples left out, as far as it is known.
+        skipped: The first damaged places that the index leaves out.
+        skipped_examples: The number of examples left out, as far as known.
     """
 
     arrays: Mapping[str, np.ndarray]
