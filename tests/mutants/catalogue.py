@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.areas import confinement, files, network, ownership, registry, shell, supervision
+from tests.mutants.areas import confinement, files, network, ownership, registry, shared_places, shell, supervision
 
 MUTATIONS = (
     *ownership.MUTATIONS,
@@ -12,4 +12,5 @@ MUTATIONS = (
     *network.MUTATIONS,
     *confinement.MUTATIONS,
     *supervision.MUTATIONS,
+    *shared_places.MUTATIONS,
 )

@@ -146,7 +146,7 @@ def test_another_version_is_told_once(network: PretendedSsh) -> None:
 def test_another_protocol_is_refused(network: PretendedSsh) -> None:
     hello = """'{"record": "Hello", "version": "9.9", "protocol": 2}'"""
     network.project = replace(network.project, saman=f"printf %s\\\\n {hello} #")
-    with pytest.raises(UserError, match="do not understand each other"):
+    with pytest.raises(UserError, match="use different protocols"):
         ask(network, Request(RequestKind.COMMAND, "/", arguments=("status",)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +81,14 @@ def test_a_refusal_is_the_error_for_people_with_its_host() -> None:
     error = RequestRefusal("no room", 3, "/scratch", "make room").error("login")
     assert isinstance(error, EnvironmentLack)
     assert error.one_line() == "login: /scratch: no room (make room)"
+
+
+@pytest.mark.parametrize("status", [-1, 256, 10**30, True, "0", None, 1.5])
+def test_an_end_without_an_exit_status_is_no_end(status: object) -> None:
+    assert decode(json.dumps({"record": "End", "status": status}).encode()) is None
+
+
+def test_the_other_end_names_only_runs_of_the_folder_of_runs() -> None:
+    names = ["a/b", "../b", "a/..", "/a", "a/b/c", "a", ".a/b", 3, None]
+    ended = decode(json.dumps({"record": "End", "status": 0, "runs": names}).encode())
+    assert isinstance(ended, End) and ended.runs == ("a/b",)
