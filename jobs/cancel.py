@@ -14,7 +14,7 @@ from saman.configs.errors import EnvironmentLack
 from saman.jobs.reconcile import reconcile
 from saman.jobs.status import RunState, RunStatus
 from saman.launcher.supervision.run_lock import is_supervised, supervisor_of
-from saman.runs.events import USER, EventKind, State, find_last
+from saman.runs.events import USER, EventKind, State, find_last, state_in_words
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import AttemptStart, StopCause
 from saman.runs.trust.run_trust import require_trusted
@@ -48,7 +48,7 @@ def cancel_runs(runs: Sequence[RunFolder]) -> Iterator[str]:
     _cancel_jobs(runs, jobs)
     for run, status in zip(runs, statuses, strict=True):
         if run.path not in jobs:
-            yield f"{run.id} is {status.state} already"
+            yield f"{run.id} {state_in_words(status.state)} already"
         elif jobs[run.path]:
             yield _record_cancelled(run, status, jobs[run.path][0])
         else:

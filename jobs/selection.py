@@ -32,6 +32,23 @@ def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list
     return list(found.values())
 
 
+def found_run(text: str, runs_dir: Path) -> RunFolder:
+    """Find the single run that ``text`` names (``runs.find.find_run``).
+
+    Raises:
+        UserError: It names no run, or a workflow, which has several.
+    """
+    from saman.configs.errors import UserError
+    from saman.runs.find import find_run
+    from saman.runs.workflows.record import find_workflow
+
+    workflow = find_workflow(text, runs_dir)
+    if workflow is None:
+        return find_run(text, runs_dir)
+    steps = [f"{run.rpartition('/')[2]} ({step.name})" for step in workflow.steps for run in step.runs]
+    raise UserError("this is a workflow of several runs", where=text, remedy=f"name one of {', '.join(steps)}")
+
+
 def _named(text: str, runs_dir: Path) -> list[RunFolder]:
     from saman.runs.find import find_run
     from saman.runs.studies import find_study, study_runs

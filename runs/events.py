@@ -41,6 +41,16 @@ class State(str, Enum):
         return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
+def state_in_words(state: str) -> str:
+    """Return the predicate of a sentence about a run in this state.
+
+    >>> state_in_words("failed"), state_in_words("queued")
+    ('has failed', 'is queued')
+    """
+    perfect = {"completed": "has completed", "failed": "has failed", "vanished": "has vanished"}
+    return perfect.get(state) or (f"was {state}" if state in ("cancelled", "preempted") else f"is {state}")
+
+
 class EventKind(str, Enum):
     """Every kind of event that is written, with its facts. Readers accept kinds that are not listed here."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saman.runs.events import State
+from saman.runs.events import State, state_in_words
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import After, Prerequisite
 
@@ -95,7 +95,7 @@ def unmet(after: Sequence[Prerequisite]) -> str | None:
         if each.run is not None and each.condition is After.OK:
             state = RunFolder(each.run).state
             if state in _FAILED:
-                return f"it needs {_name(each.run)}, which is {state.value}"
+                return f"it needs {_name(each.run)}, which {state_in_words(state.value)}"
     return None
 
 
@@ -114,7 +114,7 @@ def unmet_at_start(after: Sequence[Prerequisite]) -> str | None:
         if each.run is not None and each.condition is After.OK:
             state = RunFolder(each.run).state
             if state is not State.COMPLETED:
-                return f"it needs {_name(each.run)}, which is {state.value}"
+                return f"it needs {_name(each.run)}, which {state_in_words(state.value)}"
     return None
 
 

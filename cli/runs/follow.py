@@ -11,7 +11,7 @@ from saman.cli.log_lines import progress_lines, without_chatter
 from saman.cli.options import MODELS, RUNS, Exclude, Json, ModelsDir, RunsDir
 from saman.cli.output import print_json
 from saman.configs.terminal_text import clean_text
-from saman.jobs.selection import found_runs
+from saman.jobs.selection import found_run, found_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,6 @@ def logs_command(
     from saman.cli.remote.forwarding import exit_with, logs_there, named_runs
     from saman.jobs.logs import read_logs
     from saman.jobs.remote.wire import LogRequest
-    from saman.runs.find import find_run
 
     here, there = named_runs([run], runs_dir)
     for remote in there:
@@ -90,7 +89,7 @@ def logs_command(
         wanted = LogRequest(name, rank, job, attempt, follow)
         exit_with(logs_there(remote, wanted, lambda text: typer.echo(text, nl=False)))
         return
-    found = find_run(here[0], runs_dir)
+    found = found_run(here[0], runs_dir)
     tell = progress_lines() if follow and not found.is_script else None
     printed = False
     for piece in read_logs(found, rank=rank, job=job, attempt=attempt, follow=follow, tell=tell):

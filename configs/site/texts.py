@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from saman.configs.variables_in_text import check_variables, parts_of
+
+_CONTROL = ("Cc", "Zl", "Zp")  # Unicode's control characters and ends of lines and paragraphs
 
 
 def matching(pattern: str, what: str, example: str) -> AfterValidator:
@@ -22,9 +25,14 @@ def matching(pattern: str, what: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def control_characters(text: str) -> list[str]:
+    """Return the control characters of a text, and whatever some program takes for the end of a line."""
+    return [character for character in text if unicodedata.category(character) in _CONTROL]
+
+
 def plain(text: str) -> str:
     """Return ``text``; raise ``ValueError`` if it is empty or contains control characters."""
-    if not text or any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if not text or control_characters(text):
         raise ValueError(f"{text!r} is empty or contains control characters")
     return text
 

@@ -18,6 +18,7 @@ from saman.jobs.prune.plan import PruneKind, PrunePlan, Removable
 from saman.jobs.prune.usage import Usage, measure
 from saman.jobs.reconcile import reconcile
 from saman.launcher.supervision.run_lock import is_supervised
+from saman.runs.events import state_in_words
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import pruned_folder
 from saman.runs.trust.ownership import DubiousFolderError, own_folder
@@ -124,7 +125,7 @@ def _fresh_folder(trash: Path, path: Path) -> Iterator[_Away]:
 def _busy(run: RunFolder) -> str | None:
     (status,) = reconcile([run])
     if not status.over:
-        return f"it is {status.state} now"
+        return f"it {state_in_words(status.state)} now"
     return "it is supervised now" if is_supervised(run) else None
 
 

@@ -10,6 +10,7 @@ from saman.configs.errors import UserError
 from saman.jobs.reconcile import reconcile
 from saman.jobs.selection import found_runs
 from saman.jobs.status import RunStatus
+from saman.runs.events import state_in_words
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import StudyPaths
@@ -89,12 +90,14 @@ def _of_run(each: Prerequisite, run: RunFolder, status: RunStatus, where: str) -
     if status.over:
         if each.condition is After.OK and not status.succeeded:
             remedy = f"`saman resume {status.id}` continues it first, or wait for any end with --after-any"
-            raise UserError(f"{name} is {status.state}, so this would never start", where=where, remedy=remedy)
+            raise UserError(
+                f"{name} {state_in_words(status.state)}, so this would never start", where=where, remedy=remedy
+            )
         return Dependency((each,))
     jobs = jobs_of(run.events())
     if not jobs:
         raise UserError(
-            f"{name} is {status.state} on this machine, and Slurm cannot wait for it", where=where,
+            f"{name} {state_in_words(status.state)} on this machine, and Slurm cannot wait for it", where=where,
             remedy=f"saman wait {status.id}, then submit",
         )  # fmt: skip
     return on_run(run, jobs, each.condition)

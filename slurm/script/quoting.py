@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.site.texts import control_characters
 from saman.configs.variables_in_text import parts_of
 
 
@@ -44,7 +45,7 @@ def path_option(name: str, path: Path, pattern: str = "") -> ShellText:
         UserError: The path contains a backslash or a control character.
     """
     text = str(path)
-    bad = [character for character in text if ord(character) < 32 or ord(character) == 127]
+    bad = control_characters(text)
     if bad or "\\" in text:
         what = "a backslash" if not bad else f"the character {bad[0]!r}"
         raise UserError(

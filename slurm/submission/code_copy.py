@@ -111,7 +111,8 @@ def describe_copy(spec: Experiment | Script, copy: Snapshot | None) -> list[str]
         return []
     origin = copy.origin
     state = f", commit {origin.commit[:10]}{' with changes' * bool(origin.changed)}" if origin.commit else ""
-    sentences = [f"code: {copy.files} files copied from {', '.join(origin.folders)}{state}; imports use the copy"]
+    counted = f"{copy.files} file{'' if copy.files == 1 else 's'}"
+    sentences = [f"code: {counted} copied from {', '.join(origin.folders)}{state}; imports use the copy"]
     if copy.left_out:
         more = f" and {len(copy.left_out) - MOST_NAMED} more" if len(copy.left_out) > MOST_NAMED else ""
         sentences.append(f"not copied: {', '.join(copy.left_out[:MOST_NAMED])}{more}")

@@ -51,7 +51,7 @@ def test_somebodys_program_is_ended(tmp_path: Path) -> None:
     finally:
         shell.kill()
     assert find_runs(tmp_path / "runs")[0].state.value == "cancelled"
-    assert "is cancelled already" in typed(tmp_path, "cancel", "last")
+    assert "was cancelled already" in typed(tmp_path, "cancel", "last")
 
 
 @pytest.mark.tensorflow

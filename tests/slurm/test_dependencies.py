@@ -38,7 +38,7 @@ def test_a_run_with_follow_up_jobs_is_waited_for_until_all_have_ended_and_judged
     assert unmet(found.prerequisites) is None
     assert "which is queued" in str(unmet_at_start(found.prerequisites))  # all its jobs have ended, but not the run
     run.append("failed", "job", message="broken")
-    assert "which is failed" in str(unmet(found.prerequisites))
+    assert "which has failed" in str(unmet(found.prerequisites))
     for judge in (unmet, unmet_at_start):
         assert judge([Prerequisite(After.ANY, run=run.path)]) is None
     run.append("completed", "supervisor")

@@ -49,7 +49,7 @@ def test_a_pending_run_is_cancelled_and_resumed_and_an_ended_one_is_left_alone(h
     (run.path / "slurm" / "cluster.yaml").write_text(values.replace("--begin=now+1hour", "--begin=now"))
     assert "continues it as attempt 1" in saman(home, "resume", run.id).stdout
     assert saman(home, "wait", run.id, "--every", "0.5").returncode == 0, told(run)
-    assert "is completed already" in saman(home, "cancel", run.id).stdout
+    assert "has completed already" in saman(home, "cancel", run.id).stdout
     refused = saman(home, "resume", run.id)
     assert refused.returncode == 2 and "has completed" in refused.stderr
     assert saman(home, "cancel", "no-such-run").returncode == 2

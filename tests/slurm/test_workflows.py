@@ -106,7 +106,7 @@ def test_a_workflow_stops_at_a_failure_and_goes_on_from_there(minicluster: Minic
     assert wait_for(steps["last"]).state == "cancelled" and not steps["last"].attempts()
     assert wait_for(steps["right"]).state == "completed"
     status = saman(home, "status", "flow").stdout
-    assert f"it needs left/{steps['left'].id}, which is failed" in status and "flow/last" in status
+    assert f"it needs left/{steps['left'].id}, which has failed" in status and "flow/last" in status
     (home / "go").touch()
     resumed = saman(home, "resume", "flow")
     assert resumed.stdout.count("continues it") == 2 and resumed.stdout.count("has completed") == 2, resumed.stderr

@@ -10,7 +10,7 @@ import pytest
 from saman.configs.errors import UserError
 from saman.configs.problems import validated
 from saman.configs.schemas.script import Script
-from saman.jobs.selection import found_runs
+from saman.jobs.selection import found_run, found_runs
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.workflows.record import WorkflowRecord, WorkflowStep, all_workflows, find_workflow
@@ -75,3 +75,12 @@ def test_last_is_never_a_workflow_or_a_study(tmp_path: Path) -> None:
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "study.json").write_text('{"schema": 1}')
     assert [run.experiment_name for run in found_runs(["last"], tmp_path)] == ["b"]
+
+
+def test_a_command_about_a_single_run_names_the_runs_of_a_workflow(tmp_path: Path) -> None:
+    record = made(tmp_path, "second", "first")
+    record.write(tmp_path)
+    with pytest.raises(UserError, match="several runs") as refused:
+        found_run("flow", tmp_path)
+    assert all(run.rpartition("/")[2] in str(refused.value.remedy) for step in record.steps for run in step.runs)
+    assert found_run("last", tmp_path).experiment_name == "first"

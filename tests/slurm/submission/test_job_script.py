@@ -25,7 +25,7 @@ HOSTILE = [
     "$HOME",
     "${IFS}", "*", "~", "\\", "a\\", "\t", "ü 数据 🙂", "#x", "a&touch PWNED", "|touch PWNED", "-rf", "--", "{{ 7*7 }}",
     "{% x %}",
-    "!!", "'", '"', "\r", "\x1b[0m", "%j", "a,b", "a:b", "",
+    "!!", "'", '"', "\r", "\x85", "\u2028", "\x1b[0m", "%j", "a,b", "a:b", "",
 ]  # fmt: skip
 HOSTILE_TEXT = st.one_of(
     st.sampled_from(HOSTILE),
