@@ -136,7 +136,8 @@ def test_a_run_folder_of_any_name_is_the_one_that_runs(name: str, tmp_path_facto
     try:
         text = render(a_job(cluster_of(software={"python": str(folder / "bin/recorder")}), run))
     except UserError:
-        assert "\\" in name or any(ord(character) < 32 or ord(character) == 127 for character in name)
+        ends_a_line = any(len(f"a{character}b".splitlines()) > 1 for character in name)
+        assert "\\" in name or ends_a_line or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
         return
     done = run_script(text, folder, 'printf "%s\\0" "$PWD" "$@" >>"$LOG"')
     assert done.returncode == 0, done.stderr
