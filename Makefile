@@ -65,13 +65,13 @@ lint: setup
 # uv reads one file for all Python versions; nothing else needs it.
 LOCK = .venv-lock/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock" --no-emit-package saman \
-	--extra train --extra mpi --extra build --extra serve --extra test --extra dev setup.cfg
+	--extra train --extra mpi --extra build --extra test --extra dev setup.cfg
 LOCKS = launcher/setup/locks
 CONVERTERS = registry/evaluation/locks
 
 lock:
 	"$(PYTHON)" -m venv .venv-lock && .venv-lock/bin/python -m pip install -q uv
-	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.21.in --override $(LOCKS)/overrides.txt -o $(LOCKS)/tensorflow-2.21.lock
+	$(LOCK) --upgrade --extra serve --extra tune $(LOCKS)/tensorflow-2.21.in --override $(LOCKS)/overrides.txt -o $(LOCKS)/tensorflow-2.21.lock
 	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.15.in -o $(LOCKS)/tensorflow-2.15.lock
 	for name in litert onnx tfjs; do .venv-lock/bin/uv pip compile -q --universal --python-version 3.10 --no-deps \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url $(CONVERTERS)/$$name.in -o $(CONVERTERS)/$$name.lock; done
