@@ -41,6 +41,7 @@ COMMANDS = {
     "models": ("saman.cli.models.models", "app"),
     "rollout": ("saman.cli.models.rollout", "app"),
     "infer": ("saman.cli.models.infer", "infer_command"),
+    "schedule": ("saman.cli.models.schedule", "app"),
     "track": ("saman.cli.models.track", "track_command"),
     "clusters": ("saman.cli.sites.clusters", "app"),
     "quota": ("saman.cli.sites.quota", "quota_command"),

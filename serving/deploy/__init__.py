@@ -1,0 +1,1 @@
+"""Files with which other programs run `saman serve`: systemd, Kubernetes, haproxy, Slurm. Pure."""
