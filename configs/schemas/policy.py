@@ -89,6 +89,25 @@ class RolloutPolicy(Strict):
     budget: RolloutBudget = RolloutBudget()
 
 
+class RecordingPolicy(Strict):
+    """Requests that servers record as Parquet; none by default.
+
+    ``drop`` and ``hash`` name columns: ``request_id``, ``inputs``, ``outputs``, or a header, an input or an output
+    by its own name. Headers are recorded only where ``headers`` names them.
+    """
+
+    fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    most_bytes: Size = "1G"
+    headers: list[str] = []
+    drop: list[str] = []
+    hash: list[str] = []
+
+    @property
+    def most_bytes_number(self) -> int:
+        """The largest size of a model's recorded requests, in bytes; the oldest go."""
+        return parse_size(self.most_bytes)
+
+
 class Policy(Strict):
     """The conditions. All but approvals and signature apply when a version is published, all when it is promoted."""
 
@@ -101,5 +120,6 @@ class Policy(Strict):
     loading: Loading = Loading()
     tensorflow_serving: TensorFlowServing = TensorFlowServing()
     rollout: RolloutPolicy = RolloutPolicy()
+    recording: RecordingPolicy = RecordingPolicy()
     signature: Literal["optional", "required"] = "optional"
     public_key: str | None = None

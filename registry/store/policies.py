@@ -10,6 +10,12 @@ from saman.registry.store.layout import ModelFolder
 FILE = "policy.yaml"
 
 
+def policy_marks(folder: ModelFolder) -> tuple[float, ...]:
+    """Times of change of the files that ``read_policy`` reads, 0 for a missing file."""
+    files = (folder.path / FILE, folder.models_dir / FILE)
+    return tuple(file.stat().st_mtime if file.is_file() else 0.0 for file in files)
+
+
 def read_policy(folder: ModelFolder) -> Policy:
     """Read the model's own policy, else the policy of the models folder, else a policy without gates.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import logging
 import subprocess
@@ -13,16 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.schemas.policy import RecordingPolicy
 from saman.registry.rollout.page import render_page
 from saman.registry.rollout.records import RolloutFiles
 from saman.registry.store import audit_log
 from saman.registry.store.audit_entry import Entry, entry_file
 from saman.registry.store.layout import ModelFolder, find_model
 from saman.registry.store.model_state import ModelState, replay
+from saman.registry.store.policies import policy_marks, read_policy
 from saman.registry.store.rollouts import RolloutState
 from saman.runs.files import disk
 from saman.runs.files.whole import append_line, parse_json, read_lines
 from saman.runs.locks import holder_of
+from saman.serving.recording import RequestRecording
 from saman.serving.rollout.assignment import route_of
 from saman.serving.rollout.judging import LOCK
 from saman.serving.rollout.recorder import RolloutRecorder
@@ -43,6 +48,8 @@ class _Followed:
     active: RolloutState | None = None
     recorder: RolloutRecorder | None = None
     written: object = None
+    recording: RequestRecording | None = None
+    policy_marks: tuple[float, ...] | None = None
     lines: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -71,7 +78,9 @@ class RolloutTraffic:
 
     def observe(self, record: AnsweredRequest) -> None:
         """Count an answer for the active rollout."""
-        followed = self._followed.get(record.model)
+        followed = self._followed.get(record.model) or self._follow(record.model)
+        if followed is not None and followed.recording is not None:
+            followed.recording.observe(record)
         if followed is None or followed.recorder is None or followed.active is None or followed.active.is_paused:
             return
         followed.recorder.observe(record)
@@ -122,6 +131,7 @@ class RolloutTraffic:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True, name="rollouts")
             self._thread.start()
+            atexit.register(self.close)
         return followed
 
     def _work(self) -> None:
@@ -136,6 +146,8 @@ class RolloutTraffic:
     def step(self, followed: _Followed) -> None:
         """Follow the log of a model, write down its counts, and take labels that other fronts received."""
         self._refresh(followed)
+        if followed.recording is not None:
+            followed.recording.flush()
         if followed.active is None or followed.recorder is None:
             return
         files = RolloutFiles.of(followed.folder, followed.active)
@@ -151,8 +163,32 @@ class RolloutTraffic:
         if (followed := self._followed.get(model) or self._follow(model)) is not None:
             self.step(followed)
 
+    def close(self) -> None:
+        """Write down what waits, at the end of the process."""
+        for followed in list(self._followed.values()):
+            with contextlib.suppress(UserError, OSError):
+                if followed.recording is not None:
+                    followed.recording.flush(now=True)
+                self.step(followed)
+
+    def _refresh_recording(self, followed: _Followed) -> None:
+        """Follow the policy's ``recording``; a changed policy takes effect within a second."""
+        if followed.policy_marks == (marks := policy_marks(followed.folder)):
+            return
+        followed.policy_marks = marks
+        if followed.recording is not None:
+            followed.recording.flush(now=True)
+        try:
+            wanted = read_policy(followed.folder).recording
+        except UserError as error:  # a mistake in the policy must not keep a rollout from being followed
+            _log.warning("%s: nothing is recorded: %s", followed.folder.name, error)
+            wanted = RecordingPolicy()
+        on = wanted.fraction > 0
+        followed.recording = RequestRecording(followed.folder, wanted, self._server) if on else None
+
     def _refresh(self, followed: _Followed) -> None:
         folder = followed.folder
+        self._refresh_recording(followed)
         if followed.entries and not entry_file(folder.log, len(followed.entries) + 1).exists():
             return
         followed.entries = audit_log.read(folder.log, followed.entries)
