@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat bench mutants rollouts kills python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench tune-campaign mutants rollouts kills python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench        the short versions of all benchmarks, under 15 minutes (see docs/performance.md)"
 	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
+	@echo "make tune-campaign  200 trials on a minicluster, a fifth of them SIGKILLed (half an hour; see docs/tuning.md)"
 	@echo "make mutants      before a release: mutations of safety-critical functions, each killed by a named test (minutes)"
 	@echo "make rollouts     10,000 simulated rollouts, judged after every request (half an hour)"
 	@echo "make kills        fifty random SIGKILLs of a real training; the weights must not notice (half an hour)"
@@ -47,6 +48,9 @@ setup-compat: python
 
 bench: setup
 	$(BIN)/python benchmarks $(BENCHMARKS)
+
+tune-campaign: setup
+	$(BIN)/python -m tests.tuning.campaign $(CAMPAIGN)
 
 mutants: setup
 	$(BIN)/python -m tests.mutants $(MUTANTS)

@@ -142,11 +142,14 @@ class Ledger:
         complete = [trial for trial in self.trials() if trial.values is not None]
         if len({trial.values[objective] for trial in complete if trial.values}) < 4:
             return {}
+        sign = -1.0 if self._tuning.objectives[objective].goal == "maximize" else 1.0  # low targets count as good
         try:
-            found = get_param_importances(
-                self._study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False),
-                target=lambda frozen: frozen.values[objective],
-            )  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                found = get_param_importances(
+                    self._study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False),
+                    target=lambda frozen: sign * frozen.values[objective],
+                )  # fmt: skip
         except (ValueError, RuntimeError):  # such as a key with a single value
             return {}
         return {key: float(value) for key, value in found.items() if math.isfinite(value)}

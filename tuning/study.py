@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class TuningResult:
         best: The best complete trial; of several objectives that of the Pareto front with the best first objective.
         confirmed: The best trial with other seeds, and the publication; ``None`` before.
         node_hours: Node-hours of all runs.
+        importances: The importance of each key, by objective; empty where too few trials are complete.
     """
 
     plan: TuningPlan
@@ -39,6 +40,7 @@ class TuningResult:
     best: Trial | None
     confirmed: Confirmed | None
     node_hours: float
+    importances: tuple[Mapping[str, float], ...] = ()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes(self.trials).items())
@@ -55,6 +57,10 @@ class TuningResult:
             "most_trials": study.most_trials,
             "node_hours": self.node_hours,
             "best": self.best.to_json() if self.best else None,
+            "importances": {
+                objective.metric: dict(found)
+                for objective, found in zip(study.objectives, self.importances, strict=False)
+            },
             "front": [trial.number for trial in front],
             "trials": [trial.to_json() for trial in self.trials],
             **self._confirmed(),
@@ -111,7 +117,7 @@ def read_study(plan: TuningPlan, place: Place, runs_dir: Path) -> TuningResult:
     """The study as it stands, without starting anything; its storage is created if it is missing."""
     paths = plan.paths(runs_dir)
     if plan.study.storage is None and not paths.journal.is_file():
-        return TuningResult(plan, (), None, None, 0.0)
+        return TuningResult(plan, (), None, None, 0.0, ({},) * len(plan.study.objectives))
     ledger = Ledger(plan.study, paths, plan.epochs)
     return _result(plan, ledger, KnownRuns(place, runs_dir, plan.study.name, ledger.token), None)
 
@@ -119,7 +125,8 @@ def read_study(plan: TuningPlan, place: Place, runs_dir: Path) -> TuningResult:
 def _result(plan: TuningPlan, ledger: Ledger, runs: KnownRuns, confirmed: Confirmed | None) -> TuningResult:
     trials = tuple(ledger.trials())
     hours = sum(node_hours(run) for run in runs.all())
-    return TuningResult(plan, trials, best_trial(trials, plan.study.objectives), confirmed, hours)
+    importances = tuple(ledger.importances(number) for number in range(len(plan.study.objectives)))
+    return TuningResult(plan, trials, best_trial(trials, plan.study.objectives), confirmed, hours, importances)
 
 
 def _confirm(
@@ -167,5 +174,3 @@ def hold_tuning(plan: TuningPlan, runs_dir: Path) -> Iterator[StudyPaths]:
         study = {name: value for name, value in plan.study.resolved().items() if name != "storage"}
         write_json(paths.tuning, {"schema": 1, "study": study, "file": str(plan.file.resolve())})
         yield paths
-
-

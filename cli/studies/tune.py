@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,9 @@ def tune_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the study and list its trials so far; start nothing.")
     ] = False,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FOLDER", help="Also write the study's page with its figures.")
+    ] = None,
     runs_dir: RunsDir = RUNS,
     models_dir: ModelsDir = MODELS,
     as_json: Json = False,
@@ -49,6 +53,8 @@ def tune_command(
         saman tune my-tuning.yaml --cluster mysite --set trials=200
 
         saman tune my-tuning.yaml --continue 17
+
+        saman tune my-tuning.yaml --dry-run --page reports/my-tuning
     """
     from rich.console import Console
 
@@ -70,6 +76,10 @@ def tune_command(
         result = run_study(
             prepared.plan, prepared.place, prepared.runs_dir, prepared.models_dir, tuple(continued or ()), say
         )
+    if page is not None:
+        from saman.tuning.page import write_page
+
+        say(f"page: {write_page(result, page)}")
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:
@@ -102,6 +112,8 @@ def _show_plan(prepared: PreparedTuning, as_json: bool) -> None:
 def _show(console: Console, result: TuningResult) -> None:
     from rich.table import Table
 
+    from saman.tuning.page import best_first
+
     study = result.plan.study
     if not result.trials:
         console.print("no trials yet")
@@ -110,7 +122,7 @@ def _show(console: Console, result: TuningResult) -> None:
     keys = list(study.space)
     for heading in ("trial", *keys, *(objective.metric for objective in study.objectives), "outcome", "run"):
         table.add_column(heading)
-    shown = _best_first(result)[:_MOST_ROWS]
+    shown = best_first(result)[:_MOST_ROWS]
     for trial in shown:
         values = [f"{value:.4g}" for value in trial.values] if trial.values else ["–"] * len(study.objectives)
         cells = [_cell(trial.settings.get(key)) for key in keys]
@@ -139,17 +151,6 @@ def _show_confirmed(console: Console, result: TuningResult) -> None:
         console.print(f"not published: {published.reason}")
     else:
         console.print(f"published as {published.model} version {published.version}: {published.path}")
-
-
-def _best_first(result: TuningResult) -> list[Trial]:
-    from saman.tuning.trials import counted, losses
-
-    objectives = result.plan.study.objectives
-
-    def key(trial: Trial) -> tuple[bool, tuple[float, ...], int, int]:
-        return trial.values is None, losses(trial, objectives), -len(trial.epochs), trial.number
-
-    return sorted(counted(result.trials), key=key)
 
 
 def _outcome(trial: Trial) -> str:

@@ -29,6 +29,13 @@ from saman.scaling.report.figures.vega import Figure, Spec
 _log = logging.getLogger(__name__)
 
 
+METHOD = (
+    "tables/ has all numbers as CSV and Parquet. Intervals of medians: order statistics, with the attained coverage. "
+    "Intervals of ratios: bias-corrected bootstrap over runs. p-values: exact rank tests, corrected for the number of "
+    "comparisons (Holm)."
+)
+
+
 class CellKind(str, Enum):
     """What the cells of a column hold; the value is their CSS class."""
 
@@ -53,6 +60,8 @@ class TableKind(Enum):
     TIME_TO_ACCURACY = "Time to accuracy"
     BATCHES = "Epochs of larger batches"
     RUNS = "Runs"
+    SEEDS = "Seeds"
+    TRIALS = "Trials"
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ class Page:
         provenance: Values of hardware, software and placement, each with its number of runs.
         command: Command line that makes the report again.
         rerun: Command lines that run the measurements again.
+        method: How intervals and tests were computed.
         data: Tables by file name.
     """
 
@@ -101,6 +111,7 @@ class Page:
     command: str
     data: Mapping[str, pl.DataFrame]
     rerun: tuple[str, ...] = ()
+    method: str = METHOD
 
 
 def write_report(page: Page, folder: Path, papers: bool = True) -> Path:

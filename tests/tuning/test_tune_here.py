@@ -15,24 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tuning.campaign import epochs_of, program_of
 from tests.tuning.curve import floor
 
 from saman.runs.find import find_runs
-from saman.runs.folder import RunFolder
-from saman.runs.ranks.training_events import EpochEnd
 
 pytestmark = [pytest.mark.tune, pytest.mark.slow]
 
 STUDY = """
 name: curve
 program:
-  command: [PYTHON, curve.py, "{rate}", "{width}", "6", "0.5"]
+  command: [PYTHON, curve.py, "{rate}", "{momentum}", "6", "0.5"]
   epochs: 6
   resources: {cpus_per_rank: 1}
   launch: {directory: run}
 space:
   rate: {low: 0.0001, high: 1.0, log: true}
-  width: {low: 8, high: 128}
+  momentum: {low: 0.0, high: 0.95}
 objective: {metric: val_loss, goal: minimize}
 sampler: random
 pruner: {name: asha, reduction_factor: 3}
@@ -66,22 +65,6 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
-
-
-def epochs_of(run: RunFolder) -> list[int]:
-    return [epoch.epoch for event in run.events() if (epoch := EpochEnd.from_event(event)) is not None]
-
-
-def program_of(run: RunFolder) -> int | None:
-    """The process of the run's program: it works in the run folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if words[1:2] and words[1].endswith(b"curve.py") and (process / "cwd").resolve() == run.path:
-                return int(process.name)
-        except OSError:
-            continue
-    return None
 
 
 def test_nothing_is_lost_or_doubled_when_a_trial_and_the_study_are_killed(workplace: Path) -> None:
