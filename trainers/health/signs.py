@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from saman.trainers.keras_compat import tf
+from saman.trainers.strategies.base import Strategy
 
 PIECES = 4
 BITS = 64  # of a checksum
@@ -35,15 +36,19 @@ class Signs:
     counted from 1 (0 for none), and both halves of its checksum (0 if the step does not compare).
     """
 
-    def __init__(self, size: int, compare_every: int | None) -> None:
+    def __init__(self, strategy: Strategy, compare_every: int | None) -> None:
         """Prepare the signs.
 
         Args:
-            size: The number of ranks.
+            strategy: Says how many ranks there are when a graph is traced; their number may change later.
             compare_every: Steps between two comparisons of the ranks' weights; ``None`` for no comparison.
         """
-        self._size, self._every = size, compare_every if size > 1 else None
-        self._bits = max(1, (MANTISSA_BITS - (size - 1).bit_length()) // 2)
+        self._strategy, self._every = strategy, compare_every
+
+    @property
+    def compares(self) -> bool:
+        """Whether the ranks' weights are compared."""
+        return self._every is not None and self._strategy.size > 1
 
     def own(self, gradients: Sequence[Any], masked: Any | None, step: Any, weights: Sequence[Any]) -> tuple[Any, Any]:
         """Return what this rank adds to its exchange, and float64[3]: the part of its row that concerns it alone.
@@ -55,44 +60,57 @@ class Signs:
             step: The number of the step, counted from 0.
             weights: The local values of the weights to compare.
         """
-        first = first_not_finite(gradients)
+        bad, first = find_not_finite(gradients)
         if masked is not None:
-            first = tf.where(masked, tf.zeros_like(first), first)
+            bad, first = (tf.where(masked, tf.zeros_like(value), value) for value in (bad, first))
         kind = gradients[0].dtype if gradients and gradients[0].dtype == tf.float64 else tf.float32
-        flags = [tf.cast(first > 0, kind)]
-        total = tf.zeros([], tf.int64)
-        if self._every is not None:
+        flags, parts = [tf.cast(bad, kind)], [_double(first)]
+        if self.compares:
             due = tf.equal(step % self._every, 0)
             total = tf.cond(due, lambda: checksum(weights), lambda: tf.zeros([], tf.int64))
             pieces = [tf.cast(piece, kind) for piece in self._pieces(total)]
             flags += [*pieces, *(piece * piece for piece in pieces)]
-        return tf.stack(flags), tf.stack([_double(first), *halves(total)])
+            parts += halves(total)
+        return tf.stack(flags), tf.stack([*parts, *[_double(0.0)] * (WIDTH - FIRST - len(parts))])
 
     def row(self, summed: Any, own: Any) -> Any:
         """Return the row of signs from the sums over all ranks and the part of this rank alone."""
         differs = tf.constant(False)
-        if self._every is not None:
-            sums, squares = summed[1 : 1 + PIECES], summed[1 + PIECES :]
-            differs = tf.reduce_any(tf.not_equal(_double(self._size) * _double(squares), tf.square(_double(sums))))
+        if self.compares:
+            sums, squares = _double(summed[1 : 1 + PIECES]), _double(summed[1 + PIECES :])
+            differs = tf.reduce_any(tf.not_equal(_double(self._strategy.size) * squares, tf.square(sums)))
         return tf.concat([[_double(summed[0]), _double(differs)], own], 0)
 
     def _pieces(self, total: Any) -> list[Any]:
         """The top bits of a checksum, which every bit of the weights reaches."""
-        mask = tf.constant((1 << self._bits) - 1, tf.int64)
-        shifts = [BITS - self._bits * (number + 1) for number in range(PIECES)]
+        bits = max(1, (MANTISSA_BITS - (self._strategy.size - 1).bit_length()) // 2)
+        mask = tf.constant((1 << bits) - 1, tf.int64)
+        shifts = [BITS - bits * (number + 1) for number in range(PIECES)]
         return [tf.bitwise.bitwise_and(tf.bitwise.right_shift(total, tf.constant(by, tf.int64)), mask) for by in shifts]
 
 
-def first_not_finite(tensors: Sequence[Any]) -> Any:
-    """Return the number, counted from 1, of the first tensor with a value that is not finite; 0 if there is none.
+def find_not_finite(tensors: Sequence[Any]) -> tuple[Any, Any]:
+    """Find the first tensor with a value that is not finite.
 
     A sum is finite only if all its terms are, and reads each value once, without memory for an answer per value.
+
+    Returns:
+        1.0 if there is such a tensor, else 0.0; and its number, counted from 1, else 0.0.
     """
     if not tensors:
-        return tf.zeros([], tf.int64)
-    sums = tf.stack([tf.cast(tf.reduce_sum(tensor), tf.float32) for tensor in tensors])
-    bad = tf.logical_not(tf.math.is_finite(sums))
-    return tf.where(tf.reduce_any(bad), tf.argmax(tf.cast(bad, tf.int32)) + 1, tf.zeros([], tf.int64))
+        return tf.zeros([]), tf.zeros([])
+    kinds = {tensor.dtype for tensor in tensors}
+    kind = kinds.pop() if len(kinds) == 1 else tf.float64
+    sums = tf.stack([tf.cast(tf.reduce_sum(tensor), kind) for tensor in tensors])
+    count = len(tensors)
+    place = tf.reduce_max(tf.where(tf.math.is_finite(sums), tf.zeros([]), tf.range(float(count), 0.0, -1.0)))
+    bad = tf.minimum(place, 1.0)
+    return bad, bad * (count + 1.0 - place)
+
+
+def first_not_finite(tensors: Sequence[Any]) -> Any:
+    """Return the number, counted from 1, of the first tensor with a value that is not finite; 0 if there is none."""
+    return find_not_finite(tensors)[1]
 
 
 def checksum(weights: Sequence[Any]) -> Any:

@@ -67,8 +67,7 @@ class DataParallelStep:
         self._snapshot = SharedSnapshot(variables, process, processes)
         self.part, self.parts, self.divided = self._snapshot.part, self._snapshot.parts, self._snapshot.divided
         self.stage: int | None = None
-        self._signs = Signs(strategy.size, compare_every) if signs else None
-        self._compares = compare_every is not None and strategy.size > 1
+        self._signs = Signs(strategy, compare_every) if signs else None
         self._variables = list(program.model.trainable_variables)
         self.variable_names = tuple(map(keras_compat.name_of, self._variables))
         self._statistics = keras_compat.moving_statistics(program.model)
@@ -108,7 +107,7 @@ class DataParallelStep:
 
     def checksums(self) -> np.ndarray | None:
         """Return float64[ranks here, 2]: the checksum of each rank's weights; ``None`` if ranks are not compared."""
-        return np.asarray(self._checksums()) if self._compares else None
+        return np.asarray(self._checksums()) if self._signs is not None and self._signs.compares else None
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[4] measures of this process's examples in inference mode."""
@@ -235,7 +234,9 @@ class DataParallelStep:
         masked = None
         if self.scale.dynamic:  # a smaller scale may make the gradients finite; it cannot help a loss that is not
             masked = tf.logical_and(self.scale.value > 1.0, tf.math.is_finite(local.measures[LOSS]))
-        flags, own = self._signs.own(local.gradients, masked, step, self._weights_here() if self._compares else [])
+        flags, own = self._signs.own(
+            local.gradients, masked, step, self._weights_here() if self._signs.compares else []
+        )
         return [flags], own
 
     def _weights_here(self) -> list[Any]:

@@ -27,15 +27,22 @@ OFTEN = {"every_steps": 2, "every_epochs": None, "keep": 50}
 
 PROGRAM = """
 import sys
+from pathlib import Path
+from saman.runs.folder import RunFolder
+from saman.trainers import strategies
 from saman.trainers.loop import loss_scale
+from saman.trainers.worker import SilentObserver
 loss_scale.START = 2.0**24
-sys.path.insert(0, %r)
-import train_in_one_start
-for path in sys.argv[1:]:
+sys.path.append(%r)
+runs = [RunFolder.open(Path(path)) for path in sys.argv[1:]]
+strategy = strategies.start(runs[0].experiment(), runs[0])
+from saman.trainers.training import train
+for run in runs:
     try:
-        train_in_one_start.main([path])
+        train(run, run.experiment(), strategy, 1, SilentObserver(), export=False)
     except Exception as error:
-        print(path, type(error).__name__, error, flush=True)
+        print(run.path, type(error).__name__, error, flush=True)
+strategy.close()
 """
 
 

@@ -28,6 +28,7 @@ def test_the_first_variable_that_is_not_finite_is_found(bad: float, place: int) 
     assert int(first_not_finite([tf.constant(value) for value in values])) == place + 1
     assert int(first_not_finite([tf.constant(value) for value in GOOD])) == 0
     assert int(first_not_finite([])) == 0
+    assert int(first_not_finite([tf.constant(1e300, tf.float64)])) == 0  # more than float32 holds
 
 
 def test_opposite_infinities_do_not_cancel() -> None:
@@ -52,7 +53,7 @@ def test_every_changed_bit_of_any_weight_changes_the_checksum(dtype: str) -> Non
 
 def rows(weights: list[np.ndarray], step: int = 0, every: int = 4) -> list[np.ndarray]:
     """The row of signs of each rank, whose exchange is a sum in float32."""
-    signs = Signs(len(weights), every)
+    signs = Signs(SimpleNamespace(size=len(weights)), every)  # type: ignore[arg-type]
     of = {
         value.tobytes(): signs.own([tf.constant(GOOD[0])], None, tf.constant(step, tf.int64), [tf.constant(value)])
         for value in {value.tobytes(): value for value in weights}.values()
