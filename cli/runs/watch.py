@@ -172,7 +172,7 @@ def rows_of(vitals: Vitals, status: RunStatus) -> list[tuple[str, str]]:
     if tally.checkpoint is not None and age is not None:
         rows.append(("checkpoint", f"step {tally.checkpoint[1]}, {format_duration(age)} ago"))
     if tally.ranks is not None:
-        restarts = f", {tally.restarts} restarts" if tally.restarts else ""
+        restarts = f", {tally.restarts} restart{'s' if tally.restarts > 1 else ''}" if tally.restarts else ""
         rows.append(("ranks", f"{tally.ranks}, attempt {tally.attempt}{restarts}"))
     if vitals.goodput is not None:
         rows.append(("goodput", f"{vitals.goodput:.1%}"))
@@ -181,7 +181,7 @@ def rows_of(vitals: Vitals, status: RunStatus) -> list[tuple[str, str]]:
     ]
     rows += [("slow", line) for line in slow]
     if tally.nonfinite_steps:
-        rows.append(("not finite", f"{tally.nonfinite_steps} steps, {tally.rollbacks} rollbacks"))
+        rows.append(("not finite", f"{tally.nonfinite_steps} steps, rolled back {tally.rollbacks} times"))
     if tally.stalled:
         rows.append(("stalled", "the ranks make no progress"))
     if vitals.silent_seconds is not None and vitals.silent_seconds > 20.0 and not status.over:

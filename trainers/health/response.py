@@ -76,6 +76,8 @@ class Response:
             self._end_different(different)
         if self._train.on_nonfinite == "report":
             return
+        if not self._strategy.total(np.array([float(bad_weight is not None)]))[0]:
+            return
         names = self._judge.everyones_names([bad_weight or ""] * len(self._strategy.ranks))
         ranks = tuple(rank for rank, name in enumerate(names) if name)
         if ranks:

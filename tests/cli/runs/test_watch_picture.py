@@ -60,7 +60,7 @@ def test_everything_that_is_known_is_shown(run: RunFolder) -> None:
     for words in ("epoch 2, step 122 of 400, 1 min 0 s left", "5.32k samples/s",
                   "10 ms median, 12 ms p95, 20 ms longest",
                   "8 ms own work, 2 ms exchange, 1 ms input wait", "val_accuracy 0.91", "1.00 GiB", "97.2%",
-                  "step 100, ", "3, attempt 2, 1 restarts", "rank 2 on n1 is 50% slower than its peers", "█▃▁",
+                  "step 100, ", "3, attempt 2, 1 restart", "rank 2 on n1 is 50% slower than its peers", "█▃▁",
                   "a rank died; attempt 2 begins"):  # fmt: skip
         assert words in text, words
 
