@@ -90,8 +90,9 @@ class Campaign:
     def events(self) -> list[dict[str, Any]]:
         """The events of the run, as they stand in the file."""
         assert self.run is not None
-        found = []
-        for line in (Path(self.run) / "events.jsonl").read_text().splitlines():
+        found: list[dict[str, Any]] = []
+        file = Path(self.run) / "events.jsonl"
+        for line in file.read_text().splitlines() if file.exists() else ():
             try:
                 found.append(json.loads(line))
             except ValueError:
@@ -160,9 +161,11 @@ class Campaign:
         return facts
 
     def reached(self) -> int:
-        """The newest step in the heartbeats of the run's nodes and in its telemetry."""
-        steps = [0]
-        for file in Path(str(self.run)).glob("attempts/*/nodes/*.jsonl"):
+        """The newest step in the telemetry of the newest attempt; before its first window, the step it began from."""
+        events = self.events()
+        number = attempts(events)
+        steps = [event["step"] for event in events if event["kind"] == "resumed" and event["attempt"] == number] or [0]
+        for file in Path(str(self.run)).glob(f"attempts/{number}/nodes/*.jsonl"):
             for line in file.read_text(errors="replace").splitlines()[-3:]:
                 try:
                     steps.append(int(json.loads(line)["step"]))
@@ -200,8 +203,9 @@ def undisturbed(campaign: Campaign, values: dict[str, Any]) -> Path:
     file = campaign.folder / "undisturbed.yaml"
     file.write_text(yaml.safe_dump({**values, "name": "undisturbed"}))
     group = campaign.folder / "runs" / "undisturbed"
-    if not list(group.glob("*")):
-        subprocess.run([sys.executable, "-m", "saman", "run", str(file)], cwd=campaign.folder, check=True,
+    words = ["resume", next(group.glob("*")).name] if list(group.glob("*")) else ["run", str(file)]
+    if words[0] == "run" or '"completed"' not in (group / words[1] / "events.jsonl").read_text():
+        subprocess.run([sys.executable, "-m", "saman", *words], cwd=campaign.folder, check=True,
                        stdout=subprocess.DEVNULL)  # fmt: skip
     return next(group.glob("*"))
 
@@ -225,8 +229,8 @@ def drive(campaign: Campaign, options: argparse.Namespace, values: dict[str, Any
     file.write_text(yaml.safe_dump({**values, "name": "killed"}))
     rng = random.Random(options.seed + len(campaign.kills))
     end = time.monotonic() + options.seconds
+    known = attempts(campaign.events()) if campaign.run else 0
     campaign.begin(file)
-    known = attempts(campaign.events())
     while len(campaign.kills) < options.kills and time.monotonic() < end:
         if campaign.ended():
             finish(campaign, reference, end)
