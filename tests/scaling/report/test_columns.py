@@ -19,7 +19,9 @@ COLUMNS = {
         "end_to_end_samples_per_second window_median window_p5 window_p95 step_seconds "
         "exchange_seconds input_wait_seconds windows windows_dropped_at_start "
         "steady_state windows_compiled windows_incomplete windows_repeated "
-        "lines_torn records_of_other_schema records_not_finite joules hardware software placement again"
+        "lines_torn records_of_other_schema records_not_finite goodput failures lost_to_failures_seconds "
+        "lost_to_restarts_seconds lost_to_checkpoints_seconds lost_to_waiting_seconds "
+        "joules hardware software placement again"
     ),
     "points": (
         "series drawn scaling ranks nodes repeats samples_per_second samples_per_second_low "
