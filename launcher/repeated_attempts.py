@@ -44,8 +44,9 @@ def repeat_attempts(run: RunFolder, begin: Begin, view: View | None = None, lock
         outcome = begin(None)
         assert outcome is not None
         while outcome.restart is not None:
-            if view is not None:
+            if view is not None and outcome.restart.restarts:
                 view.say(f"attempt {outcome.attempt}: {outcome.message}")
+            if view is not None:
                 view.say(outcome.restart.reason)
             if not outcome.restart.restarts:
                 return outcome

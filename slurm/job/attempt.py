@@ -71,7 +71,8 @@ def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Cal
         unusable = set() if failed is None else lost_nodes(run, failed, here)
         lost.clear()
         lost.update(unusable)
-        fitting, left = on_nodes(spec, len(here.nodes) - len(lost)), here.without(lost)
+        left = here.without(lost)
+        fitting = spec if failed is None else on_nodes(spec, len(left.nodes))
         if fitting is None:
             tell(f"the run cannot go on here: {len(left.nodes)} nodes of the job are left")
             return None

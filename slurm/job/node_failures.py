@@ -69,7 +69,8 @@ def lost_nodes(run: RunFolder, outcome: Outcome, here: Allocation) -> set[str]:
     """
     just_now = set(record_dead(run, outcome))
     earlier = {loss.node for event in run.events() if (loss := NodeLoss.from_event(event)) is not None}
-    left = set(expand(client.show_job(here.job).get("NodeList", "")))  # with --no-kill, without nodes that failed
+    # With --no-kill, Slurm takes a node that failed out of the job.
+    left = set(expand(client.show_job(here.job).get("NodeList", ""))) & set(here.nodes)
     gone = set(here.nodes) - left if left else set()
     return just_now | gone | {node for node in (earlier & set(here.nodes)) - just_now - gone if not answers(node)}
 
