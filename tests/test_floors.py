@@ -26,7 +26,17 @@ BELOW = {
     "tuning": {"jobs", "slurm", "scaling", "registry", "launcher", "runs", "configs"},
     "api": {"tuning", "jobs", "slurm", "serving", "scaling", "registry", "launcher", "runs", "configs"},
     "cli": {
-        "api", "tuning", "jobs", "slurm", "serving", "scaling", "registry", "launcher", "pipeline", "runs", "configs",
+        "api",
+        "tuning",
+        "jobs",
+        "slurm",
+        "serving",
+        "scaling",
+        "registry",
+        "launcher",
+        "pipeline",
+        "runs",
+        "configs",
     },  # fmt: skip
 }
 ONLY_TRAINERS = {"tensorflow", "keras", "tf_keras", "horovod", "mpi4py"}

@@ -12,7 +12,7 @@ from saman.cli.options import MODELS, RUNS, Json, ModelsDir, RunsDir
 from saman.cli.output import print_json
 
 if TYPE_CHECKING:
-    from saman.jobs.inference_schedule import ScheduledResult
+    from saman.jobs.schedules.inference_schedule import ScheduledResult
 
 app = typer.Typer(no_args_is_help=True, help="Batch inference over new files, each exactly once: run, print.")
 
@@ -39,7 +39,7 @@ def run_command(
 
         saman schedule run digits --input incoming/ --output answers/
     """
-    from saman.jobs.inference_schedule import infer_new
+    from saman.jobs.schedules.inference_schedule import infer_new
 
     done = infer_new(models_dir, model, inputs, outputs, runs_dir, ranks=ranks, settle_seconds=settle)
     if as_json:
@@ -81,7 +81,7 @@ def print_command(
     import sys
 
     from saman.configs.errors import UserError, choices
-    from saman.jobs.inference_schedule import Period, Scheduler, render_line, render_script
+    from saman.jobs.schedules.inference_schedule import Period, Scheduler, render_line, render_script
     from saman.registry.versions import find_version
     from saman.runs.files.whole import write_whole
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from saman.configs.errors import UserError
-from saman.jobs import inference_schedule
 from saman.jobs.inference import InferenceRequest, InferenceResult
-from saman.jobs.inference_schedule import (
+from saman.jobs.schedules import inference_schedule
+from saman.jobs.schedules.inference_schedule import (
     LOCK,
     Period,
     Scheduler,

@@ -1,0 +1,1 @@
+"""Work that cron or Slurm starts again and again."""
