@@ -77,7 +77,7 @@ def tune_command(
             prepared.plan, prepared.place, prepared.runs_dir, prepared.models_dir, tuple(continued or ()), say
         )
     if page is not None:
-        from saman.tuning.page import write_page
+        from saman.tuning.report.page import write_page
 
         say(f"page: {write_page(result, page)}")
     if as_json:
@@ -112,7 +112,7 @@ def _show_plan(prepared: PreparedTuning, as_json: bool) -> None:
 def _show(console: Console, result: TuningResult) -> None:
     from rich.table import Table
 
-    from saman.tuning.page import best_first
+    from saman.tuning.report.page import best_first
 
     study = result.plan.study
     if not result.trials:

@@ -10,7 +10,7 @@ import polars as pl
 
 from saman.scaling.report.writer import CellKind, Column, Page, Table, TableKind, write_report
 from saman.tuning.confirmation import mean_interval
-from saman.tuning.figures import make_figures
+from saman.tuning.report.figures import make_figures
 from saman.tuning.study import TuningResult
 from saman.tuning.trials import Trial, counted, losses, outcomes, pareto_front
 

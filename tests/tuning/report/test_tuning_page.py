@@ -13,8 +13,8 @@ from tests.tuning.kit import PretendedPlace, killer, plan
 
 from saman.runs.folder import RunFolder
 from saman.tuning import campaign
-from saman.tuning.figures import make_figures
-from saman.tuning.page import make_page, write_page
+from saman.tuning.report.figures import make_figures
+from saman.tuning.report.page import make_page, write_page
 from saman.tuning.study import TuningResult, run_study
 
 pytestmark = pytest.mark.tune
