@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from saman.configs.errors import UserError
+from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.schemas.tuning import TuningObjective
 from saman.jobs.cancel import cancel_runs
 from saman.runs.events import USER, EventKind, State
@@ -28,6 +28,7 @@ from saman.tuning.trials import Trial, TrialOutcome, counted
 FIRST_SECONDS, LONGEST_SECONDS = 0.5, 5.0  # between two looks: soon after a change, later if nothing changes
 
 FAILURES_IN_A_ROW = 10
+PATIENCE_SECONDS = 600.0  # with a place that does not answer, such as a Slurm controller that starts again
 _FAILURES = (TrialOutcome.FAILED, TrialOutcome.KILLED)
 
 
@@ -61,9 +62,18 @@ class Search:
 
     def run(self) -> None:
         """Search until no trial is under way and none may start."""
-        pace = Pace()
-        while self.look():
-            pace.wait(self._changed)
+        pace, answered = Pace(), time.monotonic()
+        going = True
+        while going:
+            try:
+                going = self.look()
+                answered = time.monotonic()
+            except EnvironmentLack as lack:
+                if time.monotonic() - answered > PATIENCE_SECONDS:
+                    raise
+                self._say(f"trying again: {lack}")
+            if going:
+                pace.wait(self._changed)
 
     def look(self) -> bool:
         """Look at every trial under way once, and start new ones; returns whether any is under way."""
@@ -180,16 +190,21 @@ class Search:
         if trial.retries >= (limits.killed if killed else limits.failed):
             self._end(trial, run, TrialOutcome.KILLED if killed else TrialOutcome.FAILED, detail=ended.detail)
             return
-        self._ledger.note(trial.number, retries=trial.retries + 1)
         self._say(f"trial {trial.number} starts again ({ended.kind.value}: {ended.detail})")
-        self._restart(trial, run)
+        if self._restart(trial, run):
+            self._ledger.note(trial.number, retries=trial.retries + 1)
 
-    def _restart(self, trial: Trial, run: RunFolder) -> None:
+    def _restart(self, trial: Trial, run: RunFolder) -> bool:
+        """Start a run again; a trial whose run the place refuses has failed."""
         self._changed = True
         try:
             self._runs.restart(run)
+        except EnvironmentLack:
+            raise
         except UserError as error:
             self._end(trial, run, TrialOutcome.FAILED, detail=str(error))
+            return False
+        return True
 
     def _end(
         self,

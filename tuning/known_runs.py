@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from saman.configs.errors import UserError
+from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import Creation
@@ -28,9 +28,12 @@ class KnownRuns:
     """
 
     def __init__(self, place: Place, runs_dir: Path, name: str, token: str) -> None:
-        self._place, self._token = place, token
+        self._place, self._token, self._runs_dir, self._name = place, token, runs_dir, name
         self._runs: dict[str, RunFolder] = {}
-        for run in find_runs(runs_dir, name):
+        self._find_all()
+
+    def _find_all(self) -> None:
+        for run in find_runs(self._runs_dir, self._name):
             self._add(run)
 
     def _add(self, run: RunFolder) -> None:
@@ -50,16 +53,23 @@ class KnownRuns:
         """Make and start the runs that do not exist, those for which there is room.
 
         Raises:
-            UserError: A run does not fit the place.
+            UserError: A run does not fit the place; others may have been started.
+            EnvironmentLack: The place does not answer.
         """
         missing = [replace(each, key=f"{self._token}/{each.key}") for each in specs if each.key not in self._runs]
-        for run in self._place.start(missing) if missing else ():
-            self._add(run)
+        try:
+            for run in self._place.start(missing) if missing else ():
+                self._add(run)
+        except UserError:
+            self._find_all()  # those that were started before
+            raise
 
     def start_each(self, specs: Sequence[RunSpec]) -> dict[str, UserError]:
         """Start runs as ``start``; if they do not all fit the place, one by one. Returns why, by key."""
         try:
             self.start(specs)
+        except EnvironmentLack:
+            raise
         except UserError as error:
             if len(specs) == 1:
                 return {specs[0].key: error}

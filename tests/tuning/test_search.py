@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.tuning.kit import EPOCHS, PretendedPlace, killer, plan
 
-from saman.configs.errors import UserError
+from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs.find import find_runs
+from saman.runs.folder import RunFolder
 from saman.tuning import campaign
+from saman.tuning.plan import RunSpec
 from saman.tuning.study import TuningResult, read_study, run_study
 from saman.tuning.trials import TrialOutcome
 
@@ -167,6 +170,42 @@ def test_runs_of_a_removed_storage_are_left_alone(tmp_path: Path) -> None:
     plan(tmp_path).paths(place.runs_dir).journal.unlink()
     search(tmp_path, place, seed=1)
     assert place.starts == 24
+
+
+def test_a_start_that_breaks_off_halfway_doubles_nothing(tmp_path: Path) -> None:
+    class Halfway(PretendedPlace):
+        """Refuses together what it takes one by one, after it has started a part, as Slurm may."""
+
+        def start(self, specs: Sequence[RunSpec]) -> list[RunFolder]:
+            started = super().start(specs[:2])
+            if len(specs) > 2:
+                raise UserError("an array is refused")
+            return started
+
+    place = Halfway(tmp_path / "runs")
+    result = search(tmp_path, place)
+    assert Counter(place.made) == Counter(map(str, range(12)))
+    assert {trial.outcome for trial in result.trials} == {TrialOutcome.COMPLETE}
+
+
+def test_a_place_that_does_not_answer_for_a_while_costs_no_trial(tmp_path: Path) -> None:
+    class Silent(PretendedPlace):
+        calls = 0
+
+        def start(self, specs: Sequence[RunSpec]) -> list[RunFolder]:
+            self.calls += 1
+            if self.calls % 2:
+                raise EnvironmentLack("no answer")
+            return super().start(specs)
+
+        def restart(self, run: RunFolder) -> None:
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise EnvironmentLack("no answer")
+            super().restart(run)
+
+    result = search(tmp_path, Silent(tmp_path / "runs", killer(0.3)))
+    assert {trial.outcome for trial in result.trials} == {TrialOutcome.COMPLETE}
 
 
 def test_a_study_whose_trials_all_fail_stops(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""What a study runs: trials without publication, seeds with an export, and metrics that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from saman.configs.errors import UserError
+from saman.configs.loading.files import SHIPPED
+from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.script import Script
+from saman.tuning.plan import make_plan
+
+RATE = {"train.learning_rate.base": 0.25}
+
+
+def test_a_trial_neither_exports_nor_publishes_and_a_seed_exports() -> None:
+    plan = make_plan("digits")
+    trial, seed = plan.trial(4, RATE), plan.with_seed(4, RATE, 11)
+    assert isinstance(trial.spec, Experiment) and isinstance(seed.spec, Experiment)
+    assert (trial.key, seed.key) == ("4", "4/seed-11")
+    assert (trial.spec.export, seed.spec.export) == (False, True)
+    assert trial.spec.publish is None and seed.spec.publish is None  # the study publishes the best
+    assert trial.spec.train.learning_rate.base == seed.spec.train.learning_rate.base == 0.25
+    assert (trial.spec.train.seed, seed.spec.train.seed) == (7, 11)
+    assert trial.spec.train.epochs == plan.epochs == 9
+
+
+def test_the_size_of_a_model_needs_its_export() -> None:
+    plan = make_plan("digits", ["objective={metric: parameters, goal: minimize}", "pruner=none"])
+    spec = plan.trial(0, RATE).spec
+    assert isinstance(spec, Experiment) and spec.export
+
+
+def test_a_metric_that_the_experiment_does_not_compute_is_refused() -> None:
+    with pytest.raises(UserError, match="val_acuracy"):
+        make_plan("digits", ["objective={metric: val_acuracy, goal: maximize}"])
+
+
+def test_a_model_to_publish_needs_a_name(tmp_path: Path) -> None:
+    shipped = (SHIPPED / "experiments" / "quickstart.yaml").read_text().splitlines()
+    unnamed = [line for line in shipped if not line.startswith("publish")]
+    (tmp_path / "unnamed.yaml").write_text("\n".join(unnamed))
+    with pytest.raises(UserError, match="has no name"):
+        make_plan("digits", [f"experiment={tmp_path / 'unnamed.yaml'}", "confirm={seeds: 2}"])
+
+
+def test_a_program_beside_the_study_runs_from_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "s.yaml").write_text(
+        "{name: s, space: {lr: {low: 0.1, high: 1.0}}, objective: {metric: loss, goal: minimize}, trials: 2,"
+        " program: {command: [python, train.py, '--lr={lr}'], launch: {directory: run}}}"
+    )
+    spec = make_plan(str(tmp_path / "s.yaml")).trial(0, {"lr": 0.5}).spec
+    assert isinstance(spec, Script)
+    assert spec.command == ["python", str(tmp_path / "train.py"), "--lr=0.5"]
