@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saman.tuning.place import Place
+    from saman.tuning.places.place import Place
     from saman.tuning.plan import TuningPlan
     from saman.tuning.study import TuningResult
 
@@ -52,8 +52,8 @@ def prepare_tuning(
     """
     from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
-    from saman.tuning.here import Here
-    from saman.tuning.on_slurm import OnSlurm
+    from saman.tuning.places.here import Here
+    from saman.tuning.places.on_slurm import OnSlurm
     from saman.tuning.plan import make_plan
 
     plan = make_plan(name, settings)

@@ -48,6 +48,10 @@ class RunWatch:
         """Look at these runs from now on; what Slurm said about those among them stays known."""
         self._runs = runs
 
+    def forget(self, run: RunFolder) -> None:
+        """Forget the last status of a run that has been started again since."""
+        self._last.pop(str(run.path), None)
+
     def look(self) -> list[RunStatus]:
         """Read the status of each run now."""
         events = [run.events() for run in self._runs]

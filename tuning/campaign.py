@@ -18,10 +18,10 @@ from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import StopCause, newest_event
 from saman.tuning.budget import Standing, free_places
 from saman.tuning.ends import EndKind, TrialEnd, judge, node_seconds
-from saman.tuning.known_runs import KnownRuns
 from saman.tuning.ledger import Ledger
 from saman.tuning.measures import epoch_values, final_values
-from saman.tuning.place import Seen
+from saman.tuning.places.known_runs import KnownRuns
+from saman.tuning.places.place import Seen
 from saman.tuning.plan import RunSpec, TuningPlan
 from saman.tuning.trials import Trial, TrialOutcome, counted
 

@@ -14,9 +14,9 @@ from saman.runs.folder import RunFolder
 from saman.runs.tuning.evidence import SeedValue, TuningEvidence
 from saman.tuning.campaign import Pace, node_hours
 from saman.tuning.ends import EndKind, judge
-from saman.tuning.known_runs import KnownRuns
 from saman.tuning.measures import final_values
-from saman.tuning.place import Seen
+from saman.tuning.places.known_runs import KnownRuns
+from saman.tuning.places.place import Seen
 from saman.tuning.plan import TuningPlan
 from saman.tuning.trials import Trial, outcomes
 

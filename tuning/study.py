@@ -15,9 +15,9 @@ from saman.runs.locks import LockHeldError, hold
 from saman.runs.paths.runs_folder import StudyPaths
 from saman.tuning.campaign import Search, node_hours
 from saman.tuning.confirmation import Confirmed, Confirming
-from saman.tuning.known_runs import KnownRuns
 from saman.tuning.ledger import Ledger
-from saman.tuning.place import Place
+from saman.tuning.places.known_runs import KnownRuns
+from saman.tuning.places.place import Place
 from saman.tuning.plan import TuningPlan
 from saman.tuning.trials import Trial, TrialOutcome, best_trial, outcomes, pareto_front
 

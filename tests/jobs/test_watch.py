@@ -102,3 +102,14 @@ def test_silent_ranks_are_a_reason_to_ask(run: RunFolder) -> None:
     begin(run, time.time())
     assert folder_tells(run, run.events(), time.time())
     assert not folder_tells(run, run.events(), time.time() + 80)
+
+
+def test_a_run_that_was_submitted_again_is_not_taken_for_ended(slurm: Slurm, run: RunFolder) -> None:
+    watch = RunWatch([run], slurm.ask, lambda: slurm.now)
+    begin(run, time.time())
+    run.append("failed", "slurm")
+    assert watch.look()[0].state == "failed"
+    record_queued(run, "8", "site", "submitter")
+    watch.forget(run)
+    slurm.now += 0.1  # too soon to ask again
+    assert not watch.look()[0].over

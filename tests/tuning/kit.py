@@ -15,7 +15,7 @@ from saman.jobs.status import RunState, RunStatus
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import Creation
 from saman.runs.records.summary import Summary
-from saman.tuning.place import Seen
+from saman.tuning.places.place import Seen
 from saman.tuning.plan import RunSpec, TuningPlan
 
 EPOCHS = 9

@@ -43,7 +43,7 @@ seed: 3
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    shutil.copy(Path(__file__).with_name("curve.py"), tmp_path)
+    shutil.copy(Path(__file__).parents[1] / "curve.py", tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY.replace("PYTHON", sys.executable))
     return tmp_path
 

@@ -10,7 +10,7 @@ from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import Creation
-from saman.tuning.place import Place, Seen
+from saman.tuning.places.place import Place, Seen
 from saman.tuning.plan import RunSpec
 
 

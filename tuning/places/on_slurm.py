@@ -17,7 +17,7 @@ from saman.slurm.submission.code_copy import Snapshot, code_copy
 from saman.slurm.submission.planning import SubmissionPlan
 from saman.slurm.submission.run_jobs import jobs_of
 from saman.slurm.submission.submit import create_run, resubmit
-from saman.tuning.place import Seen
+from saman.tuning.places.place import Seen
 from saman.tuning.plan import RunSpec
 
 
@@ -84,6 +84,7 @@ class OnSlurm:
     def restart(self, run: RunFolder) -> None:
         """Submit a run again, from its newest checkpoint."""
         resubmit(run, self._partition, self._exclude)
+        self._watch.forget(run)  # else its old end would be taken for that of the new start
 
     def look(self, runs: Sequence[RunFolder]) -> list[Seen]:
         """Look at runs; Slurm is asked about all of them at once."""

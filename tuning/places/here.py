@@ -15,7 +15,7 @@ from saman.jobs.reconcile import record_ends
 from saman.jobs.watch import RunWatch
 from saman.runs.events import SUPERVISOR
 from saman.runs.folder import RunFolder
-from saman.tuning.place import Seen
+from saman.tuning.places.place import Seen
 from saman.tuning.plan import RunSpec
 
 END_SECONDS = 60.0  # for runs to end at a checkpoint when the study is interrupted
@@ -54,6 +54,7 @@ class Here:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
         )  # fmt: skip
         self._started[run.path] = (process, said)
+        self._watch.forget(run)
 
     def look(self, runs: Sequence[RunFolder]) -> list[Seen]:
         """Look at runs; a process that ended before it began an attempt says why."""
