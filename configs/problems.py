@@ -49,6 +49,13 @@ _TYPES = {
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
 }
+# The kind of a mistake: how the message says it, and the limit's name in pydantic.
+_LIMITS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
 
 
 def validated(model: type[M], value: Any, where: str, command_line: Sequence[str] = ()) -> M:
@@ -133,6 +140,13 @@ def _mistake(
         return UserError("missing key", where=_joined(path, context["discriminator"].strip("'")))
     if kind == "value_error":
         return UserError(str(context["error"]), where=path)
+    if kind in ("too_short", "string_too_short"):
+        least = context["min_length"]
+        problem = "is empty" if least == 1 else f"{shown(value)} is too short; give at least {least} entries"
+        return UserError(problem, where=path)
+    if kind in _LIMITS:
+        words, name = _LIMITS[kind]
+        return UserError(f"{shown(value)} is not {words} {context[name]}", where=path)
     if kind in _TYPES:
         return UserError(f"{shown(value)} is not {_TYPES[kind]}", where=path)
     return UserError(f"{shown(value)}: {message[0].lower()}{message[1:]}", where=path)

@@ -93,6 +93,8 @@ class Workflow(Strict):
 
 def _mistakes(workflow: Workflow) -> Iterator[UserError]:
     steps = workflow.steps
+    if workflow.name == "last":
+        yield UserError("last means the newest run", where="name", remedy="another name")
     for name, step in steps.items():
         for key, names in (("after", step.after), ("after_any", step.after_any), ("report", [step.report])):
             for other in names:

@@ -50,3 +50,23 @@ def test_it_is_refused_in_a_few_lines_and_leaves_nothing(saman: Saman, tmp_path:
     assert answer.status == 2 and answer.out == "" and "Traceback" not in answer.err
     assert answer.err.startswith(("error: ", "Usage: ")) and len(answer.err.splitlines()) < 8
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: flow\nsteps: {}", "steps: is empty"),
+        ("name: flow\nsteps: {a: {program: []}}", "steps.a.program: is empty"),
+        ("name: flow\nsteps: {a: {experiment: quickstart, ranks: 0}}", "steps.a.ranks: 0 is not greater than 0"),
+        ("name: flow\nsteps: {a: null}", "steps.a: None is not a mapping"),
+        ("name: last\nsteps: {a: {program: [sh]}}", "last means the newest run"),
+        ("name: ../x\nsteps: {a: {program: [sh]}}", "is not a name"),
+        ("name: flow\nsteps: {a: {program: [sh], after: a}}", "in a circle"),
+        ("name: flow\nsteps:\n\t- a", ":3:1:"),
+    ],
+)
+def test_a_mistake_in_a_workflow_is_named_by_its_key(saman: Saman, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "flow.yaml").write_text(text)
+    answer = saman("submit", "flow.yaml", "--cluster", "minicluster", "--dry-run")
+    assert (answer.status, answer.out) == (2, "") and said in answer.err, answer.err
+    assert "validation" not in answer.err and [path.name for path in tmp_path.iterdir()] == ["flow.yaml"]
