@@ -157,7 +157,7 @@ def calls(trace: Path, begin: float, end: float, run: str) -> Iterator[tuple[str
 
 
 def drive(folder: Path, nodes: int, per_node: int) -> None:
-    """Supervise light ranks that take themselves for ranks on nodes; tells when all of them train, and for how long."""
+    """Supervise light ranks that pose as ranks on several nodes; returns when all train, and for how long."""
     experiment = Experiment.model_validate(
         {
             "name": "light", "model": {"build": "mlp"}, "data": {"source": "digits"},
@@ -208,7 +208,7 @@ def _tell(run: RunFolder, folder: Path, over: Path, nodes: int, ranks: int) -> N
 
 
 def watch_all(folder: Path, counts: tuple[int, ...]) -> None:
-    """Time the looks of a supervisor at ranks that all move between two looks, and print them."""
+    """Time a supervisor's looks at ranks that all make progress between two looks, and print the times."""
     print("\nnodes   ranks  CPU seconds  wall seconds  µs per rank  placement.json  a rank's seat")
     for ranks in counts:
         for per_node in (1, 8):

@@ -55,7 +55,7 @@ def show(record: Record) -> None:
 def named_runs(
     texts: Sequence[str] | None, runs_dir: Path, newest: int = 0, reading: bool = True
 ) -> tuple[list[str], list[RemoteRun]]:
-    """Tell the runs of clusters from those of this machine.
+    """Separate the runs of clusters from those of this machine.
 
     Args:
         texts: Names of runs; empty for the newest.
@@ -99,7 +99,7 @@ def run_there(
         runs: The runs.
         words: The command and its options.
         again: Whether the command may be repeated after a lost connection.
-        take: Told what the command prints.
+        take: Receives what the command prints.
     """
     from saman.jobs.remote.session import run_request
     from saman.jobs.remote.wire import Request, RequestKind
@@ -146,7 +146,7 @@ def statuses_there(runs: Sequence[RemoteRun]) -> list[dict[str, Any]]:
 
 
 def logs_there(remote: RemoteRun, log: LogRequest, print_piece: Callable[[str], None]) -> int:
-    """Print a log of a run elsewhere; after a lost connection, go on where it stopped. Returns the exit status."""
+    """Print a log of a run elsewhere; after a lost connection, continue where it stopped. Returns the exit status."""
     from saman.jobs.remote.session import run_request
     from saman.jobs.remote.wire import LogText, Request, RequestKind
 
@@ -167,7 +167,7 @@ def logs_there(remote: RemoteRun, log: LogRequest, print_piece: Callable[[str], 
 
 @contextlib.contextmanager
 def _losses(project: RemoteProject) -> Iterator[None]:
-    """Say what a lost connection means for a command that must not be repeated."""
+    """Explain a lost connection, for a command that must not be repeated."""
     from saman.jobs.remote.session import ConnectionLost
 
     try:

@@ -1,6 +1,6 @@
 """``saman remote-end``: carries out the request of another machine, which comes over ssh on standard input.
 
-Not for people. It answers with records (``jobs.remote.wire``) on standard output; whatever else prints there goes to
+For saman itself only. It answers with records (``jobs.remote.wire``) on standard output; all other output goes to
 standard error.
 """
 
@@ -46,7 +46,7 @@ LOCK_SECONDS = 60.0  # for another request of the same project
 
 
 class _Wire:
-    """Sends records; of a lost connection it takes no notice if the command ``survives`` it."""
+    """Sends records; a lost connection is ignored if the command ``survives`` it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self.survives = descriptor, False
@@ -126,7 +126,7 @@ def _first_line(channel: int) -> tuple[bytes, bytes]:
 
 
 def _watch(channel: int, data: bytes, survives: bool) -> None:
-    """Hand Ctrl-C on; end a command that does not survive the connection when the connection is gone."""
+    """Pass Ctrl-C on; after the connection is lost, end a command that does not survive it."""
     while True:
         if INTERRUPT in data:
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,6 +1,6 @@
-"""The list of code files in a project's folder on a cluster: those that came from the user's machine.
+"""The list of code files that the user's machine sent to a project's folder on a cluster.
 
-Beside them lie the files of the user's programs, such as ``./checkpoints``: only files that were sent are ever removed.
+Only these are ever removed: beside them lie files of the user's programs, such as ``./checkpoints``.
 """
 
 from __future__ import annotations

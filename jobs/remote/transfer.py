@@ -1,6 +1,6 @@
 """Copies files between this machine and a login node with rsync, over the shared connection.
 
-A file that is there in part goes on where it stopped. From the other side come only folders and regular files: no
+An interrupted file continues where it stopped. Only folders and regular files come from the other side: no
 links, no devices, no ownership. Names are rsync's to check (3.2.5 and newer refuse those that leave the folder).
 """
 
@@ -115,7 +115,7 @@ def _transfer(
                 return done.stdout
             if done.returncode not in _LOST or trial == TRIALS:
                 raise _failed(host, done.returncode, done.stderr)
-        note(f"the transfer from or to {host} was interrupted; it goes on in {wait.seconds:.0f} s")
+        note(f"the transfer from or to {host} was interrupted; it continues in {wait.seconds:.0f} s")
         pause(wait.seconds)
         wait = wait.grown()
     raise AssertionError("the last trial returns or raises")

@@ -64,7 +64,7 @@ class Request:
         files: Private files of the command, removed after it.
         sent: For ``PREPARE``: the code that will be sent (``slurm.code.files.SentCode``).
         partly: Whether ``sent`` is a part of the code, so that other files stay.
-        survives: Whether the command goes on if the connection is lost.
+        survives: Whether the command continues if the connection is lost.
         log: For ``LOGS``.
     """
 

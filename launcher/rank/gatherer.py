@@ -1,7 +1,7 @@
 """Gathers the ranks of a node: a thread of each wrapper waits for the duty, and the first to hold it does the work.
 
-The duty is a lock among the node's own files: when its holder dies, the kernel releases it, and the next wrapper goes
-on. A wrapper that ends asks to be gathered and waits for the answer, so its last words are in the run folder before a
+The duty is a lock in the node's private folder: when its holder dies, the kernel releases it, and the next wrapper
+takes over. A wrapper that ends requests gathering and waits for it, so its last output is in the run folder before the
 start method learns of its end.
 """
 
@@ -18,10 +18,10 @@ from saman.runs import locks
 from saman.runs.gathering.gathering import GatheredNode, NodeGathering, requests
 from saman.runs.gathering.node_folder import duty_lock, remove_node_folder, requests_folder
 
-ANSWER_SECONDS = 0.1  # between two looks for requests
-DUTY_SECONDS = 60.0  # of waiting for the duty, before waiting anew
-UNWRITABLE_SECONDS = 3.0  # without success, until the run folder counts as one that cannot be written
-WAIT_SECONDS = 10.0  # for an answer: a run folder that cannot be written must not keep a rank
+ANSWER_SECONDS = 0.1  # between two checks for requests
+DUTY_SECONDS = 60.0  # of a wait for the duty, which is then repeated
+UNWRITABLE_SECONDS = 3.0  # of failed writes, after which the run folder counts as unwritable
+WAIT_SECONDS = 10.0  # for gathering: an unwritable run folder must not keep a rank from ending
 _log = logging.getLogger(__name__)
 
 
@@ -42,12 +42,12 @@ class NodeGatherer:
 
     @property
     def problem(self) -> OSError | None:
-        """Why this process cannot write to the run folder, once that has lasted; ranks must not run on unrecorded."""
+        """The error that has kept this process from the run folder for a while; ranks must not continue unrecorded."""
         since = self._failing_since
         return self._error if since is not None and time.monotonic() - since > UNWRITABLE_SECONDS else None
 
     def flush(self) -> bool:
-        """Ask to be gathered, and wait for it; returns whether it happened within ``WAIT_SECONDS``."""
+        """Request gathering and wait for it; returns whether it happened within ``WAIT_SECONDS``."""
         request = requests_folder(self._node.own) / str(os.getpid())
         with contextlib.suppress(OSError):
             request.touch()
@@ -81,12 +81,12 @@ class NodeGatherer:
                     self._round(gathering, asking)
                 time.sleep(ANSWER_SECONDS)
             self._over.set()  # every process of the node has ended and is gathered
-            remove_node_folder(self._node.own)  # a lock that was taken late has made it again
+            remove_node_folder(self._node.own)  # a lock that was taken late has recreated it
         finally:
             gathering.close()
 
     def _round(self, gathering: NodeGathering, asking: Sequence[str]) -> None:
-        """Gather, and answer; on a full disk too, because the supervisor reports that."""
+        """Gather, and answer the requests, even on a full disk, which the supervisor reports."""
         try:
             gathering.gather(everything=bool(asking))
             self._failing_since = None

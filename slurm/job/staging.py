@@ -1,4 +1,4 @@
-"""Copies the ranks' environment and data to the nodes of a job before its ranks start, and removes the copies after."""
+"""Copies the environment and data of the ranks to the nodes of a job before they start, and removes the copies."""
 
 from __future__ import annotations
 
