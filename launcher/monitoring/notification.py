@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from saman.configs.errors import UserError
 from saman.configs.private_values import COMMAND, WEBHOOK
 from saman.configs.schemas.monitoring import Notify
 from saman.configs.secrecy import HIDDEN, text_without_secrets
-from saman.runs.commands import COMMAND_ERRORS, run_command
+from saman.runs.commands import run_command
 from saman.runs.events import Event, EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.private_values import kept_values, reveal
@@ -106,8 +107,10 @@ def _tried(work: Callable[[], None], where: str) -> list[str]:
         return [f"{where}: the server answered {error.code}"]
     except urllib.error.URLError as error:
         return [f"{where}: {error.reason}"]
-    except COMMAND_ERRORS as error:
-        return [f"{where}: {error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__}"]
+    except (subprocess.TimeoutExpired, TimeoutError):
+        return [f"{where}: no answer within its time limit (notify.timeout_seconds)"]
+    except OSError as error:
+        return [f"{where}: {error.strerror or type(error).__name__}"]
     except Exception as error:  # whatever a server answers: the run matters more
         return [f"{where}: {type(error).__name__}"]
     return []
