@@ -18,6 +18,7 @@ from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
 from saman.launcher.node.mpi import find_mpi
 from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
+from saman.launcher.plan.horovod_engine import engine_variables
 from saman.launcher.plan.place import place
 from saman.launcher.plan.placement import Placement
 from saman.launcher.plan.shared_node import check_shared_node
@@ -25,6 +26,7 @@ from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
 from saman.launcher.starters.components import component_commands, component_variables
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
+from saman.runs.paths.run import RunPaths
 from saman.runs.paths.runs_folder import planned_run
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ def make_plan(
         refuse_silent_horovod(spec, directory, program.python)
     facts = options.facts or gather_facts(program.python, inherited)
     moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
-    environment = moved | open_mpi_without_ssh(inherited) | job_environment(spec, directory, code_path, os.environ)
+    own = _engine(spec, folder, attempt) | job_environment(spec, directory, code_path, os.environ)
+    environment = moved | open_mpi_without_ssh(inherited) | own
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
     components = spec.resources.components
@@ -111,6 +114,12 @@ def make_plan(
     return LaunchPlan(
         spec=spec, directory=directory, placement=placement, start=start, environment=inherited, facts=facts
     )
+
+
+def _engine(spec: Experiment | Script, run: Path, attempt: int) -> dict[str, str]:
+    """The settings of Horovod's engine; files that it writes stand in the attempt's folder."""
+    files = RunPaths(run).attempt(attempt)
+    return engine_variables(spec.launch.horovod, files.timeline.absolute(), files.autotune_log.absolute())
 
 
 def _shared_node_note(spec: Experiment | Script, facts: MachineFacts) -> str | None:

@@ -23,6 +23,7 @@ from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.program import program
 from saman.trainers.strategies.base import Strategy
+from saman.trainers.strategies.horovod import HorovodStrategy
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,10 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         model = models.build(experiment.model, prepared.input_shape)
         built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
     scale = LossScale(experiment.train.precision)
-    train = experiment.train
+    train, apart = experiment.train, None
+    if isinstance(strategy, HorovodStrategy):
+        examples = divided_batch_size(experiment, strategy.size) / strategy.size
+        apart = strategy.gradient_exchange(train.exchange, examples)
     return DataParallelStep(
         built,
         strategy,
@@ -115,6 +119,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         scale,
         jit_compile=train.jit_compile,
         compare_every=train.compare_ranks_every,
+        gradient_exchange=apart,
     )
 
 

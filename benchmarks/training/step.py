@@ -11,6 +11,7 @@ for *mirrored* holds all ranks. Contenders:
 
 - *script*: ``plain_script.py`` under ``horovodrun --mpi`` as Horovod documents it;
 - *pinned*: the same script under ``mpirun``, each rank on its own cores, with as many threads, MPI yielding;
+- *run*: the same script, unchanged, under ``saman run -np N --``;
 - *horovod*, *multi_worker*, *mirrored*, *single*: ``saman run`` with this strategy. ``horovod:KEY=VALUE`` adds a
   setting to the experiment's ``train``, ``horovod+NAME=VALUE`` a variable to its environment, and ``horovod@FOLDER``
   runs the checkout in that folder. Name *multi_worker* last: its workers give each other up when they are frozen for
@@ -40,7 +41,7 @@ from saman.runs.telemetry.window import Window, read_windows
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "src"
 BIN = Path(sys.executable).parent
-SCRIPTS = ("script", "pinned")
+SCRIPTS = ("script", "pinned", "run")
 EXPERIMENT = """
 name: {model}
 model: {{build: "models:model", args: {{name: {model}}}}}
@@ -89,7 +90,7 @@ def main() -> None:
 def row(model: str, ranks: int, names: list[str], asked: argparse.Namespace, folder: Path) -> str:
     """Run a cell; return its line of the table, with ratios of the last contender to each of the others."""
     starts: list[Callable[[], Contender]] = [
-        partial(start_script if name in SCRIPTS else start_saman, name, model, ranks, folder) for name in names
+        partial(STARTS.get(name, start_saman), name, model, ranks, folder) for name in names
     ]
     contenders = run_in_turn(starts, asked.rounds, asked.seconds)
     rates = [contender.rates() for contender in contenders]
@@ -132,6 +133,18 @@ def start_script(name: str, model: str, ranks: int, folder: Path) -> Contender:
     return Contender(name, process, lambda: _script_spans(report), log)
 
 
+def start_under_saman(name: str, model: str, ranks: int, folder: Path) -> Contender:
+    """Start the plain script with ``saman run``, which needs no other word than the number of ranks."""
+    report, script = folder / f"{name}.jsonl", str(HERE / "plain_script.py")
+    report.touch()
+    program = [sys.executable, script, model, str(BATCH[model]), "0", str(report)]
+    runs = ["--runs-dir", str(folder / "script-runs")]
+    command = [sys.executable, "-m", "saman", "run", "-np", str(ranks), *runs, "--", *program]
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCE)}
+    log, process = start(name, command, {**os.environ, **path}, folder)
+    return Contender(name, process, lambda: _script_spans(report), log, script)
+
+
 def start_saman(name: str, model: str, ranks: int, folder: Path) -> Contender:
     """Start ``saman run``; ``name`` is a strategy, with a setting or the folder of a checkout behind it."""
     name_of_files = f"saman{len(list(folder.glob('saman*.yaml')))}"
@@ -164,6 +177,9 @@ def _span(window: Window) -> Span:
     waited, exchanged = window.input_wait_seconds, window.exchange_seconds or 0.0
     own = window.seconds - waited - exchanged
     return Span(window.time, window.steps, window.seconds, waited, exchanged, own, window.cpu_seconds or 0.0)
+
+
+STARTS = {"script": start_script, "pinned": start_script, "run": start_under_saman}
 
 
 if __name__ == "__main__":

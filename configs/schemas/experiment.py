@@ -16,6 +16,7 @@ from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, known, resolved_args
 from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.data.section import Data
+from saman.configs.schemas.launch.exchange import HorovodEngine
 from saman.configs.schemas.launch.restart import Restart
 from saman.configs.schemas.monitoring import Metrics, Notify
 from saman.configs.schemas.tracking import Tracking
@@ -84,6 +85,7 @@ class Launch(Strict):
     metrics: Metrics | None = None
     restart: Restart | None = None  # {} restarts with the defaults; null leaves a failed run to saman resume
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
+    horovod: HorovodEngine = HorovodEngine()
     environment: dict[str, str] = {}
     public: list[str] = []  # names in environment; everyone may read their values
     directory: Literal["user", "run", "copy"] = "user"  # of a user's program: where it was typed, run folder, code copy
@@ -150,7 +152,13 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Experiment:
-        found = [*_ranks_fit(self), *_batch_splits(self), *_metrics_exist(self), *_published_models_exist(self)]
+        found = [
+            *_ranks_fit(self),
+            *_ranks_exchange(self),
+            *_batch_splits(self),
+            *_metrics_exist(self),
+            *_published_models_exist(self),
+        ]
         if found:
             raise Problems(found)
         return self
@@ -213,6 +221,12 @@ def digest_of(resolved: Mapping[str, Any]) -> str:
     """
     text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ranks_exchange(experiment: Experiment) -> Iterator[UserError]:
+    train, ranks = experiment.train, experiment.resources.ranks
+    if problem := train.exchange.problem_on(train.strategy, ranks):
+        yield UserError(problem, where="train.exchange")
 
 
 def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:

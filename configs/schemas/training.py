@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from saman.configs.problems import Strict
+from saman.configs.schemas.launch.exchange import Exchange
 from saman.configs.schemas.splitting import Pipeline
 from saman.configs.units import Span
 
@@ -193,6 +194,7 @@ class Train(Strict):
     global_batch_size: PositiveInt | None = None
     batch_size_per_rank: PositiveInt | None = None
     micro_batches: PositiveInt = 1
+    exchange: Exchange = Exchange()
     pipeline: Pipeline | None = None
     loss: Loss = "sparse_categorical_crossentropy"
     from_logits: bool = False

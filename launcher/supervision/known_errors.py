@@ -35,7 +35,7 @@ _OF_KERAS_2 = re.compile(
     "|".join(
         (
             r"has no attribute '(?:ref|_keras_api_names|lr|_compute_gradients|get_gradients|get_updates)'",
-            r"module 'keras.*' has no attribute '(?:get_session|set_session|learning_phase|placeholder|function)'",
+            r"module 'keras.*' has no attribute '(?:get_session|set_session|learning_phase|mean_\w+_error)'",
             r"unexpected keyword argument 'experimental_run_tf_function'",
             r"`keras\.optimizers\.legacy` is not supported in Keras 3",
             rf"No module named '(?:tensorflow\.)?keras\.{_REMOVED_MODULES}",

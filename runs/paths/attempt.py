@@ -60,6 +60,16 @@ class Attempt:
         return self.path / "rendezvous.json"
 
     @property
+    def timeline(self) -> Path:
+        """Horovod's trace of its operations, in Chrome's trace format (``launch.horovod.timeline``)."""
+        return self.path / "timeline.json"
+
+    @property
+    def autotune_log(self) -> Path:
+        """The settings that Horovod's autotune tried (``launch.horovod.autotune``)."""
+        return self.path / "autotune.csv"
+
+    @property
     def hosts(self) -> Path:
         """The nodes for a start method whose arguments cannot hold them."""
         return self.path / "hosts.txt"

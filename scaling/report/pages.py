@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 
+from saman.runs.paths.run import RunPaths
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.conclusions.accuracy import Target, time_to_accuracy
 from saman.scaling.conclusions.bounds import find_bounds
@@ -70,7 +72,14 @@ def study_page(
             "rules": to_frame(review_rules(analysis)),
         },
         rerun=tuple(rerun) or _runs_again(analysis),
+        timelines=_timelines(analysis),
     )
+
+
+def _timelines(analysis: Analysis) -> tuple[Path, ...]:
+    """The traces that runs with ``launch.horovod.timeline`` left."""
+    attempts = (attempt for run in analysis.runs for attempt in RunPaths(run.facts.path).attempts())
+    return tuple(attempt.timeline for attempt in attempts if attempt.timeline.is_file())
 
 
 def _runs_again(analysis: Analysis) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 
@@ -99,6 +101,7 @@ class Page:
         rerun: Command lines that run the measurements again.
         method: How intervals and tests were computed.
         data: Tables by file name.
+        timelines: Horovod's traces of the runs.
     """
 
     title: str
@@ -112,6 +115,7 @@ class Page:
     data: Mapping[str, pl.DataFrame]
     rerun: tuple[str, ...] = ()
     method: str = METHOD
+    timelines: tuple[Path, ...] = ()
 
 
 def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
@@ -136,13 +140,13 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
         if papers:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda figure: _write_figure(figure, folder / "figures" / figure.name), page.figures))
-        write_whole(folder / "report.html", html(page))
+        write_whole(folder / "report.html", html(page, folder))
     _log.debug("%s: %d tables, %d figures", folder, len(page.data), len(page.figures))
     return folder / "report.html"
 
 
-def html(page: Page) -> str:
-    """The page as a single file without external resources."""
+def html(page: Page, folder: Path = Path()) -> str:
+    """The page as a single file without external resources; its links are relative to ``folder``."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -154,12 +158,19 @@ def html(page: Page) -> str:
     return environment.from_string(template).render(
         **{
             **vars(page),
+            "timelines": [_link(file, folder) for file in page.timelines],
             "specs": Markup(_script(specs)),
             "theme": Markup(_script(_theme("currentColor", "#88888840"))),
         },
         stills={name: {width: Markup(svg) for width, svg in both.items()} for name, both in stills.items()},
         javascript=Markup(_javascript() if page.figures else ""),
     )
+
+
+def _link(file: Path, folder: Path) -> tuple[str, str]:
+    """The address of a file in a run folder, and the run and attempt that it belongs to."""
+    address = os.path.relpath(file.absolute(), folder.absolute())
+    return quote(address), f"{file.parents[2].name}, attempt {file.parent.name}"
 
 
 def _stills(specs: Mapping[str, Spec]) -> dict[str, str]:

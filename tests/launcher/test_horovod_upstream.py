@@ -41,6 +41,7 @@ CHANGES = [
     (r", input_length=10", ""),
     (r",\s+experimental_run_tf_function=False", ""),
     (r",\s+experimental_aggregate_gradients=False", ""),
+    (r"(?<!tf\.)keras\.losses\.mean_squared_error", "keras.losses.MeanSquaredError()"),
     (r"ThresholdedReLU\(0\.5\)", "ReLU(threshold=0.5)"),
     (r"\bvar\.ref\(\)", "var.value.ref()"),  # a Keras variable is no tf.Variable
 ]

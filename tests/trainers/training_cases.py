@@ -70,6 +70,16 @@ def two_inputs() -> Any:
     return keras.Model({"image": image, "kind": kind}, layers.Dense(4)(x))
 
 
+def wide_embedding() -> Any:
+    """An embedding of which a batch touches few rows, beside an image; logits."""
+    from saman.trainers.keras_compat import keras
+
+    layers = keras.layers
+    image, kind = keras.Input((6, 6, 1), name="image"), keras.Input((), dtype="int32", name="kind")
+    x = layers.Concatenate()([layers.Dense(5)(layers.Flatten()(image)), layers.Embedding(40, 4)(kind)])
+    return keras.Model({"image": image, "kind": kind}, layers.Dense(4)(layers.Dense(8, activation="tanh")(x)))
+
+
 def targets(ctx: Context) -> Splits:
     """Numbers to regress on: one-hot rows."""
     import tensorflow as tf

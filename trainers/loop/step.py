@@ -26,6 +26,7 @@ from saman.trainers.loop.sums import COUNT, LOSS, STOP, Sums
 from saman.trainers.program.program import Program
 from saman.trainers.program.snapshot import SharedSnapshot
 from saman.trainers.strategies.base import Strategy
+from saman.trainers.strategies.gradient_exchange import GradientExchange
 
 
 class DataParallelStep:
@@ -42,6 +43,7 @@ class DataParallelStep:
         jit_compile: bool = False,
         signs: bool = True,
         compare_every: int | None = None,
+        gradient_exchange: GradientExchange | None = None,
     ) -> None:
         """Prepare the graphs; nothing is traced before the first step.
 
@@ -55,10 +57,12 @@ class DataParallelStep:
             jit_compile: Whether XLA compiles the passes and the update; the exchange stays outside.
             signs: Whether the steps carry signs of failure; ``False`` only to measure what they cost.
             compare_every: Steps between two comparisons of the ranks' weights; ``None`` for none.
+            gradient_exchange: Combines gradients apart from everything else; ``None``: all in one exchange.
         """
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
         self.exchange, self.stamps, self.jit_compile = exchange and strategy.size > 1, stamps, jit_compile
+        self.gradient_exchange, self._sparse = gradient_exchange, set[int]()
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
@@ -83,8 +87,15 @@ class DataParallelStep:
 
     def without_exchange(self) -> DataParallelStep:
         """Return the same step without combining ranks; its only use is to measure what combining costs."""
-        options = {"exchange": False, "jit_compile": self.jit_compile, "signs": self._signs is not None}
-        return DataParallelStep(self.program, self.strategy, self.micro_batches, self.scale, **options)
+        return DataParallelStep(
+            self.program,
+            self.strategy,
+            self.micro_batches,
+            self.scale,
+            exchange=False,
+            jit_compile=self.jit_compile,
+            signs=self._signs is not None,
+        )
 
     # ---- what the loop calls; see ``OptimizerStep`` -----------------------------------------------------------
 
@@ -253,6 +264,14 @@ class DataParallelStep:
         )
 
     def _combine(self, tensors: list[Any]) -> list[Any]:
+        if self.gradient_exchange is None:
+            return self._combine_exactly(tensors)
+        local = self._zeros().with_tensors(tensors)
+        *moved, measures = self._combine_exactly([*local.moved, local.measures])
+        counts = local.measures[COUNT], measures[COUNT]
+        return [*self.gradient_exchange(local.gradients, self._sparse, *counts), *moved, measures]
+
+    def _combine_exactly(self, tensors: list[Any]) -> list[Any]:
         """Sum over all ranks, in one message where the gradients are float32.
 
         Their measures travel as two float32 vectors; their sum holds each double to 48 bits.
@@ -309,6 +328,7 @@ class DataParallelStep:
             # Half precision has no room for a sum: the mean is differentiated, and multiplied again below.
             target = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
         gradients = tape.gradient(target, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        self._sparse |= {place for place, found in enumerate(gradients) if isinstance(found, tf.IndexedSlices)}
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if self.scale.dynamic:
             gradients = [gradient * tf.cast(examples, gradient.dtype) for gradient in gradients]

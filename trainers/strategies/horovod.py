@@ -11,12 +11,15 @@ import numpy as np
 
 from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.launch.exchange import Exchange
+from saman.configs.units import parse_size
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.identity import world_size
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.base import R, T, plan_exchange
 from saman.trainers.strategies.devices import claim
+from saman.trainers.strategies.gradient_exchange import GradientExchange
 
 BUCKET_BYTES = 32 << 20
 
@@ -30,8 +33,9 @@ class HorovodStrategy:
     name = "horovod"
     loops_in_graph = True
 
-    def __init__(self, hvd: Any) -> None:
-        self._hvd = hvd
+    def __init__(self, hvd: Any, bucket_bytes: int = BUCKET_BYTES) -> None:
+        """Join: ``bucket_bytes`` of gradients are a message."""
+        self._hvd, self._bucket_bytes = hvd, bucket_bytes
         self.size = int(hvd.size())
         self.ranks = (int(hvd.rank()),)
         self.chief = hvd.rank() == 0
@@ -46,12 +50,12 @@ class HorovodStrategy:
         return [function(0, inputs[0])]
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
-        """Return Σ over all ranks, in buckets of ``BUCKET_BYTES``."""
+        """Return Σ over all ranks, in buckets."""
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
         if self.size == 1:
             return dense
         summed: list[Any] = [None] * len(dense)
-        for places in plan_exchange(dense, BUCKET_BYTES):
+        for places in plan_exchange(dense, self._bucket_bytes):
             self._groups += 1  # names are the same on all ranks
             name = f"saman.combine.{self._groups}"
             group = self._hvd.grouped_allreduce([dense[place] for place in places], op=self._hvd.Sum, name=name)
@@ -63,6 +67,12 @@ class HorovodStrategy:
         """Return Σ over all ranks of a float64 vector."""
         summed = self._hvd.allreduce(tf.constant(values, tf.float64), op=self._hvd.Sum, name="saman.total")
         return np.asarray(summed)
+
+    def gradient_exchange(self, options: Exchange, examples_per_rank: float) -> GradientExchange | None:
+        """Return the exchange of gradients apart from everything else; ``None`` if the options need none."""
+        if options.is_plain or self.size == 1:
+            return None
+        return GradientExchange(self._hvd, options, examples_per_rank)
 
     def make_identical(self, variables: Sequence[Any]) -> None:
         """Broadcast the variables of rank 0."""
@@ -97,7 +107,8 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
     hvd = import_horovod()
     if identify(os.environ).is_alone:  # started alone: MPI's wheel needs mpirun to find itself
         os.environ |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
-    hvd.init(process_sets=list(process_sets) or None)
+    own_sets = [hvd.ProcessSet(ranks) for ranks in experiment.train.exchange.process_sets]
+    hvd.init(process_sets=[*process_sets, *own_sets] or None)
     expected = world_size(os.environ, experiment)
     if hvd.size() != expected:
         raise EnvironmentLack(
@@ -108,4 +119,4 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
             else f"start {expected} processes",
         )
     claim(1, experiment.resources.gpus_per_rank, hvd.local_rank())
-    return HorovodStrategy(hvd)
+    return HorovodStrategy(hvd, parse_size(experiment.train.exchange.bucket))

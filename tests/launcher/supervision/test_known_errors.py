@@ -15,6 +15,7 @@ OF_KERAS_2 = [
     ["ImportError: `keras.optimizers.legacy` is not supported in Keras 3. When using `tf.keras`, to continue using"],
     ["ModuleNotFoundError: No module named 'keras.optimizers.optimizer_v2'"],
     ["ModuleNotFoundError: No module named 'keras.optimizers.legacy'"],
+    ["AttributeError: module 'keras._tf_keras.keras.losses' has no attribute 'mean_squared_error'"],
     ["ValueError: Argument(s) not recognized: {'lr': 0.0001}"],
     ["ValueError: Unrecognized keyword arguments passed to Embedding: {'input_length': 10}"],
     ["    hvd.broadcast_variables(opt.variables(), root_rank=0)", "", "    TypeError: 'list' object is not callable"],

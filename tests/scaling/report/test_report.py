@@ -117,6 +117,18 @@ def test_everything_is_written_and_the_page_needs_nothing_else(analysis: Analysi
     assert pl.read_csv(tmp_path / "out/tables/runs.csv").height == 80
 
 
+def test_the_page_links_the_timelines_of_its_runs(analysis: Analysis, tmp_path: Path) -> None:
+    run = analysis.runs[0]
+    attempt = tmp_path / "runs" / "a study" / run.facts.id / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "timeline.json").write_text("[]")
+    moved = replace(run, facts=replace(run.facts, path=attempt.parents[1]))
+    page = study_page(analyse([moved, *analysis.runs[1:]]), "t", "c")
+    text = html(page, tmp_path / "reports" / "x")
+    assert f'href="../../runs/a%20study/{run.facts.id}/attempts/1/timeline.json"' in text
+    assert "Timelines" not in html(study_page(analysis, "t", "c"))
+
+
 def test_text_from_runs_cannot_become_part_of_the_page(analysis: Analysis) -> None:
     evil = "</script><script>alert(1)</script>"
     runs = [replace(run, facts=replace(run.facts, strategy=evil, software=evil)) for run in analysis.runs]
