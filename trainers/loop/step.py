@@ -266,10 +266,13 @@ class DataParallelStep:
     def _combine(self, tensors: list[Any]) -> list[Any]:
         if self.gradient_exchange is None:
             return self._combine_exactly(tensors)
-        local = self._zeros().with_tensors(tensors)
-        *moved, measures = self._combine_exactly([*local.moved, local.measures])
-        counts = local.measures[COUNT], measures[COUNT]
-        return [*self.gradient_exchange(local.gradients, self._sparse, *counts), *moved, measures]
+        zeros = self._zeros()
+        flags, sums = tensors[: -len(zeros.tensors())], tensors[-len(zeros.tensors()) :]
+        local = zeros.with_tensors(sums)
+        exact = self._combine_exactly([*flags, *local.moved, local.measures])
+        counts = local.measures[COUNT], exact[-1][COUNT]
+        gradients = self.gradient_exchange(local.gradients, self._sparse, *counts)
+        return [*exact[: len(flags)], *gradients, *exact[len(flags) :]]
 
     def _combine_exactly(self, tensors: list[Any]) -> list[Any]:
         """Sum over all ranks, in one message where the gradients are float32.
