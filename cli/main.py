@@ -39,6 +39,7 @@ COMMANDS = {
     "predict": ("saman.cli.studies.predict", "predict_command"),
     "partition": ("saman.cli.studies.partition", "partition_command"),
     "models": ("saman.cli.models.models", "app"),
+    "serve": ("saman.cli.models.serve", "serve_command"),
     "rollout": ("saman.cli.models.rollout", "app"),
     "infer": ("saman.cli.models.infer", "infer_command"),
     "schedule": ("saman.cli.models.schedule", "app"),

@@ -12,8 +12,8 @@ import numpy as np
 
 from saman.registry.store import protobuf
 
-# tensorflow/core/framework/types.proto
-_DTYPES = {
+# NumPy name -> DataType of tensorflow/core/framework/types.proto
+DTYPES = {
     "float32": 1,
     "float64": 2,
     "int32": 3,
@@ -32,7 +32,7 @@ _PREDICT_LOG = 6  # PredictionLog.predict_log
 
 def tensor_proto(value: np.ndarray[Any, Any]) -> bytes:
     """A ``TensorProto`` with raw little-endian content; raises ``KeyError`` for a dtype it cannot hold."""
-    dtype = _DTYPES[value.dtype.name]
+    dtype = DTYPES[value.dtype.name]
     dimensions = b"".join(protobuf.message(2, protobuf.integer(1, size)) for size in value.shape)
     content = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
     return protobuf.integer(1, dtype) + protobuf.message(2, dimensions) + protobuf.message(4, content)

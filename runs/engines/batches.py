@@ -1,0 +1,49 @@
+"""Joins requests into batches, and cuts a batch's answers into those of its requests. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
+Key = tuple[Any, ...]
+
+
+def rows_of(inputs: Arrays) -> int:
+    """The examples of a request: the common first size of its inputs; 0 where they have none."""
+    sizes = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def batch_key(signature: str, inputs: Arrays) -> Key | None:
+    """What requests must share to be computed together; ``None`` for a request that is computed alone."""
+    if not rows_of(inputs):
+        return None
+    return (signature, *((name, inputs[name].dtype.str, inputs[name].shape[1:]) for name in sorted(inputs)))
+
+
+def join(requests: Sequence[Arrays]) -> Arrays:
+    """The inputs of requests with the same key, examples along the first axis."""
+    if len(requests) == 1:
+        return requests[0]
+    return {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
+
+
+def split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays] | None:
+    """The answers of each request, ``rows`` examples each.
+
+    Returns:
+        ``None`` where an output does not have the batch as its first axis: then each request is computed alone.
+    """
+    if len(rows) == 1:
+        return [outputs]
+    if any(rows_of({name: array}) != sum(rows) for name, array in outputs.items()):
+        return None
+    starts = np.cumsum([0, *rows])
+    return [
+        {name: array[start : start + count] for name, array in outputs.items()}
+        for start, count in zip(starts.tolist(), rows, strict=False)
+    ]

@@ -1,0 +1,60 @@
+"""The OpenVINO engine: SavedModels on CPUs, in float32.
+
+OpenVINO does not check the check sums of tensors, so only verified versions reach it. It reads the signature
+``serving_default``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+from saman.runs.engines.batches import Arrays
+from saman.runs.engines.frames import INVALID_ARGUMENT, UNIMPLEMENTED
+from saman.runs.engines.interface import EngineError
+
+SIGNATURE = "serving_default"
+
+
+class OpenVinoEngine:
+    """A model compiled for this machine's CPU."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        core = openvino.Core()
+        self._compiled = core.compile_model(
+            core.read_model(path),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",  # the default rounds to bfloat16 where the CPU can
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+            },
+        )
+        self._request = self._compiled.create_infer_request()
+        self._inputs = [(_name(port), np.dtype(port.get_element_type().to_dtype())) for port in self._compiled.inputs]
+        self._outputs = [_name(port) for port in self._compiled.outputs]
+
+    def run(self, signature: str, inputs: Arrays) -> Arrays:
+        """Compute a batch."""
+        if signature != SIGNATURE:
+            raise EngineError(UNIMPLEMENTED, f"OpenVINO computes the signature {SIGNATURE} only, not {signature}")
+        missing = [name for name, _ in self._inputs if name not in inputs]
+        if missing or len(inputs) != len(self._inputs):
+            raise EngineError(INVALID_ARGUMENT, f"expected the inputs {[name for name, _ in self._inputs]}")
+        values: list[Any] = [inputs[name].astype(dtype, copy=False) for name, dtype in self._inputs]
+        try:
+            self._request.infer(values)
+        except RuntimeError as error:
+            raise EngineError(INVALID_ARGUMENT, str(error).strip().splitlines()[-1]) from error
+        # The tensors belong to the request, which computes the next batch into them.
+        return {name: self._request.get_output_tensor(at).data.copy() for at, name in enumerate(self._outputs)}
+
+
+def _name(port: Any) -> str:
+    """The signature's name of an input or output: OpenVINO keeps it beside the graph's names."""
+    names = sorted(port.get_names(), key=lambda name: (":" in name or "/" in name, len(name)))
+    return str(names[0])

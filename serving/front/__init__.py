@@ -1,0 +1,1 @@
+"""A front: the process that clients talk to, over REST and gRPC."""

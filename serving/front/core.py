@@ -1,0 +1,239 @@
+"""The core of a front: finds the version, asks its engine, counts and observes. REST and gRPC stand on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saman.runs.engines.batches import Arrays, rows_of
+from saman.serving.front.engine_link import EngineLink
+from saman.serving.front.metrics import Metrics
+from saman.serving.front.table import FrontSettings, ServedModel, ServedVersion, ServingTable
+from saman.serving.interface.signatures import DEFAULT, SignatureFacts
+from saman.serving.interface.status import ServingError, StatusCode, invalid
+from saman.serving.interface.tensors import DTYPE_OF, NAMES
+from saman.serving.traffic import AnsweredRequest, RequestFacts, Route, Traffic
+
+_SWEEP_SECONDS = 0.05
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The version that a request names: by number, by label, or by neither."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A computation that a client asks for.
+
+    Attributes:
+        target: The version.
+        facts: The request; its signature is never empty.
+        api: ``Predict``, ``Classify``, ``Regress`` or ``MultiInference``, for metrics.
+        entrypoint: ``REST`` or ``GRPC``.
+        arrived: In seconds of ``time.monotonic``.
+        deadline: The same.
+        wanted: The outputs to return; empty for all.
+    """
+
+    target: Target
+    facts: RequestFacts
+    api: str
+    entrypoint: str
+    arrived: float
+    deadline: float
+    wanted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The outputs, and the version that computed them."""
+
+    outputs: Arrays
+    version: int
+
+
+class ServingCore:
+    """What is served, and how."""
+
+    def __init__(self, settings: FrontSettings, traffic: Traffic) -> None:
+        self.settings, self.traffic, self.metrics = settings, traffic, Metrics()
+        self.table = ServingTable()
+        self._links: dict[str, EngineLink] = {}
+
+    # ---- changes of the table ----------------------------------------------------------------------------------
+
+    async def prepare(self, table: ServingTable) -> None:
+        """Connect to the engines of a table that will be used soon; raises ``OSError``."""
+        for socket in table.sockets() - set(self._links):
+            link = EngineLink(socket, self.settings.queue)
+            await link.connect()
+            self._links[socket] = link
+
+    def use(self, table: ServingTable) -> None:
+        """Exchange the table: every later request sees the new versions and labels."""
+        self.table = table
+
+    async def drain(self) -> None:
+        """Close the connections that the table no longer names, each after its last answer."""
+        old = set(self._links) - self.table.sockets()
+        while any(self._links[socket].open_requests for socket in old):
+            await asyncio.sleep(0.005)
+        for socket in old:
+            self._links.pop(socket).close()
+
+    async def sweep(self) -> None:
+        """Fail requests beyond their deadline, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            for link in list(self._links.values()):
+                if link.open_requests:
+                    link.expire(now)
+
+    # ---- requests ----------------------------------------------------------------------------------------------
+
+    def find(self, target: Target) -> ServedVersion:
+        """The version that a request means, without a rollout's choice; raises ``ServingError``."""
+        return self.table.find(target.model).find(target.version, target.label)
+
+    def deadline(self, seconds: float | None) -> float:
+        """The deadline of a request that leaves ``seconds``; ``None`` for the settings' timeout."""
+        limit = self.settings.timeout_seconds
+        return time.monotonic() + (limit if seconds is None else min(seconds, limit))
+
+    async def run(self, call: Call) -> Computed:
+        """Compute, count and observe; raises ``ServingError``."""
+        status, outputs, version, began = StatusCode.OK, None, 0, time.time()
+        is_routed = call.target.version is None and call.target.label is None
+        try:
+            model = self.table.find(call.target.model)
+            route = self._route(model, call) if is_routed else Route(self.find(call.target).number)
+            version = route.version
+            answer = self._send(model, version, call)
+            for number in route.mirrors:
+                self._mirror(model, number, call, began)
+            sent = time.monotonic()
+            outputs = await answer
+            self.metrics.count_runtime(model.name, call.api, 1e6 * (time.monotonic() - sent))
+            return Computed(_filtered(outputs, call.wanted), version)
+        except ServingError as error:
+            status = error.code
+            raise
+        except asyncio.CancelledError:
+            status = StatusCode.CANCELLED
+            raise
+        finally:
+            seconds = time.monotonic() - call.arrived
+            self._count(call, status, seconds)
+            if version:
+                self._observe(AnsweredRequest(call.target.model, version, call.facts, began, seconds, status.name,
+                                              outputs or {}, is_routed=is_routed))  # fmt: skip
+
+    def _count(self, call: Call, status: StatusCode, seconds: float) -> None:
+        # A name that is not served must not become a series: clients could invent any number of them.
+        name = call.target.model if call.target.model in self.table.models else ""
+        rows = rows_of(call.facts.inputs)
+        self.metrics.count(name, call.api, call.entrypoint, status.name, 1e6 * seconds, rows)
+
+    def _route(self, model: ServedModel, call: Call) -> Route:
+        default = model.find(None, None).number
+        try:
+            route = self.traffic.route(model.name, default, call.facts)
+        except Exception:
+            _log.exception("the choice of a version failed; the default version answers")
+            return Route(default)
+        chosen = model.versions.get(route.version)
+        return route if chosen is not None and chosen.is_available else Route(default)
+
+    def _send(self, model: ServedModel, number: int, call: Call) -> asyncio.Future[Arrays]:
+        version = model.find(number, None)
+        signature = version.signatures.get(call.facts.signature)
+        if signature is None:
+            message = f'Serving signature key "{call.facts.signature}" not found.'
+            raise ServingError(StatusCode.FAILED_PRECONDITION, message)
+        _check_inputs(signature, call.facts.inputs)
+        _check_wanted(signature, call.wanted)
+        link = self._links.get(version.socket)
+        if link is None:
+            raise ServingError(StatusCode.UNAVAILABLE, f"The engine of {model.name} version {number} is not connected")
+        return link.send(call.facts.signature, call.facts.inputs, call.deadline)
+
+    def _mirror(self, model: ServedModel, number: int, call: Call, began: float) -> None:
+        """Compute a request a second time without waiting; a failure concerns the observer alone."""
+
+        def done(answer: asyncio.Future[Arrays]) -> None:
+            error = None if answer.cancelled() else answer.exception()
+            status = StatusCode.OK if error is None else getattr(error, "code", StatusCode.UNKNOWN)
+            self._observe(AnsweredRequest(model.name, number, call.facts, began, time.monotonic() - call.arrived,
+                                          status.name, {} if error else answer.result(), is_mirror=True))  # fmt: skip
+
+        with contextlib.suppress(ServingError):
+            self._send(model, number, call).add_done_callback(done)
+
+    def _observe(self, record: AnsweredRequest) -> None:
+        try:
+            self.traffic.observe(record)
+        except Exception:
+            _log.exception("the observation of a request failed")
+
+
+def signature_of(name: str) -> str:
+    """The name of a signature, the default's for an empty name."""
+    return name or DEFAULT
+
+
+def _filtered(outputs: Arrays, wanted: Iterable[str]) -> Arrays:
+    names = tuple(wanted)
+    return {name: outputs[name] for name in names} if names else outputs
+
+
+def _check_inputs(signature: SignatureFacts, inputs: Arrays) -> None:
+    """Refuse inputs that do not fit the signature, so that no such request reaches an engine."""
+    if inputs.keys() != signature.inputs.keys():
+        given, needed = set(inputs), set(signature.inputs)
+        raise invalid(
+            f"input size does not match signature: {len(given)}!={len(needed)} len({{{_listed(given)}}}) != "
+            f"len({{{_listed(needed)}}}). Sent extra: {{{_listed(given - needed)}}}. "
+            f"Missing but required: {{{_listed(needed - given)}}}."
+        )
+    for name, array in inputs.items():
+        facts = signature.inputs[name]
+        if array.dtype != DTYPE_OF.get(facts.dtype):
+            wanted = NAMES.get(facts.dtype, "DT_INVALID").removeprefix("DT_").lower()
+            found = "string" if array.dtype.hasobject else array.dtype.name
+            raise invalid(f"input {name!r} expects {wanted} but {found} is provided")
+        shape = facts.shape
+        if shape is not None and (
+            len(shape) != array.ndim
+            or any(size not in (-1, given) for size, given in zip(shape, array.shape, strict=True))
+        ):
+            raise invalid(f"input {name!r} expects the shape {_shape(shape)} but {_shape(array.shape)} is provided")
+
+
+def _check_wanted(signature: SignatureFacts, wanted: tuple[str, ...]) -> None:
+    for at, name in enumerate(wanted):
+        if name not in signature.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                f"{{{_listed(signature.outputs)}}}."
+            )
+        if name in wanted[:at]:
+            raise invalid(f"duplicate output tensor alias: {name}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"

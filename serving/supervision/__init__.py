@@ -1,0 +1,1 @@
+"""The supervisor: follows the registry, checks and loads versions, keeps fronts and engines alive."""

@@ -1,0 +1,86 @@
+"""A model of a server: what the registry wants of it, what is loaded, and what requests reach. No processes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from saman.configs.errors import UserError
+from saman.registry.store import audit_log
+from saman.registry.store.audit_entry import Entry
+from saman.registry.store.layout import ModelFolder, VersionSpec
+from saman.registry.store.model_state import replay
+from saman.serving.front.table import ServedModel, ServedVersion, VersionLife
+from saman.serving.supervision.loader import LoadedVersion
+from saman.serving.supervision.wanted import ServedLabels, WantedModel, next_labels, superfluous, wanted_model
+from saman.serving.traffic import Traffic
+
+_RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """Why a version is not served, and when to try again (``time.monotonic``)."""
+
+    problem: str
+    retry_at: float
+
+
+@dataclass
+class FollowedModel:
+    """A model that the server follows."""
+
+    folder: ModelFolder
+    spec: VersionSpec
+    wanted: WantedModel
+    served: ServedLabels = ServedLabels()
+    loaded: dict[int, LoadedVersion] = field(default_factory=dict)
+    failed: dict[int, LoadFailure] = field(default_factory=dict)
+    loading: int | None = None
+    log_problem: str = ""
+    _entries: list[Entry] = field(default_factory=list)
+
+    def follow(self, traffic: Traffic) -> str:
+        """Read new entries of the audit log; returns a new problem of the log, empty for none."""
+        try:
+            entries = audit_log.read(self.folder.log, self._entries)
+            state = replay(self.folder.name, entries)
+        except (UserError, OSError) as error:
+            new = str(error) if str(error) != self.log_problem else ""
+            self.log_problem = str(error)
+            return new
+        if len(entries) > len(self._entries):
+            self.failed.clear()  # what the entry changed may let a version load
+        self._entries, self.log_problem = entries, ""
+        self.wanted = wanted_model(state, self.spec, traffic.wanted(state))
+        return ""
+
+    def next_to_load(self) -> int | None:
+        """The most important version that is wanted and not loaded."""
+        now = time.monotonic()
+        for number in self.wanted.load:
+            failure = self.failed.get(number)
+            if number not in self.loaded and (failure is None or failure.retry_at <= now):
+                return number
+        return None
+
+    def fail(self, number: int, problem: str) -> None:
+        """Remember why a version could not be loaded."""
+        self.failed[number] = LoadFailure(problem, time.monotonic() + _RETRY_SECONDS)
+
+    def settle(self) -> list[LoadedVersion]:
+        """Move labels as far as versions are loaded; returns the versions that leave."""
+        self.served = next_labels(self.wanted, self.served, self.loaded)
+        return [self.loaded.pop(number) for number in superfluous(self.wanted, self.served, self.loaded)]
+
+    def row(self) -> ServedModel:
+        """The model in the table of the fronts."""
+        versions = {
+            number: ServedVersion(number, VersionLife.AVAILABLE, each.socket, each.signature_map)
+            for number, each in self.loaded.items()
+        }
+        for number, failure in self.failed.items():
+            versions.setdefault(number, ServedVersion(number, VersionLife.END, problem=failure.problem))
+        if self.loading is not None:
+            versions.setdefault(self.loading, ServedVersion(self.loading, VersionLife.LOADING))
+        return ServedModel(self.folder.name, self.served.default, self.served.labels, versions)

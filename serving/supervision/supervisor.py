@@ -1,0 +1,380 @@
+"""The supervisor: follows the audit logs, has versions loaded, moves labels in one step, restarts what was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from saman.configs.errors import UserError
+from saman.registry.store.layout import find_model
+from saman.registry.store.model_state import read_model
+from saman.serving.front.example_request import ExampleRequest, example_request
+from saman.serving.front.table import FrontSettings, ServingTable
+from saman.serving.supervision.front_process import FrontHandle
+from saman.serving.supervision.loader import LoadedVersion, Loader
+from saman.serving.supervision.served_model import FollowedModel
+from saman.serving.supervision.settings import ServeSettings
+from saman.serving.supervision.snapshot import runtime_folder
+from saman.serving.supervision.wanted import wanted_model
+from saman.serving.traffic import open_traffic
+
+_TICK_SECONDS = 0.1
+_BACKLOG = 1024
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    """Something that an operator may want to know; ``version`` is 0 for an event of a model or of the server."""
+
+    text: str
+    model: str = ""
+    version: int = 0
+    is_problem: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.model}:{self.version}: " if self.version else f"{self.model}: " if self.model else ""
+        return place + self.text
+
+
+Tell = Callable[[ServerEvent], None]
+
+
+@dataclass
+class _Leaving:
+    """Versions that left the table with ``number``; their engines end when every front has drained."""
+
+    number: int
+    versions: list[LoadedVersion]
+
+
+class Supervisor:
+    """A server: its fronts, engines and models."""
+
+    def __init__(self, settings: ServeSettings, tell: Tell) -> None:
+        self._settings, self._tell = settings, tell
+        self._runtime = runtime_folder()
+        self._loader = Loader(settings, self._runtime)
+        self._traffic = open_traffic(settings.models_dir)
+        self._models = [self._model(index) for index in range(len(settings.specs))]
+        self._fronts: list[FrontHandle] = []
+        self._table, self._number = ServingTable(), 0
+        self._drained: dict[int, int] = {}  # front -> the last table that it has drained
+        self._leaving: list[_Leaving] = []
+        self._results: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._looks: queue.Queue[threading.Event] = queue.Queue()
+        self._reviving: set[str] = set()
+        self._is_loading = False
+        self._stopping = threading.Event()
+        self._rest: socket.socket | None = None
+        self._grpc: socket.socket | None = None
+
+    def _model(self, index: int) -> FollowedModel:
+        spec = self._settings.specs[index]
+        folder = find_model(self._settings.models_dir, spec.name)
+        state = read_model(folder)
+        state.find(spec)  # a version or label that does not exist is refused before anything starts
+        return FollowedModel(folder, spec, wanted_model(state, spec))
+
+    # ---- life --------------------------------------------------------------------------------------------------
+
+    @property
+    def rest_port(self) -> int:
+        """The port of the REST interface."""
+        return int(self._rest.getsockname()[1]) if self._rest else 0
+
+    @property
+    def grpc_port(self) -> int:
+        """The port of the gRPC interface."""
+        return int(self._grpc.getsockname()[1]) if self._grpc else 0
+
+    def describe(self) -> list[str]:
+        """Each model with the version that answers and the engine."""
+        found = []
+        for model in self._models:
+            number = model.served.default
+            kind = model.loaded[number].kind if number in model.loaded else "no engine"
+            found.append(f"{model.folder.name}:{number} ({kind})")
+        return found
+
+    def examples(self) -> list[ExampleRequest]:
+        """A request that works, for each model where one is short enough."""
+        found = (example_request(model) for model in self._table.models.values())
+        return [request for request in found if request is not None]
+
+    def run(self, ready: Callable[[Supervisor], None]) -> None:
+        """Serve until ``stop``.
+
+        Args:
+            ready: Called when every model answers.
+
+        Raises:
+            UserError: A port is taken, or a model has no version that can be served.
+        """
+        try:
+            self._rest = _listen(self._settings.host, self._settings.rest_port, is_reserved=False)
+            self._grpc = _listen(self._settings.host, self._settings.grpc_port, is_reserved=True)
+            self._load_first()
+            self._fronts = [self._start_front() for _ in range(self._settings.fronts)]
+            for front in self._fronts:
+                front.wait_until_ready()
+            self._publish(self._settle())
+            ready(self)
+            while not self._stopping.wait(_TICK_SECONDS):
+                self.tick()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Answer what has arrived, then end ``run``; may be called by a signal handler."""
+        self._stopping.set()
+
+    def _load_first(self) -> None:
+        for model in self._models:
+            model.follow(self._traffic)
+            while (number := model.next_to_load()) is not None and not self._stopping.is_set():
+                self._load(model, number)
+            if not model.loaded and model.failed:
+                problem, number = next(iter(model.failed.values())).problem, next(iter(model.failed))
+                raise UserError(problem, where=f"{model.folder.name}:{number}", remedy="saman models verify")
+            # Another version must not answer in the place of a default that cannot be loaded.
+            if model.wanted.default not in model.loaded:
+                failure = model.failed.get(model.wanted.default or 0)
+                problem = failure.problem if failure else "no version can be served"
+                raise UserError(problem, where=model.folder.name, remedy="saman models verify, rollback")
+
+    def _close(self) -> None:
+        for front in self._fronts:
+            front.end()
+        for front in self._fronts:
+            front.wait(self._settings.timeout_seconds + 10)
+        for model in self._models:
+            for version in model.loaded.values():
+                version.end()
+        for leaving in self._leaving:
+            for version in leaving.versions:
+                version.end()
+        self._loader.close()
+        for listener in (self._rest, self._grpc):
+            if listener is not None:
+                listener.close()
+        shutil.rmtree(self._runtime, ignore_errors=True)
+
+    # ---- a step ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look after everything once."""
+        asked = [self._looks.get_nowait() for _ in range(self._looks.qsize())]
+        self._restart_fronts()
+        self._revive_engines()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._results.get_nowait()()
+        for model in self._models:
+            if problem := model.follow(self._traffic):
+                self._tell(ServerEvent(f"the audit log cannot be read; versions stay: {problem}", model.folder.name,
+                                       is_problem=True))  # fmt: skip
+        self._start_loading()
+        self._publish(self._settle())
+        self._end_drained()
+        for looked in asked:
+            looked.set()
+
+    def _settle(self) -> list[LoadedVersion]:
+        leaving = []
+        for model in self._models:
+            before = model.served
+            leaving += model.settle()
+            if model.served != before:
+                shown = ", ".join(f"{label}={number}" for label, number in model.served.labels.items())
+                text = f"version {model.served.default} answers" + (f" ({shown})" if shown else "")
+                self._tell(ServerEvent(text, model.folder.name))
+        return leaving
+
+    def _publish(self, leaving: list[LoadedVersion]) -> None:
+        """Have all fronts exchange the table, if it changed: first everyone connects, then everyone moves."""
+        table = ServingTable({model.folder.name: model.row() for model in self._models})
+        if table != self._table:
+            self._table = table
+            self._number += 1
+            problems = [front.prepare(table, self._number) for front in self._fronts]
+            for problem in filter(None, problems):
+                self._tell(ServerEvent(f"a front cannot take a change: {problem}", is_problem=True))
+            for front in self._fronts:
+                front.use(self._number)
+        if leaving:
+            self._leaving.append(_Leaving(self._number, leaving))
+            for version in leaving:
+                self._tell(ServerEvent("leaves after its last answer", version.model, version.number))
+
+    def _end_drained(self) -> None:
+        drained = min((self._drained.get(front.pid, 0) for front in self._fronts), default=0)
+        for leaving in [each for each in self._leaving if each.number <= drained]:
+            self._leaving.remove(leaving)
+            for version in leaving.versions:
+                version.end()
+
+    # ---- loading -----------------------------------------------------------------------------------------------
+
+    def _start_loading(self) -> None:
+        if self._is_loading:
+            return
+        for model in self._models:
+            number = model.next_to_load()
+            if number is not None:
+                self._is_loading, model.loading = True, number
+                threading.Thread(target=self._load_aside, args=(model, number), daemon=True).start()
+                return
+
+    def _load_aside(self, model: FollowedModel, number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread, on Linux
+        finish = self._loaded_or_not(model, number)
+
+        def done() -> None:
+            self._is_loading, model.loading = False, None
+            finish()
+
+        self._results.put(done)
+
+    def _load(self, model: FollowedModel, number: int) -> None:
+        self._loaded_or_not(model, number)()
+
+    def _loaded_or_not(self, model: FollowedModel, number: int) -> Callable[[], None]:
+        """Load a version; returns what the main thread does about it."""
+        began = time.monotonic()
+        name = model.folder.name
+        try:
+            loaded = self._loader.load(model.folder, number)
+        except (UserError, OSError) as error:
+            problem = error.one_line() if isinstance(error, UserError) else str(error)
+
+            def fail() -> None:
+                model.fail(number, problem)
+                self._tell(ServerEvent(f"is not served: {problem}", name, number, is_problem=True))
+
+            return fail
+
+        def take() -> None:
+            model.loaded[number] = loaded
+            model.failed.pop(number, None)
+            seconds = time.monotonic() - began
+            self._tell(ServerEvent(f"loaded, checked and warmed in {seconds:.1f} s ({loaded.kind})", name, number))
+
+        return take
+
+    # ---- what was killed ---------------------------------------------------------------------------------------
+
+    def _revive_engines(self) -> None:
+        for model in self._models:
+            for version in model.loaded.values():
+                if version.engine.status() is not None and version.socket not in self._reviving:
+                    self._reviving.add(version.socket)
+                    text = f"its engine ended (status {version.engine.status()}) and is restarted"
+                    self._tell(ServerEvent(text, version.model, version.number, is_problem=True))
+                    threading.Thread(target=self._revive, args=(version,), daemon=True).start()
+
+    def _revive(self, version: LoadedVersion) -> None:
+        problem = ""
+        try:
+            self._loader.revive(version)
+        except (UserError, OSError) as error:
+            problem = str(error)
+            time.sleep(1.0)
+
+        def done() -> None:
+            self._reviving.discard(version.socket)
+            if problem:
+                text = f"its engine cannot be restarted: {problem}"
+                self._tell(ServerEvent(text, version.model, version.number, is_problem=True))
+
+        self._results.put(done)
+
+    def _restart_fronts(self) -> None:
+        for at, front in enumerate(self._fronts):
+            if front.status() is not None:
+                text = f"a front ended (status {front.status()}) and is restarted"
+                self._tell(ServerEvent(text, is_problem=True))
+                self._drained.pop(front.pid, None)
+                new = self._fronts[at] = self._start_front()
+                with contextlib.suppress(UserError):  # it is restarted at the next step
+                    new.wait_until_ready()
+                    new.prepare(self._table, self._number)
+                    new.use(self._number)
+
+    def _start_front(self) -> FrontHandle:
+        settings = self._settings
+        assert self._rest is not None
+        front_settings = FrontSettings(
+            rest_socket=self._rest.fileno(),
+            host=settings.host,
+            grpc_port=self.grpc_port,
+            models_dir=str(settings.models_dir.absolute()),
+            body_bytes=settings.body_bytes,
+            queue=settings.queue,
+            timeout_seconds=settings.timeout_seconds,
+            certificate=str(settings.certificate or ""),
+            key=str(settings.key or ""),
+            tokens=str(settings.tokens or ""),
+        )
+        handle: list[FrontHandle] = []
+        front = FrontHandle(front_settings, self._reload, lambda number: self._note_drained(handle, number))
+        handle.append(front)
+        return front
+
+    def _note_drained(self, handle: list[FrontHandle], number: int) -> None:
+        self._results.put(lambda: self._drained.__setitem__(handle[0].pid, number))
+
+    def _reload(self) -> str:
+        """Wait until the main thread has looked at the registry; called from another thread."""
+        looked = threading.Event()
+        self._looks.put(looked)
+        if not looked.wait(self._settings.timeout_seconds):
+            return "the registry was not read in time"
+        return "; ".join(model.log_problem for model in self._models if model.log_problem)
+
+
+def _listen(host: str, port: int, *, is_reserved: bool) -> socket.socket:
+    """Take a port: listening for REST; only reserved for gRPC, which binds it again in every front."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if is_reserved else socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+        if not is_reserved:
+            taken.listen(_BACKLOG)
+            taken.setblocking(False)
+            taken.set_inheritable(True)
+    except OSError as error:
+        taken.close()
+        option = "--grpc-port" if is_reserved else "--port"
+        problem = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise UserError(problem, where=option, remedy=f"give another {option}; 0 takes a free port") from error
+    return taken
+
+
+def serve(settings: ServeSettings, tell: Tell, ready: Callable[[Supervisor], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; called from the main thread.
+
+    Args:
+        settings: What to serve, and how.
+        tell: Receives events.
+        ready: Called when every model answers.
+
+    Raises:
+        UserError: The settings expose models, a port is taken, or a model cannot be served.
+    """
+    settings.check()
+    supervisor = Supervisor(settings, tell)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run(ready)

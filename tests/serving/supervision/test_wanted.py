@@ -1,0 +1,91 @@
+"""What a server serves follows the registry, and never leaves requests without a version that was there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saman.configs.errors import UserError
+from saman.registry.store.layout import VersionSpec
+from saman.registry.store.model_state import ModelState, VersionState, VersionStatus
+from saman.serving.supervision.settings import ServeSettings, is_local
+from saman.serving.supervision.wanted import ServedLabels, WantedModel, next_labels, superfluous, wanted_model
+
+
+def state(*numbers: int, **labels: int) -> ModelState:
+    versions = {number: VersionState(number, "", "", 0.0, "") for number in numbers}
+    history = [labels["stable"]] if "stable" in labels else []
+    return ModelState("m", versions, dict(labels), history)
+
+
+def test_the_stable_version_answers_else_the_newest() -> None:
+    assert wanted_model(state(1, 2, 3, stable=2), VersionSpec("m")).default == 2
+    assert wanted_model(state(1, 2, 3), VersionSpec("m")).default == 3
+    assert wanted_model(state(1, 2, 3, canary=1), VersionSpec("m", label="canary")) == WantedModel(
+        "m", 1, {"canary": 1}, (1,)
+    )
+    assert wanted_model(state(1, 2, 3, stable=2), VersionSpec("m", number=3)) == WantedModel("m", 3, {}, (3,))
+
+
+def test_what_may_be_promoted_next_is_loaded_too() -> None:
+    wanted = wanted_model(state(1, 2, 3, 4, stable=2, canary=3), VersionSpec("m"), extra=[1, 9])
+    assert wanted.load == (2, 3, 1, 4)
+
+
+def test_a_retired_version_is_not_offered() -> None:
+    found = state(1, 2)
+    found.versions[2].status = VersionStatus.RETIRED
+    assert wanted_model(found, VersionSpec("m")).default == 1
+
+
+def test_a_label_waits_for_its_version() -> None:
+    now = ServedLabels(1, {"stable": 1})
+    wanted = WantedModel("m", 2, {"stable": 2, "canary": 3}, (2, 3))
+    assert next_labels(wanted, now, {1}) == now
+    assert next_labels(wanted, now, {1, 2}) == ServedLabels(2, {"stable": 2})
+
+
+def test_the_only_loaded_version_stays() -> None:
+    gone = WantedModel("m", None, {}, ())
+    assert superfluous(gone, next_labels(gone, ServedLabels(1, {}), {1}), {1}) == []
+    other = WantedModel("m", 2, {"stable": 2}, (2,))
+    served = next_labels(other, ServedLabels(1, {"stable": 1}), {1})
+    assert served.default == 1 and superfluous(other, served, {1}) == []
+
+
+NUMBERS = st.integers(1, 5)
+LABELS = st.dictionaries(st.sampled_from(["stable", "canary", "blue"]), NUMBERS)
+
+
+@given(st.lists(st.tuples(NUMBERS, LABELS, st.sets(NUMBERS)), min_size=1, max_size=8))
+def test_requests_reach_a_loaded_version_through_any_history(
+    history: list[tuple[int, dict[str, int], set[int]]],
+) -> None:
+    loaded, served = {1}, ServedLabels(1, {"stable": 1})
+    for default, labels, arriving in history:
+        wanted = WantedModel("m", default, labels, tuple({default, *labels.values()}))
+        loaded |= arriving & set(wanted.load)
+        served = next_labels(wanted, served, loaded)
+        loaded -= set(superfluous(wanted, served, loaded))
+        assert served.default in loaded
+        assert served.numbers() <= loaded
+        if default in loaded:
+            assert served.default == default
+
+
+def test_listening_beyond_this_machine_needs_protection(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("certificate", "key", "tokens")}
+    for file in files.values():
+        file.write_text("0" * 64 + " somebody\n")
+        file.chmod(0o600)
+    ServeSettings(tmp_path, ()).check()
+    ServeSettings(tmp_path, (), host="0.0.0.0", **files).check()  # type: ignore[arg-type]
+    ServeSettings(tmp_path, (), host="0.0.0.0", insecure=True).check()
+    for lacking in files:
+        given = {name: file for name, file in files.items() if name != lacking}
+        with pytest.raises(UserError):
+            ServeSettings(tmp_path, (), host="0.0.0.0", **given).check()  # type: ignore[arg-type]
+    assert is_local("::1") and is_local("localhost") and not is_local("example.org") and not is_local("10.0.0.1")

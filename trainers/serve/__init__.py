@@ -1,0 +1,1 @@
+"""The TensorFlow engine of ``saman serve``, in a process of its own."""

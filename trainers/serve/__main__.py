@@ -1,0 +1,18 @@
+"""``python -m saman.trainers.serve …``: an engine process with TensorFlow."""
+
+from __future__ import annotations
+
+import sys
+
+from saman.runs.engines.interface import EngineKind
+from saman.runs.engines.process import serve_engine
+
+
+def _tensorflow() -> EngineKind:
+    from saman.trainers.serve.tensorflow_engine import TensorFlowEngine
+
+    return TensorFlowEngine
+
+
+if __name__ == "__main__":
+    sys.exit(serve_engine(_tensorflow, sys.argv[1:]))
