@@ -13,11 +13,12 @@ from saman.trainers.keras_compat import tf
 
 
 class TensorFlowEngine:
-    """A loaded SavedModel."""
+    """A loaded SavedModel; 0 ``threads`` leaves their number to TensorFlow."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
         self._model = tf.saved_model.load(str(path))  # a signature alone does not keep its variables alive
         self._signatures = dict(self._model.signatures)
         self._specs = {name: call.structured_input_signature[1] for name, call in self._signatures.items()}
