@@ -70,9 +70,10 @@ class EngineProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with contextlib.suppress(ValueError):
-                self._said.put(json.loads(line))
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    self._said.put(json.loads(line))
         self._said.put({"problem": "the engine process ended"})
 
     def _next(self, seconds: float) -> dict[str, Any]:
@@ -139,10 +140,9 @@ class EngineProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._log.end(self._process.wait())
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
     def kill(self) -> None:
         """End the process at once, and wait for it."""
