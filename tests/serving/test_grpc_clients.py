@@ -59,7 +59,7 @@ def predict(**spec):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = spec.get("name", "images")
     if "version" in spec: request.model_spec.version.value = spec["version"]
-    request.model_spec.version_label = spec.get("label", request.model_spec.version_label)
+    if "label" in spec: request.model_spec.version_label = spec["label"]
     request.model_spec.signature_name = spec.get("signature", "")
     request.inputs[spec.get("input", "inputs")].CopyFrom(tf.make_tensor_proto(spec.get("value", inputs)))
     request.output_filter.extend(spec.get("filter", []))
