@@ -31,7 +31,7 @@ def token_line(token: str, name: str) -> str:
     return f"{hashlib.sha256(token.encode()).hexdigest()} {name}\n"
 
 
-class Access:
+class TokenAccess:
     """The tokens that are accepted; without a file every request is."""
 
     def __init__(self, digests: tuple[bytes, ...], *, is_open: bool = False) -> None:
@@ -49,10 +49,10 @@ class Access:
             raise ServingError(StatusCode.UNAUTHENTICATED, "A valid token is required (authorization: Bearer TOKEN)")
 
 
-OPEN = Access((), is_open=True)
+OPEN = TokenAccess((), is_open=True)
 
 
-def read_access(file: Path | None) -> Access:
+def read_access(file: Path | None) -> TokenAccess:
     """Read the accepted tokens.
 
     Raises:
@@ -78,7 +78,7 @@ def read_access(file: Path | None) -> Access:
         digests.append(bytes.fromhex(found[1]))
     if not digests:
         raise UserError("the file holds no token", where=str(file), remedy="saman serve --new-token NAME")
-    return Access(tuple(digests))
+    return TokenAccess(tuple(digests))
 
 
 def add_token(file: Path, name: str) -> str:

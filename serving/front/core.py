@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from saman.runs.engines.batches import Arrays, rows_of
 from saman.serving.front.engine_link import EngineLink
-from saman.serving.front.metrics import Metrics
+from saman.serving.front.metrics import RequestMetrics
 from saman.serving.front.table import FrontSettings, ServedModel, ServedVersion, ServingTable
 from saman.serving.interface.signatures import DEFAULT, SignatureFacts
 from saman.serving.interface.status import ServingError, StatusCode, invalid
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Target:
+class RequestTarget:
     """The version that a request names: by number, by label, or by neither."""
 
     model: str
@@ -45,7 +45,7 @@ class Call:
         wanted: The outputs to return; empty for all.
     """
 
-    target: Target
+    target: RequestTarget
     facts: RequestFacts
     api: str
     entrypoint: str
@@ -66,7 +66,7 @@ class ServingCore:
     """What is served, and how."""
 
     def __init__(self, settings: FrontSettings, traffic: Traffic) -> None:
-        self.settings, self.traffic, self.metrics = settings, traffic, Metrics()
+        self.settings, self.traffic, self.metrics = settings, traffic, RequestMetrics()
         self.table = ServingTable()
         self._links: dict[str, EngineLink] = {}
 
@@ -102,7 +102,7 @@ class ServingCore:
 
     # ---- requests ----------------------------------------------------------------------------------------------
 
-    def find(self, target: Target) -> ServedVersion:
+    def find(self, target: RequestTarget) -> ServedVersion:
         """The version that a request means, without a rollout's choice; raises ``ServingError``."""
         return self.table.find(target.model).find(target.version, target.label)
 

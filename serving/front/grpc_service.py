@@ -13,8 +13,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from saman.serving.front.access import Access
-from saman.serving.front.core import Call, Computed, ServingCore, Target, signature_of
+from saman.serving.front.access import TokenAccess
+from saman.serving.front.core import Call, Computed, RequestTarget, ServingCore, signature_of
 from saman.serving.front.statuses import code_of, find_versions
 from saman.serving.interface import examples
 from saman.serving.interface.messages import message_class
@@ -30,19 +30,19 @@ _ANY_TYPE = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 Reload = Callable[[], Awaitable[str]]
 
 
-def _target(spec: Any) -> Target:
+def _target(spec: Any) -> RequestTarget:
     if not spec.name:
         raise invalid("Missing ModelSpec")
     has_version = spec.HasField("version")
     if has_version and spec.version_label:
         raise invalid("Both model version and model version label cannot be supplied.")
-    return Target(spec.name, spec.version.value if has_version else None, spec.version_label or None)
+    return RequestTarget(spec.name, spec.version.value if has_version else None, spec.version_label or None)
 
 
 class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Finds the method of a call by its path."""
 
-    def __init__(self, core: ServingCore, access: Access, reload: Reload, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, core: ServingCore, access: TokenAccess, reload: Reload, is_ready: Callable[[], bool]) -> None:
         self._core, self._access, self._reload, self._is_ready = core, access, reload, is_ready
         self._prefix, self._numbers = os.urandom(6).hex(), itertools.count(1)
         prediction, model, health = (
@@ -97,7 +97,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         return answer
 
     async def _run(
-        self, target: Target, name: str, inputs: Any, metadata: Mapping[str, str], context: Any, api: str,
+        self, target: RequestTarget, name: str, inputs: Any, metadata: Mapping[str, str], context: Any, api: str,
         wanted: tuple[str, ...] = (),
     ) -> Computed:  # fmt: skip
         arrived = time.monotonic()
@@ -107,7 +107,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         facts = RequestFacts(request_id, metadata, name, inputs)
         return await self._core.run(Call(target, facts, api, "GRPC", arrived, deadline, wanted))
 
-    def _fill_spec(self, spec: Any, target: Target, version: int, signature: str) -> None:
+    def _fill_spec(self, spec: Any, target: RequestTarget, version: int, signature: str) -> None:
         spec.name, spec.signature_name = target.model, signature
         spec.version.value = version
 
@@ -119,7 +119,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         return answer
 
     async def _fill_classes(
-        self, result: Any, target: Target, name: str, given: Any, metadata: Any, context: Any
+        self, result: Any, target: RequestTarget, name: str, given: Any, metadata: Any, context: Any
     ) -> int:
         examples.check_classification(name, self._core.find(target).signatures.get(name))
         found = _examples(given)
@@ -139,7 +139,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         return answer
 
     async def _fill_values(
-        self, result: Any, target: Target, name: str, given: Any, metadata: Any, context: Any
+        self, result: Any, target: RequestTarget, name: str, given: Any, metadata: Any, context: Any
     ) -> int:
         examples.check_regression(name, self._core.find(target).signatures.get(name))
         found = _examples(given)

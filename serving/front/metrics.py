@@ -23,7 +23,7 @@ class _Histogram:
         self.sum += value
 
 
-class Metrics:
+class RequestMetrics:
     """The metrics of a front."""
 
     def __init__(self) -> None:

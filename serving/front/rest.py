@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 import orjson
 
-from saman.serving.front.access import Access
-from saman.serving.front.core import Call, Computed, ServingCore, Target, signature_of
+from saman.serving.front.access import TokenAccess
+from saman.serving.front.core import Call, Computed, RequestTarget, ServingCore, signature_of
 from saman.serving.front.describe import openapi_page, proto_page
 from saman.serving.front.http_protocol import HttpAnswer, HttpRequest
 from saman.serving.front.statuses import metadata_json, status_json
@@ -35,7 +35,7 @@ _TIMEOUT = "x-request-timeout-seconds"
 
 @dataclass(frozen=True)
 class _Place:
-    target: Target
+    target: RequestTarget
     verb: str
 
 
@@ -50,13 +50,13 @@ def _parse(method: str, path: str) -> _Place:
     if version is not None and (len(version) > 19 or int(version) > _LARGEST_VERSION):
         raise invalid(f"Failed to convert version: {version} to numeric.")
     number = None if version is None else int(version)
-    return _Place(Target(unquote(name), number, None if label is None else unquote(label)), (verb or "").lower())
+    return _Place(RequestTarget(unquote(name), number, None if label is None else unquote(label)), (verb or "").lower())
 
 
 class RestService:
     """Answers HTTP requests."""
 
-    def __init__(self, core: ServingCore, access: Access, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, core: ServingCore, access: TokenAccess, is_ready: Callable[[], bool]) -> None:
         self._core, self._access, self._is_ready = core, access, is_ready
         self._prefix, self._numbers = os.urandom(6).hex(), itertools.count(1)
 
@@ -112,7 +112,7 @@ class RestService:
             body = await self._examples(request, target, document, request_id, verb)
         return HttpAnswer(200, body, request_id=request_id)
 
-    async def _predict(self, request: HttpRequest, target: Target, document: Any, request_id: str) -> bytes:
+    async def _predict(self, request: HttpRequest, target: RequestTarget, document: Any, request_id: str) -> bytes:
         name = signature_of(json_tensors.signature_name(document))
         signature = self._core.find(target).signatures.get(name)
         if signature is None:
@@ -123,7 +123,9 @@ class RestService:
         computed = await self._run(request, target, RequestFacts(request_id, request.headers, name, inputs), "Predict")
         return json_tensors.render_predictions(computed.outputs, is_rows)
 
-    async def _examples(self, request: HttpRequest, target: Target, document: Any, request_id: str, verb: str) -> bytes:
+    async def _examples(
+        self, request: HttpRequest, target: RequestTarget, document: Any, request_id: str, verb: str
+    ) -> bytes:
         name = signature_of(json_tensors.signature_name(document))
         found = examples.read_examples(document)
         signature = self._core.find(target).signatures.get(name)
@@ -135,7 +137,7 @@ class RestService:
             return _dump({"results": examples.classifications(outputs, len(found))})
         return _dump({"results": examples.regressions(outputs, len(found))})
 
-    async def _run(self, request: HttpRequest, target: Target, facts: RequestFacts, api: str) -> Computed:
+    async def _run(self, request: HttpRequest, target: RequestTarget, facts: RequestFacts, api: str) -> Computed:
         deadline = self._core.deadline(_timeout(request))
         return await self._core.run(Call(target, facts, api, "REST", request.arrived, deadline))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from saman.serving.front.core import Target
+from saman.serving.front.core import RequestTarget
 from saman.serving.front.table import ServedVersion, ServingTable
 from saman.serving.interface.status import StatusCode, not_found
 
 
-def find_versions(table: ServingTable, target: Target) -> list[ServedVersion]:
+def find_versions(table: ServingTable, target: RequestTarget) -> list[ServedVersion]:
     """The versions of a status request, highest first; raises ``ServingError``."""
     model = table.models.get(target.model)
     if model is None or not model.versions:
@@ -29,7 +29,7 @@ def code_of(version: ServedVersion) -> StatusCode:
     return StatusCode.UNKNOWN if version.problem else StatusCode.OK
 
 
-def status_json(table: ServingTable, target: Target) -> dict[str, Any]:
+def status_json(table: ServingTable, target: RequestTarget) -> dict[str, Any]:
     """``GetModelStatusResponse`` as JSON; raises ``ServingError``."""
     rows = [
         {

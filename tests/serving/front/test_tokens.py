@@ -8,7 +8,7 @@ import pytest
 
 from saman.configs.errors import UserError
 from saman.serving.front.access import OPEN, add_token, read_access
-from saman.serving.front.metrics import Metrics
+from saman.serving.front.metrics import RequestMetrics
 from saman.serving.interface.status import ServingError, StatusCode
 
 
@@ -44,7 +44,7 @@ def test_a_file_that_others_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_histograms_add_up() -> None:
-    metrics = Metrics()
+    metrics = RequestMetrics()
     for microseconds in (5.0, 500.0, 1e12):
         metrics.count("m", "Predict", "REST", "OK", microseconds, 2)
     lines = metrics.render().splitlines()
