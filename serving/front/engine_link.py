@@ -1,8 +1,8 @@
 """A front's connection to an engine: requests out, replies back, and what happens when the engine is killed.
 
 After a lost connection the front connects again as soon as the supervisor has restarted the engine. Requests that were
-under way may have killed it, so they are sent again one by one: the one that loses the engine again fails, the others
-are answered. Computing a request twice changes nothing.
+under way may have killed it, so they are sent again one by one: the one that loses the engine twice alone fails, the
+others are answered. Computing a request twice changes nothing.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from saman.runs.engines.frames import BrokenFrame, Frame, FrameReader
 from saman.serving.interface.status import ServingError, StatusCode
 
 _RETRY_SECONDS = 0.02
+_MOST_LOSSES = 2
 
 
 class _Waiting:
     """A request and its answer to come."""
 
-    __slots__ = ("answer", "data", "deadline")
+    __slots__ = ("answer", "data", "deadline", "losses")
 
     def __init__(self, data: bytes, deadline: float, answer: asyncio.Future[Arrays]) -> None:
         self.data, self.deadline, self.answer = data, deadline, answer
+        self.losses = 0  # engines that ended while they computed this request alone
 
 
 class _Channel(asyncio.Protocol):
@@ -126,8 +128,8 @@ class EngineLink:
         self._channel = None
         if self._is_closed:
             return
-        if self._suspects:  # it was alone
-            self._fail(self._suspects.popleft(), "The engine ended while it computed this request")
+        if self._suspects:
+            self._note_loss(self._suspects[0])
         else:
             unsent = set(self._held)
             self._suspects.extend(number for number in self._pending if number not in unsent)
@@ -161,6 +163,16 @@ class EngineLink:
             waiting = self._pending.get(self._held.popleft())
             if waiting is not None:
                 self._channel.transport.write(waiting.data)
+
+    def _note_loss(self, number: int) -> None:
+        """The engine ended while it computed a request alone; the engine may have been killed from outside, once."""
+        waiting = self._pending.get(number)
+        if waiting is not None:
+            waiting.losses += 1
+            if waiting.losses < _MOST_LOSSES:
+                return
+        self._suspects.popleft()
+        self._fail(number, "The engine ended while it computed this request")
 
     def _fail(self, number: int, message: str) -> None:
         waiting = self._pending.pop(number, None)
