@@ -36,7 +36,8 @@ def _target(spec: Any) -> RequestTarget:
     has_version = spec.HasField("version")
     if has_version and spec.version_label:
         raise invalid("Both model version and model version label cannot be supplied.")
-    return RequestTarget(spec.name, spec.version.value if has_version else None, spec.version_label or None)
+    # ovmsclient sends 0 for "whichever"; a registry's versions begin with 1.
+    return RequestTarget(spec.name, spec.version.value or None, spec.version_label or None)
 
 
 class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
