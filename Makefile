@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat bench tune-campaign mutants rollouts kills python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench tune-campaign mutants fuzz rollouts kills python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -18,6 +18,7 @@ help:
 	@echo "make mutants      before a release: mutations of safety-critical functions, each killed by a named test (minutes)"
 	@echo "make rollouts     10,000 simulated rollouts, judged after every request (half an hour)"
 	@echo "make kills        fifty random SIGKILLs of a real training; the weights must not notice (half an hour)"
+	@echo "make fuzz         100,000 malformed requests against a server (minutes)"
 	@echo "make lint         ruff and mypy"
 	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
 	@echo "make clean        remove environments and caches of tools; runs and models stay"
@@ -45,6 +46,9 @@ setup: python
 
 setup-compat: python
 	@$(SETUP) --compat
+
+fuzz: setup
+	$(BIN)/python -m tests.serving.fuzz_serving $(REQUESTS)
 
 bench: setup
 	$(BIN)/python benchmarks $(BENCHMARKS)

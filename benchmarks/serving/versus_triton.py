@@ -46,6 +46,8 @@ module.serve = tf.function(lambda inputs: {"outputs": net(inputs / 255.0, traini
 tf.saved_model.save(module, sys.argv[1], signatures={"serving_default": module.serve})
 """
 BACKEND = """
+import sys
+sys.path[:0] = ["PACKAGES"]  # the stub's Python does not know the environment
 import numpy as np, openvino, triton_python_backend_utils as pb
 
 class TritonPythonModel:
@@ -91,18 +93,20 @@ def start_triton(folder: Path, model: Path, port: int) -> subprocess.Popen[bytes
     environment = triton_environment()
     place = folder / "triton" / "cnn" / "1"
     place.mkdir(parents=True)
-    (place / "model.py").write_text(BACKEND.replace("MODEL", str(model)))
-    (place.parent / "config.pbtxt").write_text(CONFIG)
     packages = next((environment / "lib").glob("python3*")) / "site-packages"
+    (place / "model.py").write_text(BACKEND.replace("MODEL", str(model)).replace("PACKAGES", str(packages)))
+    (place.parent / "config.pbtxt").write_text(CONFIG)
     home = packages / "pytriton" / "tritonserver"
     libraries = ":".join(str(path) for path in (packages / "nvidia_pytriton.libs", home / "lib") if path.exists())
+    backends = folder / "backends"  # Triton looks for the stub of its Python backend beside the backend
+    shutil.copytree(home / "backends", backends)
     stubs = home / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
-    shutil.copy(stubs / "triton_python_backend_stub", place.parent)
+    shutil.copy(stubs / "triton_python_backend_stub", backends / "python")
     command = [
         str(home / "bin" / "tritonserver"), f"--model-repository={folder / 'triton'}", f"--http-port={port}",
-        "--allow-grpc=false", "--allow-metrics=false", f"--backend-directory={home / 'backends'}", "--log-error=true",
+        "--allow-grpc=false", "--allow-metrics=false", f"--backend-directory={backends}", "--http-address=127.0.0.1",
     ]  # fmt: skip
-    environ = {**os.environ, "LD_LIBRARY_PATH": libraries, "PYTHONPATH": str(packages)}
+    environ = {**os.environ, "LD_LIBRARY_PATH": libraries}
     process = subprocess.Popen(
         command, env=environ, stdout=subprocess.DEVNULL, stderr=(folder / "triton.log").open("wb")
     )
