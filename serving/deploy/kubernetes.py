@@ -56,15 +56,14 @@ def _deployment(service: ServiceCommand, version: str) -> dict[str, Any]:
         {"name": "rest", "containerPort": service.rest_port},
         {"name": "grpc", "containerPort": service.grpc_port},
     ]
-    probe = {"httpGet": {"path": service.health_path, "port": "rest"}, "periodSeconds": 2}
     container = {
         "name": "saman",
         "image": f"saman:{version}",
         "command": [Path(service.program).name],
         "args": _arguments(service),
         "ports": ports,
-        "startupProbe": {**probe, "failureThreshold": 150},
-        "readinessProbe": {**probe, "failureThreshold": 1},
+        "startupProbe": _probe(service, 150),
+        "readinessProbe": _probe(service, 1),
         "livenessProbe": {"tcpSocket": {"port": "rest"}, "periodSeconds": 10, "failureThreshold": 6},
         "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -86,6 +85,11 @@ def _deployment(service: ServiceCommand, version: str) -> dict[str, Any]:
             "template": {"metadata": {"labels": _labels(service)}, "spec": pod},
         },
     }
+
+
+def _probe(service: ServiceCommand, failures: int) -> dict[str, Any]:
+    get = {"path": service.health_path, "port": "rest"}
+    return {"httpGet": get, "periodSeconds": 2, "failureThreshold": failures}
 
 
 def _service(service: ServiceCommand) -> dict[str, Any]:

@@ -169,6 +169,7 @@ PROBE = {"httpGet", "tcpSocket", "grpc", "exec", "periodSeconds", "failureThresh
 def test_the_manifest_fits_the_kubernetes_api() -> None:
     words = ("serve", "digits", "--host", "127.0.0.1", "--models-dir=/x")
     deployment, service, autoscaler = yaml.safe_load_all(render_kubernetes(replace(PLAIN, words=words), "1.2.3"))
+    assert "&id" not in render_kubernetes(PLAIN, "1.2.3")
     assert (deployment["apiVersion"], deployment["kind"]) == ("apps/v1", "Deployment")
     assert set(deployment["spec"]) <= DEPLOYMENT_SPEC
     template = deployment["spec"]["template"]
