@@ -86,6 +86,7 @@ class EventKind(str, Enum):
     DIVERGED = "diverged"  # step, ranks: their weights differ from those of the others: by the chief
     ROLLED_BACK = "rolled_back"  # step, skipped: by the chief
     NODE_FAILED = "node_failed"  # node: lost by Slurm; avoided after the second time
+    WORLD = "world"  # generation, cause, ranks, step, slots, lost, joined, detected, seconds: of an elastic run
     NOTICE = "notice"  # text: how the run is placed or started
 
 

@@ -108,6 +108,11 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         model = models.build(experiment.model, prepared.input_shape)
         built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
     scale = LossScale(experiment.train.precision)
+    if strategy.name == "elastic":
+        from saman.trainers.loop.elastic_step import ElasticStep
+
+        train = experiment.train
+        return ElasticStep(built, strategy, train.micro_batches, scale, train.jit_compile)
     train, apart = experiment.train, None
     if isinstance(strategy, HorovodStrategy):
         examples = divided_batch_size(experiment, strategy.size) / strategy.size

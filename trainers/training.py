@@ -15,7 +15,7 @@ from saman.runs import variables
 from saman.runs.checkpoints.interval import estimate_mtbf
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Phase
-from saman.runs.ranks.training_events import ModelExport, TrainingEvent
+from saman.runs.ranks.training_events import EpochEnd, ModelExport, TrainingEvent
 from saman.runs.records.provenance import Provenance
 from saman.trainers import assembly, keras_compat
 from saman.trainers.assembly import PreparedData
@@ -95,16 +95,32 @@ def _train(
         observer=observer,
         telemetry=_telemetry(run, experiment, strategy, attempt),
         mtbf_seconds=estimate_mtbf(run.events(), parse_span(experiment.train.checkpoint.mtbf), time.time()),
+        epochs_recorded=lambda: _epochs_recorded(run),
     )
     _log.debug("%s on ranks %s of %d", type(strategy).__name__, strategy.ranks, strategy.size)
     rates = assembly.learning_rates(experiment, strategy, prepared)
-    loop = Loop(experiment.train, strategy, step, prepared.feeds, rates, environment)
+    loop = _loop_class(strategy)(experiment.train, strategy, step, prepared.feeds, rates, environment)
     _calibrate(experiment, strategy, step, prepared, environment, rates.steps)
-    finished = loop.run()
-    if finished and export and experiment.export:
-        observer.beat(Phase.EXPORT, loop.position.step, loop.position.epoch, rates.steps)
-        _export(run, experiment, strategy, prepared, loop, record)
-    return TrainingResult(loop, finished)
+
+    def complete(finished: bool) -> None:
+        if finished and export and experiment.export:
+            observer.beat(Phase.EXPORT, loop.position.step, loop.position.epoch, rates.steps)
+            _export(run, experiment, strategy, prepared, loop, record)
+
+    return TrainingResult(loop, loop.run(complete))
+
+
+def _loop_class(strategy: Strategy) -> type[Loop]:
+    if strategy.name != "elastic":
+        return Loop
+    from saman.trainers.loop.elastic_loop import ElasticLoop
+
+    return ElasticLoop
+
+
+def _epochs_recorded(run: RunFolder) -> int:
+    ends = (EpochEnd.from_event(event) for event in run.events())
+    return max((end.epoch for end in ends if end is not None), default=0)
 
 
 def _record_identity(run: RunFolder, attempt: int, prepared: PreparedData) -> None:

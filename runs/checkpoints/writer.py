@@ -77,6 +77,7 @@ class CheckpointWriter:
     def __init__(self, plan: CheckpointPlan) -> None:
         self._plan = plan
         self._pending: _PendingWrite | None = None
+        self.newest_step: int | None = None  # of the checkpoint that was begun last
 
     def begin(self, position: TrainingPosition, snapshot: Snapshot, *, last: bool = False) -> None:
         """Begin a checkpoint, once the one before is on disk.
@@ -96,6 +97,7 @@ class CheckpointWriter:
             waited = time.perf_counter() - began
             self._pending = _PendingWrite(self._plan, position, arrays, waited, 0 if last else NICENESS)
             self._pending.start()
+        self.newest_step = position.step
 
     def raise_failure(self) -> None:
         """Raise the error of a checkpoint that could not be written; costs nothing while there is none."""
@@ -111,6 +113,14 @@ class CheckpointWriter:
                 raise pending.error
 
 
+    def abandon(self) -> None:
+        """Give up the pending checkpoint, if any: a process that should write a part of it is gone."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.abandoned.set()
+            pending.join()
+
+
 class _PendingWrite(threading.Thread):
     """Writes one checkpoint; ``error`` is what went wrong."""
 
@@ -124,6 +134,7 @@ class _PendingWrite(threading.Thread):
     ) -> None:
         super().__init__(name=f"checkpoint {position.step}", daemon=True)
         self.error: BaseException | None = None
+        self.abandoned = threading.Event()
         self._plan, self._position, self._arrays = plan, position, arrays
         self._waited, self._niceness = waited_seconds, niceness
 
@@ -133,18 +144,22 @@ class _PendingWrite(threading.Thread):
         try:
             if self._plan.part is not None:
                 write_part(self._plan.folder, self._position.step, self._plan.part, self._arrays)
-            if self._plan.publishes:
-                self._await_parts()
+            if self._plan.publishes and self._await_parts():
                 self._publish(began)
         except BaseException as error:  # the training raises it, in its own thread
             self.error = error
 
-    def _await_parts(self) -> None:
-        """Wait for the parts of other processes. If a process fails, its end ends the run, and this thread with it."""
+    def _await_parts(self) -> bool:
+        """Wait for the parts of other processes; return ``False`` if the checkpoint was abandoned.
+
+        Unless the run is elastic, the end of a process ends the run, and this thread with it.
+        """
         pause, longest = _LOOK_SECONDS
         while not has_parts(self._plan.folder, self._position.step, self._plan.parts):
-            time.sleep(pause)
+            if self.abandoned.wait(pause):
+                return False
             pause = min(1.5 * pause, longest)
+        return True
 
     def _publish(self, began: float) -> None:
         plan, position = self._plan, self._position

@@ -20,10 +20,14 @@ from saman.trainers.keras_compat import tf
 
 @dataclass(frozen=True)
 class Slice:
-    """The ``index``-th of ``count`` equal parts of each global batch."""
+    """The ``index``-th of ``count`` parts of each global batch.
+
+    ``fixed`` says whether graphs may rely on its size: slices of an elastic run change while its graphs stay.
+    """
 
     index: int
     count: int
+    fixed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,8 @@ class Feed:
 
         steps = tf.data.Dataset.range(self.epoch * self.full_steps + skip, tf.int64.max)
         dataset = self._mapped(steps.map(places), here.shape[0], drop_remainder=True)
+        if not part.fixed:
+            dataset = dataset.map(_of_any_length)
         return _in_order(dataset if self.weigh is None else dataset.map(self.weigh))
 
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
@@ -200,6 +206,13 @@ def count(dataset: Any, where: str) -> tuple[int, bool]:
     if known == 0:
         raise UserError("the dataset is empty", where=where, remedy="check the source of the examples")
     return known, read
+
+
+def _of_any_length(*batch: Any) -> Any:
+    """Return a batch whose number of examples graphs do not know."""
+    return tf.nest.map_structure(
+        lambda tensor: tf.compat.v1.placeholder_with_default(tensor, [None, *tensor.shape[1:]]), batch
+    )
 
 
 def _in_order(dataset: Any) -> Any:

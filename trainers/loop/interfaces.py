@@ -139,6 +139,7 @@ class LoopEnvironment:
         observer: Receives a beat before each step and each longer phase.
         telemetry: Writes the telemetry of this process.
         mtbf_seconds: The mean time between failures of the run, for automatic checkpoints.
+        epochs_recorded: Returns how many epochs of this run have an event of their end.
     """
 
     checkpoints: Path
@@ -149,3 +150,4 @@ class LoopEnvironment:
     observer: LoopObserver
     telemetry: TelemetryWriter
     mtbf_seconds: float = 86400.0
+    epochs_recorded: Callable[[], int] = lambda: 0

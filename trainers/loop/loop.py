@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,22 +74,30 @@ class Loop:
         """Whether no step is left to take."""
         return self.position.ended or self.position.step >= self.rates.steps
 
-    def run(self) -> bool:
+    def run(self, complete: Callable[[bool], None] = lambda finished: None) -> bool:
         """Train; return ``True`` at the end of the training, ``False`` after a requested stop.
 
         The last checkpoint is on disk then, on whatever rank it was written.
+
+        Args:
+            complete: Called by all ranks at the end, with the result.
         """
         self._resume()
+        return self._run_on(complete)
+
+    def _run_on(self, complete: Callable[[bool], None]) -> bool:
+        """Train from ``position`` on."""
         self._schedule.begin(self.position.step)
         finished = self._take_all_steps()
         self._finish_checkpoint()
         if finished:
             self._restore_best()
             self._test()
+        complete(finished)
         return finished
 
     def _take_all_steps(self) -> bool:
-        while not self.finished:
+        while not self.finished or (self.position.batch and self._at_end_of_epoch()):
             try:
                 self._run_epoch()
             except RollBack as asked:
@@ -166,12 +174,15 @@ class Loop:
         if not compiled:
             self._seconds_per_step = (time.perf_counter() - began) / steps
         self.position = replace(self.position, step=step + steps, batch=self.position.batch + steps)
-        here = feed.global_batch_size // self.strategy.size * len(self.step.slices)
-        samples = steps * here if self.step.counts_examples else 0
+        samples = steps * self._samples_per_step(feed) if self.step.counts_examples else 0
         self._response.add(step, totals.signs)
         full = self.environment.telemetry.add(steps, samples, totals, compiled=compiled)
         self._note_pace()
         return full
+
+    def _samples_per_step(self, feed: Feed) -> int:
+        """Return the examples of a full global batch that this process reads."""
+        return sum(len(range(part.index, feed.global_batch_size, part.count)) for part in self.step.slices)
 
     def _take_step(self, batches: list[Any], input_wait_seconds: float) -> bool:
         """Take one optimiser step; return whether the telemetry window is full."""

@@ -67,9 +67,8 @@ class DataParallelStep:
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
         variables = {**program.variables(), **scale.variables()}
-        process, processes = strategy.ranks[0] // len(strategy.ranks), strategy.size // len(strategy.ranks)
-        self._snapshot = SharedSnapshot(variables, process, processes)
-        self.part, self.parts, self.divided = self._snapshot.part, self._snapshot.parts, self._snapshot.divided
+        self._kept = variables
+        self._share_snapshots(strategy.ranks[0] // len(strategy.ranks), strategy.size // len(strategy.ranks))
         self.stage: int | None = None
         self._signs = Signs(strategy, compare_every) if signs else None
         self._variables = list(program.model.trainable_variables)
@@ -84,6 +83,11 @@ class DataParallelStep:
         self._validate = tf.function(self._validate_all, input_signature=[batches], autograph=False)
         self._checksums = tf.function(self._checksums_here, autograph=False)
         self._bad_weight = tf.function(self._bad_weight_here, autograph=False)
+
+    def _share_snapshots(self, process: int, processes: int) -> None:
+        """Divide checkpoints among the processes."""
+        self._snapshot = SharedSnapshot(self._kept, process, processes)
+        self.part, self.parts, self.divided = self._snapshot.part, self._snapshot.parts, self._snapshot.divided
 
     def without_exchange(self) -> DataParallelStep:
         """Return the same step without combining ranks; its only use is to measure what combining costs."""
@@ -211,15 +215,24 @@ class DataParallelStep:
             self._move_statistics(sums[0])
             return tf.constant(True)
 
-        if self.scale.dynamic:
+        def update_if_finite() -> Any:
             finite = _all_finite(sums[0].gradients)
             with tf.control_dependencies([tf.cond(finite, update, lambda: tf.constant(False))]):
                 self.scale.adjust(finite)
-        else:
-            update()
+            return finite
+
+        self._carry_out(step, sums[0].measures, update_if_finite if self.scale.dynamic else update)
         ready, received = ([stamps[place] for _, stamps, _ in results] for place in range(2))
         stamps = [times[0] if len(times) == 1 else tf.reduce_max(times) for times in (ready, received)]
         return sums[0].measures, stamps, tf.stack([row for *_, row in results])
+
+    def _carry_out(self, step: Any, measures: Any, update: Callable[[], Any]) -> None:
+        """Apply the sums of a step."""
+        update()
+
+    def _place(self, part: Slice) -> tuple[Any, Any]:
+        """Return the number of a slice, and the number of slices."""
+        return tf.constant(part.index, tf.int64), part.count
 
     def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], list[Any], Any]:
         """Return the sums over all ranks, every rank's stop request among the measures, two time stamps, and signs.
@@ -289,12 +302,13 @@ class DataParallelStep:
 
     def _local_sums(self, step: Any, part: Slice, batch: Any) -> Sums:
         """Return the sums over a rank's micro-batches, each from the same weights and the same moving statistics."""
+        first, slices = self._place(part)
         if self.micro_batches == 1:
-            return self._micro_batch_sums(step, tf.constant(part.index, tf.int64), batch)
+            return self._micro_batch_sums(step, first, batch)
 
         def add(index: Any, *so_far: Any) -> list[Any]:
             piece = take_micro_batch(batch, index, self.micro_batches)
-            number = part.index + part.count * tf.cast(index, tf.int64)
+            number = first + slices * tf.cast(index, tf.int64)
             total = self._zeros().with_tensors(so_far) + self._micro_batch_sums(step, number, piece)
             return [index + 1, *total.tensors()]
 

@@ -53,6 +53,16 @@ class TelemetryWriter:
         self._unread: list[tuple[Any | None, float]] = []
         self._times: list[StepTimes] | None = []
 
+    def regroup(self, ranks: Sequence[int], size: int, chief: bool) -> None:
+        """Go on in another world: with other ranks, their number, and whether rank 0 is here. Starts a window."""
+        self._ranks, self._size, self._chief = ranks, size, chief
+        self.pause()
+
+    def sums(self) -> np.ndarray:
+        """Return float64[4]: the sums of the measures in the window so far."""
+        rows = [np.reshape(np.asarray(sums, float), (-1, 4)) for sums in self._sums]
+        return np.asarray(np.concatenate([np.zeros((0, 4)), *rows]).sum(axis=0))
+
     @property
     def steps(self) -> int:
         """Steps in the window so far."""

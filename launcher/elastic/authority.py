@@ -1,0 +1,217 @@
+"""The authority of an elastic run: a server in the supervisor's process to which every rank stays connected.
+
+The connection is the sign of life: the kernel closes it at once when a process dies, whatever killed it. On the same
+port Gloo finds its peers (Horovod's rendezvous: ``GET`` and ``PUT`` of ``/TOKEN/GENERATION/scope/key``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import http.server
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
+
+from saman.launcher.elastic.membership import Change, Membership, Orders
+from saman.runs.elastic.messages import Order, Report, ReportKind
+from saman.runs.elastic.world_events import WorldFormed
+from saman.runs.records.rendezvous import RendezvousAddress
+
+_log = logging.getLogger(__name__)
+
+_PHASES = (ReportKind.FORMED, ReportKind.AGREED, ReportKind.STEPPED)
+
+
+class Authority:
+    """Serves the members of one attempt until it is closed.
+
+    Attributes:
+        address: Where members find it.
+    """
+
+    def __init__(
+        self, minimum: int, slots: Iterable[int], host: str, bind: str, record: Callable[[WorldFormed], None]
+    ) -> None:
+        """Listen on a free port.
+
+        Args:
+            minimum: The smallest number of ranks that may take steps.
+            slots: The slots whose processes are about to start.
+            host: The name or address by which ranks reach this node.
+            bind: The address to listen on; empty for all.
+            record: Called for each world once it has taken a step, or has ended without a step.
+        """
+        self._membership = Membership(minimum, slots)
+        self._lock = threading.Lock()
+        self._members: dict[int, BinaryIO] = {}
+        self._store: dict[str, bytes] = {}
+        self._record = record
+        self._began = time.time()  # of what is under way: a loss, a join
+        self._reached: dict[ReportKind, float] = {}
+        self._told: Change | None = None
+        token = secrets.token_hex(16)
+        self._server = http.server.ThreadingHTTPServer((bind, 0), _handler(self, token))
+        self._server.daemon_threads = True
+        self.address = RendezvousAddress(host, self._server.server_address[1], os.getpid(), token)
+        threading.Thread(target=self._server.serve_forever, name="authority", daemon=True).start()
+
+    @property
+    def problem(self) -> str | None:
+        """Why no further world can be formed; ``None`` as long as the run can go on."""
+        return self._membership.problem
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """The slots that have finished the run."""
+        with self._lock:
+            return frozenset(self._membership.finished)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether members have finished the run and no other member is on its way to the end."""
+        with self._lock:
+            return self._membership.is_over
+
+    def starts(self, slot: int) -> None:
+        """Note that a process for the slot is being started."""
+        with self._lock:
+            self._membership.starts(slot)
+
+    def ended(self, slot: int) -> None:
+        """Note that the process of a slot has ended, whether or not it ever connected."""
+        with self._lock:
+            if slot not in self._members:
+                self._obey(self._membership.lose(slot))
+
+    def close(self) -> None:
+        """Stop serving; members take the end of their connection for the end of the run."""
+        self._server.shutdown()
+        self._server.server_close()
+        with self._lock:
+            self._tell()
+
+    # ---- one member, in the thread of its connection -----------------------------------------------------
+
+    def serve(self, slot: int, reports: BinaryIO, orders: BinaryIO) -> None:
+        """Take the reports of a member until its connection ends."""
+        with self._lock:
+            self._members[slot] = orders
+        try:
+            for line in reports:
+                with self._lock:
+                    self._take(slot, Report.from_line(line))
+        except (OSError, ValueError) as error:
+            _log.debug("member %d: %s", slot, error)
+        finally:
+            with self._lock:
+                if self._members.get(slot) is orders:
+                    del self._members[slot]
+                    self._begin()
+                    self._obey(self._membership.lose(slot))
+
+    def _take(self, slot: int, report: Report) -> None:
+        if report.kind in (ReportKind.READY, ReportKind.LEFT):
+            self._begin()
+        self._obey(self._membership.take(slot, report))
+        for phase in _PHASES:
+            if phase not in self._reached and self._membership.change and self._membership.reached(phase):
+                self._reached[phase] = time.time()
+                if phase is ReportKind.STEPPED:
+                    self._tell()
+
+    def _begin(self) -> None:
+        """Start the clock of a change, if none is under way."""
+        if ReportKind.STEPPED in self._reached:
+            self._began, self._reached = time.time(), {}
+
+    def _obey(self, orders: Orders) -> None:
+        if any(order.world is not None for _, order in orders):
+            self._tell()
+            self._reached = {ReportKind.LEFT: time.time()}
+            self._store.clear()
+        for slot, order in orders:
+            self._send(slot, order)
+
+    def _send(self, slot: int, order: Order) -> None:
+        stream = self._members.get(slot)
+        with contextlib.suppress(OSError, ValueError):  # its connection ends, and its own thread notes it
+            if stream is not None:
+                stream.write(order.line())
+                stream.flush()
+
+    def _tell(self) -> None:
+        """Record the newest world, once."""
+        change = self._membership.change
+        if change is None or change is self._told:
+            return
+        self._told = change
+        seconds = {phase.value: round(at - self._began, 3) for phase, at in self._reached.items()}
+        world = change.world
+        self._record(
+            WorldFormed(
+                generation=world.generation,
+                cause=change.cause.value,
+                slots=world.slots,
+                lost=change.lost,
+                joined=change.joined,
+                step=change.step,
+                detected=self._began,
+                seconds=seconds,
+            )
+        )
+
+    # ---- Gloo's rendezvous -------------------------------------------------------------------------------
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep an address of Gloo."""
+        with self._lock:
+            self._store[key] = value
+
+    def get(self, key: str) -> bytes | None:
+        """Return an address of Gloo; ``None`` as long as nobody has put it."""
+        with self._lock:
+            return self._store.get(key)
+
+
+def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def parse_request(self) -> bool:
+            if not super().parse_request():
+                return False
+            _, given, self.path = (*self.path.split("/", 2), "", "")[:3]
+            if hmac.compare_digest(given.partition(":")[0].encode(errors="replace"), token.encode()):
+                return True
+            self.close_connection = True
+            self._answer(403)
+            return False
+
+        def do_MEMBER(self) -> None:  # noqa: N802  (http.server calls it by the method of the request)
+            self.close_connection = True
+            authority.serve(int(self.path), self.rfile, self.wfile)  # type: ignore[arg-type]
+
+        def do_GET(self) -> None:  # noqa: N802
+            value = authority.get(self.path)
+            self._answer(404) if value is None else self._answer(200, value)
+
+        def do_PUT(self) -> None:  # noqa: N802
+            authority.put(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            self._answer(200)
+
+        def do_DELETE(self) -> None:  # noqa: N802
+            self._answer(200)  # a new world forgets the addresses of the old one
+
+        def _answer(self, status: int, value: bytes = b"") -> None:
+            self.send_response_only(status)
+            self.send_header("Content-Length", str(len(value)))
+            self.end_headers()
+            self.wfile.write(value)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            _log.debug(format, *args)
+
+    return Handler
