@@ -104,6 +104,7 @@ def make_plan(
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
     components = spec.resources.components
+    job = replace(job, elastic=spec.launch.elastic is not None)
     job = replace(job, environment={**job.environment, **component_variables(components, placement, facts)})
     start = make_start(spec.launch.starter, placement, job, facts)
     beside = component_commands(components, job, facts, directory)

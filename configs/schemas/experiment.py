@@ -16,6 +16,7 @@ from saman.configs.problems import Problems, Strict
 from saman.configs.schemas.builtins import MODELS, known, resolved_args
 from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.data.section import Data
+from saman.configs.schemas.launch.elastic import Elastic
 from saman.configs.schemas.launch.exchange import HorovodEngine
 from saman.configs.schemas.launch.restart import Restart
 from saman.configs.schemas.monitoring import Metrics, Notify
@@ -84,6 +85,7 @@ class Launch(Strict):
     on_straggler: Literal["report", "exclude"] = "report"
     metrics: Metrics | None = None
     restart: Restart | None = None  # {} restarts with the defaults; null leaves a failed run to saman resume
+    elastic: Elastic | None = None  # strategy horovod: ranks may be lost and replaced while the run goes on
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     horovod: HorovodEngine = HorovodEngine()
     environment: dict[str, str] = {}
@@ -155,6 +157,7 @@ class Experiment(Strict):
         found = [
             *_ranks_fit(self),
             *_ranks_exchange(self),
+            *_elastic_fits(self),
             *_batch_splits(self),
             *_metrics_exist(self),
             *_published_models_exist(self),
@@ -275,6 +278,36 @@ def _stages_fit(experiment: Experiment) -> Iterator[UserError]:
             f"local stages share a process; the request is for {resources.ranks} ranks on {resources.nodes} nodes",
             where="train.pipeline.devices",
             remedy=f"-np {stages} on one node, or devices: ranks",
+        )
+
+
+def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
+    launch, elastic, ranks = experiment.launch, experiment.launch.elastic, experiment.resources.ranks
+    if elastic is None:
+        return
+    if experiment.train.strategy != "horovod":
+        yield UserError(
+            f"{experiment.train.strategy} cannot lose ranks while it trains",
+            where="launch.elastic",
+            remedy="train.strategy: horovod, or launch.restart, which starts all ranks again",
+        )
+    if elastic.max != ranks:
+        yield UserError(
+            f"max is {elastic.max}, but the request is for {ranks} ranks",
+            where="launch.elastic.max",
+            remedy=f"max: {ranks}, or as many ranks (-np {elastic.max})",
+        )
+    if launch.starter not in ("auto", "processes", "srun"):
+        yield UserError(
+            f"{launch.starter} ends all ranks when one is lost",
+            where="launch.with",
+            remedy="auto, processes or srun, which connect elastic ranks by Gloo",
+        )
+    if experiment.train.calibrate_exchange:
+        yield UserError(
+            "an elastic run has no exchange to measure before its first step",
+            where="train.calibrate_exchange",
+            remedy="0, or no launch.elastic",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from saman.configs.names import Name
 from saman.configs.private_values import set_aside
@@ -23,6 +23,13 @@ class Script(Strict):
     resources: Resources = Resources()
     launch: Launch = Field(default_factory=lambda: Launch.model_validate({}))
     notify: Notify | None = None
+
+    @field_validator("launch")
+    @classmethod
+    def _keeps_its_ranks(cls, launch: Launch) -> Launch:
+        if launch.elastic is not None:
+            raise ValueError("elastic is for experiments: a program of your own cannot form a new world")
+        return launch
 
     @property
     def devices_per_process(self) -> int:

@@ -190,19 +190,19 @@ def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPReque
             self._answer(403)
             return False
 
-        def do_MEMBER(self) -> None:  # noqa: N802  (http.server calls it by the method of the request)
+        def do_MEMBER(self) -> None:
             self.close_connection = True
             authority.serve(int(self.path), self.rfile, self.wfile)  # type: ignore[arg-type]
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             value = authority.get(self.path)
             self._answer(404) if value is None else self._answer(200, value)
 
-        def do_PUT(self) -> None:  # noqa: N802
+        def do_PUT(self) -> None:
             authority.put(self.path, self.rfile.read(int(self.headers["Content-Length"])))
             self._answer(200)
 
-        def do_DELETE(self) -> None:  # noqa: N802
+        def do_DELETE(self) -> None:
             self._answer(200)  # a new world forgets the addresses of the old one
 
         def _answer(self, status: int, value: bytes = b"") -> None:

@@ -64,6 +64,8 @@ def program_environment(
     rendezvous = os.environ.get(variables.RENDEZVOUS)
     if rendezvous and seat is not None:
         found |= horovod_variables(process, seat, wait_for_rendezvous(Path(rendezvous)))
+    if os.environ.get(variables.MEMBERSHIP) and seat is not None:
+        found |= gloo_variables(process, seat)
     found[variables.RUN], found[variables.ATTEMPT] = str(run.path), str(attempt.number)
     kept = user_variables(os.environ)
     return environment | {name: value for name, value in found.items() if name not in kept}
@@ -124,7 +126,6 @@ def horovod_variables(process: Process, seat: Seat, server: RendezvousAddress) -
         server: where the rendezvous server listens.
     """
     own = {
-        "HOROVOD_HOSTNAME": process.node,
         "HOROVOD_RANK": str(process.index),
         "HOROVOD_SIZE": str(seat.processes),
         "HOROVOD_LOCAL_RANK": str(process.local_index),
@@ -135,9 +136,13 @@ def horovod_variables(process: Process, seat: Seat, server: RendezvousAddress) -
         # meaningless port. Horovod has no other place for a secret.
         "HOROVOD_GLOO_RENDEZVOUS_ADDR": f"{server.host}:{server.port}/{server.token}" if server.token else server.host,
         "HOROVOD_GLOO_RENDEZVOUS_PORT": str(server.port),
-        "HOROVOD_CONTROLLER": "gloo",
-        "HOROVOD_CPU_OPERATIONS": "gloo",
     }
+    return own | gloo_variables(process, seat)
+
+
+def gloo_variables(process: Process, seat: Seat) -> dict[str, str]:
+    """The variables by which Horovod uses Gloo, whatever the world of its ranks."""
+    own = {"HOROVOD_HOSTNAME": process.node, "HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
     return own | ({"HOROVOD_GLOO_IFACE": "lo"} if seat.nodes == 1 else {})
 
 

@@ -187,6 +187,8 @@ class _Wrapper:
             # A start method may kill this wrapper without warning: the guard then ends what it has started. It ends
             # with the program's other descendants, and its pipe is never closed by hand.
             mark = {variables.PROCESS: process}
+            if (number := os.environ.get(variables.REPLACES)) is not None:
+                mark[variables.REPLACES] = number  # the guard must spare the process that takes this slot
             processes.kill_after_own_death(
                 lambda: processes.list_attempt_processes(self.run.path, self.attempt.number, **mark)
             )

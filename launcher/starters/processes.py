@@ -10,6 +10,7 @@ from saman.launcher.starters.start import (
     RankProgram,
     Start,
     common_environment,
+    elastic_environment,
     gloo_environment,
     rank_argv,
     rendezvous,
@@ -38,11 +39,20 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
     gloo = job.horovod and facts.horovod is not None
     if gloo and facts.horovod is not None and not facts.horovod.gloo:
         raise EnvironmentLack("Horovod was built without Gloo", where="launch.with", remedy="mpirun, or saman setup")
-    common = common_environment(placement, job, facts, "processes") | (gloo_environment(job) if gloo else {})
+    if job.elastic and not gloo:
+        raise EnvironmentLack("an elastic run needs Horovod", where="launch.elastic", remedy="saman setup")
+    common = common_environment(placement, job, facts, "processes")
+    if gloo:
+        common |= elastic_environment(placement, job) if job.elastic else gloo_environment(job)
     commands = (
         Command(rank_argv(job, facts), {**common, variables.PROCESS: str(process.index)})
         for process in placement.processes
     )
-    companions = (rendezvous(placement, job, facts),) if gloo else ()
-    notes = ("Horovod uses Gloo; its rendezvous server runs in a process of its own",) if gloo else ()
+    companions = (rendezvous(placement, job, facts),) if gloo and not job.elastic else ()
+    own = (
+        "the supervisor decides which ranks form a world"
+        if job.elastic
+        else ("its rendezvous server runs in a process of its own")
+    )
+    notes = (f"Horovod uses Gloo; {own}",) if gloo else ()
     return Start("processes", tuple(commands), companions, notes)

@@ -26,6 +26,7 @@ class RankProgram:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     horovod: bool = True
+    elastic: bool = False
 
     @property
     def rendezvous_file(self) -> Path:
@@ -191,6 +192,15 @@ def common_environment(placement: Placement, job: RankProgram, facts: MachineFac
 def gloo_environment(job: RankProgram) -> dict[str, str]:
     """Variables of a start method without horovodrun: the rank wrapper finds Horovod's rendezvous by them."""
     return {variables.RENDEZVOUS: str(job.rendezvous_file)}
+
+
+def elastic_environment(placement: Placement, job: RankProgram) -> dict[str, str]:
+    """Variables of a start whose ranks find each other through the supervisor's authority."""
+    return {
+        variables.MEMBERSHIP: str(job.rendezvous_file),
+        variables.NODES_OF_SLOTS: ",".join(process.node for process in placement.processes),
+        variables.REPLACES: "0",
+    }
 
 
 def rendezvous(placement: Placement, job: RankProgram, facts: MachineFacts) -> Command:

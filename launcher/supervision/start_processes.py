@@ -9,11 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import IO
 
 from saman.configs.errors import ExitCode
 from saman.launcher.starters.start import Command, Start
 from saman.launcher.supervision import processes
+from saman.runs import variables
 from saman.runs.commands import CommandLog
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks import parent_death
@@ -36,6 +38,7 @@ class StartProcesses:
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
         self.early: str | None = None  # a companion that ended while the ranks were running
         self.lost: dict[int, int] = {}  # index -> signal that ended it before the supervisor stopped anything
+        self._replaced: dict[int, int] = {}  # index -> how often
         self._readers: list[threading.Thread] = []
         self._logs: list[tuple[subprocess.Popen[bytes], CommandLog]] = []
 
@@ -45,6 +48,14 @@ class StartProcesses:
             self.companions.append(self._launch(command))
         for command in self.start.commands:
             self.ranks.append(self._launch(command))
+
+    def replace(self, index: int) -> None:
+        """Start another process instead of one that has ended."""
+        self.ranks[index].wait()
+        self._replaced[index] = self._replaced.get(index, 0) + 1
+        command = self.start.commands[index]
+        number = {variables.REPLACES: str(self._replaced[index])}
+        self.ranks[index] = self._launch(replace(command, environment={**command.environment, **number}))
 
     def _launch(self, command: Command) -> subprocess.Popen[bytes]:
         def prepare() -> None:

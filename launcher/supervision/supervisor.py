@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack
+from saman.configs.schemas.launch.elastic import Elastic
 from saman.configs.schemas.launch.restart import Restart
+from saman.launcher.elastic.ranks import ElasticRanks
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.background_view import BackgroundView, in_background
@@ -57,6 +59,8 @@ class SupervisionOptions:
     all_ranks: bool = False
     is_script: bool = False
     restart: Restart | None = None  # whether the run starts again by itself after a failure
+    elastic: Elastic | None = None  # whether lost ranks are replaced while the others go on
+    address: str | None = None  # of this node, for ranks of an elastic run on other nodes
 
 
 def supervise(
@@ -137,6 +141,13 @@ class _Supervisor:
         self._folder_missing = 0  # looks in a row
         self._events = Follower(run.events_file, newest_bytes=0, reopen_seconds=REOPEN_SECONDS)
         self.output = RankOutput(attempt, placement, watching.all_ranks, view)
+        self.elastic = self._elastic_ranks(watching) if watching.elastic is not None else None
+
+    def _elastic_ranks(self, watching: SupervisionOptions) -> ElasticRanks:
+        assert watching.elastic is not None
+        return ElasticRanks(
+            self.attempt, self.placement, self.processes, watching.elastic.min, watching.address, self._append
+        )
 
     def supervise(self) -> Outcome:
         """Start, watch, stop what is left, record the outcome."""
@@ -152,6 +163,8 @@ class _Supervisor:
                 self._watch_ranks()
             finally:
                 self.processes.stop(at_once=lambda: len(self.signals) > 1)
+                if self.elastic is not None:
+                    self.elastic.close()
                 self._events.close()
                 self.output.close()
                 self.watch.close()
@@ -173,6 +186,8 @@ class _Supervisor:
             time.sleep(TICK_SECONDS)
             now = time.monotonic()
             self._take_events()
+            if self.elastic is not None:
+                self.elastic.look()
             if self._must_stop(now):  # failures and signals first, output last
                 return
             if now - looked >= self._look_seconds:
@@ -207,6 +222,8 @@ class _Supervisor:
             self.view.say(f"{signal.Signals(self.signals[0]).name}: stopping all ranks")
             _log.info("%s: stopped by signal %d", self.run.id, self.signals[0])
             return True
+        if self.elastic is not None and (self.elastic.is_over or self.elastic.problem is not None):
+            return True
         if self.processes.failed and self.failed_at is None:
             _log.info("%s: a start command failed", self.run.id)
             self.failed_at = now
@@ -234,10 +251,14 @@ class _Supervisor:
         notice = Notice.from_event(event)
         if notice is not None and event.who != WHO:
             self.view.say(notice.text)
-        exited = RankExited.from_event(event)
-        failing = event.kind == EventKind.RANK_FAILED or (exited is not None and exited.failed and not exited.stopped)
-        if failing and self.failed_at is None:
+        if self._is_failure(event) and self.failed_at is None:
             self.failed_at = time.monotonic()
+
+    def _is_failure(self, event: Event) -> bool:
+        if self.elastic is not None:
+            return self.elastic.is_failure(event)
+        exited = RankExited.from_event(event)
+        return event.kind == EventKind.RANK_FAILED or (exited is not None and exited.failed and not exited.stopped)
 
     def _read_heartbeats(self) -> None:
         now = time.monotonic()
@@ -279,7 +300,8 @@ class _Supervisor:
             signals=self.signals,
             aborted=self.stall if self.watching.abort_on_stall else None,
             is_script=self.watching.is_script,
-            early=self.processes.early,
+            early=self.processes.early or (self.elastic.problem if self.elastic is not None else None),
+            members=self.elastic.authority.finished if self.elastic is not None else None,
         )
         seconds = time.monotonic() - self.began
         output = tuple(self.processes.output)

@@ -31,6 +31,7 @@ class AttemptEnd:
     aborted: Stall | None = None
     is_script: bool = False
     early: str | None = None  # the companion that ended before the ranks, in words
+    members: frozenset[int] | None = None  # of an elastic run: the processes whose end counts
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ def judge_attempt(ended: AttemptEnd, failure: Failure | None, cause: str | None 
         failure: the first failing ranks, if a rank failed.
         cause: the cause that the start method's output names.
     """
-    done = [record for record in ended.records.values() if record.has_ended]
+    counted = ended.members or frozenset(process.index for process in ended.placement.processes)
+    done = [record for record in ended.records.values() if record.has_ended and record.process in counted]
     codes = {record.code for record in done}
-    complete = len(done) == len(ended.placement.processes)
+    complete = len(done) == len(counted)
     if complete and codes == {ExitCode.DONE}:
         return Verdict(State.COMPLETED, ExitCode.DONE, "completed")
     if complete and codes <= {ExitCode.DONE, ExitCode.REQUEUE}:

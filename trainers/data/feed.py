@@ -87,12 +87,12 @@ class Feed:
         """
         if not self.is_endless:
             dataset = self.batched(part, skip)
-            static = [self.global_batch_size // part.count]
+            static = [self._per_slice(part)]
 
             def fix(*batch: Any) -> Any:
                 return tf.nest.map_structure(lambda tensor: tf.ensure_shape(tensor, static + tensor.shape[1:]), batch)
 
-            return dataset.take(self.full_steps - skip).map(fix)
+            return dataset.take(self.full_steps - skip).map(fix if part.fixed else _of_any_length)
         here = tf.range(part.index, self.global_batch_size, part.count, dtype=tf.int64)
 
         def places(step: Any) -> tuple[Any, Any]:
@@ -126,17 +126,36 @@ class Feed:
         Raises:
             UserError: The examples are not (input, label) pairs.
         """
-        per_slice = self.global_batch_size // part.count
+        per_slice = self._per_slice(part)
         if isinstance(self.dataset, RandomAccess):
-            positions = tf.data.Dataset.range(skip * self.global_batch_size + part.index, self.examples, part.count)
             epoch = tf.constant(self.epoch, tf.int64)
-            dataset = self._mapped(positions.batch(per_slice).map(lambda position: (position, epoch)), per_slice)
+            positions = self._positions(part, skip).map(lambda position: (position, epoch))
+            dataset = self._mapped(positions, per_slice)
         elif self.maps_batches:
             dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._apply_map, tf.data.AUTOTUNE)
         else:
             dataset = self._every_nth_example(part, skip).map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
         _check_pairs(dataset.element_spec, self.where)
         return _in_order(dataset if self.weigh is None else dataset.map(self.weigh))
+
+    def _per_slice(self, part: Slice) -> int:
+        """Return the number of examples of the slice in a full batch."""
+        return len(range(part.index, self.global_batch_size, part.count))
+
+    def _positions(self, part: Slice, skip: int) -> Any:
+        """Return the positions of the slice in each global batch, those that are not empty."""
+        size = self.global_batch_size
+        if size % part.count == 0:
+            positions = tf.data.Dataset.range(skip * size + part.index, self.examples, part.count)
+            return positions.batch(size // part.count)
+
+        def of_batch(number: Any) -> Any:
+            return tf.range(number * size + part.index, tf.minimum((number + 1) * size, self.examples), part.count)
+
+        batches = tf.data.Dataset.range(skip, self.steps).filter(
+            lambda number: number * size + part.index < self.examples
+        )
+        return batches.map(of_batch)
 
     def _mapped(self, places: Any, size: int, drop_remainder: bool = False) -> Any:
         """Return batches of read and mapped examples.
@@ -165,7 +184,10 @@ class Feed:
         if self.shuffle:
             seed = mix(self.seed, self.epoch)
             dataset = dataset.shuffle(max(1, self.examples), seed=seed, reshuffle_each_iteration=False)
-        return dataset.enumerate().skip(skip * self.global_batch_size).shard(part.count, part.index)
+        rest, size = dataset.enumerate().skip(skip * self.global_batch_size), self.global_batch_size
+        if size % part.count == 0:
+            return rest.shard(part.count, part.index)
+        return rest.filter(lambda position, _: position % size % part.count == part.index)
 
     def _apply_map(self, position: Any, example: Any, epoch: Any = None) -> Any:
         if self.map is None:

@@ -1,8 +1,8 @@
 """The training loop of an elastic run: goes on in a new world at the step that was lost.
 
-    form a world ── agree on the state ── train ── all at the end ── leave the run
-         ▲                                  │ an exchange fails
-         └──── leave the world ◄────────────┘
+form a world ── agree on the state ── train ── all at the end ── leave the run
+     ▲                                  │ an exchange fails
+     └──── leave the world ◄────────────┘
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ElasticLoop(Loop):
     step: ElasticStep
     _stepped = False  # whether the first step in this world is reported
 
-    def run(self, complete: Callable[[bool], None]) -> bool:
+    def run(self, complete: Callable[[bool], None] = lambda finished: None) -> bool:
         """Train; return ``True`` at the end of the training, ``False`` after a requested stop.
 
         Args:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from saman.runs import variables
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -16,6 +19,7 @@ def start(experiment: Experiment, run: RunFolder) -> Strategy:
 
     Each strategy's file has a function ``start``; only the file in use is imported.
     """
-    module = import_module(f"saman.trainers.strategies.{experiment.train.strategy}")
+    name = "elastic" if variables.MEMBERSHIP in os.environ else experiment.train.strategy
+    module = import_module(f"saman.trainers.strategies.{name}")
     strategy: Strategy = module.start(experiment, run)
     return strategy

@@ -14,6 +14,7 @@ from typing import Any
 from saman.configs.schemas.experiment import Experiment
 from saman.runs import variables
 from saman.runs.elastic.messages import ReportKind, World
+from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.identity import world_size
 from saman.trainers.keras_compat import tf
@@ -42,8 +43,9 @@ class ElasticHorovod(HorovodStrategy):
 
     def __init__(self, hvd: Any, member: Member, slot: int, size: int, nodes: Sequence[str]) -> None:
         self._hvd, self._member, self._nodes = hvd, member, nodes
-        self.slot, self.size, self.ranks, self.chief = slot, size, (slot,), slot == 0
-        self.replaces = bool(os.environ.get(variables.REPLACES))
+        self.slot, self.size, self.chief = slot, size, slot == 0
+        self.ranks: tuple[int, ...] = (slot,)
+        self.replaces = os.environ.get(variables.REPLACES, "0") != "0"
         self._groups = 0
 
     def combine(self, tensors: Sequence[Any]) -> list[Any]:
@@ -135,8 +137,16 @@ def world_variables(nodes: Sequence[str], rank: int) -> dict[str, str]:
     return {f"HOROVOD_{name}": str(value) for name, value in values.items()}
 
 
-def start(experiment: Experiment) -> ElasticHorovod:
-    """Connect to the authority; the first world is formed when this process is ready to train."""
+def start(experiment: Experiment, run: RunFolder) -> ElasticHorovod:
+    """Connect to the authority; the first world is formed when this process is ready to train.
+
+    Args:
+        experiment: The experiment.
+        run: The run folder.
+
+    Raises:
+        EnvironmentLack: Horovod is missing, or the authority cannot be reached.
+    """
     size, slot = world_size(os.environ, experiment), identify(os.environ).process
     os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", GLOO_TIMEOUT_SECONDS)
     member = connect(Path(os.environ[variables.MEMBERSHIP]), slot)

@@ -13,7 +13,6 @@ from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.launch.exchange import Exchange
 from saman.configs.units import parse_size
-from saman.runs import variables
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.identity import world_size
@@ -38,7 +37,7 @@ class HorovodStrategy:
         """Join: ``bucket_bytes`` of gradients are a message."""
         self._hvd, self._bucket_bytes = hvd, bucket_bytes
         self.size = int(hvd.size())
-        self.ranks = (int(hvd.rank()),)
+        self.ranks: tuple[int, ...] = (int(hvd.rank()),)
         self.chief = hvd.rank() == 0
         self._groups = 0
 
@@ -95,7 +94,7 @@ def import_horovod() -> Any:
 
 
 def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = ()) -> HorovodStrategy:
-    """Join the other ranks; in an elastic run, when they train.
+    """Join the other ranks.
 
     Args:
         experiment: The experiment.
@@ -105,10 +104,6 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
     Raises:
         EnvironmentLack: Horovod is missing, or finds another number of ranks than were started.
     """
-    if variables.MEMBERSHIP in os.environ:
-        from saman.trainers.strategies import elastic
-
-        return elastic.start(experiment)
     hvd = import_horovod()
     if identify(os.environ).is_alone:  # started alone: MPI's wheel needs mpirun to find itself
         os.environ |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}

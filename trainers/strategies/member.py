@@ -123,8 +123,8 @@ def connect(file: Path, slot: int) -> Member:
 def _connections() -> set[int]:
     """Return the descriptors of this process's stream sockets that are connected to a peer over IP."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
+    for entry in Path("/proc/self/fd").iterdir():
+        number = int(entry.name)
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(number).st_mode) and _is_connected(number):
                 found.add(number)
