@@ -56,7 +56,7 @@ def divided_batch_size(experiment: Experiment, size: int) -> int:
     train = experiment.train
     batch = global_batch_size(train.global_batch_size, train.batch_size_per_rank, size)
     parts = size // experiment.stages * train.micro_batches
-    if batch % parts:
+    if batch % parts and experiment.launch.elastic is None:
         raise UserError(
             f"a global batch of {batch} cannot be split evenly over {size} ranks ({experiment.stages} per replica) "
             f"× {train.micro_batches} micro-batches",

@@ -53,7 +53,7 @@ class Authority:
         self._record = record
         self._began = time.time()  # of what is under way: a loss, a join
         self._reached: dict[ReportKind, float] = {}
-        self._told: Change | None = None
+        self._untold: Change | None = None  # the newest world, as long as it is not recorded
         token = secrets.token_hex(16)
         self._server = http.server.ThreadingHTTPServer((bind, 0), _handler(self, token))
         self._server.daemon_threads = True
@@ -118,20 +118,22 @@ class Authority:
         if report.kind in (ReportKind.READY, ReportKind.LEFT):
             self._begin()
         self._obey(self._membership.take(slot, report))
-        for phase in _PHASES:
-            if phase not in self._reached and self._membership.change and self._membership.reached(phase):
+        for phase in _PHASES if self._membership.is_sound else ():
+            if phase not in self._reached and self._membership.reached(phase):
                 self._reached[phase] = time.time()
                 if phase is ReportKind.STEPPED:
                     self._tell()
 
     def _begin(self) -> None:
         """Start the clock of a change, if none is under way."""
-        if ReportKind.STEPPED in self._reached:
+        if self._membership.is_sound:
+            self._tell()
             self._began, self._reached = time.time(), {}
 
     def _obey(self, orders: Orders) -> None:
         if any(order.world is not None for _, order in orders):
             self._tell()
+            self._untold = self._membership.change
             self._reached = {ReportKind.LEFT: time.time()}
             self._store.clear()
         for slot, order in orders:
@@ -146,10 +148,9 @@ class Authority:
 
     def _tell(self) -> None:
         """Record the newest world, once."""
-        change = self._membership.change
-        if change is None or change is self._told:
+        change, self._untold = self._untold, None
+        if change is None:
             return
-        self._told = change
         seconds = {phase.value: round(at - self._began, 3) for phase, at in self._reached.items()}
         world = change.world
         self._record(

@@ -83,6 +83,11 @@ class Membership:
         return self.change.world if self.change is not None else None
 
     @property
+    def is_sound(self) -> bool:
+        """Whether there is a world, and nothing has happened that ends it."""
+        return self.change is not None and self._cause is None
+
+    @property
     def is_over(self) -> bool:
         """Whether members have finished the run and no other is on its way to the end."""
         return bool(self.finished) and not self._in_world

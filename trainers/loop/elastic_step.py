@@ -83,7 +83,9 @@ class ElasticStep(DataParallelStep):
         return self._place_variable[0], self._place_variable[1]
 
     def _carry_out(self, step: Any, measures: Any, update: Callable[[], Any]) -> None:
-        with tf.control_dependencies([self._begun.assign(step + 1)]):
+        with tf.control_dependencies([measures]):  # the sums of all ranks are here
+            begun = self._begun.assign(step + 1)
+        with tf.control_dependencies([begun]):
             updated = tf.function(update, autograph=False)()  # a call ends when all that it changes is changed
         with tf.control_dependencies([updated]):
             counted = self._measured.assign_add(measures)
