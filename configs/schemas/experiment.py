@@ -297,11 +297,17 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             where="launch.elastic.max",
             remedy=f"max: {ranks}, or as many ranks (-np {elastic.max})",
         )
-    if launch.starter not in ("auto", "processes", "srun"):
+    if launch.starter not in ("auto", "processes"):
         yield UserError(
             f"{launch.starter} ends all ranks when one is lost",
             where="launch.with",
-            remedy="auto, processes or srun, which connect elastic ranks by Gloo",
+            remedy="auto or processes",
+        )
+    if experiment.resources.nodes > 1:
+        yield UserError(
+            f"an elastic run stays on 1 node, but the request is for {experiment.resources.nodes}",
+            where="launch.elastic",
+            remedy="resources.nodes: 1, or launch.restart, which also goes on without a lost node",
         )
     if experiment.train.calibrate_exchange:
         yield UserError(

@@ -73,6 +73,7 @@ class Membership:
         self._starting = set(starting)
         self._waiting: dict[int, Report] = {}  # members without a world
         self._in_world: dict[int, ReportKind] = {}  # living members of the world: how far each has come
+        self._leaving: set[int] = set()  # members that were told to leave the world
         self._stuck: dict[int, Report] = {}
         self._cause: Cause | None = Cause.START  # of the next world; ``None`` while the world is sound
         self._without_progress = 0
@@ -136,9 +137,8 @@ class Membership:
     def _decide(self) -> Orders:
         if self.finished:
             orders = [(slot, Order(OrderKind.FINISHED)) for slot in self._waiting]
-            orders += [(slot, Order(OrderKind.LEAVE)) for slot in self._in_world if self._cause is not None]
             self._waiting.clear()
-            return orders
+            return orders + (self._leave() if self._cause is not None else [])
         if self._cause is None or self.problem is not None:
             return []
         if self._in_world:
@@ -148,7 +148,8 @@ class Membership:
     def _leave(self) -> Orders:
         assert self.world is not None
         order = Order(OrderKind.LEAVE, self.world.generation)
-        return [(slot, order) for slot in self._in_world]
+        told, self._leaving = self._leaving, set(self._in_world)
+        return [(slot, order) for slot in self._in_world if slot not in told]
 
     def _resolve_stuck(self) -> Orders:
         """End members that a death left in the middle of forming a world; one saves the state if nobody else has it."""
@@ -183,7 +184,7 @@ class Membership:
         assert self._cause is not None
         self.change = Change(self._cause, world, step, lost, joined)
         self._in_world = dict.fromkeys(slots, ReportKind.READY)
-        self._waiting, self._cause = {}, None
+        self._waiting, self._leaving, self._cause = {}, set(), None
         return [(slot, Order(OrderKind.FORM, world.generation, world)) for slot in slots]
 
     def _goes_on(self, step: int) -> bool:

@@ -46,9 +46,9 @@ def choose(placement: Placement, job: RankProgram, facts: MachineFacts) -> tuple
     Returns:
         The method's name and the reason, in words.
     """
-    if job.elastic and not facts.in_allocation:
+    if job.elastic:
         return "processes", "an elastic run uses Gloo"
-    if facts.site_starter is not None and not job.elastic:
+    if facts.site_starter is not None:
         return facts.site_starter, "as the cluster file says"
     if facts.in_allocation and facts.srun is not None:
         return "srun", "this is a Slurm allocation"

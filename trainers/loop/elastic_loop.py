@@ -15,7 +15,7 @@ import numpy as np
 
 from saman.runs import checkpoints
 from saman.runs.checkpoints import CheckpointWriter
-from saman.runs.elastic.messages import ReportKind, World
+from saman.runs.elastic.messages import Report, ReportKind, World
 from saman.runs.elastic.position import position_text, read_position
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
@@ -36,6 +36,7 @@ class ElasticLoop(Loop):
     strategy: ElasticHorovod
     step: ElasticStep
     _stepped = False  # whether the first step in this world is reported
+    _text = ""  # of the position that was reported last; empty without whole state
 
     def run(self, complete: Callable[[bool], None] = lambda finished: None) -> bool:
         """Train; return ``True`` at the end of the training, ``False`` after a requested stop.
@@ -46,6 +47,7 @@ class ElasticLoop(Loop):
         if self.strategy.replaces:
             self._rehearse()
         self.strategy.report(ReportKind.READY)
+        self.strategy.on_stuck(self._held, self._save_alone)
         while (world := self.strategy.form()) is not None:
             try:
                 self._agree(world)
@@ -128,8 +130,19 @@ class ElasticLoop(Loop):
         books = self.step.books()
         if self._stepped or books.step > self.position.step:
             self._settle(books.step, books.sums)
-        text = position_text(self.position) if books.whole else ""
-        self.strategy.report(ReportKind.LEFT, self.position.step, self.position.epoch, text)
+        self._text = position_text(self.position) if books.whole else ""
+        self.strategy.report(ReportKind.LEFT, self.position.step, self.position.epoch, self._text)
+
+    def _held(self) -> Report:
+        """What this process held when it left the last world."""
+        return Report(ReportKind.STUCK, 0, self.position.step, self.position.epoch, self._text)
+
+    def _save_alone(self) -> None:
+        """Write the whole state as a checkpoint: a peer died while a world was being formed, and nobody gets out."""
+        plan = replace(self._checkpoint_plan(), part=0, parts=1, divided={}, publishes=True)
+        writer = CheckpointWriter(plan)
+        writer.begin(self.position, lambda: dict(self.step.state()), last=True)
+        writer.finish()
 
     def _settle(self, step: int, sums: np.ndarray) -> None:
         """Bring position and telemetry up to the steps that were applied; a failed call has returned nothing."""

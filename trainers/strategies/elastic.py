@@ -7,13 +7,13 @@ size. Horovod's own driver is not used: the authority in the supervisor decides 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from saman.configs.schemas.experiment import Experiment
 from saman.runs import variables
-from saman.runs.elastic.messages import ReportKind, World
+from saman.runs.elastic.messages import Report, ReportKind, World
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.identity import world_size
@@ -103,6 +103,10 @@ class ElasticHorovod(HorovodStrategy):
     def report(self, kind: ReportKind, step: int = 0, epoch: int = 0, position: str = "") -> None:
         """Report to the authority."""
         self._member.report(kind, step, epoch, position)
+
+    def on_stuck(self, progress: Callable[[], Report], save: Callable[[], None]) -> None:
+        """Say how another thread learns what this process holds, and saves it, while this one waits for a world."""
+        self._member.progress, self._member.save = progress, save
 
     def leave_run(self) -> None:
         """Tell the authority that the run is over; peers may disappear from now on."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.runs.elastic.messages import Order, OrderKind, Report, ReportKind, World
 from saman.runs.records.rendezvous import RendezvousAddress
+
+STUCK_SECONDS = 2.0  # in which a process gets out of a world that is being formed, many times what forming takes
+_LIBC = ctypes.CDLL(None)
 
 
 class Member:
@@ -38,7 +43,10 @@ class Member:
         self._generation = 0  # the world that this process is in; 0 for none
         self._left = 0  # the newest world that it was ordered to leave
         self._sockets: list[socket.socket] = []
+        self._connecting = False
         self._over = False
+        self.save: Callable[[], None] = lambda: None  # writes the state as a checkpoint, from a thread
+        self.progress: Callable[[], Report] = lambda: Report(ReportKind.STUCK)  # what this process holds
         threading.Thread(target=self._obey, name="member", daemon=True).start()
 
     def report(self, kind: ReportKind, step: int = 0, epoch: int = 0, position: str = "") -> None:
@@ -60,8 +68,12 @@ class Member:
     def connecting(self) -> Iterator[None]:
         """Note the connections to peers that are opened in this context; an order to leave ends them."""
         before = _connections()
-        yield
+        self._connecting = True
+        with _no_abort():
+            yield
         with self._changed:
+            self._connecting = False
+            self._changed.notify_all()
             self._sockets = [socket.socket(fileno=os.dup(number)) for number in _connections() - before]
             must_leave = self._left >= self._generation
         if must_leave:
@@ -101,10 +113,38 @@ class Member:
             with self._changed:
                 self._left = max(self._left, order.generation)
             self.disconnect()
+            if self._connecting:
+                threading.Thread(target=self._report_stuck, daemon=True).start()
+        elif order.kind in (OrderKind.SAVE, OrderKind.END):
+            if order.kind is OrderKind.SAVE:
+                self.save()
+            os.kill(os.getpid(), signal.SIGKILL)  # nothing else ends a process that waits inside Gloo
         else:
             with self._changed:
                 self._answer = order
                 self._changed.notify_all()
+
+    def _report_stuck(self) -> None:
+        """Report if this process cannot leave: a peer has died while the world was being formed."""
+        with self._changed:
+            got_out = self._changed.wait_for(lambda: not self._connecting, STUCK_SECONDS)
+        if not got_out:
+            progress = self.progress()
+            self.report(ReportKind.STUCK, progress.step, progress.epoch, progress.position)
+
+
+@contextlib.contextmanager
+def _no_abort() -> Iterator[None]:
+    """Keep the process alive in ``hvd.init``: its thread aborts the process when a peer dies meanwhile.
+
+    The thread waits instead, in the signal's handler, until the authority has decided what becomes of the state.
+    """
+    set_handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(("signal", _LIBC))
+    before = set_handler(signal.SIGABRT, ctypes.cast(_LIBC.pause, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        set_handler(signal.SIGABRT, before)
 
 
 def connect(file: Path, slot: int) -> Member:

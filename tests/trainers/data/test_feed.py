@@ -138,3 +138,17 @@ def test_neighbours_in_an_epoch_are_independent_examples() -> None:
         assert abs(np.corrcoef(order[:-lag], order[lag:])[0, 1]) < 5 / np.sqrt(len(order))
     in_first_half = (order < examples / 2).reshape(-1, batch).mean(1)
     assert 0.95 < in_first_half.std() / (0.5 / np.sqrt(batch)) < 1.05
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "elastic"])
+@pytest.mark.parametrize("size", [5, 7])
+def test_a_number_of_ranks_that_does_not_divide_the_batch_shares_it_too(size: int, fixed: bool) -> None:
+    whole = [sorted(step[0]) for step in micro_batches(1, 1, feed())]
+    parts = [Slice(rank, size, fixed=fixed) for rank in range(size)]
+    for skip in (0, 1):
+        steps = zip(*(feed().batches(part, skip) for part in parts), strict=True)
+        together = [sorted(sum((np.asarray(inputs).tolist() for inputs, _ in step), [])) for step in steps]
+        assert together == whole[skip:]
+    streams = [iter(feed().full_batches(part)) for part in parts]
+    for expected in whole[: feed().full_steps]:
+        assert sorted(sum((np.asarray(next(stream)[0]).tolist() for stream in streams), [])) == expected
