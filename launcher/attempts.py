@@ -94,7 +94,7 @@ def make_attempt(
                 start=plan.start,
                 placement=plan.placement,
                 environ=environ,
-                watching=_limits(request, run.is_script, plan.facts.address),
+                watching=_limits(request, run.is_script),
                 view=shown,
             )
     with suppress(OSError):  # the server that it names has ended
@@ -149,7 +149,7 @@ def _tell(run: RunFolder, attempt: Attempt, who: str, notes: Sequence[str], view
             view.say(note)
 
 
-def _limits(request: AttemptRequest, is_script: bool, address: str | None) -> SupervisionOptions:
+def _limits(request: AttemptRequest, is_script: bool) -> SupervisionOptions:
     launch = request.spec.launch
     return SupervisionOptions(
         stall_seconds={str(phase): limit for phase, limit in launch.stall_seconds.items()},
@@ -158,5 +158,4 @@ def _limits(request: AttemptRequest, is_script: bool, address: str | None) -> Su
         is_script=is_script,
         restart=launch.restart,
         elastic=launch.elastic,
-        address=address,
     )

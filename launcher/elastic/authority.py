@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from saman.launcher.elastic.membership import Change, Membership, Orders
-from saman.runs.elastic.messages import Order, Report, ReportKind
+from saman.launcher.elastic.membership import Membership, Orders, WorldChange
+from saman.runs.elastic.messages import MemberReport, Order, ReportKind
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.records.rendezvous import RendezvousAddress
 
@@ -34,16 +34,13 @@ class Authority:
         address: Where members find it.
     """
 
-    def __init__(
-        self, minimum: int, slots: Iterable[int], host: str, bind: str, record: Callable[[WorldFormed], None]
-    ) -> None:
+    def __init__(self, minimum: int, slots: Iterable[int], host: str, record: Callable[[WorldFormed], None]) -> None:
         """Listen on a free port.
 
         Args:
             minimum: The smallest number of ranks that may take steps.
             slots: The slots whose processes are about to start.
-            host: The name or address by which ranks reach this node.
-            bind: The address to listen on; empty for all.
+            host: The address to listen on, by which ranks reach this node.
             record: Called for each world once it has taken a step, or has ended without a step.
         """
         self._membership = Membership(minimum, slots)
@@ -53,9 +50,9 @@ class Authority:
         self._record = record
         self._began = time.time()  # of what is under way: a loss, a join
         self._reached: dict[ReportKind, float] = {}
-        self._untold: Change | None = None  # the newest world, as long as it is not recorded
+        self._untold: WorldChange | None = None  # the newest world, as long as it is not recorded
         token = secrets.token_hex(16)
-        self._server = http.server.ThreadingHTTPServer((bind, 0), _handler(self, token))
+        self._server = http.server.ThreadingHTTPServer((host, 0), _handler(self, token))
         self._server.daemon_threads = True
         self.address = RendezvousAddress(host, self._server.server_address[1], os.getpid(), token)
         threading.Thread(target=self._server.serve_forever, name="authority", daemon=True).start()
@@ -104,7 +101,7 @@ class Authority:
         try:
             for line in reports:
                 with self._lock:
-                    self._take(slot, Report.from_line(line))
+                    self._take(slot, MemberReport.from_line(line))
         except (OSError, ValueError) as error:
             _log.debug("member %d: %s", slot, error)
         finally:
@@ -114,7 +111,7 @@ class Authority:
                     self._begin()
                     self._obey(self._membership.lose(slot))
 
-    def _take(self, slot: int, report: Report) -> None:
+    def _take(self, slot: int, report: MemberReport) -> None:
         if report.kind in (ReportKind.READY, ReportKind.LEFT):
             self._begin()
         self._obey(self._membership.take(slot, report))
@@ -180,7 +177,7 @@ class Authority:
 
 
 def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class MemberHandler(http.server.BaseHTTPRequestHandler):
         def parse_request(self) -> bool:
             if not super().parse_request():
                 return False
@@ -215,4 +212,4 @@ def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPReque
         def log_message(self, format: str, *args: Any) -> None:
             _log.debug(format, *args)
 
-    return Handler
+    return MemberHandler

@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from saman.runs.elastic.messages import Order, OrderKind, Report, ReportKind, World
+from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind, World
 
 MOST_WITHOUT_PROGRESS = 3  # worlds in a row that end at the step at which they began
 
 
-class Cause(str, Enum):
+class WorldCause(str, Enum):
     """Why a world was formed."""
 
     START = "start"
@@ -29,7 +29,7 @@ class Cause(str, Enum):
 
 
 @dataclass(frozen=True)
-class Change:
+class WorldChange:
     """What a world changes.
 
     Attributes:
@@ -40,7 +40,7 @@ class Change:
         joined: Slots that were not in the world before.
     """
 
-    cause: Cause
+    cause: WorldCause
     world: World
     step: int
     lost: tuple[int, ...]
@@ -66,16 +66,16 @@ class Membership:
             minimum: The smallest number of ranks that may take steps.
             starting: The slots whose processes are being started.
         """
-        self.change: Change | None = None
+        self.change: WorldChange | None = None
         self.finished: set[int] = set()
         self.problem: str | None = None
         self._minimum = minimum
         self._starting = set(starting)
-        self._waiting: dict[int, Report] = {}  # members without a world
+        self._waiting: dict[int, MemberReport] = {}  # members without a world
         self._in_world: dict[int, ReportKind] = {}  # living members of the world: how far each has come
         self._leaving: set[int] = set()  # members that were told to leave the world
-        self._stuck: dict[int, Report] = {}
-        self._cause: Cause | None = Cause.START  # of the next world; ``None`` while the world is sound
+        self._stuck: dict[int, MemberReport] = {}
+        self._cause: WorldCause | None = WorldCause.START  # of the next world; ``None`` while the world is sound
         self._without_progress = 0
 
     @property
@@ -97,7 +97,7 @@ class Membership:
         """Note that a process for the slot is being started."""
         self._starting.add(slot)
 
-    def take(self, slot: int, report: Report) -> Orders:
+    def take(self, slot: int, report: MemberReport) -> Orders:
         """Take the report of a member."""
         kind = report.kind
         if kind is ReportKind.DONE:
@@ -106,11 +106,11 @@ class Membership:
         elif kind is ReportKind.READY:
             self._starting.discard(slot)
             self._waiting[slot] = report
-            self._cause = self._cause or Cause.JOIN
+            self._cause = self._cause or WorldCause.JOIN
         elif kind is ReportKind.LEFT:
             self._in_world.pop(slot, None)
             self._waiting[slot] = report
-            self._cause = self._cause or Cause.EXCHANGE
+            self._cause = self._cause or WorldCause.EXCHANGE
         elif kind is ReportKind.STUCK:
             self._stuck[slot] = report
         elif slot in self._in_world and self.world is not None and report.generation == self.world.generation:
@@ -123,7 +123,7 @@ class Membership:
         self._waiting.pop(slot, None)
         self._stuck.pop(slot, None)
         if self._in_world.pop(slot, None) is not None and slot not in self.finished:
-            self._cause = Cause.LOSS
+            self._cause = WorldCause.LOSS
         return self._decide()
 
     def reached(self, kind: ReportKind) -> bool:
@@ -182,14 +182,14 @@ class Membership:
             return []
         lost, joined = (tuple(sorted(set(one) - set(other))) for one, other in ((before, slots), (slots, before)))
         assert self._cause is not None
-        self.change = Change(self._cause, world, step, lost, joined)
+        self.change = WorldChange(self._cause, world, step, lost, joined)
         self._in_world = dict.fromkeys(slots, ReportKind.READY)
         self._waiting, self._leaving, self._cause = {}, set(), None
         return [(slot, Order(OrderKind.FORM, world.generation, world)) for slot in slots]
 
     def _goes_on(self, step: int) -> bool:
         """Count worlds that took no step because of a failure; too many in a row are no accident."""
-        before, unlucky = self.change, self._cause in (Cause.LOSS, Cause.EXCHANGE)
+        before, unlucky = self.change, self._cause in (WorldCause.LOSS, WorldCause.EXCHANGE)
         stands = before is not None and before.step == step and unlucky
         self._without_progress = self._without_progress + 1 if stands else 0
         if self._without_progress >= MOST_WITHOUT_PROGRESS:
@@ -197,5 +197,5 @@ class Membership:
         return self.problem is None
 
 
-def _progress(report: Report) -> tuple[int, int]:
+def _progress(report: MemberReport) -> tuple[int, int]:
     return report.step, report.epoch

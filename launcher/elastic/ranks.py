@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from saman.configs.errors import ExitCode
@@ -14,6 +14,7 @@ from saman.runs.events import Event, EventKind
 from saman.runs.folder import Attempt
 from saman.runs.ranks.rank_events import FailureKind, RankExited, RankFailed
 
+_HERE = "127.0.0.1"
 MOST_EARLY_ENDS = 3  # of processes of a slot in a row that end before they join a world
 
 
@@ -30,6 +31,9 @@ class Slots(Protocol):
     def replace(self, index: int) -> None:
         """Start another process in the slot of one that has ended."""
 
+    def kill(self, index: int) -> None:
+        """End the process of a slot, and what it started."""
+
 
 class ElasticRanks:
     """Keeps the slots of an attempt filled.
@@ -44,8 +48,8 @@ class ElasticRanks:
         placement: Placement,
         processes: Slots,
         minimum: int,
-        address: str | None,
         append: Callable[..., None],
+        say: Callable[[str], None],
     ) -> None:
         """Open the authority, before any rank starts.
 
@@ -54,21 +58,18 @@ class ElasticRanks:
             placement: The slots: processes in their order.
             processes: What runs in them.
             minimum: The smallest number of ranks that may take steps.
-            address: This node's address for ranks on other nodes.
             append: Appends an event of the attempt.
+            say: Shows a sentence to the user.
         """
-        self._processes, self._append = processes, append
+        self._processes, self._append, self._say = processes, append, say
         self._worlds: queue.SimpleQueue[WorldFormed] = queue.SimpleQueue()
-        local = len(placement.nodes) == 1
-        host = "127.0.0.1" if local else address or placement.nodes[0]
-        self.authority = Authority(
-            minimum, range(len(placement.processes)), host, "" if not local else host, self._worlds.put
-        )
+        self.authority = Authority(minimum, range(len(placement.processes)), _HERE, self._worlds.put)
         self.authority.address.write(attempt.rendezvous)
         self._slot_of = {process.first_rank: process.index for process in placement.processes}
         self._own_errors: set[int] = set()  # slots whose process ended by itself with an error
         self._peers_lost: set[int] = set()
         self._early_ends = dict.fromkeys(range(len(placement.processes)), 0)
+        self._excluded: set[int] = set()
         self._problem: str | None = None
 
     @property
@@ -101,6 +102,9 @@ class ElasticRanks:
         while not self._worlds.empty():
             world = self._worlds.get()
             self._append(EventKind.WORLD.value, **world.facts())
+            self._excluded -= set(world.slots)
+            if world.generation > 1:
+                self._say(world.sentence())
             self._early_ends.update(dict.fromkeys(world.slots, 0))
         if self.authority.finished or self.problem is not None:
             return
@@ -108,6 +112,12 @@ class ElasticRanks:
             if status in (None, ExitCode.DONE, ExitCode.REQUEUE) or slot in self._own_errors:
                 continue
             self._replace(slot)
+
+    def exclude(self, ranks: Iterable[int]) -> None:
+        """End the processes of ranks that hang; others take their slots."""
+        for slot in {self._slot_of[rank] for rank in ranks} - self._excluded:
+            self._excluded.add(slot)
+            self._processes.kill(slot)
 
     def close(self) -> None:
         """Stop the authority; its last world is recorded."""

@@ -57,6 +57,10 @@ class StartProcesses:
         number = {variables.REPLACES: str(self._replaced[index])}
         self.ranks[index] = self._launch(replace(command, environment={**command.environment, **number}))
 
+    def kill(self, index: int) -> None:
+        """End a process at once; what it started ends with it."""
+        self.ranks[index].kill()
+
     def _launch(self, command: Command) -> subprocess.Popen[bytes]:
         def prepare() -> None:
             parent_death.die_with_parent(self.start.stop_signal)

@@ -60,7 +60,6 @@ class SupervisionOptions:
     is_script: bool = False
     restart: Restart | None = None  # whether the run starts again by itself after a failure
     elastic: Elastic | None = None  # whether lost ranks are replaced while the others go on
-    address: str | None = None  # of this node, for ranks of an elastic run on other nodes
 
 
 def supervise(
@@ -146,7 +145,7 @@ class _Supervisor:
     def _elastic_ranks(self, watching: SupervisionOptions) -> ElasticRanks:
         assert watching.elastic is not None
         return ElasticRanks(
-            self.attempt, self.placement, self.processes, watching.elastic.min, watching.address, self._append
+            self.attempt, self.placement, self.processes, watching.elastic.min, self._append, self.view.say
         )
 
     def supervise(self) -> Outcome:
@@ -224,12 +223,19 @@ class _Supervisor:
             return True
         if self.elastic is not None and (self.elastic.is_over or self.elastic.problem is not None):
             return True
-        if self.processes.failed and self.failed_at is None:
+        at_the_end = self.elastic is not None and bool(self.elastic.authority.finished)
+        if self.processes.failed and self.failed_at is None and not at_the_end:
             _log.info("%s: a start command failed", self.run.id)
             self.failed_at = now
         if self.failed_at is not None and now - self.failed_at > LINGER_SECONDS:
             return True
-        return self.stall is not None and self.watching.abort_on_stall
+        if self.stall is None or not self.watching.abort_on_stall:
+            return False
+        if self.elastic is None:
+            return True
+        self.elastic.exclude(self.stall.ranks)
+        self.stall = None
+        return False
 
     def _announce(self) -> None:
         """Tell the nodes what no node can see alone."""

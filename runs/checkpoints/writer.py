@@ -112,7 +112,6 @@ class CheckpointWriter:
             if pending.error is not None:
                 raise pending.error
 
-
     def abandon(self) -> None:
         """Give up the pending checkpoint, if any: a process that should write a part of it is gone."""
         pending, self._pending = self._pending, None

@@ -15,7 +15,7 @@ import numpy as np
 
 from saman.runs import checkpoints
 from saman.runs.checkpoints import CheckpointWriter
-from saman.runs.elastic.messages import Report, ReportKind, World
+from saman.runs.elastic.messages import MemberReport, ReportKind, World
 from saman.runs.elastic.position import position_text, read_position
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
@@ -133,9 +133,9 @@ class ElasticLoop(Loop):
         self._text = position_text(self.position) if books.whole else ""
         self.strategy.report(ReportKind.LEFT, self.position.step, self.position.epoch, self._text)
 
-    def _held(self) -> Report:
+    def _held(self) -> MemberReport:
         """What this process held when it left the last world."""
-        return Report(ReportKind.STUCK, 0, self.position.step, self.position.epoch, self._text)
+        return MemberReport(ReportKind.STUCK, 0, self.position.step, self.position.epoch, self._text)
 
     def _save_alone(self) -> None:
         """Write the whole state as a checkpoint: a peer died while a world was being formed, and nobody gets out."""

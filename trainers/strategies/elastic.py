@@ -13,7 +13,7 @@ from typing import Any
 
 from saman.configs.schemas.experiment import Experiment
 from saman.runs import variables
-from saman.runs.elastic.messages import Report, ReportKind, World
+from saman.runs.elastic.messages import MemberReport, ReportKind, World
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.identity import world_size
@@ -101,10 +101,10 @@ class ElasticHorovod(HorovodStrategy):
         self._hvd.shutdown()
 
     def report(self, kind: ReportKind, step: int = 0, epoch: int = 0, position: str = "") -> None:
-        """Report to the authority."""
+        """MemberReport to the authority."""
         self._member.report(kind, step, epoch, position)
 
-    def on_stuck(self, progress: Callable[[], Report], save: Callable[[], None]) -> None:
+    def on_stuck(self, progress: Callable[[], MemberReport], save: Callable[[], None]) -> None:
         """Say how another thread learns what this process holds, and saves it, while this one waits for a world."""
         self._member.progress, self._member.save = progress, save
 

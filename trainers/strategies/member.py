@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
-from saman.runs.elastic.messages import Order, OrderKind, Report, ReportKind, World
+from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind, World
 from saman.runs.records.rendezvous import RendezvousAddress
 
 STUCK_SECONDS = 2.0  # in which a process gets out of a world that is being formed, many times what forming takes
@@ -46,12 +46,12 @@ class Member:
         self._connecting = False
         self._over = False
         self.save: Callable[[], None] = lambda: None  # writes the state as a checkpoint, from a thread
-        self.progress: Callable[[], Report] = lambda: Report(ReportKind.STUCK)  # what this process holds
+        self.progress: Callable[[], MemberReport] = lambda: MemberReport(ReportKind.STUCK)  # what this process holds
         threading.Thread(target=self._obey, name="member", daemon=True).start()
 
     def report(self, kind: ReportKind, step: int = 0, epoch: int = 0, position: str = "") -> None:
-        """Report to the authority; if it is gone, this process ends soon."""
-        report = Report(kind, self._generation, step, epoch, position)
+        """MemberReport to the authority; if it is gone, this process ends soon."""
+        report = MemberReport(kind, self._generation, step, epoch, position)
         with contextlib.suppress(OSError):
             self._socket.sendall(report.line())
 
@@ -95,7 +95,7 @@ class Member:
             peer.close()
 
     def leave_run(self) -> None:
-        """Report the end of the run; the end of the connection means nothing any more."""
+        """MemberReport the end of the run; the end of the connection means nothing any more."""
         self._over = True
         self.report(ReportKind.DONE)
 
@@ -125,7 +125,7 @@ class Member:
                 self._changed.notify_all()
 
     def _report_stuck(self) -> None:
-        """Report if this process cannot leave: a peer has died while the world was being formed."""
+        """MemberReport if this process cannot leave: a peer has died while the world was being formed."""
         with self._changed:
             got_out = self._changed.wait_for(lambda: not self._connecting, STUCK_SECONDS)
         if not got_out:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from saman.launcher.elastic.authority import Authority
-from saman.runs.elastic.messages import Order, OrderKind, Report, ReportKind
+from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind
 from saman.runs.elastic.world_events import WorldFormed
 
 Worlds = queue.SimpleQueue[WorldFormed]
@@ -26,7 +26,7 @@ class Rank:
         self.orders = self.socket.makefile("rb")
 
     def report(self, kind: ReportKind, **facts: int | str) -> None:
-        self.socket.sendall(Report(kind, **facts).line())  # type: ignore[arg-type]
+        self.socket.sendall(MemberReport(kind, **facts).line())  # type: ignore[arg-type]
 
     def order(self) -> Order:
         return Order.from_line(self.orders.readline())
@@ -44,7 +44,7 @@ def worlds() -> Worlds:
 
 @pytest.fixture
 def authority(worlds: Worlds) -> Iterator[Authority]:
-    served = Authority(1, range(3), "127.0.0.1", "127.0.0.1", worlds.put)
+    served = Authority(1, range(3), "127.0.0.1", worlds.put)
     yield served
     served.close()
 

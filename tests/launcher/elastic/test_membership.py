@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 
-from saman.launcher.elastic.membership import Cause, Membership, Orders
-from saman.runs.elastic.messages import OrderKind, Report, ReportKind, World
+from saman.launcher.elastic.membership import Membership, Orders, WorldCause
+from saman.runs.elastic.messages import MemberReport, OrderKind, ReportKind, World
 
-READY = Report(ReportKind.READY)
+READY = MemberReport(ReportKind.READY)
 
 
-def left(step: int, epoch: int = 0, position: str = "here") -> Report:
-    return Report(ReportKind.LEFT, step=step, epoch=epoch, position=position)
+def left(step: int, epoch: int = 0, position: str = "here") -> MemberReport:
+    return MemberReport(ReportKind.LEFT, step=step, epoch=epoch, position=position)
 
 
 def world_of(orders: Orders) -> World:
@@ -29,7 +29,7 @@ def running(size: int = 4, minimum: int = 2) -> Membership:
     orders = [order for slot in range(size) for order in members.take(slot, READY)]
     assert world_of(orders).slots == tuple(range(size))
     for slot in range(size):
-        members.take(slot, Report(ReportKind.STEPPED, generation=1))
+        members.take(slot, MemberReport(ReportKind.STEPPED, generation=1))
     return members
 
 
@@ -51,7 +51,7 @@ def test_a_loss_wakes_every_survivor_and_the_next_world_waits_until_all_have_lef
     assert world.generation == 2
     assert not world.spread  # equal steps: nothing needs to be sent
     assert members.change is not None
-    assert (members.change.cause, members.change.step, members.change.lost) == (Cause.LOSS, 7, (1,))
+    assert (members.change.cause, members.change.step, members.change.lost) == (WorldCause.LOSS, 7, (1,))
 
 
 def test_the_state_of_the_most_advanced_survivor_counts() -> None:
@@ -98,7 +98,7 @@ def test_a_process_that_is_ready_joins_at_once_and_receives_the_state() -> None:
     assert world.slots == (0, 1, 2, 3)
     assert world.spread
     assert members.change is not None
-    assert (members.change.cause, members.change.joined) == (Cause.JOIN, (3,))
+    assert (members.change.cause, members.change.joined) == (WorldCause.JOIN, (3,))
 
 
 def test_fewer_than_the_minimum_take_no_step_and_go_on_when_another_comes() -> None:
@@ -131,7 +131,7 @@ def test_an_exchange_that_fails_although_all_live_forms_the_same_world_again() -
     assert [(slot, order.kind) for slot, order in orders] == [(0, OrderKind.LEAVE)]
     assert world_of(members.take(0, left(5))).slots == (0, 1)
     assert members.change is not None
-    assert members.change.cause is Cause.EXCHANGE
+    assert members.change.cause is WorldCause.EXCHANGE
 
 
 def test_a_step_that_fails_in_world_after_world_is_given_up() -> None:
@@ -145,12 +145,12 @@ def test_a_step_that_fails_in_world_after_world_is_given_up() -> None:
 
 def test_after_the_first_member_is_done_nobody_forms_a_world_any_more() -> None:
     members = running(3)
-    members.take(0, Report(ReportKind.DONE))
+    members.take(0, MemberReport(ReportKind.DONE))
     assert members.lose(0) == []
     members.lose(1)
     orders = members.take(2, left(50))
     assert [(slot, order.kind) for slot, order in orders] == [(2, OrderKind.FINISHED)]
-    members.take(2, Report(ReportKind.DONE))
+    members.take(2, MemberReport(ReportKind.DONE))
     assert members.is_over
 
 
@@ -160,7 +160,7 @@ def test_survivors_that_cannot_leave_a_half_formed_world_save_the_state_once_and
     members.take(1, left(7))
     members.take(2, left(7))  # a world of 1 and 2 is being formed
     members.lose(2)
-    orders = members.take(1, Report(ReportKind.STUCK, step=7, position="here"))
+    orders = members.take(1, MemberReport(ReportKind.STUCK, step=7, position="here"))
     assert [(slot, order.kind) for slot, order in orders] == [(1, OrderKind.SAVE)]
 
 

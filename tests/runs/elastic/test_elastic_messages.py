@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from saman.runs.checkpoints import TrainingPosition
-from saman.runs.elastic.messages import Order, OrderKind, Report, ReportKind, World
+from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind, World
 from saman.runs.elastic.position import position_text, read_position
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import Event
 
 
 def test_a_report_and_an_order_are_read_as_they_were_written() -> None:
-    report = Report(ReportKind.LEFT, generation=3, step=70, epoch=2, position='{"step": 70}')
+    report = MemberReport(ReportKind.LEFT, generation=3, step=70, epoch=2, position='{"step": 70}')
     order = Order(OrderKind.FORM, 4, World(4, (2, 0, 1), source=0, position="p", spread=True))
-    assert Report.from_line(report.line()) == report
+    assert MemberReport.from_line(report.line()) == report
     assert Order.from_line(order.line()) == order
 
 
@@ -26,7 +26,7 @@ def test_a_position_keeps_every_bit_of_its_sums() -> None:
 @pytest.mark.parametrize("line", [b"", b"[]", b'{"kind": "unheard-of"}', b"{"])
 def test_anything_else_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError):
-        Report.from_line(line)
+        MemberReport.from_line(line)
 
 
 def test_the_event_of_a_world_is_read_as_it_was_written() -> None:

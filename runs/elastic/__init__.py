@@ -1,0 +1,1 @@
+"""What the authority of an elastic run and its ranks say to each other."""
