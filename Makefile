@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat bench tune-campaign mutants fuzz rollouts kills python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench tune-campaign mutants fuzz rollouts kills elastic-kills python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -12,6 +12,7 @@ help:
 	@echo "make test         all tests"
 	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
 	@echo "make bench        the short versions of all benchmarks, under 15 minutes (see docs/performance.md)"
+	@echo "make elastic-kills  kill 20 ranks of an elastic run, compare its weights, draw it (KILLS='--seed 2'; minutes)"
 	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
 	@echo "make tune-campaign  200 trials on a minicluster, a fifth of them SIGKILLed (half an hour; see docs/tuning.md)"
@@ -55,6 +56,10 @@ bench: setup
 
 tune-campaign: setup
 	$(BIN)/python -m tests.tuning.campaign $(CAMPAIGN)
+
+elastic-kills: setup
+	$(BIN)/python benchmarks/elastic/kills.py $(KILLS)
+	$(BIN)/python benchmarks/elastic/picture.py elastic-kills
 
 mutants: setup
 	$(BIN)/python -m tests.mutants $(MUTANTS)

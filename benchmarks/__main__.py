@@ -34,7 +34,10 @@ PROGRAMS = [
     "pipeline/speed.py --steps 4 --repeats 1 --micro-batches 4",
 ]
 # Not in the list: they need a start method or a cluster of their own, or minutes at least.
-LONG = ["pipeline/transport.py", "serving/versus_triton.py", "registry/parity.py", "launcher/staging.py"]
+LONG = [
+    "elastic/kills.py", "elastic/picture.py", "pipeline/transport.py", "serving/versus_triton.py",
+    "registry/parity.py", "launcher/staging.py",
+]  # fmt: skip
 
 
 def main(words: list[str]) -> int:

@@ -309,6 +309,12 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             where="launch.elastic",
             remedy="resources.nodes: 1, or launch.restart, which also goes on without a lost node",
         )
+    if experiment.train.compare_ranks_every is not None:
+        yield UserError(
+            "an elastic run cannot compare ranks: their number changes while its graph stays",
+            where="train.compare_ranks_every",
+            remedy="null, or no launch.elastic",
+        )
     if experiment.train.calibrate_exchange:
         yield UserError(
             "an elastic run has no exchange to measure before its first step",

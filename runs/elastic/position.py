@@ -17,4 +17,4 @@ def position_text(position: TrainingPosition) -> str:
 def read_position(text: str) -> TrainingPosition:
     """Return the position that ``position_text`` wrote."""
     value = parse_json(text)
-    return TrainingPosition(**{**value, "epoch_sums": tuple(value["epoch_sums"])})
+    return TrainingPosition(**{**value, **{name: tuple(value[name]) for name in ("epoch_sums", "skipped")}})

@@ -22,7 +22,9 @@ from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.readers.damage import reported_error
 from saman.trainers.data.stream import Stream
+from saman.trainers.health.response import Response
 from saman.trainers.keras_compat import tf
+from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.elastic_step import ElasticStep
 from saman.trainers.loop.interfaces import TrainMany
 from saman.trainers.loop.loop import Loop
@@ -86,6 +88,8 @@ class ElasticLoop(Loop):
             checkpoints.discard_drafts(self.environment.checkpoints)
         self._stream = Stream(self.step.slices)
         self._traced.clear()  # all ranks measure and agree alike from here
+        self._schedule = CheckpointSchedule(self.train.checkpoint, self.strategy, self.environment.mtbf_seconds)
+        self._response = Response(self.train, self.strategy, self.step.variable_names, self._record)
         self._calls, self._call_steps, self._polled, self._stop, self._stepped = 0, 1, 0.0, False, False
         if world.source is None:
             self._writer = CheckpointWriter(self._checkpoint_plan())
@@ -153,9 +157,10 @@ class ElasticLoop(Loop):
             samples = missing * self._samples_per_step(self.data.train(position.epoch))
             telemetry.add(missing, samples, StepTotals(np.tile(rest / missing, (missing, 1))))
             self.position = replace(position, step=step, batch=position.batch + missing)
-        if telemetry.steps:
-            self._close_window()
-            self.position = replace(self.position, epoch_sums=tuple(map(float, sums)))
+        if telemetry.steps:  # without the judgement of the window, which is an exchange
+            position = self.position
+            telemetry.close_window(position.step, position.epoch + 1, self.rates, **self.step.close_window())
+            self.position = replace(position, epoch_sums=tuple(map(float, sums)))
 
     # ---- an epoch ----------------------------------------------------------------------------------------
 
