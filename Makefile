@@ -12,7 +12,7 @@ help:
 	@echo "make test         all tests"
 	@echo "make test-compat  the trainers' tests on TensorFlow 2.15 with stock Horovod and Keras 2"
 	@echo "make bench        the short versions of all benchmarks, under 15 minutes (see docs/performance.md)"
-	@echo "make elastic-kills  kill 20 ranks of an elastic run, compare its weights, draw it (KILLS='--seed 2'; minutes)"
+	@echo "make elastic-kills  kill 20 ranks of an elastic run, compare its weights, draw it (ELASTIC_KILLS='--seed 2'; minutes)"
 	@echo "make setup        only the environment, in .venv (make setup PYTHON=... to choose the Python,"
 	@echo "                  SETUP_OPTIONS='--mpi system' to build Horovod with the MPI on PATH)"
 	@echo "make tune-campaign  200 trials on a minicluster, a fifth of them SIGKILLed (half an hour; see docs/tuning.md)"
@@ -58,7 +58,7 @@ tune-campaign: setup
 	$(BIN)/python -m tests.tuning.campaign $(CAMPAIGN)
 
 elastic-kills: setup
-	$(BIN)/python benchmarks/elastic/kills.py $(KILLS)
+	$(BIN)/python benchmarks/elastic/kills.py $(ELASTIC_KILLS)
 	$(BIN)/python benchmarks/elastic/picture.py elastic-kills
 
 mutants: setup

@@ -19,7 +19,9 @@ def test_a_report_and_an_order_are_read_as_they_were_written() -> None:
 
 
 def test_a_position_keeps_every_bit_of_its_sums() -> None:
-    position = TrainingPosition(7, 1, 3, (0.1 + 0.2, 1 / 3, 5.0, 0.0), best=1e-300, metrics={"loss": 2 / 7}, skipped=(3,))
+    position = TrainingPosition(
+        7, 1, 3, (0.1 + 0.2, 1 / 3, 5.0, 0.0), best=1e-300, metrics={"loss": 2 / 7}, skipped=(3,)
+    )
     assert read_position(position_text(position)) == position
 
 
