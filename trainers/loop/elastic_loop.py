@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from saman.runs import checkpoints
-from saman.runs.checkpoints import CheckpointWriter
+from saman.runs.checkpoints import CheckpointWriter, TrainingPosition
 from saman.runs.elastic.messages import MemberReport, ReportKind, World
 from saman.runs.elastic.position import position_text, read_position
 from saman.runs.ranks.heartbeats import Phase
@@ -22,6 +22,7 @@ from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.readers.damage import reported_error
 from saman.trainers.data.stream import Stream
+from saman.trainers.failures import TrainingFailure
 from saman.trainers.health.response import Response
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
@@ -91,19 +92,30 @@ class ElasticLoop(Loop):
         self._schedule = CheckpointSchedule(self.train.checkpoint, self.strategy, self.environment.mtbf_seconds)
         self._response = Response(self.train, self.strategy, self.step.variable_names, self._record)
         self._calls, self._call_steps, self._polled, self._stop, self._stepped = 0, 1, 0.0, False, False
+        if world.source is None or (world.spread and world.source != self.strategy.ranks[0]):
+            self.step.void_books()
         if world.source is None:
-            self._writer = CheckpointWriter(self._checkpoint_plan())
-            self._resume()
+            self._begin_anew()
         else:
             if world.spread:
                 self.step.spread(world.source)
             self.position = read_position(world.position)
+        self.step.open_books(self.position.step, self.position.epoch_sums)
+        if world.source is not None:
             self._record_missed_epoch()
             unsaved = self.strategy.total(np.array([float(self._checkpoint_is_missing())]))[0] > 0
             self._writer = CheckpointWriter(self._checkpoint_plan())
             if unsaved:
                 self._save_checkpoint()
         self.strategy.report(ReportKind.AGREED)
+
+    def _begin_anew(self) -> None:
+        """Go on from the newest checkpoint, as no member holds a whole state; without any, from the first step."""
+        trained, self.position = self.position.step > 0, TrainingPosition()
+        self._writer = CheckpointWriter(self._checkpoint_plan())
+        self._resume()
+        if trained and self.strategy.chief and self.position.step == 0:
+            raise TrainingFailure("every rank was interrupted inside an update, and there is no checkpoint")
 
     def _checkpoint_is_missing(self) -> bool:
         """Whether the newest checkpoint that this process has begun never became visible."""
@@ -132,7 +144,7 @@ class ElasticLoop(Loop):
         """Leave the world, settle what was applied, and report it with the position."""
         self.strategy.dissolve()
         books = self.step.books()
-        if self._stepped or books.step > self.position.step:
+        if books.whole:
             self._settle(books.step, books.sums)
         self._text = position_text(self.position) if books.whole else ""
         self.strategy.report(ReportKind.LEFT, self.position.step, self.position.epoch, self._text)

@@ -68,6 +68,10 @@ class ElasticStep(DataParallelStep):
         self._applied.assign(step)
         self._measured.assign(sums)
 
+    def void_books(self) -> None:
+        """Note that the state is being replaced: if that is interrupted, it is none."""
+        self._begun.assign(self._applied + 1)
+
     def books(self) -> Books:
         """Return what was applied, after a call that failed too."""
         begun, applied = int(self._begun.numpy()), int(self._applied.numpy())
