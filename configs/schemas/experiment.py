@@ -315,6 +315,12 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             where="train.compare_ranks_every",
             remedy="null, or no launch.elastic",
         )
+    if not experiment.train.exchange.is_plain:
+        yield UserError(
+            "an elastic run exchanges gradients in the plain way only",
+            where="train.exchange",
+            remedy="no train.exchange, or no launch.elastic",
+        )
     if experiment.train.calibrate_exchange:
         yield UserError(
             "an elastic run has no exchange to measure before its first step",
