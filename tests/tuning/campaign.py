@@ -28,7 +28,7 @@ from typing import Any
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.training_events import EpochEnd
-from saman.runs.records.run_events import Creation
+from saman.runs.records.run_events import Creation, JobSubmission
 from saman.slurm import minicluster
 from saman.slurm.submission.run_jobs import jobs_of
 
@@ -136,9 +136,15 @@ def run_part(folder: Path, trials: int, seconds: float) -> dict[str, Any] | None
     return found
 
 
+def every_job(run: RunFolder) -> list[str]:
+    """The job of each start of a run, oldest first."""
+    sent = [JobSubmission.from_event(event) for event in run.events()]
+    return list(dict.fromkeys(each.job for each in sent if each is not None))
+
+
 def elapsed_seconds(jobs: list[str]) -> dict[str, float]:
     """Node-seconds of each job, by Slurm's accounting."""
-    asked = ["sacct", "-n", "-P", "-X", "--array", "-o", "JobID,ElapsedRaw,NNodes", "-j", ",".join(jobs)]
+    asked = ["sacct", "-n", "-P", "-X", "-o", "JobID,ElapsedRaw,NNodes", "-j", ",".join(jobs)]
     lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     parts = [line.split("|") for line in lines]
     return {job: float(elapsed) * int(nodes or 1) for job, elapsed, nodes in parts}
@@ -157,10 +163,10 @@ def judge(folder: Path, study: dict[str, Any], trials: int) -> Iterator[str]:
     if set(study["outcomes"]) - {"complete", "pruned"}:
         yield f"trials did not end well: {study['outcomes']}"
     kills = json.loads((folder / "kills.json").read_text())
-    seconds = elapsed_seconds([job for run in searched.values() for job in jobs_of(run.events())])
-    used = sum(seconds.get(job, 0.0) for run in searched.values() for job in jobs_of(run.events()))
+    seconds = elapsed_seconds([job for run in searched.values() for job in every_job(run)])
+    used = sum(seconds.get(job, 0.0) for run in searched.values() for job in every_job(run))
     whole = [
-        seconds[jobs_of(runs[trial["run"]].events())[0]]
+        seconds[every_job(runs[trial["run"]])[0]]
         for trial in study["trials"]
         if trial["outcome"] == "complete" and not trial["retries"]
     ]
