@@ -48,7 +48,7 @@ space:
   train.optimizer.momentum: {low: 0.0, high: 0.95}
 objective: {metric: val_loss, goal: minimize}
 sampler: tpe
-pruner: {name: asha, min_epochs: 1, reduction_factor: 3}
+pruner: {name: asha, min_epochs: 1, reduction_factor: 4}
 seed: 1
 trials: TRIALS
 concurrency: 12
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/saman-campaign"))
     parser.add_argument("--seconds", type=float, default=86400.0, help="end this part after so long")
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--epoch-seconds", type=float, default=5.0)
+    parser.add_argument("--epoch-seconds", type=float, default=8.0)
     asked = parser.parse_args()
     root = asked.folder / "mc"
     folder = root / "shared"
