@@ -214,11 +214,13 @@ def judge_resumption(campaign: Campaign) -> None:
     """What the run lost to each kill: nothing that was saved, and no more steps than two intervals of checkpoints."""
     events = campaign.events()
     for kill in (kill for kill in campaign.kills if kill["run"] == Path(str(campaign.run)).name):
-        later = [event for event in events if event["kind"] == "resumed" and event["attempt"] > kill["attempt"]]
-        if "resumed" not in kill and later:
-            kill["resumed"] = later[0]["step"]
+        after = [event for event in events if event.get("attempt") == kill["attempt"] + 1]
+        later = [event for event in after if event["kind"] == "resumed"]
+        if "lost_steps" not in kill and (later or (after and not kill["saved"])):  # without a checkpoint, from step 0
+            kill["resumed"] = later[0]["step"] if later else 0
             kill["lost_steps"] = max(0, kill["reached"] - kill["resumed"])
-            kill["recovery_seconds"] = round(later[0]["time"] - kill["time"], 2)
+            if later:
+                kill["recovery_seconds"] = round(later[0]["time"] - kill["time"], 2)
             if kill["resumed"] < kill["saved"]:
                 campaign.problem(f"kill of {kill['role']}: step {kill['saved']} was saved, not {kill['resumed']}")
 
@@ -310,7 +312,7 @@ def report(campaign: Campaign) -> None:
         print(f"after the death of saman nothing was left within {max(gone)} s ({len(gone)} times)")
     if judged:
         lost = sorted(kill["lost_steps"] for kill in judged)
-        seconds = sorted(kill["recovery_seconds"] for kill in judged)
+        seconds = sorted(kill["recovery_seconds"] for kill in judged if "recovery_seconds" in kill) or [0.0]
         print(f"steps lost per kill: median {lost[len(lost) // 2]}, most {lost[-1]}")
         print(
             f"from the kill until the state was restored: median {seconds[len(seconds) // 2]} s, most {seconds[-1]} s"
