@@ -47,7 +47,7 @@ def test_a_run_that_waits_to_restart_is_not_resumed_by_another(ranks: Ranks) -> 
     refused: list[object] = []
 
     def resume() -> None:
-        wait_for(lambda: (ranks.folder / "runs").exists() and _waits(ranks))
+        wait_for(lambda: _happened(ranks, "restarting"))
         run = ranks.run_folder()
         try:
             resume_locally(run, Options(runs_dir=run.runs_dir, facts=PLAIN))
@@ -62,15 +62,16 @@ def test_a_run_that_waits_to_restart_is_not_resumed_by_another(ranks: Ranks) -> 
     assert refused == ["this run is running"]
 
 
-def _waits(ranks: Ranks) -> bool:
-    return any(event.kind == "restarting" for event in ranks.run_folder().events())
+def _happened(ranks: Ranks, kind: str) -> bool:
+    made = list((ranks.folder / "runs").glob("*/*"))
+    return bool(made) and any(event.kind == kind for event in ranks.run_folder().events())
 
 
 def test_a_run_folder_that_vanishes_ends_its_ranks_and_is_not_made_anew(ranks: Ranks) -> None:
     moved = ranks.folder / "moved"
 
     def move() -> None:
-        wait_for(lambda: (ranks.folder / "runs").exists() and ranks.run_folder().events()[-1].kind == "rank_started")
+        wait_for(lambda: _happened(ranks, "rank_started"))
         shutil.move(ranks.run_folder().path, moved)
 
     thread = threading.Thread(target=move)

@@ -71,7 +71,7 @@ def test_a_run_that_waits_to_restart_is_running_and_can_be_stopped(
     waited: list[Any] = []
 
     def stop() -> None:
-        wait_for(lambda: (ranks.folder / "runs").exists() and kinds(ranks, "restarting"))
+        wait_for(lambda: list((ranks.folder / "runs").glob("*/*")) and kinds(ranks, "restarting"))
         waited.append(ranks.run_folder().state.value)
         if ask == "request":
             ranks.run_folder().request_stop("a test", "user")
