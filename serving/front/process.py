@@ -49,6 +49,7 @@ class FrontProcess:
         self._grpc_service = GrpcService(self._core, access, self._reload, self._is_ready)
         self._prepared = ServingTable()
         self._ending = asyncio.Event()
+        self._has_table, self._serves = asyncio.Event(), asyncio.Event()
         self._reloads: list[asyncio.Future[str]] = []
 
     def _is_ready(self) -> bool:
@@ -62,10 +63,12 @@ class FrontProcess:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the supervisor decides
         listener = socket.socket(fileno=self._settings.rest_socket)
         listener.setblocking(False)
-        server = await loop.create_server(self._connections.new, sock=listener, ssl=self._tls())
-        grpc_server = await self._start_grpc()
         tasks = [loop.create_task(work) for work in (self._converse(lines), self._core.sweep(), self._sweep())]
         _say({"listening": True})
+        await self._has_table.wait()  # until then connections wait in the kernel: there is nothing to answer with
+        server = await loop.create_server(self._connections.new, sock=listener, ssl=self._tls())
+        grpc_server = await self._start_grpc()
+        self._serves.set()
         await self._ending.wait()
         await self._take_backlog(listener)
         closing = loop.create_task(self._connections.close(_GRACE_SECONDS))
@@ -133,6 +136,7 @@ class FrontProcess:
             if message["do"] != "drain":
                 _say({"done": message["do"], "number": message.get("number"), "problem": problem})
         self._ending.set()
+        self._has_table.set()
 
     async def _act(self, message: dict[str, Any]) -> None:
         match message["do"]:
@@ -141,6 +145,8 @@ class FrontProcess:
                 await self._core.prepare(self._prepared)
             case "use":
                 self._core.use(self._prepared)
+                self._has_table.set()
+                await self._serves.wait()
             case "drain":
                 number = message["number"]
                 task = asyncio.get_running_loop().create_task(self._core.drain())
