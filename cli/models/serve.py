@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def serve_command(
+    context: typer.Context,
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME[:VERSION|:LABEL]]...", help="The models to serve.")
     ] = None,
@@ -44,6 +45,16 @@ def serve_command(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or tokens.")
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option("--print", metavar="TARGET", help="Print a systemd, kubernetes, haproxy or slurm file, and end."),
+    ] = None,
+    servers: Annotated[
+        list[str] | None,
+        typer.Option("--server", metavar="HOST:PORT", help="With --print haproxy: a server (repeatable)."),
+    ] = None,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="Serve from a Slurm job that renews itself.")] = False,
+    hours: Annotated[float, typer.Option(min=0.2, help="With --slurm: time limit of each job.")] = 24.0,
     models_dir: ModelsDir = MODELS,
 ) -> None:
     """Serve model versions over TensorFlow Serving's REST and gRPC interfaces.
@@ -57,10 +68,17 @@ def serve_command(
 
         saman serve digits:canary --port 0
 
+        saman serve digits --print systemd
+
         saman serve --all --host 0.0.0.0 --certificate server.pem --key server.key --tokens tokens
     """
     if new_token is not None:
         _add_token(tokens, new_token)
+        return
+    if target is not None or on_slurm:
+        from saman.cli.models.serve_targets import print_service, submit_service
+
+        submit_service(context) if target is None else print_service(context, target, servers or [])
         return
     _require_packages()
     from saman.configs.errors import UserError, choices
