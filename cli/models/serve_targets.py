@@ -97,7 +97,7 @@ def _words(context: typer.Context) -> list[str]:
         if name in OWN or value in (None, [], parameter.default) and name != "models_dir":
             continue
         if parameter.param_type_name == "argument":
-            words = [*value, *words]
+            words = [*(value or []), *words]
         elif isinstance(value, bool):
             words.append(parameter.opts[0])
         else:
