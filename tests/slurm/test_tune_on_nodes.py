@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tests.tuning
 from tests.slurm.conftest import Minicluster, until
-from tests.tuning.campaign import epochs_of, program_of
+from tests.tuning.campaign import epochs_of, every_job, program_of
 
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
@@ -65,6 +65,6 @@ def test_killed_programs_and_jobs_cost_no_trial_and_no_epoch(minicluster: Minicl
     assert [trial["trial"] for trial in found["trials"]] == list(range(5))
     assert Counter(trial["run"] for trial in found["trials"]) == Counter(run.id for run in runs)
     assert {trial["outcome"] for trial in found["trials"]} <= {"complete", "pruned"}
-    assert all("_" in jobs_of(run.events())[0] for run in runs)  # tasks of arrays
+    assert all("_" in every_job(run)[0] for run in runs)  # tasks of arrays
     for run in runs:
         assert epochs_of(run) == list(range(1, len(epochs_of(run)) + 1))
