@@ -147,8 +147,8 @@ MUTATIONS = (
     Mutation(
         "a run ends before its checkpoint is on disk",
         "runs/checkpoints/writer.py",
-        "            pending.join()\n",
-        "",
+        "            pending.join()\n            if pending.error",
+        "            if pending.error",
         f"{WRITER}::test_the_training_goes_on_while_a_checkpoint_is_written",
     ),
     Mutation(

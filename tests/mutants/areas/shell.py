@@ -40,8 +40,8 @@ MUTATIONS = (
     Mutation(
         "a line break in a path begins a line of the script",
         "slurm/script/quoting.py",
-        "if ord(character) < 32 or ord(character) == 127]",
-        "if ord(character) == 127]",
+        "bad = control_characters(text)",
+        'bad = control_characters(text.replace("\\n", " "))',
         f"{QUOTING}::test_a_path_that_sbatch_would_read_differently_is_refused",
     ),
     Mutation(
