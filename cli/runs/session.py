@@ -89,6 +89,7 @@ def shell_command(
         return
     if not client.available("salloc"):
         raise EnvironmentLack("command not found: salloc", remedy="use a login node of the cluster")
+    planning.test_only(plan, tuple(exclude or ()))  # a wrong account or node: sbatch's refusal, read and explained
     become(command, client.clean_environment(os.environ))
 
 

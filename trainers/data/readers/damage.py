@@ -108,7 +108,7 @@ def reported_error(failure: BaseException) -> UserError | None:
     """Return and forget the damaged data behind an exception of TensorFlow; ``None`` if no data are damaged."""
     error, _Reported.error = _Reported.error, None
     if error is None and isinstance(failure, tf.errors.InvalidArgumentError | tf.errors.NotFoundError):
-        found = (search() for search in _Reported.causes)
+        found = (search() for search in reversed(_Reported.causes))  # of the data opened last, first
         return next((cause for cause in found if cause is not None), None)
     return error
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
+from saman.trainers.data.readers.damage import DataDamage, find_cause_with
 from saman.trainers.data.readers.images import decoded_image
+from saman.trainers.data.readers.tfrecord import RecentRecords
 from saman.trainers.keras_compat import tf
 
 
@@ -74,27 +76,49 @@ class Layout:
         return decode
 
 
-def parsed(records: RandomAccess, layout: Layout, where: str) -> RandomAccess:
+def parsed(records: RandomAccess, layout: Layout, where: str, recent: RecentRecords | None = None) -> RandomAccess:
     """Return serialized ``tf.train.Example`` records as examples.
 
     Args:
         records: The records.
         layout: How they become examples.
         where: The key of the experiment, for messages.
+        recent: The records that were read last; with it, a record that does not fit is named when training fails.
 
     Raises:
         UserError: The first record does not have the features of the layout.
     """
     found = replace(records, read=lambda positions: layout.parse(records.read(positions)))
     if records.examples:
-        try:
-            first = found.read(tf.constant([0], tf.int64))
-            if (decode := layout.decoder()) is not None:
-                decode(*tf.nest.map_structure(lambda values: values[0], first))
-        except (tf.errors.InvalidArgumentError, ValueError) as error:
-            problem = f"the first record does not have these features: {_telling(error)}"
-            raise UserError(problem, where=where, remedy="describe the features as they were written") from error
+        problem = _misfit(layout, records.read(tf.constant([0], tf.int64))[0])
+        if problem:
+            problem = f"the first record does not have these features: {problem}"
+            raise UserError(problem, where=where, remedy="describe the features as they were written")
+    if recent is not None:
+        find_cause_with(lambda: _first_misfit(layout, recent))
     return found
+
+
+def _first_misfit(layout: Layout, recent: RecentRecords) -> UserError | None:
+    try:
+        for file, place, data in recent:
+            problem = _misfit(layout, data)
+            if problem:
+                return DataDamage(file, f"this record lacks the features of data.args: {problem}", place).error()
+    except UserError as damaged:  # the record cannot even be read
+        return damaged
+    return None
+
+
+def _misfit(layout: Layout, record: Any) -> str:
+    """Return why a record does not fit the layout; empty if it does."""
+    try:
+        parts = layout.parse(tf.stack([record]))
+        if (decode := layout.decoder()) is not None:
+            decode(*tf.nest.map_structure(lambda values: values[0], parts))
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        return _telling(error)
+    return ""
 
 
 def _telling(error: Exception) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,31 @@ _BYTES_AT_ONCE = 8 << 20
 MOST_OPEN_FILES = 256
 
 
-def records(files: Sequence[Path], on_corrupt: OnCorrupt = "stop") -> RandomAccess:
+class RecentRecords:
+    """The records that were read last, to find the record that TensorFlow could not parse."""
+
+    def __init__(self) -> None:
+        self._batches: deque[tuple[_RecordReader, np.ndarray]] = deque(maxlen=64)
+
+    def note(self, reader: _RecordReader, positions: np.ndarray) -> None:
+        """Note a batch."""
+        self._batches.append((reader, positions))
+
+    def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the file, the place and the data of each record."""
+        for reader, positions in list(self._batches):
+            for position, data in zip(positions.tolist(), reader.read(positions), strict=True):
+                yield *reader.place(position), data
+
+
+def records(files: Sequence[Path], on_corrupt: OnCorrupt = "stop", recent: RecentRecords | None = None) -> RandomAccess:
     """Return the records of TFRecord files, in the order of the files, as ``tf.string``.
 
     Args:
         files: The files, not compressed.
         on_corrupt: ``stop`` ends the run at the first damaged record, when it is read; ``skip`` checks every record
             while the index is built, and leaves out what is damaged.
+        recent: Receives the records that are read.
 
     Raises:
         UserError: A file is missing, damaged or compressed.
@@ -39,8 +58,13 @@ def records(files: Sequence[Path], on_corrupt: OnCorrupt = "stop") -> RandomAcce
     index = cached_index("tfrecord", files, {}, on_corrupt, lambda writer: _build(files, writer, on_corrupt == "skip"))
     reader = _RecordReader(files, index.arrays["file"], index.arrays["offset"], index.arrays["length"])
 
+    def take(chosen: np.ndarray) -> list[np.ndarray]:
+        if recent is not None:
+            recent.note(reader, chosen)
+        return [reader.read(chosen)]
+
     def read(positions: Any) -> Any:
-        return from_numpy(lambda chosen: [reader.read(chosen)], positions, [tf.TensorSpec([], tf.string)])[0]
+        return from_numpy(take, positions, [tf.TensorSpec([], tf.string)])[0]
 
     return RandomAccess(
         len(index.arrays["offset"]), read, files=tuple(files), skipped=index.skipped, lost=index.skipped_examples
@@ -66,10 +90,13 @@ class _RecordReader:
         stored = np.frombuffer(b"".join(record[-_FOOTER:] for record in found), "<u4")
         wrong = np.flatnonzero(masked_checksums(data.tolist()) != stored)
         if len(wrong):
-            first = int(wrong[0])
-            where = f"byte {offsets[first] - _HEADER}, record {positions[first]}"
-            raise DataDamage(str(self._files[files[first]]), "the checksum of a record is wrong", where).error()
+            path, where = self.place(int(positions[wrong[0]]))
+            raise DataDamage(path, "the checksum of a record is wrong", where).error()
         return data
+
+    def place(self, position: int) -> tuple[str, str]:
+        """Return the file of a record, and its place there for messages."""
+        return str(self._files[self._file[position]]), f"byte {self._offset[position] - _HEADER}, record {position}"
 
     def _bytes(self, file: int, offset: int, count: int) -> bytes:
         path = self._files[file]

@@ -114,8 +114,9 @@ def _open_tfrecord(args: Any, on_corrupt: OnCorrupt) -> Opened:
     layout = examples.Layout(features, inputs, asked.label, asked.weight)
     parts = {}
     for name, patterns in _present(asked):
-        read = tfrecord.records(data_files(patterns, f"data.args.{name}"), on_corrupt)
-        parts[name] = examples.parsed(read, layout, "data.args.features")
+        recent = tfrecord.RecentRecords()
+        read = tfrecord.records(data_files(patterns, f"data.args.{name}"), on_corrupt, recent)
+        parts[name] = examples.parsed(read, layout, "data.args.features", recent)
     images_in = isinstance(asked.inputs, str) and asked.features[asked.inputs].dtype == "image"
     scale = asked.scale if asked.scale is not None else 255.0 if images_in else None
     return Opened(parts, layout.decoder(), None if scale is None else scaled(scale))

@@ -127,6 +127,21 @@ def test_features_that_the_records_do_not_have_are_refused_before_training(folde
         assert refused.value.where == "data.args.features" and "\n" not in str(refused.value)
 
 
+def test_a_later_record_without_the_features_is_named_when_training_reads_it(folder: Path) -> None:
+    made = data_sets.tfrecord(folder)
+    shard = folder / "train-00001-of-00002"
+    with tf.io.TFRecordWriter(str(shard)) as file:
+        file.write(data_sets.record(np.array([1, 2], "float32"), 3))
+        file.write(b"not an example")
+    splits = opened(made)
+    read = tf.function(lambda positions: splits.train.read(positions)[1], autograph=False)
+    with pytest.raises(tf.errors.OpError) as failure:
+        read(tf.range(splits.train.examples, dtype=tf.int64))
+    found = damage.reported_error(failure.value)
+    assert found is not None and found.where is not None
+    assert found.where.startswith(f"{shard}, byte ") and found.where.endswith("record 21")
+
+
 def test_an_index_is_built_once_and_again_when_a_file_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from saman.trainers.data.readers import tfrecord
 
