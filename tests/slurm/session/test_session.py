@@ -142,6 +142,13 @@ def test_saman_run_in_a_shell_starts_on_the_nodes_of_the_allocation(home: Path) 
 
 
 @pytest.mark.slurm
+def test_a_shell_on_nodes_that_do_not_exist_is_refused_before_it_is_queued(home: Path) -> None:
+    done = saman(home, "shell", "--cluster", "minicluster", "--partition", "main", "--exclude", "nosuch", "--", "true")
+    assert done.returncode == 2 and "a node to use or to exclude does not exist" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "salloc" not in done.stderr
+
+
+@pytest.mark.slurm
 def test_a_jupyter_server_answers_its_user_only(home: Path) -> None:
     options = ["--cluster", "minicluster", "--partition", "main", "--cores", "1", "--time", "5", "--timeout", "90"]
     done = saman(home, "notebook", *options, "--login", "me@login", "--json")
