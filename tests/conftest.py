@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,8 @@ def required() -> set[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     required()  # a misspelt requirement would require nothing
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background job; Ctrl-C is tested
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A wall time is no promise: on a busy machine an example may take long.
     hypothesis.settings.register_profile("saman", deadline=None)
