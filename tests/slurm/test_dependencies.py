@@ -81,7 +81,7 @@ def test_jobs_wait_for_each_other_and_a_failure_takes_those_out_that_needed_a_su
     saman(home, "cancel", first.id)
     assert wait_for(ok).state == "cancelled" and wait_for(after_ok).state == "cancelled"
     detail = wait_for(ok).detail
-    assert "removed from the queue" in detail and f"bash/{first.id}, which is cancelled" in detail
+    assert "removed from the queue" in detail and f"bash/{first.id}, which was cancelled" in detail
     assert wait_for(ended).state == "completed", told(ended)
     with pytest.raises(UserError, match="would never start"):
         dependency_on([first.id], (), home / "runs")
