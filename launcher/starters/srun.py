@@ -20,8 +20,9 @@ from saman.launcher.starters.start import (
 )
 
 # Slurm's usual fence, "mixed", does not wait where no data are exchanged (PMIxFenceBarrier in mpi.conf), but Open MPI
-# ends MPI_Init with such a fence. A late rank then receives messages before it can handle them, and dies of SIGSEGV.
-_WAITING_FENCE = {"SLURM_PMIX_FENCE": "tree"}
+# ends MPI_Init with such a fence. "tree" lets the ranks of a node go on when another rank of theirs is late. Either way
+# a rank receives messages before it can handle them, and dies of SIGSEGV. "ring" waits for every rank.
+_WAITING_FENCE = {"SLURM_PMIX_FENCE": "ring"}
 
 
 def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:

@@ -134,9 +134,9 @@ def test_srun_gets_its_values_through_the_environment() -> None:
     )
     assert start.commands[0].environment["COLOUR"] == "red, green"
     assert not any("green" in flag for flag in flags)
-    assert start.commands[0].environment["SLURM_PMIX_FENCE"] == "tree"
-    chosen = replace(JOB, environment={"SLURM_PMIX_FENCE": "ring"})
-    assert make_start("auto", _placement(2, 2), chosen, facts).commands[0].environment["SLURM_PMIX_FENCE"] == "ring"
+    assert start.commands[0].environment["SLURM_PMIX_FENCE"] == "ring"
+    chosen = replace(JOB, environment={"SLURM_PMIX_FENCE": "tree"})
+    assert make_start("auto", _placement(2, 2), chosen, facts).commands[0].environment["SLURM_PMIX_FENCE"] == "tree"
     gloo = make_start("auto", _placement(ranks=2, nodes=2), JOB, replace(facts, pmi="none"))
     assert "--mpi=none" in _flags(gloo) and gloo.companions[0].argv[-2:] == ("n0:2", "n1:2")
     assert gloo.commands[0].environment["SAMAN_RENDEZVOUS"] == "/runs/a/1/attempts/1/rendezvous.json"
