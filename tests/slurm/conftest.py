@@ -40,7 +40,7 @@ class Minicluster:
         """Bring a dead node back into service."""
         shipped.start(node, self.root)
         self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
-        until(lambda: "idle" in self.run("sinfo", "-h", "-n", node, "-o", "%T").stdout, 30)
+        until(lambda: "idle" in self.run("sinfo", "-h", "-n", node, "-o", "%T").stdout, 120)
 
 
 def until(condition: Callable[[], object], seconds: float, every: float = 0.25) -> None:
@@ -88,4 +88,4 @@ def no_jobs(minicluster: Minicluster) -> Iterator[Minicluster]:
     jobs = [job.id for job in client.queue().values() if not job.state.ended]
     if jobs:
         client.scancel(jobs)
-        until(lambda: all(job.state.ended for job in client.queue().values()), 40)
+        until(lambda: all(job.state.ended for job in client.queue().values()), 120)

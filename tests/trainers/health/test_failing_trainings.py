@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,10 @@ def test_ranks_name_the_one_with_the_bad_gradient_and_leave_out_what_one_rank_le
     assert distance(final(runs["rollback"]), final(alone)) <= 1e-4
     ended = facts(runs["stop"], "nonfinite")
     assert [(event["step"], event["action"]) for event in ended] == [(min(named), "stop")]
-    lines = [line for line in output.splitlines() if str(runs["stop"].path) in line]
-    assert sorted(line.split()[1] for line in lines) == ["PeerFailure", "PeerFailure", "TrainingFailure"]
-    assert all(f"step {min(named)}: the gradient of dense/kernel is not finite on rank " in line for line in lines)
+    # mpirun may put what two ranks say on one line.
+    said = re.findall(rf"{re.escape(str(runs['stop'].path))} (\w+)", output)
+    assert sorted(said) == ["PeerFailure", "PeerFailure", "TrainingFailure"]
+    assert output.count(f"step {min(named)}: the gradient of dense/kernel is not finite on rank ") >= 3
     assert all(np.isfinite(value).all() for value in final(runs["stop"]).values())
 
 
