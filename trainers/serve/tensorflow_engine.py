@@ -31,6 +31,10 @@ class TensorFlowEngine:
         specs = self._specs[signature]
         if set(inputs) != set(specs):
             raise EngineError(INVALID_ARGUMENT, f"expected the inputs {sorted(specs)}")
+        for name, spec in specs.items():  # TensorFlow looks at the rank and sizes only where an operation minds
+            if not spec.shape.is_compatible_with(inputs[name].shape):
+                shape = list(inputs[name].shape)
+                raise EngineError(INVALID_ARGUMENT, f"input {name} has the shape {shape}, expected {spec.shape}")
         try:
             values = {name: tf.constant(_plain(inputs[name]), dtype=spec.dtype) for name, spec in specs.items()}
             answers = call(**values)
