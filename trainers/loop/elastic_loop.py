@@ -33,6 +33,10 @@ from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.strategies.elastic import ElasticHorovod
 
 
+class _WaitingJoinersError(Exception):
+    """Ranks wait to join a world of a single rank, in which no exchange can fail."""
+
+
 class ElasticLoop(Loop):
     """A ``Loop`` whose ranks come and go."""
 
@@ -58,6 +62,8 @@ class ElasticLoop(Loop):
                 self.strategy.total(np.zeros(1))  # nobody ends while another may still need its state
                 self.strategy.leave_run()
                 return finished
+            except _WaitingJoinersError:
+                self._leave_world()
             except tf.errors.OpError as error:
                 if not self._lost_peers(error):
                     raise
@@ -194,3 +200,5 @@ class ElasticLoop(Loop):
         if not self._stepped:
             self._stepped = True
             self.strategy.report(ReportKind.STEPPED)
+        if self.strategy.size == 1 and self.strategy.must_leave:
+            raise _WaitingJoinersError
