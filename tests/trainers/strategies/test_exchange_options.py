@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -41,7 +40,6 @@ def distances(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return {name: distance(final(run), final(reference)) for name, run in runs.items()}
 
 
-@pytest.mark.skipif(version("keras").startswith("2."), reason="the options do not depend on Keras")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_keeps_the_same_steps_where_it_says_so(distances: dict[str, float], name: str) -> None:
     options, limit = OPTIONS[name]
