@@ -51,7 +51,6 @@ def test_a_script_trains_on_two_ranks_that_stay_equal(tmp_path: Path, script: st
     assert all(float(loss) < 2.0 for _, loss in said)  # guessing among ten digits costs 2.3
 
 
-@pytest.mark.skipif(keras_2(), reason="Keras 2 has what the script calls")
 def test_a_script_that_calls_what_keras_3_has_removed_ends_with_the_option_that_runs_it(tmp_path: Path) -> None:
     done = run_on_two_ranks(tmp_path, "fit.py", [])
     assert done.returncode == 1
