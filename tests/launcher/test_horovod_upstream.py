@@ -19,6 +19,8 @@ import pytest
 pytestmark = [pytest.mark.ranks, pytest.mark.tensorflow, pytest.mark.slow]
 
 SOURCE = Path(os.environ.get("SAMAN_HOROVOD_SOURCE", "/nonexistent"))
+if not SOURCE.is_dir():
+    pytest.skip("SAMAN_HOROVOD_SOURCE names no checkout of Horovod", allow_module_level=True)
 SCRIPT = Path(__file__).parent / "scripts" / "horovod_example.py"
 SMALL = ["--no-cuda", "--model", "MobileNetV2", "--batch-size", "4", "--num-iters", "2", "--num-batches-per-iter", "2"]
 # Example -> its arguments, and what it calls that Keras 3 has removed.
@@ -52,7 +54,6 @@ def start(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
 
 
-@pytest.mark.skipif(not SOURCE.is_dir(), reason="SAMAN_HOROVOD_SOURCE names no checkout of Horovod")
 @pytest.mark.parametrize("legacy", [False, True], ids=["keras-3", "legacy-keras"])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.rsplit("/", 1)[-1])
 def test_an_example_runs_unmodified_or_names_the_option_that_runs_it(
@@ -76,7 +77,6 @@ def changed(text: str) -> str:
     return text
 
 
-@pytest.mark.skipif(not SOURCE.is_dir(), reason="SAMAN_HOROVOD_SOURCE names no checkout of Horovod")
 @pytest.mark.skipif(find_spec("parameterized") is None, reason="Horovod's tests need the package parameterized")
 def test_horovods_keras_tests_pass_with_the_list_of_changes(tmp_path: Path) -> None:
     original = SOURCE / "test" / "parallel" / "test_tensorflow2_keras.py"
