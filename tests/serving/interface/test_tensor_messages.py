@@ -65,6 +65,8 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     from google.protobuf.message import DecodeError
 
     try:
-        read_tensor(TensorProto.FromString(data))
+        message = TensorProto.FromString(data)
+        found = read_tensor(message)
     except (DecodeError, ServingError):
         return
+    assert found.shape == tuple(dim.size for dim in message.tensor_shape.dim)
