@@ -73,11 +73,10 @@ class ServingCore:
     # ---- changes of the table ----------------------------------------------------------------------------------
 
     async def prepare(self, table: ServingTable) -> None:
-        """Connect to the engines of a table that will be used soon; raises ``OSError``."""
+        """Connect to the engines of a table that will be used soon; requests wait for one that is being restarted."""
         for socket in table.sockets() - set(self._links):
-            link = EngineLink(socket, self.settings.queue)
-            await link.connect()
-            self._links[socket] = link
+            self._links[socket] = EngineLink(socket, self.settings.queue)
+            await self._links[socket].open()
 
     def use(self, table: ServingTable) -> None:
         """Exchange the table: every later request sees the new versions and labels."""

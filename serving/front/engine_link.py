@@ -75,8 +75,14 @@ class EngineLink:
         """Requests that wait or are computed."""
         return len(self._pending)
 
-    async def connect(self) -> None:
-        """Connect; raises ``OSError``."""
+    async def open(self) -> None:
+        """Connect now, or as soon as the engine listens."""
+        try:
+            await self._connect()
+        except OSError:
+            self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         _, channel = await loop.create_unix_connection(lambda: _Channel(self), self._path)
         self._channel = channel
@@ -138,7 +144,7 @@ class EngineLink:
     async def _reconnect(self) -> None:
         while not self._is_closed:
             with contextlib.suppress(OSError):
-                await self.connect()
+                await self._connect()
                 return
             self.expire(time.monotonic())
             await asyncio.sleep(_RETRY_SECONDS)

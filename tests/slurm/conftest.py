@@ -39,16 +39,27 @@ class Minicluster:
     def up_node(self, node: str) -> None:
         """Bring a dead node back into service."""
         shipped.start(node, self.root)
-        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
-        until(lambda: "idle" in self.run("sinfo", "-h", "-n", node, "-o", "%T").stdout, 120)
+        state = ""
+
+        def is_idle() -> bool:
+            nonlocal state
+            state = self.run("sinfo", "-h", "-n", node, "-o", "%T %E").stdout.strip()
+            if "idle" in state:
+                return True
+            self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # refused while jobs end
+            return False
+
+        until(is_idle, 120, every=1.0, told=lambda: f"{node} is {state}")
 
 
-def until(condition: Callable[[], object], seconds: float, every: float = 0.25) -> None:
-    """Wait for a condition; fail with its name when it does not come true in time."""
+def until(
+    condition: Callable[[], object], seconds: float, every: float = 0.25, told: Callable[[], object] = str
+) -> None:
+    """Wait for a condition; fail with its name, and what ``told`` adds, when it does not come true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} s: {condition}")
+            pytest.fail(f"not within {seconds} s: {condition} {told()}")
         time.sleep(every)
 
 

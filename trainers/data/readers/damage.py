@@ -99,9 +99,10 @@ def from_numpy(function: Callable[[Any], Sequence[Any]], positions: Any, specs: 
 
 
 def find_cause_with(search: Callable[[], UserError | None]) -> None:
-    """Register a search for damaged data, for failures of TensorFlow that name no file."""
-    if search not in _Reported.causes:
-        _Reported.causes.append(search)
+    """Register a search for damaged data, for failures of TensorFlow that name no file; the last one goes first."""
+    if search in _Reported.causes:
+        _Reported.causes.remove(search)
+    _Reported.causes.append(search)
 
 
 def reported_error(failure: BaseException) -> UserError | None:
