@@ -25,11 +25,9 @@ def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list
 
     if not texts:
         return find_runs(runs_dir)[-newest:]
-    found: dict[Path, RunFolder] = {}
-    for text in texts:
-        for run in _named(text, runs_dir):
-            found[run.path.resolve()] = run
-    return list(found.values())
+    if len(texts) == 1:
+        return _named(texts[0], runs_dir)
+    return list({run.path.resolve(): run for text in texts for run in _named(text, runs_dir)}.values())
 
 
 def found_run(text: str, runs_dir: Path) -> RunFolder:

@@ -152,11 +152,10 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     """
     state = state_of(events)
     queued = last_queued(events)
-    attempts = run.attempts()
     progress = read_progress(run, now) if state is State.RUNNING else None
     base = RunStatus(
         run=str(run.path), id=run.id, name=run.experiment_name, state=RunState(state.value), detail="",
-        attempt=attempts[-1].number if attempts else 0,
+        attempt=_attempt(run, events, state),
         job=queued.job if queued else None,
         cluster=queued.cluster if queued else None,
         step=Creation.find(events[:1]).step,
@@ -176,6 +175,14 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
         job, slurm = alive, view.state(alive)
     quiet = now - (events[-1].time if events else now)
     return _explained(run, _with_job(replace(base, job=job), queued.after, state, progress, slurm, view, quiet))
+
+
+def _attempt(run: RunFolder, events: Sequence[Event], state: State) -> int:
+    """The number of the newest attempt; 0 before the first."""
+    if state.ended:  # the events suffice, and a folder less is listed for each of thousands of runs
+        return max((event.attempt or 0 for event in events), default=0)
+    newest = run.last_attempt()
+    return newest.number if newest else 0
 
 
 def _explained(run: RunFolder, status: RunStatus) -> RunStatus:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from saman.configs.errors import UserError, choices
 from saman.runs.folder import RunFolder
-from saman.runs.paths.run import REMOTE_FILE
+from saman.runs.paths.names import names_in
+from saman.runs.paths.run import EXPERIMENT_FILE, REMOTE_FILE, SCRIPT_FILE
 
 # What reading a damaged run folder may raise. A command over many runs names the run and goes on with the others.
 DAMAGE = (UserError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_SPECS = (EXPERIMENT_FILE, SCRIPT_FILE)
 
 
 def find_runs(runs_dir: Path, name: str = "*") -> list[RunFolder]:
@@ -18,9 +22,18 @@ def find_runs(runs_dir: Path, name: str = "*") -> list[RunFolder]:
     >>> find_runs(Path("a/folder/that/does/not/exist"))
     []
     """
-    files = ("experiment.yaml", "script.yaml")
-    folders = {path.parent for file in files for path in runs_dir.glob(f"{name}/*/{file}")}
-    return [RunFolder(folder.absolute()) for folder in sorted(folders, key=lambda folder: folder.name)]
+    groups = [group for group in runs_dir.absolute().glob(name) if not group.name.startswith(".")]  # .code is hidden
+    return sorted((run for group in groups for run in _runs_in(group)), key=lambda run: run.id)
+
+
+def _runs_in(group: Path) -> Iterator[RunFolder]:
+    """The runs of a folder of runs; a single question to the file system for a run of an experiment."""
+    parent = str(group)
+    for entry in names_in(group):
+        if entry.startswith("."):
+            continue
+        if any(os.path.exists(os.path.join(parent, entry, file)) for file in _SPECS):  # noqa: PTH110, PTH118  (fast)
+            yield RunFolder(group / entry)
 
 
 def find_run(text: str, runs_dir: Path) -> RunFolder:

@@ -10,7 +10,7 @@ import secrets
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from saman.configs.errors import UserError
 from saman.runs.events import SUBMITTER, TRANSITIONS, Event, EventKind, State, state_of
@@ -215,8 +215,21 @@ class RunFolder(RunPaths):
             self.stop_request.unlink()
 
     def summary(self) -> Summary | None:
-        """Read the result of the newest attempt; ``None`` before it ended. Raises ``NewerSchema``."""
-        return Summary.read(self.summary_file)
+        """Read the result of the newest attempt, from memory while the file is the same.
+
+        Returns:
+            ``None`` before an attempt has ended.
+
+        Raises:
+            NewerSchema: A newer saman wrote it.
+        """
+        now = _version_of(self.summary_file)
+        seen, kept = self.__dict__.get("_summary", (None, None))
+        if now is not None and seen == now:
+            return cast(Summary | None, kept)
+        found = None if now is None else Summary.read(self.summary_file)
+        self.__dict__["_summary"] = (now, found)
+        return found
 
     def write_summary(self, summary: Summary) -> None:
         """Record the result of an attempt."""
@@ -231,7 +244,7 @@ def _as_yaml(plain: str) -> str:
 
 
 def _version_of(file: Path) -> tuple[int, int, int] | None:
-    """A value that changes with every line appended to a file; ``None`` if the file is missing."""
+    """A value that changes when a file is exchanged or a line is appended; ``None`` if the file is missing."""
     try:
         found = os.stat(file)  # noqa: PTH116  (thousands of files a second)
     except OSError:

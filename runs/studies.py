@@ -94,6 +94,8 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
     created = CreatedExperiment.find(run.events()).digest
     if created is not None and created in planned:
         return created
+    if run.is_script:
+        return None
     with contextlib.suppress(UserError):
         if (written := run.written_experiment().digest) in planned:
             return written
@@ -117,7 +119,7 @@ def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str
     """
     found: dict[str, list[StudyRun]] = defaultdict(list)
     for run in reversed(list(runs)):
-        digest = None if run.is_script else planned_digest(run, repeats)
+        digest = planned_digest(run, repeats)
         if digest is not None:
             found[digest].append(StudyRun(run, digest, study_run_state(run)))
     return {

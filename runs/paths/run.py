@@ -11,6 +11,8 @@ from saman.runs.paths.names import is_number, names_in
 from saman.runs.paths.parts import ExportPaths, SlurmPaths
 
 REMOTE_FILE = "remote.json"
+EXPERIMENT_FILE = "experiment.yaml"
+SCRIPT_FILE = "script.yaml"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class RunPaths:
     @property
     def experiment_file(self) -> Path:
         """The resolved experiment; running it again repeats the run."""
-        return self.path / "experiment.yaml"
+        return self.path / EXPERIMENT_FILE
 
     @property
     def secrets_file(self) -> Path:
@@ -68,7 +70,7 @@ class RunPaths:
     @property
     def script_file(self) -> Path:
         """Start of a user's own program; such a run has no experiment file."""
-        return self.path / "script.yaml"
+        return self.path / SCRIPT_FILE
 
     @property
     def remote_file(self) -> Path:
