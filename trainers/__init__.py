@@ -3,6 +3,7 @@
 User code needs ``Splits``, ``RandomAccess`` and ``Context`` from here; importing them imports no TensorFlow.
 """
 
-from saman.trainers.data.interface import Context, RandomAccess, Splits
+from saman.trainers.data.interface import RandomAccess, Splits
+from saman.trainers.user_code.context import Context
 
 __all__ = ["Context", "RandomAccess", "Splits"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
@@ -15,7 +16,7 @@ from saman.runs.records.provenance import DataIdentity
 from saman.runs.records.training_facts import TrainingFacts
 from saman.trainers import models
 from saman.trainers.data.identity import identity_of
-from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.interface import Splits
 from saman.trainers.data.parts import RunData
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
 from saman.trainers.loop.loss_scale import LossScale
@@ -24,6 +25,7 @@ from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.program import program
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.horovod import HorovodStrategy
+from saman.trainers.user_code.context import Context
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class PreparedData:
         input_shape: The shape of the model's inputs without the batch axis: a tuple, or a nest of tuples.
         notices: What users should know about how the data are read.
         identity: The identity of the files, on the chief; ``None`` without files.
+        context: What users' functions may ask for.
     """
 
     splits: Callable[[int], Splits]
@@ -45,6 +48,7 @@ class PreparedData:
     input_shape: Any
     notices: tuple[DataNotice, ...]
     identity: DataIdentity | None = None
+    context: Context | None = None
 
 
 def divided_batch_size(experiment: Experiment, size: int) -> int:
@@ -66,13 +70,18 @@ def divided_batch_size(experiment: Experiment, size: int) -> int:
     return batch
 
 
-def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
+def prepare(experiment: Experiment, strategy: Strategy, artefacts: Path | None = None) -> PreparedData:
     """Assemble the data of a training: load and count the examples.
+
+    Args:
+        experiment: The experiment.
+        strategy: The strategy of this process.
+        artefacts: Where users' functions leave files.
 
     Raises:
         UserError: The data do not follow the interface of ``Splits``, or the parts differ.
     """
-    context = Context(experiment.train.seed, 0, strategy.ranks[0], strategy.size)
+    context = Context(experiment.train.seed, 0, strategy.ranks[0], strategy.size, artefacts)
     data = RunData(experiment.data, divided_batch_size(experiment, strategy.size), context)
     feeds = Feeds(
         train=partial(data.feed, "train"),
@@ -83,9 +92,9 @@ def prepare(experiment: Experiment, strategy: Strategy) -> PreparedData:
     spec = data.element_spec
     shape = program.example_shape(program.normalized_spec(spec[0], data.splits(0).normalize))
     if not strategy.chief:
-        return PreparedData(data.splits, feeds, spec, shape, ())
+        return PreparedData(data.splits, feeds, spec, shape, (), context=context)
     identity = identity_of(data.splits(0), experiment.data.hashes)
-    return PreparedData(data.splits, feeds, spec, shape, data.notices(identity), identity)
+    return PreparedData(data.splits, feeds, spec, shape, data.notices(identity), identity, context)
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:
@@ -105,7 +114,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
 
         return build_pipeline(experiment, strategy, prepared)
     with strategy.scope():
-        model = models.build(experiment.model, prepared.input_shape)
+        model = models.build(experiment.model, prepared.input_shape, prepared.context)
         built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
     scale = LossScale(experiment.train.precision)
     if strategy.name == "elastic":

@@ -31,6 +31,10 @@ class TrainingFailure(Exception):  # noqa: N818  (a failure that the training it
     """The training found that it failed, here or on all ranks."""
 
 
+class UserCodeError(Exception):
+    """A user's function failed; the message names the function, its arguments and the rank."""
+
+
 class PeerFailure(TrainingFailure):
     """The training found that another rank failed."""
 
@@ -39,6 +43,8 @@ def failure_kind(error: BaseException) -> FailureKind:
     """Return the kind of a failure, as ``rank_failed`` events name it."""
     if isinstance(error, UserError):
         return FailureKind.USER_ERROR
+    if isinstance(error, UserCodeError):
+        return FailureKind.USER_CODE
     names = {kind.__name__ for kind in type(error).__mro__}
     ambiguous = names & set(_AMBIGUOUS_ERRORS)
     if names & set(_ERRORS_OF_LOST_PEERS) or (ambiguous and _PEER_LOST.search(str(error))):
@@ -52,7 +58,7 @@ def describe_failure(error: BaseException) -> str:
     >>> describe_failure(ValueError("first\\nsecond"))
     'ValueError: first'
     """
-    if isinstance(error, (UserError, TrainingFailure)):
+    if isinstance(error, (UserError, UserCodeError, TrainingFailure)):
         return str(error)
     text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))  # names of TensorFlow's nodes
     lines = [line.strip() for line in text.splitlines() if line.strip()]

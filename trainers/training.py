@@ -28,6 +28,7 @@ from saman.trainers.loop.loop import Loop
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.loop.telemetry import TelemetryWriter
 from saman.trainers.strategies.base import Strategy
+from saman.trainers.user_code.blame import blamed
 
 _log = logging.getLogger(__name__)
 
@@ -65,18 +66,25 @@ def train(
     """
     try:
         return _train(run, experiment, strategy, attempt, observer, export)
-    except keras_compat.tf.errors.OpError as error:
-        damaged = reported_error(error)
-        if damaged is None:
+    except Exception as error:
+        damaged = reported_error(error) if isinstance(error, keras_compat.tf.errors.OpError) else None
+        found = damaged or blamed(error, experiment.resolved(), _code_folders(run), strategy.ranks[0])
+        if found is None:
             raise
-        raise damaged from error
+        raise found from error
+
+
+def _code_folders(run: RunFolder) -> list[Path]:
+    """Return the folders of the user's code."""
+    given = os.environ.get(variables.CODE_PATH, "").split(os.pathsep)
+    return [Path(folder) for folder in given if folder] or list(run.code_path) or [Path.cwd()]
 
 
 def _train(
     run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int, observer: LoopObserver, export: bool
 ) -> TrainingResult:
     keras_compat.start_session(experiment.train.seed, experiment.train.precision)
-    prepared = assembly.prepare(experiment, strategy)
+    prepared = assembly.prepare(experiment, strategy, run.artefacts)
     step = assembly.build_step(experiment, strategy, prepared)
 
     def record(event: TrainingEvent) -> None:

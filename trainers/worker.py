@@ -19,7 +19,7 @@ from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.records.summary import Summary
-from saman.trainers.failures import TrainingFailure, describe_failure, failure_kind
+from saman.trainers.failures import TrainingFailure, UserCodeError, describe_failure, failure_kind
 from saman.trainers.identity import WorkerIdentity, identify_worker
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def report_failure(
         error: What ended the training.
         step: The step that the training had reached.
     """
-    if isinstance(error, (UserError, TrainingFailure)):
+    if isinstance(error, UserCodeError):  # the user's own trace, then what it means
+        traceback.print_exception(error.__cause__)
+    if isinstance(error, (UserError, UserCodeError, TrainingFailure)):
         print(f"saman: {error}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error)

@@ -47,7 +47,8 @@ _HINTS = {
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|NotFound)\b(?::|$)")  # ends a traceback
 LINE_LENGTH = 240  # of a line of output in a sentence
 _CODES = {126: "not executable", 127: "command not found", 120: "its output could not be written: is the disk full?"}
-_TELLING = (FailureKind.USER_ERROR, FailureKind.MISPLACED)  # kinds with a message that says more than the exit status
+# Kinds with a message that says more than the exit status.
+_TELLING = (FailureKind.USER_ERROR, FailureKind.USER_CODE, FailureKind.MISPLACED)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,11 @@ class RunPaths:
         return ExportPaths(self.export)
 
     @property
+    def artefacts(self) -> Path:
+        """Folder of files that the user's own functions leave."""
+        return self.path / "artefacts"
+
+    @property
     def slurm(self) -> SlurmPaths:
         """Files about the run's Slurm job."""
         return SlurmPaths(self.path / "slurm")

@@ -17,6 +17,7 @@ class FailureKind(str, Enum):
 
     ERROR = "error"
     USER_ERROR = "user_error"  # a mistake in the request that only a rank could find
+    USER_CODE = "user_code"  # an exception in a function of the user's
     MISPLACED = "misplaced"  # the process ran elsewhere than planned
     KILLED = "killed"  # by a signal
     PEER_LOST = "peer_lost"  # a consequence of another process's end

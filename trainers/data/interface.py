@@ -9,25 +9,6 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Context:
-    """The argument of a data function: ``fn(ctx, **args) -> Splits``, called once for each epoch.
-
-    The data must not depend on ``rank`` and ``size``, because saman itself gives each rank its slice.
-
-    Attributes:
-        seed: The seed of the run.
-        epoch: The epoch, counted from 0.
-        rank: The first rank of this process, for messages and caches.
-        size: The number of ranks, for messages and caches.
-    """
-
-    seed: int
-    epoch: int
-    rank: int
-    size: int
-
-
-@dataclass(frozen=True)
 class RandomAccess:
     """Examples that are read by position: each rank reads its own and touches no others.
 

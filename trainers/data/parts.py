@@ -14,8 +14,9 @@ from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.provenance import DataIdentity
 from saman.trainers.data import augmentation, checks, drift, feed, sources, stream_cost, weights
 from saman.trainers.data.feed import Feed, Slice
-from saman.trainers.data.interface import Context, RandomAccess, Splits
+from saman.trainers.data.interface import RandomAccess, Splits
 from saman.trainers.keras_compat import tf
+from saman.trainers.user_code.context import Context
 
 Part = Literal["train", "validation", "test"]
 HELD_OUT: tuple[Part, ...] = ("validation", "test")
@@ -153,8 +154,7 @@ class RunData:
         return self._class_weights is not None or any(len(spec) == 3 for spec in self._specs.values())
 
     def _load(self, epoch: int) -> Splits:
-        here = self._context
-        return sources.load(self.data, Context(here.seed, epoch, here.rank, here.size))
+        return sources.load(self.data, self._context.at_epoch(epoch))
 
     def _augment(self, inner: Callable[..., Any] | None, maps_batches: bool) -> Callable[..., Any] | None:
         steps = self.data.augment

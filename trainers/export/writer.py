@@ -104,7 +104,7 @@ def write_export(folder: Path, experiment: Experiment, prepared: PreparedData, t
 def _rebuild(experiment: Experiment, prepared: PreparedData, state: Mapping[str, np.ndarray]) -> Program:
     """Build the model outside of any strategy, with the trained weights."""
     train = experiment.train
-    model = models.build(experiment.model, prepared.input_shape)
+    model = models.build(experiment.model, prepared.input_shape, prepared.context)
     weights = [(name, value) for name, value in sorted(state.items()) if name.startswith("weight/")]
     for variable, (name, value) in zip(model.weights, weights, strict=True):
         if tuple(variable.shape) != value.shape:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from typing import Any
 
@@ -10,22 +9,24 @@ from saman.configs.errors import UserError
 from saman.configs.names import is_reference
 from saman.configs.schemas.builtins import APPLICATIONS
 from saman.configs.schemas.experiment import Model
-from saman.trainers.data.sources import bind, import_function
 from saman.trainers.keras_compat import keras
+from saman.trainers.user_code.context import Context
+from saman.trainers.user_code.functions import call
 
 
-def build(model: Model, input_shape: Any) -> Any:
+def build(model: Model, input_shape: Any, context: Context | None = None) -> Any:
     """Build a Keras model.
 
     Args:
         model: The ``model`` part of the experiment.
         input_shape: The shape of the inputs without the batch axis: a tuple, or a nest of tuples.
+        context: What the user's function may ask for with a parameter ``ctx``.
 
     Raises:
         UserError: The shape or the arguments do not fit the model.
     """
     if is_reference(model.build):
-        return _build_users_model(model, input_shape)
+        return _build_users_model(model, input_shape, context)
     if not isinstance(input_shape, tuple) or None in input_shape:
         raise UserError(f"{model.build} takes one input of fixed shape, not {input_shape}", where="model.build")
     name = "applications" if model.build in APPLICATIONS else model.build
@@ -38,11 +39,8 @@ def build(model: Model, input_shape: Any) -> Any:
         raise UserError(problem, where="model.build") from error
 
 
-def _build_users_model(model: Model, input_shape: Any) -> Any:
-    function = import_function(model.build, "model.build")
-    takes_shape = "input_shape" in inspect.signature(function).parameters
-    call = bind(function, "model", **model.args, **({"input_shape": input_shape} if takes_shape else {}))
-    built = function(*call.args, **call.kwargs)
+def _build_users_model(model: Model, input_shape: Any, context: Context | None) -> Any:
+    built = call(model.build, "model.build", model.args, input_shape=input_shape, ctx=context)
     if isinstance(built, (list, tuple)) and built and all(isinstance(part, keras.layers.Layer) for part in built):
         built = _chain(built, input_shape)
     if not isinstance(built, keras.Model):

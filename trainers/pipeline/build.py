@@ -39,7 +39,9 @@ def build_step(
     spec = experiment.train.pipeline
     assert spec is not None  # the schema requires it for this strategy
     before = resident_bytes()
-    model = keras_compat.build_without_values(lambda: models.build(experiment.model, prepared.input_shape))
+    model = keras_compat.build_without_values(
+        lambda: models.build(experiment.model, prepared.input_shape, prepared.context)
+    )
     graph = graph_of(model)
     refuse_unseeded_layers(graph)
     cuts = agree_on_cuts(experiment, graph, strategy)

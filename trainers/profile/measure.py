@@ -31,7 +31,9 @@ def measure(experiment: Experiment) -> Profile:
     strategy.size = experiment.resources.ranks  # the data are prepared as for a rank of the run
     prepared = assembly.prepare(experiment, strategy)
     # A model without a graph is refused before its weights take time and memory.
-    model = keras_compat.build_without_values(lambda: models.build(experiment.model, prepared.input_shape))
+    model = keras_compat.build_without_values(
+        lambda: models.build(experiment.model, prepared.input_shape, prepared.context)
+    )
     graph = graph_of(model)
     keras_compat.initialize_values(graph.model)
     examples = micro_batch_examples(experiment)

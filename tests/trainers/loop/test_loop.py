@@ -200,7 +200,9 @@ def test_mistakes_that_only_a_rank_can_find_are_events_and_exit_codes(tmp_path: 
     done = start(1, "-m", "saman.trainers.worker", str(made.path))
     assert done.returncode == 1 and "Traceback" in done.stderr
     [failed] = [event.facts for event in made.events() if event.kind == "rank_failed"]
-    assert (failed["failure"], failed["message"]) == ("error", "ZeroDivisionError: division by zero")
+    assert failed["failure"] == "user_code" and failed["rank"] == 0
+    assert failed["message"].startswith("training_cases:broken (data.source) failed on rank 0 at training_cases.py:")
+    assert "ZeroDivisionError: division by zero; called with ctx=Context" in failed["message"]
 
 
 @pytest.mark.slow

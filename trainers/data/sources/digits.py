@@ -7,8 +7,9 @@ from functools import cache
 from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share
-from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.interface import Splits
 from saman.trainers.data.sources.arrays import scaled, splits
+from saman.trainers.user_code.context import Context
 
 
 @cache

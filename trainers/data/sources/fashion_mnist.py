@@ -10,10 +10,11 @@ from saman.configs.home_folder import in_home
 from saman.configs.schemas.data.section import Data
 from saman.runs.locks import LockHeldError, hold
 from saman.trainers.data.division import Share
-from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.interface import Splits
 from saman.trainers.data.sources import idx
 from saman.trainers.data.sources.arrays import scaled, splits
 from saman.trainers.keras_compat import keras
+from saman.trainers.user_code.context import Context
 
 # MD5 of the gzipped originals, as their authors publish it.
 OFFICIAL = {

@@ -13,11 +13,12 @@ from saman.configs.schemas.builtins import SOURCES
 from saman.configs.schemas.data.files import ArrayFiles, ImageFiles, NumpyFiles, TableFiles, TfRecordFiles
 from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share, divide
-from saman.trainers.data.interface import Context, RandomAccess, Splits
+from saman.trainers.data.interface import RandomAccess, Splits
 from saman.trainers.data.readers import archives, array_files, examples, images, tables, tfrecord
 from saman.trainers.data.readers.damage import OnCorrupt
 from saman.trainers.data.readers.paths import data_files
 from saman.trainers.data.sources.arrays import scaled
+from saman.trainers.user_code.context import Context
 
 PARTS = ("train", "validation", "test")
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from saman.configs.schemas.data.section import Data
 from saman.trainers.data.division import Share
-from saman.trainers.data.interface import Context, Splits
+from saman.trainers.data.interface import Splits
 from saman.trainers.data.sources.arrays import scaled, splits
+from saman.trainers.user_code.context import Context
 
 LARGEST_BYTES = 256 << 20  # in memory; further examples are repetitions
 
