@@ -19,10 +19,10 @@ from saman.trainers.data.identity import identity_of
 from saman.trainers.data.interface import Splits
 from saman.trainers.data.parts import RunData
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
-from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.program import program
+from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.horovod import HorovodStrategy
 from saman.trainers.user_code.context import Context

@@ -137,9 +137,9 @@ def assemble(model: str, ranks: int) -> tuple[Any, Any, list[Any]]:
     from saman.configs.schemas.experiment import Experiment
     from saman.trainers import keras_compat
     from saman.trainers.keras_compat import tf
-    from saman.trainers.loop.loss_scale import LossScale
     from saman.trainers.loop.step import DataParallelStep
     from saman.trainers.program import program
+    from saman.trainers.program.loss_scale import LossScale
     from saman.trainers.strategies import horovod
     from saman.trainers.strategies.single import SingleStrategy
 

@@ -104,8 +104,8 @@ def _take_turns(blocks: dict[bool, Block], strategy: Any, turns: int) -> tuple[l
 
 
 def _blocks(part: str, model: str, ranks: int, strategy: Any, scratch: Path) -> dict[bool, Block]:
-    from saman.trainers.loop.loss_scale import LossScale
     from saman.trainers.loop.step import DataParallelStep
+    from saman.trainers.program.loss_scale import LossScale
 
     experiment = _experiment(model, ranks)
     prepared, built = _program(experiment, strategy)

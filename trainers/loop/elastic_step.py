@@ -18,8 +18,8 @@ import numpy as np
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
-from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.step import DataParallelStep
+from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.program.program import Program
 from saman.trainers.strategies.elastic import ElasticHorovod
 

@@ -32,7 +32,7 @@ from saman.trainers.loop import early_stop
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.interfaces import MOST_STEPS, Feeds, LoopEnvironment, OptimizerStep, TrainMany
 from saman.trainers.loop.schedule import Rates
-from saman.trainers.loop.sums import CORRECT, COUNT, LOSS, STOP
+from saman.trainers.program.sums import CORRECT, COUNT, LOSS, STOP
 from saman.trainers.strategies.base import Strategy, agree
 
 STOP_POLL_SECONDS = 0.5

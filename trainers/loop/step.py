@@ -19,12 +19,14 @@ from saman.trainers.data.feed import Slice
 from saman.trainers.health.signs import WIDTH, Signs, checksum, first_not_finite, halves
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import MOST_STEPS, TrainMany
-from saman.trainers.loop.loss_scale import LossScale
-from saman.trainers.loop.micro_batches import derive_seed, take_micro_batch, with_any_length
 from saman.trainers.loop.step_times import StepTotals
-from saman.trainers.loop.sums import COUNT, LOSS, STOP, Sums
+from saman.trainers.program.loss_scale import LossScale
+from saman.trainers.program.micro_batches import with_any_length
+from saman.trainers.program.passes import RankPasses
 from saman.trainers.program.program import Program
 from saman.trainers.program.snapshot import SharedSnapshot
+from saman.trainers.program.sums import COUNT, LOSS, STOP, Sums
+from saman.trainers.program.update import Update, value_here
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.gradient_exchange import GradientExchange
 
@@ -62,7 +64,10 @@ class DataParallelStep:
         self.program, self.strategy, self.micro_batches, self.scale = program, strategy, micro_batches, scale
         self.slices = [Slice(rank, strategy.size) for rank in strategy.ranks]
         self.exchange, self.stamps, self.jit_compile = exchange and strategy.size > 1, stamps, jit_compile
-        self.gradient_exchange, self._sparse = gradient_exchange, set[int]()
+        self.gradient_exchange = gradient_exchange
+        self._passes = RankPasses(program, scale, micro_batches, jit_compile)
+        self._variables, self._statistics = self._passes.variables, self._passes.statistics
+        self._update = Update(program, scale, self._variables, self._statistics, jit_compile)
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
@@ -71,10 +76,7 @@ class DataParallelStep:
         self._share_snapshots(strategy.ranks[0] // len(strategy.ranks), strategy.size // len(strategy.ranks))
         self.stage: int | None = None
         self._signs = Signs(strategy, compare_every) if signs else None
-        self._variables = list(program.model.trainable_variables)
         self.variable_names = tuple(map(keras_compat.name_of, self._variables))
-        self._statistics = keras_compat.moving_statistics(program.model)
-        self._random_layers = len(keras_compat.random_sources(program.model))
         batches = [tf.nest.map_structure(with_any_length, program.element_spec) for _ in strategy.ranks]
         numbers = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64), tf.TensorSpec([], tf.float64)]
         self._train = tf.function(self._whole_step, input_signature=[*numbers, batches], autograph=False)
@@ -205,14 +207,13 @@ class DataParallelStep:
         results = self.strategy.each_rank(
             lambda here, batch: self._global_sums(step, stop, self.slices[here], batch), batches
         )
-        sums = [self._zeros().with_tensors(tensors) for tensors, *_ in results]
+        sums = [self._passes.zeros().with_tensors(tensors) for tensors, *_ in results]
         variable = keras_compat.rate_variable(self.program.optimizer)
         variable.assign(tf.cast(rate, variable.dtype))
 
         def update() -> Any:
-            apply = self._apply_compiled if self.jit_compile else self._apply
-            self.strategy.each_rank(lambda here, rank_sums: apply(rank_sums), sums)
-            self._move_statistics(sums[0])
+            self.strategy.each_rank(lambda here, rank_sums: self._update.apply(rank_sums), sums)
+            self._update.move_statistics(sums[0])
             return tf.constant(True)
 
         def update_if_finite() -> Any:
@@ -239,7 +240,7 @@ class DataParallelStep:
 
         The time stamps say when this rank's last gradient was ready, and when it had the sums of all ranks.
         """
-        local = self._local_sums(step, part, batch)
+        local = self._passes.sums(step, *self._place(part), batch)
         measures = tf.stack([*tf.unstack(local.measures)[:STOP], stop])
         tensors = Sums(local.gradients, local.moved, measures).tensors()
         flags, own = self._own_signs(step, local)
@@ -268,7 +269,7 @@ class DataParallelStep:
         return [tf.convert_to_tensor(keras_compat.tensor_of(each)) for each in (*self._variables, *self._statistics)]
 
     def _bad_weight_here(self) -> Any:
-        held = (_value_here(keras_compat.tensor_of(each)) for each in (*self._variables, *self._statistics))
+        held = (value_here(keras_compat.tensor_of(each)) for each in (*self._variables, *self._statistics))
         return first_not_finite(list(held))
 
     def _checksums_here(self) -> Any:
@@ -279,12 +280,12 @@ class DataParallelStep:
     def _combine(self, tensors: list[Any]) -> list[Any]:
         if self.gradient_exchange is None:
             return self._combine_exactly(tensors)
-        zeros = self._zeros()
+        zeros = self._passes.zeros()
         flags, sums = tensors[: -len(zeros.tensors())], tensors[-len(zeros.tensors()) :]
         local = zeros.with_tensors(sums)
         exact = self._combine_exactly([*flags, *local.moved, local.measures])
         counts = local.measures[COUNT], exact[-1][COUNT]
-        gradients = self.gradient_exchange(local.gradients, self._sparse, *counts)
+        gradients = self.gradient_exchange(local.gradients, self._passes.sparse, *counts)
         return [*exact[: len(flags)], *gradients, *exact[len(flags) :]]
 
     def _combine_exactly(self, tensors: list[Any]) -> list[Any]:
@@ -299,84 +300,6 @@ class DataParallelStep:
         low = tf.cast(measures - _double(high), tf.float32)
         *rest, halves = self.strategy.combine([*rest, tf.stack([high, low])])
         return [*rest, _double(halves[0]) + _double(halves[1])]
-
-    def _local_sums(self, step: Any, part: Slice, batch: Any) -> Sums:
-        """Return the sums over a rank's micro-batches, each from the same weights and the same moving statistics."""
-        first, slices = self._place(part)
-        if self.micro_batches == 1:
-            return self._micro_batch_sums(step, first, batch)
-
-        def add(index: Any, *so_far: Any) -> list[Any]:
-            piece = take_micro_batch(batch, index, self.micro_batches)
-            number = first + slices * tf.cast(index, tf.int64)
-            total = self._zeros().with_tensors(so_far) + self._micro_batch_sums(step, number, piece)
-            return [index + 1, *total.tensors()]
-
-        zeros = self._zeros()
-        _, *tensors = tf.while_loop(
-            lambda index, *_: index < self.micro_batches, add, [tf.constant(0), *zeros.tensors()], parallel_iterations=1
-        )
-        return zeros.with_tensors(tensors)
-
-    def _micro_batch_sums(self, step: Any, number: Any, batch: Any) -> Sums:
-        """Return the sums over a micro-batch; zeros for an empty micro-batch, without calling the model."""
-        zeros = self._zeros()
-
-        def passes(*values: Any) -> list[Any]:
-            return self._forward_backward(*values).tensors()
-
-        # Always or never: random layers draw other numbers under XLA.
-        passes = _compiled(passes) if self.jit_compile else passes
-        if batch[1].shape[0]:  # known while tracing: the batch is full
-            return zeros.with_tensors(passes(step, number, batch))
-        examples = tf.shape(batch[1])[0]
-        tensors = tf.cond(examples > 0, lambda: passes(step, number, batch), lambda: zeros.tensors())
-        return zeros.with_tensors(tensors)
-
-    def _forward_backward(self, step: Any, number: Any, batch: Any) -> Sums:
-        inputs, labels = self.program.normalized(batch[0]), batch[1]
-        examples = _double(tf.shape(labels)[0])
-        watched = [keras_compat.tensor_of(variable) for variable in self._variables]
-        with tf.GradientTape() as tape:
-            passed = keras_compat.forward(self.program.model, inputs, self._seeds(step, number))
-            measures = self.program.objective.measure(labels, passed.outputs, *batch[2:])
-            # Losses that layers add (regularisers) count once per example, so once after the division by the count.
-            loss = measures.loss + examples * passed.added_loss()
-            # Half precision has no room for a sum: the mean is differentiated, and multiplied again below.
-            target = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
-        gradients = tape.gradient(target, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self._sparse |= {place for place, found in enumerate(gradients) if isinstance(found, tf.IndexedSlices)}
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        if self.scale.dynamic:
-            gradients = [gradient * tf.cast(examples, gradient.dtype) for gradient in gradients]
-        moved = [tf.cast(examples, move.dtype) * move for move in passed.moved]
-        return Sums(gradients, moved, tf.stack([loss, measures.correct, examples, _double(0.0)]))
-
-    def _seeds(self, step: Any, number: Any) -> list[Any]:
-        return [derive_seed(self.program.seed, step, number, layer) for layer in range(self._random_layers)]
-
-    def _apply(self, sums: Sums) -> Any:
-        count = sums.measures[COUNT]
-        divisor = count * _double(self.scale.value) if self.scale.dynamic else count
-        gradients = [gradient / tf.cast(divisor, gradient.dtype) for gradient in sums.gradients]
-        if self.program.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.program.clip_norm)
-        elif self.program.clip_value is not None:
-            bound = self.program.clip_value
-            gradients = [tf.clip_by_value(gradient, -bound, bound) for gradient in gradients]
-        keras_compat.apply(self.program.optimizer, gradients, self._variables)
-        return tf.constant(True)
-
-    def _apply_compiled(self, sums: Sums) -> Any:
-        apply = _compiled(lambda *tensors: self._apply(sums.with_tensors(tensors)))
-        return apply(*sums.tensors())
-
-    def _move_statistics(self, sums: Sums) -> None:
-        """Move each statistic by the mean, over examples, of the moves that the micro-batches made."""
-        for variable, moved in zip(self._statistics, sums.moved, strict=True):
-            target = keras_compat.tensor_of(variable)
-            old = _value_here(target)
-            target.assign(old + moved / tf.cast(sums.measures[COUNT], moved.dtype))
 
     def _validate_all(self, batches: list[Any]) -> Any:
         return tf.add_n(self.strategy.each_rank(lambda here, batch: self._validate_slice(batch), batches))
@@ -394,15 +317,6 @@ class DataParallelStep:
         outputs = self.strategy.each_rank(lambda here, batch: self.program.predict(batch), [inputs] * len(self.slices))
         return outputs[0]
 
-    def _zeros(self) -> Sums:
-        return Sums.zeros(self._variables, self._statistics)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function`` compiled by XLA, to call in a graph."""
-    compiled: Callable[..., Any] = tf.function(function, jit_compile=True, autograph=False)
-    return compiled
-
 
 def _all_finite(tensors: Sequence[Any]) -> Any:
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])
@@ -410,9 +324,3 @@ def _all_finite(tensors: Sequence[Any]) -> Any:
 
 def _double(value: Any) -> Any:
     return tf.cast(value, tf.float64)
-
-
-def _value_here(variable: Any) -> Any:
-    """Return the value on this process's first device, without asking other replicas."""
-    values = getattr(variable, "values", None)
-    return tf.convert_to_tensor(values[0] if values is not None else variable)

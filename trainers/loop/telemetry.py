@@ -18,7 +18,7 @@ import numpy as np
 from saman.runs.files.whole import append_line
 from saman.runs.telemetry.window import Window
 from saman.trainers.loop.step_times import StepTimes, StepTotals, join, split_steps
-from saman.trainers.loop.sums import COUNT, LOSS
+from saman.trainers.program.sums import COUNT, LOSS
 
 NEWEST_CALLS = 20  # that the pace is the mean over: calls of several steps take about a quarter of a second
 

@@ -11,7 +11,6 @@ from saman.configs.schemas.experiment import Experiment
 from saman.pipeline.choose import pipeline_plan
 from saman.trainers import keras_compat, models
 from saman.trainers.keras_compat import tf
-from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.pipeline.connect import open_transports
 from saman.trainers.pipeline.graph import Graph, graph_of
 from saman.trainers.pipeline.plan import agree_on_cuts
@@ -20,6 +19,7 @@ from saman.trainers.pipeline.stage import Stage
 from saman.trainers.pipeline.state import StageVariables
 from saman.trainers.pipeline.step import PipelineStep
 from saman.trainers.program import program
+from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.strategies.pipeline import OneProcessPipelineStrategy, PipelineStrategy
 
 

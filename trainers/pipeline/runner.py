@@ -21,14 +21,14 @@ from saman.pipeline.schedule import ORDERS
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
-from saman.trainers.loop.loss_scale import LossScale
-from saman.trainers.loop.micro_batches import derive_seed, take_micro_batch, with_any_length
-from saman.trainers.loop.sums import CORRECT, COUNT, LOSS, Sums
 from saman.trainers.pipeline.graph import Graph, arrange_inputs
 from saman.trainers.pipeline.messages import Messages
 from saman.trainers.pipeline.stage import Stage, travelling_specs
 from saman.trainers.pipeline.transport import Transport, tag_of
+from saman.trainers.program.loss_scale import LossScale
+from saman.trainers.program.micro_batches import derive_seed, take_micro_batch, with_any_length
 from saman.trainers.program.program import Program
+from saman.trainers.program.sums import CORRECT, COUNT, LOSS, Sums
 
 
 @dataclass

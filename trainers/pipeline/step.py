@@ -22,14 +22,14 @@ from saman.trainers.data.feed import Slice
 from saman.trainers.health.signs import FIRST, RANKS, WIDTH, first_not_finite
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import TrainMany
-from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.step_times import StepTotals
-from saman.trainers.loop.sums import COUNT, LOSS, STOP, Sums
 from saman.trainers.pipeline.inference import StageInference
 from saman.trainers.pipeline.messages import MessageTime
 from saman.trainers.pipeline.runner import StageRunner
 from saman.trainers.pipeline.state import LazyArrays, StageVariables
+from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.program.snapshot import VariableSnapshot
+from saman.trainers.program.sums import COUNT, LOSS, STOP, Sums
 
 T = TypeVar("T")
 NORM = 4  # index behind those of the measures: Σ gradient²; not finite if any gradient is not

@@ -1,1 +1,1 @@
-"""What is trained: model, loss and optimiser."""
+"""What is trained, and how: model, loss, optimiser, and the passes, sums and update of a step."""

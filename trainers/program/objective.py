@@ -19,7 +19,7 @@ class BatchMeasures:
     examples: Any
 
     def vector(self) -> Any:
-        """Return float64[4] in the order of ``trainers/loop/sums.py``, without a stop request."""
+        """Return float64[4] in the order of ``trainers/program/sums.py``, without a stop request."""
         return tf.stack([self.loss, self.correct, self.examples, tf.zeros([], tf.float64)])
 
 

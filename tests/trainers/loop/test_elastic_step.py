@@ -15,9 +15,9 @@ import keras  # noqa: E402
 from saman.configs.schemas.training import Train  # noqa: E402
 from saman.trainers import keras_compat  # noqa: E402
 from saman.trainers.loop.elastic_step import ElasticStep  # noqa: E402
-from saman.trainers.loop.loss_scale import LossScale  # noqa: E402
-from saman.trainers.loop.sums import COUNT  # noqa: E402
 from saman.trainers.program import program  # noqa: E402
+from saman.trainers.program.loss_scale import LossScale  # noqa: E402
+from saman.trainers.program.sums import COUNT  # noqa: E402
 from saman.trainers.strategies.elastic import ElasticHorovod  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow

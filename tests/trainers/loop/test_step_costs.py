@@ -19,11 +19,11 @@ from saman.configs.schemas.training import Train
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
 from saman.trainers.loop.loop import Loop
-from saman.trainers.loop.loss_scale import LossScale
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.loop.step_times import StepTotals
 from saman.trainers.loop.telemetry import TelemetryWriter
 from saman.trainers.program import program
+from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.strategies.horovod import HorovodStrategy
 from saman.trainers.strategies.single import SingleStrategy
 

@@ -19,8 +19,6 @@ from pipeline_cases import long_skips
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import keras, tf
-from saman.trainers.loop.loss_scale import LossScale
-from saman.trainers.loop.micro_batches import derive_seed
 from saman.trainers.models.cnn import build as cnn
 from saman.trainers.models.mlp import build as mlp
 from saman.trainers.models.transformer import build as transformer
@@ -29,6 +27,8 @@ from saman.trainers.pipeline.graph import graph_of
 from saman.trainers.pipeline.runner import StageRunner
 from saman.trainers.pipeline.stage import Stage
 from saman.trainers.pipeline.transport import Mailbox, ThreadTransport
+from saman.trainers.program.loss_scale import LossScale
+from saman.trainers.program.micro_batches import derive_seed
 from saman.trainers.program.objective import Objective
 from saman.trainers.program.program import Program
 

@@ -12,9 +12,9 @@ pytest.importorskip("tensorflow")
 from saman.configs.schemas.training import Adam, AdamW, LambSettings, Sgd
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
-from saman.trainers.loop.loss_scale import GROW_AFTER, LossScale
-from saman.trainers.loop.micro_batches import derive_seed
 from saman.trainers.program import optimizers
+from saman.trainers.program.loss_scale import GROW_AFTER, LossScale
+from saman.trainers.program.micro_batches import derive_seed
 from saman.trainers.program.objective import Objective
 
 pytestmark = pytest.mark.tensorflow
