@@ -24,6 +24,7 @@ from saman.runs.records.rendezvous import RendezvousAddress
 
 _log = logging.getLogger(__name__)
 
+_REQUEST_SECONDS = 10  # in which a request must be complete: strangers cannot hold threads for ever
 _PHASES = (ReportKind.FORMED, ReportKind.AGREED, ReportKind.STEPPED)
 
 
@@ -178,6 +179,8 @@ class Authority:
 
 def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPRequestHandler]:
     class MemberHandler(http.server.BaseHTTPRequestHandler):
+        timeout = _REQUEST_SECONDS
+
         def parse_request(self) -> bool:
             if not super().parse_request():
                 return False
@@ -190,6 +193,7 @@ def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPReque
 
         def do_MEMBER(self) -> None:
             self.close_connection = True
+            self.connection.settimeout(None)  # a member reports when it has something to report
             authority.serve(int(self.path), self.rfile, self.wfile)  # type: ignore[arg-type]
 
         def do_GET(self) -> None:

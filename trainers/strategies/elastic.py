@@ -101,7 +101,7 @@ class ElasticHorovod(HorovodStrategy):
         self._hvd.shutdown()
 
     def report(self, kind: ReportKind, step: int = 0, epoch: int = 0, position: str = "") -> None:
-        """MemberReport to the authority."""
+        """Report to the authority."""
         self._member.report(kind, step, epoch, position)
 
     def on_stuck(self, progress: Callable[[], MemberReport], save: Callable[[], None]) -> None:

@@ -50,7 +50,7 @@ class Member:
         threading.Thread(target=self._obey, name="member", daemon=True).start()
 
     def report(self, kind: ReportKind, step: int = 0, epoch: int = 0, position: str = "") -> None:
-        """MemberReport to the authority; if it is gone, this process ends soon."""
+        """Report to the authority. If it is gone, this process ends soon."""
         report = MemberReport(kind, self._generation, step, epoch, position)
         with contextlib.suppress(OSError):
             self._socket.sendall(report.line())
@@ -95,7 +95,7 @@ class Member:
             peer.close()
 
     def leave_run(self) -> None:
-        """MemberReport the end of the run; the end of the connection means nothing any more."""
+        """Report the end of the run; after that a closed connection is no failure."""
         self._over = True
         self.report(ReportKind.DONE)
 
@@ -125,7 +125,7 @@ class Member:
                 self._changed.notify_all()
 
     def _report_stuck(self) -> None:
-        """MemberReport if this process cannot leave: a peer has died while the world was being formed."""
+        """Report if this process cannot leave: a peer died while the world was being formed."""
         with self._changed:
             got_out = self._changed.wait_for(lambda: not self._connecting, STUCK_SECONDS)
         if not got_out:
