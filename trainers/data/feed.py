@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from saman.configs.errors import UserError
@@ -93,14 +94,29 @@ class Feed:
                 return tf.nest.map_structure(lambda tensor: tf.ensure_shape(tensor, static + tensor.shape[1:]), batch)
 
             return dataset.take(self.full_steps - skip).map(fix if part.fixed else _of_any_length)
-        here = tf.range(part.index, self.global_batch_size, part.count, dtype=tf.int64)
+        index, count = tf.constant(part.index, tf.int64), tf.constant(part.count, tf.int64)
+        return self._from_step(index, count, self.epoch * self.full_steps + skip, part.fixed)
 
-        def places(step: Any) -> tuple[Any, Any]:
-            return step % self.full_steps * self.global_batch_size + here, step // self.full_steps
+    def pipeline(self) -> Callable[[Any, Any, Any], Any]:
+        """Return a graph that makes the pipeline of any slice: a new slice costs no tracing; for ``is_endless`` only.
 
-        steps = tf.data.Dataset.range(self.epoch * self.full_steps + skip, tf.int64.max)
-        dataset = self._mapped(steps.map(places), here.shape[0], drop_remainder=True)
-        if not part.fixed:
+        The graph takes index and count of the slice, and the step of the run to begin with (int64), and returns what
+        ``full_batches`` returns for such a slice that is not ``fixed``.
+        """
+        numbers = [tf.TensorSpec([], tf.int64)] * 3
+        return tf.function(partial(self._from_step, fixed=False), input_signature=numbers, autograph=False)
+
+    def _from_step(self, index: Any, count: Any, step: Any, fixed: bool) -> Any:
+        """Return the full batches of a slice from a step of the run on; ``fixed`` as in ``Slice``."""
+        here = tf.range(index, self.global_batch_size, count, dtype=tf.int64)
+
+        def places(number: Any) -> tuple[Any, Any]:
+            return number % self.full_steps * self.global_batch_size + here, number // self.full_steps
+
+        steps = tf.data.Dataset.range(step, tf.int64.max)
+        size = here.shape[0] if fixed else tf.size(here, tf.int64)
+        dataset = self._mapped(steps.map(places), size, drop_remainder=True)
+        if not fixed:
             dataset = dataset.map(_of_any_length)
         return _in_order(dataset if self.weigh is None else dataset.map(self.weigh))
 
@@ -157,7 +173,7 @@ class Feed:
         )
         return batches.map(of_batch)
 
-    def _mapped(self, places: Any, size: int, drop_remainder: bool = False) -> Any:
+    def _mapped(self, places: Any, size: Any, drop_remainder: bool = False) -> Any:
         """Return batches of read and mapped examples.
 
         Args:

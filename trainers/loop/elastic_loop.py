@@ -21,7 +21,6 @@ from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.readers.damage import reported_error
-from saman.trainers.data.stream import Stream
 from saman.trainers.failures import TrainingFailure
 from saman.trainers.health.response import Response
 from saman.trainers.keras_compat import tf
@@ -79,8 +78,7 @@ class ElasticLoop(Loop):
         feed, state = self.data.train(0), self.step.state()
         self.strategy.form_alone()
         if self.step.train_many is not None and feed.full_steps:
-            streams = [iter(feed.full_batches(part, 0)) for part in self.step.slices]
-            self.step.train_many(0, [0.0], 0.0, streams)
+            self.step.train_many(0, [0.0], 0.0, self._stream.iterators(feed, 0))
         else:
             self.step.train(0, 0.0, 0.0, [next(feed.batches(part, 0)) for part in self.step.slices])
         self.strategy.dissolve()
@@ -93,7 +91,7 @@ class ElasticLoop(Loop):
         self._writer.abandon()
         if self.strategy.chief:
             checkpoints.discard_drafts(self.environment.checkpoints)
-        self._stream = Stream(self.step.slices)
+        self._stream.regroup(self.step.slices)
         self._traced.clear()  # all ranks measure and agree alike from here
         self._schedule = CheckpointSchedule(self.train.checkpoint, self.strategy, self.environment.mtbf_seconds)
         self._response = Response(self.train, self.strategy, self.step.variable_names, self._record)

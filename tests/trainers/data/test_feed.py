@@ -14,6 +14,7 @@ tf = pytest.importorskip("tensorflow")
 from saman.trainers.data.feed import Feed, Slice, count  # noqa: E402
 from saman.trainers.data.interface import RandomAccess  # noqa: E402
 from saman.trainers.data.order import permute  # noqa: E402
+from saman.trainers.data.stream import Stream  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 EXAMPLES, BATCH = 41, 12
@@ -152,3 +153,21 @@ def test_a_number_of_ranks_that_does_not_divide_the_batch_shares_it_too(size: in
     streams = [iter(feed().full_batches(part)) for part in parts]
     for expected in whole[: feed().full_steps]:
         assert sorted(sum((np.asarray(next(stream)[0]).tolist() for stream in streams), [])) == expected
+
+
+def doubled(inputs: Any, labels: Any) -> Any:
+    return inputs + inputs, labels
+
+
+@pytest.mark.parametrize("batched", [True, False, None], ids=["batch map", "example map", "no map"])
+def test_a_slice_that_changes_goes_on_with_the_same_examples_and_traces_nothing_anew(batched: bool | None) -> None:
+    given = feed(map=None if batched is None else doubled, maps_batches=bool(batched))
+    stream = Stream([Slice(0, 2, fixed=False)])
+    traced: list[Any] = []
+    for step, (index, size) in enumerate([(0, 2), (1, 3), (4, 5)]):
+        stream.regroup([Slice(index, size, fixed=False)])
+        read = next(stream.iterators(given, step)[0])
+        expected = next(iter(given.batched(Slice(index, size), step)))
+        assert all((np.asarray(here) == np.asarray(there)).all() for here, there in zip(read, expected, strict=True))
+        traced.append(stream._pipeline and stream._pipeline.experimental_get_tracing_count())  # type: ignore[attr-defined]
+    assert traced == ([1, 1, 1] if given.is_endless else [None] * 3)
