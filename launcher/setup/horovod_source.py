@@ -23,7 +23,7 @@ from saman.runs.commands import COMMAND_ERRORS, run_command
 
 SDIST = f"horovod-{HOROVOD_VERSION}.tar.gz"
 # Raise it when the build changes, so that cached wheels are not used any more.
-RECIPE = "1"
+RECIPE = "2"
 BYTES_PER_COMPILER = 1.5e9  # a TensorFlow source file takes about 1.2 GB to compile
 # From horovod/tensorflow in site-packages to the environment's lib folder.
 _LIB_FROM_EXTENSION = r"\$ORIGIN/../../../.."
@@ -156,6 +156,7 @@ def _build(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as scratch:
         tree = unpack(source, Path(scratch))
         mend_headers(tree)
+        mend_gloo(tree)
         if request.stack.mend_horovod:
             mend(tree)
         env = {**environment_of(request.venv), **flags(request), **_parallel(), "TMPDIR": scratch}
@@ -213,6 +214,18 @@ def mend_headers(tree: Path) -> None:
     """Let GCC 14 and newer read a template of FlatBuffers that assigns to its own constant members."""
     header = tree / "third_party" / "flatbuffers" / "include" / "flatbuffers" / "stl_emulation.h"
     _replace(header, r"pointer const data_;\n(\s*)const size_type count_;", r"pointer data_;\n\1size_type count_;")
+
+
+def mend_gloo(tree: Path) -> None:
+    """Let Gloo wake the senders of queued messages when a connection breaks.
+
+    ``Pair::signalException`` wakes the buffers of the older interface only (``op.buf``). Whoever waits for a message
+    that was written in part (``op.ubuf``) waits for Gloo's time-out, 30 s by default, although the peer is dead.
+    """
+    pair = tree / "third_party" / "gloo" / "gloo" / "transport" / "tcp" / "pair.cc"
+    woken = r"\n(\s*)if \(op\.buf != nullptr\) \{\n\s*op\.buf->signalException\(ex\);\n\s*\}\n"
+    also = "\\1NonOwningPtr<UnboundBuffer> ubuf(op.ubuf);\n\\1if (ubuf) {\n\\1  ubuf->signalException(ex);\n\\1}\n"
+    _replace(pair, woken, rf"\g<0>{also}")
 
 
 def _replace(file: Path, pattern: str, by: str) -> None:

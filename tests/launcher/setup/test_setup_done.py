@@ -275,6 +275,16 @@ def test_mending_lets_a_template_assign_to_its_members(tmp_path: Path) -> None:
     assert header.read_text() == "  pointer data_;\n  size_type count_;\n};\n"
 
 
+def test_mending_lets_gloo_wake_the_senders_of_queued_messages(tmp_path: Path) -> None:
+    pair = tmp_path / "third_party/gloo/gloo/transport/tcp/pair.cc"
+    pair.parent.mkdir(parents=True)
+    loop = "  for (auto& op : tx_) {\n    if (op.buf != nullptr) {\n      op.buf->signalException(ex);\n    }\n"
+    pair.write_text(loop + "  }\n")
+    horovod_source.mend_gloo(tmp_path)
+    woken = "    NonOwningPtr<UnboundBuffer> ubuf(op.ubuf);\n    if (ubuf) {\n      ubuf->signalException(ex);\n    }\n"
+    assert pair.read_text() == loop + woken + "  }\n"
+
+
 def test_a_download_that_is_not_the_release_is_refused(
     request_: SetupRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
