@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.private_values import private_variables
+from saman.launcher.elastic.ranks import Surroundings
 from saman.launcher.monitoring.monitor import monitored
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
@@ -26,6 +28,7 @@ from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.private_values import reveal_environment
+from saman.runs.ranks.identity import own_address
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -45,6 +48,7 @@ class AttemptRequest:
 
     ``adapt`` fits the planned start to its surroundings (a container, a job). ``job_script`` is kept with the
     attempt. ``who`` signs the notes in the events. ``staged`` maps what was copied to the nodes to its copies.
+    ``usable_nodes`` finds the nodes on which lost ranks of an elastic run can start, out of those it is given.
     """
 
     spec: Experiment | Script
@@ -55,6 +59,7 @@ class AttemptRequest:
     job_script: Path | None = None
     who: str = SUPERVISOR
     staged: Mapping[str, str] = field(default_factory=dict)
+    usable_nodes: Callable[[Collection[str]], frozenset[str]] | None = None
 
 
 def make_attempt(
@@ -94,7 +99,7 @@ def make_attempt(
                 start=plan.start,
                 placement=plan.placement,
                 environ=environ,
-                watching=_limits(request, run.is_script),
+                watching=_limits(request, run.is_script, _surroundings(request, plan)),
                 view=shown,
             )
     with suppress(OSError):  # the server that it names has ended
@@ -149,7 +154,16 @@ def _tell(run: RunFolder, attempt: Attempt, who: str, notes: Sequence[str], view
             view.say(note)
 
 
-def _limits(request: AttemptRequest, is_script: bool) -> SupervisionOptions:
+def _surroundings(request: AttemptRequest, plan: LaunchPlan) -> Surroundings | None:
+    """The nodes around an elastic run; ``None`` if it stays on this node."""
+    nodes = tuple(node.name for node in request.options.nodes or ())
+    if request.usable_nodes is None or len(nodes) < 2:
+        return None
+    spare = tuple(name for name in nodes if name not in plan.placement.nodes)
+    return Surroundings(plan.facts.address or own_address(os.environ), spare, request.usable_nodes)
+
+
+def _limits(request: AttemptRequest, is_script: bool, surroundings: Surroundings | None) -> SupervisionOptions:
     launch = request.spec.launch
     return SupervisionOptions(
         stall_seconds={str(phase): limit for phase, limit in launch.stall_seconds.items()},
@@ -158,4 +172,6 @@ def _limits(request: AttemptRequest, is_script: bool) -> SupervisionOptions:
         is_script=is_script,
         restart=launch.restart,
         elastic=launch.elastic,
+        surroundings=surroundings,
+        exclude_stragglers=launch.on_straggler == "exclude",
     )

@@ -11,7 +11,6 @@ import ipaddress
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
-from saman.runs.ranks.identity import node_name
+from saman.runs.ranks.identity import own_address
 from saman.runs.ranks.parent_death import die_with_parent
 from saman.runs.records.rendezvous import RendezvousAddress
 
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     die_with_parent(signal.SIGTERM)
     try:
-        token, host = secrets.token_hex(16), chosen.host or chosen.bind or _address()
+        token, host = secrets.token_hex(16), chosen.host or chosen.bind or own_address(os.environ)
         # Ranks use the address that they are told, so no other needs to listen; a name may have several.
         server = open_server(chosen.slots, chosen.bind or ("" if _is_name(host) else host), chosen.port, token)
         RendezvousAddress(host, server.server_address[1], os.getpid(), token).write(chosen.port_file)
@@ -114,15 +113,6 @@ def _is_name(host: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _address() -> str:
-    """Return this node's address as other nodes see it, or its name if it cannot be resolved."""
-    name = node_name(os.environ)
-    try:
-        return socket.gethostbyname(name)
-    except OSError:
-        return name
 
 
 if __name__ == "__main__":

@@ -94,12 +94,11 @@ class Launch(Strict):
     log_limit: Size = "256M"  # of each process's log with its older part
     stop_signal: Literal["USR1", "USR2", "TERM", "INT", "HUP", "none"] = "USR1"  # asks a user's program to checkpoint
 
-    @field_validator("on_straggler")
-    @classmethod
-    def _can_exclude(cls, value: str) -> str:
-        if value == "exclude":  # a rank can only leave a run that goes on without it
-            raise ValueError("exclude needs a run whose ranks may leave it (launch.elastic); use report")
-        return value
+    @model_validator(mode="after")
+    def _can_exclude(self) -> Launch:
+        if self.on_straggler == "exclude" and self.elastic is None:  # a rank only leaves a run that goes on without it
+            raise ValueError("on_straggler: exclude needs a run whose ranks may leave it (launch.elastic); use report")
+        return self
 
     @field_validator("stall_seconds", mode="after")
     @classmethod
@@ -302,12 +301,6 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             f"{launch.starter} ends all ranks when one is lost",
             where="launch.with",
             remedy="auto or processes",
-        )
-    if experiment.resources.nodes > 1:
-        yield UserError(
-            f"an elastic run stays on 1 node, but the request is for {experiment.resources.nodes}",
-            where="launch.elastic",
-            remedy="resources.nodes: 1, or launch.restart, which also goes on without a lost node",
         )
     if experiment.train.compare_ranks_every is not None:
         yield UserError(

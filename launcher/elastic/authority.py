@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import http.server
+import ipaddress
 import logging
 import os
 import secrets
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 
 from saman.launcher.elastic.membership import Membership, Orders, WorldChange
 from saman.runs.elastic.messages import MemberReport, Order, ReportKind
+from saman.runs.elastic.signs_of_life import ask_for_life
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.records.rendezvous import RendezvousAddress
 
@@ -41,7 +43,7 @@ class Authority:
         Args:
             minimum: The smallest number of ranks that may take steps.
             slots: The slots whose processes are about to start.
-            host: The address to listen on, by which ranks reach this node.
+            host: The address or name by which ranks reach this node.
             record: Called for each world once it has taken a step, or has ended without a step.
         """
         self._membership = Membership(minimum, slots)
@@ -53,7 +55,7 @@ class Authority:
         self._reached: dict[ReportKind, float] = {}
         self._untold: WorldChange | None = None  # the newest world, as long as it is not recorded
         token = secrets.token_hex(16)
-        self._server = http.server.ThreadingHTTPServer((host, 0), _handler(self, token))
+        self._server = http.server.ThreadingHTTPServer((_bound(host), 0), _handler(self, token))
         self._server.daemon_threads = True
         self.address = RendezvousAddress(host, self._server.server_address[1], os.getpid(), token)
         threading.Thread(target=self._server.serve_forever, name="authority", daemon=True).start()
@@ -177,6 +179,15 @@ class Authority:
             return self._store.get(key)
 
 
+def _bound(host: str) -> str:
+    """Return the address to listen on: a name may have several."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return ""
+    return host
+
+
 def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPRequestHandler]:
     class MemberHandler(http.server.BaseHTTPRequestHandler):
         timeout = _REQUEST_SECONDS
@@ -194,6 +205,7 @@ def _handler(authority: Authority, token: str) -> type[http.server.BaseHTTPReque
         def do_MEMBER(self) -> None:
             self.close_connection = True
             self.connection.settimeout(None)  # a member reports when it has something to report
+            ask_for_life(self.connection)
             authority.serve(int(self.path), self.rfile, self.wfile)  # type: ignore[arg-type]
 
         def do_GET(self) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from saman.configs.errors import ExitCode
 from saman.launcher.elastic.authority import Authority
+from saman.launcher.elastic.seats import Seats
 from saman.launcher.plan.placement import Placement
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import Event, EventKind
@@ -16,6 +20,23 @@ from saman.runs.ranks.rank_events import FailureKind, RankExited, RankFailed
 
 _HERE = "127.0.0.1"
 MOST_EARLY_ENDS = 3  # of processes of a slot in a row that end before they join a world
+ASK_SECONDS = 5.0  # between two looks for nodes that can take lost ranks
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an elastic run has around it.
+
+    Attributes:
+        host: The address by which ranks reach the supervisor; empty for an unknown address.
+        spare_nodes: Nodes of the job without ranks.
+        usable: Returns those of the given nodes on which a process can start now; it may take seconds. ``None`` for a
+            run on the supervisor's node.
+    """
+
+    host: str = _HERE
+    spare_nodes: tuple[str, ...] = ()
+    usable: Callable[[Collection[str]], frozenset[str]] | None = None
 
 
 class Slots(Protocol):
@@ -28,8 +49,8 @@ class Slots(Protocol):
     @property
     def exit_statuses(self) -> list[int | None]: ...  # noqa: D102
 
-    def replace(self, index: int) -> None:
-        """Start another process in the slot of one that has ended."""
+    def replace(self, index: int, node: str) -> None:
+        """Start another process in the slot of one that has ended, on a node."""
 
     def kill(self, index: int) -> None:
         """End the process of a slot, and what it started."""
@@ -38,8 +59,9 @@ class Slots(Protocol):
 class ElasticRanks:
     """Keeps the slots of an attempt filled.
 
-    A process that a signal ends is lost, and another takes its slot. A process that ends by itself with an error has
-    met what its replacement would meet: then the attempt fails, and ``launch.restart`` decides.
+    A process that a signal ends is lost, and another takes its slot, on the same node, or on a spare node if its node
+    is lost. As long as no node can take it, the slot is vacant. A process that ends by itself with an error has met
+    what its replacement would meet: then the attempt fails, and ``launch.restart`` decides.
     """
 
     def __init__(
@@ -50,6 +72,7 @@ class ElasticRanks:
         minimum: int,
         append: Callable[..., None],
         say: Callable[[str], None],
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Open the authority, before any rank starts.
 
@@ -60,10 +83,13 @@ class ElasticRanks:
             minimum: The smallest number of ranks that may take steps.
             append: Appends an event of the attempt.
             say: Shows a sentence to the user.
+            surroundings: The nodes of the job; ``None`` for a run on this node.
         """
+        around = surroundings or Surroundings()
+        self._attempt, self._placement, self._minimum, self._usable = attempt, placement, minimum, around.usable
         self._processes, self._append, self._say = processes, append, say
         self._worlds: queue.SimpleQueue[WorldFormed] = queue.SimpleQueue()
-        self.authority = Authority(minimum, range(len(placement.processes)), _HERE, self._worlds.put)
+        self.authority = Authority(minimum, range(len(placement.processes)), around.host, self._worlds.put)
         self.authority.address.write(attempt.rendezvous)
         self._slot_of = {process.first_rank: process.index for process in placement.processes}
         self._own_errors: set[int] = set()  # slots whose process ended by itself with an error
@@ -71,6 +97,12 @@ class ElasticRanks:
         self._early_ends = dict.fromkeys(range(len(placement.processes)), 0)
         self._excluded: set[int] = set()
         self._problem: str | None = None
+        self._seats = Seats([process.node for process in placement.processes], around.spare_nodes)
+        self._size = len(placement.processes)
+        self._vacant: set[int] = set()  # slots without a process
+        self._answers: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
+        self._asked: float | None = None  # when nodes were asked for last; ``None`` to ask at once
+        self._asking: threading.Thread | None = None
 
     @property
     def problem(self) -> str | None:
@@ -103,33 +135,88 @@ class ElasticRanks:
             world = self._worlds.get()
             self._append(EventKind.WORLD.value, **world.facts())
             self._excluded -= set(world.slots)
+            self._size = world.size
             if world.generation > 1:
                 self._say(world.sentence())
             self._early_ends.update(dict.fromkeys(world.slots, 0))
         if self.authority.finished or self.problem is not None:
             return
         for slot, status in enumerate(self._processes.exit_statuses):
-            if status in (None, ExitCode.DONE, ExitCode.REQUEUE) or slot in self._own_errors:
+            if status in (None, ExitCode.DONE, ExitCode.REQUEUE) or slot in self._own_errors | self._vacant:
                 continue
-            self._replace(slot)
+            self._vacate(slot)
+        self._fill()
 
     def exclude(self, ranks: Iterable[int]) -> None:
         """End the processes of ranks that hang; others take their slots."""
-        for slot in {self._slot_of[rank] for rank in ranks} - self._excluded:
-            self._excluded.add(slot)
-            self._processes.kill(slot)
+        self._end({self._slot_of[rank] for rank in ranks})
+
+    def exclude_slow(self, rank: int) -> None:
+        """End the process of a slow rank, and avoid its place from now on."""
+        self._end(self._seats.avoid(self._slot_of[rank]))
+
+    @property
+    def size(self) -> int:
+        """The number of ranks in the newest world."""
+        return self._size
 
     def close(self) -> None:
         """Stop the authority; its last world is recorded."""
         self.authority.close()
         self.look()
 
-    def _replace(self, slot: int) -> None:
+    def _end(self, slots: Iterable[int]) -> None:
+        for slot in set(slots) - self._excluded - self._vacant:
+            self._excluded.add(slot)
+            self._processes.kill(slot)
+
+    # ---- vacant slots --------------------------------------------------------------------------------------
+
+    def _vacate(self, slot: int) -> None:
+        """Note that the process of a slot has ended."""
+        self._vacant.add(slot)
+        self._excluded.discard(slot)
+        self._peers_lost.discard(slot)
         self.authority.ended(slot)
+        if self._seats.is_empty(slot):
+            return
         self._early_ends[slot] += 1
         if self._early_ends[slot] > MOST_EARLY_ENDS:
             self._problem = f"{MOST_EARLY_ENDS} replacements of rank {slot} ended before they could join the others"
+
+    def _fill(self) -> None:
+        """Start processes in vacant slots, on nodes that are known to be usable."""
+        vacant = {slot for slot in self._vacant if not self._seats.is_empty(slot)}
+        if not vacant or self._problem is not None:
             return
-        self._peers_lost.discard(slot)
-        self.authority.starts(slot)
-        self._processes.replace(slot)
+        if self._usable is None:
+            self._start(vacant, self._seats.candidates(vacant))
+        elif not self._answers.empty():
+            self._start(vacant, self._answers.get())
+            self._asking = None
+            self._check_minimum()
+        elif self._asking is None and (self._asked is None or time.monotonic() - self._asked >= ASK_SECONDS):
+            self._asked, candidates = time.monotonic(), self._seats.candidates(vacant)
+            usable, answers = self._usable, self._answers
+            self._asking = threading.Thread(target=lambda: answers.put(usable(candidates)), daemon=True)
+            self._asking.start()
+
+    def _start(self, vacant: Iterable[int], usable: Collection[str]) -> None:
+        for slot in sorted(vacant):
+            before = self._seats.node(slot)
+            node = self._seats.seat(slot, usable)
+            if node is None:
+                continue
+            if node != before:
+                self._placement = self._placement.moved(before, node)
+                self._placement.write(self._attempt.placement)  # before its process reads it
+                self._say(f"ranks of {before} start on {node}")
+            self._vacant.discard(slot)
+            self.authority.starts(slot)
+            self._processes.replace(slot, node)
+
+    def _check_minimum(self) -> None:
+        """Give up if too few ranks are left and no node can take others."""
+        left = len(self._slot_of) - len(self._vacant)
+        if left < self._minimum:
+            self._problem = f"{left} ranks are left, launch.elastic.min is {self._minimum}, and no node can take others"

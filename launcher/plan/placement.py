@@ -70,6 +70,11 @@ class Placement:
         """The processes of one node."""
         return tuple(process for process in self.processes if process.node == node)
 
+    def moved(self, before: str, now: str) -> Placement:
+        """The placement with the processes of a node on another node, with the same cores and GPUs there."""
+        processes = (replace(each, node=now) if each.node == before else each for each in self.processes)
+        return replace(self, processes=tuple(processes))
+
     def sentence(self) -> str:
         """Processes, nodes and cores per rank in words."""
         return f"{len(self.processes)} processes on {len(self.nodes)} nodes, {self.cores_per_rank} cores per rank"

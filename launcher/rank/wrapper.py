@@ -43,6 +43,7 @@ GRACE_SECONDS = 4.0  # between a forwarded SIGTERM and SIGKILL
 FAILURE_SECONDS = 1.0  # a failed process stays this long, so that peers can report failures of their own
 ECHO_SECONDS = 0.5  # Slurm signals every process of a step: the keeper then hands on what the wrapper has already
 REQUEUE_SECONDS = 30.0  # a checkpointed process waits for its peers: a starter stops all at the first status ≠ 0
+BY_SRUN = ("srun", "steps")  # start methods whose processes are Slurm's tasks
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _WATCHED = (signal.SIGCHLD, signal.SIGUSR1, *_STOPPING)
 
@@ -252,7 +253,7 @@ class _Wrapper:
         kills. A supervisor that ends an srun has its tasks killed at once, so nothing is delayed. Other start methods
         set SAMAN_SIGTERM if they do not use SIGTERM to end their ranks.
         """
-        asked = os.environ.get(variables.STARTER) == "srun" or os.environ.get(variables.SIGTERM) == "checkpoint"
+        asked = os.environ.get(variables.STARTER) in BY_SRUN or os.environ.get(variables.SIGTERM) == "checkpoint"
         return asked and not self.run.is_script
 
     # ---- while the program runs --------------------------------------------------------------------------
@@ -318,7 +319,7 @@ class _Wrapper:
             stopping.look()
             return
         child.stopped = True
-        if number == signal.SIGTERM and os.environ.get(variables.STARTER) == "srun" and not orphaned:
+        if number == signal.SIGTERM and os.environ.get(variables.STARTER) in BY_SRUN and not orphaned:
             return  # Slurm sends it to the program too, and waits (KillWait) before it kills
         child.signal_group(signal.SIGKILL if orphaned else number)
         if child.kill_at is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from saman.launcher.plan.placement import Placement
-from saman.launcher.starters import horovodrun, mpirun, processes, srun
+from saman.launcher.starters import horovodrun, mpirun, processes, srun, steps
 from saman.launcher.starters.start import MachineFacts, RankProgram, Start
 
 STARTERS: dict[str, Callable[[Placement, RankProgram, MachineFacts], Start]] = {
@@ -14,6 +14,7 @@ STARTERS: dict[str, Callable[[Placement, RankProgram, MachineFacts], Start]] = {
     "horovodrun": horovodrun.start,
     "mpirun": mpirun.start,
     "srun": srun.start,
+    "steps": steps.start,
 }
 
 
@@ -47,7 +48,7 @@ def choose(placement: Placement, job: RankProgram, facts: MachineFacts) -> tuple
         The method's name and the reason, in words.
     """
     if job.elastic:
-        return "processes", "an elastic run uses Gloo"
+        return ("steps" if len(placement.nodes) > 1 else "processes"), "an elastic run uses Gloo"
     if facts.site_starter is not None:
         return facts.site_starter, "as the cluster file says"
     if facts.in_allocation and facts.srun is not None:

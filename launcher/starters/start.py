@@ -14,6 +14,7 @@ from saman.launcher.plan.placement import Placement
 from saman.runs import variables
 from saman.runs.paths.run import RunPaths
 
+NODE_LIST = "--nodelist="  # srun's option
 LONGEST_ARGUMENT = 100_000  # bytes; Linux takes none above 131,071 (MAX_ARG_STRLEN, execve(2))
 
 
@@ -75,6 +76,12 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
+
+    def on_node(self, node: str) -> Command:
+        """The command with another node for its step (``steps``); others stay as they are."""
+        end = self.argv.index("--") if "--" in self.argv else len(self.argv)
+        words = (f"{NODE_LIST}{node}" if word.startswith(NODE_LIST) else word for word in self.argv[:end])
+        return replace(self, argv=(*words, *self.argv[end:]))
 
     def text(self, but: Mapping[str, str] | None = None) -> str:
         """The command for a shell, without the variables that ``but`` already has."""

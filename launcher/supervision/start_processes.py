@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import subprocess
 import threading
 import time
@@ -49,17 +50,18 @@ class StartProcesses:
         for command in self.start.commands:
             self.ranks.append(self._launch(command))
 
-    def replace(self, index: int) -> None:
+    def replace(self, index: int, node: str) -> None:
         """Start another process instead of one that has ended."""
         self.ranks[index].wait()
         self._replaced[index] = self._replaced.get(index, 0) + 1
-        command = self.start.commands[index]
+        command = self.start.commands[index].on_node(node)
         number = {variables.REPLACES: str(self._replaced[index])}
         self.ranks[index] = self._launch(replace(command, environment={**command.environment, **number}))
 
     def kill(self, index: int) -> None:
         """End a process at once; what it started ends with it."""
-        self.ranks[index].kill()
+        # A killed srun leaves its tasks behind; one that is told to end has them killed.
+        self.ranks[index].send_signal(self.start.stop_signal if self.start.starter == "steps" else signal.SIGKILL)
 
     def _launch(self, command: Command) -> subprocess.Popen[bytes]:
         def prepare() -> None:
@@ -118,7 +120,12 @@ class StartProcesses:
     def failed(self) -> bool:
         """Whether a process of the start method failed, or a companion ended early."""
         bad = any(status not in (None, ExitCode.DONE, ExitCode.REQUEUE) for status in self.exit_statuses)
-        return bad or any(process.poll() is not None for process in self.companions)
+        return bad or self.companion_ended
+
+    @property
+    def companion_ended(self) -> bool:
+        """Whether a companion has ended."""
+        return any(process.poll() is not None for process in self.companions)
 
     def stop(self, at_once: Callable[[], bool]) -> None:
         """End every process of the attempt: the stop signal first, SIGKILL after ``STOP_SECONDS`` or ``at_once``."""

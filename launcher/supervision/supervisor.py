@@ -15,7 +15,7 @@ from typing import Any
 from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.launch.elastic import Elastic
 from saman.configs.schemas.launch.restart import Restart
-from saman.launcher.elastic.ranks import ElasticRanks
+from saman.launcher.elastic.ranks import ElasticRanks, Surroundings
 from saman.launcher.plan.placement import Placement
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.background_view import BackgroundView, in_background
@@ -60,6 +60,8 @@ class SupervisionOptions:
     is_script: bool = False
     restart: Restart | None = None  # whether the run starts again by itself after a failure
     elastic: Elastic | None = None  # whether lost ranks are replaced while the others go on
+    surroundings: Surroundings | None = None  # of an elastic run on several nodes
+    exclude_stragglers: bool = False  # whether a slow rank leaves an elastic run
 
 
 def supervise(
@@ -145,7 +147,13 @@ class _Supervisor:
     def _elastic_ranks(self, watching: SupervisionOptions) -> ElasticRanks:
         assert watching.elastic is not None
         return ElasticRanks(
-            self.attempt, self.placement, self.processes, watching.elastic.min, self._append, self.view.say
+            self.attempt,
+            self.placement,
+            self.processes,
+            watching.elastic.min,
+            self._append,
+            self.view.say,
+            watching.surroundings,
         )
 
     def supervise(self) -> Outcome:
@@ -224,7 +232,8 @@ class _Supervisor:
         if self.elastic is not None and (self.elastic.is_over or self.elastic.problem is not None):
             return True
         at_the_end = self.elastic is not None and bool(self.elastic.authority.finished)
-        if self.processes.failed and self.failed_at is None and not at_the_end:
+        failed = self.processes.failed if self.elastic is None else self.processes.companion_ended
+        if failed and self.failed_at is None and not at_the_end:
             _log.info("%s: a start command failed", self.run.id)
             self.failed_at = now
         if self.failed_at is not None and now - self.failed_at > LINGER_SECONDS:
@@ -292,6 +301,15 @@ class _Supervisor:
             event = SlowRank(slow.rank, slow.node, slow.slower, progress.step, change.ended)
             self._append(EventKind.STRAGGLER, **event.facts())
             self.view.say(f"rank {slow.rank} is no longer slow" if change.ended else slow.words)
+        if self.elastic is None or self.watching.elastic is None or not self.watching.exclude_stragglers:
+            return
+        worst = self.slow_ranks.to_exclude(self.elastic.size, self.watching.elastic.min, now)
+        if worst is not None:
+            self.slow_ranks.forget(worst.rank)
+            text = f"{worst.words}: it leaves the run, and its place is avoided (launch.on_straggler)"
+            self._append(EventKind.NOTICE, text=text, rank=worst.rank, node=worst.node)
+            self.view.say(text)
+            self.elastic.exclude_slow(worst.rank)
 
     # ---- the end -----------------------------------------------------------------------------------------
 

@@ -73,7 +73,8 @@ def identify(environ: Mapping[str, str], starter: str | None = None) -> ProcessI
 
 def _believed(starter: str) -> tuple[str, ...]:
     # horovodrun --mpi calls mpirun and leaves mpirun's variables to the ranks; mpirun in an allocation may call srun.
-    return {"processes": ("saman",), "horovodrun": ("mpirun", "horovodrun")}.get(starter, (starter,))
+    own = dict.fromkeys(("processes", "steps"), ("saman",))
+    return {**own, "horovodrun": ("mpirun", "horovodrun")}.get(starter, (starter,))
 
 
 def _number(text: str | None) -> int | None:
@@ -85,3 +86,12 @@ def _number(text: str | None) -> int | None:
 def node_name(environ: Mapping[str, str]) -> str:
     """Name this node: Slurm's name, else the host's."""
     return environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def own_address(environ: Mapping[str, str]) -> str:
+    """Return this node's address as other nodes see it, or its name if it cannot be resolved."""
+    name = node_name(environ)
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return name

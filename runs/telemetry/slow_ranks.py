@@ -57,6 +57,10 @@ class SlowRanks:
         """For how long each named rank has been slow."""
         return {rank: now - slow.since for rank, slow in self._slow.items() if slow.named}
 
+    def forget(self, rank: int) -> None:
+        """Forget a rank that leaves the run; its place may be taken by a process that is not slow."""
+        self._slow.pop(rank, None)
+
     def to_exclude(self, size: int, least: int, now: float) -> Straggler | None:
         """Return the slowest rank that the run is better off without (``launch.on_straggler: exclude``).
 

@@ -36,7 +36,7 @@ def shield_from_sigterm(start: Start, mpi: MpiInstallation | None, python: str) 
     if start.starter == "mpirun" and mpi is not None and mpi.flavour is Flavour.OPEN_MPI and " " not in python:
         commands = tuple(_open_mpi(command, mpi, python) for command in start.commands)
         return replace(start, commands=commands, stop_signal=signal.SIGINT)
-    if start.starter == "srun":
+    if start.starter in ("srun", "steps"):
         return start
     note = f"{start.starter} ends its ranks on SIGTERM: after a preemption the last regular checkpoint counts"
     return replace(start, notes=(*start.notes, note))

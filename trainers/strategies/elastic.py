@@ -23,11 +23,6 @@ from saman.trainers.strategies.devices import claim
 from saman.trainers.strategies.horovod import BUCKET_BYTES, HorovodStrategy, import_horovod
 from saman.trainers.strategies.member import Member, connect
 
-# Gloo forgets to wake the sender of a message that was written in part when its connection ends, so that it waits for
-# this time-out (gloo/transport/tcp/pair.cc, Pair::signalException: ``op.ubuf``). A time-out that strikes although
-# nobody died costs one step.
-GLOO_TIMEOUT_SECONDS = "3"
-
 
 class ElasticHorovod(HorovodStrategy):
     """Ranks are Horovod's, in one world after the other.
@@ -152,7 +147,6 @@ def start(experiment: Experiment, run: RunFolder) -> ElasticHorovod:
         EnvironmentLack: Horovod is missing, or the authority cannot be reached.
     """
     size, slot = world_size(os.environ, experiment), identify(os.environ).process
-    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", GLOO_TIMEOUT_SECONDS)
     member = connect(Path(os.environ[variables.MEMBERSHIP]), slot)
     hvd = import_horovod()
     nodes = os.environ[variables.NODES_OF_SLOTS].split(",")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind, World
+from saman.runs.elastic.signs_of_life import ask_for_life
 from saman.runs.records.rendezvous import RendezvousAddress
 
 STUCK_SECONDS = 2.0  # in which a process gets out of a world that is being formed, many times what forming takes
@@ -36,7 +37,7 @@ class Member:
         """
         self.address = address
         self._socket = socket.create_connection((address.host, address.port))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        ask_for_life(self._socket)
         self._socket.sendall(f"MEMBER /{address.token}/{slot} HTTP/1.0\r\n\r\n".encode())
         self._changed = threading.Condition()
         self._answer: Order | None = None

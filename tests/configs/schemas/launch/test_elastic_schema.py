@@ -47,7 +47,7 @@ def test_runs_are_not_elastic_unless_they_ask() -> None:
         ({"elastic": {"min": 2, "max": 4}, "strategy": "multi_worker"}, "launch.elastic"),
         ({"elastic": {"min": 2, "max": 3}}, "launch.elastic.max"),
         ({"elastic": {"min": 2, "max": 4}, "with": "mpirun"}, "launch.with"),
-        ({"elastic": {"min": 2, "max": 8}, "resources": {"nodes": 2}}, "launch.elastic"),
+        ({"elastic": {"min": 2, "max": 4}, "resources": {"nodes": 2}}, "launch.elastic.max"),
         ({"elastic": {"min": 5, "max": 4}}, "elastic"),
         ({"elastic": {"min": 2, "max": 4}, "batch": 3}, "global_batch_size"),
     ],
@@ -56,6 +56,17 @@ def test_what_cannot_be_elastic_is_refused_at_its_key(values: dict[str, Any], pl
     with pytest.raises((Problems, ValueError)) as error:
         experiment(**values)
     assert place in places(error)
+
+
+def test_an_elastic_run_may_span_nodes() -> None:
+    assert experiment({"min": 4, "max": 8}, resources={"nodes": 2}).resources.ranks == 8
+
+
+def test_a_slow_rank_is_excluded_from_an_elastic_run_only() -> None:
+    values = experiment({"min": 2, "max": 4}, on_straggler="exclude").resolved()
+    values["launch"]["elastic"] = None
+    with pytest.raises(ValueError, match="launch.elastic"):
+        Experiment.model_validate(values)
 
 
 def test_the_batch_need_not_divide_by_every_number_of_ranks() -> None:
