@@ -55,7 +55,7 @@ class Resources(Strict):
     devices_per_process: PositiveInt | Literal["auto"] = "auto"
     cpus_per_rank: PositiveInt | Literal["auto"] = "auto"
     gpus_per_rank: NonNegativeInt = 0
-    spare_nodes: NonNegativeInt = 0  # of a job, idle until launch.restart needs them for nodes that were lost
+    spare_nodes: NonNegativeInt = 0  # of a job, idle until launch.restart or launch.elastic needs them for lost nodes
     time_limit: Clock = "01:00:00"
     memory_per_rank: Size | Literal["auto"] = "auto"
     components: list[JobComponent] = []  # beside the ranks

@@ -23,7 +23,7 @@ from saman.runs.folder import RunFolder
 from saman.runs.ranks.interfaces import interface_address
 from saman.slurm.job.allocation import Allocation, component_nodes
 from saman.slurm.job.container import expanded_container, wrap_in_container
-from saman.slurm.job.node_failures import lost_nodes
+from saman.slurm.job.node_failures import lost_nodes, usable_nodes
 from saman.slurm.job.nodes_left import on_nodes
 from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.job.stage_out import staging_out
@@ -110,6 +110,7 @@ def _request(
         job_script=_job_script(run, here),
         who=JOB,
         staged=copies.record(),
+        usable_nodes=usable_nodes(run, here),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+
 from saman.launcher.plan.hostlist import expand
 from saman.launcher.plan.placement import Placement
 from saman.launcher.supervision.outcome import Outcome
@@ -73,6 +76,31 @@ def lost_nodes(run: RunFolder, outcome: Outcome, here: Allocation) -> set[str]:
     left = set(expand(client.show_job(here.job).get("NodeList", ""))) & set(here.nodes)
     gone = set(here.nodes) - left if left else set()
     return just_now | gone | {node for node in (earlier & set(here.nodes)) - just_now - gone if not answers(node)}
+
+
+def usable_nodes(run: RunFolder, here: Allocation) -> Callable[[Collection[str]], frozenset[str]]:
+    """Return a function that finds which of some nodes start job steps now, and records those that do not.
+
+    With ``--no-kill``, Slurm takes a node that failed out of the job: it does not come back to this job.
+
+    Args:
+        run: The run folder.
+        here: The allocation of the job.
+    """
+    lost: set[str] = set()
+
+    def usable(nodes: Collection[str]) -> frozenset[str]:
+        left = set(expand(client.show_job(here.job).get("NodeList", ""))) or set(nodes)
+        asked = sorted(left & set(nodes))
+        with ThreadPoolExecutor(max(1, len(asked))) as pool:
+            found = frozenset(node for node, there in zip(asked, pool.map(answers, asked), strict=True) if there)
+        for node in sorted(set(nodes) - found - lost):
+            run.append("node_failed", JOB, run.attempts()[-1].number, node=node)
+        lost.update(set(nodes) - found)
+        lost.difference_update(found)
+        return found
+
+    return usable
 
 
 def _last_alive(attempt: Attempt, placement: Placement | None) -> dict[str, float]:

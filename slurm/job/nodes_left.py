@@ -31,6 +31,9 @@ def _with_nodes(spec: Experiment, nodes: int) -> Experiment | None:
     values["resources"]["nodes"] = nodes
     values["train"]["global_batch_size"] = spec.global_batch_size
     values["train"]["batch_size_per_rank"] = None
+    if elastic := values["launch"]["elastic"]:
+        most = nodes * spec.resources.ranks_per_node
+        elastic |= {"max": most, "min": min(elastic["min"], most)}
     try:
         return validated(Experiment, values, "experiment.yaml on fewer nodes")
     except UserError:

@@ -79,8 +79,13 @@ def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster
         memory_bytes=_memory(partition, wanted, cpus_per_task * processes) if cluster.request_memory else None,
         seconds=parse_duration(wanted.time_limit),
         whole_nodes=partition.whole_nodes,
-        survives_nodes=spec.launch.restart is not None and wanted.nodes + wanted.spare_nodes > 1,
+        survives_nodes=_survives(spec) and wanted.nodes + wanted.spare_nodes > 1,
     )
+
+
+def _survives(spec: Experiment | Script) -> bool:
+    """Whether the job goes on without a node that fails."""
+    return spec.launch.restart is not None or spec.launch.elastic is not None
 
 
 def _cpus_per_rank(partition: Partition, wanted: Resources) -> int:

@@ -190,6 +190,18 @@ def test_a_start_method_that_is_missing_is_a_lack_of_the_environment(
     assert caught.value.remedy
 
 
+def test_each_process_of_an_elastic_run_on_several_nodes_is_a_job_step_that_can_move() -> None:
+    job, facts = replace(JOB, elastic=True), replace(FACTS, srun="/usr/bin/srun", in_allocation=True)
+    start = make_start("auto", _placement(ranks=2, nodes=2), job, facts)
+    found = [word for command in start.commands for word in command.argv if word.startswith("--nodelist=")]
+    assert start.starter == "steps" and found == [f"--nodelist=n{node}" for node in (0, 0, 1, 1)]
+    assert [command.environment["SAMAN_PROCESS"] for command in start.commands] == ["0", "1", "2", "3"]
+    given = replace(start.commands[3], argv=(*start.commands[3].argv, "--nodelist=mine"))
+    assert "--nodelist=n7" in given.on_node("n7").argv and given.on_node("n7").argv[-1] == "--nodelist=mine"
+    with pytest.raises(EnvironmentLack, match="Slurm allocation"):
+        make_start("auto", _placement(ranks=2, nodes=2), job, FACTS)
+
+
 def test_processes_does_not_span_nodes() -> None:
     with pytest.raises(UserError, match="the request is for 2 nodes"):
         make_start("processes", _placement(nodes=2), JOB, FACTS)

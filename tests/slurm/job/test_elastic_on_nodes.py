@@ -1,0 +1,112 @@
+"""An elastic run on nodes that die: on a spare node, on fewer nodes, and at full size after the requeue."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.slurm.conftest import Minicluster, until
+from tests.slurm.job.test_restarts_on_nodes import experiment
+from tests.slurm.runs import saman, site, submitted, told
+
+from saman.configs.problems import validated
+from saman.configs.schemas.experiment import Experiment
+from saman.jobs.cancel import cancel_runs
+from saman.launcher.plan.placement import Placement
+from saman.runs import checkpoints
+from saman.runs.elastic.world_events import WorldFormed
+from saman.runs.folder import RunFolder
+from saman.slurm.job.nodes_left import on_nodes
+from saman.slurm.site import client
+from saman.slurm.submission import planning
+
+
+def elastic(nodes: int = 2, spare: int = 1) -> Experiment:
+    """A training without end of small steps, one rank per node."""
+    values = experiment(nodes).resolved()
+    values["resources"] |= {"spare_nodes": spare, "cpus_per_rank": 1, "memory_per_rank": "1500M", "time_limit": "00:09:00"}
+    values["launch"]["elastic"] = {"min": 1, "max": nodes}
+    values["train"] |= {"precision": "float64", "epochs": 100_000, "validate_every_epochs": 1000, "learning_rate": 1e-4}
+    values["train"] |= {"checkpoint": {"every_epochs": 1000}, "telemetry_window_steps": 10}
+    return validated(Experiment, values, "test")
+
+
+def test_the_job_of_an_elastic_run_goes_on_without_a_node() -> None:
+    assert "--no-kill" in planning.plan(elastic(), site(), Path("runs"), "main", {}).text
+
+
+def test_an_elastic_run_begins_again_on_fewer_nodes_with_fewer_ranks_at_most() -> None:
+    fitting = on_nodes(elastic(nodes=4), 3)
+    assert isinstance(fitting, Experiment) and fitting.launch.elastic is not None
+    assert (fitting.launch.elastic.min, fitting.launch.elastic.max) == (1, 3)
+
+
+def worlds(run: RunFolder, attempt: int) -> list[WorldFormed]:
+    """The worlds of an attempt that have taken a step."""
+    events = (event for event in run.events() if event.attempt == attempt)
+    found = (world for event in events if (world := WorldFormed.from_event(event)) is not None)
+    return [world for world in found if "stepped" in world.seconds]
+
+
+def second_node(run: RunFolder) -> str:
+    """The node on which rank 1 runs now."""
+    placement = Placement.read(run.attempts()[-1].placement)
+    assert placement is not None
+    return placement.processes[1].node
+
+
+@pytest.mark.slurm
+@pytest.mark.ranks
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_an_elastic_run_loses_nodes_takes_a_spare_node_and_is_requeued_while_reduced(minicluster: Minicluster) -> None:
+    done = submitted(elastic(), site(), minicluster.shared)
+    run, dead = done.run, list[str]()
+
+    def sizes(*wanted: int, attempt: int = 1) -> None:
+        until(lambda: [world.size for world in worlds(run, attempt)] == list(wanted), 240, told=lambda: told(run))
+
+    try:
+        sizes(2)
+        for expected in ([2, 1, 2], [2, 1, 2, 1]):  # a spare node takes the place of the first, and none of the second
+            dead.append(second_node(run))
+            minicluster.down_node(dead[-1])
+            sizes(*expected)
+        assert len(set(dead)) == 2
+        client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # as before the time limit
+        until(lambda: any(event.kind == "preempted" for event in run.events()), 120, told=lambda: told(run))
+    finally:
+        for node in dead:
+            minicluster.up_node(node)
+    sizes(2, attempt=2)  # back at full size
+    assert len([event for event in run.events() if event.kind == "attempt_started"]) == 2
+    [saved] = checkpoints.find(run.checkpoints)
+    assert worlds(run, 2)[0].step == 0 and saved.step > worlds(run, 1)[-1].step > worlds(run, 1)[1].step > 0
+    list(cancel_runs([run]))
+    assert apart(saved, single(minicluster.shared, saved.step)) <= 1e-10
+
+
+def single(home: Path, steps: int) -> checkpoints.Checkpoint:
+    """The checkpoint of as many steps in a single process, without any disturbance."""
+    values = elastic().resolved()
+    values |= {"name": "undisturbed", "export": False, "resources": {}}
+    values["launch"]["elastic"] = None
+    values["train"] |= {"strategy": "single", "max_steps": steps}
+    (home / "undisturbed.json").write_text(json.dumps(values))
+    done = saman(home, "run", "undisturbed.json", "--runs-dir", "undisturbed")
+    assert done.returncode == 0, done.stderr
+    [run] = (home / "undisturbed/undisturbed").glob("2*")
+    return checkpoints.find(RunFolder.open(run).checkpoints)[-1]
+
+
+def apart(ours: checkpoints.Checkpoint, theirs: checkpoints.Checkpoint) -> float:
+    """The largest relative difference of a tensor."""
+    mine, reference = ours.read()[1], theirs.read()[1]
+    kept = [name for name, value in reference.items() if np.issubdtype(value.dtype, np.floating)]
+    assert kept and mine.keys() == reference.keys()
+    return max(
+        float(np.linalg.norm(mine[name] - reference[name]) / max(np.linalg.norm(reference[name]), 1e-300))
+        for name in kept
+    )
