@@ -81,6 +81,7 @@ class ElasticLoop(Loop):
             self.step.train_many(0, [0.0], 0.0, self._stream.iterators(feed, 0))
         else:
             self.step.train(0, 0.0, 0.0, [next(feed.batches(part, 0)) for part in self.step.slices])
+        self.step.spread(self.strategy.ranks[0])
         self.strategy.dissolve()
         self.step.restore(dict(state))
 

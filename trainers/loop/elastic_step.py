@@ -50,6 +50,8 @@ class ElasticStep(DataParallelStep):
             self._place_variable = tf.Variable([strategy.ranks[0], strategy.size], dtype=tf.int64)
             self._begun, self._applied = tf.Variable(0, dtype=tf.int64), tf.Variable(0, dtype=tf.int64)
             self._measured = tf.Variable(np.zeros(4), dtype=tf.float64)
+            self._is_source = tf.Variable(False)
+        self._spread = tf.function(self._spread_state, autograph=False)
         super().__init__(program, strategy, micro_batches, scale, jit_compile=jit_compile)
         self.exchange = True
         self.elastic = strategy
@@ -79,9 +81,22 @@ class ElasticStep(DataParallelStep):
 
     def spread(self, source: int) -> None:
         """Give every rank the whole state of rank ``source``."""
+        self._is_source.assign(self.strategy.ranks[0] == source)
+        self._spread()
+
+    def make_identical(self) -> None:
+        """Give every rank the chief's weights and optimiser state; this also traces what ``spread`` needs."""
+        self.spread(0)
+
+    def _spread_state(self) -> None:
+        """Σ over ranks of the state of one rank and zeros of the others: a broadcast whose graph names no rank."""
         optimizer = keras_compat.optimizer_state(self.program.optimizer, self._variables).values()
         kept = [keras_compat.tensor_of(variable) for variable in (*self.program.model.weights, *optimizer)]
-        self.elastic.spread([*kept, *self.scale.variables().values()], source)
+        kept += self.scale.variables().values()
+        held = [tf.convert_to_tensor(variable) for variable in kept]
+        sent = [tf.where(self._is_source, _summable(value), tf.zeros_like(_summable(value))) for value in held]
+        for variable, own, received in zip(kept, held, self.elastic.combine(sent, "spread"), strict=True):
+            variable.assign(tf.where(self._is_source, own, tf.cast(received, own.dtype)))
 
     def _place(self, part: Slice) -> tuple[Any, Any]:
         return self._place_variable[0], self._place_variable[1]
@@ -95,3 +110,10 @@ class ElasticStep(DataParallelStep):
             counted = self._measured.assign_add(measures)
         with tf.control_dependencies([counted]):
             self._applied.assign(step + 1)
+
+
+def _summable(value: Any) -> Any:
+    """Return a tensor in a type that Horovod sums and that holds each of its values."""
+    if value.dtype in (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64):
+        return value
+    return tf.cast(value, tf.float32 if value.dtype == tf.bfloat16 else tf.int64)

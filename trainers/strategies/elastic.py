@@ -43,22 +43,18 @@ class ElasticHorovod(HorovodStrategy):
         self.replaces = os.environ.get(variables.REPLACES, "0") != "0"
         self._groups = 0
 
-    def combine(self, tensors: Sequence[Any]) -> list[Any]:
+    def combine(self, tensors: Sequence[Any], purpose: str = "combine") -> list[Any]:
         """Return Σ over all ranks, in buckets of ``BUCKET_BYTES``; nothing is applied before all have arrived."""
         dense = [tf.convert_to_tensor(tensor) for tensor in tensors]
         summed: list[Any] = [None] * len(dense)
         for number, places in enumerate(plan_exchange(dense, BUCKET_BYTES)):
             # Ranks that joined later have traced other graphs before: names must not count what was traced.
-            name = f"saman.combine.{number}"
+            name = f"saman.{purpose}.{number}"
             group = self._hvd.grouped_allreduce([dense[place] for place in places], op=self._hvd.Sum, name=name)
             for place, tensor in zip(places, group, strict=True):
                 summed[place] = tensor
         with tf.control_dependencies(summed):
             return [tf.identity(tensor) for tensor in summed]
-
-    def spread(self, values: Sequence[Any], source: int) -> None:
-        """Broadcast the variables of rank ``source``."""
-        self._hvd.broadcast_variables(list(values), root_rank=source)
 
     @property
     def must_leave(self) -> bool:

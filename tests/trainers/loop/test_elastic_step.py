@@ -18,7 +18,9 @@ from saman.trainers.loop.elastic_step import ElasticStep  # noqa: E402
 from saman.trainers.program import program  # noqa: E402
 from saman.trainers.program.loss_scale import LossScale  # noqa: E402
 from saman.trainers.program.sums import COUNT  # noqa: E402
+from saman.trainers.strategies.base import plan_exchange  # noqa: E402
 from saman.trainers.strategies.elastic import ElasticHorovod  # noqa: E402
+from saman.trainers.strategies.horovod import BUCKET_BYTES  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 SPEC = (tf.TensorSpec([None, 6], tf.float32), tf.TensorSpec([None], tf.int32))
@@ -96,3 +98,35 @@ def test_one_graph_serves_worlds_of_every_size() -> None:
     step.train_many(1, [0.1], 0.0, [stream()])
     assert step.slices[0].index == 2
     assert step._steps_graph.experimental_get_tracing_count() == before
+
+
+class Peer:
+    """Stands for Horovod on two ranks, of which the other adds what the test says."""
+
+    Sum = "sum"
+
+    def __init__(self, adds: list[Any]) -> None:
+        self.adds = adds
+
+    def grouped_allreduce(self, tensors: list[Any], op: str, name: str) -> list[Any]:
+        return [tensor + tf.cast(self.adds.pop(0), tensor.dtype) for tensor in tensors]
+
+
+def test_one_graph_spreads_the_state_of_any_rank() -> None:
+    step = elastic_step(at=100)
+    after(step, steps=2)
+    own = {name: np.array(value) for name, value in step.state().items()}
+    optimizer = keras_compat.optimizer_state(step.program.optimizer, step._variables).values()
+    kept = [keras_compat.tensor_of(each) for each in (*step.program.model.weights, *optimizer)]
+    news = [tf.Variable(tf.cast(7 * tf.ones_like(value), value.dtype)) for value in kept]
+    order = [place for places in plan_exchange(kept, BUCKET_BYTES) for place in places]
+    step.strategy._hvd = Peer([news[place] for place in order])  # type: ignore[attr-defined]
+    step.strategy.ranks, step.strategy.size = (1,), 2
+    step.spread(0)
+    assert all((np.asarray(value) == 7).all() for value in kept)
+    step.restore(own)
+    for new in news:
+        new.assign(tf.zeros_like(new))  # what a rank sends that is not the source
+    step.spread(1)
+    assert all((step.state()[name] == value).all() for name, value in own.items())
+    assert step._spread.experimental_get_tracing_count() == 1
