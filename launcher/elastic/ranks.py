@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from saman.configs.errors import ExitCode
 from saman.launcher.elastic.authority import Authority
 from saman.launcher.elastic.seats import Seats
 from saman.launcher.plan.placement import Placement
@@ -142,9 +141,9 @@ class ElasticRanks:
         if self.authority.finished or self.problem is not None:
             return
         for slot, status in enumerate(self._processes.exit_statuses):
-            if status in (None, ExitCode.DONE, ExitCode.REQUEUE) or slot in self._own_errors | self._vacant:
-                continue
-            self._vacate(slot)
+            # Even with status 0: srun may end so when a node fails. Nobody has finished the run yet.
+            if status is not None and slot not in self._own_errors | self._vacant:
+                self._vacate(slot)
         self._fill()
 
     def exclude(self, ranks: Iterable[int]) -> None:
