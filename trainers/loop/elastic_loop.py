@@ -18,10 +18,11 @@ from saman.runs.checkpoints import CheckpointWriter, TrainingPosition
 from saman.runs.elastic.messages import MemberReport, ReportKind, World
 from saman.runs.elastic.position import position_text, read_position
 from saman.runs.ranks.heartbeats import Phase
+from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.readers.damage import reported_error
-from saman.trainers.failures import TrainingFailure
+from saman.trainers.failures import TrainingFailure, failure_kind
 from saman.trainers.health.response import Response
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
@@ -143,7 +144,9 @@ class ElasticLoop(Loop):
 
     def _lost_peers(self, error: Any) -> bool:
         """Whether an error is that of an exchange, and not one of this process alone."""
-        return reported_error(error) is None and (self.strategy.must_leave or "Horovod" in str(error))
+        return reported_error(error) is None and (
+            self.strategy.must_leave or failure_kind(error) is FailureKind.PEER_LOST
+        )
 
     def _leave_world(self) -> None:
         """Leave the world, settle what was applied, and report it with the position."""
