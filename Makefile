@@ -72,8 +72,11 @@ rollouts: setup
 	SAMAN_ROLLOUTS=10000 $(BIN)/python -m pytest -q -s tests/registry/rollout/test_rollout_simulation.py --timeout 7200
 
 KILLS ?= --kills 50 --seed 7
+OTHER_KILLS ?= --kills 10 --seed 7
 kills: setup
 	$(BIN)/python tests/launcher/restarts/kill_driver.py kills $(KILLS)
+	$(BIN)/python tests/launcher/restarts/kill_driver.py kills-of-a-pipeline --strategy pipeline $(OTHER_KILLS)
+	$(BIN)/python tests/launcher/restarts/kill_driver.py kills-of-multi-worker --strategy multi_worker $(OTHER_KILLS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Kills random processes of a real training, one after the other, and judges what is left; prints every kill.
 
-    python tests/launcher/restarts/kill_driver.py FOLDER --kills 50 --seed 7
+    python tests/launcher/restarts/kill_driver.py FOLDER --kills 50 --seed 7 [--strategy pipeline]
 
 Each kill hits a rank, its wrapper, the keeper of the wrapper, a process beside the ranks or saman itself. Where saman
 dies, every other process must end within 10 s, and ``saman resume`` goes on. A call with the same folder goes on where
@@ -33,6 +33,7 @@ ORPHAN_SECONDS = 10.0
 def experiment(name: str, ranks: int, steps: int, every: int | str, strategy: str) -> dict[str, Any]:
     """A toy training in float64, of steps that take some milliseconds."""
     checkpoint = {"every": "auto", "mtbf": "60s"} if every == "auto" else {"every_steps": every, "every_epochs": None}
+    pipeline = {"pipeline": {"stages": ranks}, "micro_batches": 2} if strategy == "pipeline" else {}
     return {
         "name": name,
         "model": {"build": "mlp", "args": {"classes": 10, "hidden": [128, 128]}},
@@ -40,7 +41,7 @@ def experiment(name: str, ranks: int, steps: int, every: int | str, strategy: st
         "train": {"strategy": strategy, "precision": "float64", "epochs": 100_000, "max_steps": steps,
                   "global_batch_size": 64, "seed": 7, "optimizer": {"name": "sgd", "momentum": 0.9},
                   "learning_rate": {"base": 0.01}, "checkpoint": checkpoint,
-                  "validate_every_epochs": 100_000},
+                  "validate_every_epochs": 100_000, **pipeline},
         "resources": {"ranks_per_node": ranks, "cpus_per_rank": 1},
         "launch": {"restart": {"times": 10_000, "backoff": "1s", "longest_backoff": "1s"}},
         "export": False,
