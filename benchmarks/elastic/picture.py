@@ -16,9 +16,8 @@ from typing import Any
 import vl_convert
 
 from saman.runs.elastic.world_events import WorldFormed
-from saman.runs.files.whole import parse_json
 from saman.runs.folder import RunFolder
-from saman.runs.telemetry.window import Window
+from saman.runs.telemetry.window import Window, read_windows
 
 WIDTH, HEIGHT = 640, 90
 THEME = {
@@ -47,20 +46,17 @@ def _newest(folder: Path, name: str) -> RunFolder:
 
 def chief_windows(run: RunFolder) -> list[Window]:
     """Return the windows that a chief wrote, in the order of steps, whichever process was the chief."""
-    found = []
-    for attempt in run.attempts():
-        for file in sorted(attempt.telemetry_folder.glob("*.jsonl")):
-            lines = (Window.from_json(parse_json(line)) for line in file.read_bytes().splitlines())
-            found += [window for window in lines if window is not None and window.loss is not None]
-    return sorted(found, key=lambda window: window.step)
+    windows, _, _ = read_windows(run, 0)
+    return [window for window in windows if window.loss is not None]
 
 
 def spec(elastic: RunFolder, single: RunFolder, kills: list[float]) -> dict[str, Any]:
     """Return the Vega-Lite specification of the picture."""
     worlds = [world for event in elastic.events() if (world := WorldFormed.from_event(event)) is not None]
     windows = chief_windows(elastic)
-    began, ended = worlds[0].detected, max(window.time for window in windows)
-    sizes = [{"t": world.detected + world.seconds.get("formed", 0.0) - began, "ranks": world.size} for world in worlds]
+    began, ended = worlds[0].detected + worlds[0].seconds["stepped"], max(window.time for window in windows)
+    moments = [max(0.0, world.detected + world.seconds.get("formed", 0.0) - began) for world in worlds]
+    sizes = [{"t": moment, "ranks": world.size} for moment, world in zip(moments, worlds, strict=True)]
     sizes.append({"t": ended - began, "ranks": worlds[-1].size})
     speeds = [{"t": w.time - began, "rate": w.samples * w.size / w.seconds, "loss": w.loss} for w in windows]
     losses = [{"step": w.step, "loss": w.loss} for w in windows]
