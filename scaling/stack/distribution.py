@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 _BISECTIONS = 60
 
 
-def student_log_density(z: Array, degrees: float) -> Array:
+def student_log_density(z: Array, degrees: Array | float) -> Array:
     """Log density of the standard Student t distribution; scipy.stats is ten times slower on small arrays."""
     constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - 0.5 * np.log(degrees * np.pi)
     return np.asarray(constant - (degrees + 1) / 2 * np.log1p(z * z / degrees))
@@ -22,12 +22,17 @@ def student_log_density(z: Array, degrees: float) -> Array:
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Mixtures of log throughput, a row each: ``weights``, ``locations`` and ``scales`` of shape (n, components)."""
+    """Mixtures of log throughput, a row each.
+
+    Attributes:
+        weights, locations, scales: Of shape (n, components).
+        degrees: Degrees of freedom of each component, of shape (components,).
+    """
 
     weights: Array
     locations: Array
     scales: Array
-    degrees: float
+    degrees: Array
 
     def log_density(self, logs: Array) -> Array:
         """Log density at a log throughput per row."""
@@ -55,7 +60,7 @@ class Mixtures:
         """A row as a value."""
         parts = (self.weights[index], self.locations[index], self.scales[index])
         weights, locations, scales = (tuple(float(value) for value in part) for part in parts)
-        return ForecastDistribution(weights, locations, scales, self.degrees, widening)
+        return ForecastDistribution(weights, locations, scales, tuple(map(float, self.degrees)), widening)
 
 
 @dataclass(frozen=True)
@@ -66,19 +71,19 @@ class ForecastDistribution:
         weights: Of the components; they sum to 1.
         locations: Log throughput of each component.
         scales: Scale of each component, in logarithms.
-        degrees: Degrees of freedom of every component.
+        degrees: Degrees of freedom of each component.
         widening: Factor on all distances from the median, from the track record of a machine; 1 without one.
     """
 
     weights: tuple[float, ...]
     locations: tuple[float, ...]
     scales: tuple[float, ...]
-    degrees: float
+    degrees: tuple[float, ...]
     widening: float = 1.0
 
     def _mixture(self) -> Mixtures:
         weights, locations, scales = (np.array([part]) for part in (self.weights, self.locations, self.scales))
-        return Mixtures(weights, locations, scales, self.degrees)
+        return Mixtures(weights, locations, scales, np.array(self.degrees))
 
     @property
     def median(self) -> float:
@@ -114,8 +119,10 @@ class ForecastDistribution:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ForecastDistribution:
-        """Take the distribution out of plain values."""
+        """Take the distribution out of plain values; older records have the same degrees for all components."""
         weights, locations, scales = (
             tuple(float(number) for number in value[name]) for name in ("weights", "locations", "scales")
         )
-        return cls(weights, locations, scales, float(value["degrees"]), float(value.get("widening", 1.0)))
+        known = value["degrees"]
+        degrees = tuple(map(float, known)) if isinstance(known, Sequence) else (float(known),) * len(weights)
+        return cls(weights, locations, scales, degrees, float(value.get("widening", 1.0)))

@@ -93,15 +93,13 @@ def forecast_curve(
     """
     if len(points) < FEWEST_POINTS:
         return None
-    weights = (stack or shipped_stack()).weights
+    pooled = stack or shipped_stack()
     wanted = list(places) or [points[-1]]  # weights need a place; they do not depend on it
     at = situations(points, wanted, scaling, nodes_known)
-    mixtures = weights.mixtures(at)
-    anywhere, boundary = weights.cliff_probabilities(at)
-    chances = 1 - (1 - anywhere) * (1 - boundary)
-    shares = dict(zip((law.name for law in STACK), map(float, weights.law_weights(at)[0]), strict=True))
+    mixtures, chances = pooled.mixtures(at), pooled.cliff_probabilities(at)
+    shares = dict(zip((law.name for law in STACK), map(float, pooled.law_weights(at)[0]), strict=True))
     found = tuple(
-        _forecast(points, place, mixtures.row(index, widening), float(chances[index]), weights.boundary_probability())
+        _forecast(points, place, mixtures.row(index, widening), float(chances[index]), pooled.boundary_probability())
         for index, place in enumerate(places)
     )
     return CurveForecast(LawChoice(_heaviest(points, scaling, shares), shares), found)

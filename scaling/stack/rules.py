@@ -81,8 +81,10 @@ def train_width(rule: Rule, data: ForecastCases) -> RuleWidth:
 
 def rule_mixtures(rule: Rule, data: ForecastCases, width: RuleWidth) -> Mixtures:
     """The distributions of a rule with a learned width."""
-    scales = width.scale * data.at.doublings**width.growth
-    return Mixtures(np.ones((len(scales), 1)), rule_logs(rule, data)[:, None], scales[:, None], width.degrees)
+    scales = width.scales(data.at.doublings)
+    return Mixtures(
+        np.ones((len(scales), 1)), rule_logs(rule, data)[:, None], scales[:, None], np.array([width.degrees])
+    )
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Situations:
 
     Attributes:
         laws: Each law's value at the place, carried on from the last residual; shape (n, laws).
+        power_law: The power law's value at the place, without the last residual: the simple rule.
         evidence: Each law's log likelihood of this curve's earlier points, each predicted from those before it.
         fits: Each law's evidence from its fit: −n/2 · ln(mean square residual) − parameters/2 · ln n (Schwarz, 1978).
         own_error: Mean square of the curve's errors one count ahead, per doubling, shrunk to a prior.
@@ -51,6 +52,7 @@ class Situations:
     """
 
     laws: Array
+    power_law: Array
     evidence: Array
     fits: Array
     own_error: Array
@@ -100,6 +102,7 @@ def situations(
     rows = len(places)
     return Situations(
         laws=logs + _ANCHOR * last,
+        power_law=logs[:, STACK.index(POWER)],
         evidence=np.tile(evidence, (rows, 1)),
         fits=np.tile(_fit_evidence(points, scaling), (rows, 1)),
         own_error=np.full(rows, own),

@@ -15,7 +15,7 @@ from saman.scaling.stack.forecast import ALARM_PROBABILITY, SHORTFALL
 from saman.scaling.stack.rules import CALIBRATED, Rule, rule_logs, rule_mixtures, textbook_scores, train_width
 from saman.scaling.stack.scores import Gain, clustered_gain, interval_scores
 from saman.scaling.stack.training import ForecastCases, cases_of, train
-from saman.scaling.stack.weights import TrainedStack
+from saman.scaling.stack.weights import PooledStack, TrainedStack
 
 Array = NDArray[np.float64]
 _MISS_QUANTILES = 100
@@ -154,9 +154,10 @@ class _Part:
 
 def _judge(here: ForecastCases, chosen: NDArray[np.bool_], known: ForecastCases, level: float) -> _Part:
     """Forecast a source with what others taught."""
-    mixtures = train(known).mixtures(here.at)
+    widths = {rule: train_width(rule, known) for rule in CALIBRATED}
+    mixtures = PooledStack(train(known), widths[Rule.POWER_LAW]).mixtures(here.at)
     expected = rule_logs(Rule.POWER_LAW, here)
-    rules = {rule: _verdicts(rule_mixtures(rule, here, train_width(rule, known)), here, level) for rule in CALIBRATED}
+    rules = {rule: _verdicts(rule_mixtures(rule, here, width), here, level) for rule, width in widths.items()}
     textbook = textbook_scores(here, level)
     rules[Rule.POWER_LAW_TEXTBOOK] = Verdicts(
         textbook.log_scores,
@@ -302,9 +303,14 @@ def train_shipped(tracks: Sequence[ScalingSeries]) -> TrainedStack:
     levels = (np.arange(_MISS_QUANTILES) + 0.5) / _MISS_QUANTILES
     quantiles = tuple(round(float(value), 4) for value in np.quantile(misses, levels))
     data = cases_of([track for track in tracks if len(track.points) > 3])
-    sources = len(set(data.sources))
-    width = train_width(Rule.POWER_LAW, data)
-    return TrainedStack(train(data), table_digest(tracks), len(data.outcomes), sources, width, quantiles)
+    return TrainedStack(
+        weights=train(data),
+        power_law=train_width(Rule.POWER_LAW, data),
+        table=table_digest(tracks),
+        predictions=len(data.outcomes),
+        sources=len(set(data.sources)),
+        misses=quantiles,
+    )
 
 
 def table_digest(tracks: Iterable[ScalingSeries]) -> str:

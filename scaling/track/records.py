@@ -78,7 +78,8 @@ def _power_law(curve: Curve, ahead: ThroughputForecast, stack: TrainedStack) -> 
     """The distribution of the power law: its line, with the width learned like that of the stack."""
     doublings = max(min(abs(float(np.log2(ahead.ranks / point.ranks))) for point in curve.points), 0.25)
     width = stack.power_law
-    return ForecastDistribution((1.0,), (log(ahead.expected),), (width.scale * doublings**width.growth,), width.degrees)
+    scale = float(width.scales(np.array([doublings]))[0])
+    return ForecastDistribution((1.0,), (log(ahead.expected),), (scale,), (width.degrees,))
 
 
 def machine_of(curve: Curve) -> str:
