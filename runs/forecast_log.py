@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,16 @@ from saman.runs import locks
 from saman.runs.files.whole import append_line, read_lines
 from saman.runs.records.schema import check_schema, mapping
 
-SCHEMA = 1
+SCHEMA = 2  # 2: predictor, rule, stages and micro-batches
 _WAIT_SECONDS = 10.0
 _FIRST = "0" * 64
+
+
+class Predictor(str, Enum):
+    """What made a forecast. The values are stable: they are written to records."""
+
+    LAWS = "laws"
+    PIPELINES = "pipelines"
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,13 @@ class ForecastRecord:
         series: Label of the curve, for people.
         level: Coverage of the interval.
         distribution: The whole distribution (``scaling.stack.distribution``).
-        power_law: That of the power law, which every forecast is compared with.
+        power_law: That of the simple rule, which every forecast is compared with.
         shortfall_probability: Of more than 15 % below the median of the power law.
         alarm: Whether that probability raised an alarm.
         cliff_probability: Of a loss at a boundary on the way.
         boundaries: Boundaries that were not measured.
+        rule: The simple rule in words.
+        stages, micro_batches: Of a pipeline.
     """
 
     id: str
@@ -72,6 +82,10 @@ class ForecastRecord:
     cliff_probability: float
     boundaries: tuple[str, ...]
     runs: tuple[UsedRun, ...]
+    predictor: Predictor = Predictor.LAWS
+    rule: str = "power law"
+    stages: int | None = None
+    micro_batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,8 @@ class OutcomeRecord:
         runs: Their ids.
         inside: Whether the interval holds it.
         miss: Distance from the median ÷ half of the interval without widening, in logarithms.
-        log_score, interval_score: Of the forecast; ``rule_`` of the power law.
-        short: Whether it fell more than 15 % below the power law.
+        log_score, interval_score: Of the forecast; ``rule_`` of the simple rule.
+        short: Whether it fell more than 15 % below the simple rule.
         alarm: Whether an alarm had been raised.
     """
 
@@ -104,6 +118,7 @@ class OutcomeRecord:
     rule_interval_score: float
     short: bool
     alarm: bool
+    predictor: Predictor = Predictor.LAWS
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,7 @@ def read_forecasts(path: Path) -> ForecastLog:
         broken += line.get("previous") != last
         last = _hash(line)
         values = {name: value for name, value in line.items() if name not in ("schema", "kind", "previous")}
+        values["predictor"] = Predictor(values.get("predictor", Predictor.LAWS.value))
         if line.get("kind") == "forecast":
             runs = tuple(UsedRun(**{k: str(v) for k, v in mapping(run).items()}) for run in values.pop("runs"))
             forecasts.append(ForecastRecord(**{**values, "boundaries": tuple(values["boundaries"])}, runs=runs))

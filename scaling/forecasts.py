@@ -76,7 +76,7 @@ class Forecasts:
 
 
 def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastRequest) -> Forecasts:
-    """Forecast the throughput of a study, or of runs, and record the forecasts by scaling laws in the folder of runs.
+    """Forecast the throughput of a study, or of runs, and record the forecasts in the folder of runs.
 
     Args:
         words: A study, a folder of runs, or runs, as for ``find_source``.
@@ -99,7 +99,7 @@ def make_forecasts(words: Sequence[str], runs_dir: Path, request: ForecastReques
             where=source.title,
             remedy="run three rank counts or more, or a pipeline",
         )
-    record_forecasts(analysis, runs_dir)
+    record_forecasts(analysis, runs_dir, pipelines.predictions)
     simulated = _simulate(analysis, request) if request.simulate else ()
     return Forecasts(analysis, rows, pipelines, simulated, resilience, costs)
 
@@ -121,7 +121,8 @@ def _forecast_pipelines(analysis: Analysis, request: ForecastRequest) -> Pipelin
         option = "--micro-batches" if request.micro_batches else "--stages"
         if not any(point.stages for curve in analysis.drawable for point in curve.points):
             raise UserError("no completed run is a pipeline", where=option, remedy="leave the option out")
-    return forecast(analysis.drawable, request.ranks, request.micro_batches, request.stages, profiled_shares)
+    widening = analysis.pipeline_track.widening if analysis.pipeline_track else 1.0
+    return forecast(analysis.drawable, request.ranks, request.micro_batches, request.stages, profiled_shares, widening)
 
 
 def _simulate(analysis: Analysis, request: ForecastRequest) -> tuple[SimulatedCurve, ...]:

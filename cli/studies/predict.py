@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from saman.scaling.pipelines.forecast import PipelineForecast
     from saman.scaling.report.rows import PredictionRow
     from saman.scaling.simulation.resilience import MeasuredCosts, Resilience
+    from saman.scaling.stack.track_record import TrackRecord
 
 
 def predict_command(
@@ -100,7 +101,7 @@ def _show_all(console: Console, found: Forecasts, simulate: bool) -> None:
     if found.rows:
         _show(console, found.analysis, found.rows)
     if found.pipelines.predictions:
-        _show_pipelines(console, found.pipelines)
+        _show_pipelines(console, found.pipelines, found.analysis.pipeline_track)
     for simulated in found.simulated:
         _show_simulation(console, simulated)
     if found.costs is not None:
@@ -118,6 +119,8 @@ def _to_json(found: Forecasts) -> dict[str, Any]:
     pipelines = found.pipelines
     facts: dict[str, Any] = {"predictions": [to_columns(row) for row in found.rows]}
     facts["track_record"] = asdict(found.analysis.track) if found.analysis.track else None
+    kept = found.analysis.pipeline_track
+    facts["pipeline_track_record"] = asdict(kept) if kept else None
     facts["findings"] = [asdict(finding) for finding in found.analysis.findings]
     facts["pipelines"] = {**asdict(pipelines), "predictions": [to_columns(row) for row in pipelines.predictions]}
     facts["resilience"] = [asdict(each) for each in found.resilience]
@@ -194,7 +197,7 @@ def _show_resilience(console: Console, costs: MeasuredCosts, found: Sequence[Res
     )  # fmt: skip
 
 
-def _show_pipelines(console: Console, found: PipelineForecast) -> None:
+def _show_pipelines(console: Console, found: PipelineForecast, track: TrackRecord | None) -> None:
     from rich.table import Table
 
     from saman.scaling.report.cells import format_interval, format_number
@@ -221,7 +224,7 @@ def _show_pipelines(console: Console, found: PipelineForecast) -> None:
         )
     console.print(table, markup=False)
     bases = dict.fromkeys(f"baseline: {prediction.baseline}" for prediction in found.predictions if prediction.baseline)
-    for text in (*bases, *found.assumes, found.intervals):
+    for text in (*bases, *found.assumes, found.intervals, *((track.sentence,) if track else ())):
         console.print(text, style="dim", markup=False)
     cautions = dict.fromkeys(
         f"! {each.ranks} ranks, {each.micro_batches} micro-batches: {each.caution}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from saman.runs.forecast_log import ForecastLog
+from saman.runs.forecast_log import ForecastLog, Predictor
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
 from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores, scaling_points
@@ -31,6 +31,7 @@ class Analysis:
         drift: The test whether runs that started one after another are alike.
         stack: The weights behind the predictions; None without a curve of three points.
         track: The track record of forecasts on this machine, which widens or narrows intervals.
+        pipeline_track: The same of forecasts of pipelines.
     """
 
     curves: tuple[Curve, ...]
@@ -41,6 +42,7 @@ class Analysis:
     predict_at: tuple[int, ...] | None = None
     drift: DriftTest = DriftTest(None, 0)
     track: TrackRecord | None = None
+    pipeline_track: TrackRecord | None = None
 
     @property
     def measured_runs(self) -> tuple[MeasuredRun, ...]:
@@ -74,7 +76,11 @@ def analyse(
     drift = drift_test([timed_rates(alike) for group in groups for alike in group.points.values()])
     enough = any(len(group.points) >= FEWEST_POINTS for group in groups)
     stack = shipped_stack() if enough else None
-    track = track_record(forecasts, groups[0].runs[0].facts.hardware) if forecasts and groups else None
+    track = pipeline_track = None
+    if forecasts and groups:
+        machine = groups[0].runs[0].facts.hardware
+        track = track_record(forecasts, machine)
+        pipeline_track = track_record(forecasts, machine, predictor=Predictor.PIPELINES)
     widening = track.widening if track else 1.0
     curves = tuple(_curve(group, groups, base_ranks, predict_at, drift, widening) for group in groups)
     found = [*findings, *review_runs(runs), *(finding for group in groups for finding in group.findings)]
@@ -89,6 +95,7 @@ def analyse(
         stack=stack,
         predict_at=tuple(predict_at) if predict_at else None,
         track=track,
+        pipeline_track=pipeline_track,
     )
 
 

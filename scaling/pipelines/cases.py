@@ -30,6 +30,11 @@ class Case:
     points: tuple[CasePoint, ...]
 
     @property
+    def key(self) -> str:
+        """Everything that the pipelines of the case share: settings, kind of scaling, batch."""
+        return _key(self.points[0].curve)
+
+    @property
     def stages(self) -> list[int]:
         """The measured numbers of stages, in order."""
         return sorted({entry.measured.shape.stages for entry in self.points})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log2
 from typing import Annotated
 
@@ -47,6 +47,7 @@ class PipelineThroughput:
         measured: The measured rate where this pipeline was run.
         error: Forecast ÷ measured − 1.
         caution: Why not to rely on it.
+        case: The key of its case: what the pipelines share that a forecast rests on.
     """
 
     series: str
@@ -69,6 +70,7 @@ class PipelineThroughput:
     caution: str | None
     imbalance_seconds: float
     transfer_seconds: float
+    case: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def forecast(
     micro_batches: Sequence[int] | None = None,
     stages: Sequence[int] | None = None,
     shares: StageShares | None = None,
+    widening: float = 1.0,
 ) -> PipelineForecast:
     """Forecast every case of pipelines among curves.
 
@@ -96,6 +99,7 @@ def forecast(
         micro_batches: Per replica and step; by default the measured numbers.
         stages: Numbers of stages; by default the measured numbers.
         shares: Splits a model into numbers of stages that were not measured; without it these are unavailable.
+        widening: Factor on the width of intervals, from the track record of the machine.
     """
     predictions: list[PipelineThroughput] = []
     assumes: list[str] = []
@@ -118,13 +122,18 @@ def forecast(
                 if isinstance(found, Unavailable):
                     left_out.append(f"{name}: {found.reason}")
                 else:
-                    predictions.append(found)
+                    predictions.append(_widened(found, widening))
     return PipelineForecast(
         predictions=tuple(predictions),
         assumes=tuple(dict.fromkeys(assumes)),
         left_out=tuple(dict.fromkeys(left_out)),
         intervals=_intervals_in_words() if predictions else "",
     )
+
+
+def _widened(found: PipelineThroughput, widening: float) -> PipelineThroughput:
+    rate = found.samples_per_second
+    return replace(found, low=rate * (found.low / rate) ** widening, high=rate * (found.high / rate) ** widening)
 
 
 def _intervals_in_words() -> str:
@@ -266,6 +275,7 @@ def _prediction(case: Case, checked: CheckedModel, shape: PipelineShape, batch: 
         caution=_caution(model, shape),
         imbalance_seconds=step.imbalance_seconds,
         transfer_seconds=step.transfer_seconds,
+        case=case.key,
     )
 
 

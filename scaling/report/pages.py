@@ -37,7 +37,8 @@ def study_page(
         rerun: Command lines that run the measurements again; by default those of the runs.
         target: Of the time to accuracy; by default what even the worst run reaches.
     """
-    pipelines = forecast(analysis.drawable, analysis.predict_at)
+    kept = analysis.pipeline_track
+    pipelines = forecast(analysis.drawable, analysis.predict_at, widening=kept.widening if kept else 1.0)
     verdicts, accuracy = find_bounds(analysis.drawable), time_to_accuracy(analysis.drawable, target)
     page_tables = (
         bound_table(verdicts),
@@ -50,7 +51,7 @@ def study_page(
         batch_table(accuracy),
         law_table(analysis),
         prediction_table(analysis),
-        forecast_table(pipelines),
+        forecast_table(pipelines, kept),
         run_table(analysis),
     )
     counted = f"{len(analysis.measured_runs)} of {len(analysis.runs)} runs count"

@@ -16,6 +16,7 @@ from saman.scaling.report.cells import (
 )
 from saman.scaling.report.stage_rows import GridRow, StageRow, grid_rows, stage_rows
 from saman.scaling.report.writer import CellKind, Table, TableKind
+from saman.scaling.stack.track_record import TrackRecord
 
 _STAGES_NOTE = (
     "Medians over the windows of all replicas and runs, with quartiles, in milliseconds per step unless noted. "
@@ -29,8 +30,8 @@ _GRID_NOTE = "Ranks = stages × replicas. Speed-up is relative to the named base
 _MIB = 2**20
 
 
-def forecast_table(forecast: PipelineForecast) -> Table:
-    """Predicted pipelines; without rows where no run is a pipeline."""
+def forecast_table(forecast: PipelineForecast, track: TrackRecord | None = None) -> Table:
+    """Predicted pipelines with their track record; without rows where no run is a pipeline."""
     columns: list[CellColumn[PipelineThroughput]] = [
         CellColumn("series", lambda row: row.series, CellKind.TEXT),
         CellColumn("stages", lambda row: str(row.stages)),
@@ -47,8 +48,9 @@ def forecast_table(forecast: PipelineForecast) -> Table:
         CellColumn("caution", lambda row: row.caution or "", CellKind.LONG_TEXT),
     ]
     words = (forecast.intervals.capitalize(), *forecast.assumes, *(f"Withheld: {text}" for text in forecast.left_out))
-    note = ". ".join(text for text in words if text)
-    return make_table(TableKind.PIPELINE_PREDICTIONS, note + ".", columns, forecast.predictions)
+    note = ". ".join(text for text in words if text) + "."
+    note += f" {track.sentence}" if track else ""
+    return make_table(TableKind.PIPELINE_PREDICTIONS, note, columns, forecast.predictions)
 
 
 def stage_table(curves: Sequence[Curve]) -> Table:

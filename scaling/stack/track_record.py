@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
+from scipy.special import stdtrit
 
-from saman.runs.forecast_log import ForecastLog, OutcomeRecord
+from saman.runs.forecast_log import ForecastLog, OutcomeRecord, Predictor
 from saman.scaling.models.series import NOMINAL
 from saman.scaling.stack.weights import TrainedStack, shipped_stack
 
 # Published forecasts count as so many outcomes of the machine: one wrong forecast moves the width, ten decide it.
 _PUBLISHED_WEIGHT = 20.0
 _NARROWEST, _WIDEST = 0.5, 4.0
+PIPELINE_DEGREES = 4.0  # of the distribution of a pipeline's forecast; its interval comes from a few cells left out
+# The misses of a forecaster with such a distribution: what a machine without outcomes of pipelines starts from.
+_RIGHT_MISSES = tuple(
+    float(stdtrit(PIPELINE_DEGREES, (1 + share) / 2) / stdtrit(PIPELINE_DEGREES, (1 + NOMINAL) / 2))
+    for share in (np.arange(100) + 0.5) / 100
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class TrackRecord:
         machine: The hardware.
         inside: Intervals that held the outcome, of ``intervals``.
         skill: 1 − interval scores ÷ those of the power law; above 0 is better than the power law.
-        log_score_gain: Mean gain in log score over the power law, in nats.
+        log_score_gain: Mean gain in log score over the power law, in nats. For pipelines the simple rule is a power
+            law of the replicas, or constant efficiency where only a single count was measured.
         hits, misses, false_alarms: Alarms raised before the point was measured.
         widening: Factor on the width of the next intervals.
         open: Forecasts whose cell was not run yet.
@@ -43,34 +51,42 @@ class TrackRecord:
     widening: float
     open: int
     broken: int
+    predictor: Predictor = Predictor.LAWS
 
     @property
     def sentence(self) -> str:
         """The record in words, for a report."""
+        pipelines = self.predictor is Predictor.PIPELINES
+        what = "pipelines on this machine" if pipelines else "this machine"
         if not self.intervals:
             waiting = f"; {self.open} recorded forecasts wait for their runs" if self.open else ""
-            return f"No recorded forecast of this machine was run yet{waiting}."
-        skill = "" if self.skill is None else f"; skill over a power law {self.skill:+.0%}"
+            return f"No recorded forecast of {what} was run yet{waiting}."
+        rule = "a power law of the replicas" if pipelines else "a power law"
+        skill = "" if self.skill is None else f"; skill over {rule} {self.skill:+.0%}"
         alarms = f"{self.hits} hits, {self.misses} misses, {self.false_alarms} false"
         factor = f"; intervals are now {self.widening:.2f} times as wide" if self.widening != 1 else ""
         changed = f"; {self.broken} lines of the log were changed afterwards" if self.broken else ""
         return (
-            f"Forecasts of this machine: inside {self.inside} of {self.intervals} intervals of {NOMINAL:.0%}{skill}; "
+            f"Forecasts of {what}: inside {self.inside} of {self.intervals} intervals of {NOMINAL:.0%}{skill}; "
             f"alarms {alarms}{factor}{changed}."
         )
 
 
-def track_record(log: ForecastLog, machine: str, stack: TrainedStack | None = None) -> TrackRecord:
-    """Summarise the outcomes of a machine.
+def track_record(
+    log: ForecastLog, machine: str, stack: TrainedStack | None = None, predictor: Predictor = Predictor.LAWS
+) -> TrackRecord:
+    """Summarise the outcomes of a predictor on a machine.
 
     Args:
         log: Forecasts and outcomes of a folder of runs.
         machine: Its hardware, as runs record it.
         stack: The weights whose intervals adapt; the shipped ones by default.
+        predictor: The laws of curves, or the model of pipelines.
     """
-    outcomes = [each for each in log.outcomes if each.machine == machine]
+    outcomes = [each for each in log.outcomes if (each.machine, each.predictor) == (machine, predictor)]
     scored = {each.forecast for each in log.outcomes}
-    waiting = {each.id for each in log.forecasts if each.machine == machine} - scored
+    waiting = {each.id for each in log.forecasts if (each.machine, each.predictor) == (machine, predictor)} - scored
+    published = (stack or shipped_stack()).misses if predictor is Predictor.LAWS else _RIGHT_MISSES
     return TrackRecord(
         machine=machine,
         intervals=len(outcomes),
@@ -80,9 +96,10 @@ def track_record(log: ForecastLog, machine: str, stack: TrainedStack | None = No
         hits=sum(each.alarm and each.short for each in outcomes),
         misses=sum(each.short and not each.alarm for each in outcomes),
         false_alarms=sum(each.alarm and not each.short for each in outcomes),
-        widening=conformal_widening([each.miss for each in outcomes], stack or shipped_stack()),
+        widening=conformal_widening([each.miss for each in outcomes], published),
         open=len(waiting),
         broken=log.broken,
+        predictor=predictor,
     )
 
 
@@ -91,7 +108,7 @@ def _skill(outcomes: Sequence[OutcomeRecord]) -> float | None:
     return 1 - sum(each.interval_score for each in outcomes) / rule if rule else None
 
 
-def conformal_widening(misses: Sequence[float], stack: TrainedStack, level: float = NOMINAL) -> float:
+def conformal_widening(misses: Sequence[float], published: Sequence[float], level: float = NOMINAL) -> float:
     """The factor on the width of intervals after ``misses`` on a machine.
 
     Weighted split conformal prediction: the quantile of past misses, in halves of the interval, with a point at
@@ -101,15 +118,15 @@ def conformal_widening(misses: Sequence[float], stack: TrainedStack, level: floa
 
     Args:
         misses: |ln(measured ÷ median)| ÷ half of the interval without widening, of each outcome.
-        stack: The weights, with the misses of their published forecasts.
+        published: The same of published forecasts.
         level: Coverage of the intervals.
     """
     if not misses:
         return 1.0
-    published = np.array(stack.misses)
-    each = np.full(len(published), _PUBLISHED_WEIGHT / len(published))
-    alone = _quantile(published, each, level)
-    both = _quantile(np.append(published, misses), np.append(each, np.ones(len(misses))), level)
+    known = np.array(published)
+    each = np.full(len(known), _PUBLISHED_WEIGHT / len(known))
+    alone = _quantile(known, each, level)
+    both = _quantile(np.append(known, misses), np.append(each, np.ones(len(misses))), level)
     return float(np.clip(both / alone, _NARROWEST, _WIDEST))
 
 

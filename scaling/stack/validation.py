@@ -15,7 +15,7 @@ from saman.scaling.stack.forecast import ALARM_PROBABILITY, SHORTFALL
 from saman.scaling.stack.rules import CALIBRATED, Rule, rule_logs, rule_mixtures, textbook_scores, train_width
 from saman.scaling.stack.scores import Gain, clustered_gain, interval_scores
 from saman.scaling.stack.training import ForecastCases, cases_of, train
-from saman.scaling.stack.weights import PooledStack, TrainedStack
+from saman.scaling.stack.weights import PooledStack, RuleWidth, TrainedStack
 
 Array = NDArray[np.float64]
 _MISS_QUANTILES = 100
@@ -118,13 +118,17 @@ def validate(
     data = cases_of(judged)
     parts: list[_Part] = []
     taught: set[str] = set()
+    learned: dict[tuple[str, ...], _Learned] = {}
     for source in sorted(set(data.sources)):
         chosen = data.sources == source
         known = _teachers(source, judged, teachers, held_back)
         if not known:
             continue
         taught |= {track.source for track in known}
-        parts.append(_judge(data.rows(chosen), chosen, cases_of(known), level))
+        key = tuple(f"{track.source}\t{track.id}" for track in known)
+        if key not in learned:  # sources that were kept back all learn from the same series
+            learned[key] = _learn(cases_of(known))
+        parts.append(_judge(data.rows(chosen), chosen, learned[key], level))
     return _assemble(data, parts, tuple(sorted(taught)), level) if parts else None
 
 
@@ -152,12 +156,24 @@ class _Part:
     shortfall: Array
 
 
-def _judge(here: ForecastCases, chosen: NDArray[np.bool_], known: ForecastCases, level: float) -> _Part:
-    """Forecast a source with what others taught."""
+@dataclass(frozen=True)
+class _Learned:
+    """What series taught: the stack, and the widths of the rules."""
+
+    stack: PooledStack
+    widths: Mapping[Rule, RuleWidth]
+
+
+def _learn(known: ForecastCases) -> _Learned:
     widths = {rule: train_width(rule, known) for rule in CALIBRATED}
-    mixtures = PooledStack(train(known), widths[Rule.POWER_LAW]).mixtures(here.at)
+    return _Learned(PooledStack(train(known), widths[Rule.POWER_LAW]), widths)
+
+
+def _judge(here: ForecastCases, chosen: NDArray[np.bool_], known: _Learned, level: float) -> _Part:
+    """Forecast a source with what others taught."""
+    mixtures = known.stack.mixtures(here.at)
     expected = rule_logs(Rule.POWER_LAW, here)
-    rules = {rule: _verdicts(rule_mixtures(rule, here, width), here, level) for rule, width in widths.items()}
+    rules = {rule: _verdicts(rule_mixtures(rule, here, width), here, level) for rule, width in known.widths.items()}
     textbook = textbook_scores(here, level)
     rules[Rule.POWER_LAW_TEXTBOOK] = Verdicts(
         textbook.log_scores,

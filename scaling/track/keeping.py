@@ -7,13 +7,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from saman.runs.forecast_log import ForecastLog, ForecastRecord, OutcomeRecord, append_forecasts, read_forecasts
+from saman.runs.forecast_log import (
+    ForecastLog,
+    ForecastRecord,
+    OutcomeRecord,
+    Predictor,
+    append_forecasts,
+    read_forecasts,
+)
 from saman.runs.locks import LockHeldError
 from saman.runs.paths.runs_folder import forecast_log
 from saman.scaling.analysis.analysis import Analysis
 from saman.scaling.analysis.sources import ReportSource, read_source
+from saman.scaling.pipelines.forecast import PipelineThroughput
 from saman.scaling.stack.track_record import track_record
-from saman.scaling.track.records import forecast_records, new_outcomes
+from saman.scaling.track.outcomes import new_outcomes
+from saman.scaling.track.pipeline_records import pipeline_records
+from saman.scaling.track.records import forecast_records
 
 _log = logging.getLogger(__name__)
 
@@ -23,13 +33,20 @@ def read_log(runs_dir: Path) -> ForecastLog:
     return read_forecasts(forecast_log(runs_dir))
 
 
-def record_forecasts(analysis: Analysis, runs_dir: Path) -> tuple[ForecastRecord, ...]:
+def record_forecasts(
+    analysis: Analysis, runs_dir: Path, pipelines: Sequence[PipelineThroughput] = ()
+) -> tuple[ForecastRecord, ...]:
     """Append the forecasts of an analysis to the log.
+
+    Args:
+        analysis: With its predictions by scaling laws.
+        runs_dir: Folder of the runs, which holds the log.
+        pipelines: Forecasts of pipelines from the same runs.
 
     Returns:
         The records; none if the folder cannot be written, with a warning.
     """
-    records = forecast_records(analysis)
+    records = (*forecast_records(analysis), *pipeline_records(analysis, pipelines))
     return records if not records or _append(runs_dir, records) else ()
 
 
@@ -51,7 +68,9 @@ def read_and_settle(source: ReportSource, runs_dir: Path, predict_at: Sequence[i
         return analysis
     _append(runs_dir, outcomes)
     known = replace(log, outcomes=(*log.outcomes, *outcomes))
-    return replace(analysis, track=track_record(known, analysis.track.machine))
+    machine = analysis.track.machine
+    pipelines = track_record(known, machine, predictor=Predictor.PIPELINES)
+    return replace(analysis, track=track_record(known, machine), pipeline_track=pipelines)
 
 
 def _append(runs_dir: Path, records: tuple[ForecastRecord | OutcomeRecord, ...]) -> bool:

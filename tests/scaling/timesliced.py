@@ -161,10 +161,12 @@ def true_rate(made: Program, machine: Machine, steps: int = 20, seed: int = 99) 
     return made.batch * steps / sum(run_step(made, machine, rng)[0] for _ in range(steps))
 
 
-def write_cells(folder: Path, cells: Sequence[Program], machine: Machine, repeats: int = 1) -> list[Path]:
-    """A run folder for every cell and repeat."""
+def write_cells(
+    folder: Path, cells: Sequence[Program], machine: Machine, repeats: int = 1, first: int = 0
+) -> list[Path]:
+    """A run folder for every cell and repeat, numbered from ``first``: a larger number starts later."""
     made = [cell for _ in range(repeats) for cell in cells]
-    return [_write(folder / f"20260103-000000-{n:06d}", cell, machine, n) for n, cell in enumerate(made)]
+    return [_write(folder / f"20260103-000000-{n:06d}", cell, machine, n) for n, cell in enumerate(made, first)]
 
 
 def _write(path: Path, made: Program, machine: Machine, number: int, windows: int = 10) -> Path:

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from saman.scaling.models.boundaries import Boundary
 from saman.scaling.models.laws import Scaling, ScalingPoint
 from saman.scaling.stack.distribution import ForecastDistribution
 from saman.scaling.stack.forecast import CurveForecast, ThroughputForecast, forecast_curve
+from saman.scaling.stack.weights import shipped_stack
 
 Truth = Callable[[int], float]
 
@@ -139,3 +141,14 @@ def test_a_distribution_is_a_distribution() -> None:
     assert np.log(wide.quantile(0.95) / wide.median) == pytest.approx(2 * np.log(found.quantile(0.95) / found.median))
     assert wide.below(wide.quantile(0.05)) == pytest.approx(0.05, abs=1e-6)
     assert ForecastDistribution.from_json(wide.to_json()) == wide
+
+
+@pytest.mark.parametrize("fall", [-3.0, -0.5, -0.05, 0.0, 0.05, 0.5, 3.0])
+def test_whatever_happens_a_forecast_loses_little_against_the_power_law(fall: float) -> None:
+    """The power law is part of the mixture with a fifth: log score at least its own − ln 5."""
+    for truth, scaling in ((_retrograde, "weak"), (lambda n: n**0.95, "strong"), (lambda n: n**1.2, "weak")):
+        (ahead,) = _forecast(truth, (1, 2, 4, 8), (16,), scaling).forecasts
+        width = shipped_stack().power_law
+        outcome = ahead.expected * float(np.exp(fall))
+        rule = student.logpdf(fall, width.degrees, 0, width.scale)  # a doubling away
+        assert ahead.distribution.log_score(outcome) >= rule - np.log(5) - 1e-6

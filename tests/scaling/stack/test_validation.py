@@ -14,8 +14,9 @@ import pytest
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.models.published import read_series
 from saman.scaling.models.series import ScalingSeries
-from saman.scaling.stack.rules import Rule
+from saman.scaling.stack.rules import Rule, rule_mixtures
 from saman.scaling.stack.scores import clustered_gain, interval_scores
+from saman.scaling.stack.training import cases_of
 from saman.scaling.stack.validation import (
     Validation,
     alarm_score,
@@ -27,6 +28,7 @@ from saman.scaling.stack.validation import (
 )
 from saman.scaling.stack.weights import shipped_stack
 
+KEPT_BACK = Path(__file__).parents[3] / "benchmarks/scaling/held_back_training.json"
 _FEW = ("hvd-476", "hvd-1194", "itwinai", "xdit", "stateset")
 
 
@@ -47,6 +49,25 @@ def test_the_shipped_weights_were_trained_on_the_shipped_table() -> None:
     assert stack.table == table_digest(read_series()), "python -m saman.scaling.validate --write-weights FILE"
     assert stack.sources >= 20
     assert list(stack.misses) == sorted(stack.misses)
+
+
+def test_forecasts_beat_a_power_law_on_training_of_sources_that_were_kept_back() -> None:
+    """Ten sources that taught nothing: both lower bounds of the gain, clustered by source, are above 0."""
+    kept_back = read_series(KEPT_BACK)
+    others = {track.source for track in (*read_series(), *read_series(KEPT_BACK.with_name("held_back.json")))}
+    assert not others & {track.source for track in kept_back}
+    stack = shipped_stack()  # trained on the shipped table alone
+    data = cases_of(kept_back)
+    data = data.rows(np.array([case.ranks <= 4 * case.fitted_to for case in data.cases]))
+    own, rule = stack.mixtures(data.at), rule_mixtures(Rule.POWER_LAW, data, stack.power_law)
+    scores = [interval_scores(each.quantiles(0.05), each.quantiles(0.95), data.outcomes, 0.9) for each in (own, rule)]
+    in_nats = clustered_gain(own.log_density(data.outcomes) - rule.log_density(data.outcomes), data.sources)
+    in_width = clustered_gain(scores[1] - scores[0], data.sources, scores[1])
+    assert in_nats.sources == 10
+    assert in_nats.lower is not None
+    assert in_nats.lower > 0
+    assert in_width.lower is not None
+    assert in_width.lower > 0
 
 
 def test_the_judged_source_teaches_nothing(judged: Validation) -> None:
