@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saman.configs.errors import UserError
+
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
     from saman.launcher.node.machine import Node
@@ -89,6 +91,8 @@ def prepare_study(
         cells = tuple(text for text in changes.exclude if text not in avoid)
         plan = plan_for(name, runs_dir, site, partition, StudyChanges(rest, cells))
         return PreparedStudy(plan, runs_dir, site, partition, avoid=avoid, note=chosen.note)
+    if partition is not None:
+        raise UserError("this machine has no partitions", where="--partition", remedy="--cluster NAME")
     loaded, file = load_study(name, changes.settings)
     nodes = nodes_of_allocation(os.environ) if is_inside(os.environ) else None
     cores = cores_of_nodes(None) if nodes is None else min(node.cores for node in nodes)

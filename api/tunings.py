@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saman.configs.errors import UserError
+
 if TYPE_CHECKING:
     from saman.tuning.places.place import Place
     from saman.tuning.plan import TuningPlan
@@ -57,6 +59,9 @@ def prepare_tuning(
     from saman.tuning.plan import make_plan
 
     plan = make_plan(name, settings)
+    if cluster is None and (partition is not None or exclude):
+        option = "--partition" if partition is not None else "--exclude"
+        raise UserError("this machine has neither partitions nor nodes to avoid", where=option, remedy="--cluster NAME")
     runs, models = runs_dir.absolute(), models_dir.absolute()
     if cluster is None:
         return PreparedTuning(plan, Here(runs, models), runs, models)

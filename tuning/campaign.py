@@ -88,7 +88,7 @@ class Search:
     def run_of(self, trial: Trial) -> RunFolder | None:
         """The run of a trial: that of the pruned trial which it continues."""
         by_number = {each.number: each for each in self._ledger.trials()}
-        while trial.continues is not None and trial.continues in by_number:
+        while trial.continues is not None and trial.continues < trial.number and trial.continues in by_number:
             trial = by_number[trial.continues]
         return self._runs.find(str(trial.number))
 

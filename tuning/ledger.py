@@ -5,25 +5,30 @@ Optuna's trial is created when it is sampled and told once; the run of a trial t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import secrets
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.schemas.tuning import Asha, CmaEs, GridSearch, Hyperband, Median, Tpe, Tuning
-from saman.runs import locks
+from saman.configs.secrecy import text_without_secrets
+from saman.runs.locks import LockHeldError
 from saman.runs.paths.run import RunPaths
 from saman.runs.paths.runs_folder import StudyPaths
 from saman.runs.private_values import reveal
+from saman.runs.records.schema import integer, number
+from saman.runs.trust.run_trust import require_trusted_files
+from saman.tuning.journal import DamagedJournalError, Journal
 from saman.tuning.space import distributions, grid_values, params_of, settings_of
 from saman.tuning.trials import Trial, TrialOutcome
 
-LOCK_SECONDS = 120.0
 _TOKEN = "token"  # the study's attribute that tells its runs from those of an earlier storage
+# What replaying a forged or damaged storage raises, in Optuna and in reading its facts.
+_DAMAGE = (DamagedJournalError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _SPACE = "space"  # the study's attribute with its search space and objectives
 
 
@@ -36,6 +41,32 @@ def require_optuna() -> Any:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     return optuna
+
+
+@contextlib.contextmanager
+def explain_storage(study: Tuning, paths: StudyPaths) -> Iterator[None]:
+    """Turn failures of a storage that is being opened into errors for users.
+
+    Raises:
+        EnvironmentLack: It cannot be reached, read or written.
+        UserError: It is damaged, or its URL is none.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    where = str(paths.journal) if study.storage is None else "storage"
+    try:
+        yield
+    except ArgumentError:  # its text may quote the URL with the password
+        remedy = "the URL of a database, as sqlite:///trials.db; leave it out for a journal beside the runs"
+        raise UserError("not the URL of a database", where=where, remedy=remedy) from None
+    except (StorageInternalError, SQLAlchemyError, ImportError, OSError, LockHeldError) as error:
+        first = text_without_secrets(str(error).split("\n", 1)[0])
+        raise EnvironmentLack(f"the trials cannot be read or written: {first}", where=where) from None
+    except _DAMAGE as error:
+        detail = str(error) if isinstance(error, DamagedJournalError) else "an entry does not fit those before it"
+        remedy = "restore it from a backup, or choose another name for the study"
+        raise UserError(f"the trials are damaged: {detail}", where=where, remedy=remedy) from None
 
 
 class Ledger:
@@ -57,17 +88,15 @@ class Ledger:
         self._distributions = distributions(study.space)
         directions = [objective.goal for objective in study.objectives]
         self._done: dict[int, Trial] = {}
-        try:
+        with explain_storage(study, paths):
             self._storage = _storage(study, paths)
             self._study = optuna.create_study(
                 study_name=study.name, storage=self._storage, directions=directions, load_if_exists=True,
                 pruner=_pruner(study, epochs),
             )  # fmt: skip
             self._number = self._storage.get_study_id_from_name(study.name)
-        except (optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
-            where = "the journal" if study.storage is None else "storage"
-            raise EnvironmentLack(f"the trials cannot be read or written: {error}", where=where) from None
-        self._require_same()
+            self._require_same()
+            self.trials()
         # A sampler that begins with the same seed again would repeat the points of its first trials.
         self._study.sampler = _sampler(study, study.seed + 1_000_003 * len(self.trials()))
 
@@ -124,15 +153,15 @@ class Ledger:
             number=frozen.number,
             settings=settings_of(self._tuning.space, frozen.params),
             outcome=outcome,
-            values=tuple(frozen.values) if frozen.state is state.COMPLETE else None,
-            epochs=dict(sorted(frozen.intermediate_values.items())),
-            run=facts.get("run"),
-            retries=int(facts.get("retries", 0)),
-            pruned_at=facts.get("pruned_at"),
-            continues=facts.get("continues"),
+            values=tuple(map(float, frozen.values)) if frozen.state is state.COMPLETE else None,
+            epochs={int(epoch): float(value) for epoch, value in sorted(frozen.intermediate_values.items())},
+            run=None if facts.get("run") is None else str(facts["run"]),
+            retries=integer(facts.get("retries")) or 0,
+            pruned_at=integer(facts.get("pruned_at")),
+            continues=integer(facts.get("continues")),
             resumed=bool(facts.get("resumed")),
             detail=str(facts.get("detail", "")),
-            node_hours=float(facts.get("node_hours", 0.0)),
+            node_hours=number(facts.get("node_hours")) or 0.0,
         )
 
     def importances(self, objective: int) -> dict[str, float]:
@@ -202,31 +231,13 @@ class Ledger:
 
 def _storage(study: Tuning, paths: StudyPaths) -> Any:
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
 
     if study.storage is not None:
         # ${env:NAME} and ${file:PATH} keep the password out of the study's file
         return RDBStorage(reveal(RunPaths(paths.path), study.storage, "storage"))
     paths.path.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=_JournalLock(paths.journal_lock)))
-
-
-class _JournalLock:
-    """The journal's lock for Optuna. Unlike Optuna's own, it ends with the process that holds it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._held: locks.HeldLock | None = None
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._held = locks.acquire(self._path, wait_seconds=LOCK_SECONDS)
-        return True
-
-    def release(self) -> None:
-        """Release the lock."""
-        if self._held is not None:
-            self._held.release()
+    require_trusted_files((paths.path, paths.journal, paths.journal_lock), "tune")
+    return JournalStorage(Journal(paths.journal, paths.journal_lock))
 
 
 def _sampler(study: Tuning, seed: int) -> Any:
@@ -240,7 +251,9 @@ def _sampler(study: Tuning, seed: int) -> Any:
             n_startup_trials=asked.startup_trials, multivariate=True, constant_liar=True, seed=seed % 2**32
         )
     if isinstance(asked, CmaEs):
-        return samplers.CmaEsSampler(
+        from saman.tuning.cma_state import CmaEsWithoutCode
+
+        return CmaEsWithoutCode(
             n_startup_trials=asked.startup_trials, warn_independent_sampling=False, seed=seed % 2**32
         )
     return samplers.RandomSampler(seed=seed % 2**32)

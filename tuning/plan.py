@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from saman.configs.loading.tunings import base_of, load_tuning
 from saman.configs.problems import validated
 from saman.configs.schemas.experiment import Condition, Experiment
 from saman.configs.schemas.script import Script
-from saman.configs.schemas.tuning import MEASURES, SEED, Tuning
+from saman.configs.schemas.tuning import MEASURES, SEED, Choice, Range, Tuning
 from saman.configs.units import parse_duration
 from saman.launcher.programs import with_absolute_files
 from saman.runs.paths.runs_folder import StudyPaths
@@ -121,6 +122,7 @@ def make_plan(name: str, changes: Sequence[str] = ()) -> TuningPlan:
     plan = TuningPlan(study, file, load_experiment(base, overrides({**study.changes, **fixed})))
     if study.program is None:
         _check_metrics(plan)
+        _check_space(plan)
     if study.confirm is not None and plan.publishes is None:
         remedy = "confirm: {publish: NAME}, or publish in the experiment"
         raise UserError("the model to publish has no name", where=f"{file}: confirm", remedy=remedy)
@@ -134,3 +136,38 @@ def _check_metrics(plan: TuningPlan) -> None:
         if objective.metric not in valid:
             problem = f"the experiment does not compute the metric {objective.metric!r}"
             raise UserError(problem, where=f"{plan.file}: objectives", remedy=choices(objective.metric, valid))
+
+
+def _check_space(plan: TuningPlan) -> None:
+    """Refuse keys and values that make no valid experiment, whatever the other keys are.
+
+    Some combinations may still make none; their trials fail with the reason.
+    """
+    values = {key: _examples(part) for key, part in plan.study.space.items()}
+    ends = [{key: found[place] for key, found in values.items()} for place in (0, -1)]
+    for key, found in values.items():
+        for value in found:
+            mistakes = [mistake for end in ends if (mistake := _mistake(plan, {**end, key: value})) is not None]
+            if len(mistakes) == len(ends):
+                raise _in_space(plan, key, {**ends[0], key: value}, mistakes[0])
+
+
+def _in_space(plan: TuningPlan, key: str, settings: Mapping[str, Any], mistake: UserError) -> UserError:
+    """Return the mistake with its place in the study's file; its own is the experiment's file or a command line."""
+    blamed = next((each for each in settings if str(mistake.where).endswith(f": {each}")), None)
+    named = "" if blamed or mistake.where is None else f" ({mistake.where})"
+    key = blamed or key
+    problem = f"no experiment can have {reprlib.repr(settings[key])}: {mistake.problem}{named}"
+    return UserError(problem, where=f"{plan.file}: space.{key}", remedy=mistake.remedy)
+
+
+def _examples(part: Range | Choice) -> list[Any]:
+    return [part.low, part.high] if isinstance(part, Range) else part.choices
+
+
+def _mistake(plan: TuningPlan, settings: Mapping[str, Any]) -> UserError | None:
+    try:
+        plan.trial(0, settings)
+    except UserError as error:
+        return error
+    return None

@@ -7,7 +7,16 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from saman.configs.errors import UserError, choices
 from saman.configs.names import Name
@@ -72,6 +81,15 @@ class Choice(Strict):
     def grid(self) -> list[Any]:
         """The values of a grid."""
         return list(self.choices)
+
+
+def _kind_of_part(value: Any) -> str:
+    """Tell a range from choices, so that a mistake in the range is not reported as missing choices."""
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return "Choice" if "choices" in keys else "Range"
+
+
+SpacePart = Annotated[Annotated[Range, Tag("Range")] | Annotated[Choice, Tag("Choice")], Discriminator(_kind_of_part)]
 
 
 class TuningObjective(Strict):
@@ -194,7 +212,7 @@ class Tuning(Strict):
     experiment: str | None = None
     program: TrialProgram | None = None
     changes: dict[str, Any] = Field({}, alias="set")
-    space: dict[str, Range | Choice] = Field(min_length=1)
+    space: dict[str, SpacePart] = Field(min_length=1)
     objectives: list[TuningObjective] = Field(min_length=1)
     sampler: Sampler = Tpe(name="tpe")
     pruner: Pruner = NoPruner(name="none")

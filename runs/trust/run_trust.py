@@ -7,7 +7,7 @@ do not ask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from saman.configs.errors import UserError
@@ -30,16 +30,29 @@ def require_trusted(run: RunFolder, action: str) -> None:
         UserError: Another user owns a deciding file of the run, or may write to it, and the run is not listed as safe.
     """
     doubt = run_doubt(run)
-    if doubt is None:
-        return
-    where = str(run.path)
-    name = "it" if doubt.path == run.path.resolve() else str(doubt.path)
+    if doubt is not None:
+        raise _refusal(doubt, run.path, action)
+
+
+def require_trusted_files(files: Sequence[Path], action: str) -> None:
+    """Refuse files beside runs that another user controls; the first is their folder. Raises as ``require_trusted``."""
+    folder = files[0]
+    doubt = next((found for path in files if (found := find_doubt(path)) is not None), None)
+    if doubt is not None and not _listed_as_safe(folder.resolve()):
+        raise _refusal(doubt, folder, action)
+
+
+def _refusal(doubt: Doubt, folder: Path, action: str) -> UserError:
+    where = str(folder)
+    name = "it" if doubt.path in (folder, folder.resolve()) else str(doubt.path)
     if doubt.fault is Fault.WRITABLE:
         problem = f"dubious permissions: {name} {doubt.reason}, so that they decide what {action} does as you"
-        raise UserError(problem, where=where, remedy=f"{doubt.remedy}, after a look at the files")
+        return UserError(problem, where=where, remedy=f"{doubt.remedy}, after a look at the files")
+    if doubt.fault is Fault.KIND:
+        return UserError(f"{name} {doubt.reason}", where=where, remedy=doubt.remedy)
     problem = f"dubious ownership: {name} {doubt.reason}, who would decide what {action} does as you"
-    listed = f"add {run.path} or a folder above it to `safe` in {settings_file()}"
-    raise UserError(problem, where=where, remedy=f"if you trust {user_name(doubt.owner)}, {listed}")
+    listed = f"add {folder} or a folder above it to `safe` in {settings_file()}"
+    return UserError(problem, where=where, remedy=f"if you trust {user_name(doubt.owner)}, {listed}")
 
 
 def is_trusted(run: RunFolder) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from kit import plan
 
+from saman.api.tunings import prepare_tuning
 from saman.configs.errors import UserError
 from saman.configs.loading.files import SHIPPED
 from saman.configs.schemas.experiment import Experiment
@@ -55,3 +58,38 @@ def test_a_program_beside_the_study_runs_from_any_folder(tmp_path: Path) -> None
     spec = make_plan(str(tmp_path / "s.yaml")).trial(0, {"lr": 0.5}).spec
     assert isinstance(spec, Script)
     assert spec.command == ["python", str(tmp_path / "train.py"), "--lr=0.5"]
+
+
+@pytest.mark.parametrize(
+    ("space", "place", "problem"),
+    [
+        ({"train.nosuch": [1, 2]}, "space.train.nosuch", "unknown key"),
+        ({"train.epochs": {"low": 0, "high": 3}}, "space.train.epochs", "0 is not greater than 0"),
+        ({"train.strategy": ["horovod", "nosuch"]}, "space.train.strategy", "nosuch"),
+        ({"train.epochs": [1], "train.seed\n#SBATCH": [1]}, "space.train.seed", "unknown key"),
+    ],
+)
+def test_keys_and_values_that_make_no_experiment_are_refused_before_the_first_trial(
+    tmp_path: Path, space: dict[str, object], place: str, problem: str
+) -> None:
+    file = tmp_path / "t.yaml"
+    objective = {"metric": "val_accuracy", "goal": "maximize"}
+    file.write_text(
+        json.dumps({"name": "t", "experiment": "quickstart", "space": space, "objective": objective, "trials": 2})
+    )
+    with pytest.raises(UserError, match=problem) as refused:
+        make_plan(str(file))
+    assert place in str(refused.value.where)
+
+
+def test_a_mistake_in_a_range_is_not_reported_as_missing_choices() -> None:
+    with pytest.raises(UserError) as refused:
+        plan(Path("/nonexistent"), space={"x": {"low": 3, "high": 1}, "y": [1]}, program=None, experiment="quickstart")
+    assert "space.x: low (3) is above high (1)" in str(refused.value)
+    assert "choices" not in str(refused.value)
+
+
+def test_options_of_a_cluster_are_refused_on_this_machine(tmp_path: Path) -> None:
+    for options in ({"partition": "gpu"}, {"exclude": ("n1",)}):
+        with pytest.raises(UserError, match="this machine"):
+            prepare_tuning("digits", tmp_path, **options)  # type: ignore[arg-type]
