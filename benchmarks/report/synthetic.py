@@ -38,6 +38,7 @@ class Made:
     cores_per_rank: int = 4
     node_cores: int = 64
     cpu_seconds_per_sample: float | None = None
+    memory_bandwidth: tuple[tuple[int, float], ...] = ()  # cores at work, bytes per second
     cpu: str = "Synthetic CPU"
     state: str = "completed"
     epochs: int = 3
@@ -68,7 +69,15 @@ def write_run(path: Path, made: Made, number: int = 0) -> Path:
     _write_lines(path / "events.jsonl", _events(made, start))
     facts = {
         "schema": 1,
-        "host": {**_HOST, "cpu": made.cpu, "cores": made.node_cores},
+        "host": {
+            **_HOST,
+            "cpu": made.cpu,
+            "cores": made.node_cores,
+            "memory_bandwidth": {
+                "cores": [cores for cores, _ in made.memory_bandwidth],
+                "bytes_per_second": [rate for _, rate in made.memory_bandwidth],
+            },
+        },
         "versions": {"python": "3.11", "saman": "0.1.0"},
         "mpi": None,
     }

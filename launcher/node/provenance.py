@@ -15,6 +15,8 @@ from pathlib import Path
 from saman.configs.private_values import ENVIRONMENT, MLFLOW, is_private, set_aside_uri
 from saman.configs.secrecy import HIDDEN, code_without_secrets, public_environment, without_secrets
 from saman.launcher.node import machine
+from saman.launcher.node.bandwidth import known_bandwidth
+from saman.launcher.node.cpu import cpu_model
 from saman.launcher.node.mpi import MpiInstallation
 from saman.runs.commands import COMMAND_ERRORS, run_command
 from saman.runs.paths.names import names_in
@@ -68,6 +70,7 @@ def provenance(
             cores=len(machine.allowed_cores()),
             memory_bytes=machine.memory_bytes(),
             gpus=tuple(gpu_names()),
+            memory_bandwidth=known_bandwidth(),
         ),
         mpi=str(mpi) if mpi else None,
         slurm_job=slurm_job(environ),
@@ -142,15 +145,6 @@ def installed_packages(folders: Sequence[str] | None = None) -> dict[str, str]:
             if entry.endswith(".dist-info") and dash and not name.startswith("~"):
                 found.setdefault(name.lower().replace("_", "-"), version)
     return dict(sorted(found.items()))
-
-
-def cpu_model() -> str | None:
-    """The model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or None
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def gpu_names() -> list[str]:

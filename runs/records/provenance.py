@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,32 @@ class CodeState:
 
 
 @dataclass(frozen=True)
+class MemoryBandwidth:
+    """Bytes per second that the memory of a node moves for ``cores`` at work, measured by a triad; ascending counts."""
+
+    cores: tuple[int, ...]
+    bytes_per_second: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, value: Any) -> MemoryBandwidth | None:
+        """Take the bandwidth out of plain values; ``None`` if they hold none."""
+        if not isinstance(value, Mapping) or not value.get("cores"):
+            return None
+        pairs = sorted(zip(map(int, value["cores"]), map(float, value["bytes_per_second"]), strict=False))
+        return cls(tuple(cores for cores, _ in pairs), tuple(rate for _, rate in pairs))
+
+    def of(self, cores: float) -> float:
+        """Bytes per second with so many cores at work, linear between the measured counts."""
+        known = list(zip(self.cores, self.bytes_per_second, strict=True))
+        if cores <= known[0][0]:
+            return known[0][1] * cores / known[0][0]
+        for (few, slow), (many, fast) in pairwise(known):
+            if cores <= many:
+                return slow + (fast - slow) * (cores - few) / (many - few)
+        return known[-1][1]
+
+
+@dataclass(frozen=True)
 class Host:
     """The machine that started the ranks."""
 
@@ -49,6 +76,7 @@ class Host:
     cores: int | None = None
     memory_bytes: int | None = None
     gpus: tuple[str, ...] = ()
+    memory_bandwidth: MemoryBandwidth | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Host | None:
@@ -63,6 +91,7 @@ class Host:
             cores=integer(value.get("cores")),
             memory_bytes=integer(value.get("memory_bytes")),
             gpus=tuple(map(str, value.get("gpus") or ())),
+            memory_bandwidth=MemoryBandwidth.from_json(value.get("memory_bandwidth")),
         )
 
     def sentence(self) -> str:

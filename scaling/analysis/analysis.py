@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from saman.runs.forecast_log import ForecastLog, Predictor
 from saman.scaling.analysis.baselines import find_baseline
 from saman.scaling.analysis.contrasts import Contrast, contrast_curves
-from saman.scaling.analysis.curves import Curve, point_beyond, refuse_shared_cores, scaling_points
+from saman.scaling.analysis.curves import Curve, mark_memory, point_beyond, refuse_shared_cores, scaling_points
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.groups import RunGroup, group_runs
 from saman.scaling.analysis.points import make_point
@@ -120,7 +120,8 @@ def _curve(
     measured = scaling_points(points)
     wanted = [point_beyond(measured, n) for n in predict_at or (2 * measured[-1].ranks, 4 * measured[-1].ranks)]
     wanted, refused = refuse_shared_cores(group, wanted)
+    wanted = [mark_memory(group, measured, place) for place in wanted]
     found = forecast_curve(measured, wanted, group.scaling, widening=widening)
     if found is None:
         return curve
-    return Curve(group, points, baseline, found.choice, found.forecasts, refused).within_cores()
+    return Curve(group, points, baseline, found.choice, found.forecasts, refused).within_nodes()

@@ -9,7 +9,9 @@ import numpy as np
 
 from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.groups import RunGroup
+from saman.scaling.analysis.memory import MemoryTraffic, memory_traffic, saturates
 from saman.scaling.analysis.points import CurvePoint
+from saman.scaling.models.boundaries import Boundary
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.stack.forecast import LawChoice, ThroughputForecast
 
@@ -38,11 +40,13 @@ class Contention:
     """The growth of CPU seconds per sample, as a share, from ``few`` to ``many`` ranks on a node with cores for all.
 
     The work is the same. Its threads run as long, but wait for memory: bandwidth and caches are shared.
+    ``cpu_seconds`` are those of a sample with ``few`` ranks.
     """
 
     few: int
     many: int
     growth: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,33 @@ class Curve:
         cores = self.group.runs[-1].facts.node_cores if self.group.runs else None
         return nodes * cores / min(known) if known and cores else None
 
-    def within_cores(self) -> Curve:
-        """The curve with predictions that are no higher than the cores of the nodes allow."""
-        return replace(self, predictions=tuple(map(self._within_cores, self.predictions)))
+    def memory_bound(self, nodes: int) -> float | None:
+        """The rate that the memory of nodes cannot exceed, in samples per second: bandwidth ÷ bytes per sample.
 
-    def _within_cores(self, ahead: ThroughputForecast) -> ThroughputForecast:
-        bound = self.core_bound(ahead.nodes)
-        if bound is None or (ahead.throughput <= bound and (ahead.high is None or ahead.high <= bound)):
+        Args:
+            nodes: Number of nodes.
+
+        Returns:
+            The bound; None where the bandwidth of a node or the bytes of a sample are unknown.
+        """
+        traffic = self.memory_traffic
+        return nodes * traffic.samples_per_second if traffic else None
+
+    def within_nodes(self) -> Curve:
+        """The curve with predictions that are no higher than the cores and the memory of the nodes allow."""
+        return replace(self, predictions=tuple(map(self._within_nodes, self.predictions)))
+
+    def _within_nodes(self, ahead: ThroughputForecast) -> ThroughputForecast:
+        bounds = {"cores": self.core_bound(ahead.nodes), "memory bandwidth": self.memory_bound(ahead.nodes)}
+        known = [(bound, what) for what, bound in bounds.items() if bound is not None]
+        if not known:
+            return ahead
+        bound, what = min(known)
+        if ahead.throughput <= bound and (ahead.high is None or ahead.high <= bound):
             return ahead
         low, high = (None if edge is None else min(edge, bound) for edge in (ahead.low, ahead.high))
         nodes = f"{ahead.nodes} node{'s' if ahead.nodes != 1 else ''}"
-        reason = f"limited by the cores of {nodes} to {bound:,.4g} samples/s"
+        reason = f"limited by the {what} of {nodes} to {bound:,.4g} samples/s"
         caution = f"{ahead.caution}; {reason}" if ahead.caution else reason
         return replace(ahead, throughput=min(ahead.throughput, bound), low=low, high=high, caution=caution)
 
@@ -105,7 +125,20 @@ class Curve:
         if self.group.cores_shared or len({ranks for ranks, _ in known}) < 2:
             return None
         (few, least), (many, most) = min(known), max(known)
-        return Contention(few, many, most / least - 1.0) if least > 0 else None
+        return Contention(few, many, most / least - 1.0, least) if least > 0 else None
+
+    @property
+    def memory_traffic(self) -> MemoryTraffic | None:
+        """The memory traffic of a sample, from contention; None where the bandwidth of the node is unknown."""
+        contention, facts = self.contention, self.group.runs[-1].facts
+        if contention is None or facts.memory_bandwidth is None or not facts.cores_per_rank:
+            return None
+        few, many = (
+            min(ranks * facts.cores_per_rank, facts.node_cores or ranks * facts.cores_per_rank)
+            for ranks in (contention.few, contention.many)
+        )
+        growth, cpu = contention.growth, contention.cpu_seconds
+        return memory_traffic(facts.memory_bandwidth, few, many, cpu, growth)
 
     @property
     def points_beyond_baseline(self) -> tuple[CurvePoint, ...]:
@@ -142,6 +175,20 @@ def refuse_shared_cores(
         else:
             allowed.append(place)
     return allowed, tuple(refused)
+
+
+def mark_memory(group: RunGroup, measured: Sequence[ScalingPoint], place: ScalingPoint) -> ScalingPoint:
+    """Mark a place whose node moves clearly fewer bytes per core than any measured node: a boundary of its own."""
+    facts = group.runs[-1].facts
+    if facts.memory_bandwidth is None or not facts.cores_per_rank:
+        return place
+    most = max(-(-point.ranks // point.nodes) for point in measured) * facts.cores_per_rank
+    wanted = -(-place.ranks // place.nodes) * facts.cores_per_rank
+    if facts.node_cores:
+        most, wanted = min(most, facts.node_cores), min(wanted, facts.node_cores)
+    if not saturates(facts.memory_bandwidth, most, wanted):
+        return place
+    return replace(place, boundaries=place.boundaries | {Boundary.MEMORY})
 
 
 def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:

@@ -108,6 +108,7 @@ def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFact
         cores_shared=placement.cores_shared if placement else False,
         seed=integer(experiment.train.get("seed")),
         network=_network(experiment.nodes, provenance),
+        memory_bandwidth=provenance.host.memory_bandwidth if provenance.host else None,
     )
 
 

@@ -171,12 +171,25 @@ def _review_cores(curve: Curve) -> Iterable[Finding]:
     if contention is not None and contention.growth > CONTENTION_SHARE:
         text = (
             f"{curve.label}: a sample costs {contention.growth:.0%} more CPU time with {contention.many} ranks on a "
-            f"node than with {contention.few}, though each has cores of its own: they compete for memory bandwidth or "
-            "caches"
+            f"node than with {contention.few}, though each has cores of its own: {_memory_words(curve)}"
         )
         yield Finding(FindingKind.CONTENTION, text, note=True)
     for refused in curve.refused:
         yield Finding(FindingKind.FORECAST_REFUSED, f"{curve.label}: {refused.words}", note=True)
+
+
+def _memory_words(curve: Curve) -> str:
+    """What the measured bandwidth says about samples that cost more on full nodes."""
+    traffic = curve.memory_traffic
+    if traffic is not None:
+        return (
+            f"memory bandwidth per core falls by {traffic.fall:.0%}; a sample spends {traffic.share:.0%} of its CPU "
+            f"time on moving about {traffic.bytes_per_sample / 1e6:.3g} MB, and a node moves "
+            f"{traffic.node_bytes_per_second / 1e9:.3g} GB/s, which is {traffic.samples_per_second:,.4g} samples/s"
+        )
+    if curve.group.runs[-1].facts.memory_bandwidth is not None:
+        return "memory bandwidth per core hardly falls, so they compete for caches, or the clock of the cores falls"
+    return "they compete for memory bandwidth or caches"
 
 
 def _runs(count: int) -> str:

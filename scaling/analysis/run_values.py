@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saman.runs.events import State
+from saman.runs.records.provenance import MemoryBandwidth
 from saman.runs.telemetry.goodput import Goodput
 from saman.runs.telemetry.processes import ProcessTimes, StageWindows
 from saman.runs.telemetry.reader import ExcludedWindows
@@ -31,6 +32,7 @@ class RunFacts:
     ``settings`` holds what was trained, by dotted key, without batch size, seed and place. ``batch_per_rank`` is set
     under weak scaling only; ``joules`` only where a meter was read. ``node_cores`` are the cores of a node that ranks
     may use; ``cores_shared`` says that a node had more ranks' cores to give than it has, so that ranks took turns.
+    ``memory_bandwidth`` is that of the node that started the ranks.
     """
 
     id: str
@@ -54,6 +56,7 @@ class RunFacts:
     cores_shared: bool = False
     seed: int | None = None
     network: str = "not recorded"
+    memory_bandwidth: MemoryBandwidth | None = None
 
     @property
     def scaling(self) -> Scaling:

@@ -34,6 +34,7 @@ class Bound(Enum):
     STAGES = "stages that wait for each other"
     OUTSIDE_STEPS = "checkpoints and validation"
     SHARED_CORES = "shared cores"
+    MEMORY = "memory bandwidth"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ REMEDIES = {
     Bound.OUTSIDE_STEPS: Remedy(
         "validate and save half as often", ("train.checkpoint", "train.validate"), 0.5
     ),
+    Bound.MEMORY: Remedy("fewer ranks per node, or compute in lower precision", ("resources.", "train.precision")),
     Bound.SHARED_CORES: Remedy("no more ranks per node than its cores carry", ("resources.",)),
 }  # fmt: skip
 
@@ -130,6 +132,7 @@ def losses_of(curve: Curve, point: CurvePoint) -> list[Loss]:
         ),
         Loss(Bound.OUTSIDE_STEPS, 1 - steps, "between steps: validation, checkpoints, tracing"),
         Loss(Bound.SHARED_CORES, taking_turns / whole, _turn_words(point)),
+        _memory_loss(curve, point, own_turn * split.compute, whole),
     ]
     found = sorted((loss for loss in found if loss.share > 0), key=lambda loss: -loss.share)
     own = max(0.0, 1 - sum(loss.share for loss in found))
@@ -162,6 +165,19 @@ def _share_in_steps(point: CurvePoint) -> float:
     known = [(run.measured.seconds_in_windows, run.measured.duration_seconds) for run in point.runs]
     shares = [seconds / duration for seconds, duration in known if duration]
     return min(1.0, float(np.median(shares))) if shares else 1.0
+
+
+def _memory_loss(curve: Curve, point: CurvePoint, compute: float, whole: float) -> Loss:
+    """The part of own compute that waits for memory because other ranks of the node use it too."""
+    contention, traffic = curve.contention, curve.memory_traffic
+    if contention is None or traffic is None or point.ranks_per_node < contention.many:
+        return Loss(Bound.MEMORY, 0.0, "ranks do not compete for memory bandwidth")
+    waiting = compute * (1 - 1 / (1 + contention.growth))
+    text = (
+        f"memory bandwidth per core is {traffic.fall:.0%} lower with {contention.many} ranks on a node than with "
+        f"{contention.few}, and a sample costs {contention.growth:.0%} more CPU time"
+    )
+    return Loss(Bound.MEMORY, waiting / whole, text)
 
 
 def _exchange_loss(curve: Curve, point: CurvePoint, seconds: float, whole: float) -> Loss:

@@ -21,7 +21,7 @@ class Boundary(str, Enum):
             Boundary.NODE: "a node boundary",
             Boundary.SWITCH: "a switch boundary",
             Boundary.SHARED_CORES: "the cores of a node",
-            Boundary.MEMORY: "the memory of a node",
+            Boundary.MEMORY: "the memory bandwidth of a node",
         }[self]
 
 

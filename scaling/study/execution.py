@@ -11,6 +11,7 @@ from pathlib import Path
 
 from saman.configs.errors import ExitCode, UserError
 from saman.launcher.local import run_locally
+from saman.launcher.node.bandwidth import measure_bandwidth
 from saman.launcher.node.machine import Node
 from saman.launcher.planning import Options
 from saman.launcher.supervision.outcome import Outcome
@@ -162,6 +163,8 @@ def run_missing(
         todo = [status.planned for status in planned_run_states(plan, runs_dir) if status.to_run]
         check_limit(plan, cost(planned_run_states(plan, runs_dir)))
         _log.debug("%s: %d of %d runs to do", plan.study.name, len(todo), len(plan.runs))
+        if todo:
+            measure_bandwidth()  # before the runs, which would compete with it
         for planned in todo:
             command = ("saman", "study", str(plan.file))
             options = Options(runs_dir=runs_dir, command_line=command, nodes=nodes)
