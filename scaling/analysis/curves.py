@@ -9,10 +9,10 @@ import numpy as np
 
 from saman.scaling.analysis.baselines import Baseline
 from saman.scaling.analysis.groups import RunGroup
-from saman.scaling.analysis.memory import MemoryTraffic, memory_traffic, saturates
 from saman.scaling.analysis.points import CurvePoint
 from saman.scaling.models.boundaries import Boundary
 from saman.scaling.models.laws import ScalingPoint
+from saman.scaling.models.memory import MemoryTraffic, memory_traffic, saturates
 from saman.scaling.stack.forecast import LawChoice, ThroughputForecast
 
 
