@@ -110,6 +110,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, lack in lacks.items():
             if lack and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=lack))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that run one after the other in one process: they share a start of a cluster, a server or ranks."""
+    if item.get_closest_marker("slurm"):
+        return "slurm"
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return folder if folder == "serving" else str(item.path)
 
 
 @pytest.hookimpl(hookwrapper=True)
