@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.trainers.health.signs import DIFFERS, FIRST, HIGH, RANKS, WIDTH
+from saman.trainers.health.signs import COMPARED, DIFFERS, FLAG, HIGH
 from saman.trainers.strategies.base import Strategy
 
 NAME_BYTES = 96  # of a variable's name that ranks tell each other
@@ -110,8 +110,7 @@ class Judge:
         pending, self._signs = self._signs, []
         if not pending:
             return None, None
-        here = len(self._strategy.ranks)
-        rows = np.concatenate([np.asarray(signs).reshape(-1, here, WIDTH) for _, signs in pending])
+        rows = np.concatenate([np.asarray(signs) for _, signs in pending])
         steps = np.concatenate([first + np.arange(len(np.asarray(signs))) for first, signs in pending])
         return self._bad_gradient(steps, rows), self._difference(steps, rows)
 
@@ -127,20 +126,30 @@ class Judge:
         return [_decoded(row) for row in self._everyones(np.stack([_encoded(name) for name in names]))]
 
     def _bad_gradient(self, steps: np.ndarray, rows: np.ndarray) -> BadGradient | None:
-        bad = np.flatnonzero(rows[:, 0, RANKS] > 0)
+        sums = rows[:, :, self._leading(rows) :]
+        told = rows[:, :, [FLAG]] if self._leading(rows) else sums
+        bad = np.flatnonzero(~np.isfinite(told).all(axis=(1, 2)))
         if not len(bad):
             return None
-        firsts = rows[bad[0], :, FIRST].astype(int)
-        names = [self._variables[first - 1] if first else "" for first in firsts]
+        names = [self._name_of_first(own) for own in ~np.isfinite(sums[bad[0]])]
         variables = {rank: name for rank, name in enumerate(self.everyones_names(names)) if name}
         return BadGradient(int(steps[bad[0]]) + 1, variables, len(bad))
 
     def _difference(self, steps: np.ndarray, rows: np.ndarray) -> DifferentWeights | None:
+        if self._leading(rows) < COMPARED:
+            return None
         different = np.flatnonzero(rows[:, 0, DIFFERS] > 0)
         if not len(different):
             return None
         first = different[0]
-        return _odd_ranks(int(steps[first]), self._everyones(rows[first, :, HIGH:]))
+        return _odd_ranks(int(steps[first]), self._everyones(rows[first, :, HIGH:COMPARED]))
+
+    def _leading(self, rows: np.ndarray) -> int:
+        """The number of columns before the sums of the gradients."""
+        return int(rows.shape[2]) - len(self._variables)
+
+    def _name_of_first(self, bad: np.ndarray) -> str:
+        return self._variables[int(np.argmax(bad))] if bad.any() else ""
 
     def _everyones(self, own: np.ndarray) -> np.ndarray:
         """Return the rows of all ranks, float64[ranks, n], from those of the ranks here."""

@@ -1,14 +1,15 @@
 """Signs of failure that every step carries through the exchange of its gradients.
 
-Each rank adds a few numbers to the tensors that it exchanges anyway: whether a gradient of its own is not finite, and,
-in the steps that compare ranks, a checksum of its weights. From their sums every rank draws the same conclusion.
+Each rank adds a few numbers to the tensors that it exchanges anyway: a sum that is not finite if a gradient of its own
+is not, and, in the steps that compare ranks, a checksum of its weights. From their sums every rank draws the same
+conclusion.
 
-    own gradients ─► first not finite ─┐                        ┌─► ranks with a gradient that is not finite
-                                       ├─ summed over all ranks ┤
-    own weights ─► checksum ─► pieces ─┘                        └─► whether all checksums are equal
+    own gradients ─► sum of each ───────┐                        ┌─► whether a rank has a gradient that is not finite
+                                        ├─ summed over all ranks ┤
+    own weights ─► checksum ─► pieces ──┘                        └─► whether all checksums are equal
 
-Checksums are equal exactly if size · Σ p² = (Σ p)² for each of their pieces p (Cauchy and Schwarz); pieces are short
-enough for float32 to hold these sums exactly.
+A graph only sums; ``Judge`` looks at the sums when a window closes. Checksums are equal exactly if size · Σ p² = (Σ p)²
+for each of their pieces p (Cauchy and Schwarz); pieces are short enough for float32 to hold these sums exactly.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ BITS = 64  # of a checksum
 MANTISSA_BITS = 24  # of float32
 _GOLDEN = 0x9E3779B97F4A7C15  # odd part of 2⁶⁴ ÷ φ: spreads every bit over the bits above it
 
-RANKS, DIFFERS, FIRST, HIGH, LOW = range(5)  # indices into a rank's row of signs
-WIDTH = 5
+FLAG, DIFFERS, HIGH, LOW = range(4)  # indices into a rank's row of signs, before the sums of its gradients
+COMPARED = 4  # columns before these sums where ranks are compared
 
 
 class Signs:
     """Adds the signs of a rank to its exchange, and reads those of all ranks from the sums.
 
-    A row of signs is float64[5]: the number of ranks with a gradient that is not finite, and whether the weights of
-    ranks differ (both equal on all ranks); of this rank alone the number of its first variable with such a gradient,
-    counted from 1 (0 for none), and both halves of its checksum (0 if the step does not compare).
+    A row of signs ends with the sum of each gradient of this rank. Before them stands, if there is an exchange, a flag
+    that is finite only if all gradients of all ranks are. If weights are compared, three numbers follow the flag:
+    whether the weights of ranks differ, and both halves of this rank's checksum (0 if the step does not compare).
     """
 
     def __init__(self, strategy: Strategy, compare_every: int | None) -> None:
@@ -50,8 +51,12 @@ class Signs:
         """Whether the ranks' weights are compared."""
         return self._every is not None and self._strategy.size > 1
 
+    def type_of(self, kinds: Sequence[Any]) -> Any:
+        """Return the type of a row, from the types of the gradients."""
+        return tf.float64 if self.compares or tf.float64 in kinds else tf.float32
+
     def own(self, gradients: Sequence[Any], masked: Any | None, step: Any, weights: Sequence[Any]) -> tuple[Any, Any]:
-        """Return what this rank adds to its exchange, and float64[3]: the part of its row that concerns it alone.
+        """Return what this rank adds to its exchange, and the part of its row that concerns it alone.
 
         Args:
             gradients: This rank's sums of gradients.
@@ -60,25 +65,26 @@ class Signs:
             step: The number of the step, counted from 0.
             weights: The local values of the weights to compare.
         """
-        bad, first = find_not_finite(gradients)
+        sums = sum_each(gradients)
         if masked is not None:
-            bad, first = (tf.where(masked, tf.zeros_like(value), value) for value in (bad, first))
-        kind = gradients[0].dtype if gradients and gradients[0].dtype == tf.float64 else tf.float32
-        flags, parts = [tf.cast(bad, kind)], [_double(first)]
-        if self.compares:
-            due = tf.equal(step % self._every, 0)
-            total = tf.cond(due, lambda: checksum(weights), lambda: tf.zeros([], tf.int64))
-            pieces = [tf.cast(piece, kind) for piece in self._pieces(total)]
-            flags += [*pieces, *(piece * piece for piece in pieces)]
-            parts += halves(total)
-        return tf.stack(flags), tf.stack([*parts, *[_double(0.0)] * (WIDTH - FIRST - len(parts))])
+            sums = tf.where(masked, tf.zeros_like(sums), sums)
+        flag = tf.reshape(tf.reduce_sum(sums), [1])
+        if not self.compares:
+            return flag, sums
+        due = tf.equal(step % self._every, 0)
+        total = tf.cond(due, lambda: checksum(weights), lambda: tf.zeros([], tf.int64))
+        pieces = [tf.cast(piece, flag.dtype) for piece in self._pieces(total)]
+        flags = tf.concat([flag, tf.stack([*pieces, *(piece * piece for piece in pieces)])], 0)
+        return flags, tf.concat([tf.stack(halves(total)), _double(sums)], 0)
 
-    def row(self, summed: Any, own: Any) -> Any:
-        """Return the row of signs from the sums over all ranks and the part of this rank alone."""
-        differs = tf.constant(False)
-        if self.compares:
-            sums, squares = _double(summed[1 : 1 + PIECES]), _double(summed[1 + PIECES :])
-            differs = tf.reduce_any(tf.not_equal(_double(self._strategy.size) * squares, tf.square(sums)))
+    def row(self, summed: Any | None, own: Any) -> Any:
+        """Return the row of signs from the sums over all ranks, if there is an exchange, and the part of this rank."""
+        if summed is None:
+            return own
+        if not self.compares:
+            return tf.concat([summed, own], 0)
+        sums, squares = _double(summed[1 : 1 + PIECES]), _double(summed[1 + PIECES :])
+        differs = tf.reduce_any(tf.not_equal(_double(self._strategy.size) * squares, tf.square(sums)))
         return tf.concat([[_double(summed[0]), _double(differs)], own], 0)
 
     def _pieces(self, total: Any) -> list[Any]:
@@ -89,28 +95,21 @@ class Signs:
         return [tf.bitwise.bitwise_and(tf.bitwise.right_shift(total, tf.constant(by, tf.int64)), mask) for by in shifts]
 
 
-def find_not_finite(tensors: Sequence[Any]) -> tuple[Any, Any]:
-    """Find the first tensor with a value that is not finite.
+def sum_each(tensors: Sequence[Any]) -> Any:
+    """Return the sum of each tensor, float32[n] or float64[n].
 
     A sum is finite only if all its terms are, and reads each value once, without memory for an answer per value.
-
-    Returns:
-        1.0 if there is such a tensor, else 0.0; and its number, counted from 1, else 0.0.
     """
-    if not tensors:
-        return tf.zeros([]), tf.zeros([])
-    kinds = {tensor.dtype for tensor in tensors}
-    kind = kinds.pop() if len(kinds) == 1 else tf.float64
-    sums = tf.stack([tf.cast(tf.reduce_sum(tensor), kind) for tensor in tensors])
-    count = len(tensors)
-    place = tf.reduce_max(tf.where(tf.math.is_finite(sums), tf.zeros([]), tf.range(float(count), 0.0, -1.0)))
-    bad = tf.minimum(place, 1.0)
-    return bad, bad * (count + 1.0 - place)
+    kind = tf.float64 if any(tensor.dtype == tf.float64 for tensor in tensors) else tf.float32
+    return tf.stack([tf.cast(tf.reduce_sum(tensor), kind) for tensor in tensors]) if tensors else tf.zeros([0], kind)
 
 
 def first_not_finite(tensors: Sequence[Any]) -> Any:
     """Return the number, counted from 1, of the first tensor with a value that is not finite; 0 if there is none."""
-    return find_not_finite(tensors)[1]
+    if not tensors:
+        return tf.zeros([])
+    bad = tf.logical_not(tf.math.is_finite(sum_each(tensors)))
+    return tf.where(tf.reduce_any(bad), tf.argmax(tf.cast(bad, tf.int32)) + 1, 0)
 
 
 def checksum(weights: Sequence[Any]) -> Any:

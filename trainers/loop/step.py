@@ -16,7 +16,7 @@ import numpy as np
 from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
-from saman.trainers.health.signs import WIDTH, Signs, checksum, first_not_finite, halves
+from saman.trainers.health.signs import Signs, checksum, first_not_finite, halves
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import MOST_STEPS, TrainMany
 from saman.trainers.loop.step_times import StepTotals
@@ -85,6 +85,12 @@ class DataParallelStep:
         self._validate = tf.function(self._validate_all, input_signature=[batches], autograph=False)
         self._checksums = tf.function(self._checksums_here, autograph=False)
         self._bad_weight = tf.function(self._bad_weight_here, autograph=False)
+
+    @property
+    def _sign_type(self) -> Any:
+        """The type of a row of signs."""
+        kinds = [tf.as_dtype(keras_compat.tensor_of(variable).dtype) for variable in self._variables]
+        return tf.float32 if self._signs is None else self._signs.type_of(kinds)
 
     def _share_snapshots(self, process: int, processes: int) -> None:
         """Divide checkpoints among the processes."""
@@ -182,8 +188,8 @@ class DataParallelStep:
             signs = signs.write(index, row) if self._signs is not None else signs
             return index + 1, measures.write(index, more), rows, signs
 
-        shapes = ([4], [3], [len(self.slices), WIDTH])
-        arrays = [tf.TensorArray(tf.float64, size=count, element_shape=shape) for shape in shapes]
+        arrays = [tf.TensorArray(tf.float64, size=count, element_shape=[width]) for width in (4, 3)]
+        arrays.append(tf.TensorArray(self._sign_type, size=count))
         start = [tf.constant(0), *arrays]
         _, *arrays = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
         return [array.stack() for array in arrays]
@@ -249,7 +255,7 @@ class DataParallelStep:
         ready = self._stamp_after(tensors)
         summed = self._combine(tensors) if self.exchange else tensors
         stamps = [ready, self._stamp_after(summed) if self.exchange else ready]
-        signs = tf.zeros([WIDTH], tf.float64) if self._signs is None else self._signs.row(summed[0], own)
+        signs = tf.zeros([1]) if self._signs is None else self._signs.row(summed[0] if flags else None, own)
         return summed[len(flags) :], stamps, signs
 
     def _own_signs(self, step: Any, local: Sums) -> tuple[list[Any], Any]:
@@ -262,7 +268,7 @@ class DataParallelStep:
         flags, own = self._signs.own(
             local.gradients, masked, step, self._weights_here() if self._signs.compares else []
         )
-        return [flags], own
+        return [flags] if self.exchange else [], own
 
     def _weights_here(self) -> list[Any]:
         """The values of the weights and of the moving statistics, as this rank holds them."""

@@ -28,7 +28,7 @@ class StepTotals:
             ranks.
         stamps: float64[steps, 3]: seconds in which the graph waited for the batch, Unix time at which the last
             gradient was ready, Unix time at which the sums of all ranks were received. ``None`` without time stamps.
-        signs: float64[steps, ranks of this process, 5] signs of failure (``trainers.health.signs``); ``None`` without.
+        signs: [steps, ranks of this process, n]: signs of failure (``trainers.health.signs``); ``None`` without.
     """
 
     measures: Any

@@ -19,7 +19,7 @@ import numpy as np
 from saman.runs.ranks.training_events import Notice
 from saman.trainers import keras_compat
 from saman.trainers.data.feed import Slice
-from saman.trainers.health.signs import FIRST, RANKS, WIDTH, first_not_finite
+from saman.trainers.health.signs import FLAG, first_not_finite
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import TrainMany
 from saman.trainers.loop.step_times import StepTotals
@@ -271,10 +271,12 @@ class PipelineStep:
         """Return the signs of a step whose gradients are not finite; ``None`` if a smaller loss scale may help."""
         if self.scale.dynamic and float(self.scale.value) > 1.0 and np.isfinite(total[LOSS]):
             return None
-        rows = np.zeros((1, len(self.runners), WIDTH))
-        rows[..., RANKS] = 1.0
+        rows = np.zeros((1, len(self.runners), 1 + len(self.variable_names)))
+        rows[..., FLAG] = np.nan
         before = np.cumsum([0, *(len(runner.variables) for runner in self.runners[:-1])])
-        rows[0, :, FIRST] = [first + ahead if first else 0 for first, ahead in zip(firsts, before, strict=True)]
+        for stage, (first, ahead) in enumerate(zip(firsts, before, strict=True)):
+            if first:
+                rows[0, stage, ahead + first] = np.nan
         return rows
 
     def _update(self, sums: Sequence[Sums], total: np.ndarray, rate: float) -> None:

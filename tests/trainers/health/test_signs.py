@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from saman.trainers.health.judgement import DifferentWeights, Judge
-from saman.trainers.health.signs import DIFFERS, FIRST, RANKS, Signs, checksum, first_not_finite
+from saman.trainers.health.signs import COMPARED, DIFFERS, FLAG, Signs, checksum, first_not_finite
 from saman.trainers.keras_compat import tf
 
 pytestmark = pytest.mark.tensorflow
@@ -100,13 +100,16 @@ def test_without_a_majority_all_ranks_are_named() -> None:
     assert found is not None and found.ranks == (0, 1) and "rank" in found.words
 
 
-def test_the_first_bad_step_of_several_calls_is_named() -> None:
+@pytest.mark.parametrize("leading", [0, 1, COMPARED], ids=["alone", "exchange", "comparison"])
+def test_the_first_bad_step_of_several_calls_is_named(leading: int) -> None:
     alone: Any = SimpleNamespace(ranks=(0,), size=1, total=lambda values: values)
     judge = Judge(alone, ("first", "second"))
-    signs = np.zeros((3, 1, 5))
+    signs = np.zeros((3, 1, leading + 2))
     judge.add(10, signs)
     later = signs.copy()
-    later[1:, 0, RANKS], later[1, 0, FIRST], later[2, 0, FIRST] = 1, 2, 1
+    later[1, 0, leading + 1] = later[2, 0, leading] = np.nan
+    if leading:
+        later[1:, 0, FLAG] = np.inf
     judge.add(13, later)
     bad, _ = judge.judge()
     assert bad is not None and (bad.step, bad.variables, bad.steps) == (15, {0: "second"}, 2)
