@@ -189,7 +189,8 @@ class DataParallelStep:
             return index + 1, measures.write(index, more), rows, signs
 
         arrays = [tf.TensorArray(tf.float64, size=count, element_shape=[width]) for width in (4, 3)]
-        arrays.append(tf.TensorArray(self._sign_type, size=count))
+        shape = [1] if self._signs is None else None  # nothing is written without signs
+        arrays.append(tf.TensorArray(self._sign_type, size=count, element_shape=shape))
         start = [tf.constant(0), *arrays]
         _, *arrays = tf.while_loop(lambda index, *_: index < count, take, start, parallel_iterations=1)
         return [array.stack() for array in arrays]
