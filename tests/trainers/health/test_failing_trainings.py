@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from saman.runs.folder import RunFolder
 from saman.trainers import strategies
-from saman.trainers.loop import loss_scale
+from saman.trainers.program import loss_scale
 from saman.trainers.worker import SilentObserver
 loss_scale.START = 2.0**24
 sys.path.append(%r)
