@@ -58,7 +58,8 @@ def spec(elastic: RunFolder, single: RunFolder, kills: list[float]) -> dict[str,
     moments = [max(0.0, world.detected + world.seconds.get("formed", 0.0) - began) for world in worlds]
     sizes = [{"t": moment, "ranks": world.size} for moment, world in zip(moments, worlds, strict=True)]
     sizes.append({"t": ended - began, "ranks": worlds[-1].size})
-    speeds = [{"t": w.time - began, "rate": w.samples * w.size / w.seconds, "loss": w.loss} for w in windows]
+    later = [w for w in windows if w.time > began]
+    speeds = [{"t": w.time - began, "rate": w.samples * w.size / w.seconds, "loss": w.loss} for w in later]
     losses = [{"step": w.step, "loss": w.loss} for w in windows]
     plain = [{"step": w.step, "loss": w.loss} for w in chief_windows(single)]
     marks = [{"t": moment - began} for moment in kills]
@@ -66,7 +67,8 @@ def spec(elastic: RunFolder, single: RunFolder, kills: list[float]) -> dict[str,
     def over_time(
         values: list[dict[str, Any]], field: str, title: str, last: bool = False, **mark: Any
     ) -> dict[str, Any]:
-        time = {"field": "t", "type": "quantitative", "title": "seconds" if last else None}
+        scale = {"domain": [0, ended - began], "nice": False}
+        time = {"field": "t", "type": "quantitative", "title": "seconds" if last else None, "scale": scale}
         kill = {
             "data": {"values": marks},
             "mark": {"type": "rule", "color": "#c0392b", "strokeDash": [3, 2]},
