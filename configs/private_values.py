@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from saman.configs.secrecy import is_secret, text_without_secrets, without_secrets
+from saman.configs.secrecy import HIDDEN, is_secret, text_without_secrets, without_secrets
 
 SECRETS_FILE = "secrets.json"  # beside an experiment.yaml that holds ``${secret:KEY}``
 # The keys that may hold private values
 ENVIRONMENT, MLFLOW, WEBHOOK, COMMAND = "launch.environment", "tracking.mlflow", "notify.webhook", "notify.command"
+
+_MAY_HOLD_PRIVATE = frozenset({ENVIRONMENT, WEBHOOK, COMMAND, "launch", "tracking", "notify"})
 
 # Settings of libraries, which a reader needs to repeat the run. Any other variable may hold anything.
 _PUBLIC_FAMILIES = (
@@ -46,6 +48,29 @@ def is_private(variable: str, value: str, public: Collection[str] = ()) -> bool:
     return not variable.startswith(_PUBLIC_FAMILIES) or is_secret(variable) or text_without_secrets(value) != value
 
 
+def public_change(key: str, value: Any) -> Any:
+    """A change of an experiment for a file that others read: without its value if that may be private.
+
+    >>> public_change("train.epochs", 3), public_change("launch.environment.TOKEN", "x"), public_change("notify", {})
+    (3, '(left out)', '(left out)')
+    """
+    variable = key.removeprefix(f"{ENVIRONMENT}.")
+    if key in _MAY_HOLD_PRIVATE or (variable != key and is_private(variable, str(value))):
+        return HIDDEN
+    return set_aside_uri(str(value))[0] if key == MLFLOW else value
+
+
+def public_changes(study: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a study for a file that others read: its ``set`` and its program without private values."""
+    changes, program, confirm = (study.get(name) for name in ("set", "program", "confirm"))
+    public = dict(study)
+    if isinstance(changes, dict):
+        public["set"] = {key: public_change(key, value) for key, value in changes.items()}
+    if isinstance(program, dict):
+        public["program"] = set_aside(program)[0]
+    return {**public, "confirm": public_changes(confirm)} if isinstance(confirm, dict) else public
+
+
 def set_aside(plain: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Take the private values out of an experiment or script.
 
@@ -69,13 +94,20 @@ def set_aside(plain: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         uri, found = set_aside_uri(tracking["mlflow"])
         kept |= found
         public["tracking"] = {**tracking, "mlflow": uri}
-    return _with_notify(public, lambda key, text: _hidden(kept, key, text)), kept
+    of_notify = _private_notify(plain)
+
+    def hidden(key: str, text: str) -> str:
+        return _keep(kept, key, text) if key in of_notify and not has_reference(text) else text
+
+    return _with_notify(public, hidden), kept
 
 
-def _hidden(kept: dict[str, str], key: str, text: str) -> str:
-    """A value of ``notify``: the path of a webhook is its password; a word of a command may hold one."""
-    private = key == WEBHOOK or without_secrets([text]) != [text]
-    return _keep(kept, key, text) if private and not has_reference(text) else text
+def _private_notify(plain: Mapping[str, Any]) -> set[str]:
+    """The private keys of ``notify``: the path of a webhook is its password; words of a command may be secrets."""
+    texts = _notify_texts(plain)
+    words = {key: text for key, text in texts.items() if key != WEBHOOK}
+    shown = without_secrets(list(words.values()))  # an option such as --token makes the next word a secret
+    return {WEBHOOK, *(key for (key, text), public in zip(words.items(), shown, strict=True) if text != public)}
 
 
 def _notify_texts(plain: Mapping[str, Any]) -> dict[str, str]:

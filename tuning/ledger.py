@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.private_values import public_change
 from saman.configs.schemas.tuning import Asha, CmaEs, GridSearch, Hyperband, Median, Tpe, Tuning
 from saman.configs.secrecy import text_without_secrets
 from saman.runs.locks import LockHeldError
@@ -106,7 +107,7 @@ class Ledger:
             "space": {key: part.model_dump(mode="json") for key, part in self._tuning.space.items()},
             "objectives": [objective.model_dump(mode="json") for objective in self._tuning.objectives],
             "experiment": self._tuning.experiment,
-            "set": self._tuning.changes,
+            "set": {key: public_change(key, value) for key, value in self._tuning.changes.items()},
         }
         text = json.dumps(asked, sort_keys=True)
         kept = self._study.user_attrs.get(_SPACE)

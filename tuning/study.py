@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs.errors import UserError
+from saman.configs.private_values import public_changes
 from saman.runs.files.whole import write_json
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.locks import LockHeldError, hold
@@ -171,6 +172,6 @@ def hold_tuning(plan: TuningPlan, runs_dir: Path) -> Iterator[StudyPaths]:
         except LockHeldError as held:
             problem, remedy = "this study is being run already", f"under {held.holder}"
             raise UserError(problem, where=str(paths.path), remedy=remedy) from None
-        study = {name: value for name, value in plan.study.resolved().items() if name != "storage"}
+        study = {name: value for name, value in public_changes(plan.study.resolved()).items() if name != "storage"}
         write_json(paths.tuning, {"schema": 1, "study": study, "file": str(plan.file.resolve())})
         yield paths

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from saman.configs.private_values import ENVIRONMENT, MLFLOW, is_private, set_aside_uri
+from saman.configs.private_values import public_change
 from saman.configs.secrecy import HIDDEN, code_without_secrets, public_environment, without_secrets
 from saman.launcher.node import machine
 from saman.launcher.node.bandwidth import known_bandwidth
@@ -81,13 +81,9 @@ def provenance(
 
 def _without_private_value(argument: str) -> str:
     """Leave the value out of an override such as ``launch.environment.NAME=value``."""
-    key, assigned, value = argument.partition("=")
-    name = key.removeprefix(f"{ENVIRONMENT}.")
-    if assigned and name != key and is_private(name, value):
-        return f"{key}={HIDDEN}"
-    if assigned and key in (ENVIRONMENT, "launch", "tracking"):  # a whole mapping
-        return f"{key}={HIDDEN}"
-    return f"{key}={set_aside_uri(value)[0]}" if key == MLFLOW else argument
+    option = "--set=" if argument.startswith("--set=") else ""
+    key, assigned, value = argument.removeprefix(option).partition("=")
+    return f"{option}{key}={public_change(key, value)}" if assigned else argument
 
 
 def git_state(directory: Path) -> CodeState | None:

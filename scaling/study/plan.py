@@ -11,7 +11,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment, load_experiment
 from saman.configs.loading.studies import base_experiment
-from saman.configs.private_values import ENVIRONMENT
+from saman.configs.private_values import ENVIRONMENT, public_changes
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.study import RANKS, STAGES, Study
 from saman.configs.units import parse_duration
@@ -63,7 +63,7 @@ class StudyPlan:
     def record(self) -> StudyRecord:
         """The content of ``study.json``; a report finds missing runs by it."""
         return StudyRecord(
-            study=self.study.resolved(),
+            study=public_changes(self.study.resolved()),
             runs=tuple(run.record() for run in self.runs),
             file=str(self.file.resolve()),
             cores_per_rank=self.cores_per_rank,

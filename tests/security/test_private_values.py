@@ -15,6 +15,7 @@ from registry_kit import fake_export
 
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import load_experiment
+from saman.configs.private_values import set_aside
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.schemas.script import Script
 from saman.launcher.local import resume_locally, run_script
@@ -201,3 +202,41 @@ def test_nobody_can_read_the_private_values_while_they_are_written(
     monkeypatch.setattr(Path, "replace", look)
     RunFolder.create(tmp_path / "runs", _script(tmp_path, ENTRANCE=SECRET))
     assert set(modes) == {0o600} and json.loads(next(tmp_path.rglob("secrets.json")).read_text())["schema"] == 1
+
+
+def test_no_file_of_a_study_holds_a_private_value(tmp_path: Path) -> None:
+    from saman.configs.loading.studies import load_study
+    from saman.scaling.study.plan import make_plan
+
+    study, file = load_study("demo", [f"launch.environment.ANY={SECRET}"])
+    written = json.dumps(make_plan(study, file, 2).to_json())
+    assert "launch.environment.ANY" in written
+    assert SECRET not in written
+
+
+def test_no_file_of_a_tuning_study_but_its_runs_own_holds_a_private_value(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from saman.tuning.ledger import Ledger
+    from saman.tuning.plan import make_plan
+    from saman.tuning.study import hold_tuning
+
+    file = tmp_path / "t.yaml"
+    words = {"name": "t", "space": {"x": [1, 2]}, "objective": {"metric": "loss", "goal": "minimize"}, "trials": 2}
+    program = {"command": ["true", "{x}"], "launch": {"environment": {"ANY": SECRET}}}
+    for base in ({"program": program}, {"experiment": "quickstart", "set": {"launch.environment.ANY": SECRET}}):
+        values = {**words, "name": next(iter(base)), **base}
+        if "experiment" in base:
+            values |= {"space": {"train.seed": [1, 2]}, "objective": {"metric": "val_loss", "goal": "minimize"}}
+        file.write_text(json.dumps(values))
+        plan = make_plan(str(file))
+        with hold_tuning(plan, tmp_path / "runs") as paths:
+            Ledger(plan.study, paths).ask()
+    written = [path.read_text() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert written
+    assert not [text for text in written if SECRET in text]
+
+
+def test_the_word_after_an_option_of_a_notification_is_private() -> None:
+    public, kept = set_aside({"notify": {"command": ["post", "--password", "pw-1", "--to", "me"]}})
+    assert public["notify"]["command"] == ["post", "--password", "${secret:notify.command.2}", "--to", "me"]
+    assert kept == {"notify.command.2": "pw-1"}

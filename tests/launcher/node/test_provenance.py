@@ -62,6 +62,28 @@ def test_command_lines_are_cleaned_in_every_spelling_of_an_option() -> None:
     assert shown[-1] == "--lr=0.1"
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [
+        f"launch.environment.ANY={SECRET}",
+        f"launch.environment={{ANY: {SECRET}}}",
+        f"launch={{environment: {{ANY: {SECRET}}}}}",
+        f"notify={{webhook: 'https://hooks.example.org/{SECRET}'}}",
+        f"notify.webhook=https://hooks.example.org/{SECRET}",
+        f"notify.command=[post, --password, {SECRET}]",
+        f"tracking={{mlflow: 'http://me:{SECRET}@host'}}",
+        f"tracking.mlflow=http://me:{SECRET}@host",
+        f"--set=launch.environment.ANY={SECRET}",
+        f"--set=notify={{command: [post, {SECRET}]}}",
+    ],
+)
+def test_an_override_keeps_its_key_and_loses_its_private_value(tmp_path: Path, argument: str) -> None:
+    recorded = provenance(["saman", "run", argument, "train.epochs=3"], tmp_path).command_line
+    assert SECRET not in json.dumps(recorded)
+    assert recorded[2].partition("=")[0] == argument.partition("=")[0]
+    assert recorded[3] == "train.epochs=3"
+
+
 def test_a_dirty_repository_is_recorded_with_its_difference(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
