@@ -43,7 +43,7 @@ def start(
         spec: ``NAME:VERSION`` or ``NAME:LABEL``; a name alone means the newest version.
         strategy: How requests are distributed.
         traffic: The part of the requests, in (0, 1]; default: the strategy's.
-        key: The header or input whose value keeps a user with 1 version.
+        key: The header or input that names a user; a user keeps the same version.
         why: The reason, for the log.
         who: The author, for the log; default: the user of this process.
 

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from saman.registry.rollout.sequential import Counts, Reals
+from saman.registry.store.rollouts import MOST_PER_BLOCK
 
 SCHEMA = 1
 CLASSES = 64  # slots of predicted classes; class c counts in slot c mod 64, the same on every server
 _LATENCY_RATIO = 1.05  # of neighbouring edges
 LATENCY_EDGES: Reals = np.asarray(1e-5 * _LATENCY_RATIO ** np.arange(360), dtype=np.float64)  # 10 µs to about 400 s
+_MOST_COUNT = 1 << 48  # the sums of many servers still fit 64 bits
 _LATENCY_BUCKETS = len(LATENCY_EDGES) + 1
 
 
@@ -118,7 +120,7 @@ class Evidence:
             ValueError: The value is not an ``Evidence`` of this schema.
         """
         try:
-            found = cls(int(value["per_block"]))
+            found = cls(_per_block(value["per_block"]))
             found.requests = _counts(value["requests"], (2,))
             found.errors.counts = _counts(value["errors"], found.errors.counts.shape)
             found.losses.counts = _counts(value["losses"], found.losses.counts.shape)
@@ -130,7 +132,8 @@ class Evidence:
             for row, written in zip(found.latencies, value["latencies"], strict=True):
                 for at, number in written.items():
                     row[int(at)] = int(number)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            _counts(found.latencies, found.latencies.shape)
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise ValueError(f"not the evidence of a rollout: {error}") from error
         return found
 
@@ -163,8 +166,14 @@ def _absent(evidence: Evidence) -> BlockCounts:
     return blocks
 
 
+def _per_block(value: Any) -> int:
+    if not 1 <= int(value) <= MOST_PER_BLOCK:
+        raise ValueError(f"not the evidence of a rollout: {value!r} answers of stable in a block")
+    return int(value)
+
+
 def _counts(value: Any, shape: tuple[int, ...]) -> Counts:
     counts = np.asarray(value, dtype=np.int64)
-    if counts.shape != shape or (counts < 0).any():
+    if counts.shape != shape or (counts < 0).any() or (counts > _MOST_COUNT).any():
         raise ValueError("not the evidence of a rollout: counts of the wrong form")
     return counts

@@ -89,9 +89,12 @@ def sequences(history: Sequence[Mapping[str, Any]]) -> list[MetricSequence]:
                 values = [
                     None if finding[part] is None else float(finding[part]) for part in ("estimate", "lower", "upper")
                 ]
-                names[key] = (str(finding["name"]), float(finding["margin"]))
+                margin = float(finding["margin"])
+                if not all(math.isfinite(value) for value in (margin, *values) if value is not None):
+                    continue
+                names[key] = (str(finding["name"]), margin)
                 points.setdefault(key, []).append(SequencePoint(requests, *values))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
     known = {key: tuple(p for p in some if p.estimate is not None) for key, some in points.items()}
     return [MetricSequence(*names[key], some) for key, some in known.items() if some]

@@ -94,7 +94,7 @@ class ModelState:
 
     @property
     def moved_labels(self) -> set[str]:
-        """Labels that have meant more than 1 version."""
+        """Labels that have pointed to several versions."""
         return {label for label, versions in self.label_versions.items() if len(versions) > 1}
 
     @property

@@ -41,6 +41,9 @@ class RolloutStrategy(str, Enum):
     BLUE_GREEN = "blue-green"
 
 
+MOST_PER_BLOCK = 20
+
+
 @dataclass(frozen=True)
 class RolloutStart:
     """How a rollout distributes requests.
@@ -65,10 +68,10 @@ class RolloutStart:
 
     @property
     def per_block(self) -> int:
-        """Answers of stable that are compared with 1 answer of the candidate."""
+        """Answers of stable that are compared with each answer of the candidate."""
         if self.strategy in (RolloutStrategy.SHADOW, RolloutStrategy.BLUE_GREEN):
             return 1
-        return min(20, max(1, round((1 - self.traffic) / self.traffic)))
+        return min(MOST_PER_BLOCK, max(1, round((1 - self.traffic) / self.traffic)))
 
 
 @dataclass(frozen=True)

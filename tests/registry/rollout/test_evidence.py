@@ -12,6 +12,7 @@ import pytest
 from saman.configs.schemas.policy import RolloutPolicy
 from saman.registry.rollout.evidence import Evidence
 from saman.registry.rollout.judge import RolloutMetric, RolloutVerdict, judge
+from saman.registry.rollout.page import draw, sequences
 from saman.registry.rollout.sequential import log_mean_evidence, mean_interval, rate_interval
 
 
@@ -52,6 +53,40 @@ def test_damaged_evidence_is_refused(damage: dict[str, object]) -> None:
     whole = random_evidence(1).to_json()
     with pytest.raises(ValueError, match="rollout"):
         Evidence.from_json({**whole, **damage} if damage and "per_block" not in damage else damage)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("per_block", 10**13), ("per_block", -1), ("per_block", math.inf), ("requests", [10**30, 1]),
+        ("requests", [2**62, 1]), ("latencies", [{"3": 2**70}, {}]), ("latencies", [{"3": -1}, {}]),
+        ("predictions", math.inf), ("classes", {"x": []}), ("errors", "x" * 8),
+    ],
+)  # fmt: skip
+def test_forged_counts_neither_exhaust_a_server_nor_end_it(name: str, value: object) -> None:
+    with pytest.raises(ValueError):
+        Evidence.from_json({**random_evidence(1).to_json(), name: value})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {}, {"requests": 1, "findings": 2}, {"requests": [math.inf], "findings": []},
+        {"requests": [10**400, 1], "findings": [{"metric": [], "name": {}}]},
+        *(
+            {"requests": [1, 1], "findings": [{"metric": "errors", "name": "errors", "estimate": 0.1, "lower": 0.0,
+                                               "upper": 0.2, "margin": 0.1, part: value}]}
+            for part in ("estimate", "upper", "margin", "metric")
+            for value in (math.nan, math.inf, 10**400, "<script>", [1])
+        ),
+    ],
+)  # fmt: skip
+def test_a_forged_history_draws_no_number_that_is_none(line: dict[str, object]) -> None:
+    for sequence in sequences([line]):
+        drawn = draw(sequence)
+        assert "nan" not in drawn
+        assert "inf" not in drawn
+        assert "<script>" not in drawn
 
 
 def test_a_bet_on_equal_versions_gains_nothing_on_average() -> None:
