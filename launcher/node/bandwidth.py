@@ -24,9 +24,9 @@ def known_bandwidth() -> MemoryBandwidth | None:
 
 
 def measure_bandwidth() -> MemoryBandwidth | None:
-    """The bandwidth from the cache, or measured now in about a second; ``None`` if that fails, with a warning.
+    """The bandwidth from the cache, or measured now in about two seconds; ``None`` if that fails.
 
-    Call it while nothing else runs: beside a training it would find what that leaves.
+    Call it while nothing else runs: beside a training nothing is measured.
     """
     found = known_bandwidth()
     if found is not None:
@@ -42,7 +42,7 @@ def measure_bandwidth() -> MemoryBandwidth | None:
         return None
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        _log.warning("the memory bandwidth is not known: %s", last[0])
+        _log.info("the memory bandwidth is not known: %s", last[0])
     return known_bandwidth()
 
 

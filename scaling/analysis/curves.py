@@ -87,6 +87,8 @@ class Curve:
     def memory_bound(self, nodes: int) -> float | None:
         """The rate that the memory of nodes cannot exceed, in samples per second: bandwidth ÷ bytes per sample.
 
+        It is never less than what a measured node did.
+
         Args:
             nodes: Number of nodes.
 
@@ -94,7 +96,8 @@ class Curve:
             The bound; None where the bandwidth of a node or the bytes of a sample are unknown.
         """
         traffic = self.memory_traffic
-        return nodes * traffic.samples_per_second if traffic else None
+        measured = max((point.throughput.value / point.nodes for point in self.points), default=0.0)
+        return nodes * max(traffic.samples_per_second, measured) if traffic else None
 
     def within_nodes(self) -> Curve:
         """The curve with predictions that are no higher than the cores and the memory of the nodes allow."""

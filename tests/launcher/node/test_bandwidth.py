@@ -23,9 +23,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_count_of_cores_moves_something() -> None:
-    found = measure([1, 2], array_bytes=1 << 20, repeats=2)
+    found = measure([1, 2], array_bytes=1 << 20, repeats=2, least_share=0.0)
     assert set(found) == {1, 2}
     assert all(rate > 0 for rate in found.values())
+
+
+def test_a_count_without_cores_of_its_own_is_not_measured() -> None:
+    assert measure([1], array_bytes=1 << 20, repeats=2, least_share=2.0) == {}
 
 
 def test_counts_double_up_to_all_cores() -> None:

@@ -60,6 +60,16 @@ def test_the_bytes_of_a_sample_follow_from_ranks_beside_each_other(tmp_path: Pat
     assert "memory bandwidth per core falls by 75%" in note.text
 
 
+def test_a_bandwidth_that_was_measured_too_low_bounds_nothing_that_was_reached(tmp_path: Path) -> None:
+    slow = replace(OWN, memory_bandwidth=tuple((cores, rate / 4) for cores, rate in BANDWIDTH))
+    wrong = tuple((cores, rate if cores == 1 else rate / 4) for cores, rate in BANDWIDTH)
+    for base in (slow, replace(OWN, memory_bandwidth=wrong)):
+        (curve,) = _analysis(tmp_path / str(base.memory_bandwidth[0][1]), _runs((1, 2, 8), base)).curves
+        bound = curve.memory_bound(1)
+        assert bound is not None
+        assert bound >= max(point.throughput.value for point in curve.points)
+
+
 def test_memory_is_named_as_what_bounds_the_run(tmp_path: Path) -> None:
     (verdict,) = find_bounds(_analysis(tmp_path, _runs((1, 2, 8))).drawable)
     waiting = 1 - _sample_seconds(1) / _sample_seconds(8)
