@@ -35,7 +35,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def watch_command(
     run: Annotated[str | None, typer.Argument(help="A run folder, a run id, an experiment's name, or last.")] = None,
-    every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[float, typer.Option("--every", min=0.2, max=3600, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show the run once, as without a terminal.")] = False,
     as_metrics: Annotated[
         bool, typer.Option("--prometheus", help="Print the run's metrics in Prometheus's text format, once.")
@@ -56,7 +56,7 @@ def watch_command(
     if alert_rules:
         typer.echo(files("saman.launcher.monitoring").joinpath("alerts/saman.rules.yaml").read_text("utf-8"), nl=False)
         return
-    found = _found(run or "last", runs_dir)
+    found = _found("last" if run is None else run, runs_dir)
     reader = RunReader(found)
     try:
         if as_metrics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +84,15 @@ def set_key(values: Any, keys: Sequence[str], value: Any, path: str) -> Any:
             remedy=f"{path.rsplit('.' + keys[0], 1)[0]}={{{keys[0]}: …}}",
         )
     return {**values, keys[0]: set_key(values.get(keys[0]), keys[1:], value, path)}
+
+
+def beside(file: Path, name: str) -> str:
+    """Return the path of a file that is named beside another, as an experiment in a study; else the name itself."""
+    found = file.parent / name
+    return str(found) if found.suffix in (".yaml", ".yml") and found.is_file() else name
+
+
+def with_setting(study: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return the values of a study with a further change of its experiment, under ``set``."""
+    changes = study.get("set")
+    return {**study, "set": {**(changes if isinstance(changes, dict) else {}), key: value}}

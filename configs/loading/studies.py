@@ -8,7 +8,7 @@ from typing import Any
 
 from saman.configs import yaml12
 from saman.configs.errors import UserError, choices
-from saman.configs.loading.files import find, overridden
+from saman.configs.loading.files import beside, find, overridden, with_setting
 from saman.configs.problems import validated
 from saman.configs.schemas.study import Study
 
@@ -36,10 +36,10 @@ def _changed(values: Any, text: str) -> Any:
     if not isinstance(values, dict) or not separator or key.split(".")[0] in Study.model_fields or key == "set":
         return overridden(values, [text])
     parsed = yaml12.parse(value, f"command line: {key}")
-    axes, changes = values.get("axes"), values.get("set")
+    axes = values.get("axes")
     if isinstance(axes, dict) and key in axes:
         return {**values, "axes": {**axes, key: parsed if isinstance(parsed, list) else [parsed]}}
-    return {**values, "set": {**(changes if isinstance(changes, dict) else {}), key: parsed}}
+    return with_setting(values, key, parsed)
 
 
 def excluded_cells(study: Study, texts: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -66,5 +66,4 @@ def excluded_cells(study: Study, texts: Sequence[str]) -> list[Mapping[str, Any]
 
 def base_experiment(study: Study, file: Path) -> str:
     """The base experiment: a path if it is beside the study's file, else the name in the study."""
-    beside = file.parent / study.experiment
-    return str(beside) if beside.suffix in (".yaml", ".yml") and beside.is_file() else study.experiment
+    return beside(file, study.experiment)

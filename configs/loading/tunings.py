@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from saman.configs import yaml12
-from saman.configs.loading.files import find, overridden
+from saman.configs.loading.files import beside, find, overridden, with_setting
 from saman.configs.problems import validated
 from saman.configs.schemas.tuning import Tuning
 
@@ -33,14 +33,11 @@ def base_of(study: Tuning, file: Path) -> str | None:
     """The experiment that the study varies: a path if it is beside the study's file, else the name in the study."""
     if study.experiment is None:
         return None
-    beside = file.parent / study.experiment
-    return str(beside) if beside.suffix in (".yaml", ".yml") and beside.is_file() else study.experiment
+    return beside(file, study.experiment)
 
 
 def _changed(values: Any, text: str) -> Any:
     key, separator, value = text.partition("=")
     if not isinstance(values, dict) or not separator or key.split(".")[0] in (*Tuning.model_fields, "set", "objective"):
         return overridden(values, [text])
-    changes = values.get("set")
-    parsed = yaml12.parse(value, f"command line: {key}")
-    return {**values, "set": {**(changes if isinstance(changes, dict) else {}), key: parsed}}
+    return with_setting(values, key, yaml12.parse(value, f"command line: {key}"))

@@ -42,31 +42,41 @@ def render_slurm(
     if not given & {"--tokens", "--certificate", "--insecure"}:
         problem = "a service job listens beyond its node"
         raise UserError(problem, where="--slurm", remedy="--tokens FILE, --certificate and --key, or --insecure")
-    scheme = "https" if "--certificate" in given else "http"
     refuse_line_breaks(
         [service.program, *service.words, str(service.models_dir), str(service.directory)], "a job script"
     )
-    minutes = max(10, round(hours * 60))
-    command = shlex.join([service.program, *service.words, "--host", "0.0.0.0"])
+    scheme = "https" if "--certificate" in given else "http"
+    parts = (_head(service, hours, cpus, memory), _server(service, scheme), _end(drain_seconds), _life(service))
+    return "\n".join(parts)
+
+
+def _head(service: ServiceCommand, hours: float, cpus: int, memory: str) -> str:
+    # Slurm's own copy of the script is submitted again: a file beside the models may be exchanged by their group.
     return f"""#!/bin/bash
 #SBATCH --job-name=saman-serve-{service.name}
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task={cpus}
 #SBATCH --mem={memory}
-#SBATCH --time={minutes}
+#SBATCH --time={max(10, round(hours * 60))}
 #SBATCH --signal=B:USR1@{NOTICE_SECONDS}
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # Serves models, registers its address in the folder below, and submits its successor {NOTICE_SECONDS} s before its end.
 set -u
+script=$(cat "$0")
 cd {shlex.quote(str(service.directory))}
 servers={shlex.quote(str(service.models_dir / SERVERS))}
-script={shlex.quote(str(service.models_dir / SERVERS / f"{service.name}.sbatch"))}
 mine="$servers/{service.name}-$SLURM_JOB_ID.address"
 mkdir -p "$servers"
+"""
 
-free_port() {{ python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'; }}
+
+def _server(service: ServiceCommand, scheme: str) -> str:
+    command = shlex.join([service.program, *service.words, "--host", "0.0.0.0"])
+    return f"""free_port() {{
+  python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
+}}
 port=$(free_port); grpc_port=$(free_port)
 {command} --port "$port" --grpc-port "$grpc_port" &
 server=$!
@@ -78,24 +88,31 @@ try:
 except urllib.error.HTTPError as error:  # it answers, but wants a token
     sys.exit(error.code != 401)
 END
-}}
-ended() {{ rm -f "$mine"; }}
+}}"""
+
+
+def _end(drain_seconds: float) -> str:
+    return f"""ended() {{ rm -f "$mine"; }}
 trap ended EXIT
 drain() {{ rm -f "$mine"; sleep {drain_seconds:g}; kill -TERM "$server" 2>/dev/null; }}
 trap 'drain' TERM
 renew=0
 trap 'renew=1' USR1
+"""
 
-# The address appears only once the server answers.
+
+def _life(service: ServiceCommand) -> str:
+    return f"""# The address appears only once the server answers.
 until ready; do kill -0 "$server" 2>/dev/null || {{ wait "$server"; exit $?; }}; sleep 0.5; done
 host=$(hostname -f 2>/dev/null || hostname)
-printf '%s:%s/%s\\n' "$host" "$port" "$grpc_port" > "$mine.new" && mv "$mine.new" "$mine"
+new=$(mktemp "$mine.XXXXXX") && printf '%s:%s/%s\\n' "$host" "$port" "$grpc_port" > "$new" && chmod 644 "$new" &&
+  mv "$new" "$mine"
 
 while kill -0 "$server" 2>/dev/null; do
   wait "$server"
   if [ "$renew" = 1 ]; then
     renew=0
-    successor=$(sbatch --parsable "$script") || {{ echo "error: the successor was not submitted" >&2; continue; }}
+    successor=$(sbatch --parsable <<< "$script") || {{ echo "error: the successor was not submitted" >&2; continue; }}
     next="$servers/{service.name}-${{successor%%;*}}.address"
     for _ in $(seq {2 * (NOTICE_SECONDS - 30)}); do [ -e "$next" ] && break; sleep 0.5; done
     drain

@@ -222,12 +222,13 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[at])), H).serve_forever()
 
 
 def stubs(folder: Path) -> tuple[ServiceCommand, dict[str, str]]:
-    """A server, and an ``sbatch`` that starts the script as the job 2."""
+    """A server, and an ``sbatch`` that starts the script on its standard input as the job 2."""
     (folder / "bin").mkdir()
     server, sbatch = folder / "bin" / "saman", folder / "bin" / "sbatch"
     server.write_text(SERVER)
     sbatch.write_text(
-        '#!/bin/bash\n[ "$1" = --parsable ] || exit 1\nSLURM_JOB_ID=2 bash "$2" > /dev/null 2>&1 &\n'
+        f'#!/bin/bash\n[ "$*" = --parsable ] || exit 1\ncat > {folder}/spooled\n'
+        f"SLURM_JOB_ID=2 bash {folder}/spooled > /dev/null 2>&1 &\n"
         f"echo $! > {folder}/successor\necho '2;cluster'\n"
     )
     for file in (server, sbatch):
@@ -257,6 +258,7 @@ def test_a_service_job_hands_over_before_it_ends(tmp_path: Path) -> None:
     try:
         wait_for(lambda: len(registered(service.models_dir)) == 1, "the server did not register")
         [first] = registered(service.models_dir)
+        script.write_text(f"touch {tmp_path}/pwned\n")  # by somebody else of the group that shares the models
         job.send_signal(10)  # USR1, as Slurm sends it before the time limit
         wait_for(lambda: any(address != first for address in registered(service.models_dir)), "no successor")
         successor = int((tmp_path / "successor").read_text())
@@ -265,6 +267,7 @@ def test_a_service_job_hands_over_before_it_ends(tmp_path: Path) -> None:
         assert left != first
         host, _, ports = left.rpartition(":")
         assert host and ports.partition("/")[0].isdigit()
+        assert not (tmp_path / "pwned").exists()
         os.kill(successor, 15)  # scancel
         wait_for(lambda: registered(service.models_dir) == (), "the address of an ended server is still there")
     finally:
