@@ -147,7 +147,7 @@ def submit_study(
     Args:
         study: The prepared study.
         cluster: Its cluster.
-        wait: Told when Slurm takes no more jobs for now, before this waits for room.
+        wait: Receives the reason when Slurm takes no more jobs for now, before the wait for room.
         dependency: What every run waits for.
 
     Returns:

@@ -47,7 +47,7 @@ def prepare_tuning(
         partition: A partition of the cluster.
         settings: ``KEY=VALUE``: a key of the study or of its experiment.
         exclude: Nodes of the cluster that no run may use.
-        say: Told why Slurm takes no more jobs.
+        say: Receives a sentence when Slurm takes no more jobs.
 
     Raises:
         UserError: The study or the cluster file has mistakes.

@@ -51,7 +51,7 @@ class Search:
         plan: The study.
         ledger: Its trials.
         runs: Its runs.
-        say: Told of the end of each trial.
+        say: Receives a sentence at the end of each trial.
     """
 
     def __init__(

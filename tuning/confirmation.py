@@ -49,7 +49,7 @@ class Confirming:
         plan: The study.
         runs: Its runs.
         models_dir: The folder of models.
-        say: Told of the end of each run.
+        say: Receives a sentence at the end of each run.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ def run_study(
         runs_dir: The folder of runs.
         models_dir: The folder of models.
         continued: Pruned trials to continue to their end.
-        say: Told of the end of each trial.
+        say: Receives a sentence at the end of each trial.
 
     Raises:
         UserError: Another process runs the study, or its runs do not fit the place.

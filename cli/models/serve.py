@@ -82,7 +82,6 @@ def serve_command(
         return
     _require_packages()
     from saman.configs.errors import UserError, choices
-    from saman.configs.units import parse_size
     from saman.runs.engines.interface import BatchLimits
     from saman.serving.supervision.settings import EngineChoice, ServeSettings, choose_specs
     from saman.serving.supervision.supervisor import serve
@@ -101,7 +100,7 @@ def serve_command(
         threads=threads,
         batches=BatchLimits(batch, batch_delay / 1000),
         queue=queue,
-        body_bytes=parse_size(body),
+        body_bytes=_parse_body(body),
         timeout_seconds=timeout,
         certificate=certificate,
         key=key,
@@ -110,6 +109,16 @@ def serve_command(
     )
     has_tls, has_tokens = certificate is not None, tokens is not None
     serve(settings, _tell, lambda server: _say_ready(server, host, has_tls, has_tokens))
+
+
+def _parse_body(text: str) -> int:
+    from saman.configs.errors import UserError
+    from saman.configs.units import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UserError(str(error), where="--body", remedy="32M") from None
 
 
 def _require_packages() -> None:

@@ -4,8 +4,8 @@
       ▲                                         │
       └────────────── LEFT ◄────── LEAVE ◄──────┘         FORM once every living member has left
 
-A world is formed only when nobody is in the old one any more, so no two worlds exist at a time. There is no time limit:
-every decision follows from a report or from the end of a process.
+A world is formed only when every member has left the old world, so two worlds never exist at a time. There is no time
+limit: every decision follows from a report or from the end of a process.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class MemberReport:
 
     Attributes:
         kind: What it reports.
-        generation: The world of which it speaks.
+        generation: The world that it is about.
         step: Optimiser steps in its state.
         epoch: Epochs in its state.
         position: Its position in the training, for members without state; opaque here. Empty if it holds no whole

@@ -186,7 +186,7 @@ def read_beat(path: Path) -> Beat | None:
 
 
 def beat_from_json(value: object) -> Beat | None:
-    """Take a heartbeat out of its JSON object; ``None`` if it is none."""
+    """Take a heartbeat out of its JSON object; ``None`` for any other object."""
     try:
         return Beat(**{key: item for key, item in value.items() if key in Beat.__dataclass_fields__})  # type: ignore[attr-defined]
     except (TypeError, AttributeError):

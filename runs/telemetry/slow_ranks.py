@@ -14,7 +14,7 @@ EXCLUDED_AFTER_SECONDS = 60.0  # to leave costs the others a new world
 
 @dataclass(frozen=True)
 class SlowRankChange:
-    """A rank that has become a straggler, or with ``ended`` is none any more."""
+    """A rank that has become a straggler; with ``ended``, a rank that has recovered."""
 
     straggler: Straggler
     ended: bool

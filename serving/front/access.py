@@ -6,6 +6,7 @@ plain digest suffices: there is no dictionary to try.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
@@ -16,8 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import open_regular
 from saman.serving.interface.status import ServingError, StatusCode
 
+MOST_BYTES = 1 << 20  # of the file: some ten thousand tokens
 _LINE = re.compile(r"([0-9a-f]{64})(?:\s+(\S.*))?")
 
 
@@ -61,10 +64,14 @@ def read_access(file: Path | None) -> TokenAccess:
     if file is None:
         return OPEN
     try:
-        lines = file.read_text("utf-8").splitlines()
-        mode = file.stat().st_mode
+        with open_regular(file) as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            lines = stream.read(MOST_BYTES).decode("utf-8").splitlines()
     except OSError as error:
         raise UserError(f"the tokens cannot be read: {error.strerror}", where=str(file)) from error
+    except UnicodeDecodeError:
+        remedy = "saman serve --new-token NAME prints a token and appends its line"
+        raise UserError("the file of tokens is not text", where=str(file), remedy=remedy) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UserError("others may read the digests of tokens", where=str(file), remedy=f"chmod 600 {file}")
     digests = []
@@ -84,7 +91,10 @@ def read_access(file: Path | None) -> TokenAccess:
 def add_token(file: Path, name: str) -> str:
     """Make a token and append its digest to ``file``, which is made where it is missing; returns the token."""
     token = new_token()
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    # O_NONBLOCK, because opening a FIFO would block before its type can be checked.
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(file))
         stream.write(token_line(token, " ".join(name.split())))
     return token

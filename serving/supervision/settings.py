@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -64,9 +65,11 @@ class ServeSettings:
         """Raise ``UserError`` for settings that contradict each other or expose the models."""
         if (self.certificate is None) != (self.key is None):
             raise UserError("TLS needs a certificate and its key", remedy="give --certificate and --key")
-        for file in (self.certificate, self.key):
-            if file is not None and not file.is_file():
-                raise UserError("no such file", where=str(file), remedy="a file in PEM")
+        for option, port in (("--port", self.rest_port), ("--grpc-port", self.grpc_port)):
+            if not 0 <= port <= 65535:
+                raise UserError(f"{port} is not a port", where=option, remedy="0 to 65535; 0 takes a free port")
+        if self.certificate is not None and self.key is not None:
+            check_pair(self.certificate, self.key)
         read_access(self.tokens)
         if is_local(self.host) or self.insecure:
             return
@@ -78,6 +81,19 @@ class ServeSettings:
         if lacking:
             problem = f"listening on {self.host} without {' or '.join(lacking)} lets others ask, or read what they ask"
             raise UserError(problem, where="--host", remedy=f"give {' and '.join(lacking)}; --insecure allows it")
+
+
+def check_pair(certificate: Path, key: Path) -> None:
+    """Raise ``UserError`` unless a certificate and its key can be used: a front that cannot start would start again."""
+    for file in (certificate, key):
+        if not file.is_file():
+            raise UserError("no such file", where=str(file), remedy="a file in PEM")
+    try:
+        # A password that is wrong: without any, an encrypted key would be asked for on the terminal of each front.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        problem = f"not a certificate and its unencrypted key in PEM: {getattr(error, 'strerror', None) or error}"
+        raise UserError(problem, where=f"{certificate}, {key}", remedy="openssl x509 -in FILE -noout") from None
 
 
 def is_local(host: str) -> bool:

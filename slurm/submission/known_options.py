@@ -20,7 +20,7 @@ def slurm_options(
         gpus: the GPUs of the job in all; without ``ranks`` each gets a rank.
 
     Raises:
-        UserError: the GPUs do not divide among the ranks, or the time limit is none.
+        UserError: the GPUs do not divide among the ranks, or the time limit is not a duration.
 
     >>> slurm_options(None, 2, None, 8)
     (['resources.nodes=2', 'resources.gpus_per_rank=1'], 8)

@@ -71,7 +71,7 @@ class ElasticStep(DataParallelStep):
         self._measured.assign(sums)
 
     def void_books(self) -> None:
-        """Note that the state is being replaced: if that is interrupted, it is none."""
+        """Note that the state is being replaced: until that is complete, this process holds no whole state."""
         self._begun.assign(self._applied + 1)
 
     def books(self) -> Books:

@@ -38,7 +38,7 @@ class GradientExchange:
 
         Args:
             gradients: Σ over the examples of this rank, dense.
-            sparse: The indices of gradients of which few rows differ from 0.
+            sparse: The indices of gradients with few rows that differ from 0.
             count: Examples of this rank, float64.
             total: Examples of all ranks, float64.
         """

@@ -30,7 +30,7 @@ class OnSlurm:
         runs_dir: The folder of runs.
         models_dir: The folder of models.
         exclude: Names of nodes that no run may use.
-        say: Told why Slurm takes no more jobs.
+        say: Receives a sentence when Slurm takes no more jobs.
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,10 +79,9 @@ def test_requests_reach_a_loaded_version_through_any_history(
 
 
 def test_listening_beyond_this_machine_needs_protection(tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("certificate", "key", "tokens")}
-    for file in files.values():
-        file.write_text("0" * 64 + " somebody\n")
-        file.chmod(0o600)
+    files = {**_pair(tmp_path), "tokens": tmp_path / "tokens"}
+    files["tokens"].write_text("0" * 64 + " somebody\n")
+    files["tokens"].chmod(0o600)
     ServeSettings(tmp_path, ()).check()
     ServeSettings(tmp_path, (), host="0.0.0.0", **files).check()  # type: ignore[arg-type]
     ServeSettings(tmp_path, (), host="0.0.0.0", insecure=True).check()
@@ -89,3 +90,44 @@ def test_listening_beyond_this_machine_needs_protection(tmp_path: Path) -> None:
         with pytest.raises(UserError):
             ServeSettings(tmp_path, (), host="0.0.0.0", **given).check()  # type: ignore[arg-type]
     assert is_local("::1") and is_local("localhost") and not is_local("example.org") and not is_local("10.0.0.1")
+
+
+def _pair(folder: Path) -> dict[str, Path]:
+    files = {"certificate": folder / "certificate", "key": folder / "key"}
+    made = ["-keyout", str(files["key"]), "-out", str(files["certificate"])]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run(["openssl", "req", "-x509", *curve, *made], check=True, capture_output=True)
+    return files
+
+
+def test_a_certificate_that_no_front_could_use_is_refused_at_once(tmp_path: Path) -> None:
+    pair = _pair(tmp_path)
+    encrypted = tmp_path / "encrypted"
+    subprocess.run(
+        ["openssl", "ec", "-aes256", "-passout", "pass:secret", "-in", pair["key"], "-out", encrypted],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "text").write_text("no PEM")
+    for certificate, key in [
+        (tmp_path / "text", pair["key"]), (pair["certificate"], tmp_path / "text"), (pair["key"], pair["certificate"]),
+        (pair["certificate"], encrypted), (tmp_path / "fifo", pair["key"]), (pair["certificate"], tmp_path),
+    ]:  # fmt: skip
+        with pytest.raises(UserError):
+            ServeSettings(tmp_path, (), certificate=certificate, key=key).check()
+    ServeSettings(tmp_path, (), **pair).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ports", [{"rest_port": 65536}, {"rest_port": -1}, {"grpc_port": 10**6}])
+def test_a_port_is_between_0_and_65535(tmp_path: Path, ports: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="is not a port"):
+        ServeSettings(tmp_path, (), **ports).check()
+
+
+def test_a_file_of_tokens_that_is_none_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary").chmod(0o600)
+    for file in (tmp_path / "fifo", tmp_path / "binary", Path("/dev/zero"), tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError):
+            ServeSettings(tmp_path, (), tokens=file).check()

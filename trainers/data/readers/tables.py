@@ -119,7 +119,7 @@ class _Decoder:
         return frame
 
     def _require_types(self, path: Path, schema: Mapping[str, pl.DataType]) -> None:
-        """Refuse columns of which no conversion makes numbers or names."""
+        """Refuse columns that cannot be converted to numbers or names."""
         import polars as pl
 
         lists = len(self.inputs) == 1 and isinstance(schema[self.inputs[0]], pl.List | pl.Array)
