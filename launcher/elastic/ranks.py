@@ -130,6 +130,16 @@ class ElasticRanks:
 
     def look(self) -> None:
         """Record new worlds, and replace processes that were lost."""
+        self._record_worlds()
+        if self.authority.finished or self.problem is not None:
+            return
+        for slot, status in enumerate(self._processes.exit_statuses):
+            # Even with status 0: srun may end so when a node fails. Nobody has finished the run yet.
+            if status is not None and slot not in self._own_errors | self._vacant:
+                self._vacate(slot)
+        self._fill()
+
+    def _record_worlds(self) -> None:
         while not self._worlds.empty():
             world = self._worlds.get()
             self._append(EventKind.WORLD.value, **world.facts())
@@ -138,13 +148,6 @@ class ElasticRanks:
             if world.generation > 1:
                 self._say(world.sentence())
             self._early_ends.update(dict.fromkeys(world.slots, 0))
-        if self.authority.finished or self.problem is not None:
-            return
-        for slot, status in enumerate(self._processes.exit_statuses):
-            # Even with status 0: srun may end so when a node fails. Nobody has finished the run yet.
-            if status is not None and slot not in self._own_errors | self._vacant:
-                self._vacate(slot)
-        self._fill()
 
     def exclude(self, ranks: Iterable[int]) -> None:
         """End the processes of ranks that hang; others take their slots."""
@@ -160,9 +163,9 @@ class ElasticRanks:
         return self._size
 
     def close(self) -> None:
-        """Stop the authority; its last world is recorded."""
+        """Stop the authority; its last world is recorded, and no process starts any more."""
         self.authority.close()
-        self.look()
+        self._record_worlds()
 
     def _end(self, slots: Iterable[int]) -> None:
         for slot in set(slots) - self._excluded - self._vacant:

@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from saman.configs.errors import EnvironmentLack, ExitCode
@@ -75,7 +75,7 @@ class Member:
         with self._changed:
             self._connecting = False
             self._changed.notify_all()
-            self._sockets = [socket.socket(fileno=os.dup(number)) for number in _connections() - before]
+            self._sockets = list(_duplicates(_connections() - before))
             must_leave = self._left >= self._generation
         if must_leave:
             self.disconnect()
@@ -93,7 +93,8 @@ class Member:
         for peer in sockets:
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
-            peer.close()
+            with contextlib.suppress(OSError):
+                peer.close()
 
     def leave_run(self) -> None:
         """Report the end of the run; after that a closed connection is no failure."""
@@ -170,6 +171,13 @@ def _connections() -> set[int]:
             if stat.S_ISSOCK(os.fstat(number).st_mode) and _is_connected(number):
                 found.add(number)
     return found
+
+
+def _duplicates(numbers: Iterable[int]) -> Iterator[socket.socket]:
+    """Duplicate sockets, except those that Gloo has just closed: it asked the rendezvous, or its peer has ended."""
+    for number in numbers:
+        with contextlib.suppress(OSError):
+            yield socket.socket(fileno=os.dup(number))
 
 
 def _is_connected(number: int) -> bool:

@@ -116,6 +116,13 @@ def test_ranks_of_a_lost_node_wait_until_it_is_back(make: Callable[..., Made]) -
     assert slots.started == [(2, "b"), (3, "b")]
 
 
+def test_no_process_starts_once_the_attempt_is_over(make: Callable[..., Made]) -> None:
+    ranks, slots = make("aaa")
+    slots.exit_statuses = [-15, -15, -15]  # as the supervisor ends them
+    ranks.close()
+    assert not slots.started
+
+
 def test_a_run_with_too_few_ranks_and_no_node_for_others_ends_its_attempt(make: Callable[..., Made]) -> None:
     ranks, slots = make("abb", minimum=2, usable=lambda _: frozenset[str]())
     slots.kill(1)
