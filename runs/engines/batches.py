@@ -14,8 +14,13 @@ Key = tuple[Any, ...]
 
 def rows_of(inputs: Arrays) -> int:
     """The examples of a request: the common first size of its inputs; 0 where they have none."""
-    sizes = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
-    return sizes.pop() if len(sizes) == 1 else 0
+    rows = -1
+    for array in inputs.values():
+        size = array.shape[0] if array.ndim else 0
+        if rows not in (-1, size):
+            return 0
+        rows = size
+    return max(rows, 0)
 
 
 def batch_key(signature: str, inputs: Arrays) -> Key | None:

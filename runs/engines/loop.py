@@ -9,7 +9,7 @@ import selectors
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from saman.runs.engines import frames
 from saman.runs.engines.batches import Arrays, Key, batch_key, join, rows_of, split
@@ -38,8 +38,7 @@ class _Connection:
             del self.unsent[:sent]
 
 
-@dataclass(frozen=True)
-class _Pending:
+class _Pending(NamedTuple):
     connection: _Connection
     frame: Frame
     key: Key | None
@@ -74,7 +73,9 @@ class EngineLoop:
         if not self._queue:
             return 0.2
         first = self._queue[0]
-        if first.key is None or sum(other.rows for other in self._queue) >= self._limits.rows:
+        if not self._limits.delay_seconds or first.key is None:
+            return 0.0
+        if sum(other.rows for other in self._queue) >= self._limits.rows:
             return 0.0
         return max(0.0, first.arrived + self._limits.delay_seconds - time.monotonic())
 
@@ -127,13 +128,15 @@ class EngineLoop:
 
     def _compute(self, batch: Sequence[_Pending]) -> None:
         now = time.monotonic()
-        late = [item for item in batch if item.frame.deadline and item.frame.deadline <= now]
+        late = [item for item in batch if 0 < item.frame.deadline <= now]
         for item in late:
             self._reply(item, Frame(item.frame.number, "Deadline exceeded before the computation", {},
                                     frames.DEADLINE_EXCEEDED))  # fmt: skip
-        on_time = [item for item in batch if item not in late] if late else batch
+        on_time = [item for item in batch if not 0 < item.frame.deadline <= now] if late else batch
         if on_time:
             self._answer(on_time)
+        for connection in {item.connection for item in batch}:  # a batch's answers leave, and wake the front, together
+            self._flush(connection)
 
     def _answer(self, batch: Sequence[_Pending]) -> None:
         signature = batch[0].frame.text
@@ -164,15 +167,16 @@ class EngineLoop:
     def _reply(self, item: _Pending, frame: Frame) -> None:
         try:
             item.connection.unsent += frames.encode(frame)
-            self._flush(item.connection)
         except (BrokenFrame, KeyError) as error:
             lost = Frame(frame.number, f"The answer cannot be sent: {error}", {}, frames.INTERNAL)
             item.connection.unsent += frames.encode(lost)
-        except OSError:
-            self._drop(item.connection)
 
     def _flush(self, connection: _Connection) -> None:
-        connection.flush()
+        try:
+            connection.flush()
+        except OSError:
+            self._drop(connection)
+            return
         if connection.is_blocked != bool(connection.unsent):
             connection.is_blocked = not connection.is_blocked
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.is_blocked else 0)

@@ -45,9 +45,12 @@ class OpenVinoEngine:
         missing = [name for name, _ in self._inputs if name not in inputs]
         if missing or len(inputs) != len(self._inputs):
             raise EngineError(INVALID_ARGUMENT, f"expected the inputs {[name for name, _ in self._inputs]}")
-        values: list[Any] = [inputs[name].astype(dtype, copy=False) for name, dtype in self._inputs]
+        values = [np.ascontiguousarray(inputs[name], dtype) for name, dtype in self._inputs]
         try:
-            self._request.infer(values)
+            # Tensors over the arrays' memory: ``infer(values)`` costs 40 µs more for its own checks and copies.
+            for at, value in enumerate(values):
+                self._request.set_input_tensor(at, openvino.Tensor(value, shared_memory=True))
+            self._request.infer()
         except RuntimeError as error:
             raise EngineError(INVALID_ARGUMENT, str(error).strip().splitlines()[-1]) from error
         # The tensors belong to the request, which computes the next batch into them.

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from saman.runs.engines.batches import Arrays, rows_of
 from saman.serving.front.engine_link import EngineLink
@@ -22,8 +22,7 @@ _SWEEP_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RequestTarget:
+class RequestTarget(NamedTuple):
     """The version that a request names: by number, by label, or by neither."""
 
     model: str
@@ -31,8 +30,7 @@ class RequestTarget:
     label: str | None = None
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A computation that a client asks for.
 
     Attributes:
@@ -54,8 +52,7 @@ class Call:
     wanted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Computed:
+class Computed(NamedTuple):
     """The outputs, and the version that computed them."""
 
     outputs: Arrays

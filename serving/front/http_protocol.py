@@ -7,9 +7,8 @@ import collections
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 
@@ -20,8 +19,7 @@ _LONGEST_REQUEST_SECONDS = 120.0  # from its first byte to its last
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A whole request. Names of headers are in lower case."""
 
     method: str
@@ -31,8 +29,7 @@ class HttpRequest:
     arrived: float
 
 
-@dataclass(frozen=True)
-class HttpAnswer:
+class HttpAnswer(NamedTuple):
     """An answer."""
 
     status: int

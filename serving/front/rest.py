@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import orjson
@@ -20,8 +20,10 @@ from saman.serving.front.describe import openapi_page, proto_page
 from saman.serving.front.http_protocol import HttpAnswer, HttpRequest
 from saman.serving.front.statuses import metadata_json, status_json
 from saman.serving.interface import examples, json_tensors
+from saman.serving.interface.json_numbers import read_numbers
+from saman.serving.interface.signatures import DEFAULT
 from saman.serving.interface.status import ServingError, StatusCode, invalid
-from saman.serving.traffic import RequestFacts
+from saman.serving.traffic import Arrays, RequestFacts
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _PLACE = r"/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
@@ -33,8 +35,7 @@ _LARGEST_VERSION = (1 << 63) - 1
 _TIMEOUT = "x-request-timeout-seconds"
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     target: RequestTarget
     verb: str
 
@@ -105,27 +106,38 @@ class RestService:
             return HttpAnswer(extra.status, extra.body, extra.content_type)
         asked = request.headers.get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else f"{self._prefix}-{next(self._numbers)}"
-        document = json_tensors.parse_document(request.body)
         if verb == "predict":
-            body = await self._predict(request, target, document, request_id)
+            body = await self._predict(request, target, request_id)
         else:
-            body = await self._examples(request, target, document, request_id, verb)
+            body = await self._examples(request, target, request_id, verb)
         return HttpAnswer(200, body, request_id=request_id)
 
-    async def _predict(self, request: HttpRequest, target: RequestTarget, document: Any, request_id: str) -> bytes:
+    async def _predict(self, request: HttpRequest, target: RequestTarget, request_id: str) -> bytes:
+        name, inputs, is_rows = self._read_numbers(request, target) or self._read(request, target)
+        computed = await self._run(request, target, RequestFacts(request_id, request.headers, name, inputs), "Predict")
+        return json_tensors.render_predictions(computed.outputs, is_rows)
+
+    def _read_numbers(self, request: HttpRequest, target: RequestTarget) -> tuple[str, Arrays, bool] | None:
+        """What ``_read`` returns, for most requests in a fraction of its time; ``None`` for the others."""
+        with contextlib.suppress(ServingError):  # ``_read`` finds mistakes in TensorFlow Serving's order
+            signature = self._core.find(target).signatures.get(DEFAULT)
+            found = None if signature is None else read_numbers(request.body, signature)
+            return None if found is None else (DEFAULT, *found)
+        return None
+
+    def _read(self, request: HttpRequest, target: RequestTarget) -> tuple[str, Arrays, bool]:
+        """The signature's name, the inputs, and whether they are rows; raises ``ServingError``."""
+        document = json_tensors.parse_document(request.body)
         name = signature_of(json_tensors.signature_name(document))
         signature = self._core.find(target).signatures.get(name)
         if signature is None:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
         if not signature.inputs:
             raise invalid(f"Failed to get input map for signature: {name}")
-        inputs, is_rows = json_tensors.read_inputs(document, signature, request.body)
-        computed = await self._run(request, target, RequestFacts(request_id, request.headers, name, inputs), "Predict")
-        return json_tensors.render_predictions(computed.outputs, is_rows)
+        return name, *json_tensors.read_inputs(document, signature, request.body)
 
-    async def _examples(
-        self, request: HttpRequest, target: RequestTarget, document: Any, request_id: str, verb: str
-    ) -> bytes:
+    async def _examples(self, request: HttpRequest, target: RequestTarget, request_id: str, verb: str) -> bytes:
+        document = json_tensors.parse_document(request.body)
         name = signature_of(json_tensors.signature_name(document))
         found = examples.read_examples(document)
         signature = self._core.find(target).signatures.get(name)
