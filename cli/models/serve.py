@@ -45,6 +45,9 @@ def serve_command(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or tokens.")
     ] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Compute in engine processes only, small models too (slower).")
+    ] = False,
     target: Annotated[
         str | None,
         typer.Option("--print", metavar="TARGET", help="Print a systemd, kubernetes, haproxy or slurm file, and end."),
@@ -106,6 +109,7 @@ def serve_command(
         key=key,
         tokens=tokens,
         insecure=insecure,
+        isolate=isolate,
     )
     has_tls, has_tokens = certificate is not None, tokens is not None
     serve(settings, _tell, lambda server: _say_ready(server, host, has_tls, has_tokens))

@@ -9,8 +9,6 @@ from saman.runs.engines.process import serve_engine
 
 
 def _openvino() -> EngineKind:
-    # OpenVINO's telemetry would fork a process that reports to its makers; without the package it does nothing.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     from saman.serving.engines.openvino_engine import OpenVinoEngine
 
     return OpenVinoEngine

@@ -6,15 +6,19 @@ OpenVINO does not check the check sums of tensors, so only verified versions rea
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from saman.runs.engines.batches import Arrays
 from saman.runs.engines.frames import INVALID_ARGUMENT, UNIMPLEMENTED
 from saman.runs.engines.interface import EngineError
+
+# OpenVINO's telemetry would fork a process that reports to its makers; without the package it does nothing.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino  # noqa: E402
 
 SIGNATURE = "serving_default"
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from saman.runs.engines.batches import Arrays, rows_of
+from saman.runs.engines.interface import EngineKind
 from saman.serving.front.engine_link import EngineLink
+from saman.serving.front.local_engine import LocalEngines
 from saman.serving.front.metrics import RequestMetrics
 from saman.serving.front.table import FrontSettings, ServedModel, ServedVersion, ServingTable
 from saman.serving.interface.signatures import DEFAULT, SignatureFacts
@@ -62,10 +64,11 @@ class Computed(NamedTuple):
 class ServingCore:
     """What is served, and how."""
 
-    def __init__(self, settings: FrontSettings, traffic: Traffic) -> None:
+    def __init__(self, settings: FrontSettings, traffic: Traffic, kind: EngineKind | None = None) -> None:
         self.settings, self.traffic, self.metrics = settings, traffic, RequestMetrics()
         self.table = ServingTable()
         self._links: dict[str, EngineLink] = {}
+        self._local = LocalEngines(kind, settings.threads, settings.rows, settings.queue)
 
     # ---- changes of the table ----------------------------------------------------------------------------------
 
@@ -74,6 +77,9 @@ class ServingCore:
         for socket in table.sockets() - set(self._links):
             self._links[socket] = EngineLink(socket, self.settings.queue)
             await self._links[socket].open()
+        for model in table.models.values():
+            for version in model.versions.values():
+                self._local.prepare(version)
 
     def use(self, table: ServingTable) -> None:
         """Exchange the table: every later request sees the new versions and labels."""
@@ -86,6 +92,7 @@ class ServingCore:
             await asyncio.sleep(0.005)
         for socket in old:
             self._links.pop(socket).close()
+            self._local.drop(socket)
 
     async def sweep(self) -> None:
         """Fail requests beyond their deadline, for ever."""
@@ -162,6 +169,9 @@ class ServingCore:
         link = self._links.get(version.socket)
         if link is None:
             raise ServingError(StatusCode.UNAVAILABLE, f"The engine of {model.name} version {number} is not connected")
+        local = self._local.find(version.socket)
+        if local is not None and local.takes(call.facts.signature, call.facts.inputs):
+            return local.send(call.facts.inputs, call.deadline, link.send)
         return link.send(call.facts.signature, call.facts.inputs, call.deadline)
 
     def _mirror(self, model: ServedModel, number: int, call: Call, began: float) -> None:

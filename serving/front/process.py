@@ -23,6 +23,7 @@ import grpc
 import grpc.aio
 import uvloop
 
+from saman.runs.engines.interface import EngineKind
 from saman.serving.front.access import read_access
 from saman.serving.front.core import ServingCore
 from saman.serving.front.grpc_service import GrpcService
@@ -42,7 +43,7 @@ class FrontProcess:
 
     def __init__(self, settings: FrontSettings) -> None:
         self._settings = settings
-        self._core = ServingCore(settings, open_traffic(Path(settings.models_dir)))
+        self._core = ServingCore(settings, open_traffic(Path(settings.models_dir)), _engine_kind(settings))
         access = read_access(Path(settings.tokens) if settings.tokens else None)
         rest = RestService(self._core, access, self._is_ready)
         self._connections = Connections(rest.handle, settings.body_bytes, render_error)
@@ -167,6 +168,16 @@ class FrontProcess:
             return await asyncio.wait_for(waiting, self._settings.timeout_seconds)
         except asyncio.TimeoutError:
             return "the supervisor did not answer in time"
+
+
+def _engine_kind(settings: FrontSettings) -> EngineKind | None:
+    """What loads the models that a front computes itself."""
+    if settings.computes:
+        with contextlib.suppress(ImportError):
+            from saman.serving.engines.openvino_engine import OpenVinoEngine
+
+            return OpenVinoEngine
+    return None
 
 
 def _say(fact: dict[str, Any]) -> None:

@@ -25,13 +25,17 @@ class VersionLife(int, Enum):
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A version: the socket of its engine, its signatures, and its life; ``problem`` says why it is not served."""
+    """A version: the socket of its engine, its signatures, and its life; ``problem`` says why it is not served.
+
+    ``files`` is what a front may load to compute the version itself; empty: the engine process computes everything.
+    """
 
     number: int
     life: VersionLife
     socket: str = ""
     signature_map: bytes = b""
     problem: str = ""
+    files: str = ""
 
     @cached_property
     def signatures(self) -> Signatures:
@@ -131,6 +135,9 @@ class FrontSettings:
         timeout_seconds: The deadline of a request that brings none.
         certificate, key: TLS files in PEM; empty for none.
         tokens: The file with the digests of tokens; empty for none.
+        computes: Whether it computes small models itself.
+        threads: Threads of a model that it computes.
+        rows: Most examples of a batch that it computes.
         models_dir: The registry.
     """
 
@@ -144,6 +151,9 @@ class FrontSettings:
     certificate: str = ""
     key: str = ""
     tokens: str = ""
+    computes: bool = False
+    threads: int = 1
+    rows: int = 16
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -79,6 +79,8 @@ def _values(body: bytes, key: str, dtype: np.dtype[Any]) -> Array | None:
         buffer = _parser.parse(body)[key].as_buffer(of_type="d" if dtype.kind == "f" else "i")
     except (ValueError, TypeError, KeyError, RuntimeError):
         return None
+    if not len(buffer):
+        return None
     if dtype.kind == "f":
         found = np.frombuffer(buffer, np.float64)
         largest = 2.0 ** (np.finfo(dtype).nmant + 1) - 1  # beyond, an integer may lose precision

@@ -36,6 +36,11 @@ class LoadedVersion:
         """What the engine loads."""
         return self.snapshot / "onnx" if self.kind == "onnx" else self.snapshot
 
+    @property
+    def local_files(self) -> str:
+        """What a front may load to compute the version itself; empty for engines that need a process of their own."""
+        return str(self.files) if self.kind == "openvino" else ""
+
     def end(self) -> None:
         """End the engine and remove the copy."""
         self.engine.end()

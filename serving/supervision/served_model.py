@@ -76,7 +76,9 @@ class FollowedModel:
     def row(self) -> ServedModel:
         """The model in the table of the fronts."""
         versions = {
-            number: ServedVersion(number, VersionLife.AVAILABLE, each.socket, each.signature_map)
+            number: ServedVersion(
+                number, VersionLife.AVAILABLE, each.socket, each.signature_map, files=each.local_files
+            )
             for number, each in self.loaded.items()
         }
         for number, failure in self.failed.items():

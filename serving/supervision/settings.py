@@ -42,6 +42,7 @@ class ServeSettings:
         certificate, key: TLS files in PEM.
         tokens: File with the digests of tokens.
         insecure: Listen beyond this machine without TLS or tokens.
+        isolate: Compute in engine processes only.
     """
 
     models_dir: Path
@@ -60,6 +61,13 @@ class ServeSettings:
     key: Path | None = None
     tokens: Path | None = None
     insecure: bool = False
+    isolate: bool = False
+
+    @property
+    def fronts_compute(self) -> bool:
+        """Whether fronts compute small models themselves; they join what waits, without a delay."""
+        local = self.engine in (EngineChoice.AUTO, EngineChoice.OPENVINO)
+        return local and not self.isolate and not self.batches.delay_seconds
 
     def check(self) -> None:
         """Raise ``UserError`` for settings that contradict each other or expose the models."""

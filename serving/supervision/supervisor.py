@@ -325,6 +325,9 @@ class Supervisor:
             certificate=str(settings.certificate or ""),
             key=str(settings.key or ""),
             tokens=str(settings.tokens or ""),
+            computes=settings.fronts_compute,
+            threads=settings.threads,
+            rows=settings.batches.rows,
         )
         handle: list[FrontHandle] = []
         front = FrontHandle(front_settings, self._reload, lambda number: self._note_drained(handle, number))
