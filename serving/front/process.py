@@ -60,13 +60,15 @@ class FrontProcess:
     async def run(self, lines: asyncio.StreamReader) -> None:
         """Serve until SIGTERM or the end of ``lines``."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._ending.set)
+        loop.add_signal_handler(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the supervisor decides
         listener = socket.socket(fileno=self._settings.rest_socket)
         listener.setblocking(False)
         tasks = [loop.create_task(work) for work in (self._converse(lines), self._core.sweep(), self._sweep())]
         _say({"listening": True})
         await self._has_table.wait()  # until then connections wait in the kernel: there is nothing to answer with
+        if self._ending.is_set():  # a spare that was never needed
+            return
         server = await loop.create_server(self._connections.new, sock=listener, ssl=self._tls())
         grpc_server = await self._start_grpc()
         self._serves.set()
@@ -136,6 +138,9 @@ class FrontProcess:
                 problem = str(error)
             if message["do"] != "drain":
                 _say({"done": message["do"], "number": message.get("number"), "problem": problem})
+        self._end()
+
+    def _end(self) -> None:
         self._ending.set()
         self._has_table.set()
 

@@ -79,11 +79,11 @@ def _values(body: bytes, key: str, dtype: np.dtype[Any]) -> Array | None:
         buffer = _parser.parse(body)[key].as_buffer(of_type="d" if dtype.kind == "f" else "i")
     except (ValueError, TypeError, KeyError, RuntimeError):
         return None
-    if not len(buffer):
+    found = np.frombuffer(buffer, np.float64 if dtype.kind == "f" else np.int64)
+    if not found.size:
         return None
     if dtype.kind == "f":
-        found = np.frombuffer(buffer, np.float64)
         largest = 2.0 ** (np.finfo(dtype).nmant + 1) - 1  # beyond, an integer may lose precision
         return found.astype(dtype) if -largest <= found.min() and found.max() <= largest else None
-    whole, bounds = np.frombuffer(buffer, np.int64), np.iinfo(dtype)
-    return whole.astype(dtype) if bounds.min <= int(whole.min()) and int(whole.max()) <= bounds.max else None
+    bounds = np.iinfo(dtype)
+    return found.astype(dtype) if bounds.min <= int(found.min()) and int(found.max()) <= bounds.max else None

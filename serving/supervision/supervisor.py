@@ -18,8 +18,8 @@ from saman.configs.errors import UserError
 from saman.registry.store.layout import find_model
 from saman.registry.store.model_state import read_model
 from saman.serving.front.example_request import ExampleRequest, example_request
-from saman.serving.front.table import FrontSettings, ServingTable
-from saman.serving.supervision.front_process import FrontHandle
+from saman.serving.front.table import ServingTable
+from saman.serving.supervision.fronts import Fronts, front_settings
 from saman.serving.supervision.loader import LoadedVersion, Loader
 from saman.serving.supervision.served_model import FollowedModel
 from saman.serving.supervision.settings import ServeSettings
@@ -66,9 +66,8 @@ class Supervisor:
         self._loader = Loader(settings, self._runtime)
         self._traffic = open_traffic(settings.models_dir)
         self._models = [self._model(index) for index in range(len(settings.specs))]
-        self._fronts: list[FrontHandle] = []
+        self._fronts: Fronts | None = None
         self._table, self._number = ServingTable(), 0
-        self._drained: dict[int, int] = {}  # front -> the last table that it has drained
         self._leaving: list[_Leaving] = []
         self._results: queue.Queue[Callable[[], None]] = queue.Queue()
         self._looks: queue.Queue[threading.Event] = queue.Queue()
@@ -124,9 +123,9 @@ class Supervisor:
             self._rest = _listen(self._settings.host, self._settings.rest_port, is_reserved=False)
             self._grpc = _listen(self._settings.host, self._settings.grpc_port, is_reserved=True)
             self._load_first()
-            self._fronts = [self._start_front() for _ in range(self._settings.fronts)]
-            for front in self._fronts:
-                front.wait_until_ready()
+            about = front_settings(self._settings, self._rest.fileno(), self.grpc_port)
+            self._fronts = Fronts(about, self._reload)
+            self._fronts.start(self._settings.fronts)
             self._publish(self._settle())
             ready(self)
             while not self._stopping.wait(_TICK_SECONDS):
@@ -153,10 +152,8 @@ class Supervisor:
                 raise UserError(problem, where=model.folder.name, remedy="saman models verify, rollback")
 
     def _close(self) -> None:
-        for front in self._fronts:
-            front.end()
-        for front in self._fronts:
-            front.wait(self._settings.timeout_seconds + 10)
+        if self._fronts is not None:
+            self._fronts.end(self._settings.timeout_seconds + 10)
         for model in self._models:
             for version in model.loaded.values():
                 version.end()
@@ -201,23 +198,22 @@ class Supervisor:
         return leaving
 
     def _publish(self, leaving: list[LoadedVersion]) -> None:
-        """Have all fronts exchange the table, if it changed: first everyone connects, then everyone moves."""
+        """Have all fronts exchange the table, if it changed."""
         table = ServingTable({model.folder.name: model.row() for model in self._models})
         if table != self._table:
             self._table = table
             self._number += 1
-            problems = [front.prepare(table, self._number) for front in self._fronts]
-            for problem in filter(None, problems):
+            assert self._fronts is not None
+            for problem in self._fronts.publish(table, self._number):
                 self._tell(ServerEvent(f"a front cannot take a change: {problem}", is_problem=True))
-            for front in self._fronts:
-                front.use(self._number)
         if leaving:
             self._leaving.append(_Leaving(self._number, leaving))
             for version in leaving:
                 self._tell(ServerEvent("leaves after its last answer", version.model, version.number))
 
     def _end_drained(self) -> None:
-        drained = min((self._drained.get(front.pid, 0) for front in self._fronts), default=0)
+        assert self._fronts is not None
+        drained = self._fronts.drained()
         for leaving in [each for each in self._leaving if each.number <= drained]:
             self._leaving.remove(leaving)
             for version in leaving.versions:
@@ -300,42 +296,10 @@ class Supervisor:
         self._results.put(done)
 
     def _restart_fronts(self) -> None:
-        for at, front in enumerate(self._fronts):
-            if front.status() is not None:
-                text = f"a front ended (status {front.status()}) and is restarted"
-                self._tell(ServerEvent(text, is_problem=True))
-                self._drained.pop(front.pid, None)
-                new = self._fronts[at] = self._start_front()
-                with contextlib.suppress(UserError):  # it is restarted at the next step
-                    new.wait_until_ready()
-                    new.prepare(self._table, self._number)
-                    new.use(self._number)
-
-    def _start_front(self) -> FrontHandle:
-        settings = self._settings
-        assert self._rest is not None
-        front_settings = FrontSettings(
-            rest_socket=self._rest.fileno(),
-            host=settings.host,
-            grpc_port=self.grpc_port,
-            models_dir=str(settings.models_dir.absolute()),
-            body_bytes=settings.body_bytes,
-            queue=settings.queue,
-            timeout_seconds=settings.timeout_seconds,
-            certificate=str(settings.certificate or ""),
-            key=str(settings.key or ""),
-            tokens=str(settings.tokens or ""),
-            computes=settings.fronts_compute,
-            threads=settings.threads,
-            rows=settings.batches.rows,
-        )
-        handle: list[FrontHandle] = []
-        front = FrontHandle(front_settings, self._reload, lambda number: self._note_drained(handle, number))
-        handle.append(front)
-        return front
-
-    def _note_drained(self, handle: list[FrontHandle], number: int) -> None:
-        self._results.put(lambda: self._drained.__setitem__(handle[0].pid, number))
+        assert self._fronts is not None
+        for status in self._fronts.replace_ended(self._table, self._number):
+            self._tell(ServerEvent(f"a front ended (status {status}) and was replaced", is_problem=True))
+        self._fronts.prepare_spare()
 
     def _reload(self) -> str:
         """Wait until the main thread has looked at the registry; called from another thread."""

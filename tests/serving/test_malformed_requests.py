@@ -12,14 +12,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
 
 
 def test_malformed_requests_are_answered_by_errors(server: LiveServer) -> None:
-    [front] = server.children("saman.serving.front")
+    front = min(server.children("saman.serving.front"))  # the other waits to replace it
     engines = server.children("saman.serving.engines")
     files = open_files(front)
     for attack, port in ((attack_http, server.port), (attack_grpc, server.grpc_port)):
         assert attack(port, 300, random.Random(7)).surprises == []
     assert server.get("/v1/models/images")[0] == 200
     server.wait(lambda: open_files(front) <= files + 5)  # connections are closed
-    assert server.children("saman.serving.front") == [front]
+    assert front in server.children("saman.serving.front")
     assert set(engines) <= set(server.children("saman.serving.engines"))
 
 

@@ -1,4 +1,4 @@
-"""A front computes small models itself: together what arrived together, never later than the deadline, never wrongly."""
+"""A front computes small models itself: together what arrived together, never after the deadline, never wrongly."""
 
 from __future__ import annotations
 

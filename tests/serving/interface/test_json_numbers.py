@@ -45,7 +45,7 @@ def test_the_bytes_are_read_like_the_document(rows: Any, dtype: int, key: str, i
         np.testing.assert_array_equal(found[0]["x"], expected)
 
 
-@given(st.text("[]{},:\"abeE0123456789.-+ instances", max_size=40))
+@given(st.text('[]{},:"abeE0123456789.-+ instances', max_size=40))
 def test_no_text_is_taken_for_numbers_that_the_slow_way_does_not_read(text: str) -> None:
     body, about = b'{"instances":' + text.encode() + b"}", signature(FLOAT, 2)
     found = read_numbers(body, about)

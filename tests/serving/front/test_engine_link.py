@@ -1,0 +1,36 @@
+"""A front's connection to an engine that is being restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+
+from saman.runs.engines import frames
+from saman.runs.engines.frames import Frame, FrameReader
+from saman.serving.front.engine_link import EngineLink
+
+
+async def _engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each request with its inputs."""
+    cutter = FrameReader()
+    while data := await reader.read(1 << 16):
+        for frame in cutter.feed(data):
+            writer.write(frames.encode(Frame(frame.number, "", frame.arrays)))
+    writer.close()
+
+
+def test_a_front_that_starts_while_an_engine_restarts_waits_for_it_and_then_answers(tmp_path: Path) -> None:
+    async def ask() -> list[float]:
+        link = EngineLink(str(tmp_path / "engine"), 10)
+        await link.open()  # nothing listens yet
+        answer = link.send("s", {"x": np.array([1.0, 2.0])}, time.monotonic() + 60)
+        server = await asyncio.start_unix_server(_engine, str(tmp_path / "engine"))
+        found: list[float] = (await answer)["x"].tolist()
+        link.close()
+        server.close()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(ask(), 60)) == [1.0, 2.0]
