@@ -19,9 +19,10 @@ from saman.configs.schemas.data.section import Data
 from saman.configs.schemas.launch.elastic import Elastic
 from saman.configs.schemas.launch.exchange import HorovodEngine
 from saman.configs.schemas.launch.restart import Restart
+from saman.configs.schemas.learning.components import metric_names
 from saman.configs.schemas.monitoring import Metrics, Notify
 from saman.configs.schemas.tracking import Tracking
-from saman.configs.schemas.training import CLASSIFICATION, Train, global_batch_size
+from saman.configs.schemas.training import Train, global_batch_size
 from saman.configs.units import Clock, Size
 
 Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
@@ -198,7 +199,10 @@ class Experiment(Strict):
 
     def metrics(self) -> frozenset[str]:
         """The names of the metrics that this experiment computes."""
-        names = {"loss"} | ({"accuracy"} if self.train.loss in CLASSIFICATION else set())
+        names = set(metric_names(self.train.loss, self.train.metrics))
+        if self.train.outputs:
+            several = self.train.outputs.items()
+            names = {"loss", *(f"{output}_{name}" for output, spec in several for name in spec.metric_names())}
         validated = {f"val_{name}" for name in names} if self.data.has_validation else set()
         return frozenset(names | validated | ({f"test_{name}" for name in names} if self.data.has_test else set()))
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
 
 from saman.configs.problems import Strict
 from saman.configs.schemas.launch.exchange import Exchange
+from saman.configs.schemas.learning import components
+from saman.configs.schemas.learning.components import Callbacks, Metrics, Output, Smoothing
+from saman.configs.schemas.learning.keras_names import LOSSES, OPTIMIZERS, SCHEDULES
+from saman.configs.schemas.learning.weights import Average, LayerRates, Patterns, WarmStart
 from saman.configs.schemas.splitting import Pipeline
 from saman.configs.units import Span
 
 Strategy = Literal["single", "horovod", "mirrored", "multi_worker", "pipeline"]
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
-Loss = Literal[
-    "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
-]
-CLASSIFICATION = frozenset({"sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"})
 COMPILING = ("single", "horovod")  # strategies whose steps XLA can compile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -67,7 +69,43 @@ class LambSettings(Strict):
     weight_decay: NonNegativeFloat = 0.01
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW | LambSettings, Field(discriminator="name")]
+class OtherOptimizer(Strict):
+    """Any other optimiser: a class of keras.optimizers, or what a user's function or class returns for ``args``."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return components.checked(name, ("sgd", "adam", "adamw", "lamb", *OPTIMIZERS))
+
+    @field_validator("args")
+    @classmethod
+    def _rate_is_a_function_of_the_step(cls, args: dict[str, Any]) -> dict[str, Any]:
+        if "learning_rate" in args:
+            raise ValueError("learning_rate has a key of its own; use train.learning_rate")
+        return args
+
+
+def _branch(*known: str, other: str) -> Discriminator:
+    """Choose a schema by ``name``: one of the known, else ``other``."""
+
+    def choose(value: Any) -> str:
+        name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+        return name if name in known else other
+
+    return Discriminator(choose)
+
+
+Optimizer = Annotated[
+    Annotated[Sgd, Tag("sgd")]
+    | Annotated[Adam, Tag("adam")]
+    | Annotated[AdamW, Tag("adamw")]
+    | Annotated[LambSettings, Tag("lamb")]
+    | Annotated[OtherOptimizer, Tag("OtherOptimizer")],
+    _branch("sgd", "adam", "adamw", "lamb", other="OtherOptimizer"),
+]
 
 
 class Constant(Strict):
@@ -98,7 +136,29 @@ class Exponential(Strict):
     factor: PositiveFloat
 
 
-Schedule = Annotated[Constant | Cosine | Piecewise | Exponential, Field(discriminator="name")]
+class OtherSchedule(Strict):
+    """A class of keras.optimizers.schedules for a rate of 1, or a user's function of the step; it gives a factor.
+
+    A user's function may ask for ``step`` (from 0), ``epoch`` (a fraction), ``steps``, ``steps_per_epoch``, ``ctx``.
+    """
+
+    name: str
+    args: dict[str, Any] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return components.checked(name, ("constant", "cosine", "step", "exponential", *SCHEDULES))
+
+
+Schedule = Annotated[
+    Annotated[Constant, Tag("constant")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Piecewise, Tag("step")]
+    | Annotated[Exponential, Tag("exponential")]
+    | Annotated[OtherSchedule, Tag("OtherSchedule")],
+    _branch("constant", "cosine", "step", "exponential", other="OtherSchedule"),
+]
 
 
 class LearningRate(Strict):
@@ -196,14 +256,24 @@ class Train(Strict):
     micro_batches: PositiveInt = 1
     exchange: Exchange = Exchange()
     pipeline: Pipeline | None = None
-    loss: Loss = "sparse_categorical_crossentropy"
+    loss: str = "sparse_categorical_crossentropy"
+    loss_args: dict[str, Any] = {}
     from_logits: bool = False
+    label_smoothing: Smoothing = 0.0
+    metrics: Metrics = []
+    outputs: dict[str, Output] = {}  # of a model with several, by name; instead of loss and metrics
+    callbacks: Callbacks = []
+    freeze: Patterns = []  # of names of layers that are not trained
+    layer_rates: LayerRates = {}  # factor of the learning rate by pattern of names of weights; the last that fits
+    ema: Average | None = None
+    warm_start: WarmStart | None = None
     optimizer: Optimizer = Sgd(name="sgd")
     learning_rate: LearningRate = LearningRate(base=0.01)
     clip_gradients: Clipping | None = None
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     early_stop: EarlyStop | None = None
     validate_every_epochs: PositiveInt = 1
+    validate_every_steps: PositiveInt | None = None  # beside the validations at the ends of epochs
     on_nonfinite: Literal["stop", "rollback", "report"] = "report"  # a gradient that is not finite
     most_rollbacks: PositiveInt = 3  # of on_nonfinite: rollback
     compare_ranks_every: PositiveInt | None = None  # steps between two comparisons of the ranks' weights
@@ -211,6 +281,7 @@ class Train(Strict):
     calibrate_exchange: NonNegativeInt = 0
     precision: Precision = "float32"
     jit_compile: bool = False
+    deterministic: bool = False  # equal runs give equal bits
     seed: NonNegativeInt = 0
 
     @field_validator("learning_rate", mode="before")
@@ -222,6 +293,50 @@ class Train(Strict):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, name: str) -> str:
+        return components.checked(name, LOSSES)
+
+    @field_validator("ema", mode="before")
+    @classmethod
+    def _decay_alone(cls, value: Any) -> Any:
+        return {"decay": value} if isinstance(value, float) else value
+
+    @field_validator("warm_start", mode="before")
+    @classmethod
+    def _source_alone(cls, value: Any) -> Any:
+        return {"from": value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_with_arguments(cls, values: Any) -> Any:
+        loss = values.get("loss") if isinstance(values, dict) else None
+        if isinstance(loss, dict) and set(loss) <= {"name", "args"} and "name" in loss:
+            return {**values, "loss": loss["name"], "loss_args": loss.get("args", {})}
+        return values
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> Train:
+        for problem in components.loss_problems(self.loss, self.loss_args, self.from_logits, self.label_smoothing):
+            raise ValueError(problem)
+        if name := components.repeated(self.metrics, self.loss):
+            raise ValueError(f"metrics: {name} stands twice; give it another name (as: ...)")
+        if self.outputs and self.metrics:
+            raise ValueError("metrics: a model with several outputs has metrics for each; use outputs: {NAME: {metrics}}")
+        return self
+
+    @model_validator(mode="after")
+    def _pipelines_do_less(self) -> Train:
+        if self.strategy != "pipeline":
+            return self
+        if isinstance(self.optimizer, OtherOptimizer):
+            raise ValueError("optimizer: a pipeline takes sgd, adam, adamw or lamb; use these, or another strategy")
+        for name in ("outputs", "layer_rates", "ema", "warm_start", "freeze", "callbacks"):
+            if getattr(self, name):
+                raise ValueError(f"{name}: not with a pipeline, whose stages hold different layers; use another strategy")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,103 @@
+"""The names of Keras' losses, metrics, optimisers and schedules, so that a login node can check them without Keras.
+
+A test compares them with the installed Keras.
+"""
+
+from __future__ import annotations
+
+LOSSES = (
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
+    "cosine_similarity",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
+    "sparse_categorical_crossentropy",
+    "squared_hinge",
+)
+# Losses that compare classes: they have an accuracy, take logits, and can be smoothed.
+CLASSIFICATION = frozenset(name for name in LOSSES if name.endswith("_crossentropy"))
+# name in experiments -> class in keras.metrics
+METRICS = {
+    "auc": "AUC",
+    "binary_accuracy": "BinaryAccuracy",
+    "binary_crossentropy": "BinaryCrossentropy",
+    "binary_iou": "BinaryIoU",
+    "categorical_accuracy": "CategoricalAccuracy",
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "categorical_hinge": "CategoricalHinge",
+    "cosine_similarity": "CosineSimilarity",
+    "f1_score": "F1Score",
+    "false_negatives": "FalseNegatives",
+    "false_positives": "FalsePositives",
+    "fbeta_score": "FBetaScore",
+    "hinge": "Hinge",
+    "iou": "IoU",
+    "kl_divergence": "KLDivergence",
+    "log_cosh_error": "LogCoshError",
+    "mean_absolute_error": "MeanAbsoluteError",
+    "mean_absolute_percentage_error": "MeanAbsolutePercentageError",
+    "mean_iou": "MeanIoU",
+    "mean_squared_error": "MeanSquaredError",
+    "mean_squared_logarithmic_error": "MeanSquaredLogarithmicError",
+    "one_hot_iou": "OneHotIoU",
+    "one_hot_mean_iou": "OneHotMeanIoU",
+    "poisson": "Poisson",
+    "precision": "Precision",
+    "precision_at_recall": "PrecisionAtRecall",
+    "r2_score": "R2Score",
+    "recall": "Recall",
+    "recall_at_precision": "RecallAtPrecision",
+    "root_mean_squared_error": "RootMeanSquaredError",
+    "sensitivity_at_specificity": "SensitivityAtSpecificity",
+    "sparse_categorical_accuracy": "SparseCategoricalAccuracy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+    "sparse_top_k_categorical_accuracy": "SparseTopKCategoricalAccuracy",
+    "specificity_at_sensitivity": "SpecificityAtSensitivity",
+    "squared_hinge": "SquaredHinge",
+    "top_k_categorical_accuracy": "TopKCategoricalAccuracy",
+    "true_negatives": "TrueNegatives",
+    "true_positives": "TruePositives",
+}
+# name in experiments -> class in keras.optimizers; sgd, adam, adamw and lamb have schemas of their own
+OPTIMIZERS = {
+    "adadelta": "Adadelta",
+    "adafactor": "Adafactor",
+    "adagrad": "Adagrad",
+    "adamax": "Adamax",
+    "ftrl": "Ftrl",
+    "lion": "Lion",
+    "nadam": "Nadam",
+    "rmsprop": "RMSprop",
+}
+# name in experiments -> class in keras.optimizers.schedules
+SCHEDULES = {
+    "cosine_decay": "CosineDecay",
+    "cosine_decay_restarts": "CosineDecayRestarts",
+    "exponential_decay": "ExponentialDecay",
+    "inverse_time_decay": "InverseTimeDecay",
+    "piecewise_constant_decay": "PiecewiseConstantDecay",
+    "polynomial_decay": "PolynomialDecay",
+}
+# Callbacks of Keras that do their work between epochs; for the others saman has a key of its own.
+CALLBACKS = ("CSVLogger", "LambdaCallback", "TerminateOnNaN")
+OWN_KEYS = {
+    "BackupAndRestore": "train.checkpoint",
+    "EarlyStopping": "train.early_stop",
+    "LearningRateScheduler": "train.learning_rate.schedule",
+    "ModelCheckpoint": "train.checkpoint",
+    "ProgbarLogger": "saman watch",
+    "ReduceLROnPlateau": "train.learning_rate.plateau",
+    "RemoteMonitor": "notify",
+    "SwapEMAWeights": "train.ema",
+    "TensorBoard": "tracking",
+}
