@@ -126,11 +126,12 @@ def submit(
         'completed'
     """
     from saman.jobs.workflows.prerequisites import dependency_on
+    from saman.registry.references import resolved
     from saman.slurm.site.access import require_here
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.run_submission import SubmissionOptions, submit_run
 
-    loaded = loaded_experiment(experiment, ranks)
+    loaded = resolved(loaded_experiment(experiment, ranks), Path(models_dir).absolute())
     ok, ended = ([each if isinstance(each, str) else str(each.path) for each in some] for some in (after, after_any))
     options = SubmissionOptions(
         runs_dir=Path(runs_dir), models_dir=Path(models_dir), partition=partition,

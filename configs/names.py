@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -34,6 +35,22 @@ def is_label(text: str) -> bool:
 def is_reference(text: str) -> bool:
     """Whether ``text`` has the form of a name of user code, ``package.module:function``."""
     return _REFERENCE.fullmatch(text) is not None
+
+
+def code_references(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the name of every user's function in the plain values of an experiment.
+
+    >>> list(code_references({"model": {"build": "mine:net"}, "train": {"metrics": [{"name": "mine:f"}]}}))
+    [('model.build', 'mine:net'), ('train.metrics[0].name', 'mine:f')]
+    """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from code_references(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from code_references(value, f"{path}[{number}]")
+    elif isinstance(values, str) and is_reference(values):
+        yield path, values
 
 
 def _checked_name(text: str) -> str:

@@ -10,6 +10,7 @@ from saman.jobs.publishing import FinishedRun, finish_run
 from saman.launcher.local import run_locally, run_script
 from saman.launcher.planning import Options
 from saman.launcher.supervision.views import View
+from saman.registry.references import resolved
 
 
 def run_here(
@@ -27,5 +28,7 @@ def run_here(
         UserError: It cannot be started like this.
         EnvironmentLack: The machine lacks something, or the run folder cannot be written.
     """
+    if isinstance(what, LoadedExperiment):
+        what = resolved(what, models_dir)
     start = run_script(what, options, view) if isinstance(what, Script) else run_locally(what, options, view)
     return finish_run(start, models_dir)

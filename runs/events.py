@@ -67,6 +67,7 @@ class EventKind(str, Enum):
     RANK_FAILED = "rank_failed"  # rank, failure (a FailureKind), message, step: by the rank
     RANK_EXITED = "rank_exited"  # rank, code or signal, last_lines: by the process that started the rank's program
     EPOCH = "epoch"  # epoch, step, metrics: by the chief
+    VALIDATED = "validated"  # step, epoch, metrics: within an epoch, by the chief
     CHECKPOINT = "checkpoint"  # step, path, seconds, waited_seconds
     DAMAGED_CHECKPOINT = "damaged_checkpoint"  # path, problem
     RESUMED = "resumed"  # step, epoch

@@ -10,19 +10,22 @@ from typing import Any
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Experiment
-from saman.configs.schemas.training import global_batch_size
+from saman.configs.schemas.learning.weights import WarmStart
+from saman.configs.schemas.training import Train, global_batch_size
 from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.provenance import DataIdentity
 from saman.runs.records.training_facts import TrainingFacts
-from saman.trainers import models
+from saman.trainers import keras_compat, models
 from saman.trainers.data.identity import identity_of
 from saman.trainers.data.interface import Splits
 from saman.trainers.data.parts import RunData
+from saman.trainers.loop import custom_schedule
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.step import DataParallelStep
-from saman.trainers.program import program
+from saman.trainers.program import layers, program
 from saman.trainers.program.loss_scale import LossScale
+from saman.trainers.program.objective import Objective
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.horovod import HorovodStrategy
 from saman.trainers.user_code.context import Context
@@ -40,6 +43,7 @@ class PreparedData:
         notices: What users should know about how the data are read.
         identity: The identity of the files, on the chief; ``None`` without files.
         context: What users' functions may ask for.
+        train: The training's section of the experiment.
     """
 
     splits: Callable[[int], Splits]
@@ -49,6 +53,20 @@ class PreparedData:
     notices: tuple[DataNotice, ...]
     identity: DataIdentity | None = None
     context: Context | None = None
+    train: Train | None = None
+
+    def objective(self, model: Any) -> Objective:
+        """Return the objective of the run for its model, with its metrics checked; call it outside of any scope.
+
+        Raises:
+            UserError: A loss or a metric does not take its arguments, or cannot be summed over ranks.
+        """
+        assert self.train is not None
+        built = Objective.of(self.train, self.context)
+        if self.train.metrics:
+            inputs = program.normalized_spec(self.element_spec[0], self.splits(0).normalize)
+            built.prepare(self.element_spec[1], keras_compat.output_spec(model, inputs))
+        return built
 
 
 def divided_batch_size(experiment: Experiment, size: int) -> int:
@@ -92,9 +110,9 @@ def prepare(experiment: Experiment, strategy: Strategy, artefacts: Path | None =
     spec = data.element_spec
     shape = program.example_shape(program.normalized_spec(spec[0], data.splits(0).normalize))
     if not strategy.chief:
-        return PreparedData(data.splits, feeds, spec, shape, (), context=context)
+        return PreparedData(data.splits, feeds, spec, shape, (), context=context, train=experiment.train)
     identity = identity_of(data.splits(0), experiment.data.hashes)
-    return PreparedData(data.splits, feeds, spec, shape, data.notices(identity), identity, context)
+    return PreparedData(data.splits, feeds, spec, shape, data.notices(identity), identity, context, experiment.train)
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:
@@ -113,9 +131,15 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
             raise UserError(problem, where="data", remedy="remove the weights, or choose another strategy")
 
         return build_pipeline(experiment, strategy, prepared)
+    normalize, spec = prepared.splits(0).normalize, prepared.element_spec
     with strategy.scope():
         model = models.build(experiment.model, prepared.input_shape, prepared.context)
-        built = program.build(experiment.train, model, prepared.element_spec, prepared.splits(0).normalize)
+        layers.freeze(model, experiment.train.freeze)
+    if experiment.train.warm_start is not None and (strategy.chief or not isinstance(strategy, HorovodStrategy)):
+        _warm_start(model, experiment.train.warm_start)  # Horovod's other ranks get the chief's weights
+    objective = prepared.objective(model)
+    with strategy.scope():
+        built = program.build(experiment.train, model, spec, normalize, objective, prepared.context)
     scale = LossScale(experiment.train.precision)
     if strategy.name == "elastic":
         from saman.trainers.loop.elastic_step import ElasticStep
@@ -137,6 +161,12 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
     )
 
 
+def _warm_start(model: Any, spec: WarmStart) -> None:
+    from saman.trainers.models.warm_start import load_into
+
+    load_into(model, spec)
+
+
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
     """Assemble the learning rate of every step, and the number of steps.
 
@@ -151,7 +181,9 @@ def learning_rates(experiment: Experiment, strategy: Strategy, prepared: Prepare
     train, per_epoch = experiment.train, prepared.feeds.steps_per_epoch
     steps = train.epochs * per_epoch
     steps = min(steps, train.max_steps) if train.max_steps else steps
-    return Rates(train.learning_rate, divided_batch_size(experiment, strategy.size), per_epoch, steps)
+    batch = divided_batch_size(experiment, strategy.size)
+    factor = custom_schedule.factor_of(train.learning_rate.schedule, steps, per_epoch, prepared.context)
+    return Rates(train.learning_rate, batch, per_epoch, steps, factor)
 
 
 def training_facts(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> TrainingFacts:
@@ -172,4 +204,11 @@ def training_facts(experiment: Experiment, strategy: Strategy, prepared: Prepare
         loss=train.loss,
         precision=train.precision,
         seed=train.seed,
+        more=_further_facts(train),
     )
+
+
+def _further_facts(train: Train) -> dict[str, Any]:
+    """Return what else determines the steps, where it is not the default: older checkpoints do not name it."""
+    names = {"loss_args", "label_smoothing", "outputs", "freeze", "layer_rates", "ema"}
+    return train.model_dump(mode="json", by_alias=True, include=names, exclude_defaults=True)

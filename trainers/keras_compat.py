@@ -228,16 +228,38 @@ def rate_variable(optimizer: Any) -> Any:
 
 
 def optimizer_state(optimizer: Any, variables: Sequence[Any]) -> dict[str, Any]:
-    """Return the variables of a Keras 2 or 3 optimiser: ``iterations``, and ``<slot>/<index of the variable>``."""
+    """Return the variables of a Keras 2 or 3 optimiser but the rate, which is a function of the step.
+
+    They are ``iterations``, ``<slot>/<index of the variable>``, and for other optimisers ``variable/<number>``.
+    """
     state = {"iterations": optimizer.iterations}
     for slot in SLOTS:
         held = getattr(optimizer, slot, None) or getattr(optimizer, f"_{slot}", None) or []
         state.update({f"{slot}/{index:04d}": variable for index, variable in enumerate(held)})
-    known = {id(tensor_of(variable)) for variable in state.values()}
-    missing = [variable for variable in optimizer.variables if id(tensor_of(variable)) not in known]
-    if len(missing) > 1:  # the learning rate, a function of the step, is not state
-        raise NotImplementedError(f"a checkpoint would miss these variables of {optimizer.name}: {missing}")
-    return state
+    known = {id(tensor_of(variable)) for variable in state.values()} | {id(rate_variable(optimizer))}
+    more = [variable for variable in optimizer.variables if id(tensor_of(variable)) not in known]
+    return {**state, **{f"variable/{index:04d}": variable for index, variable in enumerate(more)}}
+
+
+def copy_variable(variable: Any) -> Any:
+    """Return a new variable of Keras 2 or 3 that is not trained, with the value and the type of another."""
+    if KERAS_2:
+        return tf.Variable(variable, trainable=False, name="average")
+    return keras.Variable(variable.value, dtype=variable.dtype, trainable=False, name="average")
+
+
+def output_spec(model: Any, inputs: Any) -> Any:
+    """Return the spec of a Keras 2 or 3 model's outputs for a batch of inputs of a spec."""
+    outputs = getattr(model, "outputs", None)
+    if outputs is not None and len(outputs) == 1:
+        return tf.TensorSpec(outputs[0].shape, outputs[0].dtype)
+    call = tf.function(lambda values: model(values, training=False), autograph=False)
+    return call.get_concrete_function(inputs).structured_outputs
+
+
+def make_deterministic() -> None:
+    """Let TensorFlow compute equal bits for equal inputs, also where that is slower, under Keras 2 and 3."""
+    tf.config.experimental.enable_op_determinism()
 
 
 def as_array(variable: Any) -> np.ndarray:

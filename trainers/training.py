@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from saman.configs.schemas.experiment import Experiment
 from saman.configs.units import parse_span
@@ -22,7 +23,7 @@ from saman.trainers.assembly import PreparedData
 from saman.trainers.data.readers.damage import reported_error
 from saman.trainers.export.stored_sample import predict_sample, take_sample
 from saman.trainers.export.writer import TrainedModel, write_export
-from saman.trainers.loop import calibrate
+from saman.trainers.loop import calibrate, callbacks
 from saman.trainers.loop.interfaces import LoopEnvironment, LoopObserver, OptimizerStep
 from saman.trainers.loop.loop import Loop
 from saman.trainers.loop.step import DataParallelStep
@@ -83,6 +84,8 @@ def _code_folders(run: RunFolder) -> list[Path]:
 def _train(
     run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int, observer: LoopObserver, export: bool
 ) -> TrainingResult:
+    if experiment.train.deterministic:
+        keras_compat.make_deterministic()
     keras_compat.start_session(experiment.train.seed, experiment.train.precision)
     prepared = assembly.prepare(experiment, strategy, run.artefacts)
     step = assembly.build_step(experiment, strategy, prepared)
@@ -101,7 +104,8 @@ def _train(
         stop_request=run.stop_request,
         record=record,
         observer=observer,
-        telemetry=_telemetry(run, experiment, strategy, attempt),
+        telemetry=_telemetry(run, experiment, strategy, attempt, step.width),
+        callbacks=_callbacks(experiment, step, prepared),
         mtbf_seconds=estimate_mtbf(run.events(), parse_span(experiment.train.checkpoint.mtbf), time.time()),
         epochs_recorded=lambda: _epochs_recorded(run),
     )
@@ -126,6 +130,14 @@ def _loop_class(strategy: Strategy) -> type[Loop]:
     return ElasticLoop
 
 
+def _callbacks(experiment: Experiment, step: OptimizerStep, prepared: PreparedData) -> list[Any]:
+    if not isinstance(step, DataParallelStep) or prepared.context is None:  # the schema refuses them for pipelines
+        return []
+    train = experiment.train
+    model = step.program.model
+    return callbacks.build(train.callbacks, model, prepared.context, train.epochs, prepared.feeds.steps_per_epoch)
+
+
 def _epochs_recorded(run: RunFolder) -> int:
     ends = (EpochEnd.from_event(event) for event in run.events())
     return max((end.epoch for end in ends if end is not None), default=0)
@@ -139,11 +151,11 @@ def _record_identity(run: RunFolder, attempt: int, prepared: PreparedData) -> No
         replace(Provenance.read(path) or Provenance(), data=prepared.identity).write(path)
 
 
-def _telemetry(run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int) -> TelemetryWriter:
+def _telemetry(run: RunFolder, experiment: Experiment, strategy: Strategy, attempt: int, width: int) -> TelemetryWriter:
     given = os.environ.get(variables.TELEMETRY)  # a file of this node's own, from which a launcher gathers it
     file = Path(given) if given else run.attempt(attempt).telemetry(strategy.ranks[0])
     steps = experiment.train.telemetry_window_steps
-    return TelemetryWriter(file, strategy.ranks, strategy.size, steps, strategy.chief)
+    return TelemetryWriter(file, strategy.ranks, strategy.size, steps, strategy.chief, width)
 
 
 def _calibrate(
@@ -174,6 +186,8 @@ def _export(
 ) -> None:
     """Export the model; all ranks predict the sample, the chief writes."""
     sample = take_sample(prepared)
+    if experiment.train.ema is not None and experiment.train.ema.export:
+        loop.step.swap_average()
     predictions = predict_sample(loop.step, sample)
     state = loop.step.whole_state()
     if strategy.chief:

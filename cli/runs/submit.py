@@ -93,6 +93,8 @@ def submit_command(
     from saman.cli.remote.submission import submit_there
     from saman.cli.runs.submitted import find_spec, typed_spec
     from saman.cli.runs.workflow import submit_workflow_file
+    from saman.configs.schemas.experiment import Experiment
+    from saman.registry.references import with_versions
     from saman.slurm.site.access import needs_ssh
     from saman.slurm.site.default_cluster import choose_cluster
     from saman.slurm.submission.known_options import slurm_options, with_charging
@@ -115,6 +117,8 @@ def submit_command(
         submit_workflow_file(workflow, site, options, dry_run, as_json, chosen.note)
         return
     spec, code_path = find_spec([*words, *changes], context.obj, total, legacy_keras)
+    if isinstance(spec, Experiment):
+        spec = with_versions(spec, models_dir.absolute())
     other = SubmissionMode.TEST_ONLY if test_only else SubmissionMode.SUBMIT
     result = make_submission(spec, site, code_path, options, SubmissionMode.DRY_RUN if dry_run else other)
     _show(_with_notes(result, chosen.note, *options.dependency.sentences()), as_json)

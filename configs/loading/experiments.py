@@ -14,11 +14,12 @@ from saman.configs import yaml12
 from saman.configs.errors import UserError, choices
 from saman.configs.home_folder import in_home
 from saman.configs.loading.files import find, overridden, set_key
-from saman.configs.names import is_reference
+from saman.configs.names import code_references
 from saman.configs.private_values import SECRETS_FILE, fill_references, references
 from saman.configs.problems import gathered, validated
 from saman.configs.schemas.experiment import Experiment
 
+_NAMES_OF_CODE = ("build", "source", "name", "loss")  # keys whose value may be package.module:function
 _log = logging.getLogger(__name__)
 
 
@@ -102,11 +103,12 @@ def _with_kept_values(values: Any, file: Path) -> Any:
 
 def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[UserError]:
     """Files and functions that the experiment names but that do not exist."""
-    for where, reference in (("model.build", experiment.model.build), ("data.source", experiment.data.source)):
-        if is_reference(reference):
-            problem = missing_code(reference, code_path)
-            if problem:
-                yield UserError(problem.problem, where=where, remedy=problem.remedy)
+    named = {"model": {"build": experiment.model.build}, "data": {"source": experiment.data.source}}
+    train = experiment.train.model_dump(mode="json", by_alias=True, exclude={"warm_start"})
+    for where, reference in code_references({**named, "train": train}):
+        problem = missing_code(reference, code_path) if where.rpartition(".")[2] in _NAMES_OF_CODE else None
+        if problem:
+            yield UserError(problem.problem, where=where, remedy=problem.remedy)
     folder = experiment.data.args.get("folder")
     if experiment.data.source == "fashion_mnist" and folder is not None and not in_home(folder).is_dir():
         remedy = "a folder with the four IDX files"

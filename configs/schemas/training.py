@@ -324,7 +324,7 @@ class Train(Strict):
         if name := components.repeated(self.metrics, self.loss):
             raise ValueError(f"metrics: {name} stands twice; give it another name (as: ...)")
         if self.outputs and self.metrics:
-            raise ValueError("metrics: a model with several outputs has metrics for each; use outputs: {NAME: {metrics}}")
+            raise ValueError("metrics: each of several outputs has its own; use outputs: {NAME: {metrics: ...}}")
         return self
 
     @model_validator(mode="after")
@@ -335,7 +335,7 @@ class Train(Strict):
             raise ValueError("optimizer: a pipeline takes sgd, adam, adamw or lamb; use these, or another strategy")
         for name in ("outputs", "layer_rates", "ema", "warm_start", "freeze", "callbacks"):
             if getattr(self, name):
-                raise ValueError(f"{name}: not with a pipeline, whose stages hold different layers; use another strategy")
+                raise ValueError(f"{name}: not with a pipeline, whose stages hold different layers")
         return self
 
     @model_validator(mode="before")

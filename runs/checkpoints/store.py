@@ -32,7 +32,8 @@ _JSON = "checkpoint.json"
 class TrainingPosition:
     """Position of a training: ``step`` steps are done, ``batch`` of them in ``epoch``; and the state of the loop.
 
-    ``skipped`` are the steps, counted from 1, that count as done and leave the weights as they are.
+    ``skipped`` are the steps, counted from 1, that count as done and leave the weights as they are. ``callbacks`` is
+    the state of the user's callbacks at the end of the last epoch, by name.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class TrainingPosition:
     metrics: Mapping[str, float] = field(default_factory=dict)
     ended: bool = False
     skipped: tuple[int, ...] = ()
+    callbacks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

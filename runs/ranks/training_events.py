@@ -139,6 +139,17 @@ class EpochEnd(TrainingEvent):
 
 
 @dataclass(frozen=True)
+class Validation(TrainingEvent):
+    """A validation within an epoch: after ``step`` steps, in the epoch of this number from 1."""
+
+    kind: ClassVar[EventKind] = EventKind.VALIDATED
+
+    step: int
+    epoch: int
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
 class FinalTest(TrainingEvent):
     """The final model was evaluated on the test examples (a metric is ``None`` if not finite)."""
 

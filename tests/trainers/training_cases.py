@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,12 @@ def wrong(ctx: Context) -> Any:
     return two_inputs()
 
 
+KERAS_2 = version("keras").startswith("2.")
+METRICS: list[Any] = ["mean_absolute_error"]
+if not KERAS_2:  # which sums means only
+    METRICS += ["auc", {"name": "f1_score", "args": {"average": "macro"}}]
+    METRICS += [{"name": "sparse_top_k_categorical_accuracy", "args": {"k": 2}, "as": "top_2"}]
+
 _CHECKPOINT = {"every_epochs": 1, "keep": 2}
 CASES: dict[str, dict[str, Any]] = {
     "plain": {
@@ -126,6 +133,11 @@ CASES: dict[str, dict[str, Any]] = {
             "micro_batches": 12,
             "precision": "float64",
             "optimizer": {"name": "adamw", "weight_decay": 0.01},
+            "label_smoothing": 0.1,
+            "metrics": METRICS,
+            "ema": {"decay": 0.9},
+            "layer_rates": {"dense*": 0.5},
+            "validate_every_steps": 5,
             "learning_rate": 0.01,
             "clip_gradients": {"value": 0.1},
         },

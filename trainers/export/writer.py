@@ -25,6 +25,7 @@ from saman.trainers.assembly import PreparedData
 from saman.trainers.export import census, model_files
 from saman.trainers.export.stored_sample import Sample, input_names
 from saman.trainers.keras_compat import tf
+from saman.trainers.program import layers
 from saman.trainers.program.objective import Objective
 from saman.trainers.program.program import Program
 
@@ -105,6 +106,7 @@ def _rebuild(experiment: Experiment, prepared: PreparedData, state: Mapping[str,
     """Build the model outside of any strategy, with the trained weights."""
     train = experiment.train
     model = models.build(experiment.model, prepared.input_shape, prepared.context)
+    layers.freeze(model, train.freeze)  # the order of the weights depends on it
     weights = [(name, value) for name, value in sorted(state.items()) if name.startswith("weight/")]
     for variable, (name, value) in zip(model.weights, weights, strict=True):
         if tuple(variable.shape) != value.shape:

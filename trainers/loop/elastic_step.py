@@ -30,7 +30,7 @@ class Books:
 
     Attributes:
         step: Optimiser steps applied.
-        sums: float64[4]: their measures since the epoch began.
+        sums: float64[width]: their measures since the epoch began.
         whole: Whether no update was interrupted.
     """
 
@@ -49,7 +49,7 @@ class ElasticStep(DataParallelStep):
         with tf.device("CPU:0"):
             self._place_variable = tf.Variable([strategy.ranks[0], strategy.size], dtype=tf.int64)
             self._begun, self._applied = tf.Variable(0, dtype=tf.int64), tf.Variable(0, dtype=tf.int64)
-            self._measured = tf.Variable(np.zeros(4), dtype=tf.float64)
+            self._measured = tf.Variable(np.zeros(program.objective.width), dtype=tf.float64)
             self._is_source = tf.Variable(False)
         self._spread = tf.function(self._spread_state, autograph=False)
         super().__init__(program, strategy, micro_batches, scale, jit_compile=jit_compile)
@@ -90,8 +90,7 @@ class ElasticStep(DataParallelStep):
 
     def _spread_state(self) -> None:
         """Σ over ranks of the state of one rank and zeros of the others: a broadcast whose graph names no rank."""
-        optimizer = keras_compat.optimizer_state(self.program.optimizer, self._variables).values()
-        kept = [keras_compat.tensor_of(variable) for variable in (*self.program.model.weights, *optimizer)]
+        kept = [keras_compat.tensor_of(variable) for variable in self.program.variables().values()]
         kept += self.scale.variables().values()
         held = [tf.convert_to_tensor(variable) for variable in kept]
         sent = [tf.where(self._is_source, _summable(value), tf.zeros_like(_summable(value))) for value in held]

@@ -45,6 +45,7 @@ class OptimizerStep(Protocol):
         parts: The number of parts of a checkpoint.
         divided: The shape of each array that ranks write in pieces.
         stage: The stage of a pipeline that this process holds alone; ``None`` if it holds the whole model.
+        width: The numbers of a vector of measures.
         variable_names: The names of the variables with gradients here, in the order of the signs of failure.
     """
 
@@ -56,6 +57,7 @@ class OptimizerStep(Protocol):
     parts: int
     divided: Mapping[str, tuple[int, ...]]
     stage: int | None
+    width: int
     variable_names: tuple[str, ...]
 
     def train(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:
@@ -69,7 +71,7 @@ class OptimizerStep(Protocol):
         """
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
-        """Return float64[4] measures; summed over all processes they count each example once."""
+        """Return float64[width] measures; summed over all processes they count each example once."""
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Return the model's outputs in inference mode; all ranks call it with the same inputs."""
@@ -94,6 +96,12 @@ class OptimizerStep(Protocol):
 
     def make_identical(self) -> None:
         """Give all replicas the same values."""
+
+    def results(self, sums: np.ndarray) -> dict[str, float]:
+        """Return the metrics by name for float64[width] sums over examples; none for sums over no example."""
+
+    def swap_average(self) -> None:
+        """Exchange the weights and their moving average, if there is one; a second call undoes it."""
 
     def close_window(self) -> dict[str, Any]:
         """Return further fields of the telemetry window that ends now, and start the next window."""
@@ -139,6 +147,7 @@ class LoopEnvironment:
         observer: Receives a beat before each step and each longer phase.
         telemetry: Writes the telemetry of this process.
         mtbf_seconds: The mean time between failures of the run, for automatic checkpoints.
+        callbacks: The user's callbacks of Keras, with their model.
         epochs_recorded: Returns how many epochs of this run have an event of their end.
     """
 
@@ -150,4 +159,5 @@ class LoopEnvironment:
     observer: LoopObserver
     telemetry: TelemetryWriter
     mtbf_seconds: float = 86400.0
+    callbacks: Sequence[Any] = ()
     epochs_recorded: Callable[[], int] = lambda: 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,16 +24,18 @@ from saman.runs.ranks.training_events import (
     Resumption,
     RolledBack,
     TrainingEvent,
+    Validation,
 )
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.stream import Stream
 from saman.trainers.failures import TrainingFailure
 from saman.trainers.health.response import Response, RollBack
 from saman.trainers.loop import early_stop
+from saman.trainers.loop.callbacks import Callbacks
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.interfaces import MOST_STEPS, Feeds, LoopEnvironment, OptimizerStep, TrainMany
 from saman.trainers.loop.schedule import Rates
-from saman.trainers.program.sums import CORRECT, COUNT, LOSS, STOP
+from saman.trainers.program.sums import LOSS, STOP
 from saman.trainers.strategies.base import Strategy, agree
 
 STOP_POLL_SECONDS = 0.5
@@ -58,7 +61,9 @@ class Loop:
     ) -> None:
         self.train, self.strategy, self.step, self.data = train, strategy, step, data
         self.rates, self.environment = rates, environment
-        self.position = TrainingPosition()
+        self._callbacks = Callbacks(environment.callbacks, strategy, bool(train.callbacks))
+        self._no_sums = (0.0,) * step.width
+        self.position = TrainingPosition(epoch_sums=self._no_sums)
         self._polled = 0.0
         self._stop = False
         self._traced: set[str] = set()  # the graphs that this attempt has compiled: for full batches, for any
@@ -88,11 +93,13 @@ class Loop:
     def _run_on(self, complete: Callable[[bool], None]) -> bool:
         """Train from ``position`` on."""
         self._schedule.begin(self.position.step)
+        self._callbacks.begin(self.position.callbacks)
         finished = self._take_all_steps()
         self._finish_checkpoint()
         if finished:
             self._restore_best()
             self._test()
+            self._callbacks.end(self.position.metrics)
         complete(finished)
         return finished
 
@@ -105,7 +112,7 @@ class Loop:
                 continue
             if self._at_end_of_epoch():
                 self._end_epoch()
-            elif self._stop:
+            elif self._stop and not self.finished:
                 self._save_checkpoint()
             if self._stop and not self.finished:
                 return False
@@ -116,16 +123,52 @@ class Loop:
     def _run_epoch(self) -> None:
         """Take steps up to the end of the epoch, the last step of the run, or a window with a stop request."""
         feed = self.data.train(self.position.epoch)
+        if not self.position.batch:
+            self._callbacks.begin_epoch(self.position.epoch)
         self.environment.telemetry.pause()
         for full in self._windows(feed):
             last = self._at_end_of_epoch()
             due = self._schedule.is_due(self.position.step) and not last
-            if full or last or due:
+            validates = self._validates_now and not last
+            if full or last or due or validates:
                 self._close_window()
             if last or self._stop:
                 return
-            if due:
+            saved = validates and self._validate_midway()
+            if self.finished:
+                return
+            if due and not saved:
                 self._save_checkpoint()
+
+    @property
+    def _validates_now(self) -> bool:
+        every = self.train.validate_every_steps
+        return every is not None and self.position.step % every == 0
+
+    def _validate_midway(self) -> bool:
+        """Validate within an epoch and judge an early stop; return whether a checkpoint was saved."""
+        position = self.position
+        metrics = self._evaluate(self.data.validation(position.epoch), "val_")
+        self._record(Validation(position.step, position.epoch + 1, _without_nan(metrics)))
+        self.position = self._judge(replace(position, metrics={**position.metrics, **metrics}), metrics)
+        saves = self.finished or self._is_best
+        if saves:
+            self._save_checkpoint()
+        self.environment.telemetry.pause()
+        return saves
+
+    def _judge(self, position: TrainingPosition, metrics: Mapping[str, float]) -> TrainingPosition:
+        """Decide on an early stop after a validation."""
+        spec = self.train.early_stop
+        if spec is None or spec.metric not in metrics:
+            return position
+        return early_stop.judge(position, spec, agree(self.strategy, metrics[spec.metric]))
+
+    @property
+    def _is_best(self) -> bool:
+        """Whether the last validation was the best so far, and its weights may be restored."""
+        spec = self.train.early_stop
+        return spec is not None and spec.restore_best and self.position.best_step == self.position.step
 
     def _windows(self, feed: Feed) -> Iterator[bool]:
         """Take the epoch's steps; yield after each call of a graph whether the telemetry window is full.
@@ -160,6 +203,8 @@ class Loop:
         ends.append(self.rates.steps - self.position.step)
         if (left := self._schedule.steps_left(self.position.step)) is not None:
             ends.append(left)
+        if (every := self.train.validate_every_steps) is not None:
+            ends.append(every - self.position.step % every)
         ends += [skipped - 1 - self.position.step for skipped in self.position.skipped if skipped > self.position.step]
         return self.environment.telemetry.fit(min(ends))
 
@@ -251,15 +296,14 @@ class Loop:
         final = position.step == self.rates.steps
         if final or (position.epoch + 1) % self.train.validate_every_epochs == 0:
             metrics.update(self._evaluate(self.data.validation(position.epoch), "val_"))
-        position = replace(position, metrics=metrics)
-        spec = self.train.early_stop
-        if spec is not None and spec.metric in metrics:
-            position = early_stop.judge(position, spec, agree(self.strategy, metrics[spec.metric]))
+        position = self._judge(replace(position, metrics=metrics), metrics)
+        if self._callbacks.end_epoch(position.epoch, metrics):
+            position = replace(position, ended=True)
+        position = replace(position, callbacks=self._callbacks.state())
         self._record(EpochEnd(position.epoch + 1, position.step, _without_nan(metrics)))
-        self.position = replace(position, epoch=position.epoch + 1, batch=0, epoch_sums=(0.0, 0.0, 0.0, 0.0))
+        self.position = replace(position, epoch=position.epoch + 1, batch=0, epoch_sums=self._no_sums)
         every = self.train.checkpoint.every_epochs
-        best = spec is not None and spec.restore_best and position.best_step == position.step
-        if self.finished or self._stop or best or (every and self.position.epoch % every == 0):
+        if self.finished or self._stop or self._is_best or (every and self.position.epoch % every == 0):
             self._save_checkpoint()
 
     def _test(self) -> None:
@@ -272,11 +316,31 @@ class Loop:
     def _evaluate(self, feed: Feed | None, prefix: str) -> dict[str, float]:
         if feed is None:
             return {}
-        sums = np.zeros(4)
+        self._callbacks.begin_test()
+        sums = np.zeros(self.step.width)
+        with self._averaged():
+            sums = self._total_of(feed, sums)
+        metrics = self._means(self.strategy.total(sums), prefix)
+        self._callbacks.end_test(metrics)
+        return metrics
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Validate what will be exported: the average of the weights, if that is the choice."""
+        swaps = self.train.ema is not None and self.train.ema.export
+        if swaps:
+            self.step.swap_average()
+        try:
+            yield
+        finally:
+            if swaps:
+                self.step.swap_average()
+
+    def _total_of(self, feed: Feed, sums: np.ndarray) -> np.ndarray:
         for batches in _zip_batches([feed.batches(part) for part in self.step.slices]):
             self._beat(Phase.VALIDATE)
             sums += self.step.validate(batches)
-        return self._means(self.strategy.total(sums), prefix)
+        return sums
 
     # ---- checkpoints -------------------------------------------------------------------------------------
 
@@ -357,7 +421,8 @@ class Loop:
         position, arrays, facts = checkpoints.checkpoint_of(self.environment.checkpoints, step).read()
         checkpoints.check_same_training(facts, self.environment.training_facts)
         self.step.restore(arrays, optimizer)
-        return position
+        sums = (*position.epoch_sums, *self._no_sums)[: len(self._no_sums)]  # other metrics than before start at 0
+        return replace(position, epoch_sums=sums)
 
     def _restore_best(self) -> None:
         """After an early stop, restore the weights and the metrics of the best validation."""
@@ -370,10 +435,9 @@ class Loop:
     # ---- reports -----------------------------------------------------------------------------------------
 
     def _means(self, sums: np.ndarray, prefix: str) -> dict[str, float]:
-        """Return the metrics of float64[4] sums over examples; none for sums over no example."""
-        places = {f"{prefix}loss": LOSS, f"{prefix}accuracy": CORRECT} if sums[COUNT] else {}
-        wanted = self.environment.metrics
-        return {name: float(sums[at] / sums[COUNT]) for name, at in places.items() if name in wanted}
+        """Return the metrics of float64[width] sums over examples; none for sums over no example."""
+        found = {f"{prefix}{name}": value for name, value in self.step.results(sums).items()}
+        return {name: value for name, value in found.items() if name in self.environment.metrics}
 
     def _record(self, event: TrainingEvent) -> None:
         if self.strategy.chief:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from saman.configs.schemas.training import Constant, Cosine, Exponential, LearningRate, Piecewise
+from saman.configs.schemas.training import Constant, Cosine, Exponential, LearningRate, OtherSchedule, Piecewise
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,14 @@ class Rates:
         global_batch_size: Examples per step, all ranks together.
         steps_per_epoch: Steps per epoch.
         steps: Steps of the whole run.
+        factor: The factor of the rate by step, for a schedule of Keras or of the user; else ``None``.
     """
 
     spec: LearningRate
     global_batch_size: int
     steps_per_epoch: int
     steps: int
+    factor: Callable[[int], float] | None = None
 
     @property
     def peak(self) -> float:
@@ -46,6 +49,8 @@ class Rates:
         return self.peak * self._factor(step)
 
     def _factor(self, step: int) -> float:
+        if self.factor is not None:
+            return self.factor(step)
         schedule, epochs = self.spec.schedule, step / self.steps_per_epoch
         match schedule:
             case Constant():
@@ -58,3 +63,5 @@ class Rates:
                 return schedule.factor ** sum(epochs >= at for at in schedule.at_epochs)
             case Exponential():
                 return schedule.factor**epochs
+            case OtherSchedule():
+                raise ValueError(f"the schedule {schedule.name} was not built")

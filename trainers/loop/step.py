@@ -25,7 +25,7 @@ from saman.trainers.program.micro_batches import with_any_length
 from saman.trainers.program.passes import RankPasses
 from saman.trainers.program.program import Program
 from saman.trainers.program.snapshot import SharedSnapshot
-from saman.trainers.program.sums import COUNT, LOSS, STOP, Sums
+from saman.trainers.program.sums import COUNT, LOSS, METRICS, STOP, Sums
 from saman.trainers.program.update import Update, value_here
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.gradient_exchange import GradientExchange
@@ -68,6 +68,7 @@ class DataParallelStep:
         self._passes = RankPasses(program, scale, micro_batches, jit_compile)
         self._variables, self._statistics = self._passes.variables, self._passes.statistics
         self._update = Update(program, scale, self._variables, self._statistics, jit_compile)
+        self.width = program.objective.width
         self.notices: tuple[Notice, ...] = ()
         self.counts_examples = True
         self.train_many: TrainMany | None = self._train_on_streams if strategy.loops_in_graph else None
@@ -85,6 +86,7 @@ class DataParallelStep:
         self._validate = tf.function(self._validate_all, input_signature=[batches], autograph=False)
         self._checksums = tf.function(self._checksums_here, autograph=False)
         self._bad_weight = tf.function(self._bad_weight_here, autograph=False)
+        self._swap = tf.function(self._update.swap_average, autograph=False)
 
     @property
     def _sign_type(self) -> Any:
@@ -133,7 +135,7 @@ class DataParallelStep:
         return np.asarray(self._checksums()) if self._signs is not None and self._signs.compares else None
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
-        """Return float64[4] measures of this process's examples in inference mode."""
+        """Return float64[width] measures of this process's examples in inference mode."""
         return np.asarray(self._validate(list(batches)))
 
     def predict(self, inputs: Any) -> np.ndarray:
@@ -152,6 +154,14 @@ class DataParallelStep:
         """Return ``state()``: every rank holds the whole model."""
         return self.state()
 
+    def results(self, sums: np.ndarray) -> dict[str, float]:
+        """Return the metrics by name for sums over examples."""
+        return self.program.objective.results(sums)
+
+    def swap_average(self) -> None:
+        """Exchange the weights and their moving average; a second call undoes it."""
+        self._swap()
+
     def close_window(self) -> dict[str, Any]:
         """Return no fields: telemetry measures everything that this step has to report."""
         return {}
@@ -169,14 +179,13 @@ class DataParallelStep:
 
     def make_identical(self) -> None:
         """Give every rank the chief's weights and optimiser state."""
-        optimizer = keras_compat.optimizer_state(self.program.optimizer, self._variables).values()
-        variables = [keras_compat.tensor_of(variable) for variable in (*self.program.model.weights, *optimizer)]
-        self.strategy.make_identical(variables)
+        held = self.program.variables().values()
+        self.strategy.make_identical([keras_compat.tensor_of(variable) for variable in held])
 
     # ---- the graph ----------------------------------------------------------------------------------------
 
     def _take_steps(self, step: Any, rates: Any, count: Any, stop: Any, streams: list[Any]) -> Any:
-        """Take ``count`` steps; return float64[count, 4] measures, float64[count, 3] time stamps, and signs."""
+        """Take ``count`` steps; return float64[count, width] measures, float64[count, 3] time stamps, and signs."""
 
         def take(index: Any, measures: Any, rows: Any, signs: Any) -> Any:
             began = self._stamp_after([])
@@ -188,7 +197,7 @@ class DataParallelStep:
             signs = signs.write(index, row) if self._signs is not None else signs
             return index + 1, measures.write(index, more), rows, signs
 
-        arrays = [tf.TensorArray(tf.float64, size=count, element_shape=[width]) for width in (4, 3)]
+        arrays = [tf.TensorArray(tf.float64, size=count, element_shape=[width]) for width in (self.width, 3)]
         shape = [1] if self._signs is None else None  # nothing is written without signs
         arrays.append(tf.TensorArray(self._sign_type, size=count, element_shape=shape))
         start = [tf.constant(0), *arrays]
@@ -207,7 +216,7 @@ class DataParallelStep:
             return tf.timestamp()
 
     def _timed_step(self, step: Any, rate: Any, stop: Any, batches: list[Any]) -> tuple[Any, list[Any], Any]:
-        """Take a step; return its float64[4] measures, when gradients were ready and sums received here, and signs.
+        """Take a step; return its float64[width] measures, when gradients were ready and sums received here, and signs.
 
         Of several ranks in this process the last counts for the times: they meet in the exchange.
         """
@@ -219,7 +228,9 @@ class DataParallelStep:
         variable.assign(tf.cast(rate, variable.dtype))
 
         def update() -> Any:
+            kept = self._update.before()
             self.strategy.each_rank(lambda here, rank_sums: self._update.apply(rank_sums), sums)
+            self._update.after(kept)
             self._update.move_statistics(sums[0])
             return tf.constant(True)
 
@@ -248,7 +259,7 @@ class DataParallelStep:
         The time stamps say when this rank's last gradient was ready, and when it had the sums of all ranks.
         """
         local = self._passes.sums(step, *self._place(part), batch)
-        measures = tf.stack([*tf.unstack(local.measures)[:STOP], stop])
+        measures = tf.concat([local.measures[:STOP], stop[tf.newaxis], local.measures[METRICS:]], 0)
         tensors = Sums(local.gradients, local.moved, measures).tensors()
         flags, own = self._own_signs(step, local)
         # The flags need the last gradient: first in the list, they travel in the last message.
@@ -312,13 +323,14 @@ class DataParallelStep:
         return tf.add_n(self.strategy.each_rank(lambda here, batch: self._validate_slice(batch), batches))
 
     def _validate_slice(self, batch: Any) -> Any:
-        """Return float64[4] measures of a rank's part of a validation batch; zeros if it is empty."""
+        """Return float64[width] measures of a rank's part of a validation batch; zeros if it is empty."""
 
         def measure() -> Any:
             outputs = self.program.predict(batch[0])
             return self.program.objective.measure(batch[1], outputs, *batch[2:]).vector()
 
-        return tf.cond(tf.shape(batch[1])[0] > 0, measure, lambda: tf.zeros([4], tf.float64))
+        examples = tf.shape(tf.nest.flatten(batch[1])[0])[0]
+        return tf.cond(examples > 0, measure, lambda: tf.zeros([self.width], tf.float64))
 
     def _predict_first(self, inputs: Any) -> Any:
         outputs = self.strategy.each_rank(lambda here, batch: self.program.predict(batch), [inputs] * len(self.slices))

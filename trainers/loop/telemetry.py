@@ -18,7 +18,7 @@ import numpy as np
 from saman.runs.files.whole import append_line
 from saman.runs.telemetry.window import Window
 from saman.trainers.loop.step_times import StepTimes, StepTotals, join, split_steps
-from saman.trainers.program.sums import COUNT, LOSS
+from saman.trainers.program.sums import COUNT, LOSS, METRICS
 
 NEWEST_CALLS = 20  # that the pace is the mean over: calls of several steps take about a quarter of a second
 
@@ -36,9 +36,12 @@ class _Span:
 class TelemetryWriter:
     """Measures windows of steps. Sums are read only at the end of a window, so that steps need not wait for them."""
 
-    def __init__(self, path: Path, ranks: Sequence[int], size: int, window_steps: int, chief: bool) -> None:
+    def __init__(
+        self, path: Path, ranks: Sequence[int], size: int, window_steps: int, chief: bool, width: int = METRICS
+    ) -> None:
+        """Open the file; ``width`` is that of a vector of measures."""
         self._path, self._ranks, self._size, self._chief = path, ranks, size, chief
-        self._window_steps = window_steps
+        self._window_steps, self._width = window_steps, width
         self._newest: deque[tuple[int, float]] = deque(maxlen=NEWEST_CALLS)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.pause()
@@ -59,9 +62,9 @@ class TelemetryWriter:
         self.pause()
 
     def sums(self) -> np.ndarray:
-        """Return float64[4]: the sums of the measures in the window so far."""
-        rows = [np.reshape(np.asarray(sums, float), (-1, 4)) for sums in self._sums]
-        return np.asarray(np.concatenate([np.zeros((0, 4)), *rows]).sum(axis=0))
+        """Return float64[width]: the sums of the measures in the window so far."""
+        rows = [np.reshape(np.asarray(sums, float), (-1, self._width)) for sums in self._sums]
+        return np.asarray(np.concatenate([np.zeros((0, self._width)), *rows]).sum(axis=0))
 
     @property
     def steps(self) -> int:
@@ -134,10 +137,10 @@ class TelemetryWriter:
             **measured: Further fields of ``Window``.
 
         Returns:
-            float64[4]: the sums of the measures.
+            float64[width]: the sums of the measures.
         """
-        sums = [np.reshape(np.asarray(rows, float), (-1, 4)) for rows in self._sums]
-        measures: np.ndarray = np.concatenate([np.zeros((0, 4)), *sums])
+        sums = [np.reshape(np.asarray(rows, float), (-1, self._width)) for rows in self._sums]
+        measures: np.ndarray = np.concatenate([np.zeros((0, self._width)), *sums])
         self._read_steps()
         if self._steps:
             seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._cpu_began

@@ -36,8 +36,8 @@ def build_step(
     Raises:
         UserError: The model cannot be cut as requested, or draws random numbers that saman cannot seed.
     """
-    spec = experiment.train.pipeline
-    assert spec is not None  # the schema requires it for this strategy
+    pipeline = experiment.train.pipeline
+    assert pipeline is not None  # the schema requires it for this strategy
     before = resident_bytes()
     model = keras_compat.build_without_values(
         lambda: models.build(experiment.model, prepared.input_shape, prepared.context)
@@ -47,14 +47,16 @@ def build_step(
     cuts = agree_on_cuts(experiment, graph, strategy)
     edges = [0, *cuts.positions, len(graph.steps)]
     scale = LossScale(experiment.train.precision)
-    transports = open_transports(strategy, spec.transport)
+    transports = open_transports(strategy, pipeline.transport)
+    objective = prepared.objective(model)
+    spec, normalize = prepared.element_spec, prepared.splits(0).normalize
     numbers = range(strategy.stages) if isinstance(strategy, OneProcessPipelineStrategy) else [strategy.stage]
     runners = []
     for number, device, transport in zip(numbers, strategy.devices, transports, strict=True):
         with tf.device(device):
             stage = Stage(graph, edges[number], edges[number + 1], f"stage_{number}")
             keras_compat.initialize_values(stage)
-            built = program.build(experiment.train, stage, prepared.element_spec, prepared.splits(0).normalize)
+            built = program.build(experiment.train, stage, spec, normalize, objective, prepared.context)
         runner = StageRunner(
             program=built,
             graph=graph,

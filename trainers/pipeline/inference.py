@@ -54,13 +54,13 @@ class StageInference:
         return None
 
     def validate(self, batch: Any) -> np.ndarray:
-        """Return float64[4] measures of a validation batch on the last stage, zeros on the others."""
+        """Return float64[width] measures of a validation batch on the last stage, zeros on the others."""
         if not batch[1].shape[0]:
-            return np.zeros(4)
+            return np.zeros(self._runner.program.objective.width)
         outputs = self.infer(batch[0])
         self.grant_credit()
         if not self._runner.last:
-            return np.zeros(4)
+            return np.zeros(self._runner.program.objective.width)
         with self._runner.on_device():
             return np.asarray(self._validate(batch[1], outputs))
 

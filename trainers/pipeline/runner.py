@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ from saman.trainers.pipeline.stage import Stage, travelling_specs
 from saman.trainers.pipeline.transport import Transport, tag_of
 from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.program.micro_batches import derive_seed, take_micro_batch, with_any_length
+from saman.trainers.program.objective import BatchMeasures
 from saman.trainers.program.program import Program
-from saman.trainers.program.sums import CORRECT, COUNT, LOSS, Sums
+from saman.trainers.program.sums import Sums
 
 
 @dataclass
@@ -125,8 +126,8 @@ class StageRunner:
         filled = min(self.plan.micro_batches, examples)
         with self.on_device():
             if not filled:
-                sums = Sums.zeros(self.variables, self.statistics)
-                return Sums(sums.gradients, sums.moved, np.zeros(4))
+                sums = Sums.zeros(self.variables, self.statistics, self.program.objective.width)
+                return Sums(sums.gradients, sums.moved, np.zeros(self.program.objective.width))
             if filled not in self._steps:
                 self._steps[filled] = self._compile_step(filled)
             given = [*([batch[0]] if self.first else []), *([batch[1]] if self.last else [])]
@@ -222,22 +223,23 @@ class StageRunner:
         return self._pass(step, micro_batch.number, micro_batch.examples, micro_batch.arriving, micro_batch.labels)
 
     def _trace_pass(self, step: Any, number: Any, examples: Any, arriving: Any, labels: Any) -> Any:
-        """Return what leaves, the stage's own loss, the moves of statistics, and float64[4] measures.
+        """Return what leaves, the stage's own loss, the moves of statistics, and float64[width] measures.
 
         Each random layer draws from a seed made of (seed, step, global micro-batch, layer in the whole model).
         """
         seeds = [derive_seed(self.program.seed, step, number, layer) for layer in self._random_layers]
         passed = keras_compat.forward(self.stage, self.model_inputs(arriving), seeds)
-        loss, correct, counted = passed.added_loss() * examples, _double(0.0), _double(0.0)
-        leaving = passed.outputs
+        loss, leaving = passed.added_loss() * examples, passed.outputs
+        zero, metrics = _double(0.0), tf.zeros([self.program.objective.metrics.width], tf.float64)
+        measures = BatchMeasures(loss, zero, zero, metrics)
         if self.last:
-            measures = self.program.objective.measure(labels, passed.outputs)
-            loss, correct, counted, leaving = loss + measures.loss, measures.correct, examples, []
+            found = self.program.objective.measure(labels, passed.outputs)
+            loss, leaving = loss + found.loss, []
+            measures = replace(found, loss=loss, examples=examples)
         # Half precision has no room for a sum: the mean is differentiated, and multiplied again when it is added up.
         extra = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
         moved = [tf.cast(examples, move.dtype) * move for move in passed.moved]
-        places = {LOSS: loss, CORRECT: correct, COUNT: counted}
-        return leaving, extra, moved, tf.stack([places.get(place, _double(0.0)) for place in range(4)])
+        return leaving, extra, moved, measures.vector()
 
     def _receive(self, which: int) -> list[Any]:
         return self.messages.receive_nodes(self.index - 1, tag_of(which, False), self._arriving_specs)

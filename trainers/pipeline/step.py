@@ -32,7 +32,7 @@ from saman.trainers.program.snapshot import VariableSnapshot
 from saman.trainers.program.sums import COUNT, LOSS, STOP, Sums
 
 T = TypeVar("T")
-NORM = 4  # index behind those of the measures: Σ gradient²; not finite if any gradient is not
+NORM = -1  # index of Σ gradient², behind the measures; not finite if any gradient is not
 
 
 class Grid(Protocol):
@@ -104,6 +104,7 @@ class PipelineStep:
         self.work = WorkTime()
         self.memory_start_bytes: int | None = None
         self.notices: tuple[Notice, ...] = ()
+        self.width = self.runners[0].program.objective.width
         self.variable_names = tuple(keras_compat.name_of(each) for runner in self.runners for each in runner.variables)
         self._inferences = [StageInference(runner) for runner in self.runners]
         self._threads = ThreadPoolExecutor(len(self.runners)) if len(self.runners) > 1 else None
@@ -132,10 +133,10 @@ class PipelineStep:
         self.work.add(began - entered, passed_cpu - cpu, exchanged_cpu - passed_cpu, update_cpu)
         if self.scale.dynamic:
             self.scale.adjust(tf.constant(finite))
-        return StepTotals(total[: STOP + 1], signs=signs)
+        return StepTotals(total[:NORM], signs=signs)
 
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
-        """Return float64[4] measures of this replica's examples on the process of the last stage, else zeros."""
+        """Return float64[width] measures of this replica's examples on the process of the last stage, else zeros."""
         with self._untimed():
             measures = self._on_every_stage(lambda inference: inference.validate(batches[0]), self._inferences)
         return np.asarray(np.sum(measures, axis=0))
@@ -208,6 +209,13 @@ class PipelineStep:
             variables = [keras_compat.tensor_of(variable) for variable in (*runner.stage.weights, *optimizer)]
             self.grid.make_identical_replicas(variables)
 
+    def results(self, sums: np.ndarray) -> dict[str, float]:
+        """Return the metrics by name for sums over examples."""
+        return self.runners[0].program.objective.results(sums)
+
+    def swap_average(self) -> None:
+        """Do nothing: a pipeline has no moving average."""
+
     def close_window(self) -> dict[str, Any]:
         """Return the pipeline's fields of the telemetry window that ends now, and start the next window."""
         times = [runner.messages.time for runner in self.runners]
@@ -249,11 +257,11 @@ class PipelineStep:
         return sums.with_tensors([*tensors, sums.measures])
 
     def _sum_over_stages(self, sums: Sequence[Sums], stop: float) -> np.ndarray:
-        """Return float64[5] over all ranks: the measures, and Σ gradient², to which each replica adds its share."""
-        own = np.zeros(NORM + 1)
+        """Return float64[width + 1] over all ranks: measures, and Σ gradient², to which each replica adds its share."""
+        own = np.zeros(self.width + 1)
         own[STOP] = stop
         for runner, square_sum, stage_sums in zip(self.runners, self._square_sums, sums, strict=True):
-            own[: STOP + 1] += stage_sums.measures
+            own[:NORM] += stage_sums.measures
             if stage_sums.gradients:
                 with runner.on_device():
                     own[NORM] += float(square_sum(stage_sums.gradients)) / self.grid.replicas

@@ -27,15 +27,15 @@ _CLASS_NUMBERS = ("iou", "mean_iou", "binary_iou")  # metrics that take labels a
 
 
 class SummedMetric(Protocol):
-    """A metric as a sum over examples.
+    """A metric as a sum over examples."""
 
-    Attributes:
-        key: Its name in results.
-        width: The numbers of its state.
-    """
+    @property
+    def key(self) -> str:
+        """The name in results."""
 
-    key: str
-    width: int
+    @property
+    def width(self) -> int:
+        """The numbers of its state."""
 
     def sums(self, labels: Any, outputs: Any) -> Any:
         """Return float64[width], what a batch adds; called in a graph."""
@@ -187,7 +187,8 @@ def _summed(spec: Metric, loss: str, context: Context | None, where: str) -> Sum
         function = import_function(spec.name, where)
         offer = accepted(function, offered)
         if not inspect.isclass(function) and _takes_pairs(function, {**spec.args, **offer}):
-            return MeanPerExample(spec.key, lambda labels, outputs: function(labels, outputs, **spec.args, **offer), where)
+            args = {**spec.args, **offer}
+            return MeanPerExample(spec.key, lambda labels, outputs: function(labels, outputs, **args), where)
         bound = bind(function, where, **spec.args, **offer)
         metric = function(*bound.args, **bound.kwargs)
         if not isinstance(metric, keras.metrics.Metric):

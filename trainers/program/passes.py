@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from saman.trainers import keras_compat
@@ -40,7 +41,7 @@ class RankPasses:
 
     def zeros(self) -> Sums:
         """Return the sums over no example."""
-        return Sums.zeros(self.variables, self.statistics)
+        return Sums.zeros(self.variables, self.statistics, self.program.objective.width)
 
     def sums(self, step: Any, first: Any, slices: Any, batch: Any) -> Sums:
         """Return the sums over the rank's micro-batches.
@@ -75,15 +76,16 @@ class RankPasses:
 
         # Always or never: random layers draw other numbers under XLA.
         passes = compiled(passes) if self._jit_compile else passes
-        if batch[1].shape[0]:  # known while tracing: the batch is full
+        labels = tf.nest.flatten(batch[1])[0]
+        if labels.shape[0]:  # known while tracing: the batch is full
             return zeros.with_tensors(passes(step, number, batch))
-        examples = tf.shape(batch[1])[0]
+        examples = tf.shape(labels)[0]
         tensors = tf.cond(examples > 0, lambda: passes(step, number, batch), lambda: zeros.tensors())
         return zeros.with_tensors(tensors)
 
     def _forward_backward(self, step: Any, number: Any, batch: Any) -> Sums:
         inputs, labels = self.program.normalized(batch[0]), batch[1]
-        examples = _double(tf.shape(labels)[0])
+        examples = _double(tf.shape(tf.nest.flatten(labels)[0])[0])
         watched = [keras_compat.tensor_of(variable) for variable in self.variables]
         with tf.GradientTape() as tape:
             passed = keras_compat.forward(self.program.model, inputs, self._seeds(step, number))
@@ -98,7 +100,7 @@ class RankPasses:
         if self.scale.dynamic:
             gradients = [gradient * tf.cast(examples, gradient.dtype) for gradient in gradients]
         moved = [tf.cast(examples, move.dtype) * move for move in passed.moved]
-        return Sums(gradients, moved, tf.stack([loss, measures.correct, examples, _double(0.0)]))
+        return Sums(gradients, moved, replace(measures, loss=loss).vector())
 
     def _seeds(self, step: Any, number: Any) -> list[Any]:
         return [derive_seed(self.program.seed, step, number, layer) for layer in range(self._random_layers)]

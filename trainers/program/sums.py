@@ -8,7 +8,7 @@ from typing import Any
 
 from saman.trainers.keras_compat import tf
 
-LOSS, CORRECT, COUNT, STOP = range(4)  # indices into a vector of measures
+LOSS, CORRECT, COUNT, STOP, METRICS = range(5)  # indices into a vector of measures; metrics are the rest
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,9 @@ class Sums:
     Attributes:
         gradients: Σ of the gradients of the examples' losses, in the order of the trainable variables.
         moved: for each moving statistic, Σ over micro-batches of count · (new − old).
-        measures: float64[4]: Σ loss, Σ correct predictions, number of examples, number of stop requests. The losses
-            that layers add are included; each pipeline stage adds those of its own layers.
+        measures: float64[width]: Σ loss, Σ correct predictions, number of examples, number of stop requests. The losses
+            that layers add are included; each pipeline stage adds those of its own layers. Behind them stand the
+            sums of the metrics, so that the vector is as wide as ``Objective.width``.
     """
 
     gradients: list[Any]
@@ -27,12 +28,12 @@ class Sums:
     measures: Any
 
     @classmethod
-    def zeros(cls, variables: Sequence[Any], statistics: Sequence[Any]) -> Sums:
+    def zeros(cls, variables: Sequence[Any], statistics: Sequence[Any], width: int) -> Sums:
         """Return the sums over no example, for these variables and moving statistics."""
         gradients, moved = (
             [tf.zeros(variable.shape, variable.dtype) for variable in group] for group in (variables, statistics)
         )
-        return cls(gradients, moved, tf.zeros([4], tf.float64))
+        return cls(gradients, moved, tf.zeros([width], tf.float64))
 
     def tensors(self) -> list[Any]:
         """Return all tensors in one flat list: gradients, moved statistics, measures."""

@@ -48,6 +48,36 @@ class Update:
         keras_compat.apply(self.program.optimizer, gradients, self._variables)
         return tf.constant(True)
 
+    def before(self) -> list[Any]:
+        """Return what ``after`` needs of the weights before the update: those whose layers have a rate of their own."""
+        return [value_here(keras_compat.tensor_of(self._variables[place])) for place in self.program.rate_factors]
+
+    def after(self, kept: list[Any]) -> None:
+        """Finish an update: scale the steps of layers with a rate of their own, then move the average.
+
+        An optimiser's step is proportional to its rate, so a factor of the rate is a factor of the step.
+
+        Args:
+            kept: What ``before`` returned.
+        """
+        for (place, factor), old in zip(self.program.rate_factors.items(), kept, strict=True):
+            variable = keras_compat.tensor_of(self._variables[place])
+            variable.assign(old + tf.cast(factor, old.dtype) * (value_here(variable) - old))
+        for average, weight in zip(self.program.average, self._variables, strict=False):
+            held = keras_compat.tensor_of(average)
+            now, decay = value_here(held), self.program.decay
+            new = tf.cast(value_here(keras_compat.tensor_of(weight)), now.dtype)
+            held.assign(now + tf.cast(1.0 - decay, now.dtype) * (new - now))
+
+    def swap_average(self) -> Any:
+        """Exchange the weights and their average; a second call undoes it."""
+        for average, weight in zip(self.program.average, self._variables, strict=False):
+            held, used = keras_compat.tensor_of(average), keras_compat.tensor_of(weight)
+            mean, last = value_here(held), value_here(used)
+            used.assign(tf.cast(mean, last.dtype))
+            held.assign(tf.cast(last, mean.dtype))
+        return tf.constant(True)
+
     def move_statistics(self, sums: Sums) -> None:
         """Move each statistic by the mean, over examples, of the moves that the micro-batches made."""
         for variable, moved in zip(self._statistics, sums.moved, strict=True):

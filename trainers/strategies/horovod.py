@@ -104,6 +104,8 @@ def start(experiment: Experiment, run: RunFolder, process_sets: Sequence[Any] = 
     Raises:
         EnvironmentLack: Horovod is missing, or finds another number of ranks than were started.
     """
+    if experiment.train.deterministic:  # messages of changing sizes are added up in changing orders
+        os.environ |= {"HOROVOD_DISABLE_GROUP_FUSION": "1", "HOROVOD_FUSION_THRESHOLD": "0"}
     hvd = import_horovod()
     if identify(os.environ).is_alone:  # started alone: MPI's wheel needs mpirun to find itself
         os.environ |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 import traceback
@@ -12,11 +13,12 @@ from types import FrameType
 from typing import Any
 
 from saman.configs.errors import UserError
-from saman.configs.names import is_reference
+from saman.configs.names import code_references
 from saman.configs.secrecy import HIDDEN, is_secret, text_without_secrets
 from saman.runs.ranks.rank_events import FailureKind
 from saman.trainers.failures import TrainingFailure, UserCodeError, failure_kind
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # explained where the run folder is written
 _LONGEST = 60  # characters of an argument
 # Python's and AutoGraph's traces, as TensorFlow repeats them in the text of an error.
 _TRACED = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\w+)')
@@ -46,33 +48,17 @@ def blamed(error: BaseException, values: Mapping[str, Any], folders: Sequence[Pa
     """
     if isinstance(error, (UserError, TrainingFailure, UserCodeError)):
         return None
-    if failure_kind(error) is FailureKind.PEER_LOST:
+    if failure_kind(error) is FailureKind.PEER_LOST or (isinstance(error, OSError) and error.errno in _FULL):
         return None
     found = _call_in_frames(error, folders) or _call_in_text(str(error), folders)
     if found is None:
         return None
-    keys = [key for key, name in references(values) if name == found.name]
+    keys = [key for key, name in code_references(values) if name == found.name]
     key = f" ({keys[0]})" if keys else ""
     called = ""
     if found.arguments is not None:
         called = f"; called with {', '.join(found.arguments)}" if found.arguments else "; called without arguments"
     return UserCodeError(f"{found.name}{key} failed on rank {rank} at {found.place}: {_reason(error)}{called}")
-
-
-def references(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the name of every user's function in the plain values of an experiment.
-
-    >>> list(references({"model": {"build": "mine:net"}, "train": {"metrics": [{"name": "mine:f"}]}}))
-    [('model.build', 'mine:net'), ('train.metrics[0].name', 'mine:f')]
-    """
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from references(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(values, list):
-        for number, value in enumerate(values):
-            yield from references(value, f"{path}[{number}]")
-    elif isinstance(values, str) and is_reference(values):
-        yield path, values
 
 
 def _call_in_frames(error: BaseException, folders: Sequence[Path]) -> _Call | None:

@@ -88,16 +88,17 @@ SCHEDULES = {
     "piecewise_constant_decay": "PiecewiseConstantDecay",
     "polynomial_decay": "PolynomialDecay",
 }
-# Callbacks of Keras that do their work between epochs; for the others saman has a key of its own.
-CALLBACKS = ("CSVLogger", "LambdaCallback", "TerminateOnNaN")
+# Callbacks of Keras that work between epochs; for others saman has a key of its own.
+CALLBACKS = ("CSVLogger",)
 OWN_KEYS = {
     "BackupAndRestore": "train.checkpoint",
     "EarlyStopping": "train.early_stop",
     "LearningRateScheduler": "train.learning_rate.schedule",
     "ModelCheckpoint": "train.checkpoint",
     "ProgbarLogger": "saman watch",
-    "ReduceLROnPlateau": "train.learning_rate.plateau",
+    "ReduceLROnPlateau": "train.learning_rate.schedule",
     "RemoteMonitor": "notify",
     "SwapEMAWeights": "train.ema",
     "TensorBoard": "tracking",
+    "TerminateOnNaN": "train.on_nonfinite",
 }

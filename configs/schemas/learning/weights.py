@@ -1,4 +1,4 @@
-"""What is done to weights beside the optimiser: averages, frozen layers, rates of layers, a start from another model."""
+"""What is done to weights beside the optimiser: averages, frozen layers, rates of layers, a warm start."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class WarmStart(Strict):
     """``train.warm_start``: the weights of another model, by the names of its variables.
 
     Attributes:
-        source: A published version (``birds``, ``birds@production``, ``birds@7``), or a ``.keras`` or
-            ``.weights.h5`` file.
+        source: A published version (``birds``, ``birds:stable``, ``birds:7``), or a ``.keras`` file.
         missing: What follows where the other model lacks a weight, or has it in another shape.
         only: Patterns of the names of the weights to take; all by default.
     """
@@ -40,13 +39,11 @@ class WarmStart(Strict):
     @field_validator("source")
     @classmethod
     def _readable(cls, source: str) -> str:
-        if "/" in source and not source.endswith((".keras", ".weights.h5")):
-            raise ValueError(
-                f"{source!r} is neither a .keras nor a .weights.h5 file nor a model's name, such as birds@7"
-            )
+        if "/" in source and not source.endswith(".keras"):
+            raise ValueError(f"{source!r} is no .keras file, and no model's name such as birds:7")
         return source
 
     @property
     def is_file(self) -> bool:
         """Whether the source is a file, not a published version."""
-        return self.source.endswith((".keras", ".weights.h5"))
+        return self.source.endswith(".keras")

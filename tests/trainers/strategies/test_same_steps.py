@@ -37,8 +37,16 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
         runs["compiled"] = make_run(folder, experiment(CASES["every_layer"], "single", 1, jit_compile=True))
     stopped = make_run(folder, experiment(CASES["every_layer"], "single", 1, telemetry_window_steps=3))
     stopped.request_stop("test", "test")
-    train(1, *runs.values(), stopped)
-    return {**runs, "stopped": stopped}
+    same = experiment(CASES["every_layer"], "single", 1, deterministic=True, precision="float32", max_steps=6)
+    equal = {name: make_run(folder, same) for name in ("equal", "equal too")}
+    train(1, *runs.values(), stopped, *equal.values())
+    return {**runs, **equal, "stopped": stopped}
+
+
+def test_deterministic_runs_are_equal_in_every_bit(reference: dict[str, RunFolder]) -> None:
+    first, second = (final(reference[name]) for name in ("equal", "equal too"))
+    assert first.keys() == second.keys() and any(name.startswith("average/") for name in first)
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
 @pytest.mark.mpi
@@ -60,6 +68,9 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
         limit = LIMITS[str(run.experiment().train.precision)]
         assert distance(final(run), final(reference[name])) <= limit, name
         assert _metrics(run) == pytest.approx(_metrics(reference[name]), rel=1e-4), name
+    named = {"auc", "f1_score", "top_2"} if not KERAS_2 else {"mean_absolute_error"}
+    assert named | {f"val_{name}" for name in named} <= _metrics(runs["every_layer"]).keys()
+    assert _midway(runs["every_layer"]) == pytest.approx(_midway(reference["every_layer"]), rel=1e-9)
     assert (runs["every_layer"].export / "export.json").is_file()
     _went_on(resumed, reference["every_layer"])
 
@@ -95,6 +106,13 @@ def _went_on(run: RunFolder, reference: RunFolder, at: int = 1) -> None:
     assert resumed.facts["step"] == at
     assert distance(final(run), final(reference)) <= 1e-10
     assert _metrics(run) == pytest.approx(_metrics(reference), rel=1e-9)
+
+
+def _midway(run: RunFolder) -> list[float]:
+    """The losses of the validations within epochs."""
+    found = [event.facts for event in run.events() if event.kind == "validated"]
+    assert [each["step"] for each in found] == [5, 10, 15, 20]
+    return [each["metrics"]["val_loss"] for each in found]
 
 
 def _metrics(run: RunFolder) -> dict[str, float]:
