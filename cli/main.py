@@ -21,6 +21,7 @@ from saman.runs import variables
 
 # command -> (module, function or typer app); the order is that of the help page
 COMMANDS = {
+    "new": ("saman.cli.runs.new", "new_command"),
     "run": ("saman.cli.runs.run", "run_command"),
     "submit": ("saman.cli.runs.submit", "submit_command"),
     "shell": ("saman.cli.runs.session", "shell_command"),

@@ -26,7 +26,8 @@ class DataChecks(Strict):
 
     ``missing`` and infinite values, ``constant`` inputs, ``duplicates`` over training, validation and test examples,
     ``labels``: a single class, a class that is much larger than another, labels that training lacks, and ``drift``:
-    shape, type, range or classes other than in ``reference``, a published version's manifest or an ``export.json``.
+    shape, type, range or classes other than in ``reference``: ``published`` (the newest version of the model that the
+    run publishes), a version's manifest, or an ``export.json``.
     """
 
     missing: Reaction = "warn"
