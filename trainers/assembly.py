@@ -23,9 +23,11 @@ from saman.trainers.loop import custom_schedule
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
 from saman.trainers.loop.schedule import Rates
 from saman.trainers.loop.step import DataParallelStep
-from saman.trainers.program import layers, program
+from saman.trainers.models import layers
+from saman.trainers.program import program
 from saman.trainers.program.loss_scale import LossScale
 from saman.trainers.program.objective import Objective
+from saman.trainers.program.several import objective_of
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.horovod import HorovodStrategy
 from saman.trainers.user_code.context import Context
@@ -62,8 +64,8 @@ class PreparedData:
             UserError: A loss or a metric does not take its arguments, or cannot be summed over ranks.
         """
         assert self.train is not None
-        built = Objective.of(self.train, self.context)
-        if self.train.metrics:
+        built = objective_of(self.train, self.context)
+        if self.train.metrics or self.train.outputs:
             inputs = program.normalized_spec(self.element_spec[0], self.splits(0).normalize)
             built.prepare(self.element_spec[1], keras_compat.output_spec(model, inputs))
         return built
@@ -108,11 +110,18 @@ def prepare(experiment: Experiment, strategy: Strategy, artefacts: Path | None =
         steps_per_epoch=data.feed("train").steps,
     )
     spec = data.element_spec
+    _check_labels(spec[1], experiment.train)
     shape = program.example_shape(program.normalized_spec(spec[0], data.splits(0).normalize))
     if not strategy.chief:
         return PreparedData(data.splits, feeds, spec, shape, (), context=context, train=experiment.train)
     identity = identity_of(data.splits(0), experiment.data.hashes)
     return PreparedData(data.splits, feeds, spec, shape, data.notices(identity), identity, context, experiment.train)
+
+
+def _check_labels(spec: Any, train: Train) -> None:
+    if isinstance(spec, (dict, tuple)) and not train.outputs:
+        remedy = "return a single tensor of labels, or describe the outputs: train.outputs: {NAME: {loss: ...}}"
+        raise UserError("labels have several parts", where="data.source", remedy=remedy)
 
 
 def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) -> OptimizerStep:

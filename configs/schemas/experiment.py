@@ -22,7 +22,7 @@ from saman.configs.schemas.launch.restart import Restart
 from saman.configs.schemas.learning.components import metric_names
 from saman.configs.schemas.monitoring import Metrics, Notify
 from saman.configs.schemas.tracking import Tracking
-from saman.configs.schemas.training import Train, global_batch_size
+from saman.configs.schemas.training import ONE_PROCESS, Train, global_batch_size
 from saman.configs.units import Clock, Size
 
 Starter = Literal["auto", "processes", "horovodrun", "mpirun", "srun"]
@@ -160,6 +160,7 @@ class Experiment(Strict):
             *_elastic_fits(self),
             *_batch_splits(self),
             *_metrics_exist(self),
+            *_outputs_fit(self),
             *_published_models_exist(self),
         ]
         if found:
@@ -173,13 +174,13 @@ class Experiment(Strict):
 
     @property
     def devices_per_process(self) -> int:
-        """Ranks per process: all ranks of a node for ``mirrored``, else 1 by default."""
+        """Ranks per process: all ranks of a node for ``mirrored`` and its like, else 1 by default."""
         asked = self.resources.devices_per_process
         if asked != "auto":
             return asked
         pipeline = self.train.pipeline
         local = self.train.strategy == "pipeline" and pipeline is not None and pipeline.devices == "local"
-        return self.resources.ranks_per_node if local or self.train.strategy == "mirrored" else 1
+        return self.resources.ranks_per_node if local or self.train.strategy in ONE_PROCESS else 1
 
     @property
     def uses_horovod(self) -> bool:
@@ -243,9 +244,9 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
             where="train.strategy",
             remedy="horovod, or resources: {nodes: 1, ranks_per_node: 1}",
         )
-    if strategy == "mirrored" and resources.nodes > 1:
+    if strategy in ONE_PROCESS and resources.nodes > 1:
         yield UserError(
-            f"mirrored trains on 1 node, but the request is for {resources.nodes}",
+            f"{strategy} trains on 1 node, but the request is for {resources.nodes}",
             where="resources.nodes",
             remedy="multi_worker or horovod spans nodes",
         )
@@ -257,8 +258,8 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
             where="resources.devices_per_process",
             remedy="1, or strategy mirrored or multi_worker",
         )
-    elif resources.ranks_per_node % devices or (strategy == "mirrored" and devices != resources.ranks_per_node):
-        right = "every rank of a node" if strategy == "mirrored" else f"a divisor of {resources.ranks_per_node}"
+    elif resources.ranks_per_node % devices or (strategy in ONE_PROCESS and devices != resources.ranks_per_node):
+        right = "every rank of a node" if strategy in ONE_PROCESS else f"a divisor of {resources.ranks_per_node}"
         yield UserError(
             f"{resources.ranks_per_node} ranks per node do not divide into processes of {devices} devices",
             where="resources.devices_per_process",
@@ -359,6 +360,15 @@ def _metrics_exist(experiment: Experiment) -> Iterator[UserError]:
             yield UserError(
                 f"this experiment does not compute the metric {metric!r}", where=where, remedy=choices(metric, computed)
             )
+
+
+def _outputs_fit(experiment: Experiment) -> Iterator[UserError]:
+    if experiment.train.outputs and experiment.data.class_weights is not None:
+        yield UserError(
+            "a model with several outputs has no single class per example",
+            where="data.class_weights",
+            remedy="weights of examples (a third part), or weight: in train.outputs",
+        )
 
 
 def _published_models_exist(experiment: Experiment) -> Iterator[UserError]:

@@ -25,7 +25,8 @@ from saman.configs.schemas.learning.weights import Average, LayerRates, Patterns
 from saman.configs.schemas.splitting import Pipeline
 from saman.configs.units import Span
 
-Strategy = Literal["single", "horovod", "mirrored", "multi_worker", "pipeline"]
+Strategy = Literal["single", "horovod", "mirrored", "central_storage", "multi_worker", "pipeline", "tpu"]
+ONE_PROCESS = ("mirrored", "central_storage", "tpu")  # strategies whose ranks are the devices of a single process
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
 COMPILING = ("single", "horovod")  # strategies whose steps XLA can compile
 Fraction = Annotated[float, Field(ge=0, lt=1)]

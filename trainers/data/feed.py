@@ -278,7 +278,5 @@ def _check_pairs(spec: Any, where: str) -> None:
             where=where,
             remedy="return (input, label) pairs or (input, label, weight), after the map if there is a map",
         )
-    if isinstance(spec[1], (dict, tuple)):
-        raise UserError("labels have several parts", where=where, remedy="return a single tensor of labels")
     if len(spec) == 3 and not (isinstance(spec[2], tf.TensorSpec) and spec[2].shape.rank == 1):
         raise UserError("a weight is no single number", where=where, remedy="return a number per example")

@@ -143,7 +143,7 @@ class RunData:
         arrays = [np.asarray(values) for values in tf.nest.flatten(inputs)]
         names = sorted(inputs) if isinstance(inputs, dict) else [f"inputs_{number}" for number in range(len(arrays))]
         named = {"inputs": arrays[0]} if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
-        return checks.PartSample(named, np.asarray(labels))
+        return checks.PartSample(named, np.asarray(tf.nest.flatten(labels)[0]))
 
     @cached_property
     def _specs(self) -> dict[Part, Any]:

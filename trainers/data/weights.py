@@ -27,8 +27,9 @@ def weigher(classes: np.ndarray | None) -> Callable[..., Any]:
     """
 
     def weigh(inputs: Any, labels: Any, own: Any = None) -> tuple[Any, Any, Any]:
-        weights = tf.ones(tf.shape(labels)[:1]) if own is None else tf.cast(own, tf.float32)
-        weights = tf.ensure_shape(weights, labels.shape[:1])
+        first = tf.nest.flatten(labels)[0]
+        weights = tf.ones(tf.shape(first)[:1]) if own is None else tf.cast(own, tf.float32)
+        weights = tf.ensure_shape(weights, first.shape[:1])
         if classes is not None:
             numbers = _class_numbers(labels)
             known = numbers < len(classes)

@@ -12,6 +12,7 @@ import numpy as np
 from saman.trainers.assembly import PreparedData
 from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
+from saman.trainers.program.several import first_part
 
 MOST_EXAMPLES, MOST_BYTES = 200_000, 1 << 30  # of larger data the first part is read
 DESCRIBED_BYTES = 8 << 20  # of inputs, and of labels, that statistics are of; they lie in memory
@@ -48,7 +49,10 @@ def take_census(prepared: PreparedData) -> Census:
     id_batches: list[np.ndarray] = []
     read = input_bytes = label_bytes = 0
     for inputs, labels, *_ in feed.batches(Slice(0, 1)):
-        batch, answers = [np.asarray(part) for part in tf.nest.flatten(inputs)], np.asarray(labels)
+        batch, answers = (
+            [np.asarray(part) for part in tf.nest.flatten(inputs)],
+            np.asarray(first_part(labels, prepared.train) if prepared.train else labels),
+        )
         id_batches.append(example_ids(batch, answers))
         if input_bytes < DESCRIBED_BYTES:
             input_batches.append(batch)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from saman.configs.schemas.training import Train
 from saman.trainers.assembly import PreparedData
 from saman.trainers.data.feed import Slice
 from saman.trainers.export import census
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import OptimizerStep
+from saman.trainers.program.several import first_part, part_by_name
 
 SAMPLE_EXAMPLES, SAMPLE_BYTES = 1000, 64 << 20
 BATCH = 100
@@ -61,13 +63,27 @@ def take_sample(prepared: PreparedData) -> Sample:
     labels: list[np.ndarray] = []
     for batch_inputs, batch_labels, *_ in feed.batches(Slice(0, 1)):
         inputs.append(tf.nest.map_structure(np.asarray, batch_inputs))
-        labels.append(np.asarray(batch_labels))
+        labels.append(np.asarray(first_part(batch_labels, prepared.train) if prepared.train else batch_labels))
         if sum(len(batch) for batch in labels) >= wanted:
             break
     joined = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:wanted], *inputs)
     return Sample(joined, np.concatenate(labels)[:wanted], split)
 
 
-def predict_sample(step: OptimizerStep, sample: Sample) -> np.ndarray:
-    """Return the trained model's outputs for the sample; all ranks call it together."""
-    return np.concatenate([step.predict(batch) for batch in sample.batches()])
+def predict_sample(step: OptimizerStep, sample: Sample) -> Any:
+    """Return the trained model's outputs for the sample, an array or a nest of arrays; all ranks call it together."""
+    return tf.nest.map_structure(
+        lambda *parts: np.concatenate(parts), *[step.predict(batch) for batch in sample.batches()]
+    )
+
+
+def outputs_by_name(outputs: Any, train: Train) -> dict[str, Any]:
+    """Return outputs by their names in the serving signature.
+
+    ``outputs`` is the only output, or the first of several, which also stand under their own names.
+    """
+    if not train.outputs:
+        flat = tf.nest.flatten(outputs)
+        return {"outputs": flat[0], **{f"outputs_{index}": part for index, part in enumerate(flat) if index}}
+    named = part_by_name(outputs, tuple(train.outputs), "outputs")
+    return {"outputs": next(iter(named.values())), **named}

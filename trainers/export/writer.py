@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.training import Train
 from saman.runs.checkpoints import TrainingPosition
 from saman.runs.paths.parts import ExportPaths
 from saman.runs.records.export import ExportRecord, Normalization, Signature, SignatureTensor
 from saman.trainers import keras_compat, models
 from saman.trainers.assembly import PreparedData
 from saman.trainers.export import census, model_files
-from saman.trainers.export.stored_sample import Sample, input_names
+from saman.trainers.export.stored_sample import Sample, input_names, outputs_by_name
 from saman.trainers.keras_compat import tf
-from saman.trainers.program import layers
+from saman.trainers.models import layers
 from saman.trainers.program.objective import Objective
 from saman.trainers.program.program import Program
 
@@ -45,13 +46,13 @@ class TrainedModel:
         state: Weights and optimiser state of the whole model by name.
         position: Steps taken and metrics.
         sample: Raw examples for the check of the export.
-        predictions: The trained model's outputs for the sample.
+        predictions: The trained model's outputs for the sample: an array, or a nest of arrays.
     """
 
     state: Mapping[str, np.ndarray]
     position: TrainingPosition
     sample: Sample
-    predictions: np.ndarray
+    predictions: Any
 
 
 def write_export(folder: Path, experiment: Experiment, prepared: PreparedData, trained: TrainedModel) -> None:
@@ -70,20 +71,22 @@ def write_export(folder: Path, experiment: Experiment, prepared: PreparedData, t
     shutil.rmtree(draft.path, ignore_errors=True)
     draft.path.mkdir(parents=True)
     program = _rebuild(experiment, prepared, trained.state)
+    train = experiment.train
     specs = _signature_specs(prepared.element_spec[0])
-    model_files.save_serving(program.model, draft.saved_model, lambda *values: _serve(program, values), specs)
+    model_files.save_serving(program.model, draft.saved_model, lambda *values: _serve(program, values, train), specs)
     model_files.save_keras_file(program.model, draft.keras_file)
-    differences = _differences(draft, program, trained)
+    differences = _differences(draft, program, trained, train)
     limit = TOLERANCE[experiment.train.precision]
     if not max(differences.values()) <= limit:  # also for NaN
         shutil.rmtree(draft.path, ignore_errors=True)
         raise ExportMismatch(f"the exported model's predictions differ from the trained model's by {differences}")
     described = census.take_census(prepared)
-    _write_sample(draft.validation, trained, described.training_ids)
+    predictions = outputs_by_name(trained.predictions, train)
+    _write_sample(draft.validation, trained, predictions["outputs"], described.training_ids)
     position = trained.position
     ExportRecord(
         checked=True,
-        signature=_signature(specs, trained.predictions),
+        signature=_signature(specs, predictions),
         max_difference=differences,
         tolerance=limit,
         normalization=Normalization.SAVED_MODEL if program.normalize else Normalization.NONE,
@@ -127,28 +130,31 @@ def _signature_specs(spec: Any) -> list[Any]:
     return [tf.TensorSpec([None, *part.shape[1:]], part.dtype, name) for name, part in parts]
 
 
-def _serve(program: Program, values: tuple[Any, ...]) -> dict[str, Any]:
+def _serve(program: Program, values: tuple[Any, ...], train: Train) -> dict[str, Any]:
     """Return the outputs by name for the flat inputs of the serving signature."""
     inputs = tf.nest.pack_sequence_as(program.element_spec[0], list(values))
-    outputs = tf.nest.flatten(program.predict(inputs))
-    names = ["outputs"] if len(outputs) == 1 else [f"outputs_{index}" for index in range(len(outputs))]
-    return dict(zip(names, outputs, strict=True))
+    return {name: tf.identity(part) for name, part in outputs_by_name(program.predict(inputs), train).items()}
 
 
-def _differences(draft: ExportPaths, program: Program, trained: TrainedModel) -> dict[str, float]:
+def _differences(draft: ExportPaths, program: Program, trained: TrainedModel, train: Train) -> dict[str, float]:
     """Return the largest |difference| ÷ max(1, |prediction|) of each file, read back from disk."""
     serve = model_files.load_serving(draft.saved_model)
     model = model_files.load_keras_file(draft.keras_file)
     served, loaded = [], []
     for inputs in trained.sample.batches():
         flat = [tf.constant(array) for array in tf.nest.flatten(inputs)]
-        served.append(np.asarray(serve(dict(zip(input_names(inputs), flat, strict=True)))["outputs"]))
+        served.append(serve(dict(zip(input_names(inputs), flat, strict=True))))
         normalized = program.normalized(tf.nest.map_structure(tf.constant, inputs))
-        loaded.append(np.asarray(keras_compat.predict(model, normalized)))
-    return {
-        "saved_model": _largest_difference(trained.predictions, served),
-        "keras": _largest_difference(trained.predictions, loaded),
-    }
+        loaded.append(outputs_by_name(keras_compat.predict(model, normalized), train))
+    ours = outputs_by_name(trained.predictions, train)
+    return {"saved_model": _largest_of(ours, served), "keras": _largest_of(ours, loaded)}
+
+
+def _largest_of(ours: Mapping[str, np.ndarray], batches: Sequence[Mapping[str, Any]]) -> float:
+    differences = [
+        _largest_difference(array, [np.asarray(batch[name]) for batch in batches]) for name, array in ours.items()
+    ]
+    return float(np.max(differences))  # NaN stays NaN
 
 
 def _largest_difference(predictions: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -158,20 +164,20 @@ def _largest_difference(predictions: np.ndarray, batches: list[np.ndarray]) -> f
     return float(np.max(np.where(np.isnan(difference), np.finfo("float64").max, difference)))
 
 
-def _write_sample(file: Path, trained: TrainedModel, training_ids: np.ndarray) -> None:
+def _write_sample(file: Path, trained: TrainedModel, predictions: np.ndarray, training_ids: np.ndarray) -> None:
     sample = trained.sample
     ids = census.example_ids(tf.nest.flatten(sample.inputs), sample.labels)
-    stored = {**sample.named, "labels": sample.labels, "ids": ids, "predictions": trained.predictions}
+    stored = {**sample.named, "labels": sample.labels, "ids": ids, "predictions": predictions}
     np.savez_compressed(file, **stored, training_ids=training_ids)  # type: ignore[arg-type]
 
 
-def _signature(specs: list[Any], outputs: np.ndarray) -> Signature:
+def _signature(specs: list[Any], outputs: Mapping[str, np.ndarray]) -> Signature:
     def describe(dtype: str, shape: Any) -> SignatureTensor:
         return SignatureTensor(dtype, (None, *shape[1:]))
 
     return Signature(
         inputs={spec.name: describe(spec.dtype.name, list(spec.shape)) for spec in specs},
-        outputs={"outputs": describe(outputs.dtype.name, list(outputs.shape))},
+        outputs={name: describe(array.dtype.name, list(array.shape)) for name, array in outputs.items()},
     )
 
 

@@ -73,8 +73,8 @@ class OptimizerStep(Protocol):
     def validate(self, batches: Sequence[Any]) -> np.ndarray:
         """Return float64[width] measures; summed over all processes they count each example once."""
 
-    def predict(self, inputs: Any) -> np.ndarray:
-        """Return the model's outputs in inference mode; all ranks call it with the same inputs."""
+    def predict(self, inputs: Any) -> Any:
+        """Return the model's outputs in inference mode, an array or a nest of arrays; all ranks call it alike."""
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Return the weights and the optimiser state that this process holds."""

@@ -233,7 +233,7 @@ class Loop:
         """Take one optimiser step; return whether the telemetry window is full."""
         step, compiled = self.position.step, self._begin_call("batch")
         totals = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
-        samples = sum(int(batch[1].shape[0]) for batch in batches) if self.step.counts_examples else 0
+        samples = sum(_examples(batch) for batch in batches) if self.step.counts_examples else 0
         self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
         self._response.add(step, totals.signs)
         return self.environment.telemetry.add(
@@ -451,6 +451,14 @@ class Loop:
         # A checkpoint at the end of an epoch is saved when the position is already at the start of the next.
         ended = phase is Phase.CHECKPOINT and position.batch == 0
         self.environment.observer.beat(phase, position.step, position.epoch + (not ended), self.rates.steps)
+
+
+def _examples(batch: Any) -> int:
+    """Return the number of examples of a batch: inputs, labels, perhaps weights."""
+    labels = batch[1]
+    while not hasattr(labels, "shape"):  # a nest, for several outputs
+        labels = next(iter(labels.values() if isinstance(labels, Mapping) else labels))
+    return int(labels.shape[0])
 
 
 def _zip_batches(parts: Sequence[Iterator[Any]]) -> Iterator[list[Any]]:

@@ -138,9 +138,9 @@ class DataParallelStep:
         """Return float64[width] measures of this process's examples in inference mode."""
         return np.asarray(self._validate(list(batches)))
 
-    def predict(self, inputs: Any) -> np.ndarray:
-        """Return the outputs for a batch of raw inputs, computed on the first device of this process."""
-        return np.asarray(self._predict(inputs))
+    def predict(self, inputs: Any) -> Any:
+        """Return the outputs for a batch of raw inputs, computed on the first device; a nest of arrays for several."""
+        return tf.nest.map_structure(np.asarray, self._predict(inputs))
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return this process's share of ``state()``; later steps do not change its values."""

@@ -11,7 +11,8 @@ import numpy as np
 from saman.configs.schemas.training import Train
 from saman.trainers import keras_compat
 from saman.trainers.keras_compat import keras, tf
-from saman.trainers.program import layers, optimizers
+from saman.trainers.models import layers
+from saman.trainers.program import optimizers
 from saman.trainers.program.objective import Objective
 from saman.trainers.user_code.context import Context
 

@@ -6,6 +6,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from saman.configs.schemas.training import ONE_PROCESS
 from saman.runs import variables
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def start(experiment: Experiment, run: RunFolder) -> Strategy:
     Each strategy's file has a function ``start``; only the file in use is imported.
     """
     name = "elastic" if variables.MEMBERSHIP in os.environ else experiment.train.strategy
-    module = import_module(f"saman.trainers.strategies.{name}")
+    file = "one_process" if name in ONE_PROCESS else name
+    module = import_module(f"saman.trainers.strategies.{file}")
     strategy: Strategy = module.start(experiment, run)
     return strategy

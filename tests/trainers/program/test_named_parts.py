@@ -18,8 +18,8 @@ from saman.configs.schemas.training import Train
 from saman.trainers import Context, keras_compat
 from saman.trainers.keras_compat import KERAS_2, keras, tf
 from saman.trainers.loop import callbacks, custom_schedule
+from saman.trainers.models.layers import freeze, rate_factors
 from saman.trainers.program import optimizers
-from saman.trainers.program.layers import freeze, rate_factors
 from saman.trainers.program.objective import Objective
 
 pytestmark = pytest.mark.tensorflow
