@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.training import ONE_PROCESS
 from saman.runs import checkpoints
 from saman.runs.folder import RunFolder
 
@@ -26,7 +27,8 @@ def experiment(case: dict[str, Any], strategy: str, ranks: int, devices: int = 1
     values = copy.deepcopy(case)
     values["train"].update(strategy=strategy, **train)
     values["train"]["micro_batches"] = max(1, values["train"].get("micro_batches", 1) // ranks)
-    values["resources"] = {"ranks_per_node": ranks, "devices_per_process": ranks if strategy == "mirrored" else devices}
+    together = ranks if strategy in ONE_PROCESS else devices
+    values["resources"] = {"ranks_per_node": ranks, "devices_per_process": together}
     return Experiment.model_validate(values)
 
 

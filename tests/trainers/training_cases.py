@@ -71,6 +71,34 @@ def two_inputs() -> Any:
     return keras.Model({"image": image, "kind": kind}, layers.Dense(4)(x))
 
 
+def measured(ctx: Context) -> Splits:
+    """``noisy``, with two parts of labels: a class as a row, and a number."""
+    import tensorflow as tf
+
+    data = noisy(ctx)
+
+    def both(made: Any) -> Any:
+        pair, label = made
+        return pair, {"label": label, "size": tf.reduce_sum(pair["image"], [0, 1])}
+
+    def augmented(index: Any, seed: Any) -> Any:
+        return both(data.map(index, seed))  # type: ignore[misc]
+
+    def plain(index: Any) -> Any:
+        return both(data.validation_map(index))  # type: ignore[misc]
+
+    return Splits(data.train, data.validation, augmented, plain)
+
+
+def two_outputs() -> Any:
+    """``two_inputs`` with a second output: a number."""
+    from saman.trainers.keras_compat import keras
+
+    model = two_inputs()
+    size = keras.layers.Dense(1)(keras.layers.Flatten()(model.inputs[0]))
+    return keras.Model(model.input, {"label": model.output, "size": size})
+
+
 def wide_embedding() -> Any:
     """An embedding of which a batch touches few rows, beside an image; logits."""
     from saman.trainers.keras_compat import keras
@@ -133,11 +161,6 @@ CASES: dict[str, dict[str, Any]] = {
             "micro_batches": 12,
             "precision": "float64",
             "optimizer": {"name": "adamw", "weight_decay": 0.01},
-            "label_smoothing": 0.1,
-            "metrics": METRICS,
-            "ema": {"decay": 0.9},
-            "layer_rates": {"dense*": 0.5},
-            "validate_every_steps": 5,
             "learning_rate": 0.01,
             "clip_gradients": {"value": 0.1},
         },
@@ -158,6 +181,30 @@ CASES: dict[str, dict[str, Any]] = {
 for _name, _case in CASES.items():
     _case["name"] = _name.replace("_", "-")
     _case["train"].update(epochs=3, seed=11, checkpoint=_CHECKPOINT)
+
+# The cases of data-parallel strategies: with everything that must be in checkpoints and sums, and with two outputs.
+_AVERAGED: dict[str, Any] = {
+    "label_smoothing": 0.1,
+    "metrics": METRICS,
+    "ema": {"decay": 0.9},
+    "layer_rates": {"dense*": 0.5},
+    "validate_every_steps": 5,
+}
+_OUTPUTS = {
+    "label": {"loss": "categorical_crossentropy", "from_logits": True, "metrics": ["categorical_accuracy"]},
+    "size": {"loss": "huber", "weight": 0.1, "metrics": ["mean_absolute_error"]},
+}
+_IN_COMMON = {key: value for key, value in CASES["two_inputs"]["train"].items() if key not in ("loss", "from_logits")}
+PARALLEL: dict[str, dict[str, Any]] = {
+    "plain": CASES["plain"],
+    "every_layer": {**CASES["every_layer"], "train": {**CASES["every_layer"]["train"], **_AVERAGED}},
+    "two_outputs": {
+        "name": "two-outputs",
+        "model": {"build": "training_cases:two_outputs"},
+        "data": {"source": "training_cases:measured"},
+        "train": {**_IN_COMMON, "outputs": _OUTPUTS},
+    },
+}
 
 
 def on_a_slow_disk(ctx: Context) -> Splits:

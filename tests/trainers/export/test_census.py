@@ -34,6 +34,7 @@ def census_of(inputs: np.ndarray, labels: np.ndarray, batch: int = 8, order: Seq
         element_spec=specs,
         splits=lambda _epoch: SimpleNamespace(identity={"source": "made"}),
         identity=None,
+        train=None,
     )
     return take_census(prepared)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from rank_starts import copied, distance, experiment, final, make_run, train
-from training_cases import CASES
+from training_cases import PARALLEL as CASES
 
 from saman.runs import checkpoints
 from saman.runs.folder import RunFolder
@@ -57,7 +58,7 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
     strategy: str, ranks: int, devices: int, reference: dict[str, RunFolder], tmp_path: Path
 ) -> None:
     runs = {
-        name: make_run(tmp_path, experiment(case, strategy, ranks, devices), export=name == "every_layer")
+        name: make_run(tmp_path, experiment(case, strategy, ranks, devices), export=name != "plain")
         for name, case in CASES.items()
     }
     if (strategy, ranks) == ("horovod", 2) and not KERAS_2:
@@ -72,7 +73,19 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
     assert named | {f"val_{name}" for name in named} <= _metrics(runs["every_layer"]).keys()
     assert _midway(runs["every_layer"]) == pytest.approx(_midway(reference["every_layer"]), rel=1e-9)
     assert (runs["every_layer"].export / "export.json").is_file()
+    signature = json.loads((runs["two_outputs"].export / "export.json").read_text())["signature"]
+    assert set(signature["inputs"]) == {"image", "kind"} and set(signature["outputs"]) == {"outputs", "label", "size"}
+    assert {"label_loss", "size_loss", "label_accuracy", "val_size_mean_absolute_error"} <= _metrics(
+        runs["two_outputs"]
+    ).keys()
     _went_on(resumed, reference["every_layer"])
+
+
+@pytest.mark.skipif(KERAS_2, reason="refused: it needs Keras 3")
+def test_central_storage_takes_the_same_steps(reference: dict[str, RunFolder], tmp_path: Path) -> None:
+    run = make_run(tmp_path, experiment(CASES["every_layer"], "central_storage", 2, 2))
+    train(1, run)
+    assert distance(final(run), final(reference["every_layer"])) <= 1e-10
 
 
 def test_a_stop_in_the_middle_of_an_epoch_leaves_a_checkpoint_there(reference: dict[str, RunFolder]) -> None:
