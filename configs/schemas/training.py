@@ -224,9 +224,13 @@ class CheckpointPolicy(Strict):
 
 
 class EarlyStop(Strict):
-    """Training ends after ``patience`` validations in which ``metric`` did not improve by ``min_delta``."""
+    """Training ends after ``patience`` validations in which ``metric`` did not improve by ``min_delta``.
+
+    ``goal: auto`` minimizes losses and errors, and maximizes every other metric.
+    """
 
     metric: str = "val_loss"
+    goal: Literal["auto", "minimize", "maximize"] = "auto"
     patience: PositiveInt = 3
     min_delta: NonNegativeFloat = 0.0
     restore_best: bool = True

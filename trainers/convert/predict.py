@@ -9,6 +9,7 @@ from saman.runs.records.converter_report import AnswerReport
 from saman.trainers.convert import sample_answers
 
 SIGNATURE = "serving_default"
+FIRST = "outputs"  # the only output, or the first of several, which saman exports under this name too
 
 
 def serving(model: Path) -> tuple[Any, str, Any]:
@@ -18,7 +19,7 @@ def serving(model: Path) -> tuple[Any, str, Any]:
         Its function (which keeps the model alive), and name and spec of its input.
 
     Raises:
-        ValueError: The model has no such signature, or several inputs or outputs.
+        ValueError: The model has no such signature, several inputs, or several outputs of which none is the first.
     """
     import tensorflow as tf
 
@@ -27,13 +28,21 @@ def serving(model: Path) -> tuple[Any, str, Any]:
         raise ValueError(f"the model has no signature {SIGNATURE!r}, only {sorted(loaded.signatures)}")
     function = loaded.signatures[SIGNATURE]
     function._saman_model = loaded  # the signature alone does not keep the variables alive
-    specs = function.structured_input_signature[1]
-    if len(specs) != 1 or len(function.structured_outputs) != 1:
-        raise ValueError(
-            f"the signature has {len(specs)} inputs and {len(function.structured_outputs)} outputs; 1 of each"
-        )
+    specs, outputs = function.structured_input_signature[1], function.structured_outputs
+    if len(specs) != 1 or (len(outputs) != 1 and FIRST not in outputs):
+        raise ValueError(f"the signature has {len(specs)} inputs and {len(outputs)} outputs; 1 of each")
     [(name, spec)] = specs.items()
-    return function, name, spec
+    return function if len(outputs) == 1 else _first_alone(function, name, spec), name, spec
+
+
+def _first_alone(function: Any, name: str, spec: Any) -> Any:
+    """Return a signature of several outputs with the first alone; it keeps the model alive."""
+    import tensorflow as tf
+
+    alone = tf.function(lambda **values: {FIRST: function(**values)[FIRST]})
+    made = alone.get_concrete_function(**{name: tf.TensorSpec(spec.shape, spec.dtype, name)})
+    made._saman_model = function
+    return made
 
 
 def caller(model: Path) -> Any:

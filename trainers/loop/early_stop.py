@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from saman.configs.schemas.learning.keras_names import improves_by_falling
 from saman.configs.schemas.training import EarlyStop
 from saman.runs.checkpoints import TrainingPosition
 
 
-def is_better(metric: str, value: float, best: float | None, min_delta: float) -> bool:
-    """Return whether a metric has improved; a loss improves by falling, any other metric by rising.
+def is_better(falls: bool, value: float, best: float | None, min_delta: float) -> bool:
+    """Return whether a metric has improved.
 
     Args:
-        metric: The metric's name; a loss ends with ``loss``.
+        falls: Whether it improves by falling.
         value: The new value; a value that is not finite is no improvement.
         best: The best value so far; ``None`` if there is none.
         min_delta: The improvement that ``value`` must exceed.
@@ -22,7 +23,7 @@ def is_better(metric: str, value: float, best: float | None, min_delta: float) -
         return False
     if best is None:
         return True
-    return best - value > min_delta if metric.endswith("loss") else value - best > min_delta
+    return best - value > min_delta if falls else value - best > min_delta
 
 
 def judge(position: TrainingPosition, spec: EarlyStop, value: float) -> TrainingPosition:
@@ -33,7 +34,8 @@ def judge(position: TrainingPosition, spec: EarlyStop, value: float) -> Training
         spec: The metric, its smallest improvement, and the patience in validations.
         value: The metric's value in this validation.
     """
-    if is_better(spec.metric, value, position.best, spec.min_delta):
+    falls = spec.goal == "minimize" or (spec.goal == "auto" and improves_by_falling(spec.metric))
+    if is_better(falls, value, position.best, spec.min_delta):
         return replace(position, best=value, best_step=position.step, without_improvement=0)
     waited = position.without_improvement + 1
     return replace(position, without_improvement=waited, ended=waited >= spec.patience)

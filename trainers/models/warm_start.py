@@ -47,6 +47,9 @@ def _fits(name: str, variable: Any, held: Mapping[str, np.ndarray]) -> bool:
 
 
 def _weights_in(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix != ".keras":
+        remedy = "a .keras file; saman run and saman submit find published versions, studies and workflows do not"
+        raise UserError(f"{path} was not found before the run started", where=_WHERE, remedy=remedy)
     if not path.is_file():
         raise UserError(f"no such file: {path}", where=_WHERE, remedy="a .keras file, or a published version")
     try:

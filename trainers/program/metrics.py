@@ -97,7 +97,7 @@ class KerasState:
         half = _TRIAL // 2
         parts = ((labels[:half], outputs[:half]), (labels[half:], outputs[half:]))
         try:
-            self._metric.update_state(self._fit(labels, outputs), outputs)
+            self._metric.update_state(self._fit(labels, outputs), self._taken(outputs))
             self._metric.reset_state()
             self._shapes = [tuple(variable.shape) for variable in self._metric.variables]
             self.width = sum(int(np.prod(shape)) for shape in self._shapes)
@@ -119,8 +119,12 @@ class KerasState:
         """Return what a batch adds to the variables, flat."""
         variables = self._metric.variables
         zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
-        added = self._metric.stateless_update_state(zeros, self._fit(labels, outputs), outputs)
+        added = self._metric.stateless_update_state(zeros, self._fit(labels, outputs), self._taken(outputs))
         return tf.concat([tf.reshape(tf.cast(value, tf.float64), [-1]) for value in added], 0)
+
+    def _taken(self, outputs: Any) -> Any:
+        """Return outputs in a type that the metric takes: TensorFlow finds the largest k of float32 only."""
+        return tf.cast(outputs, tf.float32) if "TopK" in type(self._metric).__name__ else outputs
 
     def result(self, sums: np.ndarray, examples: float) -> float:
         """Return the metric for the total of the variables."""

@@ -88,6 +88,8 @@ SCHEDULES = {
     "piecewise_constant_decay": "PiecewiseConstantDecay",
     "polynomial_decay": "PolynomialDecay",
 }
+# Words in the names of metrics that improve by falling; all others improve by rising.
+_FALLING = ("loss", "error", "crossentropy", "hinge", "poisson", "divergence", "false_negatives", "false_positives")
 # Callbacks of Keras that work between epochs; for others saman has a key of its own.
 CALLBACKS = ("CSVLogger",)
 OWN_KEYS = {
@@ -102,3 +104,12 @@ OWN_KEYS = {
     "TensorBoard": "tracking",
     "TerminateOnNaN": "train.on_nonfinite",
 }
+
+
+def improves_by_falling(metric: str) -> bool:
+    """Whether a metric of this name, perhaps after ``val_`` or an output's name, improves by falling.
+
+    >>> improves_by_falling("val_loss"), improves_by_falling("mean_absolute_error"), improves_by_falling("val_auc")
+    (True, True, False)
+    """
+    return metric.endswith(_FALLING)
