@@ -164,6 +164,7 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         strategy,
         train.micro_batches,
         scale,
+        stamps=not train.deterministic,  # TensorFlow refuses its clock then
         jit_compile=train.jit_compile,
         compare_every=train.compare_ranks_every,
         gradient_exchange=apart,

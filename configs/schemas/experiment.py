@@ -313,6 +313,12 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             where="train.compare_ranks_every",
             remedy="null, or no launch.elastic",
         )
+    if experiment.train.deterministic:
+        yield UserError(
+            "an elastic run is not equal in every bit: its sums depend on the number of ranks",
+            where="train.deterministic",
+            remedy="false, or no launch.elastic",
+        )
     if not experiment.train.exchange.is_plain:
         yield UserError(
             "an elastic run exchanges gradients in the plain way only",

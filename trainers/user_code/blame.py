@@ -103,7 +103,10 @@ def describe(value: Any) -> str:
 
 def _call_in_text(text: str, folders: Sequence[Path]) -> _Call | None:
     """Find the user's function in the text of TensorFlow's error: a graph called Python, or AutoGraph changed it."""
-    own = [found for found in _TRACED.finditer(text) if _is_users(found["file"], folders)]
+    traced = list(_TRACED.finditer(text))
+    # A trace of a node begins with the program that started saman.
+    first_of_saman = next((at for at, found in enumerate(traced) if _is_samans(Path(found["file"]).resolve())), 0)
+    own = [found for found in traced[first_of_saman:] if _is_users(found["file"], folders)]
     if not own:
         return None
     first, last = own[0], own[-1]
@@ -115,8 +118,11 @@ def _is_users(file: str, folders: Sequence[Path]) -> bool:
     path = Path(file).resolve()
     if any(part in _INSTALLED for part in path.parts) or "lib" in path.parts[:2]:
         return False
-    inside_saman = path.is_relative_to(_SAMAN) and path.relative_to(_SAMAN).parts[0] in _ROOMS
-    return not inside_saman and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+    return not _is_samans(path) and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+
+
+def _is_samans(path: Path) -> bool:
+    return path.is_relative_to(_SAMAN) and path.relative_to(_SAMAN).parts[0] in _ROOMS
 
 
 _ROOMS = frozenset(part.name for part in _SAMAN.iterdir() if (part / "__init__.py").is_file())
