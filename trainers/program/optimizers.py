@@ -55,6 +55,8 @@ def _other(spec: OtherOptimizer, plain: dict[str, Any], context: Context | None)
             raise UserError(problem, where=where, remedy="return a keras.optimizers.Optimizer")
     else:
         kind = getattr(keras.optimizers, OPTIMIZERS[spec.name], None)
+        if KERAS_2 and spec.name == "nadam":  # it keeps a number of its state in Python
+            raise UserError("nadam of Keras 2 cannot be resumed", where=where, remedy="adam, or TensorFlow 2.16 or newer")
         if kind is None:
             raise UserError(f"this Keras has no {OPTIMIZERS[spec.name]}", where=where, remedy="Keras 3")
         try:
