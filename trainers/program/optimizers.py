@@ -56,7 +56,8 @@ def _other(spec: OtherOptimizer, plain: dict[str, Any], context: Context | None)
     else:
         kind = getattr(keras.optimizers, OPTIMIZERS[spec.name], None)
         if KERAS_2 and spec.name == "nadam":  # it keeps a number of its state in Python
-            raise UserError("nadam of Keras 2 cannot be resumed", where=where, remedy="adam, or TensorFlow 2.16 or newer")
+            remedy = "adam, or TensorFlow 2.16 or newer"
+            raise UserError("nadam of Keras 2 cannot be resumed", where=where, remedy=remedy)
         if kind is None:
             raise UserError(f"this Keras has no {OPTIMIZERS[spec.name]}", where=where, remedy="Keras 3")
         try:
