@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _TRACED = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\
 _CAUSE = re.compile(r"^(?:\w*: )?\s*(?P<cause>[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit)\b.*)$", re.MULTILINE)
 _NODES = re.compile(r"\{\{.*?\}\}\s*")  # names of TensorFlow's nodes
 _INSTALLED = ("site-packages", "dist-packages")
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _SAMAN = Path(__file__).resolve().parents[2]
 
 
@@ -116,7 +118,7 @@ def _call_in_text(text: str, folders: Sequence[Path]) -> _Call | None:
 
 def _is_users(file: str, folders: Sequence[Path]) -> bool:
     path = Path(file).resolve()
-    if any(part in _INSTALLED for part in path.parts) or "lib" in path.parts[:2]:
+    if any(part in _INSTALLED for part in path.parts) or path.is_relative_to(_STANDARD_LIBRARY):
         return False
     return not _is_samans(path) and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,8 @@ def test_an_exception_names_function_key_argument_place_and_rank(module: Any, tm
 def test_an_exception_of_saman_itself_blames_nobody(tmp_path: Path) -> None:
     assert blamed(raised(lambda: [][0]), {}, [tmp_path], 0) is None
     assert blamed(UserError("no"), {}, [tmp_path], 0) is None
+    library = Path(json.__file__).parents[1]  # a home folder may hold a Python
+    assert blamed(raised(lambda: json.loads("{")), {}, [library], 0) is None
 
 
 def test_the_text_of_an_error_inside_a_graph_names_the_function_too(tmp_path: Path) -> None:
