@@ -19,7 +19,7 @@ from pydantic import (
 from saman.configs.problems import Strict
 from saman.configs.schemas.launch.exchange import Exchange
 from saman.configs.schemas.learning import components
-from saman.configs.schemas.learning.components import Callbacks, Metrics, Output, Smoothing
+from saman.configs.schemas.learning.components import Callbacks, Metrics, ModelOutput, Smoothing
 from saman.configs.schemas.learning.keras_names import LOSSES, OPTIMIZERS, SCHEDULES
 from saman.configs.schemas.learning.weights import Average, LayerRates, Patterns, WarmStart
 from saman.configs.schemas.splitting import Pipeline
@@ -266,7 +266,7 @@ class Train(Strict):
     from_logits: bool = False
     label_smoothing: Smoothing = 0.0
     metrics: Metrics = []
-    outputs: dict[str, Output] = {}  # of a model with several, by name; instead of loss and metrics
+    outputs: dict[str, ModelOutput] = {}  # of a model with several, by name; instead of loss and metrics
     callbacks: Callbacks = []
     freeze: Patterns = []  # of names of layers that are not trained
     layer_rates: LayerRates = {}  # factor of the learning rate by pattern of names of weights; the last that fits

@@ -139,7 +139,7 @@ class EpochEnd(TrainingEvent):
 
 
 @dataclass(frozen=True)
-class Validation(TrainingEvent):
+class MidwayValidation(TrainingEvent):
     """A validation within an epoch: after ``step`` steps, in the epoch of this number from 1."""
 
     kind: ClassVar[EventKind] = EventKind.VALIDATED

@@ -20,11 +20,11 @@ from saman.runs.ranks.training_events import (
     CheckpointSave,
     EpochEnd,
     FinalTest,
+    MidwayValidation,
     Notice,
     Resumption,
     RolledBack,
     TrainingEvent,
-    Validation,
 )
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.stream import Stream
@@ -149,7 +149,7 @@ class Loop:
         """Validate within an epoch and judge an early stop; return whether a checkpoint was saved."""
         position = self.position
         metrics = self._evaluate(self.data.validation(position.epoch), "val_")
-        self._record(Validation(position.step, position.epoch + 1, _without_nan(metrics)))
+        self._record(MidwayValidation(position.step, position.epoch + 1, _without_nan(metrics)))
         self.position = self._judge(replace(position, metrics={**position.metrics, **metrics}), metrics)
         saves = self.finished or self._is_best
         if saves:

@@ -75,7 +75,7 @@ class Callback(Strict):
 Callbacks = Annotated[list[Annotated[Callback, BeforeValidator(by_name_alone)]], Field(max_length=32)]
 
 
-class Output(Strict):
+class ModelOutput(Strict):
     """An output of a model with several: its loss, the weight of that loss, and its metrics."""
 
     loss: str = "sparse_categorical_crossentropy"
@@ -91,7 +91,7 @@ class Output(Strict):
         return checked(name, LOSSES)
 
     @model_validator(mode="after")
-    def _fits(self) -> Output:
+    def _fits(self) -> ModelOutput:
         for problem in loss_problems(self.loss, self.loss_args, self.from_logits, self.label_smoothing):
             raise ValueError(problem)
         return self
