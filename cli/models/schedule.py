@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Batch inference over new files, ea
 
 Inputs = Annotated[Path, typer.Option("--input", "-i", help="The folder in which files arrive (.npy, .npz, .parquet).")]
 Outputs = Annotated[Path, typer.Option("--output", "-o", help="The folder of the Parquet files.")]
-Ranks = Annotated[int, typer.Option("-np", metavar="N", help="Number of ranks, each with one thread.")]
+Ranks = Annotated[int, typer.Option("-np", metavar="N", min=1, help="Number of ranks, each with one thread.")]
 Settle = Annotated[float, typer.Option("--settle", help="Leave files that are younger, in seconds, to the next run.")]
 
 
@@ -81,7 +81,7 @@ def print_command(
     import sys
 
     from saman.configs.errors import UserError, choices
-    from saman.jobs.schedules.inference_schedule import Period, Scheduler, render_line, render_script
+    from saman.jobs.schedules.inference_schedule import Period, Scheduler, is_job_script, render_line, render_script
     from saman.registry.versions import find_version
     from saman.runs.files.whole import write_whole
 
@@ -95,6 +95,10 @@ def print_command(
                "--models-dir", str(models_dir.absolute())]  # fmt: skip
     place = script.absolute()
     line = render_line(Scheduler(scheduler), Period(every), place, place.with_suffix(".log"), hour=hour, cpus=ranks)
+    if place.exists() and not is_job_script(place):
+        raise UserError(
+            "this file is not a script of saman schedule", where=f"--script {script}", remedy="another name"
+        )
     write_whole(place, render_script(command, Path.cwd()))
     place.chmod(0o755)
     typer.echo(line, nl=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
+from saman.configs.regular_files import open_regular
 from saman.jobs.inference import InferenceResult, RankFailure, prepare, run
 from saman.registry.store.layout import parse_spec
 from saman.runs.locks import LockHeldError, hold
@@ -136,9 +137,23 @@ def _infer(models_dir: Path, spec: str, file: NewFile, runs_dir: Path, ranks: in
 _TIMES = {Period.DAILY: "{m} {h} * * *", Period.WEEKLY: "{m} {h} * * 1", Period.MONTHLY: "{m} {h} 1 * *"}
 
 
+_HEAD = "#!/bin/bash\nset -eu\n"
+MOST_SCRIPT_BYTES = 1 << 16
+
+
 def render_script(command: Sequence[str], directory: Path) -> str:
     """The job script: the command, quoted, in its directory. Pure."""
-    return f"#!/bin/bash\nset -eu\ncd -- {shlex.quote(str(directory))}\nexec {shlex.join(command)}\n"
+    return f"{_HEAD}cd -- {shlex.quote(str(directory))}\nexec {shlex.join(command)}\n"
+
+
+def is_job_script(file: Path) -> bool:
+    """Whether a file is a script of ``render_script`` that may be replaced."""
+    try:
+        with open_regular(file) as stream:
+            text = stream.read(MOST_SCRIPT_BYTES)
+    except OSError:
+        return False
+    return text.startswith(_HEAD.encode()) and b" schedule run " in text
 
 
 def render_line(scheduler: Scheduler, period: Period, script: Path, log: Path, *, hour: int = 3, cpus: int = 1) -> str:

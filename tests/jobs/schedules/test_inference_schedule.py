@@ -19,6 +19,7 @@ from saman.jobs.schedules.inference_schedule import (
     Scheduler,
     find_new,
     infer_new,
+    is_job_script,
     output_of,
     render_line,
     render_script,
@@ -151,3 +152,12 @@ def test_a_path_with_a_line_break_is_refused(scheduler: Scheduler) -> None:
         render_line(scheduler, Period.DAILY, Path("/a\n* * * * * rm -rf /"), Path("/log"))
     with pytest.raises(UserError, match="hour"):
         render_line(scheduler, Period.DAILY, Path("/a"), Path("/log"), hour=24)
+
+
+def test_only_its_own_script_is_replaced(tmp_path: Path) -> None:
+    own, other, fifo = (tmp_path / name for name in ("own", "other", "fifo"))
+    own.write_text(render_script(["python", "-m", "saman", "schedule", "run", "digits"], tmp_path))
+    other.write_text("#!/bin/bash\nset -eu\nprecious\n")
+    os.mkfifo(fifo)
+    assert is_job_script(own)
+    assert not any(is_job_script(file) for file in (other, fifo, tmp_path, tmp_path / "missing"))
