@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import commonprefix
 from typing import Any
 
 from saman.scaling.report.figures.vega import Spec
@@ -10,12 +11,28 @@ NARROW_WIDTH = 250  # of the plot, in pixels; with its axis it fits a page of 40
 _LABEL_PIXELS = 96
 _BAR_WIDTH = 190  # beside labels
 _LEGEND_PIXELS = 240
+_LEAST_CUT = 6  # letters; a shorter common start is no gain
 
 
 def narrow(spec: Spec) -> Spec:
     """A specification for a page of 400 pixels; panels side by side are stacked."""
     found: Spec = _narrowed(spec, beside_labels=_has_row_labels(spec))
+    for layer in (found, *found.get("layer", [])):
+        _leave_out_the_common_start(layer, found)
     return found
+
+
+def _leave_out_the_common_start(layer: Spec, whole: Spec) -> None:
+    """Cut what all row labels begin with: there is room for 15 letters, and cut labels must still differ."""
+    y = layer.get("encoding", {}).get("y", {})
+    if y.get("type") != "nominal":
+        return
+    data = [part["data"]["values"] for part in (whole, *whole.get("layer", [])) if "data" in part]
+    labels = {str(row[y["field"]]) for rows in data for row in rows if y["field"] in row}
+    start = commonprefix(sorted(labels)) if len(labels) > 1 else ""
+    cut = start.rfind(" ") + 1
+    if cut >= _LEAST_CUT:
+        y["axis"] = {**(y.get("axis") or {}), "labelExpr": f"'… ' + slice(datum.label, {cut})"}
 
 
 def _has_row_labels(spec: Spec) -> bool:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from saman.scaling.report.figures.narrow import narrow
 from saman.scaling.report.figures.vega import (
     COLOURS,
     DASHES,
@@ -60,3 +61,17 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     missing = [{**points([4])[0], "value": None}]
     spec = over_ranks([*measured, *missing], SeriesStyle(("a",)), "value", "samples/s")
     assert [point["ranks"] for point in spec["data"]["values"]] == [1, 2]
+
+
+def test_row_labels_still_differ_where_there_is_little_room() -> None:
+    names = [f"pipeline micro batches {count} stages {stages}" for count in (2, 4) for stages in (1, 2)]
+    y = {"field": "series", "type": "nominal", "axis": {"labelLimit": 220}}
+    layer = {"data": {"values": [{"series": name} for name in names]}, "mark": "tick", "encoding": {"y": y}}
+    found = narrow({"width": 500, "layer": [layer, layer]})
+    for part in found["layer"]:
+        rule = part["encoding"]["y"]["axis"]["labelExpr"]
+        cut = int(rule.rpartition(", ")[2].rstrip(")"))
+        assert len({name[cut:][:15] for name in names}) == len(names)
+    assert "labelExpr" not in y["axis"]  # the figure for wide pages keeps its labels
+    single = narrow({"data": {"values": [{"series": names[0]}]}, "mark": "tick", "encoding": {"y": y}})
+    assert "labelExpr" not in single["encoding"]["y"]["axis"]
