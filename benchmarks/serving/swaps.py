@@ -1,0 +1,109 @@
+"""Swaps under load: errors, the effect of each promotion, and p99 beside that of steady traffic.
+
+``python benchmarks/serving/swaps.py [--swaps 50] [--requests 100000] [--clients 16]`` (``make swaps``). Two versions of
+the small CNN are loaded; ``stable`` moves between them at even intervals while clients ask without a pause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from load import measure
+from versus_triton import MODEL, memory_megabytes, requests_of_both, wait_for
+
+from saman.registry.lifecycle.promotion import promote
+from saman.registry.lifecycle.publish import publish
+
+_LATEST_SECONDS = 60.0
+
+
+def publish_versions(folder: Path, count: int) -> Path:
+    """Publish versions of the CNN with different weights; returns the registry."""
+    from tests.registry.registry_kit import finished_run
+
+    for number in range(count):
+        saved = folder / f"saved-{number}"
+        subprocess.run([sys.executable, "-c", MODEL, str(saved)], check=True, stderr=subprocess.DEVNULL,
+                       env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})  # fmt: skip
+        run = finished_run(folder / f"run-{number}", model="cnn")
+        shutil.rmtree(run.export / "saved_model")
+        shutil.copytree(saved, run.export / "saved_model")
+        np.savez(run.export / "validation.npz", inputs=np.zeros((64, 28, 28), "float32"), labels=np.zeros(64, int))
+        publish(run, folder / "models")
+    return folder / "models"
+
+
+def default_version(port: int) -> int:
+    """The version that answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/cnn/metadata", timeout=60) as answer:
+        return int(json.load(answer)["model_spec"]["version"])
+
+
+def swap(models: Path, port: int, count: int, pause: float, effects: list[float]) -> None:
+    """Move ``stable`` ``count`` times, and note the seconds until each move is in effect."""
+    for change in range(count):
+        time.sleep(pause)
+        number = 2 - change % 2
+        began = time.monotonic()
+        promote(models, f"cnn:{number}")
+        while default_version(port) != number and time.monotonic() - began < _LATEST_SECONDS:
+            time.sleep(0.02)
+        effects.append(time.monotonic() - began)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--swaps", type=int, default=50)
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--port", type=int, default=18511)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="saman-"))
+    models = publish_versions(folder, 2)
+    promote(models, "cnn:1")
+    promote(models, "cnn:2", "canary")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "saman", "serve", "cnn", "--models-dir", str(models), "--engine", "openvino", "--port",
+         str(options.port), "--grpc-port", "0"], stdout=subprocess.DEVNULL)  # fmt: skip
+    try:
+        wait_for(f"http://127.0.0.1:{options.port}/healthz", server)
+        request = requests_of_both()["saman REST"]
+        measure(options.port, request, options.clients, 1.0)
+        before = memory_megabytes(server.pid)
+        steady = measure(options.port, request, options.clients, 5.0)
+        seconds = max(options.requests / steady.requests_per_second, 0.2 * options.swaps)
+        effects: list[float] = []
+        pause = 0.7 * seconds / options.swaps
+        mover = threading.Thread(target=swap, args=(models, options.port, options.swaps, pause, effects))
+        mover.start()
+        found = [measure(options.port, request, options.clients, seconds)]
+        while mover.is_alive() or sum(each.requests for each in found) < options.requests:
+            found.append(measure(options.port, request, options.clients, 2.0))
+        mover.join()
+        errors, asked = sum(each.errors for each in found), sum(each.requests for each in found)
+        print(f"{asked} requests, {len(effects)} swaps, {errors} errors; the latest swap took {max(effects):.2f} s")
+        print(f"p99 steady {steady.p99:.1f} ms, meanwhile {found[0].p99:.1f} ms ({found[0].p99 / steady.p99:.2f} ×)")
+        print(
+            f"memory {before:.0f} MB before, {memory_megabytes(server.pid):.0f} MB after; load {os.getloadavg()[0]:.1f}"
+        )
+        return int(errors > 0)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
