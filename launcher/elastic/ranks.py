@@ -162,6 +162,11 @@ class ElasticRanks:
         """The number of ranks in the newest world."""
         return self._size
 
+    @property
+    def absent(self) -> frozenset[int]:
+        """The ranks, as planned, whose slots have no process now: their last heartbeats mean nothing."""
+        return frozenset(rank for rank, slot in self._slot_of.items() if slot in self._vacant)
+
     def close(self) -> None:
         """Stop the authority; its last world is recorded, and no process starts any more."""
         self.authority.close()

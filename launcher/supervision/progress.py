@@ -98,7 +98,8 @@ class AttemptWatch:
                 continue
             if window is not None and window.rank == 0:
                 self._windows.append(window)
-        chief = beats.get(0) or Beat("start")
+        # Without rank 0, which an elastic run may lose, the rank that is furthest speaks.
+        chief = beats.get(0) or max(beats.values(), key=lambda beat: beat.step, default=Beat("start"))
         steady = [window for window in self._windows if not window.compiled] or list(self._windows)
         steps = sum(window.steps for window in steady)
         pace = sum(window.seconds for window in steady) / steps if steps else None

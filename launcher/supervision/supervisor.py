@@ -277,7 +277,9 @@ class _Supervisor:
 
     def _read_heartbeats(self) -> None:
         now = time.monotonic()
-        beats = self.observer.observe(self.watch.beats(), now)
+        absent = self.elastic.absent if self.elastic is not None else frozenset()
+        present = {rank: beat for rank, beat in self.watch.beats().items() if rank not in absent}
+        beats = self.observer.observe(present, now)
         if not self.watching.is_script:
             progress = self.watch.progress(beats)
             self._note_slow_ranks(progress, now)

@@ -75,7 +75,7 @@ def test_the_slot_of_an_excluded_slow_rank_stays_empty_while_others_are_replaced
     for _ in range(3):
         ranks.look()
     assert slots.exit_statuses == [None, -9, None] and slots.started == [(2, "a")]
-    assert ranks.problem is None
+    assert ranks.problem is None and ranks.absent == {1}  # nobody waits for its heartbeats
 
 
 def test_a_replacement_that_ends_again_and_again_ends_the_attempt(make: Callable[..., Made]) -> None:
