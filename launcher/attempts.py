@@ -156,9 +156,9 @@ def _tell(run: RunFolder, attempt: Attempt, who: str, notes: Sequence[str], view
 
 def _surroundings(request: AttemptRequest, plan: LaunchPlan) -> Surroundings | None:
     """The nodes around an elastic run; ``None`` if it stays on this node."""
-    nodes = tuple(node.name for node in request.options.nodes or ())
-    if request.usable_nodes is None or len(nodes) < 2:
+    if len(plan.placement.nodes) == 1:
         return None
+    nodes = (node.name for node in request.options.nodes or ())
     spare = tuple(name for name in nodes if name not in plan.placement.nodes)
     return Surroundings(plan.facts.address or own_address(os.environ), spare, request.usable_nodes)
 

@@ -29,8 +29,8 @@ class Surroundings:
     Attributes:
         host: The address by which ranks reach the supervisor; empty for an unknown address.
         spare_nodes: Nodes of the job without ranks.
-        usable: Returns those of the given nodes on which a process can start now; it may take seconds. ``None`` for a
-            run on the supervisor's node.
+        usable: Returns those of the given nodes on which a process can start now; it may take seconds. ``None`` if
+            all nodes count as usable.
     """
 
     host: str = _HERE
