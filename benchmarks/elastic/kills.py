@@ -193,11 +193,16 @@ def _await(look: Any, process: subprocess.Popen[bytes]) -> Any:
 
 
 def recoveries(run: RunFolder, kills: list[Kill]) -> Iterator[tuple[Kill, WorldFormed, list[float]]]:
-    """Yield each kill with the world that it led to, and the seconds from the kill to the end of each phase."""
+    """Yield each kill with the world that it led to, and the seconds from the kill to the end of each phase.
+
+    If a rank joins before the survivors' world takes a step, the joint world counts.
+    """
     found = worlds(run)
     for kill in kills:
-        world = next((world for world in found if world.detected >= kill.time and kill.slot in world.lost), None)
-        if world is not None and "stepped" in world.seconds:
+        ended = next((world for world in found if world.detected >= kill.time and kill.slot in world.lost), None)
+        later = [world for world in found if ended is not None and world.generation >= ended.generation]
+        world = next((world for world in later if "stepped" in world.seconds), None)
+        if world is not None:
             wait = world.detected - kill.time
             yield kill, world, [wait, *(wait + world.seconds[phase] for phase in PHASES[1:])]
 
