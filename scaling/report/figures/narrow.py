@@ -8,8 +8,8 @@ from typing import Any
 from saman.scaling.report.figures.vega import Spec
 
 NARROW_WIDTH = 250  # of the plot, in pixels; with its axis it fits a page of 400
-_LABEL_PIXELS = 96
-_BAR_WIDTH = 190  # beside labels
+_LABEL_PIXELS = 132
+_BAR_WIDTH = 154  # beside labels
 _LEGEND_PIXELS = 240
 _LEAST_CUT = 6  # letters; a shorter common start is no gain
 
@@ -23,7 +23,7 @@ def narrow(spec: Spec) -> Spec:
 
 
 def _leave_out_the_common_start(layer: Spec, whole: Spec) -> None:
-    """Cut what all row labels begin with: there is room for 15 letters, and cut labels must still differ."""
+    """Cut what all row labels begin with: there is room for about 22 letters, and labels must differ."""
     y = layer.get("encoding", {}).get("y", {})
     if y.get("type") != "nominal":
         return
