@@ -30,7 +30,7 @@ class Journal:
         self._offsets = [0]  # of entries, in bytes; the last is where the next entry begins
         if path.is_symlink():  # nobody appends to a file elsewhere
             raise DamagedJournalError("a link is in its place")
-        path.touch()
+        path.touch(mode=0o644)  # never writable by a group, whatever the umask
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the entries from a number on; torn lines have none.

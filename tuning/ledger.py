@@ -230,14 +230,20 @@ class Ledger:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._number, number))
 
 
+def make_study_folder(paths: StudyPaths) -> None:
+    """Make the folder of a study, never writable by others, whatever the umask."""
+    paths.path.parent.mkdir(parents=True, exist_ok=True)
+    paths.path.mkdir(mode=0o755, exist_ok=True)
+
+
 def _storage(study: Tuning, paths: StudyPaths) -> Any:
     from optuna.storages import JournalStorage, RDBStorage
 
     if study.storage is not None:
         # ${env:NAME} and ${file:PATH} keep the password out of the study's file
         return RDBStorage(reveal(RunPaths(paths.path), study.storage, "storage"))
-    paths.path.mkdir(parents=True, exist_ok=True)
-    require_trusted_files((paths.path, paths.journal, paths.journal_lock), "tune")
+    make_study_folder(paths)
+    require_trusted_files((paths.path, paths.journal), "tune")
     return JournalStorage(Journal(paths.journal, paths.journal_lock))
 
 

@@ -16,7 +16,7 @@ from saman.runs.locks import LockHeldError, hold
 from saman.runs.paths.runs_folder import StudyPaths
 from saman.tuning.campaign import Search, node_hours
 from saman.tuning.confirmation import Confirmed, Confirming
-from saman.tuning.ledger import Ledger
+from saman.tuning.ledger import Ledger, make_study_folder
 from saman.tuning.places.known_runs import KnownRuns
 from saman.tuning.places.place import Place
 from saman.tuning.plan import TuningPlan
@@ -166,7 +166,7 @@ def hold_tuning(plan: TuningPlan, runs_dir: Path) -> Iterator[StudyPaths]:
     """
     paths = plan.paths(runs_dir)
     with explain_write_errors(paths.path, "the study"), contextlib.ExitStack() as stack:
-        paths.path.mkdir(parents=True, exist_ok=True)
+        make_study_folder(paths)
         try:
             stack.enter_context(hold(paths.lock))
         except LockHeldError as held:

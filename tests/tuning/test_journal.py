@@ -20,6 +20,7 @@ from saman.configs.errors import UserError
 from saman.runs.paths.runs_folder import StudyPaths
 from saman.tuning.cma_state import read_state
 from saman.tuning.ledger import Ledger
+from saman.tuning.study import hold_tuning
 
 PLAN = plan(Path("/nonexistent"))
 
@@ -168,3 +169,17 @@ def test_a_storage_that_cannot_be_opened_is_a_sentence_without_its_password(tmp_
     with pytest.raises(UserError, match="storage") as refused:
         Ledger(plan(tmp_path, storage=url).study, StudyPaths.of(tmp_path, "t"))
     assert "geheim" not in str(refused.value)
+
+
+def test_a_study_in_a_folder_of_a_group_stays_its_owners(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to a group")
+    os.chown(tmp_path, 0, 64301)
+    tmp_path.chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        with hold_tuning(PLAN, tmp_path):
+            ledger(tmp_path).ask()
+        assert len(ledger(tmp_path).trials()) == 1
+    finally:
+        os.umask(before)
