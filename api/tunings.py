@@ -67,6 +67,8 @@ def prepare_tuning(
         return PreparedTuning(plan, Here(runs, models), runs, models)
     chosen = choose_cluster(cluster)
     site = require_here(chosen.load(()), "a tuning study")
+    if partition is not None:
+        site.partition(partition)  # a name that is wrong would fail every trial
     return PreparedTuning(plan, OnSlurm(site, partition, runs, models, exclude, say), runs, models, chosen.note)
 
 

@@ -93,3 +93,9 @@ def test_options_of_a_cluster_are_refused_on_this_machine(tmp_path: Path) -> Non
     for options in ({"partition": "gpu"}, {"exclude": ("n1",)}):
         with pytest.raises(UserError, match="this machine"):
             prepare_tuning("digits", tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_a_partition_that_the_cluster_lacks_is_refused_before_the_first_trial(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no partition 'nosuch'"):
+        prepare_tuning("digits", tmp_path, cluster="lab-server", partition="nosuch")
+    assert not list(tmp_path.iterdir())
