@@ -175,7 +175,7 @@ def test_ranks_of_unequal_pace_take_the_chiefs_steps_in_a_call(tmp_path: Path) -
         loop = Loop(
             Train.model_validate({"global_batch_size": 8, "checkpoint": {"every_steps": 90}}),
             SimpleNamespace(chief=chief, total=total, ranks=(0,), size=2),  # type: ignore[arg-type]
-            SimpleNamespace(slices=[], part=None, parts=1, divided=False, variable_names=()),  # type: ignore[arg-type]
+            SimpleNamespace(slices=[], part=None, parts=1, divided=False, width=4, variable_names=()),  # type: ignore[arg-type]
             SimpleNamespace(),  # type: ignore[arg-type]
             SimpleNamespace(steps=1000),  # type: ignore[arg-type]
             SimpleNamespace(  # type: ignore[arg-type]
@@ -183,6 +183,7 @@ def test_ranks_of_unequal_pace_take_the_chiefs_steps_in_a_call(tmp_path: Path) -
                 training_facts=None,
                 telemetry=TelemetryWriter(tmp_path / "00000.jsonl", (0,), 2, 10, chief),
                 mtbf_seconds=86400.0,
+                callbacks=(),
             ),
         )
         loop._traced.add("stream")
