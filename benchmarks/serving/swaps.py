@@ -7,14 +7,15 @@ the small CNN are loaded; ``stable`` moves between them at even intervals while 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -51,8 +52,9 @@ def default_version(port: int) -> int:
         return int(json.load(answer)["model_spec"]["version"])
 
 
-def swap(models: Path, port: int, count: int, pause: float, effects: list[float]) -> None:
-    """Move ``stable`` ``count`` times, and note the seconds until each move is in effect."""
+def swap(models: Path, port: int, count: int, pause: float) -> list[float]:
+    """Move ``stable`` ``count`` times; returns the seconds until each move is in effect."""
+    effects = []
     for change in range(count):
         time.sleep(pause)
         number = 2 - change % 2
@@ -61,6 +63,7 @@ def swap(models: Path, port: int, count: int, pause: float, effects: list[float]
         while default_version(port) != number and time.monotonic() - began < _LATEST_SECONDS:
             time.sleep(0.02)
         effects.append(time.monotonic() - began)
+    return effects
 
 
 def main() -> int:
@@ -84,14 +87,15 @@ def main() -> int:
         before = memory_megabytes(server.pid)
         steady = measure(options.port, request, options.clients, 5.0)
         seconds = max(options.requests / steady.requests_per_second, 0.2 * options.swaps)
-        effects: list[float] = []
         pause = 0.7 * seconds / options.swaps
-        mover = threading.Thread(target=swap, args=(models, options.port, options.swaps, pause, effects))
-        mover.start()
-        found = [measure(options.port, request, options.clients, seconds)]
-        while mover.is_alive() or sum(each.requests for each in found) < options.requests:
-            found.append(measure(options.port, request, options.clients, 2.0))
-        mover.join()
+        found = []
+        # A process of its own: a thread would hold up the clients, which share Python's lock with it.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            moves = pool.submit(swap, models, options.port, options.swaps, pause)
+            found.append(measure(options.port, request, options.clients, seconds))
+            while not moves.done() or sum(each.requests for each in found) < options.requests:
+                found.append(measure(options.port, request, options.clients, 2.0))
+            effects = moves.result()
         errors, asked = sum(each.errors for each in found), sum(each.requests for each in found)
         print(f"{asked} requests, {len(effects)} swaps, {errors} errors; the latest swap took {max(effects):.2f} s")
         print(f"p99 steady {steady.p99:.1f} ms, meanwhile {found[0].p99:.1f} ms ({found[0].p99 / steady.p99:.2f} ×)")
