@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +70,7 @@ PLANTED: list[tuple[str, Callable[[RunFolder], object], Check, Risk]] = [
     ("others write the folder", lambda run: run.path.chmod(0o777), Check.RUNS_PERMISSIONS, Risk.DANGER),
     ("others exchange runs", lambda run: run.runs_dir.chmod(0o777), Check.RUNS_FOLDER, Risk.DANGER),
     ("FIFO", lambda run: os.mkfifo(run.path / "deep.json"), Check.RUNS_PLANTED, Risk.DANGER),
-    ("socket", lambda run: socket.socket(socket.AF_UNIX).bind(str(run.path / "s")), Check.RUNS_PLANTED, Risk.DANGER),
+    ("socket", lambda run: os.mknod(run.path / "s", stat.S_IFSOCK | 0o600), Check.RUNS_PLANTED, Risk.DANGER),
     ("token", lambda run: (run.path / "notes.txt").write_text(f"use {TOKEN}"), Check.RUNS_SECRETS, Risk.DANGER),
     ("key", lambda run: (run.path / "e.yaml").write_text("API_KEY: 12-ab"), Check.RUNS_SECRETS, Risk.DANGER),
 ]
