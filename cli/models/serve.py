@@ -78,6 +78,7 @@ def serve_command(
     if new_token is not None:
         _add_token(tokens, new_token)
         return
+    _require_target(context, target, on_slurm)
     if target is not None or on_slurm:
         from saman.cli.models.serve_targets import print_service, submit_service
 
@@ -113,6 +114,19 @@ def serve_command(
     )
     has_tls, has_tokens = certificate is not None, tokens is not None
     serve(settings, _tell, lambda server: _say_ready(server, host, has_tls, has_tokens))
+
+
+def _require_target(context: typer.Context, target: str | None, on_slurm: bool) -> None:
+    """Raise ``UserError`` for an option that only a file to print, or a Slurm job, would use."""
+    from saman.configs.errors import UserError
+
+    for option, name, has_use, remedy in (
+        ("--server", "servers", target == "haproxy", "--print haproxy"),
+        ("--hours", "hours", on_slurm or target == "slurm", "--slurm, or --print slurm"),
+    ):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and not has_use:
+            raise UserError("a server on this machine does not use this option", where=option, remedy=f"with {remedy}")
 
 
 def _parse_body(text: str) -> int:

@@ -37,3 +37,21 @@ def test_an_unknown_target_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as ended:
         main(["serve", "digits", "--print", "docker"])
     assert ended.value.code == 2 and "kubernetes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["--server", "a:1"], "--print haproxy"),
+        (["--server", "a:1", "--print", "systemd"], "--print haproxy"),
+        (["--hours", "2"], "--slurm, or --print slurm"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    words: list[str], remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "digits", *words])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert words[0] in said and remedy in said
