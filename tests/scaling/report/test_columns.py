@@ -84,7 +84,7 @@ COLUMNS = {
     "pipeline_predictions": (
         "series stages replicas ranks nodes micro_batches step_seconds samples_per_second low high speedup "
         "base bubble_share exchange_seconds node_hours_per_epoch measured error caution "
-        "imbalance_seconds transfer_seconds"
+        "imbalance_seconds transfer_seconds case"
     ),
 }
 
