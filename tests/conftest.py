@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -103,14 +104,23 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("saman")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what cannot run here, before its fixtures start; what is required is left to fail by itself."""
+    others = [item for item in items if not _is_about_this_keras(item)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     lacks = {name: lack() for name, lack in NEEDS.items() if any(item.get_closest_marker(name) for item in items)}
     for item in items:
         for name, lack in lacks.items():
             if lack and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=lack))
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _is_about_this_keras(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("keras")
+    return mark is None or find_spec("keras") is None or version("keras").startswith(f"{mark.args[0]}.")
 
 
 def _group(item: pytest.Item) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -209,7 +211,9 @@ def test_stages_given_by_hand_are_cut_between_and_never_inside(monkeypatch: pyte
     from saman.configs.schemas.experiment import Model
     from saman.trainers import models
 
-    monkeypatch.setattr(models, "import_function", lambda *_: subclassed_parts)
+    parts = ModuleType("parts")
+    parts.subclassed_parts = subclassed_parts  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "parts", parts)
     model = models.build(Model(build="parts:subclassed_parts"), (6,))
     graph = graph_of(model)
     assert len(graph.steps) == 3

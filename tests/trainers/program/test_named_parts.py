@@ -25,7 +25,6 @@ from saman.trainers.program.objective import Objective
 pytestmark = pytest.mark.tensorflow
 RNG = np.random.default_rng(5)
 CONTEXT = Context(seed=1, epoch=0, rank=0, size=1)
-only_keras_3 = pytest.mark.skipif(KERAS_2, reason="states of metrics need Keras 3")
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +71,7 @@ CLASSES = RNG.integers(0, 4, 37).astype("i4")
 SCORES = probabilities(37, 4)
 
 
-@only_keras_3
+@pytest.mark.keras(3)  # states of metrics
 @pytest.mark.parametrize("parts", [1, 4])
 def test_metrics_are_keras_own_however_the_examples_are_divided(parts: int) -> None:
     asked: list[Any] = ["auc", "precision", {"name": "f1_score", "args": {"average": "macro"}}]
@@ -95,7 +94,7 @@ def test_metrics_are_keras_own_however_the_examples_are_divided(parts: int) -> N
         assert found[name] == pytest.approx(float(metric.result()), rel=1e-6), name
 
 
-@only_keras_3
+@pytest.mark.keras(3)  # states of metrics
 def test_a_metric_that_does_not_add_up_is_refused(theirs: Any) -> None:
     class Largest(keras.metrics.Metric):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -115,7 +114,7 @@ def test_a_metric_that_does_not_add_up_is_refused(theirs: Any) -> None:
             of.prepare(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 4], tf.float32))
 
 
-@pytest.mark.skipif(not KERAS_2, reason="what Keras 2 cannot do")
+@pytest.mark.keras(2)
 def test_keras_2_sums_means_and_refuses_other_states() -> None:
     of = objective(metrics=["mean_absolute_error"])
     expected = np.abs(np.eye(4)[CLASSES] - SCORES).mean()

@@ -81,7 +81,7 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
     _went_on(resumed, reference["every_layer"])
 
 
-@pytest.mark.skipif(KERAS_2, reason="refused: it needs Keras 3")
+@pytest.mark.keras(3)
 def test_central_storage_takes_the_same_steps(reference: dict[str, RunFolder], tmp_path: Path) -> None:
     run = make_run(tmp_path, experiment(CASES["every_layer"], "central_storage", 2, 2))
     train(1, run)
