@@ -35,10 +35,10 @@ demo-study: setup
 # Two processes: most of the tests wait for ranks, jobs and servers. WORKERS=0 runs all in one.
 WORKERS ?= 2
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-compat: setup-compat
-	$(COMPAT)/python -m pytest -n $(WORKERS) --dist loadgroup tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py \
+	$(COMPAT)/python -m pytest -n $(WORKERS) --dist loadfile tests/trainers tests/launcher/test_horovod_ranks.py tests/launcher/test_horovod_scripts.py \
 		--ignore tests/trainers/pipeline/test_pipeline_memory.py \
 		--ignore tests/trainers/strategies/test_exchange_options.py \
 		--deselect $(REMOVED)

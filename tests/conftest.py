@@ -115,20 +115,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, lack in lacks.items():
             if lack and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=lack))
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _is_about_this_keras(item: pytest.Item) -> bool:
     mark = item.get_closest_marker("keras")
     return mark is None or find_spec("keras") is None or version("keras").startswith(f"{mark.args[0]}.")
-
-
-def _group(item: pytest.Item) -> str:
-    """The tests that run one after the other in one process: they share a start of a cluster, a server or ranks."""
-    if item.get_closest_marker("slurm"):
-        return "slurm"
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return folder if folder == "serving" else str(item.path)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,7 +1,8 @@
-"""One minicluster of four nodes for the whole test session."""
+"""A minicluster of four nodes for all tests of a process."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -80,7 +81,9 @@ def minicluster() -> Iterator[Minicluster]:
     for name, value in settings.items():
         patch.setenv(name, value)
     try:
-        shipped.up(NODES, root)
+        with (Path(tempfile.gettempdir()) / f"saman-tests-{os.getuid()}.lock").open("w") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)  # free ports are looked for, then taken
+            shipped.up(NODES, root)
         for name, value in shipped.environment(root).items():
             patch.setenv(name, value)
         shared = root / "shared"
