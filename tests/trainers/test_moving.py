@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_the_scripts_of_the_page_are_python_and_every_key_is_known(folder: Path)
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
-@pytest.mark.skipif(version("keras").startswith("2."), reason="the page sums states of metrics, which needs Keras 3")
+@pytest.mark.keras(3)  # the page sums states of metrics
 def test_the_new_project_and_the_moved_scripts_train(folder: Path, tmp_path: Path) -> None:
     runs = []
     for name in ("experiment.yaml", "keras_after.yaml", "horovod_after.yaml"):

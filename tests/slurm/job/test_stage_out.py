@@ -161,7 +161,8 @@ def test_the_results_of_a_rank_that_fails_and_of_its_peers_are_in_the_run_folder
 
 @pytest.mark.slurm
 def test_the_results_of_a_cancelled_job_are_in_the_run_folder(minicluster: Minicluster) -> None:
-    text = WRITES + "trap 'sleep 1; echo more >>\"$SAMAN_LOCAL_RESULTS/scores.csv\"; exit 0' TERM; sleep 60 & wait"
+    trap = "trap 'sleep 1; echo more >>\"$SAMAN_LOCAL_RESULTS/scores.csv\"; exit 0' TERM; "
+    text = trap + WRITES + "sleep 60 & wait"  # the trap first: the file says that the job may be cancelled
     done = submitted(bash("staged-cancel", text, minicluster.shared), staging(minicluster.shared), minicluster.shared)
     until(lambda: standing(done.run).state == "running", 60)
     until(lambda: list((minicluster.root / "node-local").glob("saman-*/results/scores.csv")), 30)
