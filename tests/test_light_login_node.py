@@ -45,6 +45,12 @@ def test_asking_for_help_loads_nothing_heavy(arguments: list[str], tmp_path: Pat
     assert sorted(loaded & HEAVY) == []
 
 
+def test_the_list_of_commands_loads_no_schema(tmp_path: Path) -> None:
+    loaded = loaded_by("--help", cwd=tmp_path)
+    assert "typer" in loaded
+    assert "pydantic" not in loaded
+
+
 def test_the_list_of_commands_tells_of_each_what_its_own_help_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.main import get_command
 

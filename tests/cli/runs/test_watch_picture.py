@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from tests.cli.conftest import Saman
 
-from saman.cli.runs.watch import RunPicture
+from saman.cli.run_picture import RunPicture
 from saman.configs.schemas.script import Script
 from saman.jobs.status import RunState, RunStatus
 from saman.launcher.monitoring.vitals import EventReader, Vitals
