@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,9 @@ _COLUMNS = {
     "memory_start_bytes": pl.Float64,
     "time": pl.Float64,
 }
+_COMPILED = list(_COLUMNS).index("compiled")
+_NUMBERS, _FLAGS = {int, float, type(None)}, {bool, type(None)}
+_SHORT = 16384  # bytes, up to which Python parses in less time than polars takes to start a query
 
 
 def count_rows(columns: Columns) -> int:
@@ -66,8 +71,7 @@ def read_columns(run: Path) -> tuple[Columns, int, int]:
     parts: list[Columns] = []
     torn = foreign = 0
     for attempt, path in _files(RunPaths(run)):
-        frame, lost = _parsed(_content(path))
-        table = frame.cast(pl.Float64).to_numpy(order="fortran")
+        table, lost = _parsed(_content(path))
         columns = {name: table[:, index] for index, name in enumerate(_COLUMNS)}
         ours = filter_rows(columns, columns["schema"] == SCHEMA)
         torn += lost
@@ -90,8 +94,38 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def _parsed(data: bytes) -> tuple[pl.DataFrame, int]:
-    """Parse the records of a file; drop and count its torn lines."""
+def _parsed(data: bytes) -> tuple[Array, int]:
+    """Parse the records of a file, a row each; drop and count its torn lines."""
+    if len(data) <= _SHORT and (table := _parsed_short(data)) is not None:
+        return table, 0
+    frame, torn = _parsed_long(data)
+    return frame.cast(pl.Float64).to_numpy(order="fortran"), torn
+
+
+def _parsed_short(data: bytes) -> Array | None:
+    """Parse a short file, in a third of the time that polars takes for it; ``None`` where a line is not as written."""
+    rows = []
+    try:
+        for line in data.decode("utf-8").split("\n"):
+            if line and not line.isspace():
+                values = _DECODER.decode(line)
+                rows.append([values.get(name) for name in _COLUMNS])
+        types = set(map(type, chain.from_iterable(row[:_COMPILED] + row[_COMPILED + 1 :] for row in rows)))
+        if types <= _NUMBERS and {type(row[_COMPILED]) for row in rows} <= _FLAGS:
+            return np.array(rows, dtype=np.float64, order="F").reshape(len(rows), len(_COLUMNS))
+    except (AttributeError, ValueError, OverflowError, RecursionError):
+        pass
+    return None
+
+
+def _not_a_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_not_a_number)
+
+
+def _parsed_long(data: bytes) -> tuple[pl.DataFrame, int]:
     if not data.strip():
         return pl.DataFrame(schema=_COLUMNS), 0
     try:

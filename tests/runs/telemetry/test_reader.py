@@ -60,6 +60,20 @@ def test_torn_lines_are_dropped_and_counted(tmp_path: Path) -> None:
     assert len(found.samples) == 19
 
 
+@pytest.mark.parametrize("value", ["true", '"0.5"', "[1]", "null", "1e999", "NaN", "1" + "0" * 400, "0.25"])
+def test_a_short_file_reads_as_a_long_one(value: str, tmp_path: Path) -> None:
+    short, long = _run(tmp_path / "a"), _run(tmp_path / "b")
+    blank_lines = "\n" * 20_000  # which no reader counts
+    for run, more in ((short, ""), (long, blank_lines)):
+        text = _file(run).read_text().replace('"input_wait_seconds":0.020000', f'"input_wait_seconds":{value}', 1)
+        assert value in text
+        _file(run).write_text(text + more)
+    one, other = read_telemetry(short, 2), read_telemetry(long, 2)
+    assert one.left_out == other.left_out
+    np.testing.assert_array_equal(one.input_wait_per_step, other.input_wait_per_step)
+    np.testing.assert_array_equal(one.samples, other.samples)
+
+
 def test_records_of_another_schema_are_dropped_and_counted(tmp_path: Path) -> None:
     run = _run(tmp_path)
     for rank in (0, 1):
