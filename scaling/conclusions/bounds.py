@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy.optimize import nnls
 
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint
@@ -194,6 +193,8 @@ def _exchange_loss(curve: Curve, point: CurvePoint, seconds: float, whole: float
 
 def _latency_share(curve: Curve, point: CurvePoint) -> float | None:
     """The part of a point's exchange that goes with 2(n − 1) hops; the rest goes with 2(n − 1)/n of the bytes."""
+    from scipy.optimize import nnls
+
     known = [(p.ranks, p.breakdown.exchange) for p in curve.points if p.ranks > 1 and p.breakdown.exchange is not None]
     if len({ranks for ranks, _ in known}) < 2:
         return None

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 from scipy.special import stdtrit
 
 from saman.scaling.models.communication import HIERARCHICAL, RING
@@ -99,6 +98,7 @@ def fit(law: Law, points: tuple[ScalingPoint, ...], scaling: Scaling = "weak", l
 
 def _least(law: Law, free: tuple[Parameter, ...], at: RankCounts, measured: Array) -> _Result:
     """The best of a few bounded fits. The scale is eliminated: it is additive in logs."""
+    from scipy.optimize import least_squares
 
     def misfit(values: Array) -> Array:
         difference = _log_relative(law, free, at, values) - measured

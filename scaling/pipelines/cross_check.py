@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import hypot, log2, sqrt
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from saman.scaling.pipelines.measured import MeasuredPipeline, PipelineShape
 from saman.scaling.pipelines.published_check import PipelineCalibration
@@ -36,7 +36,7 @@ class CrossCheck:
         """
         count = len(self.errors)
         spread = sqrt(float(np.mean(np.square(self.errors))))
-        by_spread = float(student_t.ppf((1 + level) / 2, count)) * spread * sqrt(1 + 1 / count)
+        by_spread = float(stdtrit(count, (1 + level) / 2)) * spread * sqrt(1 + 1 / count)
         return max(by_spread, max(map(abs, self.errors)))
 
 

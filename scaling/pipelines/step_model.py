@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from saman.pipeline.sharing import SharedStep, StageWork, cores_of, play_shared
 from saman.scaling.pipelines.measured import MeasuredPipeline, NodeCores, PipelineShape
@@ -185,6 +184,8 @@ def _fit_work(cells: Sequence[MeasuredPipeline]) -> tuple[float, float, float]:
 
     A cost per pass needs micro-batches of different sizes, contention different numbers of busy cores.
     """
+    from scipy.optimize import nnls
+
     work = np.array([max(sum(cell.work_seconds or ()), 1e-12) for cell in cells])
     passes = np.array([float(cell.shape.stages * cell.shape.micro_batches) for cell in cells])
     examples = np.array([cell.shape.examples for cell in cells])
@@ -211,6 +212,8 @@ def _shares(cells: Sequence[MeasuredPipeline], per_pass: float) -> dict[int, tup
 
 def _fit_exchange(cells: Sequence[MeasuredPipeline]) -> dict[str, float]:
     """Non-negative least squares, in shares of a step; a term needs a cell that has it, and a cell to spare."""
+    from scipy.optimize import nnls
+
     used: list[str] = []
     several = [cell for cell in cells if cell.shape.ranks > 1]
     for name, term in _TERMS.items():

@@ -7,7 +7,6 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import stdtrit
 
 from saman.scaling.models.laws import ScalingPoint
@@ -67,6 +66,8 @@ def rule_logs(rule: Rule, data: ForecastCases) -> Array:
 
 def train_width(rule: Rule, data: ForecastCases) -> RuleWidth:
     """Learn the width of a rule: maximum log score, as for the stack, with as weak priors."""
+    from scipy.optimize import minimize
+
     errors = data.outcomes - rule_logs(rule, data)
     weights = source_weights(data.sources)
 

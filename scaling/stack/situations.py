@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from saman.scaling.models.boundaries import unmeasured
 from saman.scaling.models.communication import HIERARCHICAL, RING
 from saman.scaling.models.fitting import fit
 from saman.scaling.models.laws import AMDAHL, CONSTANT, POWER, USL, Law, Scaling, ScalingPoint
+from saman.scaling.stack.distribution import student_log_density
 
 Array = NDArray[np.float64]
 STACK: tuple[Law, ...] = (POWER, CONSTANT, AMDAHL, USL, RING, HIERARCHICAL)
@@ -156,7 +156,7 @@ def _past(points: tuple[ScalingPoint, ...], scaling: Scaling) -> tuple[Array, fl
         logs, last = law_logs(points[:count], [place], scaling)
         errors = np.log(place.throughput) - logs[0] - _ANCHOR * last
         growth = max(float(np.log2(place.ranks / points[count - 1].ranks)), _LEAST_DOUBLINGS) ** _PAST_GROWTH
-        found = student.logpdf(errors / (_PAST_SCALE * growth), _PAST_DEGREES)
+        found = student_log_density(errors / (_PAST_SCALE * growth), _PAST_DEGREES)
         evidence += np.where(np.isnan(found), np.nanmin(found), found)
         squares += float(np.mean(errors[_IN_OWN_ERROR]) / growth) ** 2
     shrunk = (_PRIOR_ERRORS * _PAST_SCALE**2 + squares) / (_PRIOR_ERRORS + len(origins))

@@ -7,7 +7,6 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from saman.scaling.models.fitting import FEWEST_POINTS
 from saman.scaling.models.series import ScalingSeries
@@ -114,6 +113,8 @@ def train(data: ForecastCases) -> StackWeights:
     Returns:
         The weights.
     """
+    from scipy.optimize import minimize
+
     start, spread = np.array(astuple(_START)), np.array(astuple(_SPREAD))
     weights = source_weights(data.sources)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
-from scipy.stats import rankdata
 
 from saman.scaling.statistics.intervals import LEVEL, Estimate, Interval, median_estimate
+from saman.scaling.statistics.rank_test import mid_ranks
 
 Array = NDArray[np.float64]
 DRIFT_SIGNIFICANCE = 0.05  # the share of studies of independent runs in which the test finds a drift
@@ -63,7 +63,7 @@ def drift_test(configurations: Sequence[Sequence[tuple[float, float]]], seed: in
             centred += [(start, float(value)) for (start, _), value in zip(runs, logs - logs.mean(), strict=True)]
     if len(centred) < FEWEST_RUNS:
         return DriftTest(None, len(centred))
-    ranks = np.asarray(rankdata([value for _, value in sorted(centred)]), float)
+    ranks = mid_ranks([value for _, value in sorted(centred)])
     ranks -= ranks.mean()
     rng = np.random.default_rng(seed)
     observed = float(_likeness(ranks[None])[0])
@@ -77,8 +77,12 @@ def drift_test(configurations: Sequence[Sequence[tuple[float, float]]], seed: in
 
 def _likeness(rows: Array) -> Array:
     """Σ over pairs i < j of φ^(j−i) rᵢ rⱼ, for each row."""
-    past = np.asarray(lfilter([0.0, _MEMORY], [1.0, -_MEMORY], rows, axis=1))  # Σ over i < j of φ^(j−i) rᵢ
-    return np.asarray((rows * past).sum(axis=1))
+    found = np.zeros(len(rows))
+    past = np.zeros(len(rows))  # Σ over i < j of φ^(j−i) rᵢ
+    for before, here in pairwise(np.ascontiguousarray(rows.T)):
+        past = _MEMORY * (past + before)
+        found += past * here
+    return found
 
 
 def withheld(estimate: Estimate, drift: DriftTest) -> Estimate:

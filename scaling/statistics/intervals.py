@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, binomtest
+from scipy.special import bdtr, betaincinv
 
 LEVEL = 0.95
 
@@ -49,7 +49,7 @@ def median_coverage(n: int, rank: int) -> float:
 
     Source: David & Nagaraja, Order Statistics (2003), §7.1. Exact for continuous distributions, else a lower bound.
     """
-    return 1.0 - 2.0 * float(binom.cdf(rank - 1, n, 0.5))
+    return 1.0 - 2.0 * float(bdtr(rank - 1, n, 0.5))
 
 
 def best_median_coverage(n: int) -> float:
@@ -117,8 +117,10 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
     """
     if trials == 0:
         return (0.0, 1.0)
-    found = binomtest(successes, trials).proportion_ci(level, "exact")
-    return (float(found.low), float(found.high))
+    tail, failures = (1.0 - level) / 2.0, trials - successes
+    low = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 1.0 - tail)) if failures else 1.0
+    return (low, high)
 
 
 def weighted_quantiles(values: NDArray[np.float64], weights: NDArray[np.float64], tail: float) -> tuple[float, float]:

@@ -11,7 +11,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, wilcoxon
 
 Array = NDArray[np.float64]
 _ENUMERATED = 50_000  # up to this many arrangements all are enumerated; beyond, this many are drawn
@@ -70,6 +69,17 @@ class AdjustedTest:
         return f"{self.verdict.value} (corrected p = {self.corrected:.2g})"
 
 
+def mid_ranks(values: Sequence[float] | Array) -> Array:
+    """Rank values from 1; equal values share the mean of their ranks. scipy.stats takes half a second to import.
+
+    Example:
+        >>> mid_ranks([10.0, 20.0, 10.0]).tolist()
+        [1.5, 3.0, 1.5]
+    """
+    _, place, counts = np.unique(np.asarray(values, float), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2.0)[place], float)
+
+
 def rank_test(left: Sequence[float] | Array, right: Sequence[float] | Array, seed: int = 0) -> RankTest:
     """Two-sided permutation test on the sum of mid-ranks (Wilcoxon–Mann–Whitney; Lehmann, Nonparametrics, §1).
 
@@ -89,7 +99,7 @@ def rank_test(left: Sequence[float] | Array, right: Sequence[float] | Array, see
         (0.0286, True)
     """
     a, b = np.asarray(left, float), np.asarray(right, float)
-    ranks = np.asarray(rankdata(np.concatenate([a, b])), float)
+    ranks = mid_ranks(np.concatenate([a, b]))
     n, total = len(a), len(a) + len(b)
     centre = n * (total + 1) / 2.0
     deviation = abs(float(ranks[:n].sum()) - centre)
@@ -122,7 +132,7 @@ def larger_test(left: Sequence[float] | Array, right: Sequence[float] | Array, s
         (0.05, 0.05)
     """
     a, b = np.asarray(left, float), np.asarray(right, float)
-    ranks = np.asarray(rankdata(np.concatenate([a, b])), float)
+    ranks = mid_ranks(np.concatenate([a, b]))
     n, observed = len(a), float(ranks[: len(a)].sum())
     arrangements = comb(len(ranks), n)
     if arrangements <= _ENUMERATED:
@@ -161,6 +171,8 @@ def signed_rank_test(pairs: Sequence[tuple[float, float]]) -> RankTest:
     if not differences.any():
         return RankTest(1.0, smallest, False)
     exact = len(set(np.abs(differences))) == len(differences) and bool(differences.all())
+    from scipy.stats import wilcoxon  # half a second, which only studies under drift pay
+
     found = wilcoxon(differences, method="exact" if exact else "asymptotic", correction=not exact)
     return RankTest(float(found.pvalue), smallest, exact)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 Array = NDArray[np.float64]
 _FEWEST_WINDOWS = 10
@@ -91,7 +90,10 @@ def never_steady(states: Sequence[SteadyState], false_alarms: float = FALSE_ALAR
     """
     if not states:
         return np.zeros(0, bool)
-    return np.asarray(false_discovery_control([state.drift_p for state in states]) <= false_alarms)
+    p_values = np.array([state.drift_p for state in states])
+    ascending = np.sort(p_values)
+    below = np.flatnonzero(ascending <= false_alarms * np.arange(1, len(ascending) + 1) / len(ascending))
+    return np.asarray(p_values <= ascending[below[-1]]) if len(below) else np.zeros(len(p_values), bool)
 
 
 def _mser(means: Array) -> int:
