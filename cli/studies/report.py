@@ -59,6 +59,7 @@ def report_command(
     from rich.console import Console
 
     from saman.configs.errors import UserError
+    from saman.scaling.report.figures.drawing import start_drawing
     from saman.scaling.report.writer import write_report
 
     console = Console(stderr=as_json)
@@ -67,6 +68,7 @@ def report_command(
     )
     if compare and reviewer:
         raise UserError("--compare and --reviewer exclude each other", remedy="review each of the two studies")
+    start_drawing()
     page = _comparison(what, runs_dir, command) if compare else _study(what, runs_dir, command, target)
     folder = output or Path("reports") / _file_name(page.title)
     file = write_report(page, folder, papers)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,14 +16,12 @@ from urllib.parse import quote
 
 import polars as pl
 
-from saman.configs.errors import EnvironmentLack
-from saman.runs.caches import cache_folder, require_trusted
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
 from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.run_values import Run
-from saman.scaling.report.figures.narrow import narrow
-from saman.scaling.report.figures.vega import Figure, Spec
+from saman.scaling.report.figures.drawing import GRID, INK, draw, javascript, specs_of, theme
+from saman.scaling.report.figures.vega import Figure
 
 _log = logging.getLogger(__name__)
 
@@ -137,33 +132,32 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
             (folder / name).mkdir(parents=True, exist_ok=True)
         for name, frame in page.data.items():
             _write_table(frame, folder / "tables" / name)
-        if papers:
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda figure: _write_figure(figure, folder / "figures" / figure.name), page.figures))
-        write_whole(folder / "report.html", html(page, folder))
+        drawings = draw(page.figures, folder / "figures" if papers else None)
+        write_whole(folder / "report.html", _html(page, folder, drawings))
     _log.debug("%s: %d tables, %d figures", folder, len(page.data), len(page.figures))
     return folder / "report.html"
 
 
 def html(page: Page, folder: Path = Path()) -> str:
     """The page as a single file without external resources; its links are relative to ``folder``."""
+    return _html(page, folder, draw(page.figures))
+
+
+def _html(page: Page, folder: Path, drawings: Mapping[str, Mapping[str, str]]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    specs = {figure.name: {"wide": figure.spec, "narrow": narrow(figure.spec)} for figure in page.figures}
-    with ThreadPoolExecutor(2) as pool:
-        stills = dict(zip(specs, pool.map(_stills, specs.values()), strict=True))
     return environment.from_string(template).render(
         **{
             **vars(page),
             "timelines": [_link(file, folder) for file in page.timelines],
-            "specs": Markup(_script(specs)),
-            "theme": Markup(_script(_theme("currentColor", "#88888840"))),
+            "specs": Markup(_script(specs_of(page.figures))),
+            "theme": Markup(_script(theme(INK, GRID))),
         },
-        stills={name: {width: Markup(svg) for width, svg in both.items()} for name, both in stills.items()},
-        javascript=Markup(_javascript() if page.figures else ""),
+        stills={name: {width: Markup(svg) for width, svg in both.items()} for name, both in drawings.items()},
+        javascript=Markup(javascript() if page.figures else ""),
     )
 
 
@@ -173,83 +167,9 @@ def _link(file: Path, folder: Path) -> tuple[str, str]:
     return quote(address), f"{file.parents[2].name}, attempt {file.parent.name}"
 
 
-def _stills(specs: Mapping[str, Spec]) -> dict[str, str]:
-    """Drawings for readers without scripts and for paper, in the colour of the page's text."""
-    theme = _theme("currentColor", "#88888840")
-    return {width: _inline(_vl_convert().vegalite_to_svg(spec, config=theme)) for width, spec in specs.items()}
-
-
-def _inline(svg: str) -> str:
-    """An SVG that lies in a page with others: its own identifiers, and a size that follows the column."""
-    prefix = f"s{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg)
-    # the figure has a name of its own; the marks inside need none
-    svg = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", svg)
-    return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
-
-
 def _script(value: Any) -> str:
     """JSON that cannot end the surrounding script element."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
-
-
-def _javascript() -> str:
-    # "</script" would end the element; in a string of a script "<\/script" means the same
-    return _kept_bundle().replace("</script", "<\\/script")
-
-
-def _kept_bundle() -> str:
-    """Vega's JavaScript, from the user's cache: bundling takes a second, and depends on the library's version alone."""
-    convert = _vl_convert()
-    folder = cache_folder() / "vega"
-    file = folder / f"{convert.__version__}.js"
-    with contextlib.suppress(OSError, UnicodeDecodeError, EnvironmentLack):
-        require_trusted(folder, file)
-        return file.read_text("utf-8")
-    text = str(convert.javascript_bundle())
-    with contextlib.suppress(OSError, EnvironmentLack):  # without a cache, the next report bundles again
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        require_trusted(folder)
-        write_whole(file, text)
-    return text
-
-
-def _vl_convert() -> Any:
-    try:
-        import vl_convert
-    except ImportError:
-        raise EnvironmentLack(
-            "figures need the package vl-convert-python", remedy="pip install vl-convert-python"
-        ) from None
-    return vl_convert
-
-
-def _theme(ink: str, grid: str) -> Spec:
-    """Colours and fonts of axes and legends; ``currentColor`` follows the page, in print too."""
-    text = {"labelColor": ink, "titleColor": ink}
-    return {
-        "aria": False,  # the page names each figure as a whole; its tables have the numbers
-        "background": None if ink == "currentColor" else "#ffffff",
-        "font": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif" if ink == "currentColor" else "DejaVu Sans",
-        "view": {"stroke": None},
-        "axis": {**text, "gridColor": grid, "domainColor": ink, "tickColor": ink, "titleFontWeight": "normal"},
-        "legend": text,
-        "title": {"color": ink},
-        "text": {"color": ink},
-    }
-
-
-def _write_figure(figure: Figure, path: Path) -> None:
-    convert = _vl_convert()
-    spec = {
-        "title": {"text": figure.title, "anchor": "start"},
-        **figure.spec,
-    }
-    svg = convert.vegalite_to_svg(spec, config=_theme("#1c1e21", "#e3e5e8"))
-    write_whole(path.with_suffix(".svg"), svg)
-    write_whole(path.with_suffix(".png"), convert.svg_to_png(svg, scale=2))
-    write_whole(path.with_suffix(".pdf"), convert.svg_to_pdf(svg))
 
 
 def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:

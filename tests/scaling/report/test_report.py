@@ -13,12 +13,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import vl_convert
 from synthetic import Made, curve, write_runs
 
 from saman.scaling.analysis.analysis import Analysis, analyse
 from saman.scaling.analysis.findings import FindingKind
 from saman.scaling.analysis.results import read_runs
 from saman.scaling.report.comparison import compare_reports, comparison_page
+from saman.scaling.report.figures.drawing import draw, theme
 from saman.scaling.report.figures.figures import make_figures
 from saman.scaling.report.opening import opening
 from saman.scaling.report.pages import study_page
@@ -51,6 +53,23 @@ def analysis(study: Path) -> Analysis:
 
 def _command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "saman", *words], cwd=cwd, capture_output=True, text=True)
+
+
+def test_a_figure_for_papers_is_the_drawing_of_the_page_below_its_title(analysis: Analysis, tmp_path: Path) -> None:
+    figure = make_figures(analysis)[0]
+    draw([figure], tmp_path)
+    svg = (tmp_path / f"{figure.name}.svg").read_text()
+    spec = {"title": {"text": figure.title, "anchor": "start"}, **figure.spec}
+    whole = vl_convert.vegalite_to_svg(spec, config=theme("#1c1e21", "#e3e5e8", "DejaVu Sans"))
+    marks = re.compile(r"<path aria-label=[^>]*>|<text text-anchor[^>]*>[^<]*")
+    drawn, wanted = ([mark for mark in marks.findall(text) if figure.title not in mark] for text in (svg, whole))
+    assert len(drawn) > 20
+    assert drawn == wanted
+    assert f">{figure.title}</text>" in svg
+    assert "currentColor" not in svg
+    assert "system-ui" not in svg
+    assert (tmp_path / f"{figure.name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / f"{figure.name}.pdf").read_bytes()[:4] == b"%PDF"
 
 
 def test_known_truths_lie_in_their_intervals(analysis: Analysis) -> None:
