@@ -23,6 +23,7 @@ from saman.runs.paths.runs_folder import StudyPaths
 from saman.runs.private_values import reveal
 from saman.runs.records.schema import integer, number
 from saman.runs.trust.run_trust import require_trusted_files
+from saman.tuning.halving import RecentHalving
 from saman.tuning.journal import DamagedJournalError, Journal
 from saman.tuning.space import distributions, grid_values, params_of, settings_of
 from saman.tuning.trials import Trial, TrialOutcome
@@ -278,15 +279,35 @@ def _grid_sampler(study: Tuning) -> Any:
     return _Sampler(grid_values(study.space), seed=study.seed)
 
 
+def _halving_pruner(asked: Asha, maximize: bool) -> Any:
+    from optuna.pruners import SuccessiveHalvingPruner
+
+    first_rung = asked.min_epochs * asked.reduction_factor**asked.skip_rungs
+    recent = RecentHalving(first_rung, asked.reduction_factor, asked.recent_trials, maximize)
+
+    class _Pruner(SuccessiveHalvingPruner):  # type: ignore[misc, unused-ignore]
+        """Optuna's successive halving; a trial must also be good among the newest of its rung."""
+
+        def prune(self, study: Any, trial: Any) -> bool:
+            """Whether the trial is to stop."""
+            if super().prune(study, trial):
+                return True
+            others = {each.number: each.intermediate_values for each in study.get_trials(deepcopy=False)}
+            reported = {number: values for number, values in others.items() if values}
+            return recent.is_behind(trial.number, {**reported, trial.number: trial.intermediate_values})
+
+    return _Pruner(
+        min_resource=asked.min_epochs, reduction_factor=asked.reduction_factor,
+        min_early_stopping_rate=asked.skip_rungs,
+    )  # fmt: skip
+
+
 def _pruner(study: Tuning, epochs: int | None) -> Any:
     from optuna import pruners
 
     asked = study.pruner
     if isinstance(asked, Asha):
-        return pruners.SuccessiveHalvingPruner(
-            min_resource=asked.min_epochs, reduction_factor=asked.reduction_factor,
-            min_early_stopping_rate=asked.skip_rungs,
-        )  # fmt: skip
+        return _halving_pruner(asked, study.objectives[0].goal == "maximize")
     if isinstance(asked, Median):
         return pruners.MedianPruner(n_startup_trials=asked.startup_trials, n_warmup_steps=asked.warmup_epochs)
     if isinstance(asked, Hyperband):

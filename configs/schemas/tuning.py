@@ -138,12 +138,22 @@ class NoPruner(Strict):
 
 
 class Asha(Strict):
-    """``pruner: asha``: asynchronous successive halving (Li et al., 2020)."""
+    """``pruner: asha``: asynchronous successive halving (Li et al., 2020).
+
+    A trial goes on from a rung if it is in the best 1/``reduction_factor`` of all trials that reached it and of the
+    ``recent`` newest of them: a sampler that learns would else let nearly all of its late trials run to their end.
+    """
 
     name: Literal["asha"]
     min_epochs: PositiveInt = 1
-    reduction_factor: int = Field(3, ge=2)
+    reduction_factor: int = Field(4, ge=2)
     skip_rungs: NonNegativeInt = 0
+    recent: PositiveInt | None = None  # default: 3 * reduction_factor
+
+    @property
+    def recent_trials(self) -> int:
+        """The newest trials of a rung that a trial is compared with."""
+        return self.recent or 3 * self.reduction_factor
 
 
 class Median(Strict):

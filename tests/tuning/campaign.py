@@ -48,7 +48,7 @@ space:
   train.optimizer.momentum: {low: 0.0, high: 0.95}
 objective: {metric: val_loss, goal: minimize}
 sampler: tpe
-pruner: {name: asha, min_epochs: 1, reduction_factor: 4}
+pruner: asha
 seed: 1
 trials: TRIALS
 concurrency: 12
