@@ -12,7 +12,7 @@ _MODULES = {
     "reports": ("Report", "report"),
     "runs": ("Run", "RunFailed", "open_run"),
     "studies": ("StudyRuns", "study"),
-    "tunings": ("tune",),
+    "tunings": ("autotune", "tune"),
 }
 _HOMES = {name: f"saman.api.{module}" for module, names in _MODULES.items() for name in names}
 _HOMES |= dict.fromkeys(("EnvironmentLack", "UserError"), "saman.configs.errors")

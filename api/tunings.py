@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from saman.configs.errors import UserError
 
 if TYPE_CHECKING:
+    from saman.tuning.machine.search import MachineSearch, SearchResult
     from saman.tuning.places.place import Place
     from saman.tuning.plan import TuningPlan
     from saman.tuning.study import TuningResult
@@ -121,3 +122,88 @@ def tune(
     if dry_run:
         return read_study(ready.plan, ready.place, ready.runs_dir)
     return run_study(ready.plan, ready.place, ready.runs_dir, ready.models_dir, continued, say)
+
+
+def prepare_autotune(name: str, changes: Sequence[str] = (), ranks: int | None = None) -> MachineSearch:
+    """Find what ``saman autotune`` can choose for an experiment; starts nothing.
+
+    Inside a Slurm allocation the search runs on the nodes of the allocation.
+
+    Args:
+        name: The experiment: a file, or the name of a shipped one.
+        changes: ``KEY=VALUE``: changes of the experiment.
+        ranks: Number of ranks (``-np``).
+
+    Raises:
+        UserError: The experiment has mistakes, or does not fit the machine.
+    """
+    import os
+
+    from saman.slurm.job.interactive import is_inside, nodes_of_allocation
+    from saman.tuning.machine.search import prepare_search
+
+    nodes = nodes_of_allocation(os.environ) if is_inside(os.environ) else None
+    return prepare_search(name, changes, ranks, nodes)
+
+
+def run_autotune(
+    wanted: MachineSearch, file: Path, runs_dir: Path, seconds: float, say: Callable[[str], None]
+) -> SearchResult:
+    """Search, and write the file to include.
+
+    Args:
+        wanted: What is searched.
+        file: The file to write.
+        runs_dir: Folder of the runs.
+        seconds: Seconds of training that each run measures.
+        say: Receives a sentence after each run.
+
+    Raises:
+        EnvironmentLack: A run failed.
+    """
+    from functools import partial
+
+    from saman.tuning.machine.search import measure_run, search
+    from saman.tuning.machine.settings_file import write_settings
+
+    result = search(wanted, partial(measure_run, wanted, runs_dir.absolute(), seconds), say)
+    write_settings(result, file)
+    return result
+
+
+def autotune(
+    name: str | PathLike[str],
+    file: str | PathLike[str],
+    *,
+    ranks: int | None = None,
+    seconds: float = 15.0,
+    changes: Sequence[str] = (),
+    runs_dir: str | PathLike[str] = "runs",
+    quiet: bool = False,
+) -> SearchResult:
+    """Find threads, binding and Horovod's settings for this machine in ten short runs.
+
+    Args:
+        name: The experiment: a file, or the name of a shipped one.
+        file: The file to write, for ``include:`` in the experiment.
+        ranks: Number of ranks.
+        seconds: Seconds of training that each run measures.
+        changes: ``KEY=VALUE``: changes of the experiment.
+        runs_dir: The folder of the runs.
+        quiet: Do not print a line for each run on standard error.
+
+    Returns:
+        The search: ``.runs``, ``.chosen``, ``.gain``.
+
+    Raises:
+        UserError: The experiment has mistakes, or does not fit the machine.
+        EnvironmentLack: A run failed.
+    """
+    import sys
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    wanted = prepare_autotune(str(name), changes, ranks)
+    return run_autotune(wanted, Path(file), Path(runs_dir), seconds, say)

@@ -36,6 +36,7 @@ COMMANDS = {
     "prune": ("saman.cli.runs.prune", "prune_command"),
     "study": ("saman.cli.studies.study", "study_command"),
     "tune": ("saman.cli.studies.tune", "tune_command"),
+    "autotune": ("saman.cli.studies.autotune", "autotune_command"),
     "report": ("saman.cli.studies.report", "report_command"),
     "predict": ("saman.cli.studies.predict", "predict_command"),
     "partition": ("saman.cli.studies.partition", "partition_command"),

@@ -17,7 +17,13 @@ from saman.launcher.keras_interface import refuse_silent_horovod
 from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
 from saman.launcher.node.mpi import find_mpi
-from saman.launcher.plan.environment import SEARCH_PATHS, clean_environment, forwarded, job_environment
+from saman.launcher.plan.environment import (
+    SEARCH_PATHS,
+    clean_environment,
+    forwarded,
+    job_environment,
+    threads_per_process,
+)
 from saman.launcher.plan.horovod_engine import engine_variables
 from saman.launcher.plan.place import place
 from saman.launcher.plan.placement import Placement
@@ -99,7 +105,8 @@ def make_plan(
         refuse_silent_horovod(spec, directory, program.python)
     facts = options.facts or gather_facts(program.python, inherited)
     moved = {name: inherited[name] for name in SEARCH_PATHS if inherited.get(name) != os.environ.get(name)}
-    own = _engine(spec, folder, attempt) | job_environment(spec, directory, code_path, os.environ)
+    threads = threads_per_process(spec.resources, spec.devices_per_process, placement.cores_per_rank)
+    own = _engine(spec, folder, attempt) | job_environment(spec, directory, code_path, os.environ, threads)
     environment = moved | open_mpi_without_ssh(inherited) | own
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)

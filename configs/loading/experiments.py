@@ -14,6 +14,7 @@ from saman.configs import yaml12
 from saman.configs.errors import UserError, choices
 from saman.configs.home_folder import in_home
 from saman.configs.loading.files import find, overridden, set_key
+from saman.configs.loading.includes import read_with_included
 from saman.configs.names import code_references
 from saman.configs.private_values import SECRETS_FILE, fill_references, references
 from saman.configs.problems import gathered, validated
@@ -75,7 +76,7 @@ def read_experiment(name_or_path: str, overrides: Sequence[str] = (), ranks: int
     """Load an experiment for another machine: as ``load_experiment``, but what it names need not exist here."""
     file = find("experiments", name_or_path)
     _log.debug("experiment from %s with %d overrides", file, len(overrides))  # values may be secret
-    values = overridden(_with_kept_values(yaml12.read(file), file), overrides)
+    values = overridden(_with_kept_values(read_with_included(file), file), overrides)
     if ranks is not None:
         values = with_ranks(values, ranks)
     given = [text.partition("=")[0] for text in overrides]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from saman.configs import yaml12
 from saman.configs.loading.experiments import LoadedExperiment, load_experiment
 from saman.configs.loading.files import find, overridden
+from saman.configs.loading.includes import read_with_included
 
 _DEFAULT_STAGES = 2
 
@@ -25,7 +25,7 @@ def load_as_pipeline(
     Raises:
         UserError: The experiment has mistakes, or the ranks do not fit the stages.
     """
-    values = overridden(yaml12.read(find("experiments", name_or_path)), overrides)
+    values = overridden(read_with_included(find("experiments", name_or_path)), overrides)
     train = values.get("train") if isinstance(values, dict) else None
     train = train if isinstance(train, dict) else {}
     count = stages or (train.get("pipeline") or {}).get("stages", _DEFAULT_STAGES)

@@ -55,6 +55,8 @@ class Resources(Strict):
     ranks_per_node: PositiveInt = 1
     devices_per_process: PositiveInt | Literal["auto"] = "auto"
     cpus_per_rank: PositiveInt | Literal["auto"] = "auto"
+    threads_per_rank: PositiveInt | Literal["auto"] = "auto"  # of TensorFlow and OpenMP; auto: a thread per core
+    binding: Literal["cores", "none"] = "cores"  # none lets the system move ranks between the cores of a node
     gpus_per_rank: NonNegativeInt = 0
     spare_nodes: NonNegativeInt = 0  # of a job, idle until launch.restart or launch.elastic needs them for lost nodes
     time_limit: Clock = "01:00:00"

@@ -12,7 +12,7 @@ from saman.configs.units import parse_size
 from saman.runs import variables
 
 if TYPE_CHECKING:
-    from saman.configs.schemas.experiment import Experiment
+    from saman.configs.schemas.experiment import Experiment, Resources
 
 SEARCH_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 # Left behind by an enclosing run or job: inherited values would give the rank a wrong identity.
@@ -66,7 +66,11 @@ def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def job_environment(
-    spec: Experiment | Script, directory: Path, code_path: Iterable[Path], environ: Mapping[str, str]
+    spec: Experiment | Script,
+    directory: Path,
+    code_path: Iterable[Path],
+    environ: Mapping[str, str],
+    threads: int | None = None,
 ) -> dict[str, str]:
     """Variables to set for every process of a run; ``launch.environment`` overrides all others.
 
@@ -75,6 +79,7 @@ def job_environment(
         directory: the folder in which the program starts.
         code_path: folders of the user's code, in the order of the search.
         environ: the user's environment; a variable set there is kept where saman has only a default.
+        threads: threads of each process; ``None`` for as many as it has cores.
     """
     own = {
         variables.DIRECTORY: str(directory),
@@ -89,5 +94,23 @@ def job_environment(
         own["KERAS_BACKEND"] = "tensorflow"
         # TensorFlow prints a page of notices per rank unless the user asks for it.
         own |= {} if "TF_CPP_MIN_LOG_LEVEL" in environ else {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    given = spec.launch.environment
+    given = {**({} if threads is None else _thread_variables(threads)), **spec.launch.environment}
     return own | dict(given) | {variables.GIVEN: ",".join(given)}
+
+
+def threads_per_process(resources: Resources, devices_per_process: int, cores_per_rank: int) -> int | None:
+    """Threads of each process; ``None`` where it has a thread for each core that it is bound to.
+
+    Args:
+        resources: the request.
+        devices_per_process: ranks in one process.
+        cores_per_rank: cores of each rank, by its placement.
+    """
+    if resources.threads_per_rank == "auto" and resources.binding == "cores":
+        return None
+    each = cores_per_rank if resources.threads_per_rank == "auto" else resources.threads_per_rank
+    return each * devices_per_process
+
+
+def _thread_variables(threads: int) -> dict[str, str]:
+    return {"TF_NUM_INTRAOP_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}

@@ -42,23 +42,24 @@ def place(resources: Resources, devices_per_process: int, nodes: Sequence[Node])
     per_node = resources.ranks_per_node // devices_per_process
     spots = [(node, local) for node in here for local in range(per_node)]
     processes = (
-        _process(index, node, local, devices_per_process, cores_per_rank, resources.gpus_per_rank)
+        _process(index, node, local, devices_per_process, cores_per_rank, resources)
         for index, (node, local) in enumerate(spots)
     )
     notes += [f"{node.name}: {note}" for node in here for note in node.notes]
     return Placement(tuple(processes), cores_per_rank, shared, tuple(notes))
 
 
-def _process(index: int, node: Node, local: int, devices: int, cores_per_rank: int, gpus_per_rank: int) -> Process:
+def _process(index: int, node: Node, local: int, devices: int, cores_per_rank: int, resources: Resources) -> Process:
     threads = min(node.cores, cores_per_rank * devices)
-    gpus = gpus_per_rank * devices
+    gpus = resources.gpus_per_rank * devices
+    pinned = node.pinnable and resources.binding == "cores"
     return Process(
         index=index,
         node=node.name,
         local_index=local,
         first_rank=index * devices,
         ranks_here=devices,
-        cores=_core_range(local, threads, node.cores) if node.pinnable else (),
+        cores=_core_range(local, threads, node.cores) if pinned else (),
         gpus=tuple(range(local * gpus, (local + 1) * gpus)),
         threads=threads,
     )

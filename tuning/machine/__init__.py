@@ -1,0 +1,1 @@
+"""The measured search for a machine's settings: ``saman autotune``."""
