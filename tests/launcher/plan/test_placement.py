@@ -135,3 +135,8 @@ def test_a_placement_in_another_order_reads_back_the_same(tmp_path: Path) -> Non
     turned = replace(plan, processes=plan.processes[::-1])
     turned.write(tmp_path / "placement.json")
     assert Placement.read(tmp_path / "placement.json") == turned
+
+
+def test_ranks_without_binding_have_their_cores_counted_and_are_pinned_to_none() -> None:
+    plan = _place(_nodes(1, cores=8), ranks_per_node=2, binding="none")
+    assert [(process.cores, process.threads) for process in plan.processes] == [((), 4), ((), 4)]
