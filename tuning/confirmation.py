@@ -10,7 +10,9 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.experiment import Condition
+from saman.runs.events import find_last
 from saman.runs.folder import RunFolder
+from saman.runs.records.run_events import VersionPublication
 from saman.runs.tuning.evidence import SeedValue, TuningEvidence
 from saman.tuning.campaign import Pace, node_hours
 from saman.tuning.ends import EndKind, judge
@@ -29,7 +31,7 @@ class Published:
 
     model: str
     version: int | None = None
-    path: Path | None = None
+    path: Path | None = None  # unknown where an earlier call published
     run: str | None = None
     reason: str = ""
 
@@ -134,6 +136,19 @@ class Confirming:
         except UserError as error:
             return Published(model, run=run.id, reason=str(error))
         return Published(version.model, version.number, version.path, run.id)
+
+
+def read_confirmed(plan: TuningPlan, runs: KnownRuns, best: Trial) -> Confirmed | None:
+    """The best trial with other seeds, if an earlier call published it; starts nothing."""
+    if plan.study.confirm is None:
+        return None
+    for seed in plan.study.confirm.seed_list:
+        run = runs.find(f"{best.number}/seed-{seed}")
+        evidence = TuningEvidence.read(run.tuning_file) if run is not None else None
+        version = find_last(VersionPublication.from_event, run.events()) if run is not None else None
+        if run is not None and evidence is not None and version is not None:
+            return Confirmed(evidence.seeds, Published(version.model, version.version, None, run.id))
+    return None
 
 
 def unmet(condition: Condition | None, run: RunFolder) -> str | None:

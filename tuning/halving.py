@@ -56,4 +56,3 @@ class RecentHalving:
         if found is None or math.isnan(found):
             return None if found is None else math.inf
         return -found if self.maximize else found
-

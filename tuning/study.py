@@ -15,7 +15,7 @@ from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.locks import LockHeldError, hold
 from saman.runs.paths.runs_folder import StudyPaths
 from saman.tuning.campaign import Search, node_hours
-from saman.tuning.confirmation import Confirmed, Confirming
+from saman.tuning.confirmation import Confirmed, Confirming, read_confirmed
 from saman.tuning.ledger import Ledger, make_study_folder
 from saman.tuning.places.known_runs import KnownRuns
 from saman.tuning.places.place import Place
@@ -74,7 +74,8 @@ class TuningResult:
         seeds = [{"seed": each.seed, "run": each.run, "value": each.value} for each in self.confirmed.seeds]
         if published.version is None:
             return {"seeds": seeds, "not_published": published.reason}
-        version = {"model": published.model, "version": published.version, "path": str(published.path)}
+        version = {"model": published.model, "version": published.version}
+        version |= {} if published.path is None else {"path": str(published.path)}
         return {"seeds": seeds, "published": {**version, "run": published.run}}
 
 
@@ -120,7 +121,9 @@ def read_study(plan: TuningPlan, place: Place, runs_dir: Path) -> TuningResult:
     if plan.study.storage is None and not paths.journal.is_file():
         return TuningResult(plan, (), None, None, 0.0, ({},) * len(plan.study.objectives))
     ledger = Ledger(plan.study, paths, plan.epochs)
-    return _result(plan, ledger, KnownRuns(place, runs_dir, plan.study.name, ledger.token), None)
+    runs = KnownRuns(place, runs_dir, plan.study.name, ledger.token)
+    best = best_trial(ledger.trials(), plan.study.objectives)
+    return _result(plan, ledger, runs, read_confirmed(plan, runs, best) if best is not None else None)
 
 
 def _result(plan: TuningPlan, ledger: Ledger, runs: KnownRuns, confirmed: Confirmed | None) -> TuningResult:

@@ -150,7 +150,8 @@ def _show_confirmed(console: Console, result: TuningResult) -> None:
     if published.version is None:
         console.print(f"not published: {published.reason}")
     else:
-        console.print(f"published as {published.model} version {published.version}: {published.path}")
+        where = "" if published.path is None else f": {published.path}"
+        console.print(f"published as {published.model} version {published.version}{where}")
 
 
 def _outcome(trial: Trial) -> str:

@@ -16,7 +16,7 @@ from saman.runs.folder import RunFolder
 from saman.tuning import campaign
 from saman.tuning.confirmation import mean_interval
 from saman.tuning.plan import make_plan
-from saman.tuning.study import TuningResult, run_study
+from saman.tuning.study import TuningResult, read_study, run_study
 
 pytestmark = pytest.mark.tune
 
@@ -87,6 +87,9 @@ def test_a_second_call_trains_and_publishes_nothing_new(tmp_path: Path) -> None:
     second = tune(tmp_path, place)
     assert place.starts == starts == 8 + 3
     assert second.confirmed == first.confirmed
+    looked = read_study(second.plan, place, place.runs_dir).confirmed
+    assert first.confirmed is not None and looked is not None and looked.seeds == first.confirmed.seeds
+    assert (looked.published.model, looked.published.version) == ("tuned", 1)
 
 
 def test_a_seed_that_misses_the_condition_is_not_published(tmp_path: Path) -> None:

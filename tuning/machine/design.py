@@ -24,7 +24,7 @@ _ARRAY = tuple(
 
 
 @dataclass(frozen=True)
-class Level:
+class FactorLevel:
     """A level of a factor: its name, and the changes of the experiment by key."""
 
     name: str
@@ -32,14 +32,14 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Factor:
+class MachineFactor:
     """Settings that are chosen together. Level 0 is the experiment as it is."""
 
     name: str
-    levels: tuple[Level, ...]
+    levels: tuple[FactorLevel, ...]
 
 
-def factors_of(experiment: Experiment, cores_per_rank: int) -> tuple[Factor, ...]:
+def factors_of(experiment: Experiment, cores_per_rank: int) -> tuple[MachineFactor, ...]:
     """The factors that act on an experiment.
 
     Args:
@@ -56,7 +56,7 @@ def factors_of(experiment: Experiment, cores_per_rank: int) -> tuple[Factor, ...
     return tuple(found)
 
 
-def _threads_and_binding(experiment: Experiment, cores_per_rank: int) -> Factor:
+def _threads_and_binding(experiment: Experiment, cores_per_rank: int) -> MachineFactor:
     resources = experiment.resources
     binding = "none" if resources.binding == "cores" else "cores"
     before = cores_per_rank if resources.threads_per_rank == "auto" else resources.threads_per_rank
@@ -64,38 +64,43 @@ def _threads_and_binding(experiment: Experiment, cores_per_rank: int) -> Factor:
     threads, bound = {"resources.threads_per_rank": after}, {"resources.binding": binding}
     words = f"{after} {'threads' if after > 1 else 'thread'} per rank"
     free = "ranks not bound" if binding == "none" else "ranks bound to cores"
-    return Factor(
+    return MachineFactor(
         "threads and binding",
-        (Level("as it is", {}), Level(words, threads), Level(free, bound), Level(f"{words}, {free}", threads | bound)),
+        (
+            FactorLevel("as it is", {}),
+            FactorLevel(words, threads),
+            FactorLevel(free, bound),
+            FactorLevel(f"{words}, {free}", threads | bound),
+        ),
     )
 
 
-def _pair(name: str, key: str, now: float | None, value: float, default: float, unit: str) -> Factor:
+def _pair(name: str, key: str, now: float | None, value: float, default: float, unit: str) -> MachineFactor:
     other = default if now is not None and now == value else value
-    return Factor(name, (Level("as it is", {}), Level(f"{other:g} {unit}", {key: other})))
+    return MachineFactor(name, (FactorLevel("as it is", {}), FactorLevel(f"{other:g} {unit}", {key: other})))
 
 
-def _sizes(name: str, key: str, now: str | None, value: str, default: str) -> Factor:
+def _sizes(name: str, key: str, now: str | None, value: str, default: str) -> MachineFactor:
     other = default if now is not None and parse_size(now) == parse_size(value) else value
-    return Factor(name, (Level("as it is", {}), Level(other, {key: other})))
+    return MachineFactor(name, (FactorLevel("as it is", {}), FactorLevel(other, {key: other})))
 
 
-def designed(factors: Sequence[Factor]) -> tuple[Point, ...]:
+def designed(factors: Sequence[MachineFactor]) -> tuple[Point, ...]:
     """The eight points of the design; the first is the experiment as it is. Fewer factors repeat points.
 
-    >>> from saman.tuning.machine.design import Factor, Level
-    >>> designed([Factor("f", (Level("0", {}), Level("1", {}), Level("2", {}), Level("3", {})))])
+    >>> levels = tuple(FactorLevel(str(number), {}) for number in range(4))
+    >>> designed([MachineFactor("f", levels)])
     ((0,), (0,), (1,), (1,), (2,), (2,), (3,), (3,))
     """
     return tuple(row[: len(factors)] for row in _ARRAY)
 
 
-def full_grid(factors: Sequence[Factor]) -> tuple[Point, ...]:
+def full_grid(factors: Sequence[MachineFactor]) -> tuple[Point, ...]:
     """Every combination."""
     return tuple(itertools.product(*(range(len(factor.levels)) for factor in factors)))
 
 
-def changes_at(factors: Sequence[Factor], point: Point) -> dict[str, Any]:
+def changes_at(factors: Sequence[MachineFactor], point: Point) -> dict[str, Any]:
     """The changes of the experiment at a point, by key."""
     chosen = (factor.levels[level].changes for factor, level in zip(factors, point, strict=True))
     return {key: value for changes in chosen for key, value in changes.items()}

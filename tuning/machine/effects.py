@@ -25,7 +25,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Gain:
+class SpeedGain:
     """A relative gain in throughput, with the ends of its 95 % interval; ``None`` where too few runs tell them."""
 
     value: float
@@ -62,20 +62,20 @@ class Effects:
             row += [float(level == each) for each in range(1, count)]
         return np.array(row)
 
-    def gain(self, point: Point, over: Point | None = None) -> Gain:
+    def gain(self, point: Point, over: Point | None = None) -> SpeedGain:
         """The gain of a point over another; default: over the experiment as it is."""
         before = over if over is not None else tuple(0 for _ in self._counts)
         contrast = self._row(point) - self._row(before)
         value = float(contrast @ self._values)
         if not self._freedom or not contrast.any():
-            return Gain(math.expm1(value))
+            return SpeedGain(math.expm1(value))
         from scipy.stats import t
 
         error = math.sqrt(self._variance * float(contrast @ self._spread @ contrast))
         half = float(t.ppf((1 + LEVEL) / 2, self._freedom)) * error
-        return Gain(math.expm1(value), math.expm1(value - half), math.expm1(value + half))
+        return SpeedGain(math.expm1(value), math.expm1(value - half), math.expm1(value + half))
 
-    def gain_of(self, factor: int, level: int) -> Gain:
+    def gain_of(self, factor: int, level: int) -> SpeedGain:
         """The gain of a level of a factor over its level 0."""
         return self.gain(tuple(level if each == factor else 0 for each in range(len(self._counts))))
 

@@ -22,8 +22,8 @@ from saman.runs.find import find_runs
 from saman.runs.records.run_events import StopCause
 from saman.runs.telemetry.throughput import chief_throughput
 from saman.runs.telemetry.window import read_windows
-from saman.tuning.machine.design import Factor, Point, changes_at, designed, factors_of
-from saman.tuning.machine.effects import Effects, Gain, Measured
+from saman.tuning.machine.design import MachineFactor, Point, changes_at, designed, factors_of
+from saman.tuning.machine.effects import Effects, Measured, SpeedGain
 from saman.tuning.space import overrides
 
 MOST_RUNS = 10
@@ -53,7 +53,7 @@ class MachineSearch:
     changes: tuple[str, ...]
     ranks: int | None
     loaded: LoadedExperiment
-    factors: tuple[Factor, ...]
+    factors: tuple[MachineFactor, ...]
     nodes: tuple[Node, ...] | None = None
 
     def at(self, point: Point) -> LoadedExperiment:
@@ -78,7 +78,7 @@ class SearchResult:
     effects: Effects
 
     @property
-    def gain(self) -> Gain:
+    def gain(self) -> SpeedGain:
         """The gain of the chosen point over the experiment as it is."""
         return self.effects.gain(self.chosen)
 
@@ -99,7 +99,7 @@ class SearchResult:
         return {"runs": runs, "levels": levels, "settings": settings, **_plain(self.gain)}
 
 
-def _plain(gain: Gain) -> dict[str, float | None]:
+def _plain(gain: SpeedGain) -> dict[str, float | None]:
     return {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
 
 
@@ -156,7 +156,7 @@ def search(
     return SearchResult(wanted, tuple(runs), effects.best_measured(), effects)
 
 
-def settings_text(factors: Sequence[Factor], point: Point) -> str:
+def settings_text(factors: Sequence[MachineFactor], point: Point) -> str:
     """The settings at a point in words."""
     changes = changes_at(factors, point)
     return ", ".join(f"{key}={value}" for key, value in changes.items()) or "the experiment as it is"
