@@ -220,6 +220,11 @@ def test_a_failed_run_raises_with_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert "first failing rank" in failure.value.run._repr_html_()
 
 
+def _kinds(folder: Path) -> set[str]:
+    """What has happened so far in the runs of a folder."""
+    return {event.kind for run in folder.glob("runs/*/*") for event in RunFolder(run).events()}
+
+
 @pytest.mark.ranks
 def test_an_interrupted_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in a script raises KeyboardInterrupt; the run continues from its checkpoint."""
@@ -233,7 +238,7 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path, monkeypatch: pytest.Monke
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/*/checkpoints/*/")) and time.monotonic() < deadline:
+    while "checkpoint" not in _kinds(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)

@@ -229,11 +229,12 @@ def test_intervals_of_pipelines_hold_most_of_what_they_come_from() -> None:
 
 
 def test_validate_prints_the_pipelines_and_refuses_rows_that_are_none(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "saman.scaling.validate", "--json"], capture_output=True, text=True)
-    told: dict[str, Any] = json.loads(done.stdout)["pipelines"]
+    table = tmp_path / "t.json"
+    table.write_text(json.dumps({**json.loads(SHIPPED.read_text("utf-8")), "data_parallel": []}))
+    command = [sys.executable, "-m", "saman.scaling.validate", str(table), "--json", "--only"]
+    told: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)["pipelines"]
     assert len(told["checks"]) == 16
     assert set(told["totals"]) == {"torchgpipe", "GPipe"}
-    table = tmp_path / "t.json"
     table.write_text(
         json.dumps({"data_parallel": [], "pipeline_amoebanet": {"rows": [{"n": 2, "m": 4, "speedup": 0}]}})
     )
