@@ -22,6 +22,7 @@ from saman.scaling.analysis.findings import Finding
 from saman.scaling.analysis.run_values import Run
 from saman.scaling.report.figures.drawing import GRID, INK, draw, javascript, specs_of, theme
 from saman.scaling.report.figures.vega import Figure
+from saman.scaling.report.timelines.page import write_timeline_page
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +134,8 @@ def write_report(page: Page, folder: Path, papers: bool = True) -> Path:
         for name, frame in page.data.items():
             _write_table(frame, folder / "tables" / name)
         drawings = draw(page.figures, folder / "figures" if papers else None)
-        write_whole(folder / "report.html", _html(page, folder, drawings))
+        shown = {file: write_timeline_page(file, folder / "timelines", _attempt_of(file)) for file in page.timelines}
+        write_whole(folder / "report.html", _html(page, folder, drawings, shown))
     _log.debug("%s: %d tables, %d figures", folder, len(page.data), len(page.figures))
     return folder / "report.html"
 
@@ -143,7 +145,9 @@ def html(page: Page, folder: Path = Path()) -> str:
     return _html(page, folder, draw(page.figures))
 
 
-def _html(page: Page, folder: Path, drawings: Mapping[str, Mapping[str, str]]) -> str:
+def _html(
+    page: Page, folder: Path, drawings: Mapping[str, Mapping[str, str]], shown: Mapping[Path, Path] | None = None
+) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -152,7 +156,7 @@ def _html(page: Page, folder: Path, drawings: Mapping[str, Mapping[str, str]]) -
     return environment.from_string(template).render(
         **{
             **vars(page),
-            "timelines": [_link(file, folder) for file in page.timelines],
+            "timelines": [_link(file, (shown or {}).get(file, file), folder) for file in page.timelines],
             "specs": Markup(_script(specs_of(page.figures))),
             "theme": Markup(_script(theme(INK, GRID))),
         },
@@ -161,10 +165,14 @@ def _html(page: Page, folder: Path, drawings: Mapping[str, Mapping[str, str]]) -
     )
 
 
-def _link(file: Path, folder: Path) -> tuple[str, str]:
-    """The address of a file in a run folder, and the run and attempt that it belongs to."""
-    address = os.path.relpath(file.absolute(), folder.absolute())
-    return quote(address), f"{file.parents[2].name}, attempt {file.parent.name}"
+def _link(file: Path, target: Path, folder: Path) -> tuple[str, str, bool]:
+    """The address that shows a timeline, the run and attempt it belongs to, and whether it is the bare file."""
+    address = os.path.relpath(target.absolute(), folder.absolute())
+    return quote(address), _attempt_of(file), target == file
+
+
+def _attempt_of(file: Path) -> str:
+    return f"{file.parents[2].name}, attempt {file.parent.name}"
 
 
 def _script(value: Any) -> str:

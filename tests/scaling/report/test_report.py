@@ -145,6 +145,9 @@ def test_the_page_links_the_timelines_of_its_runs(analysis: Analysis, tmp_path: 
     page = study_page(analyse([moved, *analysis.runs[1:]]), "t", "c")
     text = html(page, tmp_path / "reports" / "x")
     assert f'href="../../runs/a%20study/{run.facts.id}/attempts/1/timeline.json"' in text
+    shown = write_report(page, tmp_path / "reports" / "x", papers=False)
+    assert f'href="timelines/{run.facts.id}-1.html"' in shown.read_text()
+    assert (shown.parent / "timelines" / f"{run.facts.id}-1.html").is_file()
     assert "Timelines" not in html(study_page(analysis, "t", "c"))
 
 
