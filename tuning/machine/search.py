@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saman.configs.errors import EnvironmentLack, UserError
+from saman.configs.errors import EnvironmentLack, ExitCode, UserError
 from saman.configs.loading.experiments import LoadedExperiment, load_experiment
 from saman.launcher.local import run_locally
 from saman.launcher.node.machine import Node, this_node
@@ -17,7 +18,7 @@ from saman.launcher.plan.place import place
 from saman.launcher.planning import Options
 from saman.launcher.supervision.progress import TrainingProgress
 from saman.launcher.supervision.views import SilentView
-from saman.runs.events import USER, State
+from saman.runs.events import USER, EventKind, State
 from saman.runs.find import find_runs
 from saman.runs.records.run_events import StopCause
 from saman.runs.telemetry.throughput import chief_throughput
@@ -181,7 +182,7 @@ class _TimeBox(SilentView):
 
 
 def measure_run(wanted: MachineSearch, runs_dir: Path, seconds: float, point: Point) -> float:
-    """Make a short run at a point; returns its samples per second.
+    """Make a short run at a point; returns its samples per second, the median over its windows.
 
     Args:
         wanted: What is searched.
@@ -191,12 +192,16 @@ def measure_run(wanted: MachineSearch, runs_dir: Path, seconds: float, point: Po
 
     Raises:
         EnvironmentLack: The run failed.
+        KeyboardInterrupt: The user stopped it.
     """
     options = Options(runs_dir=runs_dir, command_line=("saman", "autotune", wanted.name), nodes=wanted.nodes)
     outcome = run_locally(wanted.at(point), options, _TimeBox(runs_dir, wanted.run_name, seconds))
-    if outcome.state is State.CANCELLED:
+    if outcome.exit_code == ExitCode.INTERRUPTED or outcome.state is State.CANCELLED:
         raise KeyboardInterrupt
     found = chief_throughput(read_windows(outcome.run, 0)[0])
     if outcome.state is State.FAILED or found is None:
         raise EnvironmentLack(outcome.message, where=str(outcome.run.path), remedy="saman logs shows its output")
-    return found.sustained
+    if outcome.run.state is State.PREEMPTED:  # it is not to be continued
+        outcome.run.append(EventKind.CANCELLED, USER, reason="measured by saman autotune")
+    shutil.rmtree(outcome.run.checkpoints, ignore_errors=True)
+    return found.median  # other work that came and went during the run is no cost of its settings
