@@ -179,7 +179,7 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
 
 def _attempt(run: RunFolder, events: Sequence[Event], state: State) -> int:
     """The number of the newest attempt; 0 before the first."""
-    if state.ended:  # the events suffice, and a folder less is listed for each of thousands of runs
+    if state.ended or state in (State.CREATED, State.QUEUED):  # the events suffice; a folder less to list for each run
         return max((event.attempt or 0 for event in events), default=0)
     newest = run.last_attempt()
     return newest.number if newest else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from saman.configs.errors import UserError
 from saman.configs.home_folder import in_home
 from saman.runs import locks
-from saman.runs.events import EventKind, State, state_of
+from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
 from saman.runs.paths.runs_folder import StudyPaths
@@ -74,7 +74,10 @@ def find_study(text: str, runs_dir: Path) -> StudyPaths | None:
 
 def study_run_state(run: RunFolder) -> StudyRunState:
     """Read the state of a study's run folder. A local run without a live supervisor counts as failed."""
-    events = run.events()
+    return _study_run_state(run, run.events())
+
+
+def _study_run_state(run: RunFolder, events: Sequence[Event]) -> StudyRunState:
     state = state_of(events)
     if state is State.COMPLETED:
         return StudyRunState.DONE
@@ -91,7 +94,11 @@ def planned_digest(run: RunFolder, planned: Container[str]) -> str | None:
     planned, with today's defaults. A run that also exported its model fills the place of a run that does not. The file
     decides, unless its run recorded the digest when it was created.
     """
-    created = CreatedExperiment.find(run.events()).digest
+    return _planned_digest(run, run.events(), planned)
+
+
+def _planned_digest(run: RunFolder, events: Sequence[Event], planned: Container[str]) -> str | None:
+    created = CreatedExperiment.find(events).digest
     if created is not None and created in planned:
         return created
     if run.is_script:
@@ -119,9 +126,10 @@ def fill_plan(repeats: Mapping[str, int], runs: Iterable[RunFolder]) -> dict[str
     """
     found: dict[str, list[StudyRun]] = defaultdict(list)
     for run in reversed(list(runs)):
-        digest = planned_digest(run, repeats)
+        events = run.events()
+        digest = _planned_digest(run, events, repeats)
         if digest is not None:
-            found[digest].append(StudyRun(run, digest, study_run_state(run)))
+            found[digest].append(StudyRun(run, digest, _study_run_state(run, events)))
     return {
         digest: sorted(found[digest], key=lambda placed: _PREFERENCE.index(placed.state))[:count]
         for digest, count in repeats.items()
