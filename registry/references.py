@@ -12,8 +12,6 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.experiment import Experiment
-from saman.registry.store.layout import KERAS_FILE, MANIFEST, model_folder
-from saman.registry.versions import find_version
 
 PUBLISHED = "published"  # of ``data.checks.reference``: the newest version of the model that the run publishes
 
@@ -46,6 +44,9 @@ def resolved(loaded: LoadedExperiment, models_dir: Path) -> LoadedExperiment:
 
 
 def _keras_file(models_dir: Path, name: str) -> Path:
+    from saman.registry.store.layout import KERAS_FILE
+    from saman.registry.versions import find_version
+
     version = find_version(models_dir, name)
     file = version.require_visible() / KERAS_FILE
     if not file.is_file():
@@ -55,6 +56,9 @@ def _keras_file(models_dir: Path, name: str) -> Path:
 
 def _newest_manifest(experiment: Experiment, models_dir: Path) -> str | None:
     """The manifest of the newest version; ``None`` before the first, when there is nothing to compare with."""
+    from saman.registry.store.layout import MANIFEST, model_folder
+    from saman.registry.versions import find_version
+
     if experiment.publish is None:
         remedy = "publish: {model: NAME}, or the path of a manifest"
         raise UserError("this experiment publishes no model", where="data.checks.reference", remedy=remedy)
