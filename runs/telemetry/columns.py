@@ -62,6 +62,11 @@ def filter_rows(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
     return columns if mask.all() else {name: values[mask] for name, values in columns.items()}
 
 
+def zero_where_unknown(values: Array) -> Array:
+    """Return the values with 0 for NaN; ``np.nan_to_num`` takes six times as long for a few windows."""
+    return np.where(np.isnan(values), 0.0, values)
+
+
 def read_columns(run: Path) -> tuple[Columns, int, int]:
     """Read every record of every attempt, oldest attempt first; missing values are NaN.
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from saman.runs.telemetry.columns import Array, Columns, count_rows, filter_rows
+from saman.runs.telemetry.columns import Array, Columns, count_rows, filter_rows, zero_where_unknown
 
 # Series of a stage's work and their columns.
 _WORK = {
@@ -18,6 +18,7 @@ _WORK = {
     "update_cpu": "update_cpu_seconds",
 }
 _SPANS = 10  # parts of a run, in the search for ranks that become slow while it lasts
+_FEW = 500  # values that Python sorts in less time than numpy
 _FEWEST_IN_SPAN = 3  # windows
 
 
@@ -101,18 +102,18 @@ def process_times(found: Columns, rank: float) -> ProcessTimes:
     mine = filter_rows(found, found["rank"] == rank)
     steps = mine["steps"]
     seconds = mine["seconds"] / steps
-    neighbours = np.nan_to_num(mine["bubble_seconds"]) + np.nan_to_num(mine["transfer_seconds"])
-    busy = np.maximum(seconds - (np.nan_to_num(mine["exchange_seconds"]) + neighbours) / steps, 0.0)
-    wait = np.nan_to_num(mine["input_wait_seconds"]) / steps
+    neighbours = zero_where_unknown(mine["bubble_seconds"]) + zero_where_unknown(mine["transfer_seconds"])
+    busy = np.maximum(seconds - (zero_where_unknown(mine["exchange_seconds"]) + neighbours) / steps, 0.0)
+    wait = zero_where_unknown(mine["input_wait_seconds"]) / steps
     stage = mine["stage"][0]
     return ProcessTimes(
         rank=int(rank),
-        seconds=float(np.median(seconds)),
-        own_seconds=float(np.median(np.maximum(busy - wait, 0.0))),
-        busy_seconds=float(np.median(busy)),
+        seconds=_middle_of(seconds),
+        own_seconds=_middle_of(np.maximum(busy - wait, 0.0)),
+        busy_seconds=_middle_of(busy),
         busy_spans=tuple(_spans(mine["step"], busy)),
         own_deviation_seconds=_median(mine["own_deviation_seconds"]),
-        input_wait_seconds=float(np.median(wait)),
+        input_wait_seconds=_middle_of(wait),
         variation=variation(seconds),
         stage=int(stage) if np.isfinite(stage) else None,
         transfer_seconds=_median(mine["transfer_seconds"] / steps),
@@ -127,6 +128,11 @@ def _spans(last_steps: Array, busy: Array) -> Iterable[BusySpan]:
     values, steps = busy[order].tolist(), last_steps[order].tolist()
     for begin, end in pairwise(round(end) for end in np.linspace(0, len(values), parts + 1).tolist()) if parts else ():
         yield BusySpan(int(steps[begin]), int(steps[end - 1]), _middle(values[begin:end]))
+
+
+def _middle_of(values: Array) -> float:
+    """The median of finite values."""
+    return _middle(values.tolist()) if len(values) <= _FEW else float(np.median(values))
 
 
 def _middle(values: list[float]) -> float:
@@ -148,10 +154,10 @@ def stage_windows(found: Columns, windows: Columns) -> Iterable[StageWindows]:
         mine = {name: values[np.argsort(mine["step"])] for name, values in mine.items()}
         if count_rows(mine) < len(windows["step"]):
             continue
-        steps, exchange = mine["steps"], np.nan_to_num(mine["exchange_seconds"])
+        steps, exchange = mine["steps"], zero_where_unknown(mine["exchange_seconds"])
         shared = np.minimum(np.nan_to_num(windows["exchange"], posinf=0.0), exchange)
-        waiting = np.nan_to_num(mine["bubble_seconds"]) + exchange - shared
-        wait, transfer = np.nan_to_num(mine["input_wait_seconds"]), np.nan_to_num(mine["transfer_seconds"])
+        waiting = zero_where_unknown(mine["bubble_seconds"]) + exchange - shared
+        wait, transfer = zero_where_unknown(mine["input_wait_seconds"]), zero_where_unknown(mine["transfer_seconds"])
         held = (mine["memory_bytes"] - mine["memory_start_bytes"])[np.isfinite(mine["memory_start_bytes"])]
         yield StageWindows(
             rank=int(rank),
@@ -172,7 +178,7 @@ def _if_finite(values: Array) -> Array | None:
 
 def _median(values: Array) -> float | None:
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
+    return _middle_of(known) if len(known) else None
 
 
 def variation(values: Sequence[float] | Array) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.runs.telemetry.columns import Array, Columns, count_rows, filter_rows, read_columns
+from saman.runs.telemetry.columns import Array, Columns, count_rows, filter_rows, read_columns, zero_where_unknown
 from saman.runs.telemetry.processes import ProcessTimes, StageWindows, process_times, stage_windows
 from saman.runs.telemetry.throughput import Throughput, throughput
 from saman.runs.telemetry.window import last_steps
@@ -109,7 +109,7 @@ def _without_impossible_exchange(found: Columns) -> tuple[Columns, int]:
 
     Telemetry before 2026-12 holds an exchange that was measured once and copied into every window.
     """
-    spent = np.nan_to_num(found["exchange_seconds"]) + np.nan_to_num(found["input_wait_seconds"])
+    spent = zero_where_unknown(found["exchange_seconds"]) + zero_where_unknown(found["input_wait_seconds"])
     impossible = ~np.isfinite(found["stage"]) & (spent > found["seconds"] * (1 + _ROUNDING))
     if not impossible.any():
         return found, 0
@@ -175,7 +175,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
         "size": most(found["size"]),
         "samples": total(_counted_samples(found)),
         "seconds": most(found["seconds"]),
-        "input_wait": total(np.nan_to_num(found["input_wait_seconds"])) / processes,
+        "input_wait": total(zero_where_unknown(found["input_wait_seconds"])) / processes,
         "exchange": least(found["exchange_seconds"]) if staged else total(found["exchange_seconds"]) / processes,
         "loss": loss,
         "time": most(found["time"]),
@@ -186,7 +186,7 @@ def _joined(found: Columns) -> tuple[Columns, Array]:
 
 def _counted_samples(found: Columns) -> Array:
     """Samples per row; the stages of a pipeline share their samples: those of the first stage count."""
-    return np.where(np.nan_to_num(found["stage"]) == 0, found["samples"], 0.0)
+    return np.where(zero_where_unknown(found["stage"]) == 0, found["samples"], 0.0)
 
 
 def _telemetry(windows: Columns, steady: Columns, all_samples: float, left_out: ExcludedWindows) -> Telemetry:
