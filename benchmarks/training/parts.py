@@ -12,6 +12,8 @@ busy machine disturbs less, and which leave out waiting); on several ranks it is
 - *script*: the loop with all that it reports, against the step of ``plain_script.py`` in the same processes: the script
   pinned, with yielding MPI;
 - *exchange*: the sum over the ranks (its inverse is the efficiency beside the same ranks without exchange);
+- *floor*: Horovod's bare allreduce of as many bytes, with nothing else to do, ÷ a step without exchange: on cores that
+  the training keeps busy, no step with the exchange takes less than 1 plus this of the step without;
 - *xla*: the setting ``jit_compile``.
 """
 
@@ -125,6 +127,11 @@ def _blocks(part: str, model: str, ranks: int, strategy: Any, scratch: Path) -> 
             True: _loop_block(experiment, strategy, step(), prepared, scratch),
             False: _graph_block(plain, prepared),
         }
+    if part == "floor":
+        return {
+            True: _allreduce_block(built.model.trainable_variables, strategy),
+            False: _graph_block(step(exchange=False), prepared),
+        }
     options = {"stamps": ({}, {"stamps": False}), "exchange": ({}, {"exchange": False})}
     options["xla"] = ({"jit_compile": True}, {})
     return {on: _graph_block(step(**options[part][not on]), prepared) for on in (True, False)}
@@ -162,6 +169,25 @@ def _graph_block(step: Any, prepared: Any) -> Block:
         return steps
 
     return _timed(take, step.strategy)
+
+
+def _allreduce_block(variables: Any, strategy: Any) -> Block:
+    """Return a block of allreduces of tensors as large as the gradients, and of nothing else."""
+    import horovod.tensorflow as hvd
+    import tensorflow as tf
+
+    gradients = [tf.random.normal(variable.shape) for variable in variables]
+
+    @tf.function
+    def exchange() -> Any:
+        return [tf.reduce_sum(total[..., :1]) for total in hvd.grouped_allreduce(gradients, op=hvd.Sum)]
+
+    def take(steps: int) -> int:
+        for _ in range(steps):
+            exchange()[-1].numpy()
+        return steps
+
+    return _timed(take, strategy)
 
 
 def _loop_block(experiment: Any, strategy: Any, step: Any, prepared: Any, scratch: Path) -> Block:
