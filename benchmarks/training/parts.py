@@ -180,7 +180,8 @@ def _allreduce_block(variables: Any, strategy: Any) -> Block:
 
     @tf.function
     def exchange() -> Any:
-        return [tf.reduce_sum(total[..., :1]) for total in hvd.grouped_allreduce(gradients, op=hvd.Sum)]
+        copies = [tf.identity(gradient) for gradient in gradients]  # Horovod asks for their names in the graph
+        return [tf.reduce_sum(total[..., :1]) for total in hvd.grouped_allreduce(copies, op=hvd.Sum)]
 
     def take(steps: int) -> int:
         for _ in range(steps):

@@ -118,7 +118,7 @@ class Feed:
         dataset = self._mapped(steps.map(places), size, drop_remainder=True)
         if not fixed:
             dataset = dataset.map(_of_any_length)
-        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh), tuned=fixed)
+        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh), tuned=False)
 
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
         """Yield the (inputs, labels) of a slice, with weights if there are any, exactly ``steps - skip`` of them.
@@ -152,7 +152,8 @@ class Feed:
         else:
             dataset = self._every_nth_example(part, skip).map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
         _check_pairs(dataset.element_spec, self.where)
-        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh), tuned=part.fixed)
+        tuned = part.fixed and not isinstance(self.dataset, RandomAccess)
+        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh), tuned)
 
     def _per_slice(self, part: Slice) -> int:
         """Return the number of examples of the slice in a full batch."""
@@ -258,8 +259,9 @@ def _in_order(dataset: Any, tuned: bool) -> Any:
 
     Args:
         dataset: Batches.
-        tuned: Whether tf.data tunes its parallelism while it reads. Then the end of an iterator waits for a thread of
-            the tuner that sleeps for up to the iterator's age (8 s after 12 s, seen with TensorFlow 2.21).
+        tuned: Whether tf.data tunes its parallelism while it reads, which only users' own datasets may need: the end
+            of a tuned iterator waits for a thread that may sleep as long as the iterator has lived (8 s after 12 s,
+            seen with TensorFlow 2.21). Untuned, ``AUTOTUNE`` means a call per thread.
     """
     options = tf.data.Options()
     options.deterministic = True

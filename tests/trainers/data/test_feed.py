@@ -56,6 +56,15 @@ def micro_batches(size: int, per_rank: int, source: Feed, skip: int = 0) -> list
     return found
 
 
+def test_no_tuner_delays_the_end_of_an_iterator_over_saman_own_readers() -> None:
+    """A dataset of the user's may rely on tf.data's tuner; then the end of its iterator may take seconds."""
+    own = isinstance(SOURCE, RandomAccess)
+    for dataset in (feed().full_batches(Slice(0, 1)), feed().batched(Slice(0, 1))):
+        assert dataset.options().autotune.enabled is not own
+    if own:
+        assert feed().pipeline()(*(tf.constant(n, tf.int64) for n in (0, 1, 0))).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("size", [2, 3, 4, 6])
 def test_any_number_of_ranks_cuts_the_same_micro_batches(size: int) -> None:
     assert micro_batches(size, 12 // size, feed()) == micro_batches(1, 12, feed())
