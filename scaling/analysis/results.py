@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saman.configs.loading.defaults import with_defaults, without_defaults
 from saman.launcher.plan.placement import Placement
 from saman.runs.events import Event, EventKind, State, state_of
 from saman.runs.folder import Attempt, RunFolder
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 _STEP_TIMES = 200  # windows kept for the distribution of step times
 # Sections that say where and how a run ran, not what it trained; other settings distinguish curves.
-_NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish", "export"})
+_NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish", "export", "tracking", "notify"})
 _NOT_SETTINGS_OF_TRAINING = ("train.global_batch_size", "train.batch_size_per_rank", "train.seed")
 
 
@@ -86,11 +87,13 @@ def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFact
     experiment = run.written_experiment()
     provenance = Provenance.read(attempt.provenance) or Provenance()
     placement = Placement.read(attempt.placement)
+    settings = _settings_of(experiment)
     return RunFacts(
         id=run.id,
         path=run.path,
         digest=experiment.digest,
-        settings=_settings_of(experiment),
+        settings=settings.complete,
+        identity=settings.identity,
         strategy=str(experiment.train.get("strategy")),
         ranks=experiment.ranks,
         nodes=experiment.nodes,
@@ -137,19 +140,29 @@ def _node_cores(placement: Placement | None, provenance: Provenance) -> int | No
     return provenance.host.cores if provenance.host else None
 
 
-_SETTINGS: dict[str, Mapping[str, Any]] = {}
+@dataclass(frozen=True)
+class _Settings:
+    """What an experiment trains, by dotted key: with every default, and without any."""
+
+    complete: Mapping[str, Any]
+    identity: Mapping[str, Any]
 
 
-def _settings_of(experiment: WrittenExperiment) -> Mapping[str, Any]:
+_SETTINGS: dict[str, _Settings] = {}
+
+
+def _settings_of(experiment: WrittenExperiment) -> _Settings:
     """The settings of an experiment; repeats share them."""
     if experiment.digest not in _SETTINGS:
-        _SETTINGS[experiment.digest] = _settings(experiment.values)
+        trained = {key: value for key, value in experiment.values.items() if key not in _NOT_SETTINGS}
+        changed = _settings(without_defaults(trained))
+        identity = {key: value for key, value in changed.items() if value != "{}"}
+        _SETTINGS[experiment.digest] = _Settings(_settings(with_defaults(trained)), identity)
     return _SETTINGS[experiment.digest]
 
 
-def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    flat = dict(_flat({key: value for key, value in spec.items() if key not in _NOT_SETTINGS}))
-    return {key: value for key, value in flat.items() if key not in _NOT_SETTINGS_OF_TRAINING}
+def _settings(trained: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in _flat(trained) if key not in _NOT_SETTINGS_OF_TRAINING}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ Array = NDArray[np.float64]
 class RunFacts:
     """The facts in a run folder, without its telemetry.
 
-    ``settings`` holds what was trained, by dotted key, without batch size, seed and place. ``batch_per_rank`` is set
+    ``settings`` holds what was trained, by dotted key, without batch size, seed and place; keys that an older saman did
+    not write have their defaults. ``identity`` holds those that differ from their defaults. ``batch_per_rank`` is set
     under weak scaling only; ``joules`` only where a meter was read. ``node_cores`` are the cores of a node that ranks
     may use; ``cores_shared`` says that a node had more ranks' cores to give than it has, so that ranks took turns.
     ``memory_bandwidth`` is that of the node that started the ranks.
@@ -57,6 +58,7 @@ class RunFacts:
     seed: int | None = None
     network: str = "not recorded"
     memory_bandwidth: MemoryBandwidth | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scaling(self) -> Scaling:

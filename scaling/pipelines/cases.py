@@ -95,8 +95,8 @@ def cases_of(curves: Sequence[Curve]) -> list[Case]:
 def _key(curve: Curve) -> str:
     """Everything that the curves of a case share."""
     varying = ("train.pipeline.stages", "train.pipeline.cuts", "train.micro_batches")
-    shared = {key: value for key, value in curve.group.settings.items() if key not in varying}
     facts = curve.group.runs[0].facts
+    shared = {key: value for key, value in facts.identity.items() if key not in varying}
     batch = facts.batch_per_rank or facts.global_batch
     return str((sorted((key, str(value)) for key, value in shared.items()), curve.group.scaling, batch))
 

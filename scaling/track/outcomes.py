@@ -17,7 +17,7 @@ from saman.scaling.stack.distribution import ForecastDistribution
 from saman.scaling.stack.forecast import SHORTFALL
 from saman.scaling.stack.scores import interval_scores
 from saman.scaling.track.pipeline_records import pipeline_points
-from saman.scaling.track.records import cell_of
+from saman.scaling.track.records import cell_of, rests_on
 
 
 def new_outcomes(analysis: Analysis, known: ForecastLog, now: float | None = None) -> tuple[OutcomeRecord, ...]:
@@ -48,7 +48,7 @@ def _points_of(analysis: Analysis, record: ForecastRecord) -> Iterator[CurvePoin
         yield from pipeline_points(analysis, record)
         return
     for curve in analysis.drawable:
-        if cell_of(curve) == record.cell:
+        if cell_of(curve) == record.cell or rests_on(record, curve.group.runs):
             yield from (p for p in curve.points if (p.ranks, p.nodes) == (record.ranks, record.nodes))
 
 

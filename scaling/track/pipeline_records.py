@@ -21,7 +21,7 @@ from saman.scaling.stack.distribution import ForecastDistribution
 from saman.scaling.stack.forecast import ALARM_PROBABILITY, SHORTFALL
 from saman.scaling.stack.track_record import PIPELINE_DEGREES
 from saman.scaling.stack.weights import TrainedStack, shipped_stack
-from saman.scaling.track.records import digest, machine_of, used_run
+from saman.scaling.track.records import digest, machine_of, rests_on, used_run
 
 _LEAST_DOUBLINGS = 0.25
 
@@ -58,7 +58,7 @@ def pipeline_points(analysis: Analysis, record: ForecastRecord) -> Iterator[Curv
     """The measured points of the pipeline that a record forecasts."""
     wanted = (record.stages, record.micro_batches, record.ranks, record.nodes)
     for case in cases_of(analysis.drawable):
-        if _cell(case) == record.cell:
+        if _cell(case) == record.cell or rests_on(record, [run for entry in case.points for run in entry.point.runs]):
             for entry in case.points:
                 shape = entry.measured.shape
                 if (shape.stages, shape.micro_batches, shape.ranks, shape.nodes) == wanted:

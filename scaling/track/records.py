@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from math import log
 
 import numpy as np
@@ -84,11 +85,20 @@ def machine_of(curve: Curve) -> str:
 
 
 def cell_of(curve: Curve) -> str:
-    """A hash of what a rank count of a curve trains, and where: settings, batch, kind of scaling, hardware."""
+    """A hash of what a rank count of a curve trains, and where: settings, batch, kind of scaling, hardware.
+
+    Settings at their defaults are left out, so that a key that saman learns later does not change the hash.
+    """
     facts = curve.group.runs[0].facts
     batch = facts.batch_per_rank if facts.scaling == "weak" else facts.global_batch
-    settings = {key: str(value) for key, value in curve.group.settings.items()}
+    settings = {key: str(value) for key, value in facts.identity.items()}
     return digest([settings, curve.group.scaling, batch, facts.cores_per_rank, facts.hardware])
+
+
+def rests_on(record: ForecastRecord, runs: Sequence[MeasuredRun]) -> bool:
+    """Whether a forecast was made from any of these runs: their curve then answers it, whatever its hash is today."""
+    used = {(run.id, run.digest) for run in record.runs}
+    return any((run.facts.id, run.facts.digest) in used for run in runs)
 
 
 def used_run(run: MeasuredRun) -> UsedRun:

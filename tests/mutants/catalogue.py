@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.mutants.areas import confinement, files, network, ownership, registry, shared_places, shell, supervision
+from tests.mutants.areas import (
+    confinement,
+    files,
+    forecasts,
+    measurements,
+    network,
+    ownership,
+    registry,
+    report_page,
+    shared_places,
+    shell,
+    supervision,
+)
 
 MUTATIONS = (
     *ownership.MUTATIONS,
@@ -13,4 +25,7 @@ MUTATIONS = (
     *confinement.MUTATIONS,
     *supervision.MUTATIONS,
     *shared_places.MUTATIONS,
+    *measurements.MUTATIONS,
+    *forecasts.MUTATIONS,
+    *report_page.MUTATIONS,
 )
