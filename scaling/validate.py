@@ -30,6 +30,8 @@ from saman.scaling.pipelines.published_check import (
 )
 from saman.scaling.stack.scores import Gain
 from saman.scaling.stack.validation import (
+    ClassResult,
+    CoverageVerdict,
     RuleComparison,
     Validation,
     alarm_score,
@@ -39,6 +41,7 @@ from saman.scaling.stack.validation import (
     train_shipped,
     validate,
 )
+from saman.scaling.stack.weights import shipped_stack
 from saman.scaling.statistics.intervals import binomial_interval
 
 # Stable names of --json.
@@ -125,13 +128,14 @@ def _text(table: PublishedTable, found: Validation | None) -> str:
         f"{'against':38} {'median':>7} {'mean ln':>8} {'covers':>7} {'log score: gain':>16} {'lower':>7} "
         f"{'interval score: gain':>21} {'lower':>7}",
         *(_rule_line(each) for each in comparisons(found)),
-        "lower: one-sided 95 % bound, jackknife over sources",
+        "lower: one-sided 95 % bound, jackknife over sources; interval of the coverage: clustered by source",
         "",
-        f"{'class':30} {'n':>4} {'sources':>8} {'coverage':>9} {'log score':>10} {'interval score':>15} {'median':>7}",
+        f"{'class':30} {'n':>4} {'sources':>8} {'coverage':>9} {'95 % interval':>16} {'log score':>10} "
+        f"{'interval score':>15} {'median':>7}",
         *(
-            f"{each.name:30} {each.predictions:>4} {each.sources:>8} {each.coverage:>9.1%} {each.log_score:>+10.3f} "
-            f"{each.interval_score:>15.3f} {each.median_abs_error:>7.1%}"
-            + {True: "", None: "  (few)", False: "  coverage off by more than 5 points"}[each.within_tolerance]
+            f"{each.name:30} {each.predictions:>4} {each.sources:>8} {each.coverage:>9.1%} "
+            f"{f'{each.coverage_low:.1%} – {each.coverage_high:.1%}':>16} {each.log_score:>+10.3f} "
+            f"{each.interval_score:>15.3f} {each.median_abs_error:>7.1%}" + _coverage_in_words(each)
             for each in class_results(found)
         ),
     ]
@@ -141,6 +145,15 @@ def _text(table: PublishedTable, found: Validation | None) -> str:
         f"false, of {alarms.shortfalls} shortfalls in {alarms.forecasts} forecasts"
     )
     return "\n".join(lines)
+
+
+def _coverage_in_words(each: ClassResult) -> str:
+    if each.verdict is CoverageVerdict.OFF:
+        return "  coverage is off by more than 5 points"
+    if each.within_tolerance is None:
+        return "  (few)"
+    shown = " (not determined)" if each.verdict is CoverageVerdict.UNDETERMINED else ""
+    return f"  {'within' if each.within_tolerance else 'more than'} 5 points{shown}"
 
 
 def _rule_line(each: RuleComparison) -> str:
@@ -178,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.write_weights:
         train_shipped(table.series).write(asked.write_weights)
         return 0
-    found = validate(table.series, teachers, asked.held_back)
+    found = validate(table.series, teachers, asked.held_back, far=shipped_stack().far if asked.held_back else None)
     checks, across = check_pipelines(rows), check_stages(rows)
     if asked.json:
         facts = _facts(table, found)

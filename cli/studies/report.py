@@ -75,6 +75,7 @@ def report_command(
     if as_json:
         findings = [{"kind": finding.kind, "text": finding.text} for finding in page.findings]
         facts: dict[str, Any] = {"report": str(file), "opening": page.opening, "findings": findings}
+        facts["kept_score"] = page.kept_score
         facts |= {"rules": page.data["rules"].to_dicts()} if reviewer else {}
         typer.echo(json.dumps({**facts, "tables": {name: frame.to_dicts() for name, frame in _told(page)}}, indent=2))
     else:
@@ -142,6 +143,8 @@ def print_report(console: Console, page: Page, file: Path) -> None:
         console.print(Text.assemble(("! ", "yellow"), f"{finding.kind.words}: {finding.text}"))
     if len(page.findings) > 20:
         console.print(f"  and {len(page.findings) - 20} more on the page")
+    for sentence in page.kept_score:
+        console.print(Text(sentence))
     for shown in page.tables:
         short = [index for index, column in enumerate(shown.columns) if column.main]
         if not short:

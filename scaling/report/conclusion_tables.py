@@ -90,14 +90,15 @@ def _found(row: BoundRow) -> str:
 
 def target_table(accuracy: Accuracy | None) -> Table:
     """Time, samples and epochs to the target."""
+    wanted = accuracy.target.words if accuracy else "the target"
     columns: list[CellColumn[TimeToTarget]] = [
-        CellColumn("series", lambda row: row.series, CellKind.TEXT),
-        CellColumn("ranks", lambda row: str(row.ranks)),
-        CellColumn("global batch", lambda row: str(row.global_batch)),
-        CellColumn("runs that reach it", lambda row: f"{row.reached} of {row.repeats}"),
-        CellColumn("seconds", lambda row: format_estimate(row.seconds)),
+        CellColumn("series", lambda row: row.series, CellKind.TEXT, main=True),
+        CellColumn("ranks", lambda row: str(row.ranks), main=True),
+        CellColumn("global batch", lambda row: str(row.global_batch), main=True),
+        CellColumn(f"runs with {wanted}", lambda row: f"{row.reached} of {row.repeats}", main=True),
+        CellColumn("seconds", lambda row: format_estimate(row.seconds), main=True),
         CellColumn("samples", lambda row: format_estimate(row.samples)),
-        CellColumn("epochs", lambda row: format_estimate(row.epochs)),
+        CellColumn("epochs", lambda row: format_estimate(row.epochs), main=True),
         CellColumn("note", lambda row: row.note, CellKind.LONG_TEXT),
     ]
     if accuracy is None:

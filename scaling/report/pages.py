@@ -74,7 +74,14 @@ def study_page(
         },
         rerun=tuple(rerun) or _runs_again(analysis),
         timelines=_timelines(analysis),
+        kept_score=_kept_score(analysis),
     )
+
+
+def _kept_score(analysis: Analysis) -> tuple[str, ...]:
+    """The track records in which an outcome or an open forecast stands."""
+    records = (analysis.track, analysis.pipeline_track)
+    return tuple(record.sentence for record in records if record and (record.intervals or record.open))
 
 
 def _timelines(analysis: Analysis) -> tuple[Path, ...]:

@@ -98,6 +98,7 @@ class Page:
         method: How intervals and tests were computed.
         data: Tables by file name.
         timelines: Horovod's traces of the runs.
+        kept_score: What recorded forecasts of this machine came to, in sentences.
     """
 
     title: str
@@ -112,6 +113,7 @@ class Page:
     rerun: tuple[str, ...] = ()
     method: str = METHOD
     timelines: tuple[Path, ...] = ()
+    kept_score: tuple[str, ...] = ()
 
 
 def write_report(page: Page, folder: Path, papers: bool = True) -> Path:

@@ -56,6 +56,11 @@ class Mixtures:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return np.asarray((low + high) / 2)
 
+    def widened(self, factors: Array) -> Mixtures:
+        """The mixtures with all distances from the median multiplied by a factor per row."""
+        middle, by = self.quantiles(0.5)[:, None], factors[:, None]
+        return Mixtures(self.weights, middle + by * (self.locations - middle), by * self.scales, self.degrees)
+
     def row(self, index: int, widening: float = 1.0) -> ForecastDistribution:
         """A row as a value."""
         parts = (self.weights[index], self.locations[index], self.scales[index])

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 
+import numpy as np
+
 from saman.scaling.models.boundaries import Boundary, unmeasured
 from saman.scaling.models.fitting import FEWEST_POINTS, Fit, fit
 from saman.scaling.models.laws import Scaling, ScalingPoint
@@ -96,7 +98,8 @@ def forecast_curve(
     pooled = stack or shipped_stack()
     wanted = list(places) or [points[-1]]  # weights need a place; they do not depend on it
     at = situations(points, wanted, scaling, nodes_known)
-    mixtures, chances = pooled.mixtures(at), pooled.cliff_probabilities(at)
+    far = [pooled.far if place.ranks > SUPPORTED_RATIO * points[-1].ranks else 1.0 for place in wanted]
+    mixtures, chances = pooled.mixtures(at).widened(np.array(far)), pooled.cliff_probabilities(at)
     shares = dict(zip((law.name for law in STACK), map(float, pooled.law_weights(at)[0]), strict=True))
     found = tuple(
         _forecast(points, place, mixtures.row(index, widening), float(chances[index]), pooled.boundary_probability())

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
 Array = NDArray[np.float64]
 ONE_SIDED = 0.95
+_TWO_SIDED = 0.975
 _FEWEST_SOURCES = 3
 
 
@@ -43,6 +44,30 @@ class Gain:
     value: float
     lower: float | None
     sources: int
+
+
+def clustered_share(hits: NDArray[np.bool_], sources: NDArray[np.str_]) -> tuple[float, float]:
+    """The 95 % interval of a share of forecasts, such as coverage, where forecasts of a source depend on each other.
+
+    Clopper–Pearson with the effective number of forecasts that the spread over sources gives (jackknife), degrees of
+    freedom corrected (Korn & Graubard, Survey Methodology 24, 1998). Without any spread (all hit, or none) each source
+    counts once: what its forecasts share is then unknown.
+
+    Args:
+        hits: Whether each forecast counts.
+        sources: Source of each.
+    """
+    names, count, share = np.unique(sources), len(hits), float(hits.mean())
+    effective = float(len(names))
+    if 0 < share < 1 and len(names) >= _FEWEST_SOURCES:
+        without = np.array([hits[sources != name].mean() for name in names])
+        variance = (len(names) - 1) / len(names) * float(((without - share) ** 2).sum())
+        degrees = float(stdtrit(count - 1, _TWO_SIDED) / stdtrit(len(names) - 1, _TWO_SIDED)) ** 2
+        effective = min(max(share * (1 - share) / max(variance, 1e-12) * degrees, effective), float(count))
+    inside = share * effective
+    low = float(betaincinv(inside, effective - inside + 1, 1 - _TWO_SIDED)) if inside > 0 else 0.0
+    high = float(betaincinv(inside + 1, effective - inside, _TWO_SIDED)) if inside < effective else 1.0
+    return low, high
 
 
 def clustered_gain(gains: Array, sources: NDArray[np.str_], per: Array | None = None) -> Gain:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saman.scaling.models.series import NOMINAL, SUPPORTED_RATIO, ScalingSeries
+from saman.scaling.stack.conformal import cross_widenings, far_widening, interval_misses
 from saman.scaling.stack.distribution import Mixtures
 from saman.scaling.stack.forecast import ALARM_PROBABILITY, SHORTFALL
 from saman.scaling.stack.rules import CALIBRATED, Rule, rule_logs, rule_mixtures, textbook_scores, train_width
-from saman.scaling.stack.scores import Gain, clustered_gain, interval_scores
+from saman.scaling.stack.scores import Gain, clustered_gain, clustered_share, interval_scores
 from saman.scaling.stack.training import ForecastCases, cases_of, train
 from saman.scaling.stack.weights import PooledStack, RuleWidth, TrainedStack
 
@@ -21,6 +23,14 @@ Array = NDArray[np.float64]
 _MISS_QUANTILES = 100
 _FEWEST_IN_CLASS = 10
 TOLERANCE = 0.05  # of coverage, as a share
+
+
+class CoverageVerdict(str, Enum):
+    """What the interval of a coverage shows of the promise to be within 5 points of nominal. Values are printed."""
+
+    WITHIN = "within"
+    OFF = "off"
+    UNDETERMINED = "undetermined"
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,13 @@ class Validation:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Results of a class of forecasts, such as strong scaling."""
+    """Results of a class of forecasts, such as strong scaling.
+
+    Attributes:
+        coverage_low, coverage_high: 95 % interval of the coverage, clustered by source.
+        within_tolerance: Whether the coverage is within 5 points of nominal; None with fewer than ten forecasts.
+        verdict: Whether the interval of the coverage lies within these 5 points, beside them, or over an edge.
+    """
 
     name: str
     predictions: int
@@ -70,6 +86,9 @@ class ClassResult:
     interval_score: float
     median_abs_error: float
     within_tolerance: bool | None
+    coverage_low: float
+    coverage_high: float
+    verdict: CoverageVerdict
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,11 @@ class AlarmScore:
 
 
 def validate(
-    tracks: Sequence[ScalingSeries], teachers: Sequence[ScalingSeries], held_back: bool = False, level: float = NOMINAL
+    tracks: Sequence[ScalingSeries],
+    teachers: Sequence[ScalingSeries],
+    held_back: bool = False,
+    level: float = NOMINAL,
+    far: float | None = None,
 ) -> Validation | None:
     """Forecast and judge every series of a table.
 
@@ -107,6 +130,7 @@ def validate(
         teachers: Other series to learn from, such as the shipped table.
         held_back: Whether to learn from ``teachers`` only; otherwise also from the other sources of ``tracks``.
         level: Coverage of the intervals.
+        far: Factor on widths beyond 4×; by default from the misses of the other sources of ``tracks``.
 
     Returns:
         The judged forecasts; None if no series has four points. A source never teaches its own forecasts, nor does a
@@ -129,7 +153,7 @@ def validate(
         if key not in learned:  # sources that were kept back all learn from the same series
             learned[key] = _learn(cases_of(known))
         parts.append(_judge(data.rows(chosen), chosen, learned[key], level))
-    return _assemble(data, parts, tuple(sorted(taught)), level) if parts else None
+    return _assemble(data, [*_widened(data, parts, level, far)], tuple(sorted(taught)), level) if parts else None
 
 
 def _teachers(
@@ -151,6 +175,7 @@ def _points_key(track: ScalingSeries) -> tuple[tuple[int, float], ...]:
 @dataclass(frozen=True)
 class _Part:
     chosen: NDArray[np.bool_]
+    mixtures: Mixtures
     stack: Verdicts
     rules: Mapping[Rule, Verdicts]
     shortfall: Array
@@ -183,7 +208,21 @@ def _judge(here: ForecastCases, chosen: NDArray[np.bool_], known: _Learned, leve
         textbook.high,
     )
     shortfall = mixtures.cumulative(expected + float(np.log(1 - SHORTFALL)))
-    return _Part(chosen, _verdicts(mixtures, here, level), rules, shortfall)
+    return _Part(chosen, mixtures, _verdicts(mixtures, here, level), rules, shortfall)
+
+
+def _widened(data: ForecastCases, parts: Sequence[_Part], level: float, far: float | None) -> Iterable[_Part]:
+    """The parts with wider distributions of distant forecasts."""
+    misses = np.zeros(len(data.outcomes))
+    for part in parts:
+        own = part.stack
+        misses[part.chosen] = interval_misses(own.low, own.middle, own.high, data.outcomes[part.chosen])
+    judged = np.any([part.chosen for part in parts], axis=0)
+    distant = ~_near(data) & judged
+    factors = cross_widenings(misses, data, distant) if far is None else np.where(distant, far, 1.0)
+    for part in parts:
+        wider = part.mixtures.widened(factors[part.chosen])
+        yield replace(part, mixtures=wider, stack=_verdicts(wider, data.rows(part.chosen), level))
 
 
 def _verdicts(mixtures: Mixtures, here: ForecastCases, level: float) -> Verdicts:
@@ -220,7 +259,11 @@ def _assemble(data: ForecastCases, parts: Sequence[_Part], taught: tuple[str, ..
 
 def near(found: Validation) -> NDArray[np.bool_]:
     """The forecasts at up to four times the largest fitted count, which enter the totals."""
-    return np.array([case.ranks <= SUPPORTED_RATIO * case.fitted_to for case in found.data.cases])
+    return _near(found.data)
+
+
+def _near(data: ForecastCases) -> NDArray[np.bool_]:
+    return np.array([case.ranks <= SUPPORTED_RATIO * case.fitted_to for case in data.cases])
 
 
 _Members = Callable[[Validation], NDArray[np.bool_]]
@@ -248,7 +291,9 @@ def _class_result(name: str, found: Validation, members: NDArray[np.bool_]) -> C
     count = int(members.sum())
     if not count:
         return None
-    coverage = float(found.stack.covered(found.data.outcomes)[members].mean())
+    covered = found.stack.covered(found.data.outcomes)[members]
+    coverage = float(covered.mean())
+    low, high = clustered_share(covered, found.data.sources[members])
     return ClassResult(
         name=name,
         predictions=count,
@@ -258,7 +303,17 @@ def _class_result(name: str, found: Validation, members: NDArray[np.bool_]) -> C
         interval_score=float(found.stack.interval_scores[members].mean()),
         median_abs_error=_error(found.stack, found.data.outcomes, members),
         within_tolerance=abs(coverage - found.level) <= TOLERANCE if count >= _FEWEST_IN_CLASS else None,
+        coverage_low=low,
+        coverage_high=high,
+        verdict=_coverage_verdict(low, high, found.level),
     )
+
+
+def _coverage_verdict(low: float, high: float, level: float) -> CoverageVerdict:
+    if high < level - TOLERANCE or low > level + TOLERANCE:
+        return CoverageVerdict.OFF
+    inside = level - TOLERANCE <= low and high <= level + TOLERANCE
+    return CoverageVerdict.WITHIN if inside else CoverageVerdict.UNDETERMINED
 
 
 def _error(verdicts: Verdicts, outcomes: Array, members: NDArray[np.bool_]) -> float:
@@ -308,14 +363,11 @@ def alarm_score(found: Validation) -> AlarmScore:
 
 def train_shipped(tracks: Sequence[ScalingSeries]) -> TrainedStack:
     """Train the weights to ship: on all series, with the misses of intervals that saw every source left out."""
-    found = validate(tracks, ())
+    found = validate(tracks, (), far=1.0)
     assert found is not None
-    half = np.where(
-        found.data.outcomes >= found.stack.middle,
-        found.stack.high - found.stack.middle,
-        found.stack.middle - found.stack.low,
-    )
-    misses = (np.abs(found.data.outcomes - found.stack.middle) / half)[near(found)]
+    own, close = found.stack, near(found)
+    every = interval_misses(own.low, own.middle, own.high, found.data.outcomes)
+    misses = every[close]
     levels = (np.arange(_MISS_QUANTILES) + 0.5) / _MISS_QUANTILES
     quantiles = tuple(round(float(value), 4) for value in np.quantile(misses, levels))
     data = cases_of([track for track in tracks if len(track.points) > 3])
@@ -326,6 +378,7 @@ def train_shipped(tracks: Sequence[ScalingSeries]) -> TrainedStack:
         predictions=len(data.outcomes),
         sources=len(set(data.sources)),
         misses=quantiles,
+        far=round(far_widening(every[~close], found.data.sources[~close]), 4),
     )
 
 

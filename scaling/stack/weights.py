@@ -192,12 +192,14 @@ class TrainedStack(PooledStack):
         predictions: Forecasts of the training.
         sources: Sources of these forecasts.
         misses: |ln(measured ÷ median)| ÷ half the interval of each forecast, each source left out; ascending quantiles.
+        far: Factor on widths beyond four times the largest known count (``scaling.stack.conformal``).
     """
 
     table: str
     predictions: int
     sources: int
     misses: tuple[float, ...]
+    far: float = 1.0
 
     def write(self, path: Path) -> None:
         """Put the weights at ``path``."""
@@ -215,4 +217,5 @@ def shipped_stack(path: Path = SHIPPED_WEIGHTS) -> TrainedStack:
         sources=int(value["sources"]),
         power_law=RuleWidth(**{name: float(number) for name, number in value["power_law"].items()}),
         misses=tuple(float(number) for number in value["misses"]),
+        far=float(value.get("far", 1.0)),
     )

@@ -14,10 +14,13 @@ import pytest
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.models.published import read_series
 from saman.scaling.models.series import ScalingSeries
+from saman.scaling.stack.conformal import far_widening
+from saman.scaling.stack.forecast import forecast_curve
 from saman.scaling.stack.rules import Rule, rule_mixtures
-from saman.scaling.stack.scores import clustered_gain, interval_scores
+from saman.scaling.stack.scores import clustered_gain, clustered_share, interval_scores
 from saman.scaling.stack.training import cases_of
 from saman.scaling.stack.validation import (
+    CoverageVerdict,
     Validation,
     alarm_score,
     class_results,
@@ -172,3 +175,52 @@ def test_the_command_prints_the_rules_always_and_refuses_what_is_no_table(tmp_pa
 def test_a_table_without_four_points_says_so() -> None:
     short = ScalingSeries("s", "short", tuple(ScalingPoint(n, float(n)) for n in (1, 2, 4)))
     assert validate([short], read_series()) is None
+
+
+def test_an_interval_of_coverage_counts_sources_and_not_forecasts() -> None:
+    """Simulated tables whose sources share their luck: the true share lies in nine of ten intervals at least."""
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(300):
+        luck = rng.beta(0.9 * 3, 0.1 * 3, 12)
+        sizes = rng.integers(1, 40, 12)
+        sources = np.repeat([f"s{number}" for number in range(12)], sizes)
+        low, high = clustered_share(rng.random(len(sources)) < np.repeat(luck, sizes), sources)
+        inside += low <= 0.9 <= high
+    assert inside >= 0.9 * 300
+    everything = np.ones(60, bool)
+    low, high = clustered_share(everything, np.repeat(["a", "b", "c"], 20))
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 3)), 1.0)  # three sources, not sixty forecasts
+    evenly = np.tile(np.arange(10) < 9, 30)
+    low, high = clustered_share(evenly, np.repeat([f"s{number}" for number in range(30)], 10))
+    assert 0.85 < low < 0.9 < high < 0.95
+
+
+def test_a_coverage_is_called_off_only_where_its_interval_shows_it(judged: Validation) -> None:
+    (every, *_) = class_results(judged)
+    assert every.verdict is CoverageVerdict.UNDETERMINED  # five sources determine nothing to five points
+    assert every.coverage_low < every.coverage <= every.coverage_high
+    nowhere = replace(judged, stack=replace(judged.stack, high=judged.stack.low))
+    assert class_results(nowhere)[0].verdict is CoverageVerdict.OFF
+
+
+def test_forecasts_beyond_four_times_are_as_much_wider_as_other_sources_were_wrong() -> None:
+    sources = np.repeat(["a", "b", "c", "d"], 25)
+    misses = np.tile(np.linspace(0.02, 2.0, 25), 4)  # nine of ten are below 1.8
+    assert far_widening(misses, sources) == pytest.approx(1.8, abs=0.1)
+    assert far_widening(misses / 4, sources) == 1.0  # never narrower
+    assert far_widening(misses[:50], sources[:50]) == 1.0  # two sources show nothing
+    points = tuple(ScalingPoint(n, 50 * n**0.9) for n in (1, 2, 4, 8))
+    stack = shipped_stack()
+    assert stack.far > 1
+    found, plain = (
+        forecast_curve(points, [ScalingPoint(n, 0.0) for n in (32, 64)], stack=each)
+        for each in (stack, replace(stack, far=1.0))
+    )
+    assert found is not None and plain is not None
+    widths = [
+        [float(np.log((each.high or 0) / (each.low or 1))) for each in several.forecasts] for several in (found, plain)
+    ]
+    assert widths[0][0] == pytest.approx(widths[1][0])
+    assert widths[0][1] == pytest.approx(stack.far * widths[1][1])
+    assert found.forecasts[1].throughput == pytest.approx(plain.forecasts[1].throughput)
