@@ -16,6 +16,7 @@ from saman.scaling.analysis.analysis import analyse
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.results import read_runs
 from saman.scaling.conclusions.accuracy import BatchVerdict, Target, time_to_accuracy
+from saman.scaling.report.conclusion_tables import target_table
 from saman.scaling.statistics.rank_test import larger_test
 
 BASE = Made(windows=20, epochs=10, between=0.0)
@@ -47,6 +48,8 @@ def test_time_and_samples_run_to_the_first_evaluation_beyond_the_target(tmp_path
     assert point.epochs.interval is not None and (point.epochs.interval.low, point.epochs.interval.high) == (3, 6)
     assert point.seconds is not None and point.seconds.value == pytest.approx(45)
     assert point.samples is not None and point.samples.value == pytest.approx(4.5 * 20 * 256, rel=0.06)
+    shown = [column.name for column in target_table(found).columns if column.main]  # on a terminal
+    assert {"seconds", "epochs", f"runs with {GOAL.words}"} <= set(shown)
 
 
 def test_runs_that_never_reach_the_target_are_counted_and_no_median_is_shown(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from saman.runs.forecast_log import ForecastLog, OutcomeRecord, read_forecasts
 from saman.runs.paths.runs_folder import forecast_log
 from saman.scaling.analysis.sources import find_source
 from saman.scaling.forecasts import ForecastRequest, make_forecasts
+from saman.scaling.report.pages import study_page
+from saman.scaling.report.writer import html
 from saman.scaling.stack.track_record import conformal_widening, track_record
 from saman.scaling.stack.weights import shipped_stack
 from saman.scaling.track.keeping import read_and_settle, read_log
@@ -68,6 +70,9 @@ def test_the_cell_is_scored_when_it_was_run_and_only_once(runs_dir: Path) -> Non
     assert analysis.track is not None
     assert "inside 1 of 1 intervals" in analysis.track.sentence
     assert "skill over a power law" in analysis.track.sentence
+    page = study_page(analysis, "made", "saman report made")
+    assert page.kept_score == (analysis.track.sentence,)
+    assert analysis.track.sentence in html(replace(page, figures=()))
 
 
 def test_a_measured_cell_is_no_forecast(runs_dir: Path) -> None:
