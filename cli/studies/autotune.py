@@ -38,7 +38,7 @@ def autotune_command(
 
     Examples:
 
-        saman autotune digits -np 2
+        saman autotune quickstart -np 2
 
         saman autotune my.yaml -np 8 --seconds 30 -o node-type-a.yaml
     """
@@ -52,7 +52,7 @@ def autotune_command(
     wanted = prepare_autotune(words[0], words[1:], ranks)
     console = Console(stderr=as_json)
     if dry_run:
-        _show_factors(console, wanted)
+        _show_factors(console, wanted, as_json)
         return
     file = output or Path(f"{wanted.run_name}.yaml")
     result = run_autotune(wanted, file, runs_dir, seconds, lambda text: typer.echo(text, err=as_json))
@@ -62,9 +62,13 @@ def autotune_command(
         _show(console, result, file)
 
 
-def _show_factors(console: Console, wanted: MachineSearch) -> None:
+def _show_factors(console: Console, wanted: MachineSearch, as_json: bool) -> None:
     from saman.tuning.machine.search import MOST_RUNS
 
+    if as_json:
+        factors = {factor.name: [dict(level.changes) for level in factor.levels] for factor in wanted.factors}
+        typer.echo(json.dumps({"runs": MOST_RUNS, "factors": factors}, indent=2))
+        return
     for factor in wanted.factors:
         levels = "; ".join(level.name for level in factor.levels)
         console.print(f"{factor.name}: {levels}", markup=False, highlight=False)

@@ -35,6 +35,8 @@ LONG = "x" * 300 + ".yaml"
         ["resume", ""],
         ["watch", ""],
         ["watch", NO_SUCH],
+        ["autotune"],
+        ["autotune", ""],
         ["tune", ""],
         ["tune", "digits", "--partition", "x"],
         ["tune", "digits", "--exclude", "n1"],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_CHUNK, _LONGEST_EVENT = 1 << 20, 1 << 16  # characters
 MOST_SPANS = 20_000  # a page with more of them is slow; the file holds all
 
 
@@ -54,15 +55,21 @@ def _names(rows: dict[int, str]) -> tuple[str, ...]:
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:
-    """The events, one per line between brackets and commas."""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line.strip().strip("[],") or "null")
-            except json.JSONDecodeError:
-                continue
-            if isinstance(event, dict):
+    """The events of a list without its end; a line holds many of them, and a damaged one is passed over."""
+    decoder, text = json.JSONDecoder(), ""
+    with file.open(encoding="utf-8", errors="replace") as source:
+        while chunk := source.read(_CHUNK):
+            text, at = text + chunk, 0
+            while (start := text.find("{", at)) >= 0:
+                try:
+                    event, at = decoder.raw_decode(text, start)
+                except json.JSONDecodeError:
+                    if len(text) - start < _LONGEST_EVENT:
+                        break  # it goes on in the next chunk
+                    at = start + 1
+                    continue
                 yield event
+            text = text[at:]
 
 
 def _spans(events: Iterable[dict[str, Any]], rows: dict[int, str]) -> Iterator[TraceSpan]:

@@ -108,3 +108,42 @@ def test_ctrl_c_leaves_no_process_behind(workplace: Path) -> None:
     assert study.returncode == 130
     assert [run for run in find_runs(workplace / "runs") if program_of(run) is not None] == []
     assert result(tune(workplace, "--json", "--set", "trials=3"))["outcomes"].keys() <= {"complete", "pruned"}
+
+
+TRAINED = """
+name: trained
+experiment: quickstart
+set: {train.strategy: single, resources.ranks_per_node: 1, resources.cpus_per_rank: 1, train.epochs: 2}
+program:
+  command: [PYTHON, curve.py, "{train.learning_rate.base}", "{train.optimizer.momentum}", "2", "0.1"]
+  epochs: 2
+  launch: {directory: run}
+space:
+  train.learning_rate.base: {low: 0.01, high: 0.1, log: true}
+  train.optimizer.momentum: {low: 0.0, high: 0.9}
+objective: {metric: val_loss, goal: minimize}
+sampler: random
+trials: 2
+concurrency: 2
+confirm: {seeds: [5, 6], publish: tuned}
+"""
+
+
+@pytest.mark.tensorflow
+def test_the_best_trial_is_trained_with_other_seeds_and_published_with_its_evidence(workplace: Path) -> None:
+    (workplace / "study.yaml").write_text(TRAINED.replace("PYTHON", sys.executable))
+    found = result(tune(workplace, "--json"))
+    assert [each["seed"] for each in found["seeds"]] == [5, 6]
+    runs = {run.id: run for run in find_runs(workplace / "runs")}
+    rate = found["best"]["settings"]["train.learning_rate.base"]
+    for seed in found["seeds"]:
+        train = runs[seed["run"]].experiment().train
+        assert (train.seed, train.learning_rate.base) == (seed["seed"], pytest.approx(rate)) and seed["value"] > 0
+    version = Path(found["published"]["path"])
+    evidence = json.loads((version / "assets.extra" / "saman.json").read_text())["tuning"]
+    assert (evidence["trial"], evidence["trials"]) == (found["best"]["trial"], {"complete": 2})
+    assert [each["value"] for each in evidence["seeds"]] == [each["value"] for each in found["seeds"]]
+    assert min(found["seeds"], key=lambda each: each["value"])["run"] == found["published"]["run"]
+    assert (version / "saved_model.pb").is_file()
+    looked = result(tune(workplace, "--dry-run", "--json"))
+    assert looked["seeds"] == found["seeds"] and looked["published"]["version"] == 1

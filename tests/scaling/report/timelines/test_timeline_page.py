@@ -12,9 +12,8 @@ from saman.scaling.report.timelines.trace import TraceSpan, read_trace
 LINES = """[
 {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "grad/</script>dense"}},
 {"name": "process_sort_index", "ph": "M", "pid": 1, "args": {"sort_index": 1}},
-{"ph": "B", "name": "NEGOTIATE_ALLREDUCE", "ts": 100, "pid": 1},
-{"ph": "X", "name": "0", "ts": 105, "pid": 1, "dur": 0},
-{"ph": "E", "ts": 150, "pid": 1},
+{"ph": "B", "name": "NEGOTIATE_ALLREDUCE", "ts": 100, "pid": 1},{"ph": "X", "name": "0", "ts": 105, "pid": 1,\
+ "dur": 0},{"ph": "E", "ts": 150, "pid": 1},
 {"ph": "B", "name": "ALLREDUCE", "ts": 160, "pid": 1},
 {"ph": "B", "name": "MPI_ALLREDUCE", "ts": 170, "pid": 1},
 {"ph": "E", "ts": 190, "pid": 1},
