@@ -19,7 +19,7 @@ from saman.registry.versions import ModelVersion, find_version
 from saman.runs.commands import run_command
 from saman.runs.files import disk
 from saman.runs.files.write_errors import explain_write_errors
-from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
+from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord, NamedInput
 
 if TYPE_CHECKING:
     from saman.configs.schemas.cluster import Cluster
@@ -105,10 +105,10 @@ def prepare(
 def _make_record(version: ModelVersion, inputs: Sequence[Path], output: Path, batch: int) -> InferenceRequestRecord:
     model = version.require_visible()
     tensors = version.read_manifest().signature.inputs
-    if len(tensors) != 1:
-        problem = f"the model has {len(tensors)} inputs; batch inference needs exactly 1"
+    if not tensors:
+        problem = "the serving signature of the model has no inputs"
         raise UserError(problem, where=f"{version.folder.name} version {version.number}")
-    [(name, tensor)] = tensors.items()
+    first, *others = (NamedInput(name, tensor.dtype, tuple(tensor.shape[1:])) for name, tensor in tensors.items())
     if output.suffix not in (".parquet", ".pq"):
         raise UserError("the output must be a Parquet file", where=str(output), remedy="end its name with .parquet")
     if not inputs:
@@ -123,11 +123,12 @@ def _make_record(version: ModelVersion, inputs: Sequence[Path], output: Path, ba
         manifest=version.record.manifest,
         inputs=tuple(str(path.absolute()) for path in inputs),
         output=str(output.absolute()),
-        input_name=name,
-        dtype=tensor.dtype,
-        shape=tuple(tensor.shape[1:]),
+        input_name=first.name,
+        dtype=first.dtype,
+        shape=first.shape,
         batch=batch,
         chunk=batch * CHUNK_BATCHES,
+        others=tuple(others),
     )
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
-
 from saman.configs.errors import UserError, choices
 from saman.configs.schemas.policy import Loading
 from saman.registry.evaluation import converter_process
@@ -188,15 +186,20 @@ def _convert(request: ConversionRequest, staged: Path) -> Parity:
         ["run", name, *arguments], FORMATS[name], loading=request.loading, say=request.say
     )
     [ran] = report.answers
-    found = SampleAnswers(np.load(answers, allow_pickle=False), ran.latency_milliseconds)
-    answers.unlink()
+    found = SampleAnswers.read(answers, ran.latency_milliseconds)
     return measure_parity(model, ran.runtime, found, request.expected(), read_labels(request.sample))
 
 
 def _recorded_difference(version: Path) -> float | None:
-    """The Keras file's difference as the trainer measured it; ``None`` where the file takes raw inputs."""
-    exported = ExportRecord.from_json(manifest.read(version).export)
-    if exported.normalization is Normalization.NONE or "keras" not in exported.max_difference:
+    """The Keras file's difference as the trainer measured it; ``None`` where it can be measured on the stored sample.
+
+    That is where the file takes raw inputs and has a single output: the names of several are the model's own.
+    """
+    described = manifest.read(version)
+    exported = ExportRecord.from_json(described.export)
+    if exported.normalization is Normalization.NONE and len(described.signature.outputs) == 1:
+        return None
+    if "keras" not in exported.max_difference:
         return None
     return float(exported.max_difference["keras"])
 

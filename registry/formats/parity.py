@@ -76,6 +76,8 @@ def measure_parity(
     if not np.isfinite(found.values[np.isfinite(expected.values)]).all():
         raise ConversionRefusal(f"the {model.format} model answers with numbers that are not finite")
     difference = np.abs(found.values.astype("float64") - expected.values.astype("float64"))
+    if expected.others is not None:
+        difference = np.concatenate([difference.ravel(), _difference_of_others(model, found, expected).ravel()])
     calibrated = model.calibration_examples
     return Parity(
         format=model.format,
@@ -91,6 +93,17 @@ def measure_parity(
         version_latency_milliseconds=expected.latency_milliseconds,
         note="" if calibrated is None else f"calibrated on {calibrated} of them",
     )
+
+
+def _difference_of_others(model: ConvertedModel, found: SampleAnswers, expected: SampleAnswers) -> Array:
+    """The differences of the outputs besides the first, whose accuracy is not known."""
+    assert expected.others is not None
+    if found.others is None or found.others.shape != expected.others.shape:
+        shape = "none" if found.others is None else f"shape {found.others.shape}"
+        raise ConversionRefusal(f"of further outputs the {model.format} model has {shape}, not {expected.others.shape}")
+    if not np.isfinite(found.others[np.isfinite(expected.others)]).all():
+        raise ConversionRefusal(f"the {model.format} model answers with numbers that are not finite")
+    return np.asarray(np.abs(found.others.astype("float64") - expected.others.astype("float64")))
 
 
 def measure_accuracy(answers: Array, labels: Array) -> float | None:

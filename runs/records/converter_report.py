@@ -85,3 +85,12 @@ class ConverterReport:
             text(value.get("lacks")),
             text(value.get("problem")),
         )
+
+
+def others_beside(output: Path) -> Path:
+    """Return the file of the outputs besides the first, beside that of the first.
+
+    >>> others_beside(Path("/tmp/0.npy")).name
+    '0.others.npy'
+    """
+    return output.with_name(f"{output.stem}.others.npy")

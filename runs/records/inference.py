@@ -56,8 +56,20 @@ class InferencePaths:
 
 
 @dataclass(frozen=True)
+class NamedInput:
+    """An input of a model: its name, and dtype and shape of an example."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
 class InferenceRequestRecord:
-    """The request: ``model`` is a version's folder, ``manifest`` its SHA-256, ``chunk`` the rows of a part file."""
+    """The request: ``model`` is a version's folder, ``manifest`` its SHA-256, ``chunk`` the rows of a part file.
+
+    ``input_name``, ``dtype`` and ``shape`` are those of the first input, ``others`` the inputs after it.
+    """
 
     model: str
     manifest: str
@@ -68,6 +80,12 @@ class InferenceRequestRecord:
     shape: tuple[int | None, ...]
     batch: int
     chunk: int
+    others: tuple[NamedInput, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[NamedInput, ...]:
+        """Every input of the model."""
+        return NamedInput(self.input_name, self.dtype, self.shape), *self.others
 
     def differences(self, other: InferenceRequestRecord) -> list[str]:
         """Name the fields that differ, sorted."""
@@ -83,7 +101,9 @@ class InferenceRequestRecord:
         """Read the record at ``path``; ``None`` if there is none or it lacks a field. Raises ``NewerSchema``."""
         known = _known(cls, read_record(path))
         try:
-            return cls(**{**known, "inputs": tuple(known["inputs"]), "shape": tuple(known["shape"])})
+            others = tuple(NamedInput(x["name"], x["dtype"], tuple(x["shape"])) for x in known.get("others", ()))
+            tuples = {"inputs": tuple(known["inputs"]), "shape": tuple(known["shape"]), "others": others}
+            return cls(**{**known, **tuples})
         except (KeyError, TypeError):
             return None
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from saman.runs.commands import run_command
 from saman.runs.records.converter_report import Conversion
 from saman.trainers.convert import sample_answers
-from saman.trainers.convert.predict import SIGNATURE, serving
+from saman.trainers.convert.predict import SIGNATURE, output_names, serving
 
 CALIBRATION_EXAMPLES = 200
 TFLITE = ("tflite-float32", "tflite-float16", "tflite-dynamic", "tflite-int8")
@@ -54,7 +54,7 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], Conversion]:
     def to_tflite(model: Path, output: Path, inputs: Path) -> Conversion:
         import tensorflow as tf
 
-        frozen, name, spec = _frozen(model, output / "frozen")
+        frozen, specs = _frozen(model, output / "frozen")
         converter = tf.lite.TFLiteConverter.from_saved_model(str(frozen), signature_keys=[SIGNATURE])
         calibration_examples = None
         if kind != "float32":
@@ -62,16 +62,19 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], Conversion]:
         if kind == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if kind == "int8":
-            values = sample_answers.inputs(inputs)[:CALIBRATION_EXAMPLES].astype(spec.dtype.as_numpy_dtype)
+            stored = sample_answers.inputs(inputs)
+            values = {
+                name: stored[name][:CALIBRATION_EXAMPLES].astype(spec.dtype.as_numpy_dtype)
+                for name, spec in specs.items()
+            }
 
             def representative() -> Iterator[dict[str, sample_answers.Array]]:
-                for example in sample_answers.batches(values, 1):
-                    yield {name: example}
+                yield from sample_answers.batches(values, 1)
 
             converter.representative_dataset = representative
             ops = tf.lite.OpsSet
             converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS_INT8, ops.TFLITE_BUILTINS]
-            calibration_examples = len(values)
+            calibration_examples = sample_answers.examples(values)
         (output / "model.tflite").write_bytes(converter.convert())
         shutil.rmtree(frozen)
         return Conversion(f"tf.lite of TensorFlow {tf.__version__}", calibration_examples)
@@ -79,35 +82,49 @@ def _tflite(kind: str) -> Callable[[Path, Path, Path], Conversion]:
     return to_tflite
 
 
-def _frozen(model: Path, output: Path) -> tuple[Path, str, Any]:
-    """Save the model with its weights as constants; returns its folder, and name and spec of the input.
+def _frozen(model: Path, output: Path) -> tuple[Path, dict[str, Any]]:
+    """Save the model with its weights as constants; returns its folder, and the specs of its inputs by name.
 
     LiteRT never initialises the variables of Keras 3: without this step the model answers with zeros or NaN.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    function, name, spec = serving(model)
+    function, specs = serving(model)
     constant = convert_variables_to_constants_v2(function)
-    [answer] = function.structured_outputs
+    # Positions: a frozen function takes and returns flat lists, in the order of the signature's own tensors.
+    order = [tensor.name.partition(":")[0] for tensor in constant.inputs]
+    order = order if set(order) == set(specs) else sorted(specs)
+    answers = sorted(function.structured_outputs)  # as tf.nest flattens a dictionary
     module = tf.Module()
-    module.serve = tf.function(
-        lambda values: {answer: constant(values)[0]},
-        input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name=name)],
-    )
-    tf.saved_model.save(module, str(output), signatures={SIGNATURE: module.serve})
-    return output, name, spec
+
+    def serve(**values: Any) -> dict[str, Any]:
+        found = constant(*(values[name] for name in order))
+        return {name: tf.identity(tensor) for name, tensor in zip(answers, found, strict=True)}
+
+    module.serve = tf.function(serve, autograph=False)
+    signature = module.serve.get_concrete_function(**_named_specs(specs))
+    tf.saved_model.save(module, str(output), signatures={SIGNATURE: signature})
+    return output, specs
+
+
+def _named_specs(specs: Mapping[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
 
 
 def _onnx(model: Path, output: Path, _inputs: Path) -> Conversion:
+    """Convert to ONNX; inputs keep their names, outputs their order: the first of the model, then the rest by name."""
     import onnx
     import tensorflow as tf
     import tf2onnx
 
-    function, name, spec = serving(model)
+    function, specs = serving(model)
+    names = list(specs)
     graph = tf.function(
-        lambda values: list(function(**{name: values}).values())[0],
-        input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name=name)],
+        lambda *values: [function(**dict(zip(names, values, strict=True)))[name] for name in output_names(function)],
+        input_signature=list(_named_specs(specs).values()),
     )
     tf2onnx.convert.from_function(
         graph,
@@ -119,8 +136,9 @@ def _onnx(model: Path, output: Path, _inputs: Path) -> Conversion:
     return Conversion(f"tf2onnx {tf2onnx.__version__}, opset 17")
 
 
-def _tfjs(model: Path, output: Path, _inputs: Path) -> Conversion:
+def _tfjs(model: Path, output: Path, inputs: Path) -> Conversion:
     """Run TensorFlow.js' converter in a separate process, because it needs stubs for other libraries."""
+    sample_answers.only_input(sample_answers.inputs(inputs), "tfjs")
     command = [sys.executable, "-m", "saman.trainers.convert.tfjs", str(model), str(output)]
     done = run_command(command)
     if done.returncode == 3:

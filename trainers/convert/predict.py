@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from saman.runs.records.converter_report import AnswerReport
 from saman.trainers.convert import sample_answers
+from saman.trainers.convert.sample_answers import FIRST, Array, Named
 
 SIGNATURE = "serving_default"
-FIRST = "outputs"  # the only output, or the first of several, which saman exports under this name too
 
 
-def serving(model: Path) -> tuple[Any, str, Any]:
+def serving(model: Path) -> tuple[Any, dict[str, Any]]:
     """Load the serving signature of a model to convert or compare.
 
     Returns:
-        Its function (which keeps the model alive), and name and spec of its input.
+        Its function (which keeps the model alive), and the specs of its inputs by name.
 
     Raises:
-        ValueError: The model has no such signature, several inputs, or several outputs of which none is the first.
+        ValueError: The model has no such signature, or several outputs of which none is the first.
     """
     import tensorflow as tf
 
@@ -28,32 +29,34 @@ def serving(model: Path) -> tuple[Any, str, Any]:
         raise ValueError(f"the model has no signature {SIGNATURE!r}, only {sorted(loaded.signatures)}")
     function = loaded.signatures[SIGNATURE]
     function._saman_model = loaded  # the signature alone does not keep the variables alive
-    specs, outputs = function.structured_input_signature[1], function.structured_outputs
-    if len(specs) != 1 or (len(outputs) != 1 and FIRST not in outputs):
-        raise ValueError(f"the signature has {len(specs)} inputs and {len(outputs)} outputs; 1 of each")
-    [(name, spec)] = specs.items()
-    return function if len(outputs) == 1 else _first_alone(function, name, spec), name, spec
+    outputs = function.structured_outputs
+    if len(outputs) != 1 and FIRST not in outputs:
+        named = ", ".join(sorted(outputs))
+        raise ValueError(f"the signature has the outputs {named}, and none is called {FIRST}: which is the first?")
+    return function, dict(function.structured_input_signature[1])
 
 
-def _first_alone(function: Any, name: str, spec: Any) -> Any:
-    """Return a signature of several outputs with the first alone; it keeps the model alive."""
+def output_names(function: Any) -> list[str]:
+    """Return the names of a signature's outputs, the first of the model in front."""
+    names = sorted(function.structured_outputs)
+    return names if FIRST not in names else [FIRST, *(name for name in names if name != FIRST)]
+
+
+def caller(model: Path) -> Callable[[Named], dict[str, Array]]:
+    """Load a model as a function from a batch of raw inputs by name to answers by name, all NumPy arrays.
+
+    The first output is called ``FIRST``; of several outputs it stands under its own name too.
+    """
     import tensorflow as tf
 
-    alone = tf.function(lambda **values: {FIRST: function(**values)[FIRST]})
-    made = alone.get_concrete_function(**{name: tf.TensorSpec(spec.shape, spec.dtype, name)})
-    made._saman_model = function
-    return made
+    function, specs = serving(model)
+    only = list(function.structured_outputs)[0] if len(function.structured_outputs) == 1 else None
 
-
-def caller(model: Path) -> Any:
-    """Load a model as a function from a batch of raw inputs to answers, both NumPy arrays."""
-    import tensorflow as tf
-
-    function, name, spec = serving(model)
-
-    def call(values: sample_answers.Array) -> sample_answers.Array:
-        [answers] = function(**{name: tf.constant(values, dtype=spec.dtype)}).values()
-        return answers.numpy()
+    def call(values: Named) -> dict[str, Array]:
+        answers = function(**{name: tf.constant(values[name], dtype=spec.dtype) for name, spec in specs.items()})
+        if only is not None:
+            return {FIRST: answers[only].numpy()}
+        return {name: array.numpy() for name, array in answers.items()}
 
     return call
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from saman.runs import variables
 from saman.runs.commands import run_command
 from saman.runs.records.converter_report import AnswerReport
 from saman.trainers.convert import sample_answers
+from saman.trainers.convert.sample_answers import FIRST, Array, Named
 
 # Where the npm package @tensorflow/tfjs is installed; its folder holds node_modules.
 NODE_FOLDER = variables.TFJS_NODE
@@ -35,15 +37,15 @@ def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int
     """
     values = sample_answers.inputs(inputs)
     if name == "tfjs":
-        return _tfjs(model, output, values, latency_runs)
+        return _tfjs(model, output, sample_answers.only_input(values, name), latency_runs)
     call, runtime = RUNTIMES[name.partition("-")[0]](model, values)
     return replace(sample_answers.write_answers(call, values, output, latency_runs), runtime=runtime)
 
 
-LoadedModel = tuple[Callable[[sample_answers.Array], sample_answers.Array], str]
+LoadedModel = tuple[Callable[[Named], Named], str]
 
 
-def _saved_model(model: Path, _values: sample_answers.Array) -> LoadedModel:
+def _saved_model(model: Path, _values: Named) -> LoadedModel:
     import tensorflow as tf
 
     from saman.trainers.convert.predict import caller
@@ -51,47 +53,74 @@ def _saved_model(model: Path, _values: sample_answers.Array) -> LoadedModel:
     return caller(model / "saved_model"), f"TensorFlow {tf.__version__}"
 
 
-def _keras(model: Path, values: sample_answers.Array) -> LoadedModel:
-    """Run the Keras file; it takes raw inputs only if the model does not normalise them."""
+def _keras(model: Path, _values: Named) -> LoadedModel:
+    """Run the Keras file of a model with a single output; it takes raw inputs only if it does not normalise them."""
     import keras
 
     loaded = keras.models.load_model(model / "model.keras", compile=False)
-    dtype = getattr(loaded.inputs[0], "dtype", None) or "float32"
-    name = getattr(dtype, "name", dtype)
-    return lambda batch: np.asarray(loaded(batch.astype(name), training=False)), f"Keras {keras.__version__}"
+    named = len(loaded.inputs) > 1 and isinstance(loaded.input, dict)
+    kinds = {name: _dtype_of(tensor) for name, tensor in loaded.input.items()} if named else {}
+
+    def call(batch: Named) -> Named:
+        if named:
+            answer = loaded({name: batch[name].astype(kind) for name, kind in kinds.items()}, training=False)
+        else:  # inputs, or inputs_0, inputs_1, …
+            values = [batch[name].astype(_dtype_of(to)) for name, to in zip(sorted(batch), loaded.inputs, strict=True)]
+            answer = loaded(values if len(values) > 1 else values[0], training=False)
+        return {FIRST: np.asarray(answer)}
+
+    return call, f"Keras {keras.__version__}"
 
 
-def _tflite(model: Path, _values: sample_answers.Array) -> LoadedModel:
+def _dtype_of(tensor: Any) -> str:
+    dtype = getattr(tensor, "dtype", None) or "float32"
+    return str(getattr(dtype, "name", dtype))
+
+
+def _tflite(model: Path, _values: Named) -> LoadedModel:
     from ai_edge_litert import interpreter as litert
 
     interpreter = litert.Interpreter(str(model / "model.tflite"), num_threads=1)
     runner = interpreter.get_signature_runner("serving_default")
-    [(name, about)] = runner.get_input_details().items()
+    wanted = {name: about["dtype"] for name, about in runner.get_input_details().items()}
 
-    def call(batch: sample_answers.Array) -> sample_answers.Array:
-        [answers] = runner(**{name: batch.astype(about["dtype"])}).values()
-        return np.array(answers)
+    def call(batch: Named) -> Named:
+        answers = runner(**{name: batch[name].astype(kind) for name, kind in wanted.items()})
+        return _first_named({name: np.array(array) for name, array in answers.items()})
 
     version = getattr(litert, "__version__", "") or _version("ai-edge-litert")
     return call, f"LiteRT {version}"
 
 
-def _onnx(model: Path, _values: sample_answers.Array) -> LoadedModel:
+def _first_named(answers: dict[str, Array]) -> dict[str, Array]:
+    """Call the only output ``FIRST``."""
+    return {FIRST: next(iter(answers.values()))} if len(answers) == 1 else answers
+
+
+def _onnx(model: Path, _values: Named) -> LoadedModel:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    [about] = session.get_inputs()
-    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(about.type, about.type[7:-1])
+    known = {"tensor(float)": "float32", "tensor(double)": "float64"}
+    wanted = [(about.name, known.get(about.type, about.type[7:-1])) for about in session.get_inputs()]
 
-    def call(batch: sample_answers.Array) -> sample_answers.Array:
-        return np.asarray(session.run(None, {about.name: batch.astype(dtype)})[0])
+    def call(batch: Named) -> Named:
+        given = {name: batch[_input_of(name, batch)].astype(dtype) for name, dtype in wanted}
+        first, *others = session.run(None, given)
+        return {FIRST: first, **{f"{number:04d}": array for number, array in enumerate(others)}}
 
     return call, f"onnxruntime {onnxruntime.__version__}"
 
 
-def _tfjs(model: Path, output: Path, values: sample_answers.Array, latency_runs: int) -> AnswerReport:
+def _input_of(name: str, batch: Named) -> str:
+    """Return the name in the sample of an input of an ONNX graph, which may end with ``:0``; an only one may differ."""
+    plain = name.partition(":")[0]
+    return plain if plain in batch or len(batch) > 1 else next(iter(batch))
+
+
+def _tfjs(model: Path, output: Path, values: Array, latency_runs: int) -> AnswerReport:
     """Node reads the sample as raw bytes and writes the answers the same way."""
     script = Path(__file__).with_name("tfjs_run.cjs")
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +153,7 @@ def _version(distribution: str) -> str:
         return ""
 
 
-RUNTIMES: dict[str, Callable[[Path, sample_answers.Array], LoadedModel]] = {
+RUNTIMES: dict[str, Callable[[Path, Named], LoadedModel]] = {
     "saved_model": _saved_model,
     "keras": _keras,
     "tflite": _tflite,

@@ -4,39 +4,51 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from saman.runs.records.converter_report import AnswerReport
+from saman.runs.records.converter_report import AnswerReport, others_beside
 
 BATCH = 64
+FIRST = "outputs"  # the only output, or the first of several, which saman exports under this name too
 Array = np.ndarray[Any, Any]
+Named = Mapping[str, Array]  # inputs or outputs by name, examples along the first axis
 
 
 _NOT_INPUTS = frozenset({"labels", "ids", "predictions", "training_ids"})
 
 
-def inputs(file: Path) -> Array:
-    """Read the sample's raw inputs for a conversion; raises ``ValueError`` for a model with several inputs."""
+def inputs(file: Path) -> dict[str, Array]:
+    """Read the sample's raw inputs for a conversion, by name."""
     with np.load(file, allow_pickle=False) as stored:
-        names = [name for name in stored.files if name not in _NOT_INPUTS]
-        if len(names) != 1:
-            raise ValueError(
-                f"the sample holds {len(names)} inputs ({', '.join(names)}); models with a single input are supported"
-            )
-        return np.asarray(stored[names[0]])
+        found = {name: np.asarray(stored[name]) for name in stored.files if name not in _NOT_INPUTS}
+    if not found:
+        raise ValueError("the sample holds no inputs")
+    return found
 
 
-def batches(values: Array, size: int = BATCH) -> Iterator[Array]:
+def only_input(values: Named, what: str) -> Array:
+    """Return the only input of a sample for a converter that takes no other; raises ``ValueError`` for several."""
+    if len(values) != 1:
+        raise ValueError(f"{what} takes models with a single input; this one has {', '.join(values)}")
+    return next(iter(values.values()))
+
+
+def examples(values: Named) -> int:
+    """Return the number of examples of a sample."""
+    return len(next(iter(values.values())))
+
+
+def batches(values: Named, size: int = BATCH) -> Iterator[dict[str, Array]]:
     """Yield the sample in batches of ``size`` examples for a converted model; the last may be shorter."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+    for start in range(0, examples(values), size):
+        yield {name: array[start : start + size] for name, array in values.items()}
 
 
-def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int) -> float | None:
+def latency_milliseconds(call: Callable[[Named], Any], values: Named, runs: int) -> float | None:
     """Median wall time of a converted model's call for a single example, after five warm-up calls.
 
     Args:
@@ -47,9 +59,9 @@ def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int)
     Returns:
         Milliseconds; ``None`` without calls or examples.
     """
-    if not runs or not len(values):
+    if not runs or not examples(values):
         return None
-    example = values[:1]
+    example = {name: array[:1] for name, array in values.items()}
     for _ in range(5):
         call(example)
     taken = []
@@ -60,15 +72,19 @@ def latency_milliseconds(call: Callable[[Array], Any], values: Array, runs: int)
     return statistics.median(taken)
 
 
-def write_answers(call: Callable[[Array], Array], values: Array, output: Path, runs: int) -> AnswerReport:
-    """Write a converted model's answers to all examples of the sample to a file.
+def write_answers(call: Callable[[Named], Named], values: Named, output: Path, runs: int) -> AnswerReport:
+    """Write a converted model's answers to all examples of the sample to files.
 
     Args:
-        call: Answers a batch.
+        call: Answers a batch with ``FIRST`` and the other outputs, by name.
         values: Examples, stacked along the first axis.
-        output: The file to write (.npy).
-        runs: Number of calls to time; 0 measures no latency.
+        output: The file of the first output (.npy); the others stand beside it (``others_beside``), a row per example.
+        runs: Number of calls to time.
     """
-    answers = np.concatenate([np.asarray(call(batch)) for batch in batches(values)])
-    np.save(output, answers, allow_pickle=False)
-    return AnswerReport(len(answers), answers.shape, latency_milliseconds(call, values, runs))
+    answered = [{name: np.asarray(array) for name, array in call(batch).items()} for batch in batches(values)]
+    first = np.concatenate([answers[FIRST] for answers in answered])
+    np.save(output, first, allow_pickle=False)
+    if others := sorted(set(answered[0]) - {FIRST}):
+        rows = [[answers[name].reshape(len(answers[name]), -1) for name in others] for answers in answered]
+        np.save(others_beside(output), np.concatenate([np.concatenate(row, 1) for row in rows]), allow_pickle=False)
+    return AnswerReport(len(first), first.shape, latency_milliseconds(call, values, runs))

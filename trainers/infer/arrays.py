@@ -75,13 +75,15 @@ class _ForwardReader:
         return b"".join(parts)
 
 
-def open_npz(path: Path, wanted: InputSpec) -> RowSource:
-    """Open the array ``inputs`` of a ``.npz`` file, or its only array, without unpacking the whole archive."""
+def open_npz(path: Path, wanted: InputSpec, array: str | None = None) -> RowSource:
+    """Open an array of a ``.npz`` file without unpacking the whole archive: by default ``inputs``, or the only one."""
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if "inputs" not in names and len(names) != 1:
+        if array is not None and array not in names:
+            raise ValueError(f"it holds the arrays {', '.join(names)}, but not {array}")
+        if array is None and "inputs" not in names and len(names) != 1:
             raise ValueError(f"it holds the arrays {', '.join(names)}; name the inputs 'inputs'")
-        member = ("inputs" if "inputs" in names else names[0]) + ".npy"
+        member = (array or ("inputs" if "inputs" in names else names[0])) + ".npy"
     # Stays open while rows are read.
     return _array(path, "npz", lambda: zipfile.ZipFile(path).open(member), wanted)
 

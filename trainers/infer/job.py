@@ -7,26 +7,29 @@ continues after an interruption, and its result does not depend on the ranks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from saman.runs.records.inference import InferencePaths, InferencePlanRecord, InferenceRequestRecord
 from saman.trainers.infer.rows import InputSpec, UnreadableInput
-from saman.trainers.infer.sources import open_source
+from saman.trainers.infer.sources import open_inputs
 
 
 @dataclass(frozen=True)
 class InferenceJob:
-    """The job. ``rows`` are the rows of each input, ``batch`` the rows per call, ``chunk`` the rows per part file."""
+    """The job.
+
+    ``wanted`` are the model's inputs by name, ``rows`` the rows of each file, ``batch`` the rows per call, ``chunk``
+    the rows per part file.
+    """
 
     paths: InferencePaths
     inputs: tuple[Path, ...]
     rows: tuple[int, ...]
     model: Path
     output: Path
-    input_name: str
-    wanted: InputSpec
+    wanted: Mapping[str, InputSpec]
     batch: int
     chunk: int
 
@@ -66,8 +69,7 @@ def load(folder: Path) -> InferenceJob:
         rows=plan.rows,
         model=Path(request.model),
         output=Path(request.output),
-        input_name=request.input_name,
-        wanted=InputSpec(request.dtype, request.shape),
+        wanted=_wanted(request),
         batch=request.batch,
         chunk=request.chunk,
     )
@@ -80,12 +82,15 @@ def _read_request(paths: InferencePaths) -> InferenceRequestRecord:
     return request
 
 
+def _wanted(request: InferenceRequestRecord) -> dict[str, InputSpec]:
+    return {each.name: InputSpec(each.dtype, each.shape) for each in request.wanted}
+
+
 def write_plan(folder: Path) -> None:
     """Count the rows of the inputs; raises ``UnreadableInput`` where an input has changed since an earlier plan."""
     paths = InferencePaths(folder)
     request = _read_request(paths)
-    wanted = InputSpec(request.dtype, request.shape)
-    sources = [open_source(Path(path), wanted) for path in request.inputs]
+    sources = [open_inputs(Path(path), _wanted(request)) for path in request.inputs]
     found = InferencePlanRecord(
         rows=tuple(source.rows for source in sources),
         kinds=tuple(source.kind for source in sources),

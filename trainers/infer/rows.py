@@ -47,6 +47,25 @@ class RowSource:
     read: Callable[[int, int], RowBatch]
 
 
+@dataclass(frozen=True)
+class InputBatch:
+    """Consecutive rows for every input of a model: ``values`` by its name; errors and sources as in ``RowBatch``."""
+
+    values: dict[str, Array]
+    errors: list[str | None]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """A file or folder with the rows of every input. ``read(start, stop)`` is cheapest with increasing positions."""
+
+    path: Path
+    kind: str
+    rows: int
+    read: Callable[[int, int], InputBatch]
+
+
 def convert_rows(values: Array, wanted: InputSpec) -> tuple[Array, list[str | None]]:
     """Convert rows to the dtype that the model takes.
 

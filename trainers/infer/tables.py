@@ -11,13 +11,17 @@ import numpy as np
 from saman.trainers.infer.rows import Array, InputSpec, RowBatch, RowSource, convert_rows
 
 
-def open_parquet(path: Path, wanted: InputSpec) -> RowSource:
-    """Open a Parquet file: a column ``inputs`` of lists, else every numeric column, in order, as a feature."""
+def open_parquet(path: Path, wanted: InputSpec, column: str | None = None) -> RowSource:
+    """Open a Parquet file: a column, or ``inputs`` of lists, else every numeric column, in order, as a feature."""
     import polars as pl
 
     frame = pl.scan_parquet(path)
     schema = frame.collect_schema()
     columns = ["inputs"] if "inputs" in schema else [name for name, dtype in schema.items() if dtype.is_numeric()]
+    if column is not None:
+        if column not in schema:
+            raise ValueError(f"it has the columns {', '.join(schema)}, but not {column}")
+        columns = [column]
     if not columns:
         raise ValueError("it has neither a column inputs nor a numeric column")
     size = math.prod(int(w or 1) for w in wanted.shape)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saman.runs.ranks.heartbeats import Heartbeat, Phase
+from saman.trainers.convert.sample_answers import FIRST
 from saman.trainers.infer.job import InferenceJob, load
-from saman.trainers.infer.rows import Array, RowSource
-from saman.trainers.infer.sources import open_source
+from saman.trainers.infer.rows import Array, InputSource, InputSpec
+from saman.trainers.infer.sources import open_inputs
 
 if TYPE_CHECKING:
     import polars as pl
+
+Answer = Callable[[dict[str, Array]], dict[str, Array]]
 
 
 def work(folder: Path, rank: int, size: int) -> None:
@@ -34,7 +37,7 @@ def work(folder: Path, rank: int, size: int) -> None:
     heartbeat = Heartbeat.from_environment()
     if mine:
         answer = _load_model(job)
-        sources = [open_source(path, job.wanted) for path in job.inputs]
+        sources = [open_inputs(path, job.wanted) for path in job.inputs]
         for count, number in enumerate(mine, start=1):
             _answer_chunk(job, number, sources, answer)
             if heartbeat is not None:
@@ -43,7 +46,7 @@ def work(folder: Path, rank: int, size: int) -> None:
         join(job)
 
 
-def _load_model(job: InferenceJob) -> Callable[[Array], Array]:
+def _load_model(job: InferenceJob) -> Answer:
     """Load the version with one thread: sums in another order would make the result depend on the machine."""
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
@@ -57,33 +60,52 @@ def _load_model(job: InferenceJob) -> Callable[[Array], Array]:
 
 @dataclass
 class ChunkAnswers:
-    """Rows of a chunk, in order: global row, source, position there, answer, and error (``None`` for a good row)."""
+    """Rows of a chunk, in order: global row, source, position there, answers, and error (``None`` for a good row).
+
+    ``answers`` are rows of numbers by output, the first output of the model under ``outputs``.
+    """
 
     rows: list[Array] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     positions: list[Array] = field(default_factory=list)
-    answers: list[Array] = field(default_factory=list)
+    answers: list[dict[str, Array]] = field(default_factory=list)
     errors: list[str | None] = field(default_factory=list)
 
     def frame(self) -> pl.DataFrame:
         """The columns of the part file; a bad row has neither prediction nor outputs."""
         import polars as pl
 
-        found = np.concatenate(self.answers) if self.answers else np.zeros((0, 1), "float32")
+        found = {name: np.concatenate([part[name] for part in self.answers]) for name in self._outputs}
+        first = found[FIRST]
         good = pl.when(pl.Series(values=[error is None for error in self.errors], dtype=pl.Boolean))
         columns = {
             "row": np.concatenate(self.rows) if self.rows else np.zeros(0, "int64"),
             "source": pl.Series(self.sources, dtype=pl.String),
             "position": np.concatenate(self.positions) if self.positions else np.zeros(0, "int64"),
-            "prediction": pl.Series(found.argmax(1) if len(found) else [], dtype=pl.Int64),
-            "outputs": pl.Series(found).cast(pl.List(pl.Float32)),
+            "prediction": pl.Series(first.argmax(1) if len(first) else [], dtype=pl.Int64),
+            FIRST: pl.Series(first).cast(pl.List(pl.Float32)),
             "error": pl.Series(self.errors, dtype=pl.String),
         }
-        blanked = [good.then(name).otherwise(None).alias(name) for name in ("prediction", "outputs")]
+        named = {column_of(name): pl.Series(rows).cast(pl.List(pl.Float32)) for name, rows in found.items()}
+        columns |= {name: rows for name, rows in named.items() if name != FIRST}
+        blanked = [good.then(name).otherwise(None).alias(name) for name in ("prediction", *named)]
         return pl.DataFrame(columns).with_columns(*blanked)
 
+    @property
+    def _outputs(self) -> list[str]:
+        return [FIRST, *sorted(set(self.answers[0]) - {FIRST})]
 
-def _answer_chunk(job: InferenceJob, number: int, sources: list[RowSource], answer: Callable[[Array], Array]) -> None:
+
+def column_of(output: str) -> str:
+    """Return the column of an output: its name, or ``output_`` and its name where a column has that name already.
+
+    >>> column_of("size"), column_of("error")
+    ('size', 'output_error')
+    """
+    return f"output_{output}" if output in ("row", "source", "position", "prediction", "error") else output
+
+
+def _answer_chunk(job: InferenceJob, number: int, sources: list[InputSource], answer: Answer) -> None:
     """Answer a chunk and make its part file visible by one rename."""
     chunk = ChunkAnswers()
     for index, first, last, start in job.pieces(number):
@@ -95,14 +117,27 @@ def _answer_chunk(job: InferenceJob, number: int, sources: list[RowSource], answ
             chunk.sources += batch.names
             chunk.positions.append(np.arange(at, at + count))
             chunk.rows.append(np.arange(start + at - first, start + at - first + count))
+    if not chunk.answers:  # the columns of an empty file are those of any other
+        chunk.answers.append(_answer_rows(answer, {name: _no_rows(spec) for name, spec in job.wanted.items()}))
     part = job.paths.part(number)
     temporary = part.with_name(f".{part.name}.{os.getpid()}.tmp")
     chunk.frame().write_parquet(temporary)
     temporary.rename(part)
 
 
-def _answer_rows(answer: Callable[[Array], Array], values: Array) -> Array:
-    return np.asarray(answer(values)).reshape(len(values), -1).astype("float32")
+def _no_rows(spec: InputSpec) -> Array:
+    return np.zeros((0, *(size or 1 for size in spec.shape)), spec.dtype)
+
+
+def _answer_rows(answer: Answer, values: dict[str, Array]) -> dict[str, Array]:
+    count = len(next(iter(values.values())))
+    if not count:
+        return {name: np.zeros((0, 1), "float32") for name in answer(_one_row(values))}
+    return {name: np.asarray(found).reshape(count, -1).astype("float32") for name, found in answer(values).items()}
+
+
+def _one_row(values: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in values.items()}
 
 
 def join(job: InferenceJob) -> None:

@@ -1,4 +1,4 @@
-"""Of several outputs, formats and batch inference take the first, which has the name of a single output."""
+"""A saved model answers by names: the first output under the name of a single output, the others under their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from saman.trainers.convert.predict import caller, serving  # noqa: E402
+from saman.trainers.convert.predict import caller, output_names, serving  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -25,10 +25,17 @@ def save(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_the_first_output_answers_and_others_are_left_out(tmp_path: Path) -> None:
+def test_every_output_answers_by_its_name(tmp_path: Path) -> None:
     several = save(tmp_path / "several", "outputs", "digit", "angle")
-    values = np.ones((3, 2), "float32")
-    assert caller(several)(values).tolist() == [[1.0, 2.0]] * 3
-    assert set(serving(several)[0].structured_outputs) == {"outputs"}
-    with pytest.raises(ValueError, match="1 inputs and 2 outputs"):
+    answers = caller(several)({"inputs": np.ones((3, 2), "float32")})
+    assert {name: found.tolist()[0] for name, found in answers.items()} == {
+        "outputs": [1.0, 2.0],
+        "digit": [2.0, 4.0],
+        "angle": [3.0, 6.0],
+    }
+    function, specs = serving(several)
+    assert list(specs) == ["inputs"] and output_names(function) == ["outputs", "angle", "digit"]
+    alone = caller(save(tmp_path / "alone", "digit"))({"inputs": np.ones((3, 2), "float32")})
+    assert set(alone) == {"outputs"}
+    with pytest.raises(ValueError, match="which is the first"):
         serving(save(tmp_path / "foreign", "digit", "angle"))

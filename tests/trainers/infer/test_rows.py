@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from saman.trainers.infer.rows import InputSpec, UnreadableInput
-from saman.trainers.infer.sources import open_source
+from saman.trainers.infer.sources import open_inputs, open_source
 
 PIXELS = InputSpec("uint8", (4, 4))
 FEATURES = InputSpec("float32", (16,))
@@ -126,3 +126,35 @@ def test_images_of_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert piece.names == [f"sub/{index}.png" for index in range(4)]
     assert piece.errors == [None, "it cannot be read as an image", "it has 5×4 pixels instead of 4×4", None]
     assert (piece.values[[0, 3]] == values[[0, 3]]).all()
+
+
+def test_the_rows_of_several_inputs_stand_side_by_side(tmp_path: Path) -> None:
+    wanted = {"image": PIXELS, "kind": InputSpec("int32", ())}
+    images, kinds = _values(9), np.arange(9)
+    np.savez(tmp_path / "a.npz", kind=kinds, image=images, more=np.zeros(3))
+    frame = pl.DataFrame({"image": images.reshape(9, -1).tolist(), "kind": kinds.astype("float64")})
+    frame = frame.with_columns(kind=pl.when(pl.int_range(pl.len()) == 4).then(0.5).otherwise("kind"))
+    frame.write_parquet(tmp_path / "a.parquet")
+    for name, bad in (
+        ("a.npz", [None] * 9),
+        ("a.parquet", [None] * 4 + ["kind: a value does not fit int32"] + [None] * 4),
+    ):
+        source = open_inputs(tmp_path / name, wanted)
+        batch = source.read(0, 9)
+        assert source.rows == 9 and batch.errors == bad
+        assert (batch.values["image"] == images).all() and batch.values["kind"].dtype == np.int32
+        good = [index for index, error in enumerate(bad) if error is None]
+        assert (batch.values["kind"][good] == kinds[good]).all()
+
+
+def test_several_inputs_need_a_file_that_names_each(tmp_path: Path) -> None:
+    wanted = {"image": PIXELS, "kind": InputSpec("int32", ())}
+    np.save(tmp_path / "a.npy", _values(9))
+    with pytest.raises(UnreadableInput, match="the model takes image, kind"):
+        open_inputs(tmp_path / "a.npy", wanted)
+    np.savez(tmp_path / "a.npz", image=_values(9))
+    with pytest.raises(UnreadableInput, match="but not kind"):
+        open_inputs(tmp_path / "a.npz", wanted)
+    np.savez(tmp_path / "b.npz", image=_values(9), kind=np.arange(8))
+    with pytest.raises(UnreadableInput, match="differ in their rows"):
+        open_inputs(tmp_path / "b.npz", wanted)
