@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
 
 if TYPE_CHECKING:
+    from saman.configs.loading.experiments import LoadedExperiment
     from saman.configs.schemas.cluster import Cluster
     from saman.launcher.node.machine import Node
     from saman.scaling.study.plan import PlannedRun, StudyPlan
@@ -61,6 +63,7 @@ def prepare_study(
     cluster: str | None = None,
     partition: str | None = None,
     changes: StudyChanges = StudyChanges(),
+    models_dir: Path = Path("models"),
 ) -> PreparedStudy:
     """Load a study and plan its runs. On a cluster, bring the state of its earlier runs up to date.
 
@@ -72,6 +75,7 @@ def prepare_study(
         cluster: A cluster file by name or path; ``None`` for this machine.
         partition: A partition of the cluster.
         changes: What the user changes of the study.
+        models_dir: The folder of the models whose versions the experiment names.
 
     Raises:
         UserError: The study or the cluster file has mistakes.
@@ -89,19 +93,24 @@ def prepare_study(
         rest = tuple(text for text in changes.settings if text not in of_site)
         avoid = tuple(text for text in changes.exclude if "=" not in text)
         cells = tuple(text for text in changes.exclude if text not in avoid)
-        plan = plan_for(name, runs_dir, site, partition, StudyChanges(rest, cells))
+        plan = plan_for(name, runs_dir, site, partition, StudyChanges(rest, cells), models_dir)
         return PreparedStudy(plan, runs_dir, site, partition, avoid=avoid, note=chosen.note)
     if partition is not None:
         raise UserError("this machine has no partitions", where="--partition", remedy="--cluster NAME")
     loaded, file = load_study(name, changes.settings)
     nodes = nodes_of_allocation(os.environ) if is_inside(os.environ) else None
     cores = cores_of_nodes(None) if nodes is None else min(node.cores for node in nodes)
-    plan = make_plan(loaded, file, cores, excluded_cells(loaded, changes.exclude))
+    plan = make_plan(loaded, file, cores, excluded_cells(loaded, changes.exclude), partial(_resolved, models_dir))
     return PreparedStudy(plan, runs_dir, None, partition, nodes)
 
 
 def plan_for(
-    name: str, runs_dir: Path, cluster: Cluster, partition: str | None, changes: StudyChanges = StudyChanges()
+    name: str,
+    runs_dir: Path,
+    cluster: Cluster,
+    partition: str | None,
+    changes: StudyChanges = StudyChanges(),
+    models_dir: Path = Path("models"),
 ) -> StudyPlan:
     """Load a study, plan its runs for a cluster, and bring the state of its earlier runs up to date.
 
@@ -111,6 +120,7 @@ def plan_for(
         cluster: The cluster.
         partition: A partition of the cluster.
         changes: Changes of the study, without those of the cluster file and its nodes.
+        models_dir: The folder of the models whose versions the experiment names.
 
     Raises:
         UserError: The study has mistakes.
@@ -121,9 +131,16 @@ def plan_for(
     from saman.scaling.study.plan import cores_of_nodes, make_plan
 
     loaded, file = load_study(name, changes.settings)
-    plan = make_plan(loaded, file, cores_of_nodes(cluster, partition), excluded_cells(loaded, changes.exclude))
+    cores, cells = cores_of_nodes(cluster, partition), excluded_cells(loaded, changes.exclude)
+    plan = make_plan(loaded, file, cores, cells, partial(_resolved, models_dir))
     reconcile(unfinished_runs(plan, runs_dir))
     return plan
+
+
+def _resolved(models_dir: Path, loaded: LoadedExperiment) -> LoadedExperiment:
+    from saman.registry.references import resolved
+
+    return resolved(loaded, models_dir)
 
 
 def _is_of_the_cluster(text: str) -> bool:

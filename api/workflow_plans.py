@@ -145,8 +145,10 @@ class _Planner:
     def _experiment(self, name: str, step: Step) -> PlannedStep:
         from saman.configs.loading.experiments import load_experiment
         from saman.configs.loading.workflows import beside
+        from saman.registry.references import resolved
 
-        loaded = load_experiment(beside(self._file, str(step.experiment)), _overrides(step.changes), step.ranks)
+        file = beside(self._file, str(step.experiment))
+        loaded = resolved(load_experiment(file, _overrides(step.changes), step.ranks), self._options.models_dir)
         self._reported[name] = loaded.experiment.name
         return self._step(name, f"experiment {step.experiment}", step, loaded.experiment, loaded.code_path)
 
@@ -185,7 +187,9 @@ class _Planner:
 
         partition, runs_dir = step.partition or self._options.partition, self._options.runs_dir
         changes = StudyChanges(tuple(_overrides(step.changes)))
-        plan = plan_for(beside(self._file, str(step.study)), runs_dir, self._cluster, partition, changes)
+        plan = plan_for(
+            beside(self._file, str(step.study)), runs_dir, self._cluster, partition, changes, self._options.models_dir
+        )
         states = planned_run_states(plan, runs_dir)
         check_limit(plan, cost(states))
         if any(status.state is StudyRunState.WAITING for status in states):

@@ -12,6 +12,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.loading.experiments import LoadedExperiment
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.script import Script
 
 PUBLISHED = "published"  # of ``data.checks.reference``: the newest version of the model that the run publishes
 
@@ -41,6 +42,11 @@ def with_versions(experiment: Experiment, models_dir: Path) -> Experiment:
 def resolved(loaded: LoadedExperiment, models_dir: Path) -> LoadedExperiment:
     """Do as ``with_versions`` for a loaded experiment."""
     return replace(loaded, experiment=with_versions(loaded.experiment, models_dir))
+
+
+def of_program(spec: Experiment | Script, models_dir: Path) -> Experiment | Script:
+    """Do as ``with_versions`` for an experiment; return a program of the user's own as it is."""
+    return spec if isinstance(spec, Script) else with_versions(spec, models_dir)
 
 
 def _keras_file(models_dir: Path, name: str) -> Path:

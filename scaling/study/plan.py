@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,20 @@ class StudyPlan:
         return self.record().to_json()
 
 
-def make_plan(study: Study, file: Path, cores_per_node: int, exclude: Sequence[Mapping[str, Any]] = ()) -> StudyPlan:
+Adapt = Callable[[LoadedExperiment], LoadedExperiment]
+
+
+def _unchanged(loaded: LoadedExperiment) -> LoadedExperiment:
+    return loaded
+
+
+def make_plan(
+    study: Study,
+    file: Path,
+    cores_per_node: int,
+    exclude: Sequence[Mapping[str, Any]] = (),
+    adapt: Adapt = _unchanged,
+) -> StudyPlan:
     """Plan every run of a study.
 
     Args:
@@ -84,6 +97,7 @@ def make_plan(study: Study, file: Path, cores_per_node: int, exclude: Sequence[M
         file: Its file, for messages and ``study.json``.
         cores_per_node: Cores of the nodes, divided among the ranks of a node.
         exclude: Values on axes; every combination that has all values of an entry is left out.
+        adapt: Applied to every experiment, to replace what only the caller can look up.
 
     Raises:
         UserError: No combination is valid, two are the same experiment, or the kind of batch size does not match the
@@ -98,7 +112,7 @@ def make_plan(study: Study, file: Path, cores_per_node: int, exclude: Sequence[M
             impossible.append((settings, "excluded on the command line"))
             continue
         try:
-            possible.append((settings, _load(study, base, settings)))
+            possible.append((settings, adapt(_load(study, base, settings))))
         except UserError as error:
             impossible.append((settings, "; ".join(each.problem for each in (error, *error.others))))
             last = error

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from registry_kit import published
 
+from saman.api.study_plans import prepare_study
+from saman.api.workflow_plans import plan_workflow
 from saman.configs.errors import UserError
+from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
+from saman.configs.schemas.script import Script
 from saman.registry.references import with_versions
+from saman.slurm.submission.run_submission import SubmissionOptions
+from saman.tuning.places.here import Here
+from saman.tuning.plan import RunSpec
 
 
 def experiment(publish: Any = None, reference: str | None = None, warm_start: Any = None) -> Experiment:
@@ -48,3 +56,40 @@ def test_what_cannot_be_found_is_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=problem):
             with_versions(wrong, tmp_path)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A version to start from, and an experiment beside it that names it."""
+    published(tmp_path, seed=1)
+    values = experiment(warm_start="digits:1").resolved()
+    (tmp_path / "base.yaml").write_text(json.dumps(values))
+    return tmp_path
+
+
+def starts_from_the_version(found: Experiment | Script, folder: Path) -> bool:
+    assert isinstance(found, Experiment) and found.train.warm_start is not None
+    return Path(found.train.warm_start.source) == folder / "models" / "digits" / "1" / "assets.extra" / "model.keras"
+
+
+def test_the_runs_of_a_study_start_from_a_version(base: Path) -> None:
+    study = {"name": "warm", "experiment": str(base / "base.yaml"), "scaling": "strong", "axes": {"ranks": [1, 2]}}
+    (base / "study.yaml").write_text(json.dumps(study))
+    plan = prepare_study(str(base / "study.yaml"), base / "runs", models_dir=base / "models").plan
+    assert [starts_from_the_version(run.loaded.experiment, base) for run in plan.runs] == [True] * 2
+
+
+def test_the_trials_of_a_tuning_start_from_a_version(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Here, "restart", lambda self, run: None)
+    spec = experiment(warm_start="digits:1")
+    [run] = Here(base / "runs", base / "models").start([RunSpec("1", spec)])
+    assert starts_from_the_version(run.experiment(), base)
+
+
+def test_the_steps_of_a_workflow_start_from_a_version(base: Path) -> None:
+    (base / "flow.yaml").write_text(json.dumps({"name": "flow", "steps": {"train": {"experiment": "base.yaml"}}}))
+    partition = {"name": "cpu", "cores_per_node": 8, "max_nodes": 4, "max_time": "1-00:00:00"}
+    cluster = Cluster.model_validate({"name": "site", "partitions": [partition]})
+    options = SubmissionOptions(runs_dir=base / "runs", models_dir=base / "models")
+    plan = plan_workflow(base / "flow.yaml", cluster, options)
+    assert starts_from_the_version(plan.steps[0].plans[0].spec, base)

@@ -13,6 +13,7 @@ from typing import IO
 
 from saman.jobs.reconcile import record_ends
 from saman.jobs.watch import RunWatch
+from saman.registry.references import of_program
 from saman.runs.events import SUPERVISOR
 from saman.runs.folder import RunFolder
 from saman.tuning.places.place import Seen
@@ -40,7 +41,8 @@ class Here:
         runs = []
         for each in specs:
             code = [str(folder) for folder in each.code_path]
-            run = RunFolder.create(self._runs_dir, each.spec, code_path=code, directory=str(Path.cwd()), trial=each.key)
+            spec = of_program(each.spec, self._models_dir)
+            run = RunFolder.create(self._runs_dir, spec, code_path=code, directory=str(Path.cwd()), trial=each.key)
             self.restart(run)
             runs.append(run)
         return runs

@@ -9,6 +9,7 @@ from saman.configs.schemas.cluster import Cluster
 from saman.jobs.reconcile import record_ends
 from saman.jobs.status import RunState
 from saman.jobs.watch import RunWatch
+from saman.registry.references import of_program
 from saman.runs.folder import RunFolder
 from saman.slurm.site.sbatch_check import check_extra_options
 from saman.slurm.submission import planning
@@ -55,7 +56,8 @@ class OnSlurm:
         made: dict[int, RunSpec] = {}
         plans = []
         for each in specs:
-            plan = planning.plan(each.spec, self._cluster, self._runs_dir, self._partition, draw=False)
+            spec = of_program(each.spec, self._models_dir)
+            plan = planning.plan(spec, self._cluster, self._runs_dir, self._partition, draw=False)
             made[id(plan)] = each
             plans.append(plan)
         runs: list[RunFolder] = []
