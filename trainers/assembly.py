@@ -19,9 +19,9 @@ from saman.trainers import keras_compat, models
 from saman.trainers.data.identity import identity_of
 from saman.trainers.data.interface import Splits
 from saman.trainers.data.parts import RunData
-from saman.trainers.loop import custom_schedule
 from saman.trainers.loop.interfaces import Feeds, OptimizerStep
-from saman.trainers.loop.schedule import Rates
+from saman.trainers.loop.rates import custom
+from saman.trainers.loop.rates.by_step import Rates
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.models import layers
 from saman.trainers.program import program
@@ -192,7 +192,7 @@ def learning_rates(experiment: Experiment, strategy: Strategy, prepared: Prepare
     steps = train.epochs * per_epoch
     steps = min(steps, train.max_steps) if train.max_steps else steps
     batch = divided_batch_size(experiment, strategy.size)
-    factor = custom_schedule.factor_of(train.learning_rate.schedule, steps, per_epoch, prepared.context)
+    factor = custom.factor_of(train.learning_rate.schedule, steps, per_epoch, prepared.context)
     return Rates(train.learning_rate, batch, per_epoch, steps, factor)
 
 

@@ -19,6 +19,7 @@ from saman.configs.schemas.data.section import Data
 from saman.configs.schemas.launch.elastic import Elastic
 from saman.configs.schemas.launch.exchange import HorovodEngine
 from saman.configs.schemas.launch.restart import Restart
+from saman.configs.schemas.launch.tf_config import TfConfig
 from saman.configs.schemas.learning.components import metric_names
 from saman.configs.schemas.monitoring import Metrics, Notify
 from saman.configs.schemas.tracking import Tracking
@@ -91,6 +92,7 @@ class Launch(Strict):
     elastic: Elastic | None = None  # strategy horovod: ranks may be lost and replaced while the run goes on
     stall_seconds: dict[Literal["start", "compile", "train", "validate", "checkpoint"], PositiveFloat] = {}
     horovod: HorovodEngine = HorovodEngine()
+    tf_config: TfConfig | None = None  # of a user's program: it gets TF_CONFIG, with these roles beside workers
     environment: dict[str, str] = {}
     public: list[str] = []  # names in environment; everyone may read their values
     directory: Literal["user", "run", "copy"] = "user"  # of a user's program: where it was typed, run folder, code copy
@@ -253,6 +255,7 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
             remedy="multi_worker or horovod spans nodes",
         )
     yield from _stages_fit(experiment)
+    yield from _roles_fit(experiment)
     devices = experiment.devices_per_process
     if strategy in ("single", "horovod") and devices > 1:
         yield UserError(
@@ -266,6 +269,15 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
             f"{resources.ranks_per_node} ranks per node do not divide into processes of {devices} devices",
             where="resources.devices_per_process",
             remedy=f"auto, or {right}",
+        )
+
+
+def _roles_fit(experiment: Experiment) -> Iterator[UserError]:
+    if experiment.launch.tf_config is not None:
+        yield UserError(
+            "an experiment's strategy sets TF_CONFIG itself",
+            where="launch.tf_config",
+            remedy="remove it; it is for programs of your own (saman run -- COMMAND)",
         )
 
 
@@ -358,6 +370,8 @@ def _metrics_exist(experiment: Experiment) -> Iterator[UserError]:
     asked = []
     if experiment.train.early_stop:
         asked.append(("train.early_stop.metric", experiment.train.early_stop.metric))
+    if plateau := experiment.train.learning_rate.reduce_on_plateau:
+        asked.append(("train.learning_rate.reduce_on_plateau.metric", plateau.metric))
     if experiment.publish and experiment.publish.condition:
         asked.append(("publish.if.metric", experiment.publish.condition.metric))
     for where, metric in asked:

@@ -21,11 +21,13 @@ from saman.configs.schemas.launch.exchange import Exchange
 from saman.configs.schemas.learning import components
 from saman.configs.schemas.learning.components import Callbacks, Metrics, ModelOutput, Smoothing
 from saman.configs.schemas.learning.keras_names import LOSSES, OPTIMIZERS, SCHEDULES
+from saman.configs.schemas.learning.plateau import ReduceOnPlateau
 from saman.configs.schemas.learning.weights import Average, LayerRates, Patterns, WarmStart
 from saman.configs.schemas.splitting import Pipeline
 from saman.configs.units import Span
 
 Strategy = Literal["single", "horovod", "mirrored", "central_storage", "multi_worker", "pipeline", "tpu"]
+OVER_GRPC = ("multi_worker",)  # strategies whose processes listen without authentication
 ONE_PROCESS = ("mirrored", "central_storage", "tpu")  # strategies whose ranks are the devices of a single process
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
 COMPILING = ("single", "horovod")  # strategies whose steps XLA can compile
@@ -170,6 +172,7 @@ class LearningRate(Strict):
     scale: Literal["linear", "sqrt", "none"] = "none"
     warmup_epochs: NonNegativeFloat = 0.0
     schedule: Schedule = Constant(name="constant")
+    reduce_on_plateau: ReduceOnPlateau | None = None
 
     @field_validator("schedule", mode="before")
     @classmethod

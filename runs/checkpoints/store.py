@@ -33,7 +33,8 @@ class TrainingPosition:
     """Position of a training: ``step`` steps are done, ``batch`` of them in ``epoch``; and the state of the loop.
 
     ``skipped`` are the steps, counted from 1, that count as done and leave the weights as they are. ``callbacks`` is
-    the state of the user's callbacks at the end of the last epoch, by name.
+    the state of the user's callbacks at the end of the last epoch, by name. ``rate_scale`` is the product of the
+    factors by which plateaus of a metric have reduced the learning rate; ``plateau_…`` is the state of its judgement.
     """
 
     step: int = 0
@@ -47,6 +48,10 @@ class TrainingPosition:
     ended: bool = False
     skipped: tuple[int, ...] = ()
     callbacks: Mapping[str, Any] = field(default_factory=dict)
+    rate_scale: float = 1.0
+    plateau_best: float | None = None
+    plateau_wait: int = 0
+    plateau_cooldown: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

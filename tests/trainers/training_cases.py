@@ -182,6 +182,8 @@ for _name, _case in CASES.items():
     _case["name"] = _name.replace("_", "-")
     _case["train"].update(epochs=3, seed=11, checkpoint=_CHECKPOINT)
 
+# Nothing improves by so much: the rate is reduced after the second epoch, and not again.
+_PLATEAU = {"metric": "val_loss", "patience": 1, "min_delta": 100.0, "factor": 0.5, "cooldown": 2}
 # The cases of data-parallel strategies: with everything that must be in checkpoints and sums, and with two outputs.
 _AVERAGED: dict[str, Any] = {
     "label_smoothing": 0.1,
@@ -189,6 +191,7 @@ _AVERAGED: dict[str, Any] = {
     "ema": {"decay": 0.9},
     "layer_rates": {"dense*": 0.5},
     "validate_every_steps": 5,
+    "learning_rate": {"base": 0.01, "reduce_on_plateau": _PLATEAU},
 }
 _OUTPUTS = {
     "label": {"loss": "categorical_crossentropy", "from_logits": True, "metrics": ["categorical_accuracy"]},

@@ -10,6 +10,11 @@ from saman.configs.schemas.training import EarlyStop
 from saman.runs.checkpoints import TrainingPosition
 
 
+def falls(goal: str, metric: str) -> bool:
+    """Return whether a metric improves by falling, by the ``goal`` of the experiment: auto, minimize or maximize."""
+    return goal == "minimize" or (goal == "auto" and improves_by_falling(metric))
+
+
 def is_better(falls: bool, value: float, best: float | None, min_delta: float) -> bool:
     """Return whether a metric has improved.
 
@@ -34,8 +39,7 @@ def judge(position: TrainingPosition, spec: EarlyStop, value: float) -> Training
         spec: The metric, its smallest improvement, and the patience in validations.
         value: The metric's value in this validation.
     """
-    falls = spec.goal == "minimize" or (spec.goal == "auto" and improves_by_falling(spec.metric))
-    if is_better(falls, value, position.best, spec.min_delta):
+    if is_better(falls(spec.goal, spec.metric), value, position.best, spec.min_delta):
         return replace(position, best=value, best_step=position.step, without_improvement=0)
     waited = position.without_improvement + 1
     return replace(position, without_improvement=waited, ended=waited >= spec.patience)

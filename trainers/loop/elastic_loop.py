@@ -179,7 +179,7 @@ class ElasticLoop(Loop):
             self.position = replace(position, step=step, batch=position.batch + missing)
         if telemetry.steps:  # without the judgement of the window, which is an exchange
             position = self.position
-            telemetry.close_window(position.step, position.epoch + 1, self.rates, **self.step.close_window())
+            telemetry.close_window(position.step, position.epoch + 1, self._rate, **self.step.close_window())
             self.position = replace(position, epoch_sums=tuple(map(float, sums)))
 
     # ---- an epoch ----------------------------------------------------------------------------------------

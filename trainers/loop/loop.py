@@ -34,7 +34,8 @@ from saman.trainers.loop import early_stop
 from saman.trainers.loop.callbacks import Callbacks
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.interfaces import MOST_STEPS, Feeds, LoopEnvironment, OptimizerStep, TrainMany
-from saman.trainers.loop.schedule import Rates
+from saman.trainers.loop.rates import plateau
+from saman.trainers.loop.rates.by_step import Rates
 from saman.trainers.program.sums import LOSS, STOP
 from saman.trainers.strategies.base import Strategy, agree
 
@@ -164,6 +165,19 @@ class Loop:
             return position
         return early_stop.judge(position, spec, agree(self.strategy, metrics[spec.metric]))
 
+    def _reduce_rate(self, position: TrainingPosition, metrics: Mapping[str, float]) -> TrainingPosition:
+        """Decide on a lower learning rate after an epoch; all ranks decide alike."""
+        spec = self.train.learning_rate.reduce_on_plateau
+        if spec is None or spec.metric not in metrics:
+            return position
+        rate = self.rates(position.step - 1)
+        now = plateau.judge(position, spec, agree(self.strategy, metrics[spec.metric]), rate)
+        if now.rate_scale < position.rate_scale:
+            waited = f"{spec.metric} has not improved for {spec.patience} epochs"
+            rate = plateau.reduced(rate, now, spec)
+            self._record(Notice(f"after epoch {position.epoch + 1}: {waited}; the learning rate is now {rate:.3g}"))
+        return now
+
     @property
     def _is_best(self) -> bool:
         """Whether the last validation was the best so far, and its weights may be restored."""
@@ -213,7 +227,7 @@ class Loop:
         step, compiled = self.position.step, self._begin_call("stream")
         streams = self._stream.iterators(feed, self.position.batch)
         began = time.perf_counter()
-        rates = [self.rates(number) for number in range(step, step + steps)]
+        rates = [self._rate(number) for number in range(step, step + steps)]
         totals = train_many(step, rates, self._poll_stop_request(), streams)
         self._stream.advance(steps)
         if not compiled:
@@ -225,6 +239,10 @@ class Loop:
         self._note_pace()
         return full
 
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of ``step``, counted from 0."""
+        return plateau.reduced(self.rates(step), self.position, self.train.learning_rate.reduce_on_plateau)
+
     def _samples_per_step(self, feed: Feed) -> int:
         """Return the examples of a full global batch that this process reads."""
         return sum(len(range(part.index, feed.global_batch_size, part.count)) for part in self.step.slices)
@@ -232,7 +250,7 @@ class Loop:
     def _take_step(self, batches: list[Any], input_wait_seconds: float) -> bool:
         """Take one optimiser step; return whether the telemetry window is full."""
         step, compiled = self.position.step, self._begin_call("batch")
-        totals = self.step.train(step, self.rates(step), self._poll_stop_request(), batches)
+        totals = self.step.train(step, self._rate(step), self._poll_stop_request(), batches)
         samples = sum(_examples(batch) for batch in batches) if self.step.counts_examples else 0
         self.position = replace(self.position, step=step + 1, batch=self.position.batch + 1)
         self._response.add(step, totals.signs)
@@ -273,7 +291,7 @@ class Loop:
         position = self.position
         self._response.close_window(len(position.skipped))
         total = self.environment.telemetry.close_window(
-            position.step, position.epoch + 1, self.rates, **self.step.close_window()
+            position.step, position.epoch + 1, self._rate, **self.step.close_window()
         )
         self._note_pace()
         self._stop = bool(total[STOP] > 0)
@@ -297,6 +315,7 @@ class Loop:
         if final or (position.epoch + 1) % self.train.validate_every_epochs == 0:
             metrics.update(self._evaluate(self.data.validation(position.epoch), "val_"))
         position = self._judge(replace(position, metrics=metrics), metrics)
+        position = self._reduce_rate(position, metrics)
         if self._callbacks.end_epoch(position.epoch, metrics):
             position = replace(position, ended=True)
         position = replace(position, callbacks=self._callbacks.state())

@@ -98,7 +98,7 @@ OWN_KEYS = {
     "LearningRateScheduler": "train.learning_rate.schedule",
     "ModelCheckpoint": "train.checkpoint",
     "ProgbarLogger": "saman watch",
-    "ReduceLROnPlateau": "train.learning_rate.schedule",
+    "ReduceLROnPlateau": "train.learning_rate.reduce_on_plateau",
     "RemoteMonitor": "notify",
     "SwapEMAWeights": "train.ema",
     "TensorBoard": "tracking",

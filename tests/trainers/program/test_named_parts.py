@@ -17,7 +17,8 @@ from saman.configs.schemas.learning import keras_names
 from saman.configs.schemas.training import Train
 from saman.trainers import Context, keras_compat
 from saman.trainers.keras_compat import KERAS_2, keras, tf
-from saman.trainers.loop import callbacks, custom_schedule
+from saman.trainers.loop import callbacks
+from saman.trainers.loop.rates import custom
 from saman.trainers.models.layers import freeze, rate_factors
 from saman.trainers.program import optimizers
 from saman.trainers.program.objective import Objective
@@ -198,7 +199,7 @@ def test_every_optimiser_goes_on_from_its_state(spec: str) -> None:
 def test_schedules_by_name_or_function_are_factors_of_the_rate() -> None:
     def factors(schedule: Any) -> list[float]:
         spec = train(learning_rate={"base": 0.1, "schedule": schedule}).learning_rate.schedule
-        factor = custom_schedule.factor_of(spec, 4, 2, CONTEXT)
+        factor = custom.factor_of(spec, 4, 2, CONTEXT)
         assert factor is not None
         return [factor(step) for step in range(4)]
 

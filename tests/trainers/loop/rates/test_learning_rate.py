@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saman.configs.schemas.training import LearningRate
-from saman.trainers.loop.schedule import Rates
+from saman.trainers.loop.rates.by_step import Rates
 
 
 def rates(batch: int = 256, per_epoch: int = 10, steps: int = 100, **spec: object) -> Rates:
