@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from saman.configs.private_values import private_variables
 from saman.configs.schemas.script import Script
+from saman.configs.schemas.training import OVER_GRPC
 from saman.launcher.keras_interface import refuse_silent_horovod
 from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
@@ -27,6 +28,7 @@ from saman.launcher.plan.environment import (
 from saman.launcher.plan.horovod_engine import engine_variables
 from saman.launcher.plan.place import place
 from saman.launcher.plan.placement import Placement
+from saman.launcher.plan.roles import roles_note
 from saman.launcher.plan.shared_node import check_shared_node
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
@@ -117,7 +119,7 @@ def make_plan(
     beside = component_commands(components, job, facts, directory)
     start = replace(start, companions=(*start.companions, *beside))
     _log.debug("%s: %d ranks on %s, %s", spec.name, placement.size, ", ".join(placement.nodes), "; ".join(start.notes))
-    notes = [note, _shared_node_note(spec, facts)]
+    notes = [note, _shared_node_note(spec, facts), roles_note(spec)]
     start = replace(start, notes=(*start.notes, *(text for text in notes if text)))
     return LaunchPlan(
         spec=spec, directory=directory, placement=placement, start=start, environment=inherited, facts=facts
@@ -131,8 +133,9 @@ def _engine(spec: Experiment | Script, run: Path, attempt: int) -> dict[str, str
 
 
 def _shared_node_note(spec: Experiment | Script, facts: MachineFacts) -> str | None:
-    strategy = "" if isinstance(spec, Script) else spec.train.strategy
-    users = other_users() if strategy == "multi_worker" else ()
+    listens = spec.launch.tf_config is not None if isinstance(spec, Script) else spec.train.strategy in OVER_GRPC
+    strategy = "multi_worker" if isinstance(spec, Script) else spec.train.strategy
+    users = other_users() if listens else ()
     return check_shared_node(strategy, users, facts.in_allocation)
 
 

@@ -37,6 +37,7 @@ STAGED_DATA = "SAMAN_STAGED_DATA"  # JSON: files and folders of data, and their 
 SIZE = "SAMAN_SIZE"  # ranks of the run
 STARTER = "SAMAN_STARTER"
 STOP_SIGNAL = "SAMAN_STOP_SIGNAL"  # asks a user's program for a checkpoint, such as USR1
+TF_ROLES = "SAMAN_TF_ROLES"  # of a user's program that gets TF_CONFIG: the roles beside workers
 
 # Set by the wrapper for the program of a rank, besides RUN, ATTEMPT, PROCESSES and SIZE.
 ADDRESS = "SAMAN_ADDRESS"  # of this node in the network of the run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from saman.configs.names import Name
 from saman.configs.private_values import set_aside
@@ -30,6 +30,13 @@ class Script(Strict):
         if launch.elastic is not None:
             raise ValueError("elastic is for experiments: a program of your own cannot form a new world")
         return launch
+
+    @model_validator(mode="after")
+    def _roles_fit(self) -> Script:
+        roles, ranks = self.launch.tf_config, self.resources.ranks
+        if roles is not None and ranks < roles.fewest:
+            raise ValueError(f"launch.tf_config: these roles need {roles.fewest} ranks, the request is for {ranks}")
+        return self
 
     @property
     def devices_per_process(self) -> int:

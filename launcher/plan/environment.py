@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from saman.configs.schemas.script import Script
 from saman.configs.units import parse_size
 from saman.runs import variables
+from saman.runs.tf_cluster.roles import Roles
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment, Resources
@@ -89,6 +90,8 @@ def job_environment(
     }
     if isinstance(spec, Script):
         own[variables.STOP_SIGNAL] = spec.launch.stop_signal
+        if (asked := spec.launch.tf_config) is not None:
+            own[variables.TF_ROLES] = Roles(asked.chief, asked.servers, asked.evaluator).text
         own |= {"TF_USE_LEGACY_KERAS": "1"} if spec.legacy_keras else {}
     else:
         own["KERAS_BACKEND"] = "tensorflow"

@@ -1,10 +1,11 @@
-"""Whether ``multi_worker`` may run beside other users: TensorFlow's gRPC server has no authentication. Pure."""
+"""Whether strategies over gRPC may run beside other users: TensorFlow's server has no authentication. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from saman.configs.errors import UserError
+from saman.configs.schemas.training import OVER_GRPC
 
 MOST_NAMED = 3
 
@@ -20,11 +21,11 @@ def check_shared_node(strategy: str, other_users: Sequence[str], in_allocation: 
     Raises:
         UserError: Outside an allocation, other users are at work on this machine.
     """
-    if strategy != "multi_worker" or not other_users:
+    if strategy not in OVER_GRPC or not other_users:
         return None
     more = f" and {len(other_users) - MOST_NAMED} more" if len(other_users) > MOST_NAMED else ""
     who = f"{', '.join(other_users[:MOST_NAMED])}{more}"
-    problem = f"other users are at work on this machine ({who}), and multi_worker's ports would run their graphs as you"
+    problem = f"other users are at work on this machine ({who}), and {strategy}'s ports would run their graphs as you"
     if in_allocation:
         return problem
     remedy = "strategy mirrored or horovod trains the same here; docs/security.md explains the ports"

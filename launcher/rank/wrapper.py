@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saman.configs.errors import ExitCode
+from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.launcher.node.machine import allowed_cores, visible_gpus
 from saman.launcher.plan.placement import Process, Seat
 from saman.launcher.rank.assignment import MisplacedRank, assign_process, select_cores, select_gpus, usable_cores
@@ -38,6 +38,7 @@ from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.ranks.identity import ProcessIdentity, identify, node_name
 from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.records import RankRecord
+from saman.runs.tf_cluster.join import join_cluster
 
 GRACE_SECONDS = 4.0  # between a forwarded SIGTERM and SIGKILL
 FAILURE_SECONDS = 1.0  # a failed process stays this long, so that peers can report failures of their own
@@ -61,6 +62,9 @@ def main(arguments: list[str]) -> int:
     attempt = _current_attempt(run)
     try:
         return _run(run, attempt, arguments[2:], before, parent)
+    except EnvironmentLack as error:
+        print(error, file=sys.stderr)
+        return ExitCode.ENVIRONMENT
     except OSError as error:
         print(f"{run.path}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
         return ExitCode.ENVIRONMENT
@@ -178,6 +182,10 @@ class _Wrapper:
             command=command,
             adapter=self.adapter,
         )
+        joined = None
+        if (roles := os.environ.get(variables.TF_ROLES)) is not None:
+            joined = join_cluster(self.run, self.attempt.number, self.identity, roles, environment)
+            environment |= joined.environment
         with log.open("ab", buffering=0) as output:
             try:
                 child = start_child(command, environment, output, self.mask, self.parent, self.checkpoints_on_sigterm)

@@ -10,6 +10,7 @@ from saman.configs.schemas.cluster import Cluster, Partition
 from saman.configs.schemas.components import JobComponent
 from saman.configs.schemas.experiment import Experiment, Resources
 from saman.configs.schemas.script import Script
+from saman.configs.schemas.training import OVER_GRPC
 from saman.configs.units import format_clock, parse_duration, parse_size
 
 MIB = 1 << 20
@@ -124,14 +125,15 @@ def find_obstacles(partition: Partition, request: ResourceRequest) -> Iterator[s
 
 
 EXPOSED = (
-    "other users' jobs may share its nodes, and multi_worker's ports would run their graphs as you (request all cores "
+    "other users' jobs may share its nodes, and TensorFlow's ports would run their graphs as you (request all cores "
     "of the nodes, take strategy horovod, or set network.shared_nodes: warn in the cluster file)"
 )
 
 
 def exposes_ports(cluster: Cluster, partition: Partition, request: ResourceRequest, spec: Experiment | Script) -> bool:
     """Whether the requested resources leave TensorFlow's gRPC ports on nodes that Slurm may give to others as well."""
-    if isinstance(spec, Script) or spec.train.strategy != "multi_worker" or cluster.exclusive == "user":
+    listens = spec.launch.tf_config is not None if isinstance(spec, Script) else spec.train.strategy in OVER_GRPC
+    if not listens or cluster.exclusive == "user":
         return False
     return not request.whole_nodes and request.cpus_per_node < partition.cores_per_node
 

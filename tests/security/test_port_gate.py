@@ -16,8 +16,8 @@ import pytest
 from stranger import attack, stranger
 
 from saman.runs.ranks.interfaces import own_addresses
-from saman.trainers.strategies.port_gate import LOOPBACK, PortGate, gate_program
-from saman.trainers.strategies.tf_config import WorkerAddress, sources_of
+from saman.runs.tf_cluster.addresses import WorkerAddress, sources_of
+from saman.runs.tf_cluster.port_gate import LOOPBACK, PortGate, gate_program
 
 RUN_GRAPH = attack("run_graph.py")
 OWN = [address for address in own_addresses() if ":" not in address]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from saman.runs.tf_cluster.port_gate import PortGate
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.base import R, T, group_by_type
-from saman.trainers.strategies.port_gate import PortGate
 
 
 class DistributedStrategy:

@@ -12,18 +12,13 @@ from saman.configs.schemas.experiment import Experiment
 from saman.runs.events import EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.interfaces import own_addresses, resolve
-from saman.trainers.identity import identify_worker
+from saman.runs.tf_cluster.addresses import agree_on_ports, endpoints, meeting_folder, sources_of
+from saman.runs.tf_cluster.port_gate import LOOPBACK, PortGate
+from saman.runs.tf_cluster.roles import tf_config
+from saman.trainers.identity import WorkerIdentity, identify_worker
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.devices import claim
 from saman.trainers.strategies.distributed import DistributedStrategy
-from saman.trainers.strategies.port_gate import LOOPBACK, PortGate
-from saman.trainers.strategies.tf_config import (
-    agree_on_ports,
-    endpoints,
-    meeting_folder,
-    sources_of,
-    tf_config,
-)
 
 
 def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
@@ -35,7 +30,7 @@ def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
     me = identify_worker(os.environ, experiment)
     gpus = experiment.resources.gpus_per_rank
     claim(me.ranks_here, gpus, me.process.process)
-    gate, workers = agree_on_ports(meeting_folder(run, me, os.environ), me)
+    gate, workers = agree_on_ports(meeting_folder(run, me.attempt, os.environ), me.process, os.environ)
     sources = sources_of(workers, resolve)
     gate.guard(sources)
     os.environ["TF_CONFIG"] = json.dumps(tf_config(endpoints(workers), me.process.process))
@@ -46,11 +41,16 @@ def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
     )
     with _cpu_devices(0 if gpus else me.ranks_here):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    note_open_port(run, me, gate, sources)
+    return DistributedStrategy("multi_worker", strategy, me.ranks, gate)
+
+
+def note_open_port(run: RunFolder, me: WorkerIdentity, gate: PortGate, sources: Sequence[str]) -> None:
+    """Record a notice if strangers can reach TensorFlow's server, which listens now."""
     if not keeps_strangers_out(gate, sources):
-        who = f"rank {me.ranks[0]}"
+        who = f"rank {me.first_rank}"
         text = f"{who}: this system cannot restrict TensorFlow's gRPC port {gate.port}; see docs/security.md"
         run.append(EventKind.NOTICE, who, me.attempt or None, text=text)
-    return DistributedStrategy("multi_worker", strategy, me.ranks, gate)
 
 
 def keeps_strangers_out(gate: PortGate, sources: Sequence[str]) -> bool:

@@ -69,14 +69,14 @@ MUTATIONS = (
     ),
     Mutation(
         "TensorFlow's port takes connections from any network",
-        "trainers/strategies/port_gate.py",
+        "runs/tf_cluster/port_gate.py",
         "    refuse = (_RETURN, 0, 0, _GATE)",
         "    refuse = (_RETURN, 0, 0, _SERVER)",
         f"{GATE}::test_the_nodes_of_the_run_pass_and_nobody_else",
     ),
     Mutation(
         "TensorFlow's port takes connections from the network of a node",
-        "trainers/strategies/port_gate.py",
+        "runs/tf_cluster/port_gate.py",
         "        four += _from_ipv4(network)",
         "        four += _from_ipv4(network.supernet(new_prefix=8))",
         f"{GATE}::test_the_nodes_of_the_run_pass_and_nobody_else",

@@ -11,14 +11,14 @@ DEAD = "tests/jobs/test_dead_supervisor.py"
 MUTATIONS = (
     Mutation(
         "the gate before TensorFlow's gRPC lets every address pass",
-        "trainers/strategies/port_gate.py",
+        "runs/tf_cluster/port_gate.py",
         "_GATE, _SERVER = 0, 1",
         "_GATE, _SERVER = 1, 1",
         f"{GATE}::test_the_nodes_of_the_run_pass_and_nobody_else",
     ),
     Mutation(
         "an IPv6 address passes the gate by a part of it",
-        "trainers/strategies/port_gate.py",
+        "runs/tf_cluster/port_gate.py",
         "left = 2 * (len(words) - index - 1) + 1",
         "left = 2 * (len(words) - index - 1)",
         f"{GATE}::test_the_nodes_of_the_run_pass_and_nobody_else",

@@ -1,6 +1,6 @@
-"""TF_CONFIG for ``multi_worker``: workers agree on free ports through the run folder, so that no port is fixed.
+"""Addresses for TF_CONFIG: processes agree on free ports through the run folder, so that no port is fixed.
 
-Each worker binds a free port, publishes its address, and keeps the port bound while TensorFlow listens on it as well
+Each process binds a free port, publishes its address, and keeps the port bound while TensorFlow listens on it as well
 (SO_REUSEPORT), so that no other process can take it, and a gate stands before it.
 """
 
@@ -13,16 +13,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from saman.configs.errors import EnvironmentLack
 from saman.runs import variables
 from saman.runs.files.whole import read_json, write_json
 from saman.runs.folder import RunFolder
 from saman.runs.paths.attempt import port_file
+from saman.runs.ranks.identity import ProcessIdentity
 from saman.runs.ranks.interfaces import own_addresses
-from saman.trainers.identity import WorkerIdentity
-from saman.trainers.strategies.port_gate import LOOPBACK, PortGate
+from saman.runs.tf_cluster.port_gate import LOOPBACK, PortGate
 
 WAIT_SECONDS = 300.0
 # Variables that all processes of a start share and that differ between starts, as the starters call them.
@@ -37,17 +36,12 @@ _START_VARIABLES = (
 
 @dataclass(frozen=True)
 class WorkerAddress:
-    """Where a worker listens: the name of its host, the address for other hosts, its port, and whence it connects."""
+    """Where a process listens: the name of its host, the address for other hosts, its port, and whence it connects."""
 
     host: str
     address: str
     port: int
     sources: tuple[str, ...] = ()
-
-
-def tf_config(workers: Sequence[str], index: int) -> dict[str, Any]:
-    """Return the value of TF_CONFIG for worker ``index`` of ``workers`` (``host:port`` each); worker 0 is the chief."""
-    return {"cluster": {"worker": list(workers)}, "task": {"type": "worker", "index": index}}
 
 
 def endpoints(workers: Sequence[WorkerAddress]) -> list[str]:
@@ -83,28 +77,32 @@ def sources_of(workers: Sequence[WorkerAddress], lookup: Callable[[str], Iterabl
     return list(dict.fromkeys(source for sources in networks for source in sources))
 
 
-def meeting_folder(run: RunFolder, me: WorkerIdentity, environment: Mapping[str, str]) -> Path:
+def meeting_folder(run: RunFolder, attempt: int, environment: Mapping[str, str]) -> Path:
     """Return the folder where a strategy's workers publish their addresses for TF_CONFIG.
 
     Args:
         run: The run folder.
-        me: This worker; without an attempt it was started by hand.
+        attempt: The number of the attempt; 0 for processes that were started by hand.
         environment: The variables of this process; they identify a start by hand.
     """
-    if me.attempt:
-        return run.attempt(me.attempt).ports
+    if attempt:
+        return run.attempt(attempt).ports
     started_by_hand = next((environment[name] for name in _START_VARIABLES if name in environment), str(os.getppid()))
     return run.ports_of_start(started_by_hand)
 
 
 def agree_on_ports(
-    folder: Path, me: WorkerIdentity, wait_seconds: float = WAIT_SECONDS
+    folder: Path,
+    me: ProcessIdentity,
+    environ: Mapping[str, str],
+    wait_seconds: float = WAIT_SECONDS,
 ) -> tuple[PortGate, list[WorkerAddress]]:
     """Publish the address of a strategy's worker for TF_CONFIG and wait for those of all workers.
 
     Args:
         folder: A folder on a file system that all workers share.
         me: The identity of this process.
+        environ: The variables of this process, with this node's address in the network of the run.
         wait_seconds: How long to wait for the other workers.
 
     Returns:
@@ -116,12 +114,12 @@ def agree_on_ports(
     gate = PortGate()
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    address = os.environ.get(variables.ADDRESS, host)
+    address = environ.get(variables.ADDRESS, host)
     mine = WorkerAddress(host, address, gate.port, own_addresses(address))
-    write_json(port_file(folder, me.process.process), asdict(mine), private=True)
+    write_json(port_file(folder, me.process), asdict(mine), private=True)
     deadline = time.monotonic() + wait_seconds
     while True:
-        published = [_read(port_file(folder, process)) for process in range(me.process.processes)]
+        published = [_read(port_file(folder, process)) for process in range(me.processes)]
         missing = [process for process, worker in enumerate(published) if worker is None]
         if not missing:
             return gate, [worker for worker in published if worker is not None]
