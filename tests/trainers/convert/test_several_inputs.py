@@ -14,8 +14,8 @@ from saman.runs.records.inference import InferencePaths, InferenceRequestRecord,
 from saman.trainers.convert.formats import convert  # noqa: E402
 from saman.trainers.convert.predict import caller  # noqa: E402
 from saman.trainers.convert.sample_answers import write_answers  # noqa: E402
+from saman.trainers.infer import work  # noqa: E402
 from saman.trainers.infer.job import write_plan  # noqa: E402
-from saman.trainers.infer.work import work  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -52,7 +52,10 @@ def sample(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet"])
-def test_batch_inference_writes_a_column_for_every_output(tmp_path: Path, model: Path, kind: str) -> None:
+def test_batch_inference_writes_a_column_for_every_output(
+    tmp_path: Path, model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_load_model", lambda job: caller(job.model))  # threads of this process are set already
     rows = tmp_path / f"rows.{kind}"
     if kind == "npz":
         np.savez(rows, image=IMAGES, kind=KINDS)
@@ -66,7 +69,7 @@ def test_batch_inference_writes_a_column_for_every_output(tmp_path: Path, model:
     ).write(job.request)
     write_plan(job.path)
     for rank in (1, 0):
-        work(job.path, rank, 2)
+        work.work(job.path, rank, 2)
     found = pl.read_parquet(output)
     assert found["error"].null_count() == ROWS
     assert np.allclose(found["label"].to_list(), LABEL) and np.allclose(found["outputs"].to_list(), LABEL)
