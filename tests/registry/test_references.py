@@ -76,7 +76,7 @@ def test_the_runs_of_a_study_start_from_a_version(base: Path) -> None:
     study = {"name": "warm", "experiment": str(base / "base.yaml"), "scaling": "strong", "axes": {"ranks": [1, 2]}}
     (base / "study.yaml").write_text(json.dumps(study))
     plan = prepare_study(str(base / "study.yaml"), base / "runs", models_dir=base / "models").plan
-    assert [starts_from_the_version(run.loaded.experiment, base) for run in plan.runs] == [True] * 2
+    assert plan.runs and all(starts_from_the_version(run.loaded.experiment, base) for run in plan.runs)
 
 
 def test_the_trials_of_a_tuning_start_from_a_version(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
