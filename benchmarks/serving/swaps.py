@@ -1,7 +1,8 @@
 """Swaps under load: errors, the effect of each promotion, and p99 beside that of steady traffic.
 
 ``python benchmarks/serving/swaps.py [--swaps 50] [--requests 100000] [--clients 16]`` (``make swaps``). Two versions of
-the small CNN are loaded; ``stable`` moves between them at even intervals while clients ask without a pause.
+the small CNN are loaded; ``stable`` moves between them at even intervals while clients ask without a pause. With
+``--versions 7`` it moves through all versions but the newest, and no version is loaded when it is promoted.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import multiprocessing
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +37,13 @@ def publish_versions(folder: Path, count: int) -> Path:
     """Publish versions of the CNN with different weights; returns the registry."""
     from tests.registry.registry_kit import finished_run
 
+    saved = [folder / f"saved-{number}" for number in range(count)]
+    subprocess.run([sys.executable, "-c", MODEL, *map(str, saved)], check=True, stderr=subprocess.DEVNULL,
+                   env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})  # fmt: skip
     for number in range(count):
-        saved = folder / f"saved-{number}"
-        subprocess.run([sys.executable, "-c", MODEL, str(saved)], check=True, stderr=subprocess.DEVNULL,
-                       env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})  # fmt: skip
         run = finished_run(folder / f"run-{number}", model="cnn")
         shutil.rmtree(run.export / "saved_model")
-        shutil.copytree(saved, run.export / "saved_model")
+        shutil.copytree(saved[number], run.export / "saved_model")
         np.savez(run.export / "validation.npz", inputs=np.zeros((64, 28, 28), "float32"), labels=np.zeros(64, int))
         publish(run, folder / "models")
     return folder / "models"
@@ -52,12 +55,12 @@ def default_version(port: int) -> int:
         return int(json.load(answer)["model_spec"]["version"])
 
 
-def swap(models: Path, port: int, count: int, pause: float) -> list[float]:
-    """Move ``stable`` ``count`` times; returns the seconds until each move is in effect."""
+def swap(models: Path, port: int, count: int, pause: float, numbers: Sequence[int]) -> list[float]:
+    """Move ``stable`` ``count`` times through ``numbers``; returns the seconds until each move is in effect."""
     effects = []
     for change in range(count):
         time.sleep(pause)
-        number = 2 - change % 2
+        number = numbers[change % len(numbers)]
         began = time.monotonic()
         promote(models, f"cnn:{number}")
         while default_version(port) != number and time.monotonic() - began < _LATEST_SECONDS:
@@ -71,15 +74,19 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--versions", type=int, default=2, help="5 or more: versions that are not loaded")
+    parser.add_argument("--engine", default="openvino")
     parser.add_argument("--port", type=int, default=18511)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="saman-"))
-    models = publish_versions(folder, 2)
+    models = publish_versions(folder, options.versions)
     promote(models, "cnn:1")
-    promote(models, "cnn:2", "canary")
+    if options.versions == 2:
+        promote(models, "cnn:2", "canary")
+    numbers = (2, 1) if options.versions == 2 else [*range(2, options.versions), 1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "saman", "serve", "cnn", "--models-dir", str(models), "--engine", "openvino", "--port",
-         str(options.port), "--grpc-port", "0"], stdout=subprocess.DEVNULL)  # fmt: skip
+        [sys.executable, "-m", "saman", "serve", "cnn", "--models-dir", str(models), "--engine", options.engine,
+         "--port", str(options.port), "--grpc-port", "0"], stdout=subprocess.DEVNULL)  # fmt: skip
     try:
         wait_for(f"http://127.0.0.1:{options.port}/healthz", server)
         request = requests_of_both()["saman REST"]
@@ -91,13 +98,14 @@ def main() -> int:
         found = []
         # A process of its own: a thread would hold up the clients, which share Python's lock with it.
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            moves = pool.submit(swap, models, options.port, options.swaps, pause)
+            moves = pool.submit(swap, models, options.port, options.swaps, pause, numbers)
             found.append(measure(options.port, request, options.clients, seconds))
             while not moves.done() or sum(each.requests for each in found) < options.requests:
                 found.append(measure(options.port, request, options.clients, 2.0))
             effects = moves.result()
         errors, asked = sum(each.errors for each in found), sum(each.requests for each in found)
-        print(f"{asked} requests, {len(effects)} swaps, {errors} errors; the latest swap took {max(effects):.2f} s")
+        print(f"{asked} requests, {len(effects)} swaps, {errors} errors")
+        print(f"effect of a swap: median {statistics.median(effects):.2f} s, latest {max(effects):.2f} s")
         print(f"p99 steady {steady.p99:.1f} ms, meanwhile {found[0].p99:.1f} ms ({found[0].p99 / steady.p99:.2f} ×)")
         print(
             f"memory {before:.0f} MB before, {memory_megabytes(server.pid):.0f} MB after; load {os.getloadavg()[0]:.1f}"

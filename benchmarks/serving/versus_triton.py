@@ -35,15 +35,18 @@ from saman.runs.caches import cache_folder  # noqa: E402
 PACKAGES = ("nvidia-pytriton==0.7.0", "openvino>=2025.2")
 MODEL = """
 import keras, tensorflow as tf, sys
-net = keras.Sequential([keras.Input((28, 28)), keras.layers.Reshape((28, 28, 1)),
-    keras.layers.Conv2D(16, 3, activation="relu"), keras.layers.MaxPooling2D(),
-    keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.MaxPooling2D(), keras.layers.Flatten(),
-    keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10, activation="softmax")])
-module = tf.Module()
-module.net = net
-module.serve = tf.function(lambda inputs: {"outputs": net(inputs / 255.0, training=False)},
-    input_signature=[tf.TensorSpec([None, 28, 28], tf.float32, name="inputs")])
-tf.saved_model.save(module, sys.argv[1], signatures={"serving_default": module.serve})
+def save(place):
+    net = keras.Sequential([keras.Input((28, 28)), keras.layers.Reshape((28, 28, 1)),
+        keras.layers.Conv2D(16, 3, activation="relu"), keras.layers.MaxPooling2D(),
+        keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.MaxPooling2D(), keras.layers.Flatten(),
+        keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10, activation="softmax")])
+    module = tf.Module()
+    module.net = net
+    module.serve = tf.function(lambda inputs: {"outputs": net(inputs / 255.0, training=False)},
+        input_signature=[tf.TensorSpec([None, 28, 28], tf.float32, name="inputs")])
+    tf.saved_model.save(module, place, signatures={"serving_default": module.serve})
+for place in sys.argv[1:]:
+    save(place)
 """
 BACKEND = """
 import sys

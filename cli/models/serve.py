@@ -10,7 +10,8 @@ import typer
 from saman.cli.options import MODELS, ModelsDir
 
 if TYPE_CHECKING:
-    from saman.serving.supervision.supervisor import ServerEvent, Supervisor
+    from saman.serving.supervision.arrivals import ServerEvent
+    from saman.serving.supervision.supervisor import Supervisor
 
 
 def serve_command(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saman.registry.rollout.sequential import Counts, Reals
 from saman.registry.store.rollouts import MOST_PER_BLOCK
+
+if TYPE_CHECKING:
+    from saman.registry.rollout.sequential import Counts, Reals  # imports scipy, which fronts do not need
 
 SCHEMA = 1
 CLASSES = 64  # slots of predicted classes; class c counts in slot c mod 64, the same on every server

@@ -11,7 +11,6 @@ import select
 import sys
 from pathlib import Path
 
-from saman.registry.rollout.settle import settle_quietly
 from saman.registry.store.layout import list_models
 from saman.runs.locks import LockHeldError, hold
 
@@ -22,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 def main(models_dir: Path) -> None:
     """Judge every second until standard input ends."""
+    from saman.registry.rollout.settle import settle_quietly  # fronts import this file; scipy would delay their start
+
     os.nice(10)
     said: dict[str, str] = {}
     try:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from saman.configs.errors import UserError
 from saman.configs.schemas.policy import RecordingPolicy
-from saman.registry.rollout.page import render_page
 from saman.registry.rollout.records import RolloutFiles
 from saman.registry.store import audit_log
 from saman.registry.store.audit_entry import Entry, entry_file
@@ -112,6 +111,8 @@ class RolloutTraffic:
         """``GET /rollouts/NAME``: the page of a model's newest rollout."""
         if not path.startswith(PAGES):
             return None
+        from saman.registry.rollout.page import render_page  # with scipy, which only the page needs
+
         try:
             text = render_page(find_model(self._models_dir, path.removeprefix(PAGES).partition("?")[0]))
         except (UserError, OSError) as error:

@@ -1,8 +1,12 @@
-"""Engine processes as the supervisor sees them: started early, given a model, asked over their socket, ended."""
+"""Engine processes as the supervisor sees them: started early, given a model, asked over their socket, ended.
+
+A process that waits with its library imported takes a model in the time that the model needs.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -149,6 +153,50 @@ class EngineProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._reap(5.0)
+
+
+class EnginePool:
+    """Starts engines, and keeps processes waiting.
+
+    Args:
+        runtime: A private folder for sockets.
+        threads: Threads of each engine.
+        limits: How an engine joins requests.
+    """
+
+    def __init__(self, runtime: Path, threads: int, limits: BatchLimits) -> None:
+        self._runtime, self._threads, self._limits = runtime, threads, limits
+        self._numbers = itertools.count(1)
+        self._waiting: dict[tuple[str, bool], EngineProcess] = {}
+        self._lock, self._is_closed = threading.Lock(), False
+
+    def take(self, kind: str, *, is_rehearsal: bool = False) -> EngineProcess:
+        """A process that waits, else a new process; ``is_rehearsal`` has it run at the lowest priority."""
+        with self._lock:
+            engine = self._waiting.pop((kind, is_rehearsal), None)
+        if engine is not None and engine.status() is None:
+            return engine
+        return self._start(kind, is_rehearsal)
+
+    def prepare(self, kind: str, *, is_rehearsal: bool = False) -> None:
+        """Keep a process waiting."""
+        with self._lock:
+            before = self._waiting.get((kind, is_rehearsal))
+            if (before is None or before.status() is not None) and not self._is_closed:
+                self._waiting[kind, is_rehearsal] = self._start(kind, is_rehearsal)
+
+    def _start(self, kind: str, is_rehearsal: bool) -> EngineProcess:
+        path = self._runtime / f"e{next(self._numbers)}"
+        return EngineProcess(kind, path, self._threads, self._limits, is_rehearsal=is_rehearsal)
+
+    def close(self) -> None:
+        """End the waiting processes."""
+        with self._lock:
+            self._is_closed = True
+            for engine in self._waiting.values():
+                with contextlib.suppress(OSError):
+                    engine.kill()
+            self._waiting.clear()
 
 
 def _environment() -> Mapping[str, str]:

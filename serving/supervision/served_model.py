@@ -36,7 +36,8 @@ class FollowedModel:
     served: ServedLabels = ServedLabels()
     loaded: dict[int, LoadedVersion] = field(default_factory=dict)
     failed: dict[int, LoadFailure] = field(default_factory=dict)
-    loading: int | None = None
+    busy: set[int] = field(default_factory=set)  # are being checked or loaded, because the registry wants them
+    unfit: set[int] = field(default_factory=set)  # cannot be promoted, and nobody has asked for it
     log_problem: str = ""
     _entries: list[Entry] = field(default_factory=list)
 
@@ -51,18 +52,16 @@ class FollowedModel:
             return new
         if len(entries) > len(self._entries):
             self.failed.clear()  # what the entry changed may let a version load
+            self.unfit.clear()
         self._entries, self.log_problem = entries, ""
         self.wanted = wanted_model(state, self.spec, traffic.wanted(state))
         return ""
 
-    def next_to_load(self) -> int | None:
-        """The most important version that is wanted and not loaded."""
+    def to_load(self) -> list[int]:
+        """Versions that are wanted and not loaded, the most important first."""
         now = time.monotonic()
-        for number in self.wanted.load:
-            failure = self.failed.get(number)
-            if number not in self.loaded and (failure is None or failure.retry_at <= now):
-                return number
-        return None
+        waiting = (n for n in self.wanted.load if n not in self.loaded and n not in self.busy)
+        return [n for n in waiting if n not in self.failed or self.failed[n].retry_at <= now]
 
     def fail(self, number: int, problem: str) -> None:
         """Remember why a version could not be loaded."""
@@ -77,12 +76,12 @@ class FollowedModel:
         """The model in the table of the fronts."""
         versions = {
             number: ServedVersion(
-                number, VersionLife.AVAILABLE, each.socket, each.signature_map, files=each.local_files
+                number, VersionLife.AVAILABLE, each.socket, each.checked.signature_map, files=each.local_files
             )
             for number, each in self.loaded.items()
         }
         for number, failure in self.failed.items():
             versions.setdefault(number, ServedVersion(number, VersionLife.END, problem=failure.problem))
-        if self.loading is not None:
-            versions.setdefault(self.loading, ServedVersion(self.loading, VersionLife.LOADING))
+        for number in self.busy:
+            versions.setdefault(number, ServedVersion(number, VersionLife.LOADING))
         return ServedModel(self.folder.name, self.served.default, self.served.labels, versions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import shutil
 import signal
@@ -19,6 +18,9 @@ from saman.registry.store.layout import find_model
 from saman.registry.store.model_state import read_model
 from saman.serving.front.example_request import ExampleRequest, example_request
 from saman.serving.front.table import ServingTable
+from saman.serving.supervision.arrivals import Arrivals, ServerEvent, Tell
+from saman.serving.supervision.checking import Checker
+from saman.serving.supervision.engine_process import EnginePool
 from saman.serving.supervision.fronts import Fronts, front_settings
 from saman.serving.supervision.loader import LoadedVersion, Loader
 from saman.serving.supervision.served_model import FollowedModel
@@ -30,23 +32,6 @@ from saman.serving.traffic import open_traffic
 _TICK_SECONDS = 0.1
 _BACKLOG = 1024
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ServerEvent:
-    """Something that an operator may want to know; ``version`` is 0 for an event of a model or of the server."""
-
-    text: str
-    model: str = ""
-    version: int = 0
-    is_problem: bool = False
-
-    def __str__(self) -> str:
-        place = f"{self.model}:{self.version}: " if self.version else f"{self.model}: " if self.model else ""
-        return place + self.text
-
-
-Tell = Callable[[ServerEvent], None]
 
 
 @dataclass
@@ -63,7 +48,10 @@ class Supervisor:
     def __init__(self, settings: ServeSettings, tell: Tell) -> None:
         self._settings, self._tell = settings, tell
         self._runtime = runtime_folder()
-        self._loader = Loader(settings, self._runtime)
+        self._engines = EnginePool(self._runtime, settings.threads, settings.batches)
+        checker = Checker(settings.engine, self._runtime, self._engines)
+        self._loader = Loader(checker, self._engines, settings.batches.rows)
+        self._arrivals = Arrivals(checker, self._loader, self._engines, tell)
         self._traffic = open_traffic(settings.models_dir)
         self._models = [self._model(index) for index in range(len(settings.specs))]
         self._fronts: Fronts | None = None
@@ -72,7 +60,6 @@ class Supervisor:
         self._results: queue.Queue[Callable[[], None]] = queue.Queue()
         self._looks: queue.Queue[threading.Event] = queue.Queue()
         self._reviving: set[str] = set()
-        self._is_loading = False
         self._stopping = threading.Event()
         self._rest: socket.socket | None = None
         self._grpc: socket.socket | None = None
@@ -140,8 +127,9 @@ class Supervisor:
     def _load_first(self) -> None:
         for model in self._models:
             model.follow(self._traffic)
-            while (number := model.next_to_load()) is not None and not self._stopping.is_set():
-                self._load(model, number)
+            for number in model.to_load():
+                if not self._stopping.is_set():
+                    self._arrivals.load_now(model, number)
             if not model.loaded and model.failed:
                 problem, number = next(iter(model.failed.values())).problem, next(iter(model.failed))
                 raise UserError(problem, where=f"{model.folder.name}:{number}", remedy="saman models verify")
@@ -160,7 +148,7 @@ class Supervisor:
         for leaving in self._leaving:
             for version in leaving.versions:
                 version.end()
-        self._loader.close()
+        self._engines.close()
         for listener in (self._rest, self._grpc):
             if listener is not None:
                 listener.close()
@@ -171,8 +159,8 @@ class Supervisor:
     def tick(self) -> None:
         """Look after everything once."""
         asked = [self._looks.get_nowait() for _ in range(self._looks.qsize())]
+        self._revive_engines()  # in threads, while the fronts below start
         self._restart_fronts()
-        self._revive_engines()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._results.get_nowait()()
@@ -180,7 +168,7 @@ class Supervisor:
             if problem := model.follow(self._traffic):
                 self._tell(ServerEvent(f"the audit log cannot be read; versions stay: {problem}", model.folder.name,
                                        is_problem=True))  # fmt: skip
-        self._start_loading()
+        self._arrivals.start(self._models)
         self._publish(self._settle())
         self._end_drained()
         for looked in asked:
@@ -218,55 +206,6 @@ class Supervisor:
             self._leaving.remove(leaving)
             for version in leaving.versions:
                 version.end()
-
-    # ---- loading -----------------------------------------------------------------------------------------------
-
-    def _start_loading(self) -> None:
-        if self._is_loading:
-            return
-        for model in self._models:
-            number = model.next_to_load()
-            if number is not None:
-                self._is_loading, model.loading = True, number
-                threading.Thread(target=self._load_aside, args=(model, number), daemon=True).start()
-                return
-
-    def _load_aside(self, model: FollowedModel, number: int) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread, on Linux
-        finish = self._loaded_or_not(model, number)
-
-        def done() -> None:
-            self._is_loading, model.loading = False, None
-            finish()
-
-        self._results.put(done)
-
-    def _load(self, model: FollowedModel, number: int) -> None:
-        self._loaded_or_not(model, number)()
-
-    def _loaded_or_not(self, model: FollowedModel, number: int) -> Callable[[], None]:
-        """Load a version; returns what the main thread does about it."""
-        began = time.monotonic()
-        name = model.folder.name
-        try:
-            loaded = self._loader.load(model.folder, number)
-        except (UserError, OSError) as error:
-            problem = error.one_line() if isinstance(error, UserError) else str(error)
-
-            def fail() -> None:
-                model.fail(number, problem)
-                self._tell(ServerEvent(f"is not served: {problem}", name, number, is_problem=True))
-
-            return fail
-
-        def take() -> None:
-            model.loaded[number] = loaded
-            model.failed.pop(number, None)
-            seconds = time.monotonic() - began
-            self._tell(ServerEvent(f"loaded, checked and warmed in {seconds:.1f} s ({loaded.kind})", name, number))
-
-        return take
 
     # ---- what was killed ---------------------------------------------------------------------------------------
 

@@ -8,15 +8,21 @@ from dataclasses import dataclass, field
 from saman.registry.store.layout import VersionSpec
 from saman.registry.store.model_state import KEPT, STABLE, ModelState, VersionStatus
 
+MOST_PROMOTABLE = 16  # versions that wait as checked copies
+
 
 @dataclass(frozen=True)
 class WantedModel:
-    """The registry's wish: ``load`` in the order of importance, ``default`` for requests without version and label."""
+    """The registry's wish: ``load`` in the order of importance, ``default`` for requests without version and label.
+
+    ``promotable`` are further versions that a label may move to, the newest first.
+    """
 
     name: str
     default: int | None
     labels: Mapping[str, int] = field(default_factory=dict)
     load: tuple[int, ...] = ()
+    promotable: tuple[int, ...] = ()
 
 
 def wanted_model(state: ModelState, spec: VersionSpec, extra: Iterable[int] = ()) -> WantedModel:
@@ -39,12 +45,17 @@ def wanted_model(state: ModelState, spec: VersionSpec, extra: Iterable[int] = ()
     if spec.label is not None:
         default = labels.get(spec.label)
         kept = {spec.label: default} if default is not None else {}
-        return WantedModel(state.name, default, kept, () if default is None else (default,))
+        only = () if default is None else (default,)
+        return WantedModel(state.name, default, kept, only, _others(offered, only))
     newest = offered[-1:]
     default = labels.get(STABLE, newest[0] if newest else None)
     first = [] if default is None else [default]
-    load = dict.fromkeys([*first, *labels.values(), *(number for number in extra if number in offered), *newest])
-    return WantedModel(state.name, default, labels, tuple(load))
+    load = tuple(dict.fromkeys([*first, *labels.values(), *(n for n in extra if n in offered), *newest]))
+    return WantedModel(state.name, default, labels, load, _others(offered, load))
+
+
+def _others(offered: Iterable[int], load: Collection[int]) -> tuple[int, ...]:
+    return tuple(sorted((number for number in offered if number not in load), reverse=True)[:MOST_PROMOTABLE])
 
 
 @dataclass(frozen=True)

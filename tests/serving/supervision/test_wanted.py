@@ -27,14 +27,22 @@ def test_the_stable_version_answers_else_the_newest() -> None:
     assert wanted_model(state(1, 2, 3, stable=2), VersionSpec("m")).default == 2
     assert wanted_model(state(1, 2, 3), VersionSpec("m")).default == 3
     assert wanted_model(state(1, 2, 3, canary=1), VersionSpec("m", label="canary")) == WantedModel(
-        "m", 1, {"canary": 1}, (1,)
+        "m", 1, {"canary": 1}, (1,), (3, 2)
     )
     assert wanted_model(state(1, 2, 3, stable=2), VersionSpec("m", number=3)) == WantedModel("m", 3, {}, (3,))
 
 
 def test_what_may_be_promoted_next_is_loaded_too() -> None:
     wanted = wanted_model(state(1, 2, 3, 4, stable=2, canary=3), VersionSpec("m"), extra=[1, 9])
-    assert wanted.load == (2, 3, 1, 4)
+    assert wanted.load == (2, 3, 1, 4) and wanted.promotable == ()
+
+
+def test_every_other_published_version_waits_for_a_promotion_the_newest_first() -> None:
+    many = state(*range(1, 41), stable=7)
+    many.versions[38].status = VersionStatus.RETIRED
+    wanted = wanted_model(many, VersionSpec("m"))
+    assert wanted.load == (7, 40) and wanted.promotable == (39, *range(37, 22, -1))  # 16 copies at most
+    assert wanted_model(many, VersionSpec("m", number=3)).promotable == ()  # nothing moves this server
 
 
 def test_a_retired_version_is_not_offered() -> None:
