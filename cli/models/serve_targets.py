@@ -36,9 +36,9 @@ def print_service(context: typer.Context, target: str, servers: list[str]) -> No
 
 def submit_service(context: typer.Context) -> None:
     """Write the job script beside the models and submit it; each job renews itself before its end."""
-    from saman.configs.errors import EnvironmentLack
+    from saman.configs.errors import EnvironmentLack, UserError
     from saman.runs.files.whole import write_whole
-    from saman.serving.deploy.slurm import SERVERS, render_slurm
+    from saman.serving.deploy.slurm import SERVERS, log_pattern, render_slurm
     from saman.slurm.site import client
 
     service = describe_service(context, [])
@@ -49,9 +49,10 @@ def submit_service(context: typer.Context) -> None:
     folder.mkdir(exist_ok=True)
     script = folder / f"{service.name}.sbatch"
     write_whole(script, text)
-    log = folder / f"{service.name}-%j.log"
-    answer = client.submit([f"--output={log}", str(script)])
-    job = answer.out.strip().partition(";")[0]
+    answer = client.submit([f"--output={log_pattern(service.models_dir, service.name)}", str(script)])
+    if answer.code != 0:
+        raise UserError(f"sbatch refused the job: {answer.err.strip()}", where=str(script))
+    job = client.job_id(answer)
     typer.echo(
         f"job {job}: its address appears in {folder}; scancel --name saman-serve-{service.name} ends the service"
     )

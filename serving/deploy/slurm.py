@@ -20,6 +20,14 @@ def registered(models_dir: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
+def log_pattern(models_dir: Path, name: str) -> str:
+    """Where the jobs of a service write, as ``sbatch --output`` reads it; raises ``UserError`` for a backslash."""
+    folder = str(models_dir / SERVERS)
+    if "\\" in folder:
+        raise UserError(f"{folder!r} contains a backslash, which Slurm does not accept", where="--models-dir")
+    return f"{folder.replace('%', '%%')}/{name}-%j.log"
+
+
 def render_slurm(
     service: ServiceCommand, *, hours: float = 24.0, cpus: int = 2, memory: str = "4G", drain_seconds: float = 3.0
 ) -> str:
@@ -42,6 +50,7 @@ def render_slurm(
     if not given & {"--tokens", "--certificate", "--insecure"}:
         problem = "a service job listens beyond its node"
         raise UserError(problem, where="--slurm", remedy="--tokens FILE, --certificate and --key, or --insecure")
+    log_pattern(service.models_dir, service.name)
     refuse_line_breaks(
         [service.program, *service.words, str(service.models_dir), str(service.directory)], "a job script"
     )
@@ -68,6 +77,7 @@ script=$(cat "$0")
 cd {shlex.quote(str(service.directory))}
 servers={shlex.quote(str(service.models_dir / SERVERS))}
 mine="$servers/{service.name}-$SLURM_JOB_ID.address"
+log=${{servers//\\%/%%}}/{service.name}-%j.log  # of the successor; Slurm reads %% as the character
 mkdir -p "$servers"
 """
 
@@ -112,7 +122,8 @@ while kill -0 "$server" 2>/dev/null; do
   wait "$server"
   if [ "$renew" = 1 ]; then
     renew=0
-    successor=$(sbatch --parsable <<< "$script") || {{ echo "error: the successor was not submitted" >&2; continue; }}
+    successor=$(sbatch --parsable --output="$log" <<< "$script") ||
+      {{ echo "error: the successor was not submitted" >&2; continue; }}
     next="$servers/{service.name}-${{successor%%;*}}.address"
     for _ in $(seq {2 * (NOTICE_SECONDS - 30)}); do [ -e "$next" ] && break; sleep 0.5; done
     drain

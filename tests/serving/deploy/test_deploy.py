@@ -227,13 +227,13 @@ def stubs(folder: Path) -> tuple[ServiceCommand, dict[str, str]]:
     server, sbatch = folder / "bin" / "saman", folder / "bin" / "sbatch"
     server.write_text(SERVER)
     sbatch.write_text(
-        f'#!/bin/bash\n[ "$*" = --parsable ] || exit 1\ncat > {folder}/spooled\n'
+        f'#!/bin/bash\n[ "$1" = --parsable ] || exit 1\nprintf %s "$2" > {folder}/options\ncat > {folder}/spooled\n'
         f"SLURM_JOB_ID=2 bash {folder}/spooled > /dev/null 2>&1 &\n"
         f"echo $! > {folder}/successor\necho '2;cluster'\n"
     )
     for file in (server, sbatch):
         file.chmod(0o755)
-    models = folder / "models with 'quotes' $(x)"
+    models = folder / "models with 'quotes' 5% $(x)"
     models.mkdir()
     service = replace(
         PLAIN, program=str(server), words=("serve", "digits", "--insecure"), directory=folder, models_dir=models
@@ -268,6 +268,8 @@ def test_a_service_job_hands_over_before_it_ends(tmp_path: Path) -> None:
         host, _, ports = left.rpartition(":")
         assert host and ports.partition("/")[0].isdigit()
         assert not (tmp_path / "pwned").exists()
+        escaped = str(service.models_dir / SERVERS).replace("%", "%%")  # sbatch(1), "filename pattern"
+        assert (tmp_path / "options").read_text() == f"--output={escaped}/digits-%j.log"
         os.kill(successor, 15)  # scancel
         wait_for(lambda: registered(service.models_dir) == (), "the address of an ended server is still there")
     finally:
