@@ -55,7 +55,7 @@ def render_slurm(
         [service.program, *service.words, str(service.models_dir), str(service.directory)], "a job script"
     )
     scheme = "https" if "--certificate" in given else "http"
-    parts = (_head(service, hours, cpus, memory), _server(service, scheme), _end(drain_seconds), _life(service))
+    parts = (_head(service, hours, cpus, memory), _server(service, scheme), _end(service, drain_seconds), _LIFE)
     return "\n".join(parts)
 
 
@@ -101,34 +101,35 @@ END
 }}"""
 
 
-def _end(drain_seconds: float) -> str:
+def _end(service: ServiceCommand, drain_seconds: float) -> str:
+    # The trap itself renews: a flag that a loop looks at would be missed between the look and the wait.
     return f"""ended() {{ rm -f "$mine"; }}
 trap ended EXIT
 drain() {{ rm -f "$mine"; sleep {drain_seconds:g}; kill -TERM "$server" 2>/dev/null; }}
 trap 'drain' TERM
-renew=0
-trap 'renew=1' USR1
+renew() {{
+  trap '' USR1
+  successor=$(sbatch --parsable --output="$log" <<< "$script") ||
+    {{ echo "error: the successor was not submitted" >&2; trap 'renew' USR1; return; }}
+  next="$servers/{service.name}-${{successor%%;*}}.address"
+  for _ in $(seq {2 * (NOTICE_SECONDS - 30)}); do
+    [ -e "$next" ] && break
+    kill -0 "$server" 2>/dev/null || return  # cancelled meanwhile
+    sleep 0.5
+  done
+  drain
+}}
+trap 'renew' USR1
 """
 
 
-def _life(service: ServiceCommand) -> str:
-    return f"""# The address appears only once the server answers.
-until ready; do kill -0 "$server" 2>/dev/null || {{ wait "$server"; exit $?; }}; sleep 0.5; done
+# The address appears only once the server answers.
+_LIFE = """until ready; do kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }; sleep 0.5; done
 host=$(hostname -f 2>/dev/null || hostname)
 new=$(mktemp "$mine.XXXXXX") && printf '%s:%s/%s\\n' "$host" "$port" "$grpc_port" > "$new" && chmod 644 "$new" &&
   mv "$new" "$mine"
 
-while kill -0 "$server" 2>/dev/null; do
-  wait "$server"
-  if [ "$renew" = 1 ]; then
-    renew=0
-    successor=$(sbatch --parsable --output="$log" <<< "$script") ||
-      {{ echo "error: the successor was not submitted" >&2; continue; }}
-    next="$servers/{service.name}-${{successor%%;*}}.address"
-    for _ in $(seq {2 * (NOTICE_SECONDS - 30)}); do [ -e "$next" ] && break; sleep 0.5; done
-    drain
-  fi
-done
+while kill -0 "$server" 2>/dev/null; do wait "$server"; done
 wait "$server"
 exit $?
 """
