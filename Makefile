@@ -97,8 +97,8 @@ CONVERTERS = registry/evaluation/locks
 
 lock:
 	"$(PYTHON)" -m venv .venv-lock && .venv-lock/bin/python -m pip install -q uv
-	$(LOCK) --upgrade --extra serve --extra tune $(LOCKS)/tensorflow-2.21.in --override $(LOCKS)/overrides.txt -o $(LOCKS)/tensorflow-2.21.lock
-	$(LOCK) --upgrade $(LOCKS)/tensorflow-2.15.in -o $(LOCKS)/tensorflow-2.15.lock
+	$(LOCK) --upgrade --extra serve --extra onnx --extra tune $(LOCKS)/tensorflow-2.21.in --override $(LOCKS)/overrides.txt -o $(LOCKS)/tensorflow-2.21.lock
+	$(LOCK) --upgrade --extra serve $(LOCKS)/tensorflow-2.15.in -o $(LOCKS)/tensorflow-2.15.lock
 	for name in litert onnx tfjs; do .venv-lock/bin/uv pip compile -q --universal --python-version 3.10 --no-deps \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url $(CONVERTERS)/$$name.in -o $(CONVERTERS)/$$name.lock; done
 	cd $(CONVERTERS)/tfjs && npm install --package-lock-only --ignore-scripts --no-audit --no-fund \
