@@ -4,7 +4,7 @@ SETUP = PYTHONPATH=src "$(PYTHON)" -m saman.launcher.setup $(SETUP_OPTIONS)
 BIN = .venv/bin
 COMPAT = .venv-compat/bin
 
-.PHONY: help demo demo-study test test-compat bench tune-campaign mutants fuzz swaps rollouts kills elastic-kills python setup setup-compat lint lock clean
+.PHONY: help demo demo-study test test-compat bench tune-campaign mutants fuzz serve-day swaps rollouts kills elastic-kills python setup setup-compat lint lock clean
 
 help:
 	@echo "make demo         train a real classifier two ways, compare, publish it"
@@ -20,6 +20,7 @@ help:
 	@echo "make rollouts     10,000 simulated rollouts, judged after every request (half an hour)"
 	@echo "make kills        fifty random SIGKILLs of a real training; the weights must not notice (half an hour)"
 	@echo "make fuzz         100,000 malformed requests against a server (minutes)"
+	@echo "make serve-day    10 million requests, promotions and kills: errors, memory (half an hour; DAY='--requests N')"
 	@echo "make swaps        fifty promotions under 100,000 requests: errors, p99, effect (a minute or two)"
 	@echo "make lint         ruff and mypy"
 	@echo "make lock         choose the newest versions anew for launcher/setup/locks"
@@ -57,6 +58,9 @@ setup-compat: python
 
 fuzz: setup
 	$(BIN)/python -m tests.serving.fuzz_serving $(REQUESTS)
+
+serve-day: setup
+	$(BIN)/python benchmarks/serving/day.py $(DAY)
 
 swaps: setup
 	$(BIN)/python benchmarks/serving/swaps.py $(SWAPS)

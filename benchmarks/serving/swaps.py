@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from load import measure
-from versus_triton import MODEL, memory_megabytes, requests_of_both, wait_for
+from versus_triton import make_models, memory_megabytes, requests_of_both, wait_for
 
 from saman.registry.lifecycle.promotion import promote
 from saman.registry.lifecycle.publish import publish
@@ -37,9 +37,7 @@ def publish_versions(folder: Path, count: int) -> Path:
     """Publish versions of the CNN with different weights; returns the registry."""
     from tests.registry.registry_kit import finished_run
 
-    saved = [folder / f"saved-{number}" for number in range(count)]
-    subprocess.run([sys.executable, "-c", MODEL, *map(str, saved)], check=True, stderr=subprocess.DEVNULL,
-                   env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})  # fmt: skip
+    saved = make_models(folder, count)
     for number in range(count):
         run = finished_run(folder / f"run-{number}", model="cnn")
         shutil.rmtree(run.export / "saved_model")

@@ -4,11 +4,13 @@
 environment of its own in saman's cache; its Python backend runs OpenVINO with Triton's dynamic batching. Both answer
 the same image: saman as JSON over REST (TensorFlow Serving's interface), Triton as JSON and as binary over its own
 HTTP interface. The rounds alternate, so that both see the same machine. A load generator shares the cores.
+``--perf-analyzer FILE`` adds gRPC, with the load of ``perf_analyzer`` (from ``tritonclient==2.47.0``).
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -32,6 +34,7 @@ from load import Measured, http_request, measure  # noqa: E402
 
 from saman.runs.caches import cache_folder  # noqa: E402
 
+GRPC = 50  # between the ports of REST and gRPC
 PACKAGES = ("nvidia-pytriton==0.7.0", "openvino>=2025.2")
 MODEL = """
 import keras, tensorflow as tf, sys
@@ -79,6 +82,14 @@ dynamic_batching { } instance_group [{ kind: KIND_CPU count: 1 }]
 """
 
 
+def make_models(folder: Path, count: int) -> list[Path]:
+    """SavedModels of the small CNN with different weights."""
+    places = [folder / f"cnn-{number}" for number in range(count)]
+    subprocess.run([sys.executable, "-c", MODEL, *map(str, places)], check=True, stderr=subprocess.DEVNULL,
+                   env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})  # fmt: skip
+    return places
+
+
 def triton_environment() -> Path:
     """The environment with Triton, made once."""
     mark = hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]
@@ -107,7 +118,8 @@ def start_triton(folder: Path, model: Path, port: int) -> subprocess.Popen[bytes
     shutil.copy(stubs / "triton_python_backend_stub", backends / "python")
     command = [
         str(home / "bin" / "tritonserver"), f"--model-repository={folder / 'triton'}", f"--http-port={port}",
-        "--allow-grpc=false", "--allow-metrics=false", f"--backend-directory={backends}", "--http-address=127.0.0.1",
+        f"--grpc-port={port + GRPC}", "--grpc-address=127.0.0.1", "--allow-metrics=false",
+        f"--backend-directory={backends}", "--http-address=127.0.0.1",
     ]  # fmt: skip
     environ = {**os.environ, "LD_LIBRARY_PATH": libraries}
     process = subprocess.Popen(
@@ -129,7 +141,7 @@ def start_saman(folder: Path, model: Path, port: int) -> subprocess.Popen[bytes]
     np.savez(run.export / "validation.npz", inputs=np.zeros((64, 28, 28), "float32"), labels=np.zeros(64, int))
     publish(run, folder / "models")
     command = [sys.executable, "-m", "saman", "serve", "cnn", "--models-dir", str(folder / "models"), "--engine",
-               "openvino", "--port", str(port), "--grpc-port", "0"]  # fmt: skip
+               "openvino", "--port", str(port), "--grpc-port", str(port + GRPC)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(folder / "saman.log").open("wb"))
     wait_for(f"http://127.0.0.1:{port}/healthz", process)
     return process
@@ -195,18 +207,30 @@ def requests_of_both() -> dict[str, bytes]:
     }
 
 
+def measure_grpc(tool: Path, port: int, kind: list[str], clients: int, seconds: float) -> Measured:
+    """What perf_analyzer sees over gRPC."""
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        command = [
+            tool, "-m", "cnn", *kind, "-i", "grpc", "-u", f"127.0.0.1:{port}", "-b", "1", "-f", file.name,
+            "--concurrency-range", str(clients), "-p", str(int(1000 * seconds)), "-s", "999", "-r", "3",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        [row] = csv.DictReader(Path(file.name).read_text().splitlines())
+    p50, p99 = (float(row[f"{name} latency"]) / 1000 for name in ("p50", "p99"))
+    return Measured(float(row["Inferences/Second"]), p50, p99, 0, int(3 * seconds * float(row["Inferences/Second"])))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--port", type=int, default=18501)
+    parser.add_argument("--perf-analyzer", type=Path)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="saman-"))
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        model = folder / "cnn"
-        subprocess.run([sys.executable, "-c", MODEL, str(model)], check=True,
-                       env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})  # fmt: skip
+        [model] = make_models(folder, 1)
         servers = [start_saman(folder, model, options.port), start_triton(folder, model, options.port + 1)]
         found: dict[tuple[str, int], list[Measured]] = {}
         for _ in range(options.rounds):
@@ -214,6 +238,14 @@ def main() -> None:
                 port = options.port + name.startswith("Triton")
                 for clients in (1, 16):
                     found.setdefault((name, clients), []).append(measure(port, request, clients, options.seconds))
+        if options.perf_analyzer:
+            for name, port, kind in (
+                ("saman gRPC", options.port, ["--service-kind", "tfserving", "--shape", "inputs:1,28,28"]),
+                ("Triton gRPC", options.port + 1, ["--shape", "inputs:28,28"]),
+            ):
+                for clients in (1, 16):
+                    measured = measure_grpc(options.perf_analyzer, port + GRPC, kind, clients, options.seconds)
+                    found[name, clients] = [measured]
         print("| server | clients | requests/s | p50 ms | p99 ms | errors |\n|---|---|---|---|---|---|")
         for (name, clients), rows in found.items():
             middle = [statistics.median(getattr(row, key) for row in rows)
