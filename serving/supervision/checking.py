@@ -20,7 +20,7 @@ from saman.registry.store import manifest
 from saman.registry.store.layout import ModelFolder
 from saman.registry.store.model_state import read_model
 from saman.serving.interface.signatures import DEFAULT, parse_signatures, read_signature_map
-from saman.serving.supervision.engine_process import EnginePool
+from saman.serving.supervision.engine_process import EnginePool, twice
 from saman.serving.supervision.rehearsal import rehearse
 from saman.serving.supervision.settings import EngineChoice
 from saman.serving.supervision.snapshot import check_memory, take_snapshot
@@ -120,12 +120,16 @@ class Checker:
 
     def _rehearse(self, kind: str, snapshot: Path, about: manifest.Manifest, signature_map: bytes) -> None:
         check_memory(kind, about.total_bytes)
-        engine = self._engines.take(kind, is_rehearsal=True)
-        try:
-            engine.load(snapshot / "onnx" if kind == "onnx" else snapshot)
-            rehearse(engine, snapshot, about, parse_signatures(signature_map))
-        finally:
-            engine.kill()
+
+        def attempt() -> None:
+            engine = self._engines.take(kind, is_rehearsal=True)
+            try:
+                engine.load(snapshot / "onnx" if kind == "onnx" else snapshot)
+                rehearse(engine, snapshot, about, parse_signatures(signature_map))
+            finally:
+                engine.kill()
+
+        twice(attempt)
 
 
 def _marks(folder: ModelFolder, number: int) -> Marks:

@@ -15,9 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.configs.secrecy import is_secret
@@ -39,6 +39,10 @@ _START_SECONDS = 120.0
 
 class EngineFailure(UserError):  # noqa: N818
     """An engine cannot load a model, or ended; ``problem`` says why."""
+
+
+class EngineEnded(EngineFailure):
+    """The process ended, perhaps by no fault of the model: another process may load it."""
 
 
 class EngineProcess:
@@ -78,13 +82,15 @@ class EngineProcess:
             for line in lines:
                 with contextlib.suppress(ValueError):
                     self._said.put(json.loads(line))
-        self._said.put({"problem": "the engine process ended"})
+        self._said.put({"ended": True})
 
     def _next(self, seconds: float) -> dict[str, Any]:
         try:
             fact = self._said.get(timeout=seconds)
         except queue.Empty:
             raise EngineFailure(f"the {self.kind} engine did not answer within {seconds:g} s") from None
+        if "ended" in fact:
+            raise EngineEnded(f"the {self.kind} engine process ended")
         if "problem" not in fact:
             return fact
         if "lacks" in fact and fact["lacks"]:
@@ -107,7 +113,7 @@ class EngineProcess:
             self._process.stdin.write(json.dumps({"model": str(model)}).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise EngineFailure("the engine process ended") from None
+            raise EngineEnded(f"the {self.kind} engine process ended") from None
         self._next(seconds)
 
     def ask(self, signature: str, inputs: Arrays, seconds: float = _START_SECONDS) -> Arrays:
@@ -123,9 +129,11 @@ class EngineProcess:
                         if frame.code != frames.OK:
                             raise EngineFailure(f"{self.kind}: {frame.text}")
                         return frame.arrays
+        except TimeoutError as error:
+            raise EngineFailure(f"the {self.kind} engine did not compute within {seconds:g} s") from error
         except OSError as error:
-            raise EngineFailure(f"{self.kind}: {error}") from error
-        raise EngineFailure(f"the {self.kind} engine ended while it computed")
+            raise EngineEnded(f"{self.kind}: {error}") from error
+        raise EngineEnded(f"the {self.kind} engine ended while it computed")
 
     def status(self) -> int | None:
         """The exit status; ``None`` while it runs."""
@@ -197,6 +205,17 @@ class EnginePool:
                 with contextlib.suppress(OSError):
                     engine.kill()
             self._waiting.clear()
+
+
+Given = TypeVar("Given")
+
+
+def twice(attempt: Callable[[], Given]) -> Given:
+    """Attempt again, with another process, where the first ended: somebody may have killed it."""
+    try:
+        return attempt()
+    except EngineEnded:
+        return attempt()
 
 
 def _environment() -> Mapping[str, str]:

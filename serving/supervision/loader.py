@@ -8,7 +8,7 @@ from pathlib import Path
 from saman.registry.store.layout import ModelFolder
 from saman.serving.interface.signatures import parse_signatures
 from saman.serving.supervision.checking import CheckedVersion, Checker
-from saman.serving.supervision.engine_process import EnginePool, EngineProcess
+from saman.serving.supervision.engine_process import EnginePool, EngineProcess, twice
 from saman.serving.supervision.rehearsal import warm
 from saman.serving.supervision.snapshot import check_memory
 
@@ -58,6 +58,11 @@ class Loader:
         """
         checked = self._checker.check(folder, number)
         check_memory(checked.kind, checked.model_bytes)
+        engine = twice(lambda: self._warmed(checked))
+        self._engines.prepare(checked.kind)
+        return LoadedVersion(folder.name, number, checked, engine, str(engine.socket_path))
+
+    def _warmed(self, checked: CheckedVersion) -> EngineProcess:
         engine = self._engines.take(checked.kind)
         try:
             engine.load(checked.files)
@@ -65,8 +70,7 @@ class Loader:
         except BaseException:
             engine.kill()
             raise
-        self._engines.prepare(checked.kind)
-        return LoadedVersion(folder.name, number, checked, engine, str(engine.socket_path))
+        return engine
 
     def revive(self, loaded: LoadedVersion) -> None:
         """Replace a killed engine by a process that waits, at the same socket; raises ``UserError``."""

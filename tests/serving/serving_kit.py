@@ -102,3 +102,12 @@ def live_server(models_dir: Path, *arguments: str) -> Iterator[LiveServer]:
         yield server
     finally:
         server.stop()
+
+
+def run_client(program: str, packages: Path, *arguments: str) -> Any:
+    """What a client in a process of its own prints as JSON."""
+    start = "import sys, json\nsys.path.append(sys.argv[1])\n"
+    command = [sys.executable, "-c", start + program, str(packages), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])

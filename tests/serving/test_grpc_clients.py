@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import subprocess
-import sys
-import venv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from serving_kit import LiveServer
-
-from saman.runs.caches import cache_folder
+from serving_kit import LiveServer, run_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
-PACKAGES = ("ovmsclient==2023.1", "tensorflow-serving-api==2.19.1")  # both without their dependencies
-
-
-@pytest.fixture(scope="session")
-def client_packages() -> Path:
-    """A folder with the clients' packages, made once in saman's cache."""
-    mark = hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]
-    folder = cache_folder() / "tests" / f"serving-clients-py{sys.version_info.major}.{sys.version_info.minor}-{mark}"
-    if not (folder / "whole").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps"]
-        done = subprocess.run([*pip, *PACKAGES], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-500:]
-        (folder / "whole").touch()
-    return next((folder / "lib").glob("python3*")) / "site-packages"
-
-
-def run_client(program: str, packages: Path, *arguments: str) -> Any:
-    """What a client in a process of its own prints as JSON."""
-    start = "import sys, json\nsys.path.append(sys.argv[1])\n"
-    command = [sys.executable, "-c", start + program, str(packages), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
 
 STUBS = """
 import grpc, numpy as np, tensorflow as tf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import threading
@@ -23,6 +24,7 @@ from saman.registry.lifecycle.rollback import rollback
 from saman.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
+VERSIONS = "/v1/models/images/versions"
 PREDICT = "/v1/models/images:predict"
 
 
@@ -160,6 +162,33 @@ def test_killed_engines_and_fronts_come_back_without_a_wrong_answer(models: Path
         server.wait(lambda: load.answers > before + 20)
     assert load.wrong == []
     assert len(load.errors) <= 2 * 4  # each client may lose the request that the front held, and its connection
+
+
+def test_a_loader_killed_at_any_moment_neither_stops_nor_changes_answers(
+    swapping: LiveServer, models: Path, real_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    noise = random.Random(15)
+    with load_of(swapping, models) as load:
+        for number in (3, 4, 5):
+            publish(real_run(tmp_path / str(number), "poor"), models)
+            time.sleep(noise.uniform(0, 0.6))
+            for pid in swapping.children("--rehearsal"):
+                os.kill(pid, signal.SIGKILL)
+            swapping.wait(lambda number=number: "AVAILABLE" in str(swapping.get(f"{VERSIONS}/{number}")))
+    assert (load.errors, load.wrong) == ([], [])
+
+
+def test_a_version_that_is_not_loaded_is_promoted_from_its_checked_copy(
+    swapping: LiveServer, models: Path, real_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    for number in (3, 4):
+        publish(real_run(tmp_path / str(number), "poor"), models)
+    swapping.wait(lambda: "AVAILABLE" in str(swapping.get(f"{VERSIONS}/4")))
+    assert swapping.get(f"{VERSIONS}/3")[0] == 404  # neither labelled nor newest
+    with load_of(swapping, models) as load:
+        promote(models, "images:3")
+        swapping.wait(lambda: swapping.default_version() == 3)
+    assert (load.errors, load.wrong) == ([], [])
 
 
 def test_the_end_answers_what_has_arrived(swapping: LiveServer, models: Path) -> None:
