@@ -24,10 +24,13 @@ from saman.runs.engines.loop import EngineLoop
 _LOWEST_PRIORITY = 19
 
 
-def engine_arguments(socket_path: Path, threads: int, limits: BatchLimits, *, is_rehearsal: bool) -> list[str]:
+def engine_arguments(
+    socket_path: Path, threads: int, limits: BatchLimits, *, is_rehearsal: bool, is_urgent: bool = False
+) -> list[str]:
     """The command-line arguments that ``serve_engine`` reads."""
     given = [f"--socket={socket_path}", f"--threads={threads}", f"--rows={limits.rows}"]
-    return [*given, f"--delay={limits.delay_seconds:g}", *(["--rehearsal"] if is_rehearsal else [])]
+    flags = [name for name, is_set in (("--rehearsal", is_rehearsal), ("--urgent", is_urgent)) if is_set]
+    return [*given, f"--delay={limits.delay_seconds:g}", *flags]
 
 
 def serve_engine(import_kind: Callable[[], EngineKind], given: Sequence[str] | None = None) -> int:
@@ -43,12 +46,13 @@ def serve_engine(import_kind: Callable[[], EngineKind], given: Sequence[str] | N
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--delay", type=float, required=True)
     parser.add_argument("--rehearsal", action="store_true", help="load and run at the lowest priority")
+    parser.add_argument("--urgent", action="store_true", help="import at normal priority")
     options = parser.parse_args(given)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN if number is signal.SIGINT else lambda *_: os._exit(0))
     if options.rehearsal:
         os.nice(_LOWEST_PRIORITY)
-    kind = _import_quietly(import_kind)
+    kind = _import_aside(import_kind, is_quiet=not options.urgent)
     _say({"imported": True})
     line = sys.stdin.readline()
     if not line:
@@ -74,14 +78,15 @@ def serve_engine(import_kind: Callable[[], EngineKind], given: Sequence[str] | N
     os._exit(0)  # libraries with threads of their own may hang in their destructors
 
 
-def _import_quietly(import_kind: Callable[[], EngineKind]) -> EngineKind:
-    """Import the library in a thread of the lowest priority, so that running engines do not feel it."""
+def _import_aside(import_kind: Callable[[], EngineKind], *, is_quiet: bool) -> EngineKind:
+    """Import the library in a thread; a quiet one has the lowest priority, so that running engines do not feel it."""
     found: list[EngineKind] = []
     failed: list[BaseException] = []
 
     def work() -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)  # of this thread, on Linux
+        if is_quiet:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)  # of this thread, on Linux
         try:
             found.append(import_kind())
         except BaseException as error:

@@ -1,7 +1,7 @@
-"""Has versions checked and loaded beside the traffic, in threads of the lowest priority.
+"""Has versions checked and loaded beside the traffic.
 
-Checks run one at a time for what the registry wants, and one at a time for what it may promote. A checked version is
-loaded at once.
+Checks run at the lowest priority, one at a time for what the registry wants, and one at a time for what it may promote.
+A checked version is loaded at once: requests wait for it.
 """
 
 from __future__ import annotations
@@ -65,31 +65,27 @@ class Arrivals:
                 self._results.get_nowait()()
         for model in models:
             for number in model.to_load():
-                if self._checker.holds(model.folder.name, number):
-                    self._start_load(model, number)
-                elif not self._is_checking:
-                    self._is_checking = True
-                    self._start_load(model, number, self._end_checking)
+                is_checked = self._checker.holds(model.folder.name, number)
+                if is_checked or not self._is_checking:
+                    self._start_load(model, number, is_checked)
         for model in models:
             self._prepare_next(model)
 
-    def _start_load(self, model: FollowedModel, number: int, then: Finish = lambda: None) -> None:
+    def _start_load(self, model: FollowedModel, number: int, is_checked: bool) -> None:
         model.busy.add(number)
+        self._is_checking |= not is_checked
 
         def work() -> Finish:
             finish = self._load(model, number)
 
             def done() -> None:
                 model.busy.discard(number)
-                then()
+                self._is_checking &= is_checked
                 finish()
 
             return done
 
-        self._in_thread(work)
-
-    def _end_checking(self) -> None:
-        self._is_checking = False
+        self._in_thread(work, is_low=not is_checked)
 
     def _prepare_next(self, model: FollowedModel) -> None:
         """Check a version that may be promoted; nothing waits for it."""
@@ -101,7 +97,7 @@ class Arrivals:
         number = next(waiting, None)
         if number is not None:
             self._is_preparing = True
-            self._in_thread(lambda: self._prepare(model, number))
+            self._in_thread(lambda: self._prepare(model, number), is_low=True)
 
     def _prepare(self, model: FollowedModel, number: int) -> Finish:
         problem = ""
@@ -149,10 +145,11 @@ class Arrivals:
         if kind != "tensorflow":
             self._engines.prepare(kind, is_rehearsal=True)
 
-    def _in_thread(self, work: Callable[[], Finish]) -> None:
+    def _in_thread(self, work: Callable[[], Finish], *, is_low: bool) -> None:
         def run() -> None:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread, on Linux
+            if is_low:
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread, on Linux
             self._results.put(work())
 
         threading.Thread(target=run, daemon=True).start()

@@ -5,6 +5,7 @@ A process that waits with its library imported takes a model in the time that th
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -54,14 +55,16 @@ class EngineProcess:
         threads: Threads of the engine.
         limits: How it joins requests.
         is_rehearsal: Whether it runs at the lowest priority, to check a model.
+        is_urgent: Whether it imports its library at normal priority.
     """
 
     def __init__(
-        self, kind: str, socket_path: Path, threads: int, limits: BatchLimits, *, is_rehearsal: bool = False
-    ) -> None:
+        self, kind: str, socket_path: Path, threads: int, limits: BatchLimits, *, is_rehearsal: bool = False,
+        is_urgent: bool = False,
+    ) -> None:  # fmt: skip
         self.kind, self.socket_path = kind, socket_path
         socket_path.unlink(missing_ok=True)
-        arguments = engine_arguments(socket_path, threads, limits, is_rehearsal=is_rehearsal)
+        arguments = engine_arguments(socket_path, threads, limits, is_rehearsal=is_rehearsal, is_urgent=is_urgent)
         command = [sys.executable, "-m", *_MODULES[kind], *arguments]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
@@ -175,16 +178,29 @@ class EnginePool:
     def __init__(self, runtime: Path, threads: int, limits: BatchLimits) -> None:
         self._runtime, self._threads, self._limits = runtime, threads, limits
         self._numbers = itertools.count(1)
+        # A process inherits the priority of the thread that starts it, and checks run in threads of the lowest. The
+        # worker inherits that of this thread, so it begins here.
+        self._starter = concurrent.futures.ThreadPoolExecutor(1, "engine-starter")
+        self._starter.submit(os.getpid).result()
         self._waiting: dict[tuple[str, bool], EngineProcess] = {}
         self._lock, self._is_closed = threading.Lock(), False
 
-    def take(self, kind: str, *, is_rehearsal: bool = False) -> EngineProcess:
-        """A process that waits, else a new process; ``is_rehearsal`` has it run at the lowest priority."""
+    def take(self, kind: str, *, is_rehearsal: bool = False, is_urgent: bool = False) -> EngineProcess:
+        """A process that waits, else a new process.
+
+        Args:
+            kind: The engine.
+            is_rehearsal: Whether it runs at the lowest priority.
+            is_urgent: Whether requests wait for it: a new process then imports its library at normal priority.
+
+        Raises:
+            EngineFailure: The server ends.
+        """
         with self._lock:
             engine = self._waiting.pop((kind, is_rehearsal), None)
         if engine is not None and engine.status() is None:
             return engine
-        return self._start(kind, is_rehearsal)
+        return self._start(kind, is_rehearsal, is_urgent)
 
     def prepare(self, kind: str, *, is_rehearsal: bool = False) -> None:
         """Keep a process waiting."""
@@ -193,9 +209,11 @@ class EnginePool:
             if (before is None or before.status() is not None) and not self._is_closed:
                 self._waiting[kind, is_rehearsal] = self._start(kind, is_rehearsal)
 
-    def _start(self, kind: str, is_rehearsal: bool) -> EngineProcess:
-        path = self._runtime / f"e{next(self._numbers)}"
-        return EngineProcess(kind, path, self._threads, self._limits, is_rehearsal=is_rehearsal)
+    def _start(self, kind: str, is_rehearsal: bool, is_urgent: bool = False) -> EngineProcess:
+        if self._is_closed:
+            raise EngineFailure("the server ends")
+        path, names = self._runtime / f"e{next(self._numbers)}", {"is_rehearsal": is_rehearsal, "is_urgent": is_urgent}
+        return self._starter.submit(EngineProcess, kind, path, self._threads, self._limits, **names).result()
 
     def close(self) -> None:
         """End the waiting processes."""

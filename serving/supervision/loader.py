@@ -74,7 +74,7 @@ class Loader:
 
     def revive(self, loaded: LoadedVersion) -> None:
         """Replace a killed engine by a process that waits, at the same socket; raises ``UserError``."""
-        engine = self._engines.take(loaded.kind)
+        engine = self._engines.take(loaded.kind, is_urgent=True)
         try:
             engine.load(loaded.checked.files)
             Path(engine.socket_path).rename(loaded.socket)  # fronts connect to the old name
