@@ -17,7 +17,6 @@ import os
 import selectors
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ import numpy as np
 import orjson
 import uvloop
 from load import measure
-from versus_triton import cache_folder, make_models, requests_of_both, start_saman, start_triton, wait_for
+from versus_triton import cache_folder, make_models, requests_of_both, show, start_saman, start_triton, wait_for
 
 GRANIAN = "granian==2.5.4"
 SLOTS, PIXELS, CLASSES, ROWS = 64, 784, 10, 16
@@ -249,11 +248,7 @@ def main() -> None:
                 for clients in (1, 16):
                     measured = measure(at, requests["saman REST"], clients, options.seconds)
                     found.setdefault((name, clients), []).append(measured)
-        print("| design | clients | requests/s | p50 ms | p99 ms | errors |\n|---|---|---|---|---|---|")
-        for (name, clients), rows in found.items():
-            speed, p50, p99 = (statistics.median(getattr(row, key) for row in rows)
-                               for key in ("requests_per_second", "p50", "p99"))  # fmt: skip
-            print(f"| {name} | {clients} | {speed:.0f} | {p50:.2f} | {p99:.2f} | {sum(row.errors for row in rows)} |")
+        show(found)
         print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     finally:
         for server in started:

@@ -214,10 +214,21 @@ def measure_grpc(tool: Path, port: int, kind: list[str], clients: int, seconds: 
             tool, "-m", "cnn", *kind, "-i", "grpc", "-u", f"127.0.0.1:{port}", "-b", "1", "-f", file.name,
             "--concurrency-range", str(clients), "-p", str(int(1000 * seconds)), "-s", "999", "-r", "3",
         ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise SystemExit(f"perf_analyzer: {done.stdout[-500:]}{done.stderr[-500:]}")
         [row] = csv.DictReader(Path(file.name).read_text().splitlines())
     p50, p99 = (float(row[f"{name} latency"]) / 1000 for name in ("p50", "p99"))
     return Measured(float(row["Inferences/Second"]), p50, p99, 0, int(3 * seconds * float(row["Inferences/Second"])))
+
+
+def show(found: dict[tuple[str, int], list[Measured]]) -> None:
+    """Print the medians."""
+    print("| server | clients | requests/s | p50 ms | p99 ms | errors |\n|---|---|---|---|---|---|")
+    for (name, clients), rows in found.items():
+        speed, p50, p99 = (statistics.median(getattr(row, key) for row in rows)
+                           for key in ("requests_per_second", "p50", "p99"))  # fmt: skip
+        print(f"| {name} | {clients} | {speed:.0f} | {p50:.2f} | {p99:.2f} | {sum(row.errors for row in rows)} |")
 
 
 def main() -> None:
@@ -238,6 +249,9 @@ def main() -> None:
                 port = options.port + name.startswith("Triton")
                 for clients in (1, 16):
                     found.setdefault((name, clients), []).append(measure(port, request, clients, options.seconds))
+        show(found)
+        for name, server in zip(("saman", "Triton"), servers, strict=True):
+            print(f"memory of {name}: {memory_megabytes(server.pid):.0f} MB")
         if options.perf_analyzer:
             for name, port, kind in (
                 ("saman gRPC", options.port, ["--service-kind", "tfserving", "--shape", "inputs:1,28,28"]),
@@ -245,15 +259,7 @@ def main() -> None:
             ):
                 for clients in (1, 16):
                     measured = measure_grpc(options.perf_analyzer, port + GRPC, kind, clients, options.seconds)
-                    found[name, clients] = [measured]
-        print("| server | clients | requests/s | p50 ms | p99 ms | errors |\n|---|---|---|---|---|---|")
-        for (name, clients), rows in found.items():
-            middle = [statistics.median(getattr(row, key) for row in rows)
-                      for key in ("requests_per_second", "p50", "p99")]  # fmt: skip
-            print(f"| {name} | {clients} | {middle[0]:.0f} | {middle[1]:.2f} | {middle[2]:.2f} | "
-                  f"{sum(row.errors for row in rows)} |")  # fmt: skip
-        for name, server in zip(("saman", "Triton"), servers, strict=True):
-            print(f"memory of {name}: {memory_megabytes(server.pid):.0f} MB")
+                    show({(name, clients): [measured]})
         print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     finally:
         for server in servers:
