@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -125,20 +124,6 @@ def test_cron_runs_the_script_whatever_its_name(tmp_path: Path, name: str) -> No
     subprocess.run(["/bin/sh", "-c", as_cron_reads(command)], check=True, cwd=tmp_path)
     assert log.read_text() == "".join(f"{text}|" for text in HOSTILE)
     assert sorted(path.name for path in folder.iterdir()) == sorted([script.name, log.name])
-
-
-@pytest.mark.parametrize("period", list(Period))
-def test_the_cron_that_is_installed_accepts_the_lines(tmp_path: Path, period: Period) -> None:
-    cron = shutil.which("crontab")
-    if cron is None:
-        pytest.skip("no crontab is installed")
-    table = tmp_path / "crontab"
-    lines = [render_line(Scheduler.CRONTAB, period, Path("/a") / name, Path("/log") / name) for name in HOSTILE]
-    table.write_text("".join(lines))
-    done = [subprocess.run([cron, flag, str(table)], capture_output=True, text=True) for flag in ("-n", "-T")]
-    assert any(each.returncode == 0 for each in done), done  # Debian's cron knows -n, cronie -T; both only look
-    table.write_text("".join(lines) + "61 3 * * * true\n")
-    assert all(subprocess.run([cron, flag, str(table)], capture_output=True).returncode for flag in ("-n", "-T"))
 
 
 def as_cron_reads(command: str) -> str:

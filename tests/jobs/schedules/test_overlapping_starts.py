@@ -66,7 +66,7 @@ def start(folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     yield begin
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def said(folder: Path) -> list[str]:
