@@ -48,7 +48,8 @@ class AttemptRequest:
 
     ``adapt`` fits the planned start to its surroundings (a container, a job). ``job_script`` is kept with the
     attempt. ``who`` signs the notes in the events. ``staged`` maps what was copied to the nodes to its copies.
-    ``usable_nodes`` finds the nodes on which lost ranks of an elastic run can start, out of those it is given.
+    ``usable_nodes`` finds the nodes on which lost ranks of an elastic run can start: out of those it is given, or new.
+    ``job_of`` names the job through which a node is reached; it is empty for this job.
     """
 
     spec: Experiment | Script
@@ -60,6 +61,7 @@ class AttemptRequest:
     who: str = SUPERVISOR
     staged: Mapping[str, str] = field(default_factory=dict)
     usable_nodes: Callable[[Collection[str]], frozenset[str]] | None = None
+    job_of: Callable[[str], str] | None = None
 
 
 def make_attempt(
@@ -160,7 +162,8 @@ def _surroundings(request: AttemptRequest, plan: LaunchPlan) -> Surroundings | N
         return None
     nodes = (node.name for node in request.options.nodes or ())
     spare = tuple(name for name in nodes if name not in plan.placement.nodes)
-    return Surroundings(plan.facts.address or own_address(os.environ), spare, request.usable_nodes)
+    address = plan.facts.address or own_address(os.environ)
+    return Surroundings(address, spare, request.usable_nodes, request.job_of)
 
 
 def _limits(request: AttemptRequest, is_script: bool, surroundings: Surroundings | None) -> SupervisionOptions:

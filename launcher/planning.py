@@ -100,7 +100,8 @@ def make_plan(
     path, note = script_path(os.environ) if isinstance(spec, Script) else (own_path(os.environ), None)
     inherited = clean_environment({**os.environ, "PATH": path}, Path.cwd())
     nodes = options.nodes or (this_node(),)
-    placement = place(spec.resources, spec.devices_per_process, nodes)
+    elastic = spec.launch.elastic
+    placement = place(spec.resources, spec.devices_per_process, nodes, elastic.warm_spares if elastic else 0)
     folder = run or planned_run(options.runs_dir, spec.name)
     program = program_command(spec, folder, path)
     if isinstance(spec, Script):
@@ -113,7 +114,7 @@ def make_plan(
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
     components = spec.resources.components
-    job = replace(job, elastic=spec.launch.elastic is not None)
+    job = replace(job, elastic=elastic.max if elastic else 0)
     job = replace(job, environment={**job.environment, **component_variables(components, placement, facts)})
     start = make_start(spec.launch.starter, placement, job, facts)
     beside = component_commands(components, job, facts, directory)

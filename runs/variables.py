@@ -26,6 +26,7 @@ DIRECTORY = "SAMAN_DIRECTORY"  # working directory of the program
 GIVEN = "SAMAN_GIVEN"  # names of the variables in launch.environment, which override all others
 LOG_LIMIT = "SAMAN_LOG_LIMIT"  # largest size of a process's log with its older part, in bytes
 NODES_OF = "SAMAN_NODES_OF"  # with _ and the name of a component in capitals: its nodes, joined by commas
+LARGEST_WORLD = "SAMAN_LARGEST_WORLD"  # of an elastic run: ranks in a world at most; further processes are spare
 MEMBERSHIP = "SAMAN_MEMBERSHIP"  # of an elastic run: file with the address of its authority
 NODES_OF_RANKS = "SAMAN_NODES_OF_RANKS"  # joined by commas
 NODES_OF_SLOTS = "SAMAN_NODES_OF_SLOTS"  # of an elastic run: the node of each slot, joined by commas

@@ -37,7 +37,14 @@ class Authority:
         address: Where members find it.
     """
 
-    def __init__(self, minimum: int, slots: Iterable[int], host: str, record: Callable[[WorldFormed], None]) -> None:
+    def __init__(
+        self,
+        minimum: int,
+        slots: Iterable[int],
+        host: str,
+        record: Callable[[WorldFormed], None],
+        maximum: int | None = None,
+    ) -> None:
         """Listen on a free port.
 
         Args:
@@ -45,8 +52,9 @@ class Authority:
             slots: The slots whose processes are about to start.
             host: The address or name by which ranks reach this node.
             record: Called for each world once it has taken a step, or has ended without a step.
+            maximum: The largest number of ranks in a world; by default as many as slots.
         """
-        self._membership = Membership(minimum, slots)
+        self._membership = Membership(minimum, slots, maximum)
         self._lock = threading.Lock()
         self._members: dict[int, BinaryIO] = {}
         self._store: dict[str, bytes] = {}

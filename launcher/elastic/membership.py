@@ -59,18 +59,21 @@ class Membership:
         problem: Why no further world can be formed; ``None`` as long as the run can go on.
     """
 
-    def __init__(self, minimum: int, starting: Iterable[int]) -> None:
+    def __init__(self, minimum: int, starting: Iterable[int], maximum: int | None = None) -> None:
         """Begin without a world.
 
         Args:
             minimum: The smallest number of ranks that may take steps.
             starting: The slots whose processes are being started.
+            maximum: The largest number of ranks in a world; by default as many as slots. Further members that are
+                ready wait for a place.
         """
         self.change: WorldChange | None = None
         self.finished: set[int] = set()
         self.problem: str | None = None
         self._minimum = minimum
         self._starting = set(starting)
+        self._maximum = len(self._starting) if maximum is None else maximum
         self._waiting: dict[int, MemberReport] = {}  # members without a world
         self._in_world: dict[int, ReportKind] = {}  # living members of the world: how far each has come
         self._leaving: set[int] = set()  # members that were told to leave the world
@@ -106,7 +109,8 @@ class Membership:
         elif kind is ReportKind.READY:
             self._starting.discard(slot)
             self._waiting[slot] = report
-            self._cause = self._cause or WorldCause.JOIN
+            if len(self._in_world) < self._maximum:
+                self._cause = self._cause or WorldCause.JOIN
         elif kind is ReportKind.LEFT:
             self._in_world.pop(slot, None)
             self._waiting[slot] = report
@@ -165,17 +169,20 @@ class Membership:
 
     def _form(self) -> Orders:
         holders = [slot for slot in self._waiting if self._waiting[slot].holds_state]
-        if len(self._waiting) < self._minimum or (not holders and self._starting):
+        is_full = len(self._waiting) >= self._maximum
+        if len(self._waiting) < self._minimum or (not holders and self._starting and not is_full):
             return []  # a process that starts will join
         before = self.world.slots if self.world is not None else ()
         rank_of = {slot: rank for rank, slot in enumerate(before)}
-        slots = sorted(self._waiting, key=lambda slot: (slot not in holders, rank_of.get(slot, len(before)), slot))
+        ordered = sorted(self._waiting, key=lambda slot: (slot not in holders, rank_of.get(slot, len(before)), slot))
+        slots = ordered[: self._maximum]
         world = World(self.world.generation + 1 if self.world is not None else 1, tuple(slots))
         step = 0
         if holders:
             most = max(holders, key=lambda slot: _progress(self._waiting[slot]))
             step = self._waiting[most].step
-            spread = any(not each.holds_state or each.step != step for each in self._waiting.values())
+            members = [self._waiting[slot] for slot in slots]
+            spread = any(not each.holds_state or each.step != step for each in members)
             position = self._waiting[most].position
             world = replace(world, source=slots.index(most), position=position, spread=spread)
         if not self._goes_on(step):
@@ -184,7 +191,8 @@ class Membership:
         assert self._cause is not None
         self.change = WorldChange(self._cause, world, step, lost, joined)
         self._in_world = dict.fromkeys(slots, ReportKind.READY)
-        self._waiting, self._leaving, self._cause = {}, set(), None
+        self._waiting = {slot: self._waiting[slot] for slot in ordered[self._maximum :]}
+        self._leaving, self._cause = set(), None
         return [(slot, Order(OrderKind.FORM, world.generation, world)) for slot in slots]
 
     def _goes_on(self, step: int) -> bool:

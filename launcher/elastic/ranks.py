@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from saman.configs.schemas.launch.elastic import Elastic
 from saman.launcher.elastic.authority import Authority
 from saman.launcher.elastic.seats import Seats
 from saman.launcher.plan.placement import Placement
@@ -29,13 +30,15 @@ class Surroundings:
     Attributes:
         host: The address by which ranks reach the supervisor; empty for an unknown address.
         spare_nodes: Nodes of the job without ranks.
-        usable: Returns those of the given nodes on which a process can start now; it may take seconds. ``None`` if
-            all nodes count as usable.
+        usable: Returns those of the given nodes, and new nodes, on which a process can start now; it may take seconds.
+            ``None`` if all nodes count as usable.
+        job_of: Returns the job through which a node is reached, empty for this job; ``None`` if it is this job always.
     """
 
     host: str = _HERE
     spare_nodes: tuple[str, ...] = ()
     usable: Callable[[Collection[str]], frozenset[str]] | None = None
+    job_of: Callable[[str], str] | None = None
 
 
 class Slots(Protocol):
@@ -48,8 +51,8 @@ class Slots(Protocol):
     @property
     def exit_statuses(self) -> list[int | None]: ...  # noqa: D102
 
-    def replace(self, index: int, node: str) -> None:
-        """Start another process in the slot of one that has ended, on a node."""
+    def replace(self, index: int, node: str, job: str = "") -> None:
+        """Start another process in the slot of one that has ended, on a node of this job or of another."""
 
     def kill(self, index: int) -> None:
         """End the process of a slot, and what it started."""
@@ -68,7 +71,7 @@ class ElasticRanks:
         attempt: Attempt,
         placement: Placement,
         processes: Slots,
-        minimum: int,
+        limits: Elastic,
         append: Callable[..., None],
         say: Callable[[str], None],
         surroundings: Surroundings | None = None,
@@ -79,25 +82,26 @@ class ElasticRanks:
             attempt: The files of the attempt.
             placement: The slots: processes in their order.
             processes: What runs in them.
-            minimum: The smallest number of ranks that may take steps.
+            limits: The smallest and the largest number of ranks that take steps.
             append: Appends an event of the attempt.
             say: Shows a sentence to the user.
             surroundings: The nodes of the job; ``None`` for a run on this node.
         """
         around = surroundings or Surroundings()
-        self._attempt, self._placement, self._minimum, self._usable = attempt, placement, minimum, around.usable
-        self._processes, self._append, self._say = processes, append, say
+        self._attempt, self._placement, self._minimum, self._usable = attempt, placement, limits.min, around.usable
+        self._processes, self._append, self._say, self._job_of = processes, append, say, around.job_of
         self._worlds: queue.SimpleQueue[WorldFormed] = queue.SimpleQueue()
-        self.authority = Authority(minimum, range(len(placement.processes)), around.host, self._worlds.put)
+        slots = range(len(placement.processes))
+        self.authority = Authority(limits.min, slots, around.host, self._worlds.put, limits.max)
         self.authority.address.write(attempt.rendezvous)
         self._slot_of = {process.first_rank: process.index for process in placement.processes}
         self._own_errors: set[int] = set()  # slots whose process ended by itself with an error
         self._peers_lost: set[int] = set()
-        self._early_ends = dict.fromkeys(range(len(placement.processes)), 0)
+        self._early_ends = dict.fromkeys(slots, 0)
         self._excluded: set[int] = set()
         self._problem: str | None = None
         self._seats = Seats([process.node for process in placement.processes], around.spare_nodes)
-        self._size = len(placement.processes)
+        self._size = limits.max
         self._vacant: set[int] = set()  # slots without a process
         self._answers: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
         self._asked: float | None = None  # when nodes were asked for last; ``None`` to ask at once
@@ -209,6 +213,7 @@ class ElasticRanks:
             self._asking.start()
 
     def _start(self, vacant: Iterable[int], usable: Collection[str]) -> None:
+        self._seats.welcome(usable)
         for slot in sorted(vacant):
             before = self._seats.node(slot)
             node = self._seats.seat(slot, usable)
@@ -220,7 +225,7 @@ class ElasticRanks:
                 self._say(f"ranks of {before} start on {node}")
             self._vacant.discard(slot)
             self.authority.starts(slot)
-            self._processes.replace(slot, node)
+            self._processes.replace(slot, node, self._job_of(node) if self._job_of is not None else "")
 
     def _check_minimum(self) -> None:
         """Give up if too few ranks are left and no node can take others."""

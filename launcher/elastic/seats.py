@@ -23,6 +23,11 @@ class Seats:
         self._avoided: set[str] = set()
         self._empty: set[int] = set()
 
+    def welcome(self, nodes: Collection[str]) -> None:
+        """Note nodes that have come to the run; unknown ones are spare."""
+        known = {*self._spare, *self._homes, *self._node_of.values()}
+        self._spare += tuple(sorted(set(nodes) - known))
+
     def node(self, slot: int) -> str:
         """Return the node on which a slot's process runs, or ran last."""
         return self._node_of[self._homes[slot]]

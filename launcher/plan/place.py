@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from saman.configs.errors import UserError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from saman.launcher.node.machine import Node
 
 
-def place(resources: Resources, devices_per_process: int, nodes: Sequence[Node]) -> Placement:
+def place(resources: Resources, devices_per_process: int, nodes: Sequence[Node], warm_spares: int = 0) -> Placement:
     """Place ``resources.ranks`` ranks on the first ``resources.nodes`` of ``nodes``, neighbouring ranks together.
 
     ``auto`` cores per rank are the cores of the smallest node ÷ ranks per node, at least 1, the same for every rank.
@@ -24,6 +25,7 @@ def place(resources: Resources, devices_per_process: int, nodes: Sequence[Node])
         resources: the request.
         devices_per_process: ranks in one process.
         nodes: the nodes and what each offers.
+        warm_spares: processes beside the ranks, after them: on spare nodes; on the run's node if it has only one.
 
     Raises:
         UserError: the ranks of a node do not divide into processes.
@@ -41,10 +43,13 @@ def place(resources: Resources, devices_per_process: int, nodes: Sequence[Node])
     cores_per_rank, shared, notes = _cores(resources, here)
     per_node = resources.ranks_per_node // devices_per_process
     spots = [(node, local) for node in here for local in range(per_node)]
-    processes = (
+    spots += [(node, local) for node in nodes[resources.nodes :] for local in range(per_node)][:warm_spares]
+    processes = [
         _process(index, node, local, devices_per_process, cores_per_rank, resources)
         for index, (node, local) in enumerate(spots)
-    )
+    ]
+    if len(nodes) == 1:
+        processes += [_unpinned(processes[0], per_node + spare) for spare in range(warm_spares)]
     notes += [f"{node.name}: {note}" for node in here for note in node.notes]
     return Placement(tuple(processes), cores_per_rank, shared, tuple(notes))
 
@@ -63,6 +68,12 @@ def _process(index: int, node: Node, local: int, devices: int, cores_per_rank: i
         gpus=tuple(range(local * gpus, (local + 1) * gpus)),
         threads=threads,
     )
+
+
+def _unpinned(first: Process, place: int) -> Process:
+    """A spare process on the node of the ranks: the cores of the rank that it replaces are not known yet."""
+    rank = place * first.ranks_here
+    return replace(first, index=place, local_index=place, first_rank=rank, cores=(), gpus=())
 
 
 def _core_range(local: int, width: int, cores: int) -> tuple[int, ...]:

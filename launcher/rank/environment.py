@@ -99,6 +99,8 @@ def rank_variables(process: Process, seat: Seat | None, identity: ProcessIdentit
     """
     size = seat.size if seat else identity.processes
     ranks = process.ranks_here
+    if seat is not None and not process.cores and any(each.cores for each in seat.here):
+        cores = min(cores, process.threads)  # a spare process among pinned ranks
     own = {
         variables.PROCESS: str(process.index),
         variables.PROCESSES: str(identity.processes),

@@ -20,14 +20,17 @@ LONGEST_ARGUMENT = 100_000  # bytes; Linux takes none above 131,071 (MAX_ARG_STR
 
 @dataclass(frozen=True)
 class RankProgram:
-    """The program of every process, its run and attempt, and the variables to set for it."""
+    """The program of every process, its run and attempt, and the variables to set for it.
+
+    ``elastic`` is the largest number of ranks in a world of an elastic run, 0 for other runs.
+    """
 
     run: Path
     attempt: int
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     horovod: bool = True
-    elastic: bool = False
+    elastic: int = 0
 
     @property
     def rendezvous_file(self) -> Path:
@@ -77,11 +80,12 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
 
-    def on_node(self, node: str) -> Command:
-        """The command with another node for its step (``steps``); others stay as they are."""
+    def on_node(self, node: str, job: str = "") -> Command:
+        """The command with another node for its step (``steps``), of this job or another; others stay as they are."""
         end = self.argv.index("--") if "--" in self.argv else len(self.argv)
         words = (f"{NODE_LIST}{node}" if word.startswith(NODE_LIST) else word for word in self.argv[:end])
-        return replace(self, argv=(*words, *self.argv[end:]))
+        program, *options = words
+        return replace(self, argv=(program, *([f"--jobid={job}"] if job else []), *options, *self.argv[end:]))
 
     def text(self, but: Mapping[str, str] | None = None) -> str:
         """The command for a shell, without the variables that ``but`` already has."""
@@ -207,6 +211,7 @@ def elastic_environment(placement: Placement, job: RankProgram) -> dict[str, str
         variables.MEMBERSHIP: str(job.rendezvous_file),
         variables.NODES_OF_SLOTS: ",".join(process.node for process in placement.processes),
         variables.REPLACES: "0",
+        variables.LARGEST_WORLD: str(job.elastic),
     }
 
 

@@ -13,7 +13,7 @@ from saman.runs.files.whole import parse_json
 from saman.runs.folder import Attempt
 from saman.runs.growing_files import Follower
 from saman.runs.ranks.attempt_ranks import AttemptRanks, signs_of_life
-from saman.runs.ranks.heartbeats import Beat
+from saman.runs.ranks.heartbeats import Beat, Phase
 from saman.runs.ranks.records import RankRecord
 from saman.runs.ranks.training_events import EpochEnd
 from saman.runs.telemetry.step_statistics import StepStatistics, step_statistics
@@ -98,6 +98,7 @@ class AttemptWatch:
                 continue
             if window is not None and window.rank == 0:
                 self._windows.append(window)
+        beats = {rank: beat for rank, beat in beats.items() if beat.phase != Phase.WAIT} or beats
         # Without rank 0, which an elastic run may lose, the rank that is furthest speaks.
         chief = beats.get(0) or max(beats.values(), key=lambda beat: beat.step, default=Beat("start"))
         steady = [window for window in self._windows if not window.compiled] or list(self._windows)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from saman.runs.ranks.heartbeats import ALIVE_SECONDS, Beat, Phase
 
 SILENT_SECONDS = 2 * ALIVE_SECONDS  # without a sign of life, while others show theirs
-# Phase without its own limit -> the phase with the limit that applies; None: no limit.
-_LIMIT_OF: Mapping[str, str | None] = {Phase.EXPORT: Phase.CHECKPOINT, Phase.SCRIPT: Phase.TRAIN, Phase.DONE: None}
+_AT_REST = (Phase.WAIT, Phase.DONE)  # nobody waits for such a process
+# Phase without its own limit -> the phase with the limit that applies.
+_LIMIT_OF: Mapping[str, str] = {Phase.EXPORT: Phase.CHECKPOINT, Phase.SCRIPT: Phase.TRAIN}
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class Stall:
 
 def limit_seconds(phase: str, limits: Mapping[str, float]) -> float | None:
     """How long a process may stay in ``phase`` without progress; ``None`` without a limit."""
-    key = _LIMIT_OF.get(phase, phase)
-    return limits.get(key) if key is not None else None
+    return None if phase in _AT_REST else limits.get(_LIMIT_OF.get(phase, phase))
 
 
 def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: float) -> Stall | None:
@@ -50,7 +50,7 @@ def find_stall(beats: Mapping[int, Beat], limits: Mapping[str, float], now: floa
         limits: the limit of each phase, in seconds.
         now: the time of the check, by the same clock.
     """
-    running = {rank: beat for rank, beat in beats.items() if beat.phase != Phase.DONE}
+    running = {rank: beat for rank, beat in beats.items() if beat.phase not in _AT_REST}
     overdue = {rank: beat for rank, beat in running.items() if _overdue(beat, limits, now)}
     if not overdue:
         return None

@@ -50,11 +50,11 @@ class StartProcesses:
         for command in self.start.commands:
             self.ranks.append(self._launch(command))
 
-    def replace(self, index: int, node: str) -> None:
-        """Start another process instead of one that has ended."""
+    def replace(self, index: int, node: str, job: str = "") -> None:
+        """Start another process instead of one that has ended, on a node of this job or of another."""
         self.ranks[index].wait()
         self._replaced[index] = self._replaced.get(index, 0) + 1
-        command = self.start.commands[index].on_node(node)
+        command = self.start.commands[index].on_node(node, job)
         number = {variables.REPLACES: str(self._replaced[index])}
         self.ranks[index] = self._launch(replace(command, environment={**command.environment, **number}))
 

@@ -150,7 +150,7 @@ class _Supervisor:
             self.attempt,
             self.placement,
             self.processes,
-            watching.elastic.min,
+            watching.elastic,
             self._append,
             self.view.say,
             watching.surroundings,
@@ -164,7 +164,9 @@ class _Supervisor:
                 self._gather_leftovers(before, placement)
         with record_signals(self.signals):
             try:
-                self._append("attempt_started", method=self.start.starter, ranks=self.placement.size, pid=os.getpid(),
+                elastic = self.watching.elastic
+                ranks = self.placement.size if elastic is None else elastic.max
+                self._append("attempt_started", method=self.start.starter, ranks=ranks, pid=os.getpid(),
                              host=socket.gethostname(), nodes=list(self.placement.nodes))  # fmt: skip
                 self.processes.launch()
                 self._watch_ranks()

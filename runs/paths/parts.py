@@ -78,3 +78,18 @@ class SlurmPaths:
     def exclude(self) -> Path:
         """Nodes that the requeued job must avoid."""
         return self.path / "exclude"
+
+    @property
+    def replacement_jobs(self) -> Path:
+        """Ids of the jobs that hold replacement nodes, a line each."""
+        return self.path / "replacement-jobs"
+
+    @property
+    def replacement_beat(self) -> Path:
+        """A number that changes as long as the supervisor needs its replacement nodes."""
+        return self.path / "replacement-beat"
+
+    @property
+    def replacement_log(self) -> Path:
+        """Output of the jobs that hold replacement nodes."""
+        return self.path / "replacement.out"

@@ -25,7 +25,10 @@ ALIVE_SECONDS = 5.0  # interval of signs of life, at most
 
 
 class Phase(str, Enum):
-    """The phases of a process, in their order; ``script`` is that of a user's own program."""
+    """The phases of a process, in their order; ``script`` is that of a user's own program.
+
+    ``wait`` is that of a process of an elastic run that is in no world.
+    """
 
     START = "start"
     COMPILE = "compile"
@@ -34,6 +37,7 @@ class Phase(str, Enum):
     CHECKPOINT = "checkpoint"
     EXPORT = "export"
     SCRIPT = "script"
+    WAIT = "wait"
     DONE = "done"
 
     def __str__(self) -> str:

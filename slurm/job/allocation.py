@@ -1,4 +1,4 @@
-"""The Slurm allocation of this process: its nodes, what each offers, and whether a node still responds."""
+"""The Slurm allocation of this process: its nodes, and what each offers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from saman.configs.errors import EnvironmentLack
 from saman.launcher.node.machine import Node, allowed_cores
 from saman.launcher.plan.hostlist import expand
-from saman.runs.commands import COMMAND_ERRORS, run_command
-
-PROBE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,3 @@ def cpus_per_node(text: str, nodes: int) -> tuple[int, ...]:
         if match is not None:
             found += [int(match[1])] * int(match[2] or 1)
     return tuple((found + [found[-1] if found else 1] * nodes)[:nodes])
-
-
-def answers(node: str) -> bool:
-    """Whether a job step starts on a node of this allocation within ``PROBE_SECONDS``."""
-    command = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--cpus-per-task=1", "--mem=0", f"--nodelist={node}",
-               "--mpi=none", "--quiet", "true"]  # fmt: skip
-    try:
-        return run_command(command, timeout_seconds=PROBE_SECONDS).returncode == 0
-    except COMMAND_ERRORS:
-        return False

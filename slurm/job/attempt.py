@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from saman.slurm.job.nodes_left import on_nodes
 from saman.slurm.job.shield import shield_from_sigterm
 from saman.slurm.job.stage_out import staging_out
 from saman.slurm.job.staging import NodeCopies, staged
+from saman.slurm.replacements.nodes import ReplacementNodes, replacement_nodes
 from saman.slurm.script.setup_lines import variables_of_setup
 from saman.slurm.submission.job_script import environment_of
 from saman.slurm.submission.run_jobs import forerunner
@@ -78,8 +80,11 @@ def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Cal
             return None
         if lost:
             tell(f"lost {', '.join(sorted(lost))}; going on with {fitting.resources.ranks} ranks on the nodes left")
-        with staging_out(run, cluster.stage_out, left.nodes, os.environ, say):
-            request = _request(run, fitting, cluster, left, copies)
+        with (
+            staging_out(run, cluster.stage_out, left.nodes, os.environ, say),
+            _replacements(run, fitting, cluster, left, copies, tell) as replacements,
+        ):
+            request = _request(run, fitting, cluster, left, copies, replacements)
             return make_attempt(run, request, log, restarted=failed is not None)
 
     lost: set[str] = set()
@@ -88,9 +93,20 @@ def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Cal
         return repeat_attempts(run, begin, log, LOCK_SECONDS)
 
 
+def _replacements(
+    run: RunFolder, spec: Experiment | Script, cluster: Cluster, here: Allocation, copies: NodeCopies,
+    tell: Callable[[str], None],
+) -> AbstractContextManager[ReplacementNodes | None]:  # fmt: skip
+    """The owner of replacement nodes; there are none where nodes have copies of data or of results."""
+    if copies.data or copies.environment is not None or cluster.stage_out is not None:
+        return nullcontext()
+    return replacement_nodes(run, spec, cluster, here.raw_job, tell)
+
+
 def _request(
-    run: RunFolder, spec: Experiment | Script, cluster: Cluster, here: Allocation, copies: NodeCopies
-) -> AttemptRequest:
+    run: RunFolder, spec: Experiment | Script, cluster: Cluster, here: Allocation, copies: NodeCopies,
+    replacements: ReplacementNodes | None,
+) -> AttemptRequest:  # fmt: skip
     directory = Path(spec.directory) if isinstance(spec, Script) else run.path
 
     def adapt(plan: LaunchPlan) -> Start:
@@ -110,7 +126,8 @@ def _request(
         job_script=_job_script(run, here),
         who=JOB,
         staged=copies.record(),
-        usable_nodes=usable_nodes(run, here),
+        usable_nodes=usable_nodes(run, here, replacements),
+        job_of=replacements.job_of if replacements is not None else None,
     )
 
 

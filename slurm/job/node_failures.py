@@ -14,8 +14,10 @@ from saman.runs.ranks.attempt_ranks import read_records, signs_of_life
 from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.records.run_events import NodeLoss
 from saman.slurm.job import decisions
-from saman.slurm.job.allocation import Allocation, answers
+from saman.slurm.job.allocation import Allocation
+from saman.slurm.replacements.nodes import ReplacementNodes
 from saman.slurm.site import client
+from saman.slurm.site.probe import answers
 
 WHO = JOB
 
@@ -78,22 +80,35 @@ def lost_nodes(run: RunFolder, outcome: Outcome, here: Allocation) -> set[str]:
     return just_now | gone | {node for node in (earlier & set(here.nodes)) - just_now - gone if not answers(node)}
 
 
-def usable_nodes(run: RunFolder, here: Allocation) -> Callable[[Collection[str]], frozenset[str]]:
+def usable_nodes(
+    run: RunFolder, here: Allocation, replacements: ReplacementNodes | None = None
+) -> Callable[[Collection[str]], frozenset[str]]:
     """Return a function that finds which of some nodes start job steps now, and records those that do not.
 
-    With ``--no-kill``, Slurm takes a node that failed out of the job: it does not come back to this job.
+    With ``--no-kill``, Slurm takes a node that failed out of the job: it does not come back to this job. If none of
+    the nodes is usable, the function asks for a replacement; once that is there, it is among the usable nodes.
 
     Args:
         run: The run folder.
         here: The allocation of the job.
+        replacements: Asks for replacement nodes; ``None`` for a run that has none.
     """
     lost: set[str] = set()
 
     def usable(nodes: Collection[str]) -> frozenset[str]:
         left = set(expand(client.show_job(here.job).get("NodeList", ""))) or set(nodes)
-        asked = sorted(left & set(nodes))
+        elsewhere = replacements.nodes() if replacements is not None else {}
+        fresh = {node for node in elsewhere if replacements is not None and replacements.is_fresh(node)}
+        asked = sorted(((left | set(elsewhere)) & set(nodes)) | fresh)
+        jobs = [elsewhere.get(node, "") for node in asked]
         with ThreadPoolExecutor(max(1, len(asked))) as pool:
-            found = frozenset(node for node, there in zip(asked, pool.map(answers, asked), strict=True) if there)
+            found = frozenset(node for node, there in zip(asked, pool.map(answers, asked, jobs), strict=True) if there)
+        if replacements is not None and not found:
+            replacements.ask(sorted(left | set(elsewhere)))
+        elif replacements is not None:
+            replacements.release()
+            for node in found:
+                replacements.use(node)
         for node in sorted(set(nodes) - found - lost):
             run.append("node_failed", JOB, run.attempts()[-1].number, node=node)
         lost.update(set(nodes) - found)

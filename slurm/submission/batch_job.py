@@ -71,6 +71,34 @@ def sbatch_options(job: BatchJob) -> Iterator[ShellText]:
         yield _requeue_option(part)
 
 
+def replacement_options(job: BatchJob, log: Path) -> Iterator[ShellText]:
+    """The command-line options of a job that holds a node and ends with another job, in order.
+
+    Args:
+        job: The name, the place and the request; ``request.seconds`` is what is left of the other job.
+        log: The file of its output.
+    """
+    minutes = job.request.seconds // 60
+    yield option(f"--job-name={job.name}")
+    yield from map(_as_argument, _site_options(job))
+    yield from _resource_options(job.request)
+    yield from _sharing_options(job)
+    if job.request.gpus_per_node:
+        yield option(_gpu_option(job))
+    yield option(f"--time={minutes}")
+    yield option("--time-min=1")  # a job that waits gets what is left of the other's time
+    yield option(f"--deadline=now+{minutes}minutes")
+    yield option(f"--output={str(log).replace('%', '%%')}")
+    yield option("--open-mode=append")
+    yield option("--no-requeue")
+    yield from (option(line) for line in job.cluster.sbatch)
+
+
+def _as_argument(text: ShellText) -> ShellText:
+    """An option of a script's line as an argument of a command, which needs no quotes."""
+    return option(text.replace('"', ""))
+
+
 def burst_buffer_lines(job: BatchJob) -> Iterator[ShellText]:
     """The ``#DW`` and ``#BB`` lines, filled in; raises ``UserError`` for a run that they cannot name."""
     buffer = job.cluster.burst_buffer

@@ -51,11 +51,12 @@ class ElasticLoop(Loop):
         Args:
             complete: Called by all ranks at the end, with the result.
         """
-        if self.strategy.replaces:
+        if self.strategy.joins_later:
             self._rehearse()
         self.strategy.report(ReportKind.READY)
         self.strategy.on_stuck(self._held, self._save_alone)
-        while (world := self.strategy.form()) is not None:
+        while (world := self._await_world()) is not None:
+            self.strategy.form(world)
             try:
                 self._agree(world)
                 finished = self._run_on(complete)
@@ -72,6 +73,12 @@ class ElasticLoop(Loop):
         return self.finished
 
     # ---- into a world ------------------------------------------------------------------------------------
+
+    def _await_world(self) -> World | None:
+        self._beat(Phase.WAIT)
+        world = self.strategy.await_world()
+        self._beat(Phase.COMPILE)
+        return world
 
     def _rehearse(self) -> None:
         """Take a step alone and undo it: tracing its graph must not keep the others waiting."""

@@ -16,7 +16,6 @@ from saman.runs import variables
 from saman.runs.elastic.messages import MemberReport, ReportKind, World
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
-from saman.trainers.identity import world_size
 from saman.trainers.keras_compat import tf
 from saman.trainers.strategies.base import plan_exchange
 from saman.trainers.strategies.devices import claim
@@ -31,7 +30,7 @@ class ElasticHorovod(HorovodStrategy):
 
     Attributes:
         slot: The number that this process keeps in every world.
-        replaces: Whether this process takes the place of another that was lost.
+        joins_later: Whether this process joins others that train: it replaces a rank, or is a warm spare.
     """
 
     name = "elastic"
@@ -40,7 +39,7 @@ class ElasticHorovod(HorovodStrategy):
         self._hvd, self._member, self._nodes = hvd, member, nodes
         self.slot, self.size, self.chief = slot, size, slot == 0
         self.ranks: tuple[int, ...] = (slot,)
-        self.replaces = os.environ.get(variables.REPLACES, "0") != "0"
+        self.joins_later = os.environ.get(variables.REPLACES, "0") != "0" or slot >= size
         self._groups = 0
 
     def combine(self, tensors: Sequence[Any], purpose: str = "combine") -> list[Any]:
@@ -61,11 +60,12 @@ class ElasticHorovod(HorovodStrategy):
         """Whether the authority has ended the world of this process."""
         return self._member.must_leave
 
-    def form(self) -> World | None:
-        """Wait for the next world and connect to its members; ``None`` if the run is over."""
-        world = self._member.await_world()
-        if world is None:
-            return None
+    def await_world(self) -> World | None:
+        """Wait for the next world; ``None`` if the run is over."""
+        return self._member.await_world()
+
+    def form(self, world: World) -> None:
+        """Connect to the members of a world."""
         rank = world.slots.index(self.slot)
         address = self._member.address
         os.environ |= world_variables([self._nodes[slot] for slot in world.slots], rank) | {
@@ -77,7 +77,6 @@ class ElasticHorovod(HorovodStrategy):
             self._hvd.init()
         self.size, self.ranks, self.chief = len(world.slots), (rank,), rank == 0
         self.report(ReportKind.FORMED)
-        return world
 
     def form_alone(self) -> None:
         """Form a world of this process alone, to rehearse a step."""
@@ -142,7 +141,7 @@ def start(experiment: Experiment, run: RunFolder) -> ElasticHorovod:
     Raises:
         EnvironmentLack: Horovod is missing, or the authority cannot be reached.
     """
-    size, slot = world_size(os.environ, experiment), identify(os.environ).process
+    size, slot = int(os.environ[variables.LARGEST_WORLD]), identify(os.environ).process
     member = connect(Path(os.environ[variables.MEMBERSHIP]), slot)
     hvd = import_horovod()
     nodes = os.environ[variables.NODES_OF_SLOTS].split(",")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from saman.configs.problems import Strict
 
@@ -12,6 +12,8 @@ class Elastic(Strict):
 
     min: PositiveInt
     max: PositiveInt
+    replace_nodes: bool = True  # in a Slurm job of several nodes: ask for a node in place of a lost node
+    warm_spares: NonNegativeInt = 0  # processes beside the ranks that are ready to take a lost rank's place at once
 
     @model_validator(mode="after")
     def _ordered(self) -> Elastic:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saman.configs.schemas.launch.elastic import Elastic
 from saman.launcher.elastic.ranks import MOST_EARLY_ENDS, ElasticRanks, Surroundings
 from saman.launcher.plan.placement import Placement, Process
 from saman.runs.folder import Attempt, RunFolder
@@ -20,7 +21,7 @@ class Slots:
         self.exit_statuses: list[int | None] = [None] * count
         self.started: list[tuple[int, str]] = []
 
-    def replace(self, index: int, node: str) -> None:
+    def replace(self, index: int, node: str, job: str = "") -> None:
         self.exit_statuses[index] = None
         self.started.append((index, node))
 
@@ -40,7 +41,17 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Made]]:
         placement = Placement(tuple(Process(i, node, nodes[:i].count(node), i, 1) for i, node in enumerate(nodes)), 1)
         attempt = attempt_in(tmp_path)
         found = Surroundings(**around) if around else None
-        made.append(ElasticRanks(attempt, placement, slots, minimum, lambda *_, **__: None, lambda _: None, found))
+        made.append(
+            ElasticRanks(
+                attempt,
+                placement,
+                slots,
+                Elastic(min=minimum, max=len(nodes)),
+                lambda *_, **__: None,
+                lambda _: None,
+                found,
+            )
+        )
         return made[-1], slots
 
     yield elastic

@@ -134,8 +134,10 @@ class Campaign:
         for pid, parent, line in found:
             if "saman.trainers.worker" in line and "saman.launcher.rank" not in line:
                 role = "rank"
+            elif pid in wrapped and parent in wrapped:  # a guard leads a session; without it, nothing happens yet
+                role = "guard" if os.getsid(pid) == pid else "wrapper"
             elif pid in wrapped:
-                role = "wrapper" if parent in wrapped else "keeper"
+                role = "keeper"
             else:
                 role = "companion"
             roles.setdefault(role, []).append(pid)
