@@ -1,11 +1,14 @@
 """Kills random ranks of an elastic run with SIGKILL and compares its final weights with an undisturbed run's.
 
     python benchmarks/elastic/kills.py [--kills 20] [--seed 1] [--precision float64] [--ranks 4] [--min 2] [--out DIR]
+    python benchmarks/elastic/kills.py --every 60 --kills 8 --ranks 2 --min 1 --warm-spares 1   # goodput
 
 The run goes on until the last kill is survived and all ranks are back; then it is asked to stop, and ``single`` takes
 as many steps. A kill strikes a random member of the newest world a random time after that world took its first step,
-if enough ranks are left. Prints each kill, the seconds of each phase of each recovery, and the largest relative
-difference of a tensor, ‖w − w_ref‖ / ‖w_ref‖. Exit status 1 if that exceeds 1e-10 (float64) or 1e-4 (float32).
+if enough ranks are left. Prints each kill, the
+seconds of each phase of each recovery, and the largest relative difference of a tensor, ‖w − w_ref‖ / ‖w_ref‖. With
+``--every`` the kills come at fixed times, for the goodput: kept steps × undisturbed step time ÷ wall time, of the whole
+run and from its first step on. Exit status 1 if that difference exceeds 1e-10 (float64) or 1e-4 (float32).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from saman.runs import checkpoints
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.attempt_ranks import read_records
+from saman.runs.telemetry.goodput import measure_goodput
 
 BOUNDS = {"float64": 1e-10, "float32": 1e-4}
 PHASES = ("detected", "left", "formed", "agreed", "stepped")
@@ -57,6 +61,7 @@ def main() -> int:
     run, kills = disturbed_run(asked)
     table = list(recoveries(run, kills))
     show(table)
+    show_goodput(run)
     checkpoint = next(
         checkpoint for checkpoint, problem in checkpoints.newest_sound(run.checkpoints) if problem is None
     )
@@ -83,6 +88,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--batch", type=int, default=50, help="examples per step; need not divide by every number of ranks"
     )
+    parser.add_argument("--examples", type=int, help="train on as many random images; by default on the digits")
+    parser.add_argument("--every", type=float, help="seconds between kills; by default they come at random times")
+    parser.add_argument("--warm-spares", type=int, default=0, help="processes that wait for a place")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long, with fewer kills")
     parser.add_argument("--out", type=Path, default=Path("elastic-kills"))
     return parser.parse_args()
 
@@ -96,21 +105,26 @@ def experiment(asked: argparse.Namespace, elastic: bool, steps: int | None = Non
         "optimizer": {"name": "adam"},
         "learning_rate": 1e-4,
         "precision": asked.precision,
-        "validate_every_epochs": 20,
-        "checkpoint": {"every_epochs": 100},
+        "validate_every_epochs": 20 if asked.every is None else 1000,
+        "checkpoint": {"every_epochs": 100 if asked.every is None else 1000},
         "telemetry_window_steps": 10,
         **({} if steps is None else {"max_steps": steps}),
     }
-    launch = {"launch": {"elastic": {"min": asked.min, "max": asked.ranks}}} if elastic else {}
+    limits = {"min": asked.min, "max": asked.ranks, "warm_spares": asked.warm_spares}
+    launch = {"launch": {"elastic": limits}} if elastic else {}
     return {
         "name": "kills" if elastic else "undisturbed",
         "model": {"build": asked.model},
-        "data": {"source": "digits"},
+        "data": {"source": "digits"} if asked.examples is None else _synthetic(asked.examples),
         "train": train,
         "resources": {"ranks_per_node": asked.ranks if elastic else 1},
         "export": False,
         **launch,
     }
+
+
+def _synthetic(examples: int) -> dict[str, Any]:
+    return {"source": "synthetic", "args": {"examples": examples}}
 
 
 def start(asked: argparse.Namespace, values: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -128,16 +142,25 @@ def disturbed_run(asked: argparse.Namespace) -> tuple[RunFolder, list[Kill]]:
     process = start(asked, experiment(asked, elastic=True))
     try:
         run = _await(partial(newest_run, asked.out, "kills"), process)
-        while len(kills) < asked.kills:
+        end = time.time() + asked.seconds
+        while len(kills) < asked.kills and time.time() < end:
             before = kills[-1].time if kills else 0.0
             world = _await(partial(_stepped_since, run, before, asked.min + 1), process)
-            time.sleep(chance.uniform(0.2, 4.0))
+            if asked.every is not None:
+                first = worlds(run)[0]
+                last = kills[-1].time if kills else first.detected + first.seconds["stepped"]
+                time.sleep(max(0.0, last + asked.every - time.time()))
+                world = worlds(run)[-1]
+            else:
+                time.sleep(chance.uniform(0.2, 4.0))
             kill = strike(run, world, chance, asked.min)
             if kill is not None:
                 kills.append(kill)
                 print(f"kill {len(kills)}: slot {kill.slot} of {kill.size} ranks at step {kill.step}", flush=True)
         last = kills[-1].time
         _await(partial(_stepped_since, run, last, asked.ranks), process)
+        if asked.every is not None:
+            time.sleep(max(0.0, last + asked.every - time.time()))  # what follows the last kill counts as well
         run.request_stop("the kills are over", "kills.py")
         process.wait()
     finally:
@@ -219,6 +242,15 @@ def show(table: list[tuple[Kill, WorldFormed, list[float]]]) -> None:
         columns = list(zip(*(seconds for _, _, seconds in table), strict=True))
         print("median              " + "  ".join(f"{statistics.median(column):8.3f}" for column in columns))
         print("largest             " + "  ".join(f"{max(column):8.3f}" for column in columns) + "\n", flush=True)
+
+
+def show_goodput(run: RunFolder) -> None:
+    """Print the goodput of the run, and without its start."""
+    found = measure_goodput(run, run.events())
+    if found is not None:
+        useful = found.kept_steps * found.step_seconds
+        running = useful / (found.wall_seconds - found.start_seconds)
+        print(f"{found.words}; from the first step on {running:.1%}\n{json.dumps(found.to_json())}", flush=True)
 
 
 def single_run(asked: argparse.Namespace, steps: int) -> RunFolder:

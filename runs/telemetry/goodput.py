@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import Event, EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.training_events import CheckpointSave
@@ -31,8 +32,10 @@ class Goodput:
         wall_seconds: See the module.
         failures: Number of attempts that failed.
         start_seconds: The start of the first attempt, up to its first step, with tracing.
-        lost_seconds: To failures: steps that were repeated, and the time until a failure ended its attempt.
-        restart_seconds: From the start of each further attempt to its first step, with tracing.
+        lost_seconds: To failures: steps that were repeated, and the time until a failure ended its attempt, or until
+            an elastic run took its next step without the lost ranks.
+        restart_seconds: From the start of each further attempt to its first step, with tracing; in an elastic run,
+            from the moment a rank was ready to join to the first step with it.
         checkpoint_seconds: In which the training waited for checkpoints.
         waiting_seconds: Between attempts: pauses before restarts, the queue.
         other_seconds: The rest: validation, export, steps slower than the median.
@@ -133,6 +136,8 @@ def goodput_of(events: Sequence[Event], windows: dict[int, list[Window]], now: f
             waiting += max(0.0, after.start - attempt.end) if attempt.wanted else 0.0
         elif attempt.failed:
             lost += max(0.0, attempt.end - max(attempt.begin, *(window.time for window in attempt.windows), 0.0))
+    lost_here, joins = _world_changes(events)
+    lost, restart = lost + lost_here, restart + joins
     wall = sum(attempt.end - attempt.start for attempt in attempts) + waiting
     saved = (CheckpointSave.from_event(event) for event in events)
     checkpoints = sum(each.waited_seconds or 0.0 for each in saved if each is not None)
@@ -160,6 +165,14 @@ def undisturbed_step_seconds(windows: Sequence[Window]) -> float | None:
     most = max((window.size for window in windows), default=0)
     steady = [window for window in windows if not window.compiled and window.size == most and window.steps > 0]
     return median(window.seconds / window.steps for window in steady) if steady else None
+
+
+def _world_changes(events: Sequence[Event]) -> tuple[float, float]:
+    """Seconds in which an elastic run formed worlds: because of losses, and for ranks that joined."""
+    worlds = [world for event in events if (world := WorldFormed.from_event(event)) is not None]
+    seconds = [(world.cause, max(world.seconds.values(), default=0.0)) for world in worlds]
+    losses = sum(each for cause, each in seconds if cause in ("loss", "exchange"))
+    return losses, sum(each for cause, each in seconds if cause == "join")
 
 
 def _tracing(windows: Sequence[Window], step_seconds: float) -> float:

@@ -24,7 +24,7 @@ from saman.runs.files.whole import write_whole
 from saman.runs.folder import RunFolder
 from saman.slurm.script.quoting import shell
 from saman.slurm.site import client
-from saman.slurm.site.job_states import JobState
+from saman.slurm.site.job_states import JobState, job_state
 from saman.slurm.submission.batch_job import BatchJob, replacement_options
 from saman.slurm.submission.resource_request import request_on
 
@@ -120,11 +120,12 @@ class ReplacementNodes:
             waits = any(not each.used for each in self._held)
             if waits or self._closed.is_set() or self._failures >= MOST_FAILURES:
                 return
-            seconds = self._seconds_left()
+            shown = client.show_job(self._job)
+            seconds, excluded = _seconds_left(shown), shown.get("ExcNodeList", _NONE)
             if seconds < LEAST_SECONDS:
                 return
             try:
-                self._submit(seconds, avoid)
+                self._submit(seconds, [*avoid, *([] if excluded == _NONE else [excluded])])
             except (EnvironmentLack, UserError, OSError) as error:
                 self._failures += 1
                 self._say(f"no replacement node: {error}")
@@ -140,8 +141,7 @@ class ReplacementNodes:
     def _submit(self, seconds: int, avoid: Sequence[str]) -> None:
         files, request = self._run.slurm, replace(self._template.request, seconds=seconds)
         options: list[str] = [*replacement_options(replace(self._template, request=request), files.replacement_log)]
-        excluded = [line.removeprefix(_EXCLUDE) for line in options if line.startswith(_EXCLUDE)]
-        options.append(_EXCLUDE + ",".join([*excluded, *avoid]))  # of several, the last counts
+        options += [f"--exclude={','.join(avoid)}"] if avoid else []
         self._begin_to_beat()
         script = holding_script(files.replacement_beat)
         answer = client.ask(["sbatch", "--parsable", *options], text=script)
@@ -156,19 +156,14 @@ class ReplacementNodes:
         """Bring the jobs up to date; one that has ended is forgotten."""
         for each in list(self._held):
             shown = client.show_job(each.job)
-            state = shown.get("JobState", "")
-            if state == JobState.RUNNING.value and not each.node:
+            state = job_state(shown.get("JobState", ""))
+            if state is JobState.RUNNING and not each.node:
                 each.node = next(iter(expand(shown.get("NodeList", ""))), "")
                 self._say(f"job {each.job} holds {each.node} for this run")
-            elif state and state not in _ALIVE:
+            elif state.ended:
                 self._held.remove(each)
                 self._failures += not each.used
-                self._say(f"job {each.job}, a replacement node, has ended: {state}")
-
-    def _seconds_left(self) -> int:
-        """Seconds until the time limit of the run's own job, in whole minutes."""
-        end = client.moment(client.show_job(self._job).get("EndTime", ""))
-        return 0 if end is None else int(end - time.time()) // 60 * 60
+                self._say(f"job {each.job}, a replacement node, has ended: {state.value}")
 
     def _begin_to_beat(self) -> None:
         if not self._run.slurm.replacement_beat.exists():
@@ -193,8 +188,13 @@ class ReplacementNodes:
         write_whole(self._run.slurm.replacement_jobs, "".join(f"{each.job}\n" for each in self._held))
 
 
-_EXCLUDE = "--exclude="
-_ALIVE = {state.value for state in (JobState.PENDING, JobState.RUNNING)} | {"CONFIGURING", "SUSPENDED", "COMPLETING"}
+_NONE = "(null)"
+
+
+def _seconds_left(shown: Mapping[str, str]) -> int:
+    """Seconds until the time limit of a job, in whole minutes."""
+    end = client.moment(shown.get("EndTime", ""))
+    return 0 if end is None else int(end - time.time()) // 60 * 60
 
 
 def holding_script(beat: Path, silent_seconds: int = SILENT_SECONDS, pause_seconds: float = 5) -> str:

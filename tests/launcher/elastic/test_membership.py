@@ -54,6 +54,37 @@ def test_a_loss_wakes_every_survivor_and_the_next_world_waits_until_all_have_lef
     assert (members.change.cause, members.change.step, members.change.lost) == (WorldCause.LOSS, 7, (1,))
 
 
+def with_spare() -> Membership:
+    """A run of two ranks whose third process waits for a place."""
+    members = Membership(1, range(3), maximum=2)
+    assert members.take(2, READY) == []
+    assert world_of(members.take(0, READY)).slots == (0, 2)  # the first two that are ready
+    assert members.take(1, READY) == []  # nobody is disturbed
+    for slot in (0, 2):
+        members.take(slot, MemberReport(ReportKind.STEPPED, generation=1))
+    return members
+
+
+def test_a_warm_spare_takes_the_place_of_a_lost_rank_in_the_very_next_world() -> None:
+    members = with_spare()
+    members.lose(0)
+    world = world_of(members.take(2, left(7)))
+    assert (world.slots, world.source, world.spread) == ((2, 1), 0, True)
+    assert members.change is not None
+    assert (members.change.lost, members.change.joined) == ((0,), (1,))
+    members.starts(0)
+    assert members.take(0, READY) == []  # it is the spare now
+
+
+def test_a_spare_that_dies_disturbs_nobody_and_ends_well_with_the_run() -> None:
+    members = with_spare()
+    assert members.lose(1) == []
+    members.starts(1)
+    members.take(1, READY)
+    orders = members.take(0, MemberReport(ReportKind.DONE))
+    assert (1, OrderKind.FINISHED) in [(slot, order.kind) for slot, order in orders]
+
+
 def test_the_state_of_the_most_advanced_survivor_counts() -> None:
     members = running()
     members.lose(0)

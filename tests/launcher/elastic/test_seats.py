@@ -44,3 +44,11 @@ def test_the_slot_of_a_slow_rank_stays_empty_where_no_node_is_spare() -> None:
     assert seats.avoid(1) == (1,)
     assert seats.seat(1, {"a"}) is None and seats.is_empty(1)
     assert seats.seat(0, {"a"}) == "a"
+
+
+def test_a_node_that_has_come_to_the_run_takes_the_ranks_of_a_lost_node() -> None:
+    seats = Seats(HOMES)
+    seats.welcome({"a", "x"})
+    assert [seats.seat(slot, {"a", "x"}) for slot in (2, 3)] == ["x", "x"]
+    seats.welcome({"x"})  # lost and back
+    assert seats.seat(2, {"x"}) == "x"

@@ -51,6 +51,21 @@ def test_every_second_of_a_run_with_a_failure_has_its_place() -> None:
     assert found.other_seconds == pytest.approx(56 - 30 - lost - 0.5)
 
 
+def test_seconds_in_which_an_elastic_run_formed_worlds_are_lost_to_failures_or_to_joins() -> None:
+    def world(cause: str, stepped: float) -> Event:
+        return event("world", 110.0, cause=cause, generation=2, slots=[0], seconds={"left": 0.1, "stepped": stepped})
+
+    begin, end = EVENTS[:2], event("completed", 130.0)
+    plain, elastic = (
+        goodput_of([*begin, *worlds, end], {1: WINDOWS[1]})
+        for worlds in ((), (world("start", 6.0), world("loss", 0.75), world("exchange", 0.25), world("join", 0.5)))
+    )
+    assert plain is not None and elastic is not None
+    assert elastic.lost_seconds - plain.lost_seconds == pytest.approx(1.0)
+    assert elastic.restart_seconds - plain.restart_seconds == pytest.approx(0.5)
+    assert elastic.other_seconds == pytest.approx(plain.other_seconds - 1.5)
+
+
 def test_steps_that_a_checkpoint_kept_beyond_the_last_window_are_not_lost() -> None:
     events = [*EVENTS[:3], event("checkpoint", 126.0, step=23, path="p"), *EVENTS[3:5]]
     events += [event("resumed", 138.0, 2, step=23, epoch=1), event("completed", 150.0, 2)]
