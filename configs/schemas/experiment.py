@@ -315,6 +315,7 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             where="launch.elastic.max",
             remedy=f"max: {ranks}, or as many ranks (-np {elastic.max})",
         )
+    yield from _warm_spares_fit(elastic, experiment.resources)
     if launch.starter not in ("auto", "processes"):
         yield UserError(
             f"{launch.starter} ends all ranks when one is lost",
@@ -344,6 +345,24 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             "an elastic run has no exchange to measure before its first step",
             where="train.calibrate_exchange",
             remedy="0, or no launch.elastic",
+        )
+
+
+def _warm_spares_fit(elastic: Elastic, resources: Resources) -> Iterator[UserError]:
+    if not elastic.warm_spares:
+        return
+    places = resources.spare_nodes * resources.ranks_per_node
+    if resources.nodes > 1 and elastic.warm_spares > places:
+        yield UserError(
+            f"{elastic.warm_spares} warm spares need spare nodes for as many ranks, there is room for {places}",
+            where="launch.elastic.warm_spares",
+            remedy=f"resources.spare_nodes: {-(-elastic.warm_spares // resources.ranks_per_node)}",
+        )
+    if resources.nodes == 1 and resources.gpus_per_rank:
+        yield UserError(
+            "a warm spare on the node of the ranks finds no free GPU",
+            where="launch.elastic.warm_spares",
+            remedy="0, or a run on several nodes with resources.spare_nodes",
         )
 
 

@@ -77,7 +77,7 @@ def request_on(partition: Partition, spec: Experiment | Script, cluster: Cluster
         tasks_per_node=processes,
         cpus_per_task=cpus_per_task,
         gpus_per_node=wanted.gpus_per_rank * wanted.ranks_per_node,
-        memory_bytes=_memory(partition, wanted, cpus_per_task * processes) if cluster.request_memory else None,
+        memory_bytes=_memory(partition, spec, cpus_per_task * processes) if cluster.request_memory else None,
         seconds=parse_duration(wanted.time_limit),
         whole_nodes=partition.whole_nodes,
         survives_nodes=_survives(spec) and wanted.nodes + wanted.spare_nodes > 1,
@@ -97,15 +97,22 @@ def _cpus_per_rank(partition: Partition, wanted: Resources) -> int:
     return max(1, partition.cores_per_node // wanted.ranks_per_node)
 
 
-def _memory(partition: Partition, wanted: Resources, cpus: int) -> int | None:
+def _memory(partition: Partition, spec: Experiment | Script, cpus: int) -> int | None:
+    wanted = spec.resources
     if wanted.memory_per_rank != "auto":
-        return parse_size(wanted.memory_per_rank) * wanted.ranks_per_node
+        return parse_size(wanted.memory_per_rank) * (wanted.ranks_per_node + _spares_beside_ranks(spec))
     if partition.whole_nodes:
         return 0
     if partition.memory_bytes is None:
         return None
     share = min(cpus, partition.cores_per_node) / partition.cores_per_node
     return int(partition.memory_bytes * share) // MIB * MIB
+
+
+def _spares_beside_ranks(spec: Experiment | Script) -> int:
+    """Warm spares on the node of the ranks: those of a run on one node."""
+    elastic, wanted = spec.launch.elastic, spec.resources
+    return elastic.warm_spares if elastic is not None and wanted.nodes + wanted.spare_nodes == 1 else 0
 
 
 def find_obstacles(partition: Partition, request: ResourceRequest) -> Iterator[str]:

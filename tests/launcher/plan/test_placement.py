@@ -140,3 +140,14 @@ def test_a_placement_in_another_order_reads_back_the_same(tmp_path: Path) -> Non
 def test_ranks_without_binding_have_their_cores_counted_and_are_pinned_to_none() -> None:
     plan = _place(_nodes(1, cores=8), ranks_per_node=2, binding="none")
     assert [(process.cores, process.threads) for process in plan.processes] == [((), 4), ((), 4)]
+
+
+def test_warm_spares_stand_after_the_ranks_unpinned_on_their_node_or_as_ranks_on_spare_nodes() -> None:
+    asked = Resources.model_validate({"ranks_per_node": 2})
+    here = place(asked, 1, _nodes(1, cores=2), warm_spares=1)
+    assert [process.cores for process in here.processes] == [(0,), (1,), ()]
+    assert [(process.index, process.first_rank, process.threads) for process in here.processes][2] == (2, 2, 1)
+    apart = place(asked, 1, _nodes(2, cores=2), warm_spares=1)
+    assert [(process.node, process.cores) for process in apart.processes] == [("n0", (0,)), ("n0", (1,)), ("n1", (0,))]
+    for plan in (here, apart):
+        assert Placement.from_json(json.loads(json.dumps(plan.to_json()))) == plan

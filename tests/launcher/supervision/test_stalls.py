@@ -42,6 +42,13 @@ def test_a_stall_names_who_is_behind(beats: dict[int, Beat], behind: tuple[int, 
     assert (stall.ranks if stall else None) == behind
 
 
+def test_a_spare_process_that_waits_for_a_place_neither_stalls_nor_hides_a_stall() -> None:
+    waiting = {2: _beat("wait", 0, 900.0)}
+    assert find_stall({**waiting, 0: _beat("train", 9, 1.0)}, LIMITS, NOW) is None
+    stall = find_stall({**waiting, 0: _beat("train", 9, 1.0), 1: _beat("train", 7, 500.0)}, LIMITS, NOW)
+    assert stall is not None and stall.ranks == (1,)
+
+
 def test_a_stall_says_phase_step_and_time() -> None:
     stall = find_stall({0: _beat("train", 8, 130), 1: _beat("train", 7, 131)}, LIMITS, NOW)
     assert stall is not None

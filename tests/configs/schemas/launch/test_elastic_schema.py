@@ -62,6 +62,14 @@ def test_an_elastic_run_may_span_nodes() -> None:
     assert experiment({"min": 4, "max": 8}, resources={"nodes": 2}).resources.ranks == 8
 
 
+def test_warm_spares_of_a_run_on_several_nodes_need_spare_nodes() -> None:
+    limits = {"min": 4, "max": 8, "warm_spares": 4}
+    assert experiment(limits, resources={"nodes": 2, "spare_nodes": 1}).launch.elastic
+    with pytest.raises((Problems, ValueError)) as error:
+        experiment({**limits, "warm_spares": 5}, resources={"nodes": 2, "spare_nodes": 1})
+    assert "launch.elastic.warm_spares" in places(error)
+
+
 def test_a_slow_rank_is_excluded_from_an_elastic_run_only() -> None:
     values = experiment({"min": 2, "max": 4}, on_straggler="exclude").resolved()
     values["launch"]["elastic"] = None
