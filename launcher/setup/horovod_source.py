@@ -240,6 +240,8 @@ def mend_loop(tree: Path) -> None:
     (``pair.cc``, an ``enforce`` of the length), or it is shorter, and the peer's sum is wrong.
     """
     loop = tree / "horovod" / "common" / "operations.cc"
+    included = r"#include \"ops/gloo_operations\.h\"\n"
+    _replace(loop, included, r'\g<0>#include "gloo/common/error.h"\n')
     status = r"\n  Status status;\n  try \{\n(?=    // process_set is passed here only)"
     _replace(loop, status, r"\n  std::string broken;\g<0>")
     executed = r"(?<=ExecuteOperation\(entries, response, process_set\);\n)(?=  \} catch)"

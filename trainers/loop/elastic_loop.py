@@ -15,8 +15,8 @@ import numpy as np
 
 from saman.runs import checkpoints
 from saman.runs.checkpoints import CheckpointWriter, TrainingPosition
+from saman.runs.checkpoints.position_text import position_text, read_position
 from saman.runs.elastic.messages import MemberReport, ReportKind, World
-from saman.runs.elastic.position import position_text, read_position
 from saman.runs.ranks.heartbeats import Phase
 from saman.runs.ranks.rank_events import FailureKind
 from saman.runs.ranks.training_events import EpochEnd, TrainingEvent

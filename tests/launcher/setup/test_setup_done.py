@@ -295,12 +295,25 @@ def test_mending_lets_horovod_begin_no_exchange_after_one_that_failed(tmp_path: 
     other = "  } catch (const std::exception& ex) {\n  }\n"
     told = "      timeline.End(e.tensor_name, status.ok() ? e.output : nullptr);\n      e.FinishWithCallback(status);\n"
     end = "    }\n  }\n"
-    source.write_text(begin + run + other + told + end + "}\n")
+    included = '#include "ops/gloo_operations.h"\n'
+    source.write_text(included + begin + run + other + told + end + "}\n")
     horovod_source.mend_loop(tmp_path)
     caught = "  } catch (const ::gloo::IoException& ex) {\n    broken = ex.what();\n"
     lost = f"#if HAVE_GLOO\n{caught}    status = Status::UnknownError(broken);\n#endif\n"
     last = "  if (!broken.empty()) {\n    throw std::runtime_error(broken);\n  }\n"
-    expected = "\n  std::string broken;" + begin + run + lost + other + told + end + last + "}\n"
+    expected = (
+        included
+        + '#include "gloo/common/error.h"\n'
+        + "\n  std::string broken;"
+        + begin
+        + run
+        + lost
+        + other
+        + told
+        + end
+        + last
+        + "}\n"
+    )
     assert source.read_text() == expected
 
 

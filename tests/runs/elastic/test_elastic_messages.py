@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from saman.runs.checkpoints import TrainingPosition
+from saman.runs.checkpoints.position_text import position_text, read_position
 from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind, World
-from saman.runs.elastic.position import position_text, read_position
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import Event
 
