@@ -7,8 +7,9 @@ The run goes on until the last kill is survived and all ranks are back; then it 
 as many steps. A kill strikes a random member of the newest world a random time after that world took its first step,
 if enough ranks are left. Prints each kill, the
 seconds of each phase of each recovery, and the largest relative difference of a tensor, ‖w − w_ref‖ / ‖w_ref‖. With
-``--every`` the kills come at fixed times, and there is no other run: it shows the goodput, kept steps × undisturbed step
-time ÷ wall time, of the whole run and from its first step on. Exit status 1 if that difference exceeds 1e-10 (float64) or 1e-4 (float32).
+``--every`` the kills come at fixed times, and there is no other run: it shows the goodput, kept steps × undisturbed
+step time ÷ wall time, of the whole run and from its first step on. Exit status 1 if the difference exceeds 1e-10
+(float64) or 1e-4 (float32).
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class ElasticLoop(Loop):
     def _await_world(self) -> World | None:
         self._beat(Phase.WAIT)
         world = self.strategy.await_world()
-        self._beat(Phase.COMPILE)
+        self._beat(Phase.TRAIN if self.position.step else Phase.COMPILE)
         return world
 
     def _rehearse(self) -> None:

@@ -38,7 +38,7 @@ class ElasticHorovod(HorovodStrategy):
     def __init__(self, hvd: Any, member: Member, slot: int, size: int, nodes: Sequence[str]) -> None:
         self._hvd, self._member, self._nodes = hvd, member, nodes
         self.slot, self.size, self.chief = slot, size, slot == 0
-        self.ranks: tuple[int, ...] = (slot,)
+        self.ranks: tuple[int, ...] = (slot % size,)  # a warm spare rehearses with the slice of a rank
         self.joins_later = os.environ.get(variables.REPLACES, "0") != "0" or slot >= size
         self._groups = 0
 

@@ -27,7 +27,7 @@ def elastic(nodes: int = 2, spare: int = 1) -> Experiment:
     """A training without end of small steps, one rank per node."""
     values = experiment(nodes).resolved()
     values["resources"] |= {"spare_nodes": spare, "cpus_per_rank": 1, "memory_per_rank": "1500M"}
-    values["resources"]["time_limit"] = "00:09:00"
+    values["resources"]["time_limit"] = "00:30:00"
     values["launch"]["elastic"] = {"min": 1, "max": nodes, "warm_spares": spare}
     values["train"] |= {"precision": "float64", "epochs": 100_000, "validate_every_epochs": 1000, "learning_rate": 1e-4}
     values["train"] |= {"checkpoint": {"every_epochs": 1000}, "telemetry_window_steps": 10}
