@@ -21,6 +21,7 @@ from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.records.summary import Summary
 from saman.trainers.failures import TrainingFailure, UserCodeError, describe_failure, failure_kind
 from saman.trainers.identity import WorkerIdentity, identify_worker
+from saman.trainers.quiet_import import becomes_spare, import_quietly
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
@@ -58,6 +59,8 @@ def _append_code_path(run: RunFolder, me: WorkerIdentity) -> None:
 
 
 def _train(run: RunFolder, experiment: Experiment, me: WorkerIdentity, heartbeat: Heartbeat | None) -> int:
+    if becomes_spare(os.environ):
+        import_quietly()
     from saman.trainers import strategies
 
     strategy = strategies.start(experiment, run)
