@@ -1,7 +1,6 @@
 """Trains several run folders in the same processes: ``python train_in_one_start.py RUN…``.
 
-A run is exported if its folder holds ``control/export``. One whose folder holds ``control/fails`` must fail, and the
-next follows.
+A run is exported if its folder holds ``control/export``.
 """
 
 from __future__ import annotations
@@ -25,16 +24,10 @@ def main(paths: list[str]) -> None:
     runs = [RunFolder.open(Path(path)) for path in paths]
     sys.path.append(str(Path(__file__).parent))
     strategy = strategies.start(runs[0].experiment(), runs[0])
-    from saman.trainers.failures import TrainingFailure
     from saman.trainers.training import train
 
     for run in runs:
-        export = (run.path / "control" / "export").exists()
-        try:
-            train(run, run.experiment(), strategy, 1, SilentObserver(), export=export)
-        except TrainingFailure:
-            if not (run.path / "control" / "fails").exists():
-                raise
+        train(run, run.experiment(), strategy, 1, SilentObserver(), export=(run.path / "control" / "export").exists())
     strategy.close()
 
 

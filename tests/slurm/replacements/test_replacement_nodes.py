@@ -26,7 +26,7 @@ Open = Callable[..., AbstractContextManager[ReplacementNodes]]
 
 def elastic(**keys: bool) -> Experiment:
     values = experiment(2).resolved()
-    values["launch"]["elastic"] = {"min": 1, "max": 2, **keys}
+    values["launch"]["elastic"] = {"min": 1, "max": 2, "replace_nodes": True, **keys}
     return validated(Experiment, values, "test")
 
 
