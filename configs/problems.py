@@ -16,13 +16,7 @@ class Strict(BaseModel):
     """Base of every schema of a user's file: unknown keys are refused, values are frozen."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-        allow_inf_nan=False,
-        populate_by_name=True,
-        strict=False,
-        defer_build=True,
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True, strict=False
     )
 
 
