@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from ranks import Ranks, Seen
@@ -28,6 +29,12 @@ if task["type"] != "evaluator":
                 pass
 print("config", json.dumps(config), os.environ["TF_GRPC_REUSE_PORT"], flush=True)
 """
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> Ranks:
+    """Ranks in a folder of their own."""
+    return Ranks(tmp_path)
 
 
 def test_every_rank_gets_its_role(ranks: Ranks) -> None:
