@@ -94,9 +94,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a setting that came later makes another cell of a forecast",
-        "scaling/track/records.py",
-        "for key, value in facts.identity.items()",
-        "for key, value in facts.settings.items() if key in facts.path.joinpath('experiment.yaml').read_text()",
+        "scaling/analysis/results.py",
+        "changed = _settings(without_defaults(trained))",
+        "changed = _settings(trained)",
         f"{TRACK}/test_versions.py::test_the_cell_of_a_forecast_does_not_depend_on_the_version_that_wrote_the_runs",
     ),
 )
