@@ -150,7 +150,8 @@ def predictions(curves: Sequence[Curve], points: Data, style: SeriesStyle) -> Fi
         for entry in _law_line(curve, curve.points[0].ranks, max(forecast.ranks for forecast in curve.predictions))
     ]
     own = [point for point in points if point["series"] in kept.series]
-    every = [*own, *({"ranks": entry["ranks"], "samples_per_second": entry["high"]} for entry in bands)]
+    edges = [{"ranks": each["ranks"], "samples_per_second": each[edge]} for each in bands for edge in ("low", "high")]
+    every = [*own, *edges]
     x, y = rank_axis(every), value_axis(every, "samples_per_second", "samples per second")
     spec = over_ranks(spread_horizontally(own, kept), kept, "samples_per_second", "samples per second")
     layers = [band_layer(bands, x, y, kept), line_layer(lines, "value", x, y, kept, [4, 3])]

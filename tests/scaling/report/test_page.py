@@ -17,7 +17,7 @@ from timesliced import Machine, Program, write_cells
 from saman.scaling.analysis.analysis import Analysis, analyse
 from saman.scaling.analysis.results import read_runs
 from saman.scaling.analysis.sources import find_source, read_source
-from saman.scaling.report.figures.curve_figures import point_data, throughput
+from saman.scaling.report.figures.curve_figures import point_data, predictions, throughput
 from saman.scaling.report.figures.vega import SeriesStyle
 from saman.scaling.report.page_tables import suspicion_in_words
 from saman.scaling.report.pages import study_page
@@ -97,6 +97,18 @@ def test_logarithmic_axes_are_marked_and_linear_ones_are_not(tmp_path: Path) -> 
         titles[name] = (encoding["x"]["title"], encoding["y"]["title"])
     assert titles["wide"] == ("ranks (log scale)", "samples per second (log scale)")
     assert titles["close"] == ("ranks", "samples per second")
+
+
+def test_the_whole_band_of_a_prediction_is_on_its_axis(tmp_path: Path) -> None:
+    """A flat curve: its intervals reach below every measured point."""
+    found = analyse(read_runs(write_runs(tmp_path, [replace(BASE, ranks=n) for n in (1, 2, 4, 1, 2, 4)])))
+    figure = predictions(found.curves, point_data(point_rows(found.curves)), SeriesStyle(("horovod",)))
+    assert figure is not None
+    band = figure.spec["layer"][0]
+    low, high = band["encoding"]["y"]["scale"]["domain"]
+    edges = [(entry["low"], entry["high"]) for entry in band["data"]["values"]]
+    assert min(edge for edge, _ in edges) < min(point.throughput.value for point in found.curves[0].points)
+    assert all(low <= lower and upper <= high for lower, upper in edges)
 
 
 def test_the_set_up_is_told_as_in_a_methods_section(analysis: Analysis) -> None:
