@@ -42,15 +42,15 @@ class Minicluster:
         shipped.start(node, self.root)
         state = ""
 
-        def is_idle() -> bool:
+        def is_back() -> bool:
             nonlocal state
             state = self.run("sinfo", "-h", "-n", node, "-o", "%T %E").stdout.strip()
-            if "idle" in state:
+            if state.startswith(("idle", "mixed", "allocated")):  # a job that waited for it may have it already
                 return True
             self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # refused while jobs end
             return False
 
-        until(is_idle, 120, every=1.0, told=lambda: f"{node} is {state}")
+        until(is_back, 120, every=1.0, told=lambda: f"{node} is {state}")
 
 
 def until(

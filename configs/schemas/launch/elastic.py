@@ -12,7 +12,7 @@ class Elastic(Strict):
 
     min: PositiveInt
     max: PositiveInt
-    replace_nodes: bool = False  # in a Slurm job of several nodes: ask for a node in place of a lost node
+    replace_nodes: bool = True  # in a Slurm job of several nodes: ask for a node in place of a lost node
     warm_spares: NonNegativeInt = 0  # processes beside the ranks that are ready to take a lost rank's place at once
 
     @model_validator(mode="after")

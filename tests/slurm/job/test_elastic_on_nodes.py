@@ -1,4 +1,4 @@
-"""An elastic run on nodes that die: on a spare node, on fewer nodes, and at full size after the requeue."""
+"""An elastic run on nodes that die: on a spare node, on fewer, at full size when one returns or after the requeue."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from saman.configs.problems import validated
 from saman.configs.schemas.experiment import Experiment
 from saman.jobs.cancel import cancel_runs
 from saman.launcher.plan.placement import Placement
+from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs import checkpoints
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.heartbeats import Phase
 from saman.slurm.job.nodes_left import on_nodes
 from saman.slurm.site import client
 from saman.slurm.submission import planning
@@ -25,8 +27,8 @@ def elastic(nodes: int = 2, spare: int = 1) -> Experiment:
     """A training without end of small steps, one rank per node."""
     values = experiment(nodes).resolved()
     values["resources"] |= {"spare_nodes": spare, "cpus_per_rank": 1, "memory_per_rank": "1500M"}
-    values["resources"]["time_limit"] = "00:09:00"
-    values["launch"]["elastic"] = {"min": 1, "max": nodes}
+    values["resources"]["time_limit"] = "00:30:00"
+    values["launch"]["elastic"] = {"min": 1, "max": nodes, "warm_spares": spare}
     values["train"] |= {"precision": "float64", "epochs": 100_000, "validate_every_epochs": 1000, "learning_rate": 1e-4}
     values["train"] |= {"checkpoint": {"every_epochs": 1000}, "telemetry_window_steps": 10}
     return validated(Experiment, values, "test")
@@ -49,33 +51,58 @@ def worlds(run: RunFolder, attempt: int) -> list[WorldFormed]:
     return [world for world in found if "stepped" in world.seconds]
 
 
-def second_node(run: RunFolder) -> str:
-    """The node on which rank 1 runs now."""
+def node_of(run: RunFolder, rank: int) -> str:
+    """The node on which a rank runs now."""
     placement = Placement.read(run.attempts()[-1].placement)
     assert placement is not None
-    return placement.processes[1].node
+    return placement.processes[rank].node
+
+
+def waits(run: RunFolder, rank: int) -> bool:
+    """Whether a process is ready and waits for a place."""
+    placement = Placement.read(run.attempts()[-1].placement)
+    assert placement is not None
+    beat = AttemptWatch(run.attempts()[-1], placement, once=True).beats().get(rank)
+    return beat is not None and beat.phase == Phase.WAIT
+
+
+def replacements() -> list[str]:
+    """The jobs in the queue that hold a node for a run, or wait for one."""
+    return [job.id for job in client.queue().values() if job.name.endswith("-replacement") and not job.state.ended]
 
 
 @pytest.mark.slurm
 @pytest.mark.ranks
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_an_elastic_run_loses_nodes_takes_a_spare_node_and_is_requeued_while_reduced(minicluster: Minicluster) -> None:
-    done = submitted(elastic(), site(), minicluster.shared)
+def test_an_elastic_run_loses_nodes_is_back_at_full_size_when_one_returns_and_is_requeued_while_reduced(
+    minicluster: Minicluster,
+) -> None:
+    done = submitted(elastic(), site(), minicluster.shared, exclude=["node4"])  # for replacements, too
     run, dead = done.run, list[str]()
 
-    def sizes(*wanted: int, attempt: int = 1) -> None:
-        until(lambda: [world.size for world in worlds(run, attempt)] == list(wanted), 240, told=lambda: told(run))
+    def sizes(*wanted: int) -> None:
+        until(lambda: [world.size for world in worlds(run, 1)] == list(wanted), 240, told=lambda: told(run))
+
+    def lose(rank: int) -> None:
+        dead.append(node_of(run, rank))
+        minicluster.down_node(dead[-1])
 
     try:
         sizes(2)
-        for expected in ([2, 1, 2], [2, 1, 2, 1]):  # a spare node takes the place of the first, and none of the second
-            dead.append(second_node(run))
-            minicluster.down_node(dead[-1])
-            sizes(*expected)
-        assert len(set(dead)) == 2
+        until(lambda: waits(run, 2), 240, told=lambda: told(run))
+        lose(1)
+        sizes(2, 2)  # the warm spare on the spare node was ready
+        lose(2)
+        sizes(2, 2, 1)
+        until(replacements, 60, told=lambda: told(run))
+        minicluster.up_node(dead.pop(0))
+        sizes(2, 2, 1, 2)  # full size, in the same attempt
+        lose(1)
+        sizes(2, 2, 1, 2, 1)
         client.ask(["scancel", "--batch", "--signal=USR1", done.job])  # as before the time limit, while reduced
         until(lambda: any(event.kind == "preempted" for event in run.events()), 120, told=lambda: told(run))
+        until(lambda: not replacements(), 60, told=lambda: told(run))
         while dead:
             minicluster.up_node(dead.pop())
         until(lambda: happened(run, [("attempt_started", 2)]), 120, told=lambda: told(run))
