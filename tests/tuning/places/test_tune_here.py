@@ -125,7 +125,7 @@ objective: {metric: val_loss, goal: minimize}
 sampler: random
 trials: 2
 concurrency: 2
-confirm: {seeds: [5, 6], publish: tuned}
+confirm: {seeds: [5, 6], publish: tuned, if: {metric: val_accuracy, at_least: 0.0}}
 """
 
 
