@@ -16,6 +16,7 @@ from saman.launcher.elastic.ranks import Surroundings
 from saman.launcher.monitoring.monitor import monitored
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
+from saman.launcher.plan.roles import serving_processes
 from saman.launcher.planning import LaunchPlan, Options, make_plan
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision import processes
@@ -101,7 +102,7 @@ def make_attempt(
                 start=plan.start,
                 placement=plan.placement,
                 environ=environ,
-                watching=_limits(request, run.is_script, _surroundings(request, plan)),
+                watching=_limits(request, run.is_script, _surroundings(request, plan), plan.start.starter),
                 view=shown,
             )
     with suppress(OSError):  # the server that it names has ended
@@ -166,8 +167,10 @@ def _surroundings(request: AttemptRequest, plan: LaunchPlan) -> Surroundings | N
     return Surroundings(address, spare, request.usable_nodes, request.job_of)
 
 
-def _limits(request: AttemptRequest, is_script: bool, surroundings: Surroundings | None) -> SupervisionOptions:
-    launch = request.spec.launch
+def _limits(
+    request: AttemptRequest, is_script: bool, surroundings: Surroundings | None, starter: str
+) -> SupervisionOptions:
+    launch, serving = request.spec.launch, serving_processes(request.spec)
     return SupervisionOptions(
         stall_seconds={str(phase): limit for phase, limit in launch.stall_seconds.items()},
         abort_on_stall=launch.on_stall == "abort",
@@ -177,4 +180,5 @@ def _limits(request: AttemptRequest, is_script: bool, surroundings: Surroundings
         elastic=launch.elastic,
         surroundings=surroundings,
         exclude_stragglers=launch.on_straggler == "exclude",
+        serving=None if serving is None else replace(serving, may_be_lost=starter in ("processes", "steps")),
     )

@@ -28,7 +28,7 @@ from saman.launcher.plan.environment import (
 from saman.launcher.plan.horovod_engine import engine_variables
 from saman.launcher.plan.place import place
 from saman.launcher.plan.placement import Placement
-from saman.launcher.plan.roles import roles_note
+from saman.launcher.plan.roles import roles_note, serving_processes
 from saman.launcher.plan.shared_node import check_shared_node
 from saman.launcher.programs import own_path, program_command, script_path
 from saman.launcher.starters.choose import make_start
@@ -114,7 +114,8 @@ def make_plan(
     can_use_horovod = facts.horovod is not None or facts.mpi is not None or not isinstance(spec, Script)
     job = RankProgram(folder, attempt, program.argv, environment, program.may_use_horovod and can_use_horovod)
     components = spec.resources.components
-    job = replace(job, elastic=elastic.max if elastic else 0)
+    loses_workers = serving_processes(spec) is not None
+    job = replace(job, elastic=elastic.max if elastic else 0, loses_workers=loses_workers)
     job = replace(job, environment={**job.environment, **component_variables(components, placement, facts)})
     start = make_start(spec.launch.starter, placement, job, facts)
     beside = component_commands(components, job, facts, directory)

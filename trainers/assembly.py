@@ -30,6 +30,7 @@ from saman.trainers.program.objective import Objective
 from saman.trainers.program.several import objective_of
 from saman.trainers.strategies.base import Strategy
 from saman.trainers.strategies.horovod import HorovodStrategy
+from saman.trainers.strategies.parameter_server import ParameterServerStrategy
 from saman.trainers.user_code.context import Context
 
 
@@ -156,6 +157,10 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
         train = experiment.train
         return ElasticStep(built, strategy, train.micro_batches, scale, train.jit_compile)
     train, apart = experiment.train, None
+    if isinstance(strategy, ParameterServerStrategy):
+        from saman.trainers.loop.parameter_server_step import ParameterServerStep
+
+        return ParameterServerStep(built, strategy, train.micro_batches, scale)
     if isinstance(strategy, HorovodStrategy):
         examples = divided_batch_size(experiment, strategy.size) / strategy.size
         apart = strategy.gradient_exchange(train.exchange, examples)

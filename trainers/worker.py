@@ -64,6 +64,8 @@ def _train(run: RunFolder, experiment: Experiment, me: WorkerIdentity, heartbeat
     from saman.trainers import strategies
 
     strategy = strategies.start(experiment, run)
+    if strategy is None:
+        return ExitCode.DONE
     from saman.trainers.training import train
 
     attempt = me.attempt or _begin_attempt_by_hand(run, strategy)

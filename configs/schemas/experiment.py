@@ -174,7 +174,10 @@ class Experiment(Strict):
     @property
     def global_batch_size(self) -> int:
         """Examples per optimiser step over all ranks."""
-        return global_batch_size(self.train.global_batch_size, self.train.batch_size_per_rank, self.resources.ranks)
+        ranks = self.resources.ranks
+        if self.train.strategy == "parameter_server":
+            ranks = self.replicas
+        return global_batch_size(self.train.global_batch_size, self.train.batch_size_per_rank, ranks)
 
     @property
     def devices_per_process(self) -> int:
@@ -199,7 +202,10 @@ class Experiment(Strict):
 
     @property
     def replicas(self) -> int:
-        """Copies of the model: ranks ÷ stages."""
+        """Ranks that share a step: ranks ÷ stages; with servers, all workers or (asynchronous) a single one."""
+        servers = self.train.parameter_server
+        if self.train.strategy == "parameter_server" and servers is not None:
+            return servers.replicas(self.resources.ranks)
         return self.resources.ranks // self.stages
 
     def metrics(self) -> frozenset[str]:
@@ -257,7 +263,7 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
     yield from _stages_fit(experiment)
     yield from _roles_fit(experiment)
     devices = experiment.devices_per_process
-    if strategy in ("single", "horovod") and devices > 1:
+    if strategy in ("single", "horovod", "parameter_server") and devices > 1:
         yield UserError(
             f"{strategy} has 1 device per process, but the request is for {devices}",
             where="resources.devices_per_process",
@@ -273,6 +279,13 @@ def _ranks_fit(experiment: Experiment) -> Iterator[UserError]:
 
 
 def _roles_fit(experiment: Experiment) -> Iterator[UserError]:
+    servers, ranks = experiment.train.parameter_server, experiment.resources.ranks
+    if experiment.train.strategy == "parameter_server" and servers is not None and servers.workers(ranks) < 1:
+        yield UserError(
+            f"{ranks} ranks are too few for a coordinator, {servers.servers} servers and a worker",
+            where="resources",
+            remedy=f"-np {servers.servers + 3} has 2 workers",
+        )
     if experiment.launch.tf_config is not None:
         yield UserError(
             "an experiment's strategy sets TF_CONFIG itself",
@@ -370,7 +383,7 @@ def _batch_splits(experiment: Experiment) -> Iterator[UserError]:
     train, ranks = experiment.train, max(1, experiment.replicas)
     parts = ranks * train.micro_batches
     size = experiment.global_batch_size
-    unit = "ranks" if experiment.stages == 1 else "replicas"
+    unit = "ranks" if ranks == experiment.resources.ranks else "replicas"
     if experiment.launch.elastic is not None and size >= parts:
         return  # the slices of a changing number of ranks differ by an example
     if size % parts:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from saman.configs.problems import Strict
 from saman.configs.schemas.launch.exchange import Exchange
+from saman.configs.schemas.launch.parameter_server import ParameterServer
 from saman.configs.schemas.learning import components
 from saman.configs.schemas.learning.components import Callbacks, Metrics, ModelOutput, Smoothing
 from saman.configs.schemas.learning.keras_names import LOSSES, OPTIMIZERS, SCHEDULES
@@ -26,8 +27,10 @@ from saman.configs.schemas.learning.weights import Average, LayerRates, Patterns
 from saman.configs.schemas.splitting import Pipeline
 from saman.configs.units import Span
 
-Strategy = Literal["single", "horovod", "mirrored", "central_storage", "multi_worker", "pipeline", "tpu"]
-OVER_GRPC = ("multi_worker",)  # strategies whose processes listen without authentication
+Strategy = Literal[
+    "single", "horovod", "mirrored", "central_storage", "multi_worker", "parameter_server", "pipeline", "tpu"
+]
+OVER_GRPC = ("multi_worker", "parameter_server")  # strategies whose processes listen without authentication
 ONE_PROCESS = ("mirrored", "central_storage", "tpu")  # strategies whose ranks are the devices of a single process
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
 COMPILING = ("single", "horovod")  # strategies whose steps XLA can compile
@@ -264,6 +267,7 @@ class Train(Strict):
     micro_batches: PositiveInt = 1
     exchange: Exchange = Exchange()
     pipeline: Pipeline | None = None
+    parameter_server: ParameterServer | None = None
     loss: str = "sparse_categorical_crossentropy"
     loss_args: dict[str, Any] = {}
     from_logits: bool = False
@@ -346,12 +350,42 @@ class Train(Strict):
                 raise ValueError(f"{name}: not with a pipeline, whose stages hold different layers")
         return self
 
+    @model_validator(mode="after")
+    def _servers_do_less(self) -> Train:
+        if self.strategy != "parameter_server" or self.parameter_server is None:
+            return self
+        refused: dict[str, Any] = {
+            "compare_ranks_every": self.compare_ranks_every,
+            "calibrate_exchange": self.calibrate_exchange,
+            "deterministic": self.deterministic,
+            "precision": self.precision == "mixed_float16",
+        }
+        for name, asked in refused.items():
+            if asked:
+                raise ValueError(f"{name}: not with a parameter server; remove it, or use strategy horovod")
+        rolls_back = self.on_nonfinite == "rollback"
+        refused = {"ema": self.ema, "layer_rates": self.layer_rates, "on_nonfinite": rolls_back}
+        for name, asked in refused.items():
+            if asked and not self.parameter_server.synchronous:
+                raise ValueError(
+                    f"{name}: not with asynchronous steps, which lose what others write between reading and writing; "
+                    "remove it, or use parameter_server: {synchronous: true}"
+                )
+        return self
+
     @model_validator(mode="before")
     @classmethod
-    def _two_stages_unless_said(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("strategy") == "pipeline" and values.get("pipeline") is None:
-            return {**values, "pipeline": {}}
+    def _section_of_the_strategy(cls, values: Any) -> Any:
+        name = values.get("strategy") if isinstance(values, dict) else None
+        if name in ("pipeline", "parameter_server") and values.get(name) is None:
+            return {**values, name: {}}
         return values
+
+    @property
+    def keeps_the_steps(self) -> bool:
+        """Whether any number of ranks takes the same optimiser steps."""
+        servers = self.parameter_server if self.strategy == "parameter_server" else None
+        return self.exchange.keeps_the_steps and (servers is None or servers.synchronous)
 
     @model_validator(mode="after")
     def _one_batch_size(self) -> Train:

@@ -49,6 +49,10 @@ def choose(placement: Placement, job: RankProgram, facts: MachineFacts) -> tuple
     """
     if job.elastic:
         return ("steps" if len(placement.nodes) > 1 else "processes"), "an elastic run uses Gloo"
+    if job.loses_workers and len(placement.nodes) == 1:
+        return "processes", "workers of parameter servers may be lost one by one"
+    if job.loses_workers and facts.in_allocation and facts.srun is not None:
+        return "steps", "workers of parameter servers may be lost one by one"
     if facts.site_starter is not None:
         return facts.site_starter, "as the cluster file says"
     if facts.in_allocation and facts.srun is not None:

@@ -31,6 +31,7 @@ class RankProgram:
     environment: Mapping[str, str] = field(default_factory=dict)
     horovod: bool = True
     elastic: int = 0
+    loses_workers: bool = False  # a process may end without the others
 
     @property
     def rendezvous_file(self) -> Path:

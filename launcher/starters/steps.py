@@ -1,4 +1,4 @@
-"""Start method ``steps``: inside a Slurm allocation, a job step per process; for elastic runs on several nodes."""
+"""Start method ``steps``: inside a Slurm allocation, a job step per process; for runs that may lose some."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
         EnvironmentLack: This is not an allocation, or Horovod or Gloo is missing.
     """
     if facts.srun is None or not facts.in_allocation:
-        problem = "an elastic run on several nodes needs a Slurm allocation"
-        raise EnvironmentLack(problem, where="launch.elastic", remedy="saman submit, or resources.nodes: 1")
-    if facts.horovod is None or not facts.horovod.gloo:
+        problem = "a run on several nodes that may lose ranks needs a Slurm allocation"
+        where = "launch.elastic" if job.elastic else "launch.with"
+        raise EnvironmentLack(problem, where=where, remedy="saman submit, or resources.nodes: 1")
+    if job.elastic and (facts.horovod is None or not facts.horovod.gloo):
         problem = "an elastic run needs Horovod with Gloo"
         raise EnvironmentLack(problem, where="launch.elastic", remedy="saman setup")
     # srun splits --export at commas, so everything is set in its own environment and forwarded with ALL.
-    common = common_environment(placement, job, facts, "steps") | elastic_environment(placement, job)
+    common = common_environment(placement, job, facts, "steps")
+    common |= elastic_environment(placement, job) if job.elastic else {}
     commands = (
         Command(
             (facts.srun, *_flags(process, placement.cores_shared), *rank_argv(job, facts)),
@@ -43,8 +45,8 @@ def start(placement: Placement, job: RankProgram, facts: MachineFacts) -> Start:
         )
         for process in placement.processes
     )
-    note = "Horovod uses Gloo; the supervisor decides which ranks form a world"
-    return Start("steps", tuple(commands), notes=(note,))
+    notes = ("Horovod uses Gloo; the supervisor decides which ranks form a world",) if job.elastic else ()
+    return Start("steps", tuple(commands), notes=notes)
 
 
 def _flags(process: Process, cores_shared: bool) -> list[str]:

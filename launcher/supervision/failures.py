@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -158,7 +158,10 @@ def describe_exit(code: int | None, number: int | None) -> str:
 
 
 def find_failure(
-    events: Iterable[Event], records: Mapping[int, RankRecord] | None = None, starter_lines: Iterable[str] = ()
+    events: Iterable[Event],
+    records: Mapping[int, RankRecord] | None = None,
+    starter_lines: Iterable[str] = (),
+    lost: Collection[int] = (),
 ) -> Failure | None:
     """The failure of an attempt; ``None`` if nothing failed.
 
@@ -166,9 +169,11 @@ def find_failure(
         events: the events of the attempt.
         records: its rank records.
         starter_lines: the last lines of its start method.
+        lost: the ranks without which it went on.
     """
     cause = find_starter_cause(starter_lines)
-    found = (_explained(rank, cause) for rank in _failed_ranks(list(events), records or {}))
+    failures = (rank for rank in _failed_ranks(list(events), records or {}) if rank.rank not in lost)
+    found = (_explained(rank, cause) for rank in failures)
     failed = sorted(found, key=lambda rank: (rank.time, rank.rank))
     if not failed:
         return None

@@ -64,7 +64,7 @@ def conclude(
     """
     everything = run.events()
     events = [event for event in everything if event.attempt == attempt.number]
-    found = find_failure(events, ended.records, output)
+    found = find_failure(events, ended.records, output, ended.lost)
     verdict = judge_attempt(ended, found, find_starter_cause(output))
     failure = found if verdict.state is State.FAILED else None
     facts = _facts(verdict, failure, seconds)

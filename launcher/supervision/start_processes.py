@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import IO
 
@@ -116,11 +116,10 @@ class StartProcesses:
             if process.returncode is not None and process.returncode < 0:
                 self.lost.setdefault(index, -process.returncode)
 
-    @property
-    def failed(self) -> bool:
-        """Whether a process of the start method failed, or a companion ended early."""
-        bad = any(status not in (None, ExitCode.DONE, ExitCode.REQUEUE) for status in self.exit_statuses)
-        return bad or self.companion_ended
+    def failed_besides(self, spared: Collection[int]) -> bool:
+        """Whether a process of the start method failed, ``spared`` ones left out, or a companion ended early."""
+        counted = (status for index, status in enumerate(self.exit_statuses) if index not in spared)
+        return any(status not in (None, ExitCode.DONE, ExitCode.REQUEUE) for status in counted) or self.companion_ended
 
     @property
     def companion_ended(self) -> bool:

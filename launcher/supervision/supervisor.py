@@ -15,8 +15,10 @@ from typing import Any
 from saman.configs.errors import EnvironmentLack
 from saman.configs.schemas.launch.elastic import Elastic
 from saman.configs.schemas.launch.restart import Restart
+from saman.launcher.elastic.losses import Losses
 from saman.launcher.elastic.ranks import ElasticRanks, Surroundings
 from saman.launcher.plan.placement import Placement
+from saman.launcher.plan.roles import ServingProcesses
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision.background_view import BackgroundView, in_background
 from saman.launcher.supervision.outcome import WHO, Outcome, conclude, read_records
@@ -62,6 +64,7 @@ class SupervisionOptions:
     elastic: Elastic | None = None  # whether lost ranks are replaced while the others go on
     surroundings: Surroundings | None = None  # of an elastic run on several nodes
     exclude_stragglers: bool = False  # whether a slow rank leaves an elastic run
+    serving: ServingProcesses | None = None  # parameter servers and their workers
 
 
 def supervise(
@@ -143,6 +146,8 @@ class _Supervisor:
         self._events = Follower(run.events_file, newest_bytes=0, reopen_seconds=REOPEN_SECONDS)
         self.output = RankOutput(attempt, placement, watching.all_ranks, view)
         self.elastic = self._elastic_ranks(watching) if watching.elastic is not None else None
+        serving = watching.serving
+        self.losses = Losses(serving, placement, self._append, view.say) if serving is not None else None
 
     def _elastic_ranks(self, watching: SupervisionOptions) -> ElasticRanks:
         assert watching.elastic is not None
@@ -234,7 +239,8 @@ class _Supervisor:
         if self.elastic is not None and (self.elastic.is_over or self.elastic.problem is not None):
             return True
         at_the_end = self.elastic is not None and bool(self.elastic.authority.finished)
-        failed = self.processes.failed if self.elastic is None else self.processes.companion_ended
+        spared = self.losses.spared if self.losses is not None else ()
+        failed = self.processes.failed_besides(spared) if self.elastic is None else self.processes.companion_ended
         if failed and self.failed_at is None and not at_the_end:
             _log.info("%s: a start command failed", self.run.id)
             self.failed_at = now
@@ -274,12 +280,15 @@ class _Supervisor:
     def _is_failure(self, event: Event) -> bool:
         if self.elastic is not None:
             return self.elastic.is_failure(event)
+        if self.losses is not None and self.losses.take(event):
+            return False
         exited = RankExited.from_event(event)
         return event.kind == EventKind.RANK_FAILED or (exited is not None and exited.failed and not exited.stopped)
 
     def _read_heartbeats(self) -> None:
         now = time.monotonic()
         absent = self.elastic.absent if self.elastic is not None else frozenset()
+        absent |= self.losses.silent_ranks if self.losses is not None else frozenset()
         present = {rank: beat for rank, beat in self.watch.beats().items() if rank not in absent}
         beats = self.observer.observe(present, now)
         if not self.watching.is_script:
@@ -329,11 +338,18 @@ class _Supervisor:
             aborted=self.stall if self.watching.abort_on_stall else None,
             is_script=self.watching.is_script,
             early=self.processes.early or (self.elastic.problem if self.elastic is not None else None),
-            members=self.elastic.authority.finished if self.elastic is not None else None,
+            members=self._members(),
+            lost=self.losses.lost_ranks if self.losses is not None else frozenset(),
         )
         seconds = time.monotonic() - self.began
         output = tuple(self.processes.output)
         return conclude(self.run, self.attempt, ended, seconds, output, self.watching.restart)
+
+    def _members(self) -> frozenset[int] | None:
+        """The processes whose end counts; ``None`` for all."""
+        if self.elastic is not None:
+            return self.elastic.authority.finished
+        return self.losses.members if self.losses is not None else None
 
     def _record_lost_processes(self, records: Mapping[int, RankRecord]) -> None:
         """Record the end of processes that left no record, because the wrapper was killed or the node is gone."""

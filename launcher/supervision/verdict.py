@@ -31,7 +31,8 @@ class AttemptEnd:
     aborted: Stall | None = None
     is_script: bool = False
     early: str | None = None  # the companion that ended before the ranks, in words
-    members: frozenset[int] | None = None  # of an elastic run: the processes whose end counts
+    members: frozenset[int] | None = None  # the processes whose end counts; ``None`` for all
+    lost: frozenset[int] = frozenset()  # ranks without which the run went on
 
 
 @dataclass(frozen=True)

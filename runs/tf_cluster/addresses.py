@@ -36,12 +36,17 @@ _START_VARIABLES = (
 
 @dataclass(frozen=True)
 class WorkerAddress:
-    """Where a process listens: the name of its host, the address for other hosts, its port, and whence it connects."""
+    """Where a process listens: the name of its host, the address for other hosts, its port, and whence it connects.
+
+    A coordinator has a second port, ``farewell``, at which the others learn its end if they know ``token``.
+    """
 
     host: str
     address: str
     port: int
     sources: tuple[str, ...] = ()
+    farewell: int = 0
+    token: str = ""
 
 
 def endpoints(workers: Sequence[WorkerAddress]) -> list[str]:
@@ -96,6 +101,7 @@ def agree_on_ports(
     me: ProcessIdentity,
     environ: Mapping[str, str],
     wait_seconds: float = WAIT_SECONDS,
+    farewell: tuple[int, str] = (0, ""),
 ) -> tuple[PortGate, list[WorkerAddress]]:
     """Publish the address of a strategy's worker for TF_CONFIG and wait for those of all workers.
 
@@ -104,6 +110,7 @@ def agree_on_ports(
         me: The identity of this process.
         environ: The variables of this process, with this node's address in the network of the run.
         wait_seconds: How long to wait for the other workers.
+        farewell: Of a coordinator: the port at which the others learn its end, and the token that they must know.
 
     Returns:
         The gate before this worker's port, which is open to nobody yet, and the addresses of all workers in order.
@@ -115,7 +122,7 @@ def agree_on_ports(
     folder.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
     address = environ.get(variables.ADDRESS, host)
-    mine = WorkerAddress(host, address, gate.port, own_addresses(address))
+    mine = WorkerAddress(host, address, gate.port, own_addresses(address), *farewell)
     write_json(port_file(folder, me.process), asdict(mine), private=True)
     deadline = time.monotonic() + wait_seconds
     while True:
@@ -137,4 +144,5 @@ def _read(file: Path) -> WorkerAddress | None:
     value = read_json(file)
     if value is None:
         return None
-    return WorkerAddress(value["host"], value["address"], value["port"], tuple(value.get("sources", ())))
+    sources, farewell = tuple(value.get("sources", ())), (value.get("farewell", 0), value.get("token", ""))
+    return WorkerAddress(value["host"], value["address"], value["port"], sources, *farewell)

@@ -22,13 +22,15 @@ HERE = Path(__file__).parent
 SOURCE = Path(__file__).parents[2] / "src"
 
 
-def experiment(case: dict[str, Any], strategy: str, ranks: int, devices: int = 1, **train: Any) -> Experiment:
-    """Return the experiment of a case on other ranks; micro-batches are spread over them."""
+def experiment(
+    case: dict[str, Any], strategy: str, ranks: int, devices: int = 1, beside: int = 0, **train: Any
+) -> Experiment:
+    """Return the experiment of a case on other ranks; micro-batches are spread over them, not over those ``beside``."""
     values = copy.deepcopy(case)
     values["train"].update(strategy=strategy, **train)
     values["train"]["micro_batches"] = max(1, values["train"].get("micro_batches", 1) // ranks)
     together = ranks if strategy in ONE_PROCESS else devices
-    values["resources"] = {"ranks_per_node": ranks, "devices_per_process": together}
+    values["resources"] = {"ranks_per_node": ranks + beside, "devices_per_process": together}
     return Experiment.model_validate(values)
 
 

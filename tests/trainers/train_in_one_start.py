@@ -24,6 +24,8 @@ def main(paths: list[str]) -> None:
     runs = [RunFolder.open(Path(path)) for path in paths]
     sys.path.append(str(Path(__file__).parent))
     strategy = strategies.start(runs[0].experiment(), runs[0])
+    if strategy is None:  # it served the others
+        return
     from saman.trainers.training import train
 
     for run in runs:

@@ -224,8 +224,14 @@ class DataParallelStep:
             lambda here, batch: self._global_sums(step, stop, self.slices[here], batch), batches
         )
         sums = [self._passes.zeros().with_tensors(tensors) for tensors, *_ in results]
-        variable = keras_compat.rate_variable(self.program.optimizer)
-        variable.assign(tf.cast(rate, variable.dtype))
+        self._carry_out(step, sums[0].measures, lambda: self._update_variables(step, rate, sums))
+        ready, received = ([stamps[place] for _, stamps, _ in results] for place in range(2))
+        stamps = [times[0] if len(times) == 1 else tf.reduce_max(times) for times in (ready, received)]
+        return sums[0].measures, stamps, tf.stack([row for *_, row in results])
+
+    def _update_variables(self, step: Any, rate: Any, sums: list[Sums]) -> Any:
+        """Update the variables once the sums over all ranks are here, as each of the ranks here holds them."""
+        self._set_rate(rate)
 
         def update() -> Any:
             kept = self._update.before()
@@ -234,16 +240,16 @@ class DataParallelStep:
             self._update.move_statistics(sums[0])
             return tf.constant(True)
 
-        def update_if_finite() -> Any:
-            finite = _all_finite(sums[0].gradients)
-            with tf.control_dependencies([tf.cond(finite, update, lambda: tf.constant(False))]):
-                self.scale.adjust(finite)
-            return finite
+        if not self.scale.dynamic:
+            return update()
+        finite = _all_finite(sums[0].gradients)
+        with tf.control_dependencies([tf.cond(finite, update, lambda: tf.constant(False))]):
+            self.scale.adjust(finite)
+        return finite
 
-        self._carry_out(step, sums[0].measures, update_if_finite if self.scale.dynamic else update)
-        ready, received = ([stamps[place] for _, stamps, _ in results] for place in range(2))
-        stamps = [times[0] if len(times) == 1 else tf.reduce_max(times) for times in (ready, received)]
-        return sums[0].measures, stamps, tf.stack([row for *_, row in results])
+    def _set_rate(self, rate: Any) -> None:
+        variable = keras_compat.rate_variable(self.program.optimizer)
+        variable.assign(tf.cast(rate, variable.dtype))
 
     def _carry_out(self, step: Any, measures: Any, update: Callable[[], Any]) -> None:
         """Apply the sums of a step."""

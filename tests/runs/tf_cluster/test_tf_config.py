@@ -1,4 +1,4 @@
-"""Processes agree on ports and on roles for TF_CONFIG."""
+"""Processes agree on ports and on roles for TF_CONFIG, and learn of their coordinator's end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from saman.configs.errors import EnvironmentLack
 from saman.runs.ranks.identity import ProcessIdentity
 from saman.runs.tf_cluster.addresses import WorkerAddress, agree_on_ports, endpoints
+from saman.runs.tf_cluster.farewell import Farewell, wait_for_farewell
 from saman.runs.tf_cluster.port_gate import PortGate
 from saman.runs.tf_cluster.roles import Roles, tf_config
 
@@ -59,3 +60,33 @@ def test_tf_config_has_the_roles_in_their_order() -> None:
     assert Roles.from_text(roles.text) == roles
     with pytest.raises(ValueError, match="fewer than the 4"):
         roles.tasks(3)
+
+
+def test_only_who_knows_the_token_learns_of_a_farewell() -> None:
+    farewell, heard = Farewell("127.0.0.1"), {}
+
+    def wait(name: str, token: str) -> None:
+        heard[name] = wait_for_farewell("127.0.0.1", farewell.port, token)
+
+    friend = threading.Thread(target=wait, args=("friend", farewell.token))
+    stranger = threading.Thread(target=wait, args=("stranger", "0" * len(farewell.token)))
+    friend.start(), stranger.start()
+    stranger.join()
+    while not farewell.waiting:
+        pass
+    farewell.say()
+    friend.join()
+    assert heard == {"friend": True, "stranger": False}
+
+
+def test_a_coordinator_that_is_lost_says_no_farewell() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as lost:
+        heard: list[bool] = []
+        waiting = threading.Thread(
+            target=lambda: heard.append(wait_for_farewell("127.0.0.1", lost.getsockname()[1], "0" * 32))
+        )
+        waiting.start()
+        peer, _ = lost.accept()
+        peer.close()
+        waiting.join()
+    assert heard == [False]

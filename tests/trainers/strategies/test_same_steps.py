@@ -10,6 +10,7 @@ import pytest
 from rank_starts import copied, distance, experiment, final, make_run, train
 from training_cases import PARALLEL as CASES
 
+from saman.configs.schemas.experiment import Experiment
 from saman.runs import checkpoints
 from saman.runs.folder import RunFolder
 
@@ -86,6 +87,25 @@ def test_central_storage_takes_the_same_steps(reference: dict[str, RunFolder], t
     run = make_run(tmp_path, experiment(CASES["every_layer"], "central_storage", 2, 2))
     train(1, run)
     assert distance(final(run), final(reference["every_layer"])) <= 1e-10
+
+
+@pytest.mark.mpi
+@pytest.mark.keras(3)
+def test_synchronous_parameter_servers_take_the_same_steps(reference: dict[str, RunFolder], tmp_path: Path) -> None:
+    def on_servers(name: str) -> Experiment:
+        together = {"servers": 2, "synchronous": True}
+        return experiment(CASES[name], "parameter_server", 2, beside=3, parameter_server=together)
+
+    runs = {name: make_run(tmp_path, on_servers(name), export=name == "two_outputs") for name in CASES}
+    resumed = copied(reference["stopped"], tmp_path, on_servers("every_layer"))
+    train(5, *runs.values(), resumed)
+    for name, run in runs.items():
+        limit = LIMITS[str(run.experiment().train.precision)]
+        assert distance(final(run), final(reference[name])) <= limit, name
+        assert _metrics(run) == pytest.approx(_metrics(reference[name]), rel=1e-4), name
+    assert _midway(runs["every_layer"]) == pytest.approx(_midway(reference["every_layer"]), rel=1e-9)
+    assert (runs["two_outputs"].export / "export.json").is_file()
+    _went_on(resumed, reference["every_layer"])
 
 
 def test_a_stop_in_the_middle_of_an_epoch_leaves_a_checkpoint_there(reference: dict[str, RunFolder]) -> None:
