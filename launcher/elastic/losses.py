@@ -45,8 +45,10 @@ class Losses:
 
     @property
     def spared(self) -> frozenset[int]:
-        """The processes whose exit status says nothing about the attempt: workers, as long as one is left."""
-        return self._serving.workers if self._serving.may_be_lost and not self._is_alone else frozenset()
+        """The processes whose exit status says nothing about the attempt: all workers, or all but the last."""
+        if not self._serving.may_be_lost:
+            return frozenset()
+        return frozenset(self._lost) if self._is_alone else self._serving.workers
 
     @property
     def lost_ranks(self) -> frozenset[int]:
