@@ -75,7 +75,12 @@ def _train(run: RunFolder, experiment: Experiment, me: WorkerIdentity, heartbeat
     if not me.supervised and strategy.chief:
         _record_end(run, attempt, result, time.time() - began)
     strategy.close()
-    return ExitCode.DONE if result.finished else ExitCode.REQUEUE
+    status = ExitCode.DONE if result.finished else ExitCode.REQUEUE
+    if experiment.train.strategy == "parameter_server":  # TensorFlow's coordinator would wait for a lost worker
+        if heartbeat is not None:
+            heartbeat.close()
+        exit_at_once(status)
+    return status
 
 
 def _begin_attempt_by_hand(run: RunFolder, strategy: Strategy) -> int:
