@@ -36,7 +36,8 @@ PROGRAMS = [
 # Not in the list: they need a start method or a cluster of their own, or minutes at least.
 LONG = [
     "elastic/kills.py", "elastic/picture.py", "pipeline/transport.py", "serving/versus_triton.py", "serving/swaps.py",
-    "registry/parity.py", "launcher/staging.py", "launcher/autotune.py",
+    "serving/designs.py", "serving/kills.py", "serving/day.py", "registry/parity.py", "launcher/staging.py",
+    "launcher/autotune.py",
 ]  # fmt: skip
 
 
