@@ -1,6 +1,7 @@
 """Trains several run folders in the same processes: ``python train_in_one_start.py RUN…``.
 
-A run is exported if its folder holds ``control/export``.
+A run is exported if its folder holds ``control/export``. One whose folder holds ``control/fails`` must fail, and the
+next follows.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ def main(paths: list[str]) -> None:
     strategy = strategies.start(runs[0].experiment(), runs[0])
     if strategy is None:  # it served the others
         return
+    from saman.trainers.failures import TrainingFailure
     from saman.trainers.training import train
 
     for run in runs:
-        train(run, run.experiment(), strategy, 1, SilentObserver(), export=(run.path / "control" / "export").exists())
+        export = (run.path / "control" / "export").exists()
+        try:
+            train(run, run.experiment(), strategy, 1, SilentObserver(), export=export)
+        except TrainingFailure:
+            if not (run.path / "control" / "fails").exists():
+                raise
     strategy.close()
 
 

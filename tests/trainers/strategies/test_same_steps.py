@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 LIMITS = {"float32": 1e-4, "float64": 1e-10}
 STEPS = 21  # three epochs of seven
+POISONED = {**CASES["plain"], "data": {"source": "training_cases:poisoned"}}
+ROLLED_BACK = {"on_nonfinite": "rollback", "checkpoint": {"every_steps": 2, "every_epochs": None, "keep": 50}}
 KERAS_2 = version("keras").startswith("2.")
 # strategy, ranks, devices per process; with Keras 2 a layout of each strategy suffices
 LAYOUTS = [
@@ -39,6 +41,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
         runs["compiled"] = make_run(folder, experiment(CASES["every_layer"], "single", 1, jit_compile=True))
     stopped = make_run(folder, experiment(CASES["every_layer"], "single", 1, telemetry_window_steps=3))
     stopped.request_stop("test", "test")
+    runs["poisoned"] = make_run(folder, experiment(POISONED, "single", 1, **ROLLED_BACK))
     same = experiment(CASES["every_layer"], "single", 1, deterministic=True, precision="float32", max_steps=6)
     equal = {name: make_run(folder, same) for name in ("equal", "equal too")}
     train(1, *runs.values(), stopped, *equal.values())
@@ -65,7 +68,10 @@ def test_every_strategy_takes_the_same_steps_as_one_rank(
     if (strategy, ranks) == ("horovod", 2) and not KERAS_2:
         runs["compiled"] = make_run(tmp_path, experiment(CASES["every_layer"], strategy, 2, jit_compile=True))
     resumed = copied(reference["stopped"], tmp_path, experiment(CASES["every_layer"], strategy, ranks, devices))
-    train(ranks // devices, *runs.values(), resumed)
+    unhealthy = _unhealthy(tmp_path) if (strategy, ranks) == ("multi_worker", 2) else []
+    train(ranks // devices, *runs.values(), resumed, *unhealthy)
+    if unhealthy:
+        _are_noticed(unhealthy, reference["poisoned"])
     for name, run in runs.items():
         limit = LIMITS[str(run.experiment().train.precision)]
         assert distance(final(run), final(reference[name])) <= limit, name
@@ -132,6 +138,29 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     problems = [event.facts["path"] for event in damaged.events() if event.kind == "damaged_checkpoint"]
     assert problems == ["step-00000010", "step-00000008"]
     _went_on(damaged, reference["every_layer"], at=7)
+
+
+def _unhealthy(folder: Path) -> list[RunFolder]:
+    """Two runs of multi_worker: an example is not a number; the memory of a rank loses a bit. The second fails."""
+    poisoned = make_run(folder, experiment(POISONED, "multi_worker", 2, compare_ranks_every=2, **ROLLED_BACK))
+    case = {**CASES["plain"], "model": {"build": "training_cases:corrupted"}}
+    wanted = {"epochs": 6, "compare_ranks_every": 5, "checkpoint": {"every_epochs": 1, "keep": 50}}
+    corrupted = make_run(folder, experiment(case, "multi_worker", 2, **wanted))
+    (corrupted.path / "control" / "fails").touch()
+    return [poisoned, corrupted]
+
+
+def _are_noticed(unhealthy: list[RunFolder], alone: RunFolder) -> None:
+    poisoned, corrupted = unhealthy
+    found, expected = (
+        [event.facts for event in run.events() if event.kind == "nonfinite"] for run in (poisoned, alone)
+    )
+    assert [each["step"] for each in found] == [each["step"] for each in expected] and expected
+    assert all("kernel" in each["variable"] and len(each["ranks"]) == 1 for each in found)
+    assert distance(final(poisoned), final(alone)) <= 1e-4
+    [differs] = [event.facts for event in corrupted.events() if event.kind == "diverged"]
+    assert differs["ranks"] == [0, 1]  # of two, nobody can say which is right
+    assert checkpoints.find(corrupted.checkpoints)[0].step == 21  # the one before
 
 
 def _went_on(run: RunFolder, reference: RunFolder, at: int = 1) -> None:
