@@ -77,7 +77,7 @@ class ReplacementNodes:
         files = self._run.slurm
         with contextlib.suppress(OSError):
             files.replacement_beat.unlink(missing_ok=True)
-            self._cancel(files.replacement_jobs.read_text().split())
+            self._cancel([word for word in files.replacement_jobs.read_text().split() if word.isdecimal()])
             files.replacement_jobs.unlink()
         return self
 

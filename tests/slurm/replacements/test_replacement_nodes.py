@@ -110,6 +110,13 @@ def test_the_job_of_a_killed_supervisor_is_cancelled_by_the_next(open_owner: Ope
         assert calls(slurm).count("scancel 8") == 1
 
 
+def test_what_is_no_job_in_the_list_is_left_alone(tmp_path: Path, open_owner: Open, slurm: Path) -> None:
+    jobs = RunFolder(tmp_path / "run").slurm.replacement_jobs
+    jobs.write_text("--me\n8\n-u root\n")
+    with open_owner():
+        assert [call for call in calls(slurm) if call.startswith("scancel")] == ["scancel 8"]
+
+
 def test_a_job_that_still_waits_is_cancelled_when_another_node_was_found(open_owner: Open, slurm: Path) -> None:
     with open_owner() as owner:
         owner.ask([])
