@@ -34,7 +34,9 @@ def experiment(
         "name": name,
         "model": {"build": "mlp", "args": {"classes": 10, "hidden": hidden or [16]}},
         "data": {"source": "digits", "validation_fraction": 0.2},
-        "train": {"strategy": strategy, "precision": "float64" if hidden else "float32",
+        "train": {"strategy": strategy,
+                  "parameter_server": {"synchronous": True} if strategy == "parameter_server" else None,
+                  "precision": "float64" if hidden else "float32",
                   "telemetry_window_steps": 2,  # a stop request is read at the end of a window
                   "epochs": 4, "global_batch_size": 64, "seed": 7,
                   "optimizer": {"name": "sgd", "momentum": 0.9},
@@ -116,6 +118,7 @@ def test_a_version_that_publish_if_refuses_is_no_failure_of_the_job(minicluster:
         ("srun-gloo", 2, 2, "horovod", {"start": "gloo", "pmi": "none"}, "--mpi=none"),
         ("mpirun", 2, 2, "horovod", {"start": "mpirun"}, "mpirun"),
         ("workers", 2, 1, "multi_worker", {"start": "srun"}, "srun"),
+        ("servers", 2, 2, "parameter_server", {"start": "srun"}, "srun"),
     ],
 )
 def test_every_other_start_ends_with_the_same_weights(
