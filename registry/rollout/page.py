@@ -102,26 +102,26 @@ def sequences(history: Sequence[Mapping[str, Any]]) -> list[MetricSequence]:
 
 def draw(sequence: MetricSequence) -> str:
     """An SVG: estimate, confidence sequence and margin over the requests (logarithmic)."""
-    points = sequence.points
-    low, high = _range(sequence)
-    first, last = (math.log(max(1, points[at].requests)) for at in (0, -1))
-
-    def x(point: SequencePoint) -> float:
-        part = 1.0 if last == first else (math.log(max(1, point.requests)) - first) / (last - first)
-        return LEFT + part * (WIDTH - LEFT - 10)
+    points, ticks_at = sequence.points, _ticks(*_range(sequence))
+    low, high = ticks_at[0], ticks_at[-1]
+    logs = [math.log(max(1, point.requests)) for point in points]
+    if logs[0] == logs[-1]:  # a single look: its interval over the whole width
+        points, logs = (points[-1], points[-1]), [0.0, 1.0]
+    across = [LEFT + (log - logs[0]) / (logs[-1] - logs[0]) * (WIDTH - LEFT - 10) for log in logs]
 
     def y(value: float | None, unbounded: float) -> float:
         inside = min(high, max(low, unbounded if value is None else value))
         return TOP + (high - inside) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    upper = [f"{x(p):.1f},{y(p.upper, high):.1f}" for p in points]
-    lower = [f"{x(p):.1f},{y(p.lower, low):.1f}" for p in reversed(points)]
-    middle = [f"{x(p):.1f},{y(p.estimate, low):.1f}" for p in points]
+    placed = list(zip(across, points, strict=True))
+    upper = [f"{x:.1f},{y(p.upper, high):.1f}" for x, p in placed]
+    lower = [f"{x:.1f},{y(p.lower, low):.1f}" for x, p in reversed(placed)]
+    middle = [f"{x:.1f},{y(p.estimate, low):.1f}" for x, p in placed]
     margin = y(sequence.margin, high)
     ticks = "".join(
-        f'<text x="{LEFT - 6:.0f}" y="{y(value, low) + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+        f'<text x="{LEFT - 6:.0f}" y="{y(value, low) + 4:.1f}" text-anchor="end">{value:g}</text>'
         f'<line class="grid" x1="{LEFT:.0f}" x2="{WIDTH - 10:.0f}" y1="{y(value, low):.1f}" y2="{y(value, low):.1f}"/>'
-        for value in (low, (low + high) / 2, high)
+        for value in ticks_at
     )
     return (
         f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" aria-hidden="true" focusable="false">{ticks}'
@@ -142,5 +142,19 @@ def _range(sequence: MetricSequence) -> tuple[float, float]:
         value for p in later for value in (p.estimate, p.lower, p.upper) if value is not None and abs(value) < 1e6
     ]
     values += [sequence.margin, *([0.0] if sequence.margin < 1 else [1.0])]
-    spread = (max(values) - min(values)) or 1.0
-    return min(values) - 0.05 * spread, max(values) + 0.05 * spread
+    return min(values), max(values)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to five round values that enclose a range.
+
+    >>> _ticks(-0.0217, 0.0794), _ticks(1.0, 1.0)
+    ([-0.05, 0.0, 0.05, 0.1], [0.5, 1.0, 1.5])
+    """
+    spread = (high - low) or 1.0
+    unit = 10.0 ** math.floor(math.log10(spread / 2))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= spread / 2.5)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    if first == last:
+        first, last = first - 1, last + 1
+    return [round(number * step, 12) for number in range(first, last + 1)]
