@@ -7,6 +7,7 @@ of the validation. Only held-out positions are kept; the others are found by cou
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ def divide(source: RandomAccess, share: Share, seed: int) -> Division:
     )
 
 
+@lru_cache(maxsize=8)  # a user's function is called in every epoch
 def _drawn(part: range, examples: int, seed: int) -> np.ndarray:
     """Return sorted int64: the examples at a range of the drawn order."""
     pieces = [np.zeros(0, np.int64)]

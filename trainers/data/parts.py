@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from saman.configs.errors import UserError
+from saman.configs.names import is_reference
 from saman.configs.schemas.data.section import Data
 from saman.runs.ranks.training_events import DataNotice
 from saman.runs.records.provenance import DataIdentity
@@ -92,6 +93,11 @@ class RunData:
         texts = []
         if self._had_to_count:
             texts.append("the number of training examples is unknown: every rank read all of them once to count")
+        if is_reference(self.data.source) and "validation" not in self.counts and self.data.validation_fraction:
+            texts.append(
+                f"{self.data.source} returned no validation examples, so there is no validation: "
+                "data.validation_fraction divides the built-in sources only"
+            )
         if isinstance(first.train, RandomAccess):
             if first.train.lost:
                 places = "; ".join(map(str, first.train.skipped[:_MOST_NAMED]))

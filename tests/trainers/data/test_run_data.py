@@ -154,3 +154,38 @@ def test_problems_of_the_data_are_notices_or_end_the_run() -> None:
     with pytest.raises(UserError, match="7 of 7 validation examples") as refused:
         run_data("pairs", checks={"duplicates": "error"}).notices()
     assert refused.value.where == "data.checks.duplicates"
+
+
+def test_test_examples_and_folds_are_drawn_of_a_users_own_examples_too() -> None:
+    everything = sorted(row.tobytes() for row in IMAGES)
+    validated: list[bytes] = []
+    tested: set[tuple[bytes, ...]] = set()
+    for fold in range(2):
+        made = run_data("in_batches", test_fraction=0.25, folds=2, fold=fold)
+        parts = {part: [row.tobytes() for row in read(made, part=part)[0]] for part in ("train", "validation", "test")}
+        assert {part: len(rows) for part, rows in parts.items()} == {"train": 15, "validation": 15, "test": 10}
+        assert sorted(sum(parts.values(), [])) == everything
+        assert sorted(row.tobytes() for row in read(made, epoch=1)[0]) == sorted(parts["train"])
+        validated += parts["validation"]
+        tested.add(tuple(sorted(parts["test"])))
+    assert len(tested) == 1 and sorted([*validated, *tested.pop()]) == everything
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "where"),
+    [
+        ("streamed", {"test_fraction": 0.2}, "data.test_fraction"),
+        ("streamed", {"folds": 2, "fold": 0}, "data.folds"),
+        ("pairs", {"folds": 2, "fold": 0}, "data.folds"),
+    ],
+)
+def test_a_part_that_cannot_be_drawn_is_refused_and_not_left_out(source: str, keys: Any, where: str) -> None:
+    with pytest.raises(UserError) as refused:
+        run_data(source, **keys)
+    assert refused.value.where == where
+
+
+def test_a_function_without_validation_examples_is_noticed() -> None:
+    said = [notice.text for notice in run_data("in_batches", checks="ignore").notices()]
+    assert any("no validation examples" in text for text in said)
+    assert not any("no validation" in n.text for n in run_data("pairs", checks="ignore").notices())

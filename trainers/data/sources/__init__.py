@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 from saman.configs.errors import UserError
 from saman.configs.names import is_reference
 from saman.configs.schemas.data.section import Data
 from saman.runs.ranks.staged_data import with_copies
-from saman.trainers.data.interface import Splits
+from saman.trainers.data.division import Share, divide
+from saman.trainers.data.interface import RandomAccess, Splits
 from saman.trainers.user_code.context import Context
 from saman.trainers.user_code.functions import call
 
@@ -33,4 +35,27 @@ def load(data: Data, context: Context) -> Splits:
             where="data.source",
             remedy="saman.trainers.Splits(train, validation)",
         )
-    return splits
+    return _hold_out(splits, data, context.seed)
+
+
+def _hold_out(splits: Splits, data: Data, seed: int) -> Splits:
+    """Draw the test examples and the fold that the experiment asks of a user's function.
+
+    ``validation_fraction`` is not drawn: its default would take examples away from functions that divide by themselves.
+    """
+    share = Share.of(data, has_validation=True, has_test=splits.test is not None)
+    if not share.test and share.fold is None:
+        return splits
+    key = "test_fraction" if share.fold is None else "folds"
+    if not isinstance(splits.train, RandomAccess):
+        raise UserError(
+            f"{data.source} returned training examples without random access, which cannot be divided",
+            where=f"data.{key}",
+            remedy="return RandomAccess, or divide in the function and remove the key",
+        )
+    if share.fold is not None and splits.validation is not None:
+        problem = f"{data.source} returned validation examples, but folds divide the training examples"
+        raise UserError(problem, where="data.folds", remedy="return no validation examples, or remove folds and fold")
+    parts = divide(splits.train, share, seed)
+    validation = splits.validation if share.fold is None else parts.validation
+    return replace(splits, train=parts.train, validation=validation, test=parts.test if splits.test is None else splits.test)
