@@ -18,6 +18,7 @@ from saman.launcher.keras_interface import refuse_silent_horovod
 from saman.launcher.node.horovod_build import horovod_build
 from saman.launcher.node.machine import Node, open_mpi_without_ssh, other_users, this_node
 from saman.launcher.node.mpi import find_mpi
+from saman.launcher.plan.contract import contract_note
 from saman.launcher.plan.environment import (
     SEARCH_PATHS,
     clean_environment,
@@ -121,7 +122,7 @@ def make_plan(
     beside = component_commands(components, job, facts, directory)
     start = replace(start, companions=(*start.companions, *beside))
     _log.debug("%s: %d ranks on %s, %s", spec.name, placement.size, ", ".join(placement.nodes), "; ".join(start.notes))
-    notes = [note, _shared_node_note(spec, facts), roles_note(spec)]
+    notes = [note, _shared_node_note(spec, facts), roles_note(spec), contract_note(spec)]
     start = replace(start, notes=(*start.notes, *(text for text in notes if text)))
     return LaunchPlan(
         spec=spec, directory=directory, placement=placement, start=start, environment=inherited, facts=facts
