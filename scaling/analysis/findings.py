@@ -23,6 +23,7 @@ class FindingKind(str, Enum):
     IMPOSSIBLE_EXCHANGE = "impossible_exchange"
     STRAGGLER = "straggler"
     DATA = "data"
+    OTHER_STEPS = "other_steps"
     DRIFT = "drift"
     SHARED_CORES = "shared_cores"
     SHARED_NODES = "shared_nodes"

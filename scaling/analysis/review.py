@@ -40,6 +40,7 @@ def review_runs(runs: Sequence[Run]) -> Iterable[Finding]:
     yield from _review_windows(measured)
     yield from _review_ranks(measured)
     yield from _review_data(measured)
+    yield from _review_steps(measured)
     marks = never_steady([run.windows.steady for run in measured])
     unsteady = [run.facts.id for run, mark in zip(measured, marks, strict=True) if mark]
     if unsteady:
@@ -85,6 +86,17 @@ def _review_data(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
         yield Finding(
             FindingKind.DATA, f"{_named(list(dict.fromkeys(run.facts.id for run in runs)))}: {text}", note=True
         )
+
+
+def _review_steps(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
+    """A note for options under which several ranks do not take the optimiser steps of a single rank."""
+    runs_of: dict[str, list[str]] = {}
+    for run in measured:
+        for option in run.facts.inexact_options:
+            runs_of.setdefault(option, []).append(run.facts.id)
+    for option, names in runs_of.items():
+        text = f"{_named(names)}: {option}: not the steps of a single rank; compare losses at equal accuracy only"
+        yield Finding(FindingKind.OTHER_STEPS, text, note=True)
 
 
 def _slow_spans(run: MeasuredRun) -> list[SlowSpan]:

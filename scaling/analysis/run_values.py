@@ -66,6 +66,18 @@ class RunFacts:
         return "weak" if self.batch_per_rank else "strong"
 
     @property
+    def inexact_options(self) -> tuple[str, ...]:
+        """The options under which several ranks do not take the optimiser steps of a single rank."""
+        if self.ranks == 1:
+            return ()
+        exact = {"train.exchange.compression": "none", "train.exchange.reduction": "sum"}
+        found = {key: self.settings.get(key, kept) for key, kept in exact.items() if self.strategy == "horovod"}
+        named = [f"{key} {value}" for key, value in found.items() if value != exact[key]]
+        if self.strategy == "parameter_server" and not self.settings.get("train.parameter_server.synchronous", False):
+            named.append("train.parameter_server.synchronous false")
+        return tuple(named)
+
+    @property
     def stage_count(self) -> int:
         """Stages of a pipeline; 1 for every other strategy."""
         return int(self.settings.get("train.pipeline.stages") or 1) if self.strategy == "pipeline" else 1
