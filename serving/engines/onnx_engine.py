@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: versions that ``saman models export --format onnx`` converted."""
+"""The ONNX Runtime engine: versions that ``saman models export onnx`` converted."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _onnx_digests(folder: ModelFolder, number: int) -> Mapping[str, str]:
     record = read_json(file)  # verified with the version
     if not isinstance(record, dict):
         problem = f"{folder.name} version {number} was not converted to ONNX"
-        raise UserError(problem, remedy=f"saman models export {folder.name}:{number} --format onnx")
+        raise UserError(problem, remedy=f"saman models export {folder.name}:{number} onnx")
     return {check_relative_path(path, str(file)): str(about["sha256"]) for path, about in record["files"].items()}
 
 
