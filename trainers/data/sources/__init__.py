@@ -58,4 +58,5 @@ def _hold_out(splits: Splits, data: Data, seed: int) -> Splits:
         raise UserError(problem, where="data.folds", remedy="return no validation examples, or remove folds and fold")
     parts = divide(splits.train, share, seed)
     validation = splits.validation if share.fold is None else parts.validation
-    return replace(splits, train=parts.train, validation=validation, test=parts.test if splits.test is None else splits.test)
+    test = parts.test if splits.test is None else splits.test
+    return replace(splits, train=parts.train, validation=validation, test=test)
