@@ -136,9 +136,8 @@ def _onnx(model: Path, output: Path, _inputs: Path) -> Conversion:
     return Conversion(f"tf2onnx {tf2onnx.__version__}, opset 17")
 
 
-def _tfjs(model: Path, output: Path, inputs: Path) -> Conversion:
+def _tfjs(model: Path, output: Path, _inputs: Path) -> Conversion:
     """Run TensorFlow.js' converter in a separate process, because it needs stubs for other libraries."""
-    sample_answers.only_input(sample_answers.inputs(inputs), "tfjs")
     command = [sys.executable, "-m", "saman.trainers.convert.tfjs", str(model), str(output)]
     done = run_command(command)
     if done.returncode == 3:

@@ -37,7 +37,7 @@ def answer(name: str, model: Path, output: Path, inputs: Path, latency_runs: int
     """
     values = sample_answers.inputs(inputs)
     if name == "tfjs":
-        return _tfjs(model, output, sample_answers.only_input(values, name), latency_runs)
+        return _tfjs(model, output, values, latency_runs)
     call, runtime = RUNTIMES[name.partition("-")[0]](model, values)
     return replace(sample_answers.write_answers(call, values, output, latency_runs), runtime=runtime)
 
@@ -120,16 +120,15 @@ def _input_of(name: str, batch: Named) -> str:
     return plain if plain in batch or len(batch) > 1 else next(iter(batch))
 
 
-def _tfjs(model: Path, output: Path, values: Array, latency_runs: int) -> AnswerReport:
-    """Node reads the sample as raw bytes and writes the answers the same way."""
+def _tfjs(model: Path, output: Path, values: Named, latency_runs: int) -> AnswerReport:
+    """Node reads each input of the sample as raw bytes and writes each output the same way."""
     script = Path(__file__).with_name("tfjs_run.cjs")
     with tempfile.TemporaryDirectory() as folder:
-        raw, answers = Path(folder, "inputs.bin"), Path(folder, "answers.bin")
-        raw.write_bytes(np.ascontiguousarray(values.astype("<f4")).tobytes())
+        answers = Path(folder, "answers.bin")
         request = {
             "model": str(model / "model.json"),
-            "inputs": str(raw),
-            "shape": list(values.shape),
+            "inputs": _raw_inputs(values, Path(folder)),
+            "first": FIRST,
             "output": str(answers),
             "batch": sample_answers.BATCH,
             "latencyRuns": latency_runs,
@@ -139,9 +138,22 @@ def _tfjs(model: Path, output: Path, values: Array, latency_runs: int) -> Answer
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["no reason given by Node"])[-1])
         report = json.loads(done.stdout.strip().splitlines()[-1])
-        found = np.frombuffer(answers.read_bytes(), "<f4").reshape(report["shape"])
-    np.save(output, found, allow_pickle=False)
-    return AnswerReport(len(found), found.shape, report.get("latencyMilliseconds"), report["runtime"])
+        found = {
+            about["name"]: np.fromfile(f"{answers}.{number}", "<f4").reshape(about["shape"])
+            for number, about in enumerate(report["outputs"])
+        }
+    written = sample_answers.save_answers(_first_named(found), output)
+    return replace(written, latency_milliseconds=report.get("latencyMilliseconds"), runtime=report["runtime"])
+
+
+def _raw_inputs(values: Named, folder: Path) -> list[dict[str, Any]]:
+    """Write each input as raw float64, which holds every float32 and int32; returns what Node reads."""
+    given = []
+    for number, (name, array) in enumerate(values.items()):
+        file = folder / f"input-{number}.bin"
+        file.write_bytes(np.ascontiguousarray(array.astype("<f8")).tobytes())
+        given.append({"name": name, "file": str(file), "shape": list(array.shape)})
+    return given
 
 
 def _version(distribution: str) -> str:

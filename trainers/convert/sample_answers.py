@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,6 @@ def inputs(file: Path) -> dict[str, Array]:
     if not found:
         raise ValueError("the sample holds no inputs")
     return found
-
-
-def only_input(values: Named, what: str) -> Array:
-    """Return the only input of a sample for a converter that takes no other; raises ``ValueError`` for several."""
-    if len(values) != 1:
-        raise ValueError(f"{what} takes models with a single input; this one has {', '.join(values)}")
-    return next(iter(values.values()))
 
 
 def examples(values: Named) -> int:
@@ -82,9 +76,15 @@ def write_answers(call: Callable[[Named], Named], values: Named, output: Path, r
         runs: Number of calls to time.
     """
     answered = [{name: np.asarray(array) for name, array in call(batch).items()} for batch in batches(values)]
-    first = np.concatenate([answers[FIRST] for answers in answered])
+    joined = {name: np.concatenate([answers[name] for answers in answered]) for name in answered[0]}
+    return replace(save_answers(joined, output), latency_milliseconds=latency_milliseconds(call, values, runs))
+
+
+def save_answers(answers: Named, output: Path) -> AnswerReport:
+    """Save the answers to all examples, as ``write_answers`` does; without a latency."""
+    first = answers[FIRST]
     np.save(output, first, allow_pickle=False)
-    if others := sorted(set(answered[0]) - {FIRST}):
-        rows = [[answers[name].reshape(len(answers[name]), -1) for name in others] for answers in answered]
-        np.save(others_beside(output), np.concatenate([np.concatenate(row, 1) for row in rows]), allow_pickle=False)
-    return AnswerReport(len(first), first.shape, latency_milliseconds(call, values, runs))
+    if others := sorted(set(answers) - {FIRST}):
+        rows = [answers[name].reshape(len(first), -1) for name in others]
+        np.save(others_beside(output), np.concatenate(rows, 1), allow_pickle=False)
+    return AnswerReport(len(first), first.shape, None)

@@ -6,12 +6,15 @@ conversion of a SavedModel uses none of them, so stubs replace them.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+_IDENTITY = re.compile(r"Identity(?:_(\d+))?:0")
 _UNUSED = (
     "tensorflow_decision_forests",
     "tensorflow_hub",
@@ -58,7 +61,29 @@ def main(model: Path, output: Path) -> str:
     conversion.convert_tf_saved_model(
         str(model), str(output), signature_def="serving_default", saved_model_tags="serve"
     )
+    name_outputs(output / "model.json", _output_names(model))
     return f"tensorflowjs {version}"
+
+
+def _output_names(model: Path) -> list[str]:
+    import tensorflow as tf
+
+    return sorted(tf.saved_model.load(str(model)).signatures["serving_default"].structured_outputs)
+
+
+def name_outputs(file: Path, names: list[str]) -> None:
+    """Give several outputs their names: the converter matches names by shape, and drops them where shapes are equal.
+
+    The frozen graph holds them as Identity, Identity_1, …, in the order of the sorted names.
+    """
+    about = json.loads(file.read_text(encoding="utf-8"))
+    found = list(about.get("signature", {}).get("outputs", {}).values())
+    numbers = [_IDENTITY.fullmatch(output["name"]) for output in found]
+    if len(names) < 2 or len(found) != len(names) or not all(numbers):
+        return
+    order = sorted(zip((int(number[1] or 0) for number in numbers if number), found, strict=True), key=lambda at: at[0])
+    about["signature"]["outputs"] = {name: output for name, (_, output) in zip(names, order, strict=True)}
+    file.write_text(json.dumps(about), encoding="utf-8")
 
 
 if __name__ == "__main__":

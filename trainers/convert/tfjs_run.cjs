@@ -1,4 +1,5 @@
-// Runs a TensorFlow.js graph model in Node on raw float32 examples and writes its answers as raw float32.
+// Runs a TensorFlow.js graph model in Node on raw float64 examples and writes its answers as raw float32,
+// a file for each output.
 "use strict";
 const fs = require("fs");
 const path = require("path");
@@ -27,32 +28,57 @@ function artifacts(file) {
   };
 }
 
+function plain(node) {
+  return node.replace(/:0$/, "");
+}
+
+// The tensor of an input, by its name in the signature; an only input may have another name.
+function readInput(model, given) {
+  const named = (model.modelSignature || {}).inputs || {};
+  const wanted = named[given.name] ? plain(named[given.name].name) : null;
+  const found = model.inputs.find((input) => plain(input.name) === wanted) || model.inputs[0];
+  if (wanted === null && model.inputs.length > 1) throw new Error(`the model has no input ${given.name}`);
+  const whole = found.dtype === "int32";
+  const bytes = fs.readFileSync(given.file);
+  const values = new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+  const rest = given.shape.slice(1);
+  const size = rest.reduce((product, each) => product * each, 1);
+  const batch = (from, to) => {
+    const part = (whole ? Int32Array : Float32Array).from(values.subarray(from * size, to * size));
+    return tf.tensor(part, [to - from, ...rest], whole ? "int32" : "float32");
+  };
+  return { node: found.name, batch };
+}
+
+// Pairs of the name in the signature and the node; saman's first output first, the others by name.
+function outputNames(model) {
+  const named = Object.entries((model.modelSignature || {}).outputs || {}).map(([name, about]) => [name, about.name]);
+  if (named.length < 2) return [[request.first, model.outputs[0].name]];
+  return named.sort(([a], [b]) => (b === request.first) - (a === request.first) || (a < b ? -1 : 1));
+}
+
 async function main() {
   await tf.setBackend("cpu");
   const model = await tf.loadGraphModel({ load: async () => artifacts(request.model) });
-  const bytes = fs.readFileSync(request.inputs);
-  const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  const [count, ...rest] = request.shape;
-  const size = rest.reduce((product, each) => product * each, 1);
-  const dtype = model.inputs[0].dtype === "int32" ? "int32" : "float32";
-  const batch = (from, to) => tf.tensor(values.slice(from * size, to * size), [to - from, ...rest], dtype);
+  const count = request.inputs[0].shape[0];
+  const inputs = request.inputs.map((given) => readInput(model, given));
+  const names = outputNames(model);
   const answer = async (from, to) => {
-    const input = batch(from, to);
-    let output = await model.executeAsync({ [model.inputs[0].name]: input });
-    if (Array.isArray(output)) output = output[0];
-    const data = Float32Array.from(await output.data());
-    const shape = output.shape;
-    tf.dispose([input, output]);
-    return [data, shape];
+    const batch = Object.fromEntries(inputs.map((input) => [input.node, input.batch(from, to)]));
+    const found = [await model.executeAsync(batch, names.map(([, node]) => node))].flat();
+    const rows = await Promise.all(found.map(async (tensor) => Float32Array.from(await tensor.data())));
+    const shapes = found.map((tensor) => tensor.shape);
+    tf.dispose([batch, found]);
+    return [rows, shapes];
   };
-  const pieces = [];
-  let last = [];
+  const pieces = names.map(() => []);
+  let last = names.map(() => []);
   for (let from = 0; from < count; from += request.batch) {
-    const [data, shape] = await answer(from, Math.min(count, from + request.batch));
-    pieces.push(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
-    last = shape;
+    const [rows, shapes] = await answer(from, Math.min(count, from + request.batch));
+    rows.forEach((data, at) => pieces[at].push(Buffer.from(data.buffer, data.byteOffset, data.byteLength)));
+    last = shapes;
   }
-  fs.writeFileSync(request.output, Buffer.concat(pieces));
+  pieces.forEach((parts, at) => fs.writeFileSync(`${request.output}.${at}`, Buffer.concat(parts)));
   const taken = [];
   for (let run = -3; run < request.latencyRuns && count; run += 1) {
     const start = process.hrtime.bigint();
@@ -62,7 +88,7 @@ async function main() {
   taken.sort((a, b) => a - b);
   const report = {
     runtime: `@tensorflow/tfjs ${tf.version.tfjs} (cpu) in Node ${process.version}`,
-    shape: [count, ...last.slice(1)],
+    outputs: names.map(([name], at) => ({ name, shape: [count, ...last[at].slice(1)] })),
     latencyMilliseconds: taken.length ? taken[Math.floor(taken.length / 2)] : null,
   };
   process.stdout.write(JSON.stringify(report) + "\n");

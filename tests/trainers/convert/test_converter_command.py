@@ -68,7 +68,7 @@ def test_any_error_of_a_converter_becomes_one_line_of_the_report(sample: Path, m
 
 
 def test_answers_of_a_converted_model_name_its_runtime(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    doubling = (lambda batch: 2 * batch, "a runtime 1.0")
+    doubling = (lambda batch: {"outputs": 2 * batch["inputs"]}, "a runtime 1.0")
     monkeypatch.setitem(runtimes.RUNTIMES, "tflite", lambda *_: doubling)
     paths = [
         "--model",

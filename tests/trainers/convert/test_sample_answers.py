@@ -19,12 +19,6 @@ def test_only_the_inputs_of_a_sample_are_inputs(tmp_path: Path) -> None:
     assert list(found) == ["image"] and (found["image"] == values).all()
 
 
-def test_a_converter_for_a_single_input_names_the_inputs_that_it_refuses(tmp_path: Path) -> None:
-    np.savez(tmp_path / "validation.npz", image=np.zeros(3), age=np.zeros(3))
-    with pytest.raises(ValueError, match="tfjs takes models with a single input; this one has image, age"):
-        sample_answers.only_input(sample_answers.inputs(tmp_path / "validation.npz"), "tfjs")
-
-
 def test_answers_are_written_in_the_order_of_the_examples(tmp_path: Path) -> None:
     values = np.arange(150.0).reshape(150, 1)  # more than two batches, the last batch short
     sizes = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+from saman.registry.evaluation.converter_process import run_converter  # noqa: E402
+from saman.registry.formats.conversion import FORMATS  # noqa: E402
 from saman.runs.records.inference import InferencePaths, InferenceRequestRecord, NamedInput  # noqa: E402
+from saman.trainers.convert import runtimes  # noqa: E402
 from saman.trainers.convert.formats import convert  # noqa: E402
 from saman.trainers.convert.predict import caller  # noqa: E402
 from saman.trainers.convert.sample_answers import write_answers  # noqa: E402
@@ -95,3 +99,30 @@ def test_a_converted_model_keeps_the_names_of_inputs_and_outputs(
     assert set(found) == {"outputs", "label", "size"}
     if name == "tflite-float32":
         assert np.allclose(found["label"], LABEL[:1], atol=1e-5) and np.allclose(found["size"], SIZE[:1], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "tfjs"])
+def test_the_runtime_of_a_format_gets_every_input_and_gives_every_output(
+    tmp_path: Path, model: Path, sample: Path, name: str
+) -> None:
+    if name == "tfjs" and shutil.which("npm") is None:
+        pytest.skip("no Node.js here")
+    out, answers, packages = tmp_path / "out", tmp_path / "answers.npy", FORMATS[name]
+    run_converter(["to", name, "--model", str(model), "--output", str(out), "--inputs", str(sample)], packages)
+    run_converter(["run", name, "--model", str(out), "--output", str(answers), "--inputs", str(sample)], packages)
+    assert np.allclose(np.load(answers), LABEL, atol=1e-5)
+    others = np.load(tmp_path / "answers.others.npy")
+    assert np.allclose(others, np.concatenate([LABEL, SIZE[:, None]], 1), atol=1e-5)
+
+
+def test_a_keras_file_gets_its_inputs_by_name(tmp_path: Path, sample: Path) -> None:
+    keras = tf.keras
+    image, kind = keras.Input((2, 2), name="image"), keras.Input((), name="kind")
+    total = keras.layers.Flatten()(image)
+    joined = keras.layers.Concatenate()([keras.layers.Reshape((1,))(kind), total])
+    built = keras.Model({"kind": kind, "image": image}, keras.layers.Dense(1, kernel_initializer="ones")(joined))
+    built.save(tmp_path / "model.keras")
+    runtimes.answer("keras", tmp_path, tmp_path / "answers.npy", sample, 0)
+    expected = IMAGES.sum((1, 2)) + KINDS
+    assert np.allclose(np.load(tmp_path / "answers.npy")[:, 0], expected, atol=1e-5)
