@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -109,6 +109,12 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_croissant(value: Mapping[str, Any], name: str) -> bool:
+    """Whether a file says that it is a Croissant description; before version 1.0 only its name and type do."""
+    named = name == _CROISSANT[0] and str(value.get("@type", "")).rpartition(":")[2] == "Dataset"
+    return named or "croissant" in json.dumps(value.get("conformsTo", "")).lower()
+
+
 def _croissant(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return facts and hashes by file name from a Croissant description in a folder; empty without one.
 
@@ -119,7 +125,7 @@ def _croissant(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
             value = parse_json(read_regular(folder / name).decode("utf-8"))
         except (OSError, ValueError):
             continue
-        if not isinstance(value, dict) or "croissant" not in json.dumps(value.get("conformsTo", "")).lower():
+        if not isinstance(value, dict) or not _is_croissant(value, name):
             continue
         facts = {key: str(value[key]) for key in _FACTS if isinstance(value.get(key), str | int | float)}
         items = value.get("distribution")

@@ -66,5 +66,9 @@ def test_croissant_metadata_are_read_and_their_hashes_compared(tmp_path: Path, h
     one = found(tmp_path)
     assert one.croissant == {"name": "birds", "license": "MIT", "version": "2"}
     assert one.differing == ("b",)
+    del croissant["conformsTo"]  # as before version 1.0
+    for kind, facts in (("sc:Dataset", one.croissant), ("sc:Person", {})):
+        (tmp_path / "data" / "croissant.json").write_text(json.dumps({**croissant, "@type": kind}))
+        assert found(tmp_path).croissant == facts
     (tmp_path / "data" / "croissant.json").write_text("{broken")
     assert found(tmp_path).croissant == {}
