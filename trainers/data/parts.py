@@ -101,7 +101,8 @@ class RunData:
         if isinstance(first.train, RandomAccess):
             if first.train.lost:
                 places = "; ".join(map(str, first.train.skipped[:_MOST_NAMED]))
-                texts.append(f"{first.train.lost:,} damaged examples are left out (data.on_corrupt: skip): {places}")
+                lost = f"{first.train.lost:,} damaged examples or files"
+                texts.append(f"{lost} are left out (data.on_corrupt: skip): {places}")
         else:
             rate = stream_cost.examples_per_second(first.train)
             texts.append(stream_cost.describe_cost(self.counts["train"], rate))
