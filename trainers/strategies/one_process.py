@@ -55,7 +55,7 @@ def _tpu(ranks: int) -> Any:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
     except Exception as error:  # the runtime reports a missing TPU in many ways
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0]
         raise EnvironmentLack(f"no TPU was found: {reason}", where="train.strategy", remedy=remedy) from error
     if strategy.num_replicas_in_sync != ranks:
         raise EnvironmentLack(
