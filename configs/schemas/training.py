@@ -21,7 +21,7 @@ from saman.configs.schemas.launch.exchange import Exchange
 from saman.configs.schemas.launch.parameter_server import ParameterServer
 from saman.configs.schemas.learning import components
 from saman.configs.schemas.learning.components import Callbacks, Metrics, ModelOutput, Smoothing
-from saman.configs.schemas.learning.keras_names import LOSSES, OPTIMIZERS, SCHEDULES
+from saman.configs.schemas.learning.keras_names import LOSSES, OPTIMIZERS, SCHEDULES, own_name
 from saman.configs.schemas.learning.plateau import ReduceOnPlateau
 from saman.configs.schemas.learning.weights import Average, LayerRates, Patterns, WarmStart
 from saman.configs.schemas.splitting import Pipeline
@@ -35,6 +35,8 @@ ONE_PROCESS = ("mirrored", "central_storage", "tpu")  # strategies whose ranks a
 Precision = Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"]
 COMPILING = ("single", "horovod")  # strategies whose steps XLA can compile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+_OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", *OPTIMIZERS)
+_SCHEDULES = ("constant", "cosine", "step", "exponential", *SCHEDULES)
 
 
 class Sgd(Strict):
@@ -84,7 +86,7 @@ class OtherOptimizer(Strict):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return components.checked(name, ("sgd", "adam", "adamw", "lamb", *OPTIMIZERS))
+        return components.checked(name, _OPTIMIZERS)
 
     @field_validator("args")
     @classmethod
@@ -154,7 +156,7 @@ class OtherSchedule(Strict):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return components.checked(name, ("constant", "cosine", "step", "exponential", *SCHEDULES))
+        return components.checked(name, _SCHEDULES)
 
 
 Schedule = Annotated[
@@ -180,7 +182,7 @@ class LearningRate(Strict):
     @field_validator("schedule", mode="before")
     @classmethod
     def _by_name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        return components.under_own_name(value, _SCHEDULES)
 
     @model_validator(mode="after")
     def _scale_has_its_base(self) -> LearningRate:
@@ -304,12 +306,12 @@ class Train(Strict):
     @field_validator("optimizer", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        return components.under_own_name(value, _OPTIMIZERS)
 
     @field_validator("loss")
     @classmethod
     def _known_loss(cls, name: str) -> str:
-        return components.checked(name, LOSSES)
+        return components.checked(own_name(name, LOSSES), LOSSES)
 
     @field_validator("ema", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, field_validator, 
 from saman.configs.errors import choices
 from saman.configs.names import is_reference
 from saman.configs.problems import Strict
-from saman.configs.schemas.learning.keras_names import CALLBACKS, CLASSIFICATION, LOSSES, METRICS, OWN_KEYS
+from saman.configs.schemas.learning.keras_names import CALLBACKS, CLASSIFICATION, LOSSES, METRICS, OWN_KEYS, own_name
 
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 
@@ -25,6 +25,13 @@ def checked(name: str, known: Collection[str]) -> str:
         return name
     problem = f"{name!r} is neither Keras' nor a reference such as package.module:function"
     raise ValueError(f"{problem}; {choices(name, known)}")
+
+
+def under_own_name(value: Any, known: Collection[str]) -> Any:
+    """Turn a name, alone or in a mapping, into a mapping with the name that experiments use."""
+    value = by_name_alone(value)
+    name = value.get("name") if isinstance(value, dict) else None
+    return {**value, "name": own_name(name, known)} if isinstance(name, str) else value
 
 
 def by_name_alone(value: Any) -> Any:
@@ -88,7 +95,7 @@ class ModelOutput(Strict):
     @field_validator("loss")
     @classmethod
     def _known(cls, name: str) -> str:
-        return checked(name, LOSSES)
+        return checked(own_name(name, LOSSES), LOSSES)
 
     @model_validator(mode="after")
     def _fits(self) -> ModelOutput:

@@ -5,6 +5,9 @@ A test compares them with the installed Keras.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 LOSSES = (
     "binary_crossentropy",
     "binary_focal_crossentropy",
@@ -24,6 +27,16 @@ LOSSES = (
     "sparse_categorical_crossentropy",
     "squared_hinge",
 )
+# Short names that keras.losses.get takes.
+_SHORT = {
+    "bce": "binary_crossentropy",
+    "kld": "kl_divergence",
+    "mae": "mean_absolute_error",
+    "mape": "mean_absolute_percentage_error",
+    "mse": "mean_squared_error",
+    "msle": "mean_squared_logarithmic_error",
+}
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # Losses that compare classes: they have an accuracy, take logits, and can be smoothed.
 CLASSIFICATION = frozenset(name for name in LOSSES if name.endswith("_crossentropy"))
 # name in experiments -> class in keras.metrics
@@ -104,6 +117,18 @@ OWN_KEYS = {
     "TensorBoard": "tracking",
     "TerminateOnNaN": "train.on_nonfinite",
 }
+
+
+def own_name(name: str, known: Collection[str]) -> str:
+    """Return the name in experiments of what Keras also calls by its class or a short name; others as they are.
+
+    >>> own_name("KLDivergence", LOSSES), own_name("mse", LOSSES), own_name("RMSprop", OPTIMIZERS)
+    ('kl_divergence', 'mean_squared_error', 'rmsprop')
+    """
+    if name in known:
+        return name
+    candidates = (_SHORT.get(name.lower()), _WORDS.sub("_", name).lower(), name.lower())
+    return next((own for own in candidates if own in known), name)
 
 
 def improves_by_falling(metric: str) -> bool:

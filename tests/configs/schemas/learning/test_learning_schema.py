@@ -69,3 +69,24 @@ def test_early_stop_and_publication_know_the_metrics_of_every_output() -> None:
     assert {"loss", "digit_loss", "digit_accuracy", "val_digit_auc", "angle_loss"} <= names
     assert "accuracy" not in names and "angle_accuracy" not in names
     assert improves_by_falling("val_angle_loss") and not improves_by_falling("val_digit_auc")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"loss": "MeanSquaredError"}, {"loss": "mean_squared_error"}),
+        ({"loss": {"name": "KLDivergence"}}, {"loss": "kl_divergence"}),
+        ({"loss": "mse"}, {"loss": "mean_squared_error"}),
+        ({"optimizer": "Adam"}, {"optimizer": "adam"}),
+        ({"optimizer": {"name": "SGD", "momentum": 0.9}}, {"optimizer": {"name": "sgd", "momentum": 0.9}}),
+        ({"optimizer": "RMSprop"}, {"optimizer": "rmsprop"}),
+        ({"outputs": {"a": {"loss": "Huber"}}}, {"outputs": {"a": {"loss": "huber"}}}),
+        (
+            {"learning_rate": {"base": 0.1, "schedule": {"name": "CosineDecay", "args": {"decay_steps": 9}}}},
+            {"learning_rate": {"base": 0.1, "schedule": {"name": "cosine_decay", "args": {"decay_steps": 9}}}},
+        ),
+    ],
+)
+def test_the_names_of_keras_classes_and_its_short_names_mean_the_same(theirs: Any, ours: Any) -> None:
+    rate = {"learning_rate": 0.1}
+    assert train(**{**rate, **theirs}) == train(**{**rate, **ours})
