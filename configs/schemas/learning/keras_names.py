@@ -127,7 +127,7 @@ def own_name(name: str, known: Collection[str]) -> str:
     """
     if name in known:
         return name
-    candidates = (_SHORT.get(name.lower()), _WORDS.sub("_", name).lower(), name.lower())
+    candidates = (_SHORT.get(name.lower(), name), _WORDS.sub("_", name).lower(), name.lower())
     return next((own for own in candidates if own in known), name)
 
 
