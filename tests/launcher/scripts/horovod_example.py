@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -24,4 +25,5 @@ tf.data.Dataset.take = lambda self, count, **settings: take(self, min(count, 3),
 sys.argv = sys.argv[1:]
 if "synthetic" not in sys.argv[0]:
     tf.keras.Model.fit = short_fit
+sys.path.insert(0, str(Path(sys.argv[0]).parent))  # as python does for a script: its neighbours can be imported
 runpy.run_path(sys.argv[0], run_name="__main__")
