@@ -55,6 +55,7 @@ KERAS_CHANGES = [
 TENSORFLOW_CHANGES = [
     (r"BatchNormalization\(axis=1, fused=False\)", "BatchNormalization(axis=1)"),
     (r"\bvar\.ref\(\)", "var.value.ref()"),
+    (r"bn\.(moving_mean|moving_variance)\)", r"bn.\1.value)"),  # a TF 1 session fetches no Keras variable
 ]
 
 
