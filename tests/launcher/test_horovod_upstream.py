@@ -89,12 +89,15 @@ def test_an_example_runs_unmodified_or_names_the_option_that_runs_it(
 
 @pytest.mark.skipif(find_spec("filelock") is None, reason="the example needs the package filelock")
 @pytest.mark.parametrize("legacy", [False, True], ids=["keras-3", "legacy-keras"])
-@pytest.mark.parametrize("dispatchers", [["1", "compute"], ["2", "training"]], ids=["on-workers", "on-ranks"])
+@pytest.mark.parametrize(
+    ("side", "number", "removed"),
+    [("compute", "1", "keras.optimizers.legacy"), ("training", "2", "experimental_run_tf_function")],
+    ids=["dispatcher-at-the-service", "dispatchers-at-the-ranks"],
+)
 def test_an_example_trains_from_a_data_service_of_other_ranks(
-    tmp_path: Path, dispatchers: list[str], legacy: bool
+    tmp_path: Path, side: str, number: str, removed: str, legacy: bool
 ) -> None:
     settings = str(tmp_path / "compute.json")
-    number, side = dispatchers
     served = ["horovod.tensorflow.data.compute_worker", settings, "--dispatchers", number, "--dispatcher-side", side]
     options = ["--legacy-keras"] if legacy else []
     (tmp_path / "service").mkdir()
@@ -102,7 +105,7 @@ def test_an_example_trains_from_a_data_service_of_other_ranks(
     try:
         example = str(SOURCE / "examples" / DATA_SERVICE)
         done = start(tmp_path, *options, "--", "python", str(SCRIPT), example, settings)
-        check(done, None if legacy else "keras.optimizers.legacy")
+        check(done, None if legacy else removed)
         assert not legacy or service.wait(timeout=60) == 0  # the example ends the service
     finally:
         service.terminate()
