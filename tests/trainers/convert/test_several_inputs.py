@@ -116,6 +116,7 @@ def test_the_runtime_of_a_format_gets_every_input_and_gives_every_output(
     assert np.allclose(others, np.concatenate([LABEL, SIZE[:, None]], 1), atol=1e-5)
 
 
+@pytest.mark.keras(3)
 def test_a_keras_file_gets_its_inputs_by_name(tmp_path: Path, sample: Path) -> None:
     keras = tf.keras
     image, kind = keras.Input((2, 2), name="image"), keras.Input((), name="kind")
