@@ -110,8 +110,8 @@ def report(*what: Run | str | PathLike[str], runs_dir: str | PathLike[str] = "ru
     Example:
         >>> import saman
         >>> report = saman.report(saman.open_run("last"))
-        >>> report.tables["points"]["ranks"].to_list()
-        [2]
+        >>> report.tables["points"].height
+        1
     """
     from saman.scaling.analysis.sources import find_source
     from saman.scaling.report.pages import study_page

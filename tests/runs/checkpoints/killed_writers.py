@@ -55,7 +55,8 @@ def newest_sound(folder: Path) -> int:
 
 
 def drafts(folder: Path) -> list[Path]:
-    return [file for place in folder.glob(".*.tmp") for file in place.iterdir()]
+    """The files of checkpoints in writing; an old one may be half removed, which is no torn write."""
+    return [file for place in folder.glob(".step-*.tmp") for file in place.iterdir()]
 
 
 def written_bytes(folder: Path) -> int:

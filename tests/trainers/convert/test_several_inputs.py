@@ -102,6 +102,7 @@ def test_a_converted_model_keeps_the_names_of_inputs_and_outputs(
 
 
 @pytest.mark.slow
+@pytest.mark.keras(3)  # the converters' packages are those for the current TensorFlow
 @pytest.mark.parametrize("name", ["onnx", "tfjs"])
 def test_the_runtime_of_a_format_gets_every_input_and_gives_every_output(
     tmp_path: Path, model: Path, sample: Path, name: str

@@ -137,7 +137,7 @@ def test_windows_of_a_long_call_are_as_long_as_the_experiment_says_and_add_up(tm
     began, measures = time.time(), np.tile([2.0, 1.0, 4.0, 0.0], (25, 1))
     measures[10:, 0] = 8.0
     stamps = [[0.0002, began + 0.002 * at + 0.001, began + 0.002 * at + 0.002] for at in range(25)]
-    time.sleep(0.06)
+    time.sleep(0.3)
     assert writer.add(25, 100, StepTotals(measures, stamps))
     total = writer.close_window(40, 1, lambda step: step / 100)
     assert total.tolist() == [2.0 * 10 + 8.0 * 15, 25.0, 100.0, 0.0]
@@ -149,7 +149,7 @@ def test_windows_of_a_long_call_are_as_long_as_the_experiment_says_and_add_up(tm
     assert [window["learning_rate"] for window in windows] == [0.24, 0.34, 0.39]
     assert windows[1]["seconds"] == pytest.approx(0.02, abs=1e-3)
     assert windows[1]["exchange_seconds"] == pytest.approx(0.01, abs=1e-4)
-    assert windows[-1]["time"] - began == pytest.approx(sum(window["seconds"] for window in windows), abs=0.01)
+    assert windows[-1]["time"] - began == pytest.approx(sum(window["seconds"] for window in windows), abs=0.1)
 
 
 @pytest.mark.parametrize(("so_far", "wanted", "steps"), [(0, 7, 7), (0, 10, 10), (0, 29, 20), (3, 25, 17), (3, 6, 6)])

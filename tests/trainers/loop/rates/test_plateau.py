@@ -10,7 +10,7 @@ import pytest
 
 from saman.configs.schemas.learning.plateau import ReduceOnPlateau
 from saman.runs.checkpoints import TrainingPosition
-from saman.runs.elastic.position import position_text, read_position
+from saman.runs.checkpoints.position_text import position_text, read_position
 from saman.trainers.loop.rates.plateau import judge, reduced
 
 SETTINGS: list[dict[str, Any]] = [
