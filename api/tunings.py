@@ -198,6 +198,12 @@ def autotune(
     Raises:
         UserError: The experiment has mistakes, or does not fit the machine.
         EnvironmentLack: A run failed.
+
+    Example:
+        >>> import saman
+        >>> found = saman.autotune("quickstart", "settings.yaml", ranks=1, seconds=1, quiet=True)
+        >>> len(found.runs)
+        10
     """
     import sys
 

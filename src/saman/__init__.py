@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saman.api.reports import Report, report
     from saman.api.runs import Run, RunFailed, open_run
     from saman.api.studies import StudyRuns, study
-    from saman.api.tunings import tune
+    from saman.api.tunings import autotune, tune
     from saman.configs.errors import EnvironmentLack, UserError
 elif sys.version_info >= (3, 10):
     from saman.api import __dir__, __getattr__
@@ -36,5 +36,5 @@ elif sys.version_info >= (3, 10):
 __version__ = "0.1.0"
 __all__ = [
     "EnvironmentLack", "ModelVersions", "Report", "Run", "RunFailed", "StudyRuns", "UserError",
-    "load_experiment", "models", "open_run", "report", "report_epoch", "run", "study", "submit", "tune",
+    "autotune", "load_experiment", "models", "open_run", "report", "report_epoch", "run", "study", "submit", "tune",
 ]  # fmt: skip

@@ -113,7 +113,9 @@ def test_a_public_function_documents_arguments_result_and_an_example(name: str) 
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"submit"}))  # tests/slurm runs it
-def test_the_example_of_a_docstring_works(name: str, here: Path) -> None:
+def test_the_example_of_a_docstring_works(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "autotune":  # ten real runs take a minute; tests/tuning/machine makes one
+        monkeypatch.setattr("saman.tuning.machine.search.measure_run", lambda *_: 1000.0)
     if name == "StudyRuns.report":
         saman.study("study.yaml", quiet=True)
     carry_out(name)
