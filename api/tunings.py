@@ -159,13 +159,22 @@ def run_autotune(
         say: Receives a sentence after each run.
 
     Raises:
+        UserError: The file cannot be written.
         EnvironmentLack: A run failed.
     """
+    import tempfile
     from functools import partial
 
     from saman.tuning.machine.search import measure_run, search
     from saman.tuning.machine.settings_file import write_settings
 
+    if file.is_dir():
+        raise UserError("is a folder", where=str(file), remedy=f"a file: {file / 'settings.yaml'}")
+    try:  # before ten runs, not after them
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(file), remedy="--output FILE") from None
     result = search(wanted, partial(measure_run, wanted, runs_dir.absolute(), seconds), say)
     write_settings(result, file)
     return result

@@ -41,7 +41,7 @@ def read_with_included(file: Path, above: tuple[Path, ...] = ()) -> Any:
 def _included(file: Path, name: str, above: tuple[Path, ...]) -> dict[str, Any]:
     path, where = file.parent / in_home(name), f"{file}: {KEY}"
     if path.resolve() in above:
-        raise UserError(f"{name} includes itself", where=where, remedy="remove one of the two")
+        raise UserError(f"{name} includes itself", where=where, remedy=f"remove {name} from the list")
     if not path.is_file():
         raise UserError(f"no such file: {path}", where=where, remedy="a path relative to this file")
     values = read_with_included(path, above)

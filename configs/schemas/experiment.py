@@ -282,7 +282,7 @@ def _roles_fit(experiment: Experiment) -> Iterator[UserError]:
     servers, ranks = experiment.train.parameter_server, experiment.resources.ranks
     if experiment.train.strategy == "parameter_server" and servers is not None and servers.workers(ranks) < 1:
         yield UserError(
-            f"{ranks} ranks are too few for a coordinator, {servers.servers} servers and a worker",
+            f"too few ranks ({ranks}) for a coordinator, the servers ({servers.servers}) and a worker",
             where="resources",
             remedy=f"-np {servers.servers + 3} has 2 workers",
         )

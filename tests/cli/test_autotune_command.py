@@ -22,3 +22,11 @@ def test_a_dry_run_lists_the_settings_and_starts_nothing(saman: Saman, tmp_path:
 def test_an_elastic_run_is_refused_with_the_remedy(saman: Saman) -> None:
     refused = saman("autotune", "quickstart", "-np", "2", "train.strategy=horovod", "launch.elastic={min: 1, max: 2}")
     assert refused.status == 2 and "launch.elastic=null" in refused.err
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_first_run(saman: Saman, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    for place, problem in [(tmp_path, "is a folder"), (tmp_path / "a file" / "x.yaml", "cannot be written")]:
+        refused = saman("autotune", "quickstart", "-np", "1", "--output", str(place))
+        assert refused.status == 2 and problem in refused.err
+    assert not list(tmp_path.glob("runs*"))
