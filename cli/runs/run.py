@@ -52,13 +52,17 @@ def run_command(
     from saman.cli.output import shown_path
     from saman.cli.runs.outcome import end_with
     from saman.cli.runs.view import RunView
+    from saman.configs.loading.experiments import LoadedExperiment
     from saman.jobs.local import run_here
     from saman.launcher.local import prepare_by_hand
     from saman.launcher.planning import Options
+    from saman.registry.references import resolved
     from saman.slurm.job.interactive import with_allocation
 
     console = Console(stderr=as_json)
     what = _named(context, with_metrics(words, metrics), ranks, legacy_keras)
+    if isinstance(what, LoadedExperiment):
+        what = resolved(what, models_dir.absolute())
     what, options = with_allocation(what, Options(runs_dir=runs_dir, all_ranks=all_ranks), ranks)
     if dry_run:
         _show_plan(console, what, options, as_json)

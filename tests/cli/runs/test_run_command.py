@@ -67,3 +67,9 @@ def test_a_prepared_run_waits_in_its_folder_for_horovodrun(saman: Any, tmp_path:
     assert prepared.status == 0 and prepared.out.startswith("horovodrun")
     [run] = (tmp_path / "runs" / "quickstart").iterdir()
     assert (run / "experiment.yaml").is_file() and str(run.relative_to(tmp_path)) in prepared.out
+
+
+def test_a_version_that_does_not_exist_is_told_before_anything_starts(saman: Any) -> None:
+    for option in ("--dry-run", "--prepare"):
+        refused = saman("run", "quickstart", "train.warm_start=nosuch:3", option)
+        assert refused.status == 2 and "no model is called 'nosuch'" in refused.err
