@@ -184,9 +184,7 @@ def finish(
         facts = judgement.to_json() if judgement else None
         return RolloutDecision(now.version, now.id, RolloutEvent.END, outcome=outcome, evidence=facts)
 
-    change = apply_change(folder, decide, why, who)
-    _take_label(folder, active.version, why, who)
-    return change
+    return apply_change(folder, decide, why, who)
 
 
 def _take_label(folder: ModelFolder, number: int, why: str, who: str | None) -> None:

@@ -240,7 +240,10 @@ def _export(state: ModelState, entry: Entry) -> None:
 
 
 def _rollout(state: ModelState, entry: Entry) -> None:
-    state.rollout = after_entry(state.rollout, entry)
+    """A rollout that ends takes its candidate's label with it: no kill comes between the two."""
+    active, state.rollout = state.active_rollout, after_entry(state.rollout, entry)
+    if active and state.active_rollout is None and state.assigned.get(CANARY) == active.version:
+        del state.assigned[CANARY]
 
 
 _STEPS: dict[str, Callable[[ModelState, Entry], None]] = {

@@ -20,7 +20,7 @@ from saman.registry.rollout.page import render_page, sequences
 from saman.registry.rollout.records import RolloutFiles
 from saman.registry.rollout.settle import look, settle
 from saman.registry.store.layout import ModelFolder
-from saman.registry.store.model_state import read_model
+from saman.registry.store.model_state import read_model, replay
 from saman.registry.store.rollouts import RolloutOutcome, RolloutStrategy
 from saman.serving.rollout.live import RolloutTraffic
 from saman.serving.traffic import AnsweredRequest, RequestFacts, open_traffic
@@ -84,6 +84,23 @@ def test_a_user_keeps_the_version_on_every_front(models: Path, traffic: RolloutT
     traffic.follow("digits")
     again = {user: send(traffic, user, {}, user=f"u{user}") for user in range(400)}
     assert again != chosen  # a new rollout has a new key
+
+
+@pytest.mark.parametrize("outcome", [RolloutOutcome.ABORTED, RolloutOutcome.PROMOTED])
+def test_the_end_and_the_label_of_a_rollout_are_a_single_entry(models: Path, outcome: RolloutOutcome) -> None:
+    """A kill, or a reader, between 2 entries finds no rollout that has ended and still labels its candidate."""
+    start(models, "digits:3", RolloutStrategy.CANARY, traffic=0.5)
+    finish(models, "digits", outcome)
+    entries = read_history(models, "digits")
+    for count in range(1, len(entries) + 1):
+        state = replay("digits", entries[:count])
+        assert state.rollout is None or state.rollout.is_active or "canary" not in state.assigned, entries[count - 1]
+
+
+def test_the_end_of_a_rollout_leaves_a_label_that_was_moved_to_another_version(models: Path) -> None:
+    start(models, "digits:3", RolloutStrategy.CANARY, traffic=0.5)
+    promote(models, "digits:2", "canary")
+    assert finish(models, "digits", RolloutOutcome.ABORTED).state.assigned == {"stable": 1, "canary": 2}
 
 
 def test_a_user_counts_once(models: Path, traffic: RolloutTraffic) -> None:
