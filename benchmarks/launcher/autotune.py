@@ -3,9 +3,10 @@
     python benchmarks/launcher/autotune.py [--models mlp,cnn] [--ranks 2] [--seconds 2] [--blocks 3] [--short]
 
 For each model: the search; every other point of the grid once, in random order; then blocks of runs of the experiment
-as it is, the best point of the grid and the point that the search chose, in turn. The single runs of a grid flatter its
-best point, so only these blocks give the figures: medians of ratios to the run as it is of the same block. The last
-column is the part of the grid's gain that the search reaches. A run takes about 14 s on two cores.
+as it is, the best point of the grid and the point that the search chose, in turn; once where these are the same point. The single
+runs of a grid flatter its best point, so only these blocks give the figures: medians of ratios to the run as it is of
+the same block. The last column is the part of the grid's gain that the search reaches. A run takes about 14 s on two
+cores.
 """
 
 from __future__ import annotations
@@ -79,13 +80,14 @@ def rows_of(model: str, asked: argparse.Namespace, scratch: Path) -> list[tuple[
         print(f"{model}: chosen {settings_text(wanted.factors, found.chosen)}: {found.gain}", flush=True)
         print(f"{model}: the search took {seconds:.0f} s", flush=True)
         grid = {run.point: run.samples_per_second for run in found.runs[:-2]}
-        points = [point for point in full_grid(wanted.factors) if point not in grid]
-        random.Random(1).shuffle(points)
-        for point in points[: asked.points]:
+        others = [point for point in full_grid(wanted.factors) if point not in grid]
+        random.Random(1).shuffle(others)
+        for point in others[: asked.points]:
             grid[point] = measure(point)
             print(f"grid: {grid[point]:,.4g} samples/s with {settings_text(wanted.factors, point)}", flush=True)
         best = max(grid, key=grid.__getitem__)
-        return compared(wanted, measure, {"grid": best, "search": found.chosen}, len(grid), asked.blocks)
+        points = {"grid and search": best} if found.chosen == best else {"grid": best, "search": found.chosen}
+        return compared(wanted, measure, points, len(grid), asked.blocks)
     finally:
         file.unlink()
 
@@ -110,9 +112,10 @@ def compared(
     rows = [(model, "as it is", "", f"{statistics.median(rates['as it is']):,.0f}", "", "", "")]
     for name, point in points.items():
         each = ", ".join(f"{gain:+.1%}" for gain in gains[name])
-        share = f"{medians['search'] / medians['grid']:.0%}" if name == "search" and medians["grid"] > 0 else ""
+        best = medians.get("grid", medians[name])
+        share = f"{medians[name] / best:.0%}" if "search" in name and best > 0 else ""
         where = f"{name}: {settings_text(wanted.factors, point)}"
-        count = str(cells if name == "grid" else 10)
+        count = str(10 if name == "search" else cells)
         rows.append(
             (model, where, count, f"{statistics.median(rates[name]):,.0f}", each, f"{medians[name]:+.1%}", share)
         )

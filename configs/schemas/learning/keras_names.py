@@ -89,6 +89,7 @@ OPTIMIZERS = {
     "adamax": "Adamax",
     "ftrl": "Ftrl",
     "lion": "Lion",
+    "muon": "Muon",
     "nadam": "Nadam",
     "rmsprop": "RMSprop",
 }
