@@ -3,10 +3,10 @@
     python benchmarks/launcher/autotune.py [--models mlp,cnn] [--ranks 2] [--seconds 2] [--blocks 3] [--short]
 
 For each model: the search; every other point of the grid once, in random order; then blocks of runs of the experiment
-as it is, the best point of the grid and the point that the search chose, in turn; once where these are the same point. The single
-runs of a grid flatter its best point, so only these blocks give the figures: medians of ratios to the run as it is of
-the same block. The last column is the part of the grid's gain that the search reaches. A run takes about 14 s on two
-cores.
+as it is, the best point of the grid and the point that the search chose, in turn; a point that is both runs once. The
+single runs of a grid flatter its best point, so only these blocks give the figures: medians of ratios to the run as it
+is of the same block. The last column is the part of the grid's gain that the search reaches. A run takes about 14 s on
+two cores.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
         parser.set_defaults(models="mlp", blocks=1, seconds=1.0, points=2)
     asked = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before the first run", flush=True)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for model in asked.models.split(","):
             rows += rows_of(model, asked, Path(scratch))
