@@ -47,10 +47,15 @@ class TuningResult:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes(self.trials).items())
         return f"<saman.TuningResult {self.plan.study.name}: {counts or 'no trials'}>"
 
+    @property
+    def front(self) -> list[Trial]:
+        """The Pareto front of several objectives; empty for a single objective."""
+        objectives = self.plan.study.objectives
+        return pareto_front(self.trials, objectives) if len(objectives) > 1 else []
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``saman tune --json`` prints them."""
         study = self.plan.study
-        front = pareto_front(self.trials, study.objectives) if len(study.objectives) > 1 else []
         return {
             "study": study.name,
             "objectives": [objective.model_dump(mode="json") for objective in study.objectives],
@@ -62,7 +67,7 @@ class TuningResult:
                 objective.metric: dict(found)
                 for objective, found in zip(study.objectives, self.importances, strict=False)
             },
-            "front": [trial.number for trial in front],
+            "front": [trial.number for trial in self.front],
             "trials": [trial.to_json() for trial in self.trials],
             **self._confirmed(),
         }

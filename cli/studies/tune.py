@@ -83,7 +83,7 @@ def tune_command(
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:
-        _show(Console(), result)
+        show_result(Console(), result)
     if not dry_run and (code := exit_code(result)):
         raise typer.Exit(code)
 
@@ -109,7 +109,8 @@ def _show_plan(prepared: PreparedTuning, as_json: bool) -> None:
     typer.echo(f"pruner {study.pruner.name}; at most {bound:.3g} node-hours per start{budget}")
 
 
-def _show(console: Console, result: TuningResult) -> None:
+def show_result(console: Console, result: TuningResult) -> None:
+    """Print the best trials, the Pareto front of several objectives, and the outcomes."""
     from rich.table import Table
 
     from saman.tuning.report.page import best_first
@@ -130,6 +131,8 @@ def _show(console: Console, result: TuningResult) -> None:
     console.print(table)
     if len(result.trials) > len(shown):
         console.print(f"and {len(result.trials) - len(shown)} more; --json lists all", style="dim")
+    if result.front:
+        console.print(f"Pareto front: {', '.join(f'trial {trial.number}' for trial in result.front)}")
     counts = ", ".join(f"{count} {outcome}" for outcome, count in result.to_json()["outcomes"].items())
     console.print(f"{counts}; {result.node_hours:.3g} node-hours")
     _show_confirmed(console, result)

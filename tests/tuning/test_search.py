@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from collections import Counter
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.tuning.kit import EPOCHS, PretendedPlace, killer, plan
 
+from saman.cli.studies.tune import show_result
 from saman.configs.errors import EnvironmentLack, UserError
 from saman.runs.find import find_runs
 from saman.runs.folder import RunFolder
@@ -247,6 +250,9 @@ def test_several_objectives_give_a_front(tmp_path: Path) -> None:
         if not any(other[0] <= loss and other[1] >= x and other != (loss, x) for other in values.values())
     ]
     assert result.to_json()["front"] == front
+    seen = io.StringIO()
+    show_result(Console(file=seen, width=200), result)
+    assert f"Pareto front: {', '.join(f'trial {number}' for number in front)}\n" in seen.getvalue()
     assert result.best is not None and result.best.values == min(values.values())
     with pytest.raises(UserError):
         plan(tmp_path, objective=None, objectives=two, pruner="asha")

@@ -12,7 +12,7 @@ from saman.scaling.report.writer import CellKind, Column, Page, Table, TableKind
 from saman.tuning.confirmation import mean_interval
 from saman.tuning.report.figures import make_figures
 from saman.tuning.study import TuningResult
-from saman.tuning.trials import Trial, counted, losses, outcomes, pareto_front
+from saman.tuning.trials import Trial, counted, losses, outcomes
 
 _MOST_ROWS = 100
 _METHOD = (
@@ -72,9 +72,8 @@ def _opening(result: TuningResult) -> list[str]:
         return [*found, "No trial is complete yet."]
     values = ", ".join(f"{key} {_text(value)}" for key, value in best.settings.items())
     scores = ", ".join(f"{each.metric} {value:.5g}" for each, value in zip(study.objectives, best.values, strict=True))
-    if len(study.objectives) > 1:
-        front = pareto_front(result.trials, study.objectives)
-        found.append(f"{len(front)} trials form the Pareto front.")
+    if result.front:
+        found.append(f"{len(result.front)} trials form the Pareto front.")
     found.append(f"Best trial {best.number}: {scores}, with {values}.")
     return [*found, *_confirmed(result)]
 
