@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from saman.runs.engines.batches import Arrays
+from saman.runs.engines.batches import Arrays, rows_of
 from saman.runs.engines.frames import INVALID_ARGUMENT, UNIMPLEMENTED
 from saman.runs.engines.interface import EngineError
 
@@ -28,16 +28,7 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, threads: int) -> None:
         core = openvino.Core()
-        self._compiled = core.compile_model(
-            core.read_model(path),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "f32",  # the default rounds to bfloat16 where the CPU can
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-            },
-        )
+        self._compiled = core.compile_model(core.read_model(path), "CPU", _options(threads))
         self._request = self._compiled.create_infer_request()
         self._inputs = [(_name(port), np.dtype(port.get_element_type().to_dtype())) for port in self._compiled.inputs]
         self._outputs = [_name(port) for port in self._compiled.outputs]
@@ -59,6 +50,66 @@ class OpenVinoEngine:
             raise EngineError(INVALID_ARGUMENT, str(error).strip().splitlines()[-1]) from error
         # The tensors belong to the request, which computes the next batch into them.
         return {name: self._request.get_output_tensor(at).data.copy() for at, name in enumerate(self._outputs)}
+
+
+class OpenVinoBatches:
+    """A model compiled for batches of fixed sizes, for a front.
+
+    A model with a variable batch size takes its graph apart whenever the size changes: that costs as much as two images
+    of a small model. A batch is computed at the next larger size; the rows beyond its own are discarded.
+    """
+
+    def __init__(self, path: Path, threads: int, rows: int) -> None:
+        core, self._models = openvino.Core(), list[_FixedModel]()
+        model = core.read_model(path)
+        for size in batch_sizes(rows):
+            fixed = model.clone()
+            fixed.reshape({port: _with_rows(port.partial_shape, size) for port in fixed.inputs})
+            if fixed.is_dynamic():
+                raise ValueError("the size of a batch does not settle the shapes of the model")
+            request = core.compile_model(fixed, "CPU", _options(threads)).create_infer_request()
+            self._models += [_FixedModel(request)] * (size - len(self._models))
+
+    def run(self, signature: str, inputs: Arrays) -> Arrays:
+        """Compute a batch; the caller has compared it with the signature."""
+        return self._models[rows_of(inputs) - 1].run(inputs)
+
+
+class _FixedModel:
+    """A model compiled for one batch size."""
+
+    def __init__(self, request: Any) -> None:
+        compiled, self._request = request.get_compiled_model(), request
+        # The request keeps its input tensors, so their memory can be written without asking for them again.
+        self._inputs = {_name(port): request.get_input_tensor(at).data for at, port in enumerate(compiled.inputs)}
+        self._outputs = [_name(port) for port in compiled.outputs]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Compute; rows that the batch leaves free hold those of an earlier batch."""
+        rows = rows_of(inputs)
+        for name, place in self._inputs.items():
+            place[:rows] = inputs[name]
+        self._request.infer(share_outputs=True)
+        return {name: self._request.get_output_tensor(at).data[:rows].copy() for at, name in enumerate(self._outputs)}
+
+
+def batch_sizes(rows: int) -> list[int]:
+    """The powers of two below ``rows``, and ``rows``."""
+    return [1 << power for power in range((rows - 1).bit_length())] + [rows]
+
+
+def _with_rows(shape: Any, rows: int) -> Any:
+    shape[0] = rows
+    return shape
+
+
+def _options(threads: int) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",  # the default rounds to bfloat16 where the CPU can
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+    }
 
 
 def _name(port: Any) -> str:

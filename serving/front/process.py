@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -179,9 +180,9 @@ def _engine_kind(settings: FrontSettings) -> EngineKind | None:
     """What loads the models that a front computes itself."""
     if settings.computes:
         with contextlib.suppress(ImportError):
-            from saman.serving.engines.openvino_engine import OpenVinoEngine
+            from saman.serving.engines.openvino_engine import OpenVinoBatches
 
-            return OpenVinoEngine
+            return functools.partial(OpenVinoBatches, rows=settings.rows)
     return None
 
 

@@ -24,9 +24,12 @@ LATER = 1e9  # a deadline
 class Doubling:
     """An engine; ``sizes`` lists its batches."""
 
-    def __init__(self, seconds: float = 0.0, *, breaks: bool = False, keeps_rows: bool = True) -> None:
+    def __init__(
+        self, seconds: float = 0.0, *, breaks: bool = False, keeps_rows: bool = True, mixes_rows: bool = False
+    ) -> None:
         self.sizes: list[int] = []
-        self._seconds, self._breaks, self._keeps_rows = seconds, breaks, keeps_rows
+        self._seconds, self._breaks, self._keeps_rows, self._mixes_rows = seconds, breaks, keeps_rows, mixes_rows
+        self._earlier = np.zeros(3, np.float32)
 
     def run(self, signature: str, inputs: Any) -> Any:
         if self._breaks:
@@ -34,6 +37,9 @@ class Doubling:
         time.sleep(self._seconds)
         self.sizes.append(len(inputs["x"]))
         found = 2 * inputs["x"]
+        if self._mixes_rows:  # fills the batch with earlier rows, which change the answer
+            self._earlier[: len(found)] = found
+            found = found + self._earlier.max()
         return {"y": found if self._keeps_rows else found.sum(axis=0)}
 
 
@@ -134,6 +140,7 @@ def version() -> ServedVersion:
         (Doubling(), True),
         (Doubling(2 * MOST_SECONDS), False),  # would keep the front from everybody else
         (Doubling(keeps_rows=False), False),  # answers cannot be told apart
+        (Doubling(mixes_rows=True), False),  # an answer depends on somebody else's rows
         (Doubling(breaks=True), False),
     ],
 )
