@@ -125,7 +125,7 @@ def tune(
 
 
 def prepare_autotune(name: str, changes: Sequence[str] = (), ranks: int | None = None) -> MachineSearch:
-    """Find what ``saman autotune`` can choose for an experiment; starts nothing.
+    """Prepare ``saman.autotune``: find what the search can choose for an experiment; starts nothing.
 
     Inside a Slurm allocation the search runs on the nodes of the allocation.
 

@@ -71,7 +71,7 @@ def plan_workflow(file: Path, cluster: Cluster, options: SubmissionOptions) -> P
 
 
 def submit_workflow(planned: PlannedWorkflow, options: SubmissionOptions) -> list[SubmittedStep]:
-    """Submit every step of a workflow, or nothing.
+    """Plan and submit every step of a workflow for ``saman.submit``, or nothing.
 
     Args:
         planned: The planned workflow.

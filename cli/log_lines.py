@@ -24,7 +24,7 @@ def without_chatter(text: str) -> str:
 
 
 def progress_lines(every_seconds: float = 5.0, err: bool = True) -> Callable[[RunStatus], None]:
-    """A function that prints a run's state or progress if it changed, progress at most every ``every_seconds``."""
+    """A printer of log lines: a run's state or progress if it changed, progress at most every ``every_seconds``."""
     shown: list[tuple[float, str, str]] = [(0.0, "", "")]  # when, which state, what
 
     def show(status: RunStatus) -> None:

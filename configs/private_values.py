@@ -61,7 +61,7 @@ def public_change(key: str, value: Any) -> Any:
 
 
 def public_changes(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a study for a file that others read: its ``set`` and its program without private values."""
+    """A study's ``set`` and program without private values, for a file that others read."""
     changes, program, confirm = (study.get(name) for name in ("set", "program", "confirm"))
     public = dict(study)
     if isinstance(changes, dict):
@@ -182,7 +182,8 @@ def private_variables(written: Mapping[str, Any]) -> frozenset[str]:
 
 
 def fill_references(plain: Mapping[str, Any], find: Callable[[str, str], str]) -> dict[str, Any]:
-    """The plain values with each reference replaced by what ``find`` returns for its kind and name."""
+    """The plain values with each reference to a private value replaced by what ``find`` returns for its kind and name.
+    """
     filled = dict(plain)
     launch, tracking = plain.get("launch"), plain.get("tracking")
     if isinstance(launch, dict) and isinstance(launch.get("environment"), dict):

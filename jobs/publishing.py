@@ -114,7 +114,7 @@ def _failed(run: RunFolder, reason: str, code: ExitCode) -> Publication:
 
 
 def show_if_asked(run: RunFolder) -> tuple[str, ...]:
-    """After the publishing of a run, show it in its trackers, if its experiment has ``tracking``.
+    """After publishing, show the run in its trackers, if its experiment has ``tracking``.
 
     Returns:
         Why a tracker did not take the run yet. The run is delivered with the next run, or by ``saman track``.

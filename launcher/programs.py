@@ -95,7 +95,7 @@ def with_absolute_files(spec: Script) -> Script:
 
 
 def script_name(command: Sequence[str]) -> str:
-    """Name the runs of a program after its script, its module or itself."""
+    """Name the runs of a user's program after its script, its module or itself."""
     named = command[0] if command else "script"
     if is_python(named):
         rest = list(command[1:])
@@ -150,7 +150,8 @@ def script_path(environ: Mapping[str, str]) -> tuple[str, str | None]:
 
 
 def own_path(environ: Mapping[str, str]) -> str:
-    """PATH for a program, saman's environment first: horovodrun takes the first mpirun, and it must be Horovod's."""
+    """PATH for a user's program, saman's environment first: horovodrun takes the first mpirun, which must be Horovod's.
+    """
     path, beside = environ.get("PATH", os.defpath).split(os.pathsep), str(Path(sys.executable).parent)
     return os.pathsep.join([beside, *(entry for entry in path if entry != beside)])
 

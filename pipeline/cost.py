@@ -34,7 +34,7 @@ class StagePrediction:
 
     @property
     def seconds(self) -> float:
-        """Busy seconds per micro-batch."""
+        """The predicted cost of a stage: busy seconds per micro-batch."""
         return self.forward_seconds + self.backward_seconds + self.transfer_seconds
 
 
@@ -61,7 +61,7 @@ class StepPrediction:
 
     @property
     def bubble_share(self) -> float:
-        """The share of waiting in the time of all stages."""
+        """The share of waiting in the predicted cost of all stages."""
         return sum(stage.bubble_share for stage in self.stages) / len(self.stages)
 
 

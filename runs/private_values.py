@@ -56,7 +56,7 @@ def kept_values(run: RunPaths) -> dict[str, str]:
 
 
 def reveal(run: RunPaths, text: str, where: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Replace the references in a value.
+    """Replace the references in a value by the run's private values.
 
     Args:
         run: The run that has the value.

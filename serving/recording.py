@@ -30,7 +30,7 @@ _KEY_BYTES = 32
 
 
 def requests_folder(folder: ModelFolder) -> Path:
-    """The folder of a model's recorded requests."""
+    """The folder in which the server records a model's requests."""
     return folder.own / FOLDER
 
 

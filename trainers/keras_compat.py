@@ -209,7 +209,7 @@ def build_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
 
 
 def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-    """Take an optimiser step, on Keras 2 and 3, with gradients that are already combined; call it on each replica.
+    """Take an optimiser step on Keras 2 or 3 with gradients that are already combined; call it on each replica.
 
     Args:
         optimizer: The Keras optimiser.

@@ -108,7 +108,7 @@ class SilentObserver:
         """Discard the progress."""
 
     def note_pace(self, busy_seconds: float | None, stage: int | None) -> None:
-        """Discard the pace."""
+        """Discard the pace: this worker's observer reports nothing."""
 
 
 def report_failure(

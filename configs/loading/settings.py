@@ -12,7 +12,7 @@ from saman.configs.schemas.settings import Settings
 
 
 def user_folder() -> Path:
-    """The folder of the user's own files: ``~/.config/saman``, or ``saman`` in ``$XDG_CONFIG_HOME``."""
+    """The folder of the user's settings: ``~/.config/saman``, or ``saman`` in ``$XDG_CONFIG_HOME``."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return in_home(home) / "saman"
 

@@ -29,5 +29,5 @@ class JobComponent(Strict):
 
     @property
     def tasks(self) -> int:
-        """Processes in all."""
+        """Processes of this component of a heterogeneous job."""
         return self.nodes * self.tasks_per_node

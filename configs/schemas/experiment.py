@@ -222,7 +222,7 @@ class Experiment(Strict):
         return self.model_dump(mode="json", by_alias=True)
 
     def written(self) -> dict[str, Any]:
-        """Plain values as others may read them: references replace private values."""
+        """The experiment's plain values as others may read them: references replace private values."""
         return set_aside(self.resolved())[0]
 
     def digest(self) -> str:

@@ -106,7 +106,7 @@ class SoftwareStep(Strict):
 
     @property
     def kind(self) -> str | None:
-        """The key of this step."""
+        """The key of this step in the cluster file's set-up."""
         return next((name for name in type(self).model_fields if getattr(self, name) is not None), None)
 
     @property

@@ -75,7 +75,7 @@ def local_project(
 
 
 def referred_variables(values: object, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of this machine to which an experiment or program refers (``${env:NAME}``).
+    """The variables of this machine (``${env:NAME}``) to which the project to send refers.
 
     Raises:
         UserError: A variable is not set.

@@ -162,7 +162,7 @@ def run_request(
     again: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> End:
-    """Carry out a request.
+    """Carry out a request that came over the remote session.
 
     Args:
         project: Where to.

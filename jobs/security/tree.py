@@ -80,7 +80,7 @@ class Tree:
 
 
 def shows_secret(text: str) -> bool:
-    """Security check: whether a text seems to hold a secret: a token of a known form, a password in a URL, an API key.
+    """Security check of a folder tree: whether a text seems to hold a token of a known form, a password or an API key.
 
     >>> shows_secret("API_KEY: 1234-abcd"), shows_secret("HOME: /home/me")
     (True, False)

@@ -52,7 +52,7 @@ class Slots(Protocol):
     def exit_statuses(self) -> list[int | None]: ...  # noqa: D102
 
     def replace(self, index: int, node: str, job: str = "") -> None:
-        """Start another process in the slot of one that has ended, on a node of this job or of another."""
+        """Start a rank in the slot of a lost one, on a node of this job or of another."""
 
     def kill(self, index: int) -> None:
         """End the process of a slot, and what it started."""

@@ -59,7 +59,7 @@ class EventReader:
         self._lines = Follower(run.events_file, reopen_seconds=reopen_seconds)
 
     def look(self) -> list[Event]:
-        """Take what was appended since the last look; return it."""
+        """Take the events that were appended since the last look at a run's vitals."""
         found = []
         while lines := self._lines.lines():
             for line in lines:
@@ -102,7 +102,7 @@ class RunReader:
         return vitals, found
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files of the run's vitals."""
         self._events.close()
         if self._watch is not None:
             self._watch.close()

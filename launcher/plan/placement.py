@@ -39,7 +39,7 @@ class Process:
 
     @property
     def ranks(self) -> range:
-        """The ranks with devices in this process."""
+        """The ranks that are placed on the devices of this process."""
         return range(self.first_rank, self.first_rank + self.ranks_here)
 
 
@@ -169,7 +169,7 @@ class Seat:
 
     @classmethod
     def of(cls, placement: Placement, index: int) -> Seat:
-        """The seat of process ``index``, or of the last process."""
+        """The place of process ``index`` in the plan, or of the last process."""
         process = placement.processes[min(index, len(placement.processes) - 1)]
         nodes = placement.nodes
         return cls(

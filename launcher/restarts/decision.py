@@ -62,7 +62,7 @@ class AttemptFailure:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The error of each process."""
+        """The error of each process, by which the decision on a restart tells repeated failures."""
         return tuple(text for _, text in self.errors)
 
 
@@ -81,7 +81,7 @@ class RestartDecision:
 
 
 def signature(error: str) -> str:
-    """An error without what differs between ranks and attempts.
+    """An error without what differs between ranks and attempts, to tell a repeated failure from another.
 
     >>> signature("ValueError: bad value 3 at 0x7f") == signature("ValueError: bad value 4 at 0x8a")
     True

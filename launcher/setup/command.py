@@ -111,7 +111,7 @@ def perform(request: SetupRequest, *, dry_run: bool = False, as_json: bool = Fal
 
 
 def as_plain(ahead: SetupPlan, request: SetupRequest) -> dict[str, object]:
-    """The dry run of a set-up as plain values."""
+    """The dry run of ``saman setup`` as plain values."""
     steps = [
         {"name": step.name, "title": step.title, "done": step not in ahead.todo, "commands": list(step.lines)}
         for step in ahead.steps

@@ -35,12 +35,12 @@ class RankProgram:
 
     @property
     def rendezvous_file(self) -> Path:
-        """The file into which Horovod's rendezvous server writes its port."""
+        """The file from which a start command's ranks learn the port of Horovod's rendezvous server."""
         return RunPaths(self.run).attempt(self.attempt).rendezvous
 
     @property
     def host_file(self) -> Path:
-        """The file that lists the nodes where an argument cannot."""
+        """The host file of a start command, where an argument cannot list the nodes."""
         return RunPaths(self.run).attempt(self.attempt).hosts
 
 
@@ -202,7 +202,7 @@ def common_environment(placement: Placement, job: RankProgram, facts: MachineFac
 
 
 def gloo_environment(job: RankProgram) -> dict[str, str]:
-    """Variables of a start method without horovodrun: the rank wrapper finds Horovod's rendezvous by them."""
+    """Variables of a starter other than horovodrun: the rank wrapper finds Horovod's rendezvous by them."""
     return {variables.RENDEZVOUS: str(job.rendezvous_file)}
 
 

@@ -134,7 +134,7 @@ class Failure:
         return f"rank {first.rank} on {first.node} failed first{tie}: {how}{note}"
 
     def to_json(self) -> dict[str, Any]:
-        """The entry in ``summary.json``."""
+        """The failure as an entry of ``summary.json``."""
         return {
             "sentence": self.sentence(),
             "first": [failed.to_json() for failed in self.first],

@@ -44,7 +44,7 @@ def _end_this_process() -> None:
 
 
 def supervisor_of(run: RunFolder) -> locks.Holder | None:
-    """Name the supervisor that holds a run's lock; ``None`` without a supervisor. The query takes no lock."""
+    """Name the supervisor that holds the run lock; ``None`` without a supervisor. The query takes no lock."""
     return locks.holder_of(_file(run))
 
 
@@ -54,7 +54,7 @@ def is_supervised(run: RunFolder) -> bool:
 
 
 def has_lost_supervisor(run: RunFolder) -> bool:
-    """Whether the supervisor of the newest attempt ran on this machine and has ended, even by SIGKILL.
+    """Whether the run lock's supervisor, of the newest attempt, ran on this machine and has ended, even by SIGKILL.
 
     A free lock alone proves nothing where the file system has no locks, nor does a process id that is not alive where
     machines share a name: both together do.

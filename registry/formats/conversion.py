@@ -85,7 +85,7 @@ def export(
     who: str | None = None,
     say: Say = discard_message,
 ) -> tuple[Path, Parity]:
-    """Convert a version and check the result.
+    """Convert a version to another format and check the result.
 
     Args:
         models_dir: The models folder.

@@ -139,7 +139,7 @@ def read_labels(sample: Path) -> Array:
 
 
 def parity_table(rows: Sequence[Parity]) -> Any:
-    """Parities for a terminal."""
+    """The parity of formats as a table for a terminal."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

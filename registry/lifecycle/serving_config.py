@@ -40,7 +40,7 @@ def render(states: Iterable[ModelState], base_path: Path) -> str:
 
 
 def wanted(state: ModelState) -> Served:
-    """The versions and labels that the log of a model demands."""
+    """The versions and labels for ``models.config`` that the log of a model demands."""
     offered = _offered(state)
     labels = {label: number for label, number in state.labels.items() if number in offered}
     return Served(tuple(sorted({*labels.values(), *offered[-1:]})), labels)

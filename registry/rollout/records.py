@@ -29,7 +29,7 @@ class RolloutFiles:
 
     @property
     def history(self) -> Path:
-        """The judgements, a line for each."""
+        """The file of a rollout's judgements, a line for each."""
         return self.path / "history.jsonl"
 
     @property

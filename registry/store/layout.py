@@ -96,7 +96,7 @@ def model_folder(models_dir: Path, name: str) -> ModelFolder:
 
 
 def find_model(models_dir: Path, name: str) -> ModelFolder:
-    """The layout of a published model in the store; raises ``UserError`` that lists the published models."""
+    """The folder layout of a model in the store; raises ``UserError`` that lists the published models."""
     folder = model_folder(models_dir, name)
     if not folder.log.is_dir():
         names = [other.name for other in list_models(models_dir)]

@@ -47,7 +47,7 @@ def wanted_by(run: RunFolder) -> Tracking | None:
 
 
 def track(run: RunFolder, wanted: Tracking | None = None) -> Delivery:
-    """Deliver a run.
+    """Deliver a run to its trackers.
 
     Args:
         run: The run.

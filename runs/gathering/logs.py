@@ -114,7 +114,7 @@ class LogGathering:
 
 
 def join_parts(older: Path, newer: Path, share_bytes: int) -> bool:
-    """Merge two parts of a node's log into the older part; returns whether lines were dropped.
+    """Merge two parts of a node's gathered log into the older part; returns whether lines were dropped.
 
     Args:
         older: The older part, which is replaced.

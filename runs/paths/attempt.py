@@ -176,5 +176,5 @@ class Attempt:
 
 
 def port_file(folder: Path, process: int) -> Path:
-    """Return the file in which worker ``process`` publishes its port; ``folder`` is ``ports`` of an attempt."""
+    """The path in ``ports`` of an attempt where worker ``process`` publishes its port."""
     return folder / f"{process:05d}.json"

@@ -89,7 +89,7 @@ def node_name(environ: Mapping[str, str]) -> str:
 
 
 def own_address(environ: Mapping[str, str]) -> str:
-    """Return this node's address as other nodes see it, or its name if it cannot be resolved."""
+    """Return the address of this rank's node as other nodes see it, or its name if it cannot be resolved."""
     name = node_name(environ)
     try:
         return socket.gethostbyname(name)

@@ -13,7 +13,7 @@ _SIOCGIFADDR = 0x8915  # netdevice(7): the address of an interface
 
 
 def interface_address(name: str) -> str | None:
-    """The IPv4 address of a network interface; ``None`` where it has none or does not exist."""
+    """The IPv4 address of a rank's network interface; ``None`` where it has none or does not exist."""
     request = struct.pack("256s", name.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -106,7 +106,7 @@ class SlowRank:
     ended: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """The facts to append to the run's events."""
+        """The facts of this rank event, to append to the run's events."""
         return {**asdict(self), "slower": round(self.slower, 3)}
 
     @classmethod

@@ -159,7 +159,7 @@ class DataIdentity:
 
 
 def digest_of_files(files: list[DataFile]) -> str:
-    """Return the SHA-256 (hex) of a data set's files; their order does not matter.
+    """Return the SHA-256 (hex) of a data set's files for the provenance; their order does not matter.
 
     >>> digest_of_files([DataFile("a", 1), DataFile("b", 2)]) == digest_of_files([DataFile("b", 2), DataFile("a", 1)])
     True

@@ -54,7 +54,7 @@ class Target:
         return self.metric.endswith("loss")
 
     def reached_by(self, value: float) -> bool:
-        """Whether a value is at or beyond the target."""
+        """Whether a value is at or beyond the target accuracy."""
         return value <= self.value if self.is_loss else value >= self.value
 
     @property

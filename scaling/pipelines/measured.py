@@ -48,7 +48,7 @@ class NodeCores:
         return max(1.0, ranks_per_node * self.per_rank / self.count) if self.count else 1.0
 
     def busy(self, ranks_per_node: int) -> float:
-        """Cores at work on a node while all its ranks are."""
+        """Cores at work on a node while all its pipeline ranks are."""
         wanted = float(ranks_per_node * self.per_rank)
         return min(wanted, float(self.count)) if self.count else wanted
 

@@ -113,7 +113,7 @@ class EnergyMeter:
             self.sample()
 
     def sample(self) -> None:
-        """Read the counters and add the energy since the last reading."""
+        """Read the energy counters of a study's node and add the energy since the last reading."""
         with self._lock:
             now = self._read()
             more = joules_between(self._last, now)

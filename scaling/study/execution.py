@@ -74,7 +74,7 @@ def unfinished_runs(plan: StudyPlan, runs_dir: Path) -> list[RunFolder]:
 
 
 def study_exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
-    """The exit status of the execution of a study: interrupted, failed if any run failed, else done."""
+    """The exit status of a study's execution: interrupted, failed if any run failed, else done."""
     if any(outcome.exit_code == ExitCode.INTERRUPTED for outcome in outcomes):
         return ExitCode.INTERRUPTED
     return ExitCode.RUN_FAILED if any(outcome.exit_code for outcome in outcomes) else ExitCode.DONE

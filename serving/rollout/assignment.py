@@ -32,7 +32,7 @@ def is_chosen(start: RolloutStart, facts: RequestFacts) -> bool:
 
 
 def route_of(start: RolloutStart, candidate: int, facts: RequestFacts) -> Route:
-    """The versions that compute a request of an active rollout."""
+    """Assign a request of an active rollout to the versions that compute it."""
     chosen = is_chosen(start, facts)
     if start.strategy is RolloutStrategy.SHADOW:
         return Route(start.stable, (candidate,) if chosen else ())

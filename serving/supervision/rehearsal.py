@@ -78,7 +78,7 @@ def _check(kind: str, outputs: Arrays, expected: np.ndarray[Any, Any] | None, ro
 
 
 def warm(engine: EngineProcess, snapshot: Path, signatures: Signatures, rows: int) -> None:
-    """Compute batches of every size up to ``rows``, so that the first client waits for no compilation."""
+    """Rehearse batches of every size up to ``rows``, so that the first client waits for no compilation."""
     inputs = _warm_inputs(read_sample(snapshot, signatures)[0], signatures)
     if not inputs:
         return

@@ -89,7 +89,7 @@ def check_memory(kind: str, model_bytes: int) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that new processes can use: of the machine, or of this process's control group if that is less."""
+    """Bytes that new engine processes can use: of the machine, or of this process's control group if that is less."""
     found = [_machine_memory(), _group_memory()]
     known = [value for value in found if value is not None]
     return min(known) if known else None

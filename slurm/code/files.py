@@ -83,7 +83,7 @@ class SentCode:
 
     @classmethod
     def from_json(cls, folder: Path, value: dict[str, Any]) -> SentCode:
-        """Read what ``to_json`` wrote; names that lead out of the folder are dropped."""
+        """Read what ``to_json`` wrote of code sent with a job; names that lead out of the folder are dropped."""
         git = value.get("git")
         state = GitState(git.get("commit"), str(git.get("diff") or "")) if isinstance(git, dict) else None
         names = tuple(name for name in map(str, value.get("names") or ()) if is_inside(name))

@@ -38,7 +38,7 @@ def steps_of(cluster: Cluster) -> Sequence[tuple[str, SoftwareStep]]:
 
 
 def variables_of_setup(cluster: Cluster) -> tuple[str, ...]:
-    """Names of the variables that sourced files of the site set, for ranks on other nodes."""
+    """Names of the variables that a job script's sourced set-up files set, for ranks on other nodes."""
     return tuple(name for _, step in steps_of(cluster) if step.source is not None for name in step.source.sets)
 
 

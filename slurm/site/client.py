@@ -64,7 +64,7 @@ class NodeState:
 
     @property
     def available(self) -> bool:
-        """Whether the node is neither down, failing, draining nor silent."""
+        """Whether Slurm says that the node is neither down, failing, draining nor silent."""
         return _UNAVAILABLE.search(self.state) is None
 
 
@@ -81,7 +81,7 @@ class RecordedJob:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` without the variables of a surrounding Slurm job and the user's defaults for new jobs."""
+    """The environment of Slurm's client commands: without variables of a surrounding job and defaults for new jobs."""
     return {name: value for name, value in environment.items() if name in _KEPT or not name.startswith(_FOREIGN)}
 
 

@@ -100,7 +100,7 @@ def _as_argument(text: ShellText) -> ShellText:
 
 
 def burst_buffer_lines(job: BatchJob) -> Iterator[ShellText]:
-    """The ``#DW`` and ``#BB`` lines, filled in; raises ``UserError`` for a run that they cannot name."""
+    """The ``#DW`` and ``#BB`` lines of a batch job, filled in; ``UserError`` for a run that they cannot name."""
     buffer = job.cluster.burst_buffer
     if buffer is None:
         return

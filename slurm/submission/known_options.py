@@ -48,7 +48,7 @@ def clock_of(time_limit: str) -> str:
 
 
 def with_charging(cluster: Cluster, account: str | None, qos: str | None) -> Cluster:
-    """The cluster with another account, and with another QOS for every partition."""
+    """The cluster with the submission's account, and its QOS for every partition."""
     values = cluster.model_dump(mode="json", by_alias=True)
     values |= {"account": account} if account else {}
     if qos:

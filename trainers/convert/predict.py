@@ -37,7 +37,7 @@ def serving(model: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def output_names(function: Any) -> list[str]:
-    """Return the names of a signature's outputs, the first of the model in front."""
+    """Return the names of a converted model's outputs, the first of the model in front."""
     names = sorted(function.structured_outputs)
     return names if FIRST not in names else [FIRST, *(name for name in names if name != FIRST)]
 

@@ -71,7 +71,7 @@ class DifferentWeights:
 
 
 def ranks_in_words(ranks: Sequence[int]) -> str:
-    """Name a few ranks, and count the rest.
+    """Name a few ranks of a judgement on health, and count the rest.
 
     >>> ranks_in_words([3]), ranks_in_words(range(12))
     ('rank 3', 'ranks 0, 1, 2, 3, 4, 5, 6, 7 and 4 more')

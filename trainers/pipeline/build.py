@@ -82,7 +82,7 @@ def _random_layers(model: Any, stage: Any) -> list[int]:
 
 
 def resident_bytes() -> int | None:
-    """Return the resident memory of a pipeline stage's process, or ``None`` if the system does not say."""
+    """Return the resident memory of a stage's process while it is built; ``None`` if the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):

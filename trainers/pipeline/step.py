@@ -68,7 +68,7 @@ class WorkTime:
     update_cpu_seconds: float = 0.0
 
     def add(self, passes: float, pass_cpu: float, exchange_cpu: float, update_cpu: float) -> None:
-        """Add a step; ``passes`` and ``pass_cpu`` include messages."""
+        """Add a pipeline step; ``passes`` and ``pass_cpu`` include messages."""
         self.pass_seconds += passes
         self.pass_cpu_seconds += pass_cpu
         self.exchange_cpu_seconds += exchange_cpu

@@ -22,7 +22,7 @@ from saman.trainers.strategies.distributed import DistributedStrategy
 
 
 def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
-    """Agree on ports with the other workers, then join them.
+    """Start the multi-worker strategy: agree on ports with the other workers, then join them.
 
     Raises:
         EnvironmentLack: A worker does not answer in time.
@@ -54,7 +54,7 @@ def note_open_port(run: RunFolder, me: WorkerIdentity, gate: PortGate, sources: 
 
 
 def keeps_strangers_out(gate: PortGate, sources: Sequence[str]) -> bool:
-    """Whether TensorFlow's server, which listens now, is out of reach from an address that no worker connects from."""
+    """Whether the strategy's gRPC server, which listens now, is out of reach from addresses that are no worker's."""
     here = [address for address in own_addresses() if address not in sources]
     strange = here[:1] if LOOPBACK in sources else ["127.0.0.1"]
     return gate.guarded and all(gate.refuses(address) for address in strange)

@@ -16,7 +16,7 @@ Smoothing = Annotated[float, Field(ge=0, lt=1)]
 
 
 def checked(name: str, known: Collection[str]) -> str:
-    """Return ``name`` if it is known or refers to user code.
+    """Return the name of a loss, metric, optimiser or schedule if it is known or refers to user code.
 
     Raises:
         ValueError: It is neither.
@@ -35,7 +35,7 @@ def under_own_name(value: Any, known: Collection[str]) -> Any:
 
 
 def by_name_alone(value: Any) -> Any:
-    """Turn a name alone into a mapping with that name."""
+    """Turn the name alone of a loss, metric or other part of learning into a mapping with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 

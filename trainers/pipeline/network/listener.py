@@ -49,7 +49,7 @@ class Address:
 
 
 def address_to_bind(environ: Mapping[str, str]) -> str:
-    """Return the address of this node in the run's network; empty for every address, if no network is named.
+    """Return the address where a stage listens in the run's network; empty for every address, if no network is named.
 
     Raises:
         EnvironmentLack: ``network.interface`` has no IPv4 address on this node.
