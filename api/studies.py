@@ -34,7 +34,7 @@ class StudyRuns:
 
     @property
     def name(self) -> str:
-        """The study's name."""
+        """The study's name, for Python and notebooks."""
         return self.plan.study.name
 
     @property

@@ -112,7 +112,7 @@ def plan_for(
     changes: StudyChanges = StudyChanges(),
     models_dir: Path = Path("models"),
 ) -> StudyPlan:
-    """Load a study, plan its runs for a cluster, and bring the state of its earlier runs up to date.
+    """Plan a study for ``saman.study``: load it, plan its runs for a cluster, bring their state up to date.
 
     Args:
         name: A study file, or the name of a shipped study.

@@ -149,7 +149,7 @@ def prepare_autotune(name: str, changes: Sequence[str] = (), ranks: int | None =
 def run_autotune(
     wanted: MachineSearch, file: Path, runs_dir: Path, seconds: float, say: Callable[[str], None]
 ) -> SearchResult:
-    """Search, and write the file to include.
+    """Carry out ``saman.autotune``: search, and write the file to include.
 
     Args:
         wanted: What is searched.

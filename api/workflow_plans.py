@@ -45,7 +45,7 @@ class PlannedWorkflow:
 
 
 def plan_workflow(file: Path, cluster: Cluster, options: SubmissionOptions) -> PlannedWorkflow:
-    """Load a workflow and plan all of its steps; nothing is written, and no job is submitted.
+    """Plan a workflow for ``saman.submit``: load it and plan all of its steps; nothing is written, no job is submitted.
 
     Args:
         file: The workflow.

@@ -19,7 +19,7 @@ def is_name(text: str) -> bool:
 
 
 def is_run_name(text: str) -> bool:
-    """Whether ``text`` can name a run below a folder of runs, as ``experiment/id``; it leads nowhere else.
+    """Whether ``text`` is a name for a run, as ``experiment/id``; it leads nowhere else.
 
     >>> is_run_name("demo/20261122-031500-000-abcdef"), is_run_name("../home/ada")
     (True, False)
@@ -38,7 +38,7 @@ def is_reference(text: str) -> bool:
 
 
 def code_references(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the name of every user's function in the plain values of an experiment.
+    """Yield the key and the name of every user's function that a configuration refers to.
 
     >>> list(code_references({"model": {"build": "mine:net"}, "train": {"metrics": [{"name": "mine:f"}]}}))
     [('model.build', 'mine:net'), ('train.metrics[0].name', 'mine:f')]

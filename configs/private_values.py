@@ -182,8 +182,7 @@ def private_variables(written: Mapping[str, Any]) -> frozenset[str]:
 
 
 def fill_references(plain: Mapping[str, Any], find: Callable[[str, str], str]) -> dict[str, Any]:
-    """The plain values with each reference to a private value replaced by what ``find`` returns for its kind and name.
-    """
+    """The plain values with each private value's reference replaced by what ``find`` returns for its kind and name."""
     filled = dict(plain)
     launch, tracking = plain.get("launch"), plain.get("tracking")
     if isinstance(launch, dict) and isinstance(launch.get("environment"), dict):

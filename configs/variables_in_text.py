@@ -46,7 +46,7 @@ def check_variables(text: str) -> str:
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
-    """A text of a configuration with the values of its variables; raises ``EnvironmentLack`` if one is not set."""
+    """The text with its ``${env:NAME}`` variables replaced by their values; ``EnvironmentLack`` if one is not set."""
     found = []
     for part in parts_of(text):
         if part.is_variable and part.text not in environ:

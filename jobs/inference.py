@@ -238,7 +238,7 @@ def _raise_failure(outcome: Outcome, request: InferenceRequest) -> None:
 
 
 def count_chunks(job: Path) -> tuple[int, int]:
-    """Count the completed chunks of a batch-inference job, and all of them, for ``saman status``."""
+    """Count the completed chunks of a job of batch inference, and all of them, for ``saman status``."""
     paths = InferencePaths(job)
     request, plan = InferenceRequestRecord.read(paths.request), InferencePlanRecord.read(paths.plan)
     if request is None or plan is None:

@@ -88,7 +88,7 @@ class _LogFollower(Protocol):
 
     @property
     def position(self) -> int:
-        """The bytes of the file that were read."""
+        """The bytes of the log that were read."""
 
     def pieces(self) -> Iterator[str]:
         """Yield what was appended since the last look."""

@@ -39,12 +39,12 @@ class PreflightReport:
 
     @property
     def sound(self) -> bool:
-        """Whether the check itself completed and measured something."""
+        """Whether the preflight job itself completed and measured something."""
         return bool(self.nodes) and self.run.state is State.COMPLETED
 
     @property
     def option(self) -> str | None:
-        """The option of ``saman submit`` that leaves the outliers out."""
+        """The option of ``saman submit`` that leaves out the outliers of this job's preflight."""
         return measured.exclude_option(self.outliers)
 
 

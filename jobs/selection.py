@@ -31,7 +31,7 @@ def found_runs(texts: list[str] | None, runs_dir: Path, newest: int = 0) -> list
 
 
 def found_run(text: str, runs_dir: Path) -> RunFolder:
-    """Find the single run that ``text`` names (``runs.find.find_run``).
+    """Select the single run that ``text`` names (``runs.find.find_run``).
 
     Raises:
         UserError: It names no run, or a workflow, which has several.

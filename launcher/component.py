@@ -17,7 +17,7 @@ _NOT_FOUND = 127
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Become the program; returns only if it cannot be started."""
+    """Become the program of a component of a heterogeneous job; returns only if it cannot be started."""
     if len(arguments) < 6 or arguments[4] != "--":
         print("usage: python -m saman.launcher.component RUN ATTEMPT FOLDER NAME -- PROGRAM ...", file=sys.stderr)
         return 2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run_locally(loaded: LoadedExperiment, options: Options, view: View | None = None) -> Outcome:
-    """Train an experiment here, now.
+    """Launch an experiment locally, now.
 
     Args:
         loaded: the experiment, and the folders of its code.
@@ -58,7 +58,7 @@ def run_script(spec: Script, options: Options, view: View | None = None) -> Outc
 
 
 def resume_locally(run: RunFolder, options: Options, view: View | None = None, ranks: int | None = None) -> Outcome:
-    """Launch a run again on this machine, in its own folder, as the next attempt.
+    """Launch a run again locally, in its own folder, as the next attempt.
 
     Args:
         run: the run folder.
@@ -90,7 +90,7 @@ class PreparedRun:
 
 
 def prepare_by_hand(loaded: LoadedExperiment, options: Options) -> PreparedRun:
-    """Create the run folder of an experiment without starting it. Raises as ``run_locally``."""
+    """Create the run folder of a local launch by hand, without starting it. Raises as ``run_locally``."""
     plan = make_plan(loaded.experiment, Path.cwd(), loaded.code_path, options)
     run = _new_folder(AttemptRequest(loaded.experiment, Path.cwd(), loaded.code_path, options))
     return PreparedRun(run, len(plan.placement.processes))

@@ -143,7 +143,7 @@ def _shared_node_note(spec: Experiment | Script, facts: MachineFacts) -> str | N
 
 
 def gather_facts(python: str | None = None, environ: Mapping[str, str] | None = None) -> MachineFacts:
-    """Gather what planning needs of this machine. ``python`` is the interpreter with the ranks' Horovod and MPI."""
+    """Gather what planning needs of this machine; ``python`` is the interpreter with the ranks' Horovod and MPI."""
     environ = os.environ if environ is None else environ
     path = environ.get("PATH", os.defpath)
     beside = Path(python or sys.executable).parent

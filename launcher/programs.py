@@ -49,7 +49,7 @@ def script_from_command(
     legacy_keras: bool = False,
     directory: Path | None = None,
 ) -> Script:
-    """Describe a program as a run, named after its script.
+    """Describe a user's program as a run, named after its script.
 
     Args:
         command: the program and its arguments.
@@ -109,7 +109,7 @@ def script_name(command: Sequence[str]) -> str:
 
 
 def refuse_program(words: Sequence[str], command: str) -> None:
-    """Raise ``UserError`` if the first word names a program instead of an experiment: ``--`` was forgotten.
+    """Raise ``UserError`` if the first word names a user's program instead of an experiment: ``--`` was forgotten.
 
     Args:
         words: the arguments of the command.
@@ -150,8 +150,7 @@ def script_path(environ: Mapping[str, str]) -> tuple[str, str | None]:
 
 
 def own_path(environ: Mapping[str, str]) -> str:
-    """PATH for a user's program, saman's environment first: horovodrun takes the first mpirun, which must be Horovod's.
-    """
+    """PATH for a user's program, saman's environment first: its mpirun must be that of Horovod."""
     path, beside = environ.get("PATH", os.defpath).split(os.pathsep), str(Path(sys.executable).parent)
     return os.pathsep.join([beside, *(entry for entry in path if entry != beside)])
 

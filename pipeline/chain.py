@@ -106,7 +106,7 @@ class PipelinePlan:
     update_copies: int = 0
 
     def alive(self, stage: int) -> int:
-        """Return the largest number of micro-batches with activations in ``stage`` at the same time.
+        """Return the largest number of micro-batches with activations in a ``stage`` of the chain at the same time.
 
         1F1B: the forward passes that run ahead of the first backward pass, a pass for each stage from here to the end
         (Narayanan et al. 2019, PipeDream, §3.2). GPipe: all (Huang et al. 2019, §2.3).

@@ -100,7 +100,7 @@ def choose_split(experiment: Experiment, profile: Profile) -> PipelineSplit:
 
 
 def pipeline_plan(experiment: Experiment) -> PipelinePlan:
-    """Choose how the pipeline stages of an experiment run: stages, micro-batches, schedule."""
+    """Choose the stages, micro-batches and schedule of an experiment's pipeline."""
     spec, train = experiment.train.pipeline or Pipeline(), experiment.train
     optimizer = train.optimizer
     slots = int(optimizer.momentum > 0) if isinstance(optimizer, Sgd) else _ADAPTIVE_SLOTS

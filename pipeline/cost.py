@@ -56,7 +56,7 @@ class StepPrediction:
 
     @property
     def bound(self) -> float:
-        """The speed-up of even stages with free transfers: an upper bound."""
+        """The cost's lower bound as a speed-up: even stages with free transfers."""
         return bubble_bound(self.micro_batches, len(self.stages))
 
     @property
@@ -130,7 +130,7 @@ def speedup(
 
 
 def recomputation(micro_batches: int, spared: int = 0, backward_over_forward: float = 2.0) -> float:
-    """Return the factor by which recomputed activations lengthen both passes.
+    """Return the cost of recomputed activations: the factor by which they lengthen both passes.
 
     (m·(2f + b) − spared·f) / (m·(f + b)); 4/3 if all are recomputed and b = 2f (Chen et al. 2016, §4.2).
 

@@ -103,7 +103,7 @@ def check_cuts(chain: Chain, cuts: Sequence[int], plan: PipelinePlan, limit_byte
 
 
 def check_positions(cuts: Sequence[int], layers: Sequence[str], uncuttable: Mapping[int, str]) -> None:
-    """Check that a partition into pipeline stages can cut at these positions.
+    """Check that the partition of a pipeline can cut at these positions.
 
     Args:
         cuts: Positions of the layers before which to cut.

@@ -73,7 +73,7 @@ def run_command(
 
 
 def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Replace this process by a command, which takes over the terminal and its signals.
+    """Replace this process by an external command, which takes over the terminal and its signals.
 
     Raises:
         OSError: The command cannot be started.
@@ -112,5 +112,5 @@ class CommandLog:
 
 
 def is_python(program: str) -> bool:
-    """Whether ``program`` is named like a Python interpreter."""
+    """Whether a command's ``program`` is named like a Python interpreter."""
     return Path(program).name.startswith("python")

@@ -37,12 +37,12 @@ class State(str, Enum):
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over unless a user resumes it."""
+        """Whether the run is over by its events, unless a user resumes it."""
         return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
 def state_in_words(state: str) -> str:
-    """Return the predicate of a sentence about a run in this state.
+    """Return the predicate of a sentence about a run whose events give this state.
 
     >>> state_in_words("failed"), state_in_words("queued")
     ('has failed', 'is queued')

@@ -65,7 +65,7 @@ COMPLETE = "_SAMAN_COMPLETE"
 
 
 def nodes_of(component: str) -> str:
-    """The variable with the nodes of a component, joined by commas.
+    """The name of the variable with the nodes of a component, joined by commas.
 
     >>> nodes_of("data_service")
     'SAMAN_NODES_OF_DATA_SERVICE'

@@ -43,7 +43,7 @@ class NodeOutlier:
     spread: float
 
     def sentence(self) -> str:
-        """The outlier, for people."""
+        """The outlier of a Slurm preflight, for people."""
         heading = MEASURES[self.measure].heading
         return f"{self.node}: {heading} {self.value:.4g}; median of the nodes {self.median:.4g} ± {self.spread:.2g}"
 

@@ -92,7 +92,7 @@ def submit_steps(
 
 
 def record(name: str, file: Path, cluster: str, steps: Sequence[SubmittedStep], runs_dir: Path) -> None:
-    """Record a submitted workflow with the runs of each step."""
+    """Record a workflow that was submitted to Slurm with the runs of each step."""
     found = (
         WorkflowStep(
             name=each.planned.name,

@@ -183,7 +183,7 @@ def _warm_start(model: Any, spec: WarmStart) -> None:
 
 
 def learning_rates(experiment: Experiment, strategy: Strategy, prepared: PreparedData) -> Rates:
-    """Assemble the learning rate of every step, and the number of steps.
+    """Assemble a training's learning rate of every step, and the number of steps.
 
     Args:
         experiment: The experiment.

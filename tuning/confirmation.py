@@ -152,7 +152,7 @@ def read_confirmed(plan: TuningPlan, runs: KnownRuns, best: Trial) -> Confirmed 
 
 
 def unmet(condition: Condition | None, run: RunFolder) -> str | None:
-    """Why a run misses the condition for a publication; ``None`` if it meets it."""
+    """Why a confirmed trial misses the condition for a publication; ``None`` if it meets it."""
     if condition is None:
         return None
     summary = run.summary()
@@ -193,7 +193,7 @@ def evidence_of(
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval of a mean by Student's t; without two values it is unknown.
+    """The 95 % interval of the mean over the best trial's seeds, by Student's t; without two values it is unknown.
 
     >>> [round(end, 3) for end in mean_interval([0.90, 0.92, 0.94])]
     [0.87, 0.97]

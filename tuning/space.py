@@ -50,7 +50,7 @@ def grid_values(space: Space) -> dict[str, list[Any]]:
 
 
 def overrides(settings: Mapping[str, Any]) -> list[str]:
-    """Changes of an experiment, as ``key.path=value``.
+    """A point of the space as changes of an experiment, ``key.path=value``.
 
     >>> overrides({"train.epochs": 3, "model.args.hidden": [64]})
     ['train.epochs=3', 'model.args.hidden=[64]']
@@ -59,7 +59,7 @@ def overrides(settings: Mapping[str, Any]) -> list[str]:
 
 
 def filled(command: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """A program's command with ``{KEY}`` replaced by the values; other braces stay as they are.
+    """A program's command with ``{KEY}`` replaced by a point of the space; other braces stay as they are.
 
     >>> filled(["python", "train.py", "--lr={lr}", "{x}"], {"lr": 0.1})
     ['python', 'train.py', '--lr=0.1', '{x}']

@@ -35,7 +35,7 @@ def print_service(context: typer.Context, target: str, servers: list[str]) -> No
 
 
 def submit_service(context: typer.Context) -> None:
-    """Write the job script beside the models and submit it; each job renews itself before its end."""
+    """``saman serve --slurm``: write the job script beside the models and submit it; a job renews itself."""
     from saman.configs.errors import EnvironmentLack, UserError
     from saman.runs.files.whole import write_whole
     from saman.serving.deploy.slurm import SERVERS, log_pattern, render_slurm
@@ -59,7 +59,7 @@ def submit_service(context: typer.Context) -> None:
 
 
 def describe_service(context: typer.Context, servers: list[str]) -> ServiceCommand:
-    """The command line of ``context`` as a service, with absolute paths."""
+    """The command line of ``saman serve --print``'s ``context`` as a service, with absolute paths."""
     import sys
 
     from saman.configs.errors import UserError

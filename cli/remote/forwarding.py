@@ -83,7 +83,7 @@ def named_runs(
 
 
 def by_project(runs: Sequence[RemoteRun]) -> dict[RemoteProject, list[RemoteRun]]:
-    """The runs by their place."""
+    """The runs that a command forwards to other machines, by their place."""
     found: dict[RemoteProject, list[RemoteRun]] = {}
     for remote in runs:
         found.setdefault(remote.project, []).append(remote)

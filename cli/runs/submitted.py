@@ -29,7 +29,7 @@ def find_spec(
 def typed_spec(
     arguments: list[str], changed: list[str], program: list[str] | None, ranks: int | None, legacy_keras: bool
 ) -> Submittal:
-    """What to submit on another machine: checked, as far as it can be checked here.
+    """What ``saman submit`` sends to another machine: checked, as far as it can be checked here.
 
     Args:
         arguments: The arguments as typed.

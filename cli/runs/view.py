@@ -70,7 +70,7 @@ class RunView:
             self.console.print(mark + Text.from_ansi(clean_text(text)), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Print a note."""
+        """Print a note on the terminal."""
         if not self.quiet:
             self.console.print(Text("  " + clean_text(text), style="dim"), soft_wrap=True)
 

@@ -12,7 +12,7 @@ from saman.configs.schemas.cluster import Cluster
 
 
 def user_clusters() -> Path:
-    """The folder of the user's own cluster files: ``$XDG_CONFIG_HOME/saman/clusters``."""
+    """The folder from which the user's own cluster files are loaded: ``$XDG_CONFIG_HOME/saman/clusters``."""
     return user_folder() / "clusters"
 
 

@@ -117,7 +117,7 @@ def _missing(experiment: Experiment, code_path: Iterable[Path]) -> Iterable[User
 
 
 def missing_code(reference: str, code_path: Iterable[Path]) -> UserError | None:
-    """The problem with a file's ``package.module:function``; found without importing the module, which would run it."""
+    """What is wrong with a loaded file's ``package.module:function``; found without importing the module."""
     module, function = reference.split(":")
     parts = module.split(".")
     folders = [*(Path(entry) for entry in sys.path if entry), *code_path]

@@ -18,7 +18,7 @@ def user_folder() -> Path:
 
 
 def settings_file() -> Path:
-    """The user's settings; the file need not exist."""
+    """The file from which the user's settings are loaded; it need not exist."""
     return user_folder() / "settings.yaml"
 
 

@@ -43,7 +43,7 @@ def _changed(values: Any, text: str) -> Any:
 
 
 def excluded_cells(study: Study, texts: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The cells that ``--exclude`` names, such as ``ranks=8`` or ``ranks=8,strategy=mirrored``.
+    """The cells of a loaded study that ``--exclude`` names, such as ``ranks=8`` or ``ranks=8,strategy=mirrored``.
 
     Raises:
         UserError: A text names no axis, or no combination of the study.

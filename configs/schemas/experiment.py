@@ -231,7 +231,7 @@ class Experiment(Strict):
 
 
 def digest_of(resolved: Mapping[str, Any]) -> str:
-    """Compute the SHA-256 (hex) of the plain values of an experiment's schema; the order of keys does not matter.
+    """Compute the digest of an experiment by its schema, SHA-256 (hex); the order of keys does not matter.
 
     >>> digest_of({"name": "a", "seed": 1}) == digest_of({"seed": 1, "name": "a"})
     True

@@ -47,7 +47,7 @@ class Loading(Strict):
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of each process, in bytes."""
+        """Memory of each serving process by the policy, in bytes."""
         return parse_size(self.memory)
 
 

@@ -152,7 +152,7 @@ class Asha(Strict):
 
     @property
     def recent_trials(self) -> int:
-        """The newest trials of a rung that a trial is compared with."""
+        """The pruner's setting ``recent_trials``, or its default: the newest trials of a rung to compare with."""
         return self.recent or 3 * self.reduction_factor
 
 

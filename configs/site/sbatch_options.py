@@ -121,7 +121,7 @@ def nearest_option(name: str, known: Iterable[str] = ()) -> str | None:
 
 
 def doubtful_options(lines: Iterable[str]) -> list[str]:
-    """A sentence for each option that no release of Slurm has, for when there is no sbatch to ask."""
+    """A sentence for each option of a cluster file that no release of Slurm has, where no sbatch can be asked."""
     found = []
     for name in (name_of(line) for line in lines):
         if name not in KNOWN_OPTIONS:

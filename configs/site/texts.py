@@ -14,7 +14,7 @@ _CONTROL = ("Cc", "Zl", "Zp")  # Unicode's control characters and ends of lines 
 
 
 def matching(pattern: str, what: str, example: str) -> AfterValidator:
-    """A validator: the whole text matches ``pattern``; ``what`` and ``example`` are for the message."""
+    """A validator of a cluster file's text: all of it matches ``pattern``; the rest is for the message."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -26,7 +26,7 @@ def matching(pattern: str, what: str, example: str) -> AfterValidator:
 
 
 def control_characters(text: str) -> list[str]:
-    """Return the control characters of a text, and whatever some program takes for the end of a line."""
+    """Return the control characters of a cluster file's text, and whatever some program takes for a line's end."""
     return [character for character in text if unicodedata.category(character) in _CONTROL]
 
 

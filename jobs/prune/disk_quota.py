@@ -44,7 +44,7 @@ def read_quota_of(folder: Path) -> DiskQuota | None:
 
 
 def parse_quota(text: str, mount: str) -> DiskQuota | None:
-    """Read the line of a file system; ``*`` marks a value over its limit, 0 is no limit.
+    """Read a file system's line of ``quota``; ``*`` marks a value over its limit, 0 is no limit.
 
     >>> parse_quota("/home  1024*  512  2048  6days  10  0  20  -", "/home")
     DiskQuota(bytes=1048576, byte_limit=524288, inodes=10, inode_limit=20)
@@ -65,7 +65,7 @@ def _limit(soft_and_hard: Sequence[int | None]) -> int | None:
 
 
 def mount_of(folder: Path) -> Path:
-    """The mount point of the file system that holds a folder, or will hold it."""
+    """The mount point of the file system whose quota counts for a folder, or will."""
     path = folder.absolute().resolve()
     while not os.path.ismount(path):
         path = path.parent

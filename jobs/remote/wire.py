@@ -170,7 +170,7 @@ Record: TypeAlias = Hello | Output | Prepared | LogText | RequestRefusal | End
 
 
 def encode(record: Record) -> bytes:
-    """A record as a line."""
+    """A message between the machines as a line."""
     return json.dumps({"record": type(record).__name__, **asdict(record)}).encode() + b"\n"
 
 

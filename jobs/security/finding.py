@@ -61,7 +61,7 @@ def is_safe(findings: Iterable[CheckResult]) -> bool:
 
 
 def some(items: Sequence[object]) -> str:
-    """The first items, and how many more there are.
+    """The first items of a security finding, and how many more there are.
 
     >>> some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'

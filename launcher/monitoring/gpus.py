@@ -22,7 +22,7 @@ class GpuUse:
 
 
 def read_gpus() -> tuple[GpuUse, ...]:
-    """Ask nvidia-smi; empty where it is missing or does not answer."""
+    """Ask nvidia-smi for the load of the GPUs, to monitor them; empty where it is missing or does not answer."""
     if shutil.which(_COMMAND[0]) is None:
         return ()
     try:
@@ -33,7 +33,7 @@ def read_gpus() -> tuple[GpuUse, ...]:
 
 
 def parse_gpus(text: str) -> tuple[GpuUse, ...]:
-    """Parse the answer of nvidia-smi; it writes ``[N/A]`` for what a GPU does not tell.
+    """Parse the load of the GPUs as nvidia-smi prints it; it writes ``[N/A]`` for what a GPU does not tell.
 
     >>> parse_gpus("0, 87, 1024, 40960\\n1, [N/A], 5, 40960")[1].utilization is None
     True

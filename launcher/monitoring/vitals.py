@@ -70,7 +70,7 @@ class EventReader:
         return found
 
     def close(self) -> None:
-        """Close the file of events."""
+        """Close the events of the monitored run."""
         self._lines.close()
 
 

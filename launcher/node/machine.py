@@ -51,13 +51,13 @@ def this_node(environ: Mapping[str, str] | None = None) -> Node:
 
 
 def open_mpi_without_ssh(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables for Open MPI 4 on a machine without ssh: it refuses to start, although it never calls ssh there."""
+    """Variables for Open MPI 4 on a node without ssh: it refuses to start, although it never calls ssh there."""
     here = any(shutil.which(name, path=environ.get("PATH")) for name in ("ssh", "rsh"))
     return {} if here or "OMPI_MCA_plm_rsh_agent" in environ else {"OMPI_MCA_plm_rsh_agent": "false"}
 
 
 def same_node(first: str, second: str) -> bool:
-    """Whether two host names mean the same machine; a short name equals its fully qualified form."""
+    """Whether two host names mean the same node; a short name equals its fully qualified form."""
     if "." in first and "." in second:
         return first == second
     return first.split(".")[0] == second.split(".")[0]
@@ -143,7 +143,7 @@ def _cgroups(root: Path, controller: str, groups: str | None) -> list[Path]:
 
 
 def gpu_variable(environ: Mapping[str, str]) -> str:
-    """The variable that names the usable GPUs; Slurm sets only ROCm's where it knows the GPUs as AMD's."""
+    """This node's variable of usable GPUs; Slurm sets only ROCm's where it knows the GPUs as AMD's."""
     names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     return next((name for name in names if name in environ), names[0])
 
@@ -164,7 +164,7 @@ def visible_gpus(environ: Mapping[str, str]) -> list[str]:
 
 
 def listed_gpus(text: str) -> list[str]:
-    """The entries of a CUDA_VISIBLE_DEVICES value; CUDA ignores everything from the first invalid entry on."""
+    """This node's GPUs by a CUDA_VISIBLE_DEVICES value; CUDA ignores everything from the first invalid entry on."""
     names = []
     for entry in (part.strip() for part in text.split(",")):
         if not entry or entry.startswith("-"):

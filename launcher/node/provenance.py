@@ -144,7 +144,7 @@ def installed_packages(folders: Sequence[str] | None = None) -> dict[str, str]:
 
 
 def gpu_names() -> list[str]:
-    """Names and drivers of the GPUs, as nvidia-smi prints them."""
+    """Names and drivers of the node's GPUs for the provenance, as nvidia-smi prints them."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]

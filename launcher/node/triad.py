@@ -93,7 +93,7 @@ def _last_cache_bytes() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and write; return the exit status: 1 if other programs kept the cores busy."""
+    """Measure the node's memory bandwidth and write it; exit status 1 if other programs kept the cores busy."""
     cores = len(allowed_cores())
     found = measure(core_counts(cores), array_bytes(cores))
     if len(found) < len(core_counts(cores)):

@@ -72,7 +72,7 @@ def program_environment(
 
 
 def import_variables(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables by which the program of a rank imports the copy of its code, whatever folder it runs in. Pure.
+    """The variables by which a rank's program imports the copy of its code, whatever folder it runs in. Pure.
 
     Args:
         command: the program and its arguments.
@@ -143,7 +143,7 @@ def horovod_variables(process: Process, seat: Seat, server: RendezvousAddress) -
 
 
 def gloo_variables(process: Process, seat: Seat) -> dict[str, str]:
-    """The variables by which Horovod uses Gloo, whatever the world of its ranks."""
+    """The variables by which a rank's Horovod uses Gloo, whatever the world of its ranks."""
     own = {"HOROVOD_HOSTNAME": process.node, "HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
     return own | ({"HOROVOD_GLOO_IFACE": "lo"} if seat.nodes == 1 else {})
 

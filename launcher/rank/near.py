@@ -11,7 +11,7 @@ from saman.launcher.topology.pairing import Pairing, pair
 
 
 def paired(seat: Seat | None, allowed: Sequence[int], environ: Mapping[str, str]) -> Pairing | None:
-    """Where this process runs best; every process of the node comes to the same answer for all of them.
+    """Where this rank runs nearest to its GPUs; every rank of the node comes to the same answer for all of them.
 
     Args:
         seat: the planned seat of this process; ``None`` if the process was started by hand.

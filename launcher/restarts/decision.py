@@ -57,7 +57,7 @@ class AttemptFailure:
 
     @property
     def same_everywhere(self) -> bool:
-        """Whether all of several processes failed by the same error."""
+        """Whether all processes failed by the same error, so that no restart helps."""
         return self.processes > 1 and len(self.errors) == self.processes and len({*map(signature, self.texts)}) == 1
 
     @property
@@ -183,6 +183,6 @@ def _fruitless(events: Sequence[Event]) -> int:
 
 
 def waits_to_restart(events: Sequence[Event]) -> bool:
-    """Whether a run is between a failed attempt and the next, which begins by itself."""
+    """Whether a restart is decided: a run between a failed attempt and the next, which begins by itself."""
     last = next((event for event in reversed(events) if event.kind in _DECIDING), None)
     return state_of(events) is State.RUNNING and last is not None and last.kind == EventKind.RESTARTING

@@ -53,14 +53,14 @@ class ProgressLine:
     title: str = ""
 
     def begin(self, title: str) -> None:
-        """Start the clock of a step."""
+        """Start the clock of a set-up's step."""
         self.started = self.said = time.monotonic()
         self.title = title
         if not self.terminal:
             self.say(f"{title} ...")
 
     def tick(self) -> None:
-        """Show the elapsed time; called about once a second."""
+        """Show the elapsed time of a set-up's step; called about once a second."""
         now = time.monotonic()
         if self.terminal:
             sys.stdout.write(f"\r\x1b[K{self.title} ... {progress_time(now - self.started)}")
@@ -70,7 +70,7 @@ class ProgressLine:
             self.said = now
 
     def end(self, outcome: str = "done") -> None:
-        """Print the outcome of the step and its duration."""
+        """Print the outcome of a set-up's step and its duration."""
         if self.terminal:
             sys.stdout.write("\r\x1b[K")
         self.say(f"{self.title}: {outcome} ({progress_time(time.monotonic() - self.started)})")

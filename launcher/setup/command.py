@@ -32,7 +32,7 @@ def make_request(
     mpi: str | None = None,
     gpu: bool | None = None,
 ) -> SetupRequest:
-    """The request for a set-up with these options.
+    """The request to ``saman setup`` with these options.
 
     ``None`` for ``mpi`` or ``gpu`` keeps the choice of the previous set-up, so that ``make demo`` does not change it.
 

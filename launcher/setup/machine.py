@@ -131,7 +131,7 @@ def tool_lack(name: str, package: str) -> EnvironmentLack | None:
 
 
 def system_mpi(name: str) -> str | None:
-    """The ``mpirun`` or ``mpicxx`` that a set-up with ``--mpi system`` uses, outside Python environments."""
+    """The machine's ``mpirun`` or ``mpicxx`` for a set-up with ``--mpi system``, outside Python environments."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     kept = [folder for folder in folders if not (Path(folder).parent / "pyvenv.cfg").exists()]
     return shutil.which(name, path=os.pathsep.join(kept))

@@ -28,7 +28,7 @@ class SetupStep:
 
 
 def source_tree() -> Path | None:
-    """The root of the source tree; None if saman is installed as a wheel."""
+    """The root of the source tree that a set-up's step installs; None if saman is installed as a wheel."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "setup.cfg").is_file() and (root / "src" / "saman").is_dir() else None
 

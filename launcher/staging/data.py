@@ -13,7 +13,7 @@ from saman.launcher.staging.archive import Archive, content_facts, kept_archive,
 
 
 def data_paths(args: Mapping[str, Any]) -> list[Path]:
-    """The files and folders that arguments name by absolute paths, each once."""
+    """The files and folders to stage that arguments name by absolute paths, each once."""
     texts = [value for value in args.values() if isinstance(value, str) and value[:1] in ("/", "~")]
     paths = [in_home(text) for text in texts]
     # Not Path.exists, which raises for names that are too long, and in folders that cannot be read.

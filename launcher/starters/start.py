@@ -69,7 +69,7 @@ class MachineFacts:
 
     @property
     def horovod_speaks_mpi(self) -> bool:
-        """Whether Horovod is linked with the MPI family of this machine."""
+        """For the choice of a starter: whether Horovod is linked with the MPI family of this machine."""
         return self.horovod is not None and self.mpi is not None and self.horovod.mpi == self.mpi.abi
 
 
@@ -89,7 +89,7 @@ class Command:
         return replace(self, argv=(program, *([f"--jobid={job}"] if job else []), *options, *self.argv[end:]))
 
     def text(self, but: Mapping[str, str] | None = None) -> str:
-        """The command for a shell, without the variables that ``but`` already has."""
+        """The start command for a shell, without the variables that ``but`` already has."""
         assignments = [f"{name}={value}" for name, value in self.environment.items() if (but or {}).get(name) != value]
         return shlex.join(["env", *assignments, *self.argv] if assignments else self.argv)
 
@@ -207,7 +207,7 @@ def gloo_environment(job: RankProgram) -> dict[str, str]:
 
 
 def elastic_environment(placement: Placement, job: RankProgram) -> dict[str, str]:
-    """Variables of a start whose ranks find each other through the supervisor's authority."""
+    """Variables of an elastic start: its ranks find each other through the supervisor's authority."""
     return {
         variables.MEMBERSHIP: str(job.rendezvous_file),
         variables.NODES_OF_SLOTS: ",".join(process.node for process in placement.processes),
@@ -242,7 +242,7 @@ _SINGLE = ("HYDRA_IFACE", "I_MPI_HYDRA_IFACE", "HOROVOD_GLOO_IFACE", "GLOO_SOCKE
 
 
 def network_variables(interfaces: Sequence[str]) -> dict[str, str]:
-    """Variables of the start methods that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to network interfaces.
+    """Variables of the starters that bind Open MPI 4 and 5, Hydra, Gloo and NCCL to network interfaces.
 
     Open MPI and NCCL use all of them, Gloo and Hydra's control connections the first.
     """

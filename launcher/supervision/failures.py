@@ -98,7 +98,7 @@ class FailedRank:
         return ()
 
     def to_json(self) -> dict[str, Any]:
-        """The entry in ``summary.json``."""
+        """The failure of a rank as an entry of ``summary.json``."""
         facts = {
             "rank": self.rank,
             "node": self.node,

@@ -74,7 +74,7 @@ class AttemptWatch:
         return self._ranks.records
 
     def silent_seconds(self, now: float) -> float | None:
-        """Seconds at Unix time ``now`` without a sign of life from any process; ``None`` before the first heartbeat."""
+        """Seconds at Unix time ``now`` without a sign of life from a supervised process; ``None`` before the first."""
         alive = signs_of_life(self.attempt).values()
         return max(0.0, now - max(alive)) if alive else None
 
@@ -84,7 +84,7 @@ class AttemptWatch:
             self._metrics = epoch.finite_metrics()
 
     def close(self) -> None:
-        """Close the files that stay open between looks."""
+        """Close the files that the supervisor keeps open between looks."""
         self._ranks.close()
         for follower in self._telemetry:
             follower.close()

@@ -45,7 +45,7 @@ class PublishedVersion:
 
     @property
     def manifest(self) -> Manifest:
-        """The content of ``assets.extra/saman.json``."""
+        """The content of ``assets.extra/saman.json`` as it was published."""
         return manifest.read(self.path)
 
 

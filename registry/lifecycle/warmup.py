@@ -31,8 +31,7 @@ _PREDICT_LOG = 6  # PredictionLog.predict_log
 
 
 def tensor_proto(value: np.ndarray[Any, Any]) -> bytes:
-    """A ``TensorProto`` of a warm-up request, with raw little-endian content; ``KeyError`` for a dtype it cannot hold.
-    """
+    """A ``TensorProto`` of a warm-up request, with raw little-endian content; ``KeyError`` for other dtypes."""
     dtype = DTYPES[value.dtype.name]
     dimensions = b"".join(protobuf.message(2, protobuf.integer(1, size)) for size in value.shape)
     content = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False).tobytes()

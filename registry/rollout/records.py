@@ -38,7 +38,7 @@ class RolloutFiles:
         return self.path / "judge.lock"
 
     def evidence(self, server: str) -> Path:
-        """The counts of a server."""
+        """The rollout's file with the counts of a server."""
         return self.path / f"evidence-{server}.json"
 
     def feedback(self, server: str) -> Path:
@@ -55,7 +55,7 @@ class RolloutFiles:
         write_json(self.evidence(server), evidence.to_json())
 
     def read_evidence(self, per_block: int) -> Evidence:
-        """The sum of the counts of all servers; a damaged file counts nothing."""
+        """The sum of the servers' files of counts of a rollout; a damaged file counts nothing."""
         parts = []
         for file in sorted(self.path.glob("evidence-*.json")) if self.path.is_dir() else []:
             value = read_json(file)
@@ -66,7 +66,7 @@ class RolloutFiles:
         return Evidence.merged(parts, per_block)
 
     def append_history(self, facts: dict[str, Any]) -> None:
-        """Add a judgement to the history."""
+        """Add a judgement to the rollout's file of judgements."""
         append_line(self.history, facts)
 
     def read_history(self) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class RollbackDecision(AuditDecision):
     moved_to: int
 
     def facts(self) -> dict[str, Any]:
-        """The facts as the log's entry holds them."""
+        """The facts of this decision as the audit log's entry holds them."""
         return {"label": self.label, "from": self.moved_from, "to": self.moved_to}
 
 

@@ -106,7 +106,7 @@ def find_model(models_dir: Path, name: str) -> ModelFolder:
 
 
 def list_models(models_dir: Path) -> list[ModelFolder]:
-    """Every published model in the store, in the order of names."""
+    """Every published model in the store, in the order of its folders' names."""
     if not models_dir.is_dir():
         return []
     folders = (ModelFolder(models_dir.absolute(), path.name) for path in models_dir.iterdir() if is_name(path.name))
@@ -146,7 +146,7 @@ def parse_spec(text: str) -> VersionSpec:
 
 
 def check_label(text: str) -> str:
-    """Return ``text`` if it is a valid label; raises ``UserError`` otherwise."""
+    """Return ``text`` if it is a label that the store's layout allows; raises ``UserError`` otherwise."""
     if not is_label(text):
         remedy = "stable, canary, or lower-case letters, digits, '_' and '-', the first a letter"
         raise UserError(f"{text!r} is neither a version nor a label", remedy=remedy)

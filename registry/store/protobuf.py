@@ -87,7 +87,7 @@ _TABLE = _crc_table()
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), the check sum of the protocol buffers in a TFRecord."""
+    """CRC-32C (Castagnoli), the check sum of protocol buffers that the store writes as TFRecord."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]

@@ -68,7 +68,7 @@ class RolloutStart:
 
     @property
     def per_block(self) -> int:
-        """Answers of stable that are compared with each answer of the candidate."""
+        """Answers of stable that are compared with each answer of the candidate, by the store's record of the start."""
         if self.strategy in (RolloutStrategy.SHADOW, RolloutStrategy.BLUE_GREEN):
             return 1
         return min(MOST_PER_BLOCK, max(1, round((1 - self.traffic) / self.traffic)))

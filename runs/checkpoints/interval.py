@@ -61,7 +61,7 @@ def estimate_mtbf(events: Iterable[Event], prior_seconds: float, now: float | No
 
 
 def count_failures(events: Iterable[Event]) -> int:
-    """Attempts that failed, or whose supervisor was lost: they begin, and another begins before an end is recorded.
+    """Attempts that failed, for the checkpoint interval: they begin, and another begins before an end is recorded.
 
     >>> kinds = ("attempt_started", "restarting", "attempt_started", "attempt_started", "completed")
     >>> count_failures(Event(kind, "supervisor") for kind in kinds)

@@ -227,7 +227,7 @@ def discard_drafts(folder: Path) -> None:
 
 
 def check_same_training(facts: TrainingFacts, now: TrainingFacts) -> None:
-    """Raise ``UserError`` if a checkpoint belongs to another training: its ``facts`` differ from those ``now``."""
+    """Raise ``UserError`` if a stored checkpoint is of another training: its ``facts`` differ from those ``now``."""
     if different := facts.differences(now):
         was = ", ".join(f"{key}: {value}" for key, value in different.items())
         raise UserError(

@@ -46,7 +46,7 @@ def _check(result: int) -> int:
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent ends.
+    """Let the kernel kill this confined process when its parent ends.
 
     Raises ``OSError`` where the kernel refuses, unlike ``runs.ranks.parent_death``, because confinement reports it.
     """

@@ -13,7 +13,7 @@ Key = tuple[Any, ...]
 
 
 def rows_of(inputs: Arrays) -> int:
-    """The examples of a request: the common first size of its inputs; 0 where they have none."""
+    """The rows that a request adds to an engine's batch: the common first size of its inputs; 0 without one."""
     rows = -1
     for array in inputs.values():
         size = array.shape[0] if array.ndim else 0

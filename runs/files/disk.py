@@ -29,7 +29,7 @@ class Digest:
 
 
 def unique_name() -> str:
-    """A name that is unique among all processes."""
+    """A file name on disk that is unique among all processes."""
     return f"{os.getpid()}-{secrets.token_hex(6)}"
 
 
@@ -59,7 +59,7 @@ def regular_files(folder: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where no link is possible; the content is on disk on return."""
+    """Hard-link a file, or copy it where the disk allows no link; the content is on disk on return."""
     try:
         target.hardlink_to(source)
     except OSError as error:

@@ -62,7 +62,7 @@ class _Work:
         self.files = self.bytes = self.skipped = 0
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy a folder, and put it on the disk."""
+        """Copy a tree of files, and put it on the disk."""
         target.mkdir(mode=0o755)
         with os.scandir(source) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):

@@ -80,7 +80,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append a JSON line to a file by a single write; first ends a line that a killed writer left torn.
+    """Append a whole JSON line to a file by a single write; first ends a line that a killed writer left torn.
 
     Raises:
         OSError: The line is not on file, or not whole: a nearly full disk takes a part and reports no error.
@@ -104,7 +104,7 @@ def _write_line(descriptor: int, line: bytes) -> bool:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; raises ``ValueError`` where it is no JSON, or nested deeper than ``DEEPEST``."""
+    """The value of a file's JSON text; raises ``ValueError`` where it is no JSON, or nested deeper than ``DEEPEST``."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -134,7 +134,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def read_lines(path: Path, containing: bytes = b"") -> tuple[list[dict[str, Any]], int]:
-    """Read a file of JSON lines: every object in order, and the number of torn lines that were dropped.
+    """Read the whole lines of a JSON file: every object in order, and the number of torn lines that were dropped.
 
     Args:
         path: The file; a missing file has no lines.

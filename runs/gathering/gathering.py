@@ -41,7 +41,7 @@ class GatheredNode:
 
 
 def round_seconds(nodes: int) -> float:
-    """Seconds between two rounds of a node: they grow with the number of nodes.
+    """Seconds between two rounds of gathering on a node: they grow with the number of nodes.
 
     >>> round_seconds(1), round_seconds(128), round_seconds(10_000)
     (0.5, 2.0, 3.0)

@@ -56,7 +56,7 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
-    """Whether this process runs in a container of its own (Apptainer, Singularity).
+    """Whether the node's folder for gathering lies in a container of this process's own (Apptainer, Singularity).
 
     >>> in_container({"APPTAINER_CONTAINER": "/images/tensorflow.sif"})
     True

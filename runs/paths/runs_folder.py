@@ -80,7 +80,7 @@ def arrays_folder(runs_dir: Path) -> Path:
 
 
 def array_script(folder: Path) -> Path:
-    """Return the path of the job script in an array's folder."""
+    """Return the path in the runs folder of an array's job script."""
     return folder / "job.sbatch"
 
 
@@ -105,7 +105,7 @@ def new_workflow_file(runs_dir: Path, name: str) -> Path:
 
 
 def new_code_folder(runs_dir: Path) -> Path:
-    """Return a fresh folder for a copy of a user's code; it does not exist yet."""
+    """Return a fresh path in the runs folder for a copy of a user's code; it does not exist yet."""
     return _fresh(code_folder(runs_dir))
 
 

@@ -137,7 +137,7 @@ def read_record(attempt: Attempt, rank: int) -> RankRecord | None:
 
 
 def signs_of_life(attempt: Attempt) -> dict[int, float]:
-    """When each process last showed a sign of life, by its first rank, in Unix seconds by the file system's clock."""
+    """When each rank of an attempt last showed a sign of life, by its first rank, in the file system's seconds."""
     found = {}
     for name in names_in(attempt.rank_folder):
         stem = name.removesuffix(".heartbeat.json")

@@ -24,7 +24,7 @@ def interface_address(name: str) -> str | None:
 
 
 def own_addresses(name: str = "") -> tuple[str, ...]:
-    """Return the addresses from which this host may connect to another: of all its interfaces but the loopback.
+    """Return the addresses from which this rank may connect to another: of all network interfaces but the loopback.
 
     Args:
         name: A name or address by which others call this host; its addresses are added.
@@ -39,7 +39,7 @@ def own_addresses(name: str = "") -> tuple[str, ...]:
 
 
 def resolve(name: str) -> tuple[str, ...]:
-    """Return the addresses of a name as this host sees them; none if it cannot be resolved."""
+    """Return the addresses of a rank's host as its interfaces see them; none if it cannot be resolved."""
     if not name:
         return ()
     try:

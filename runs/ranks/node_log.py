@@ -33,7 +33,7 @@ class LogEntry:
 
     @classmethod
     def parse(cls, line: bytes) -> LogEntry | None:
-        """Read a line without its end; ``None`` if it is damaged."""
+        """Read an entry of a node's log without its end; ``None`` if it is damaged."""
         found = _LINE.match(line)
         if found is None:
             return None
@@ -63,11 +63,11 @@ class RankLogFollower:
 
     @property
     def position(self) -> int:
-        """The bytes of the log that ``pieces`` has read."""
+        """The bytes of the node's log that ``pieces`` has read."""
         return self._follower.line_position
 
     def pieces(self) -> Iterator[str]:
-        """Yield what the rank printed since the last look."""
+        """Yield what the rank printed into its node's log since the last look."""
         while lines := self._follower.raw_lines():
             if text := b"".join(_printed(lines, self._rank)).decode(errors="replace"):
                 yield text

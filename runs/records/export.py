@@ -57,12 +57,12 @@ class Signature:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Signature:
-        """Take the signature out of plain values."""
+        """Take the signature out of an export record's plain values."""
         name = str(value.get("name", "serving_default"))
         return cls(name, _tensors(value.get("inputs")), _tensors(value.get("outputs")))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the plain values of the export record."""
         return asdict(self)
 
 

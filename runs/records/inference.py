@@ -19,7 +19,7 @@ class InferencePaths:
 
     @classmethod
     def beside(cls, output: Path) -> InferencePaths:
-        """Return the folder for the file ``output``.
+        """Return the folder of an inference job for the file ``output``.
 
         >>> InferencePaths.beside(Path("/data/answers.parquet")).path.name
         '.answers.parquet.saman'
@@ -28,30 +28,30 @@ class InferencePaths:
 
     @property
     def request(self) -> Path:
-        """The request."""
+        """The record of the request for inference."""
         return self.path / "job.json"
 
     @property
     def plan(self) -> Path:
-        """Rows of each input."""
+        """The record of the rows of each input of an inference job."""
         return self.path / "plan.json"
 
     @property
     def parts(self) -> Path:
-        """Folder of answers, a file per chunk; it disappears once they are joined."""
+        """Folder of an inference job's answers, a file per chunk; it disappears once they are joined."""
         return self.path / "parts"
 
     @property
     def joining(self) -> Path:
-        """Marker folder of the rank that joins the parts."""
+        """Marker folder of the inference rank that joins the parts."""
         return self.path / "joining"
 
     def part(self, chunk: int) -> Path:
-        """Return the file of a chunk's answers."""
+        """Return the file of an inference job's answers to a chunk."""
         return self.parts / f"{chunk:08d}.parquet"
 
     def part_count(self) -> int:
-        """Count the chunks that are answered."""
+        """Count the chunks that the inference job has answered."""
         return sum(name.endswith(".parquet") and name[0].isdigit() for name in names_in(self.parts))
 
 

@@ -55,7 +55,7 @@ class MemoryBandwidth:
         return cls(tuple(cores for cores, _ in pairs), tuple(rate for _, rate in pairs))
 
     def of(self, cores: float) -> float:
-        """Bytes per second with so many cores at work, linear between the measured counts."""
+        """The recorded bytes per second with so many cores at work, linear between the measured counts."""
         known = list(zip(self.cores, self.bytes_per_second, strict=True))
         if cores <= known[0][0]:
             return known[0][1] * cores / known[0][0]
@@ -95,7 +95,7 @@ class Host:
         )
 
     def sentence(self) -> str:
-        """Name processor, cores and GPUs.
+        """Name the processor, cores and GPUs of the provenance.
 
         >>> Host(cpu="AMD EPYC 7763", cores=64, gpus=("A100",)).sentence()
         'AMD EPYC 7763, 64 cores, A100'
@@ -136,7 +136,7 @@ class DataIdentity:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DataIdentity | None:
-        """Take the identity out of plain values; ``None`` if they hold no digest."""
+        """Take the identity out of the provenance's plain values; ``None`` if they hold no digest."""
         if not value.get("digest"):
             return None
         files = [mapping(item) for item in value.get("listed") or ()]
@@ -154,7 +154,7 @@ class DataIdentity:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values for the provenance."""
         return asdict(self)
 
 

@@ -13,7 +13,7 @@ from saman.runs.records.schema import integer, number, text
 
 
 def newest_event(events: Sequence[Event], kind: str) -> Event | None:
-    """The newest recorded event of a kind; ``None`` if there is none."""
+    """The newest record among run events of a kind; ``None`` if there is none."""
     return next((event for event in reversed(events) if event.kind == kind), None)
 
 
@@ -48,7 +48,7 @@ class After(str, Enum):
 
     @property
     def verb(self) -> str:
-        """The condition as the end of "waits for … to"."""
+        """The condition of a recorded prerequisite as the end of "waits for … to"."""
         return "complete" if self is After.OK else "end"
 
 
@@ -61,13 +61,13 @@ class Prerequisite:
     job: str | None = None
 
     def to_json(self) -> dict[str, str]:
-        """Plain values, as an event holds them."""
+        """Plain values of the prerequisite, as a recorded event holds them."""
         target = {"run": str(self.run)} if self.run is not None else {"job": str(self.job)}
         return {**target, "condition": self.condition.value}
 
     @classmethod
     def from_json(cls, value: object) -> Prerequisite | None:
-        """Read what ``to_json`` wrote; ``None`` if it names nothing."""
+        """Read a prerequisite from a recorded event; ``None`` if it names nothing."""
         if not isinstance(value, dict) or not ("run" in value or "job" in value):
             return None
         condition = After.ANY if value.get("condition") == After.ANY.value else After.OK

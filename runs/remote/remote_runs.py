@@ -34,21 +34,21 @@ class RemoteProject:
 
     @property
     def runs_dir(self) -> str:
-        """The folder of runs there."""
+        """The folder of remote runs."""
         return f"{self.folder}/runs"
 
     @property
     def models_dir(self) -> str:
-        """The folder of models there."""
+        """The folder of models of remote runs."""
         return f"{self.folder}/models"
 
     @property
     def code(self) -> str:
-        """The synchronised code there."""
+        """The synchronised code of remote runs."""
         return f"{self.folder}/code"
 
     def run_folder(self, run: RunPaths) -> str:
-        """The folder of a run there."""
+        """The folder of a remote run."""
         return f"{self.runs_dir}/{run.experiment_name}/{run.id}"
 
 

@@ -82,11 +82,11 @@ class StageWindows:
 
     @property
     def busy(self) -> Array:
-        """The remaining time: both passes of all micro-batches, and the optimiser's update."""
+        """The remaining time in the telemetry: both passes of all micro-batches, and the optimiser's update."""
         return np.maximum(self.seconds - self.input_wait - self.waiting - self.transfer - self.exchange, 0.0)
 
     def after(self, dropped: int) -> StageWindows:
-        """Drop the first ``dropped`` windows."""
+        """Drop the first ``dropped`` windows of the stages' telemetry."""
         series = ("seconds", "input_wait", "waiting", "transfer", "exchange", *_WORK)
         known = {name: values for name in series if (values := getattr(self, name)) is not None}
         return replace(self, **{name: values[dropped:] for name, values in known.items()})
@@ -142,7 +142,7 @@ def _middle(values: list[float]) -> float:
 
 
 def stage_windows(found: Columns, windows: Columns) -> Iterable[StageWindows]:
-    """The telemetry of a pipeline's stages over the windows that count; none if stages share a process.
+    """The telemetry of the processes of a pipeline over the windows that count; none if stages share a process.
 
     Args:
         found: Steady windows of all processes.

@@ -94,7 +94,7 @@ def samples_of_all_ranks(window: Window) -> float:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The quantile of ordered values, linear between neighbours (Hyndman and Fan 1996, type 7)."""
+    """The quantile of ordered telemetry values, linear between neighbours (Hyndman and Fan 1996, type 7)."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
@@ -131,7 +131,7 @@ class TrainingMeasures:
 def measure_training(
     run: RunFolder, attempt: Attempt, events: Sequence[Event], now: float | None = None
 ) -> TrainingMeasures:
-    """Measure a run's telemetry for its ``summary.json``.
+    """Measure the throughput in a run's telemetry for its ``summary.json``.
 
     Args:
         run: The run folder, for its telemetry.

@@ -83,7 +83,7 @@ def sources_of(workers: Sequence[WorkerAddress], lookup: Callable[[str], Iterabl
 
 
 def meeting_folder(run: RunFolder, attempt: int, environment: Mapping[str, str]) -> Path:
-    """Return the folder where a strategy's workers publish their addresses for TF_CONFIG.
+    """Return the folder where the workers of a TF_CONFIG cluster publish their addresses.
 
     Args:
         run: The run folder.

@@ -44,12 +44,12 @@ class Roles:
 
     @property
     def fewest(self) -> int:
-        """The smallest number of processes: one worker, or a chief in its place where there are no servers."""
+        """The smallest TF_CONFIG cluster: one worker, or a chief in its place where there are no servers."""
         alone = self.chief and not self.servers
         return self.chief + self.servers + self.evaluator + (not alone)
 
     def tasks(self, processes: int) -> tuple[Task, ...]:
-        """Return the task of each process.
+        """Return the TF_CONFIG task of each process.
 
         Raises:
             ValueError: There are too few processes.

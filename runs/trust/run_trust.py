@@ -97,7 +97,7 @@ def _tree(folder: Path) -> Iterator[Path]:
 
 
 def trusted_settings() -> Settings:
-    """The user's settings. Raises ``UserError`` for mistakes in the file, and if others may write to it."""
+    """The user's settings, if they can be trusted: ``UserError`` for mistakes, and if others may write to the file."""
     file = settings_file()
     doubt = find_doubt(file)
     if doubt is not None:

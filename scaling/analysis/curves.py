@@ -27,7 +27,7 @@ class RefusedForecast:
 
     @property
     def words(self) -> str:
-        """The refusal in words."""
+        """Why a curve is not continued, in words."""
         on = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
         return (
             f"{self.ranks} ranks on {on} want {self.cores_wanted} cores per node of {self.cores_of_node}: ranks would "
@@ -161,7 +161,7 @@ def common_ranks(curves: Sequence[Curve]) -> int | None:
 def refuse_shared_cores(
     group: RunGroup, places: Sequence[ScalingPoint]
 ) -> tuple[list[ScalingPoint], tuple[RefusedForecast, ...]]:
-    """Divide the places on a curve into those that may be predicted and those behind the boundary of shared cores.
+    """Divide the places on a curve into those that may be predicted and those with shared cores.
 
     Args:
         group: The runs of the curve.
@@ -181,7 +181,7 @@ def refuse_shared_cores(
 
 
 def mark_memory(group: RunGroup, measured: Sequence[ScalingPoint], place: ScalingPoint) -> ScalingPoint:
-    """Mark a place whose node moves clearly fewer bytes per core than any measured node: a boundary of its own."""
+    """Mark a place on a curve whose node moves clearly fewer bytes per core than any measured node: a boundary."""
     facts = group.runs[-1].facts
     if facts.memory_bandwidth is None or not facts.cores_per_rank:
         return place
@@ -195,7 +195,7 @@ def mark_memory(group: RunGroup, measured: Sequence[ScalingPoint], place: Scalin
 
 
 def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
-    """Place a curve's point at ``ranks`` ranks: on nodes as full as the fullest measured, or a single node."""
+    """Place a point of a curve at ``ranks`` ranks: on nodes as full as the fullest measured, or a single node."""
     largest = measured[-1]
     if largest.nodes == 1:
         return ScalingPoint(ranks, 0.0, 1)
@@ -204,7 +204,7 @@ def point_beyond(measured: Sequence[ScalingPoint], ranks: int) -> ScalingPoint:
 
 
 def scaling_points(points: Sequence[CurvePoint]) -> tuple[ScalingPoint, ...]:
-    """The measured points as a stack takes them, with their noise from run to run."""
+    """The measured points of a curve as a stack takes them, with their noise from run to run."""
     return tuple(ScalingPoint(point.ranks, point.throughput.value, point.nodes, _noise(point)) for point in points)
 
 

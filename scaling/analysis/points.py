@@ -36,7 +36,7 @@ class StepBreakdown:
 
     @property
     def seconds(self) -> float:
-        """The whole step."""
+        """The whole step of a point."""
         return self.compute + (self.exchange or 0.0) + self.input_wait + self.neighbours
 
 

@@ -34,7 +34,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read ``METRIC=VALUE``.
+        """Read the target accuracy, ``METRIC=VALUE``.
 
         Raises:
             UserError: The text is not of this form, or the value is no finite number.
@@ -50,7 +50,7 @@ class Target:
 
     @property
     def is_loss(self) -> bool:
-        """Whether smaller values are better."""
+        """Whether smaller values of the target accuracy's metric are better."""
         return self.metric.endswith("loss")
 
     def reached_by(self, value: float) -> bool:
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def words(self) -> str:
-        """The target in words: ``val_accuracy ≥ 0.97``."""
+        """The target accuracy in words: ``val_accuracy ≥ 0.97``."""
         return f"{self.metric} {'≤' if self.is_loss else '≥'} {self.value:.4g}"
 
 

@@ -51,7 +51,7 @@ class RankCounts:
 
 
 def rank_counts(points: Sequence[ScalingPoint], scaling: Scaling = "weak") -> RankCounts:
-    """Ranks and nodes of ``points``."""
+    """Ranks and nodes of ``points`` as the laws take them."""
     ranks = np.array([point.ranks for point in points], float)
     return RankCounts(ranks, np.array([point.nodes for point in points], float), scaling)
 

@@ -41,7 +41,7 @@ class CrossCheck:
 
 
 def leave_one_cell_out(cells: Sequence[MeasuredPipeline], order: str, recompute: bool) -> CrossCheck:
-    """Predict every cell from the other cells.
+    """Cross-check pipelines: predict every cell of the grid from the other cells.
 
     Where no other cell has the same number of stages, the shares of the layers are those that the partitioner planned
     before the run; without a plan they are equal.
@@ -70,7 +70,7 @@ def doublings_beyond(model: StepModel, shape: PipelineShape) -> float:
 def half_width(
     check: CrossCheck, model: StepModel, shape: PipelineShape, published: PipelineCalibration, level: float
 ) -> float:
-    """Half the width of a forecast's interval, on the log scale.
+    """Half the width of a pipeline forecast's interval, on the log scale.
 
     The width grows in proportion to the doublings beyond the measured cells, because a wrong slope errs once per
     doubling. Beyond the measured stages and micro-batches the errors on published pipelines are added.

@@ -44,7 +44,7 @@ class NodeCores:
     per_rank: int
 
     def oversubscription(self, ranks_per_node: int) -> float:
-        """Cores that the ranks of a node want ÷ cores that it has, at least 1."""
+        """Cores that the pipeline ranks of a measured node want ÷ cores that it has, at least 1."""
         return max(1.0, ranks_per_node * self.per_rank / self.count) if self.count else 1.0
 
     def busy(self, ranks_per_node: int) -> float:

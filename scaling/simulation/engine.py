@@ -49,7 +49,7 @@ class RankStep:
 
     @property
     def compute_seconds(self) -> float:
-        """A step without exchange."""
+        """A simulated step without exchange."""
         return self.forward_seconds + self.backward_seconds
 
 

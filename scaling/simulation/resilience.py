@@ -107,7 +107,7 @@ def forecast_resilience(
 
 
 def expected_goodput(interval: float, checkpoint: float, restart: float, mtbf: float) -> float:
-    """The share of wall time that is kept: interval ÷ (M e^(R/M) (e^((interval + checkpoint)/M) − 1)), in seconds.
+    """The share of wall time kept despite failures: interval ÷ (M e^(R/M) (e^((interval + checkpoint)/M) − 1)).
 
     >>> round(expected_goodput(600.0, 5.0, 60.0, 86400.0), 3)
     0.988

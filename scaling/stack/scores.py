@@ -47,7 +47,7 @@ class Gain:
 
 
 def clustered_share(hits: NDArray[np.bool_], sources: NDArray[np.str_]) -> tuple[float, float]:
-    """The 95 % interval of a share of forecasts, such as coverage, where forecasts of a source depend on each other.
+    """The 95 % interval of a score, such as coverage, where forecasts of a source depend on each other.
 
     Clopper–Pearson with the effective number of forecasts that the spread over sources gives (jackknife), degrees of
     freedom corrected (Korn & Graubard, Survey Methodology 24, 1998). Without any spread (all hit, or none) each source
@@ -71,7 +71,7 @@ def clustered_share(hits: NDArray[np.bool_], sources: NDArray[np.str_]) -> tuple
 
 
 def clustered_gain(gains: Array, sources: NDArray[np.str_], per: Array | None = None) -> Gain:
-    """The mean gain per forecast, or Σ gains ÷ Σ ``per``, with a lower 95 % bound over sources.
+    """The mean gain in score per forecast, or Σ gains ÷ Σ ``per``, with a lower 95 % bound over sources.
 
     Forecasts of a source depend on each other, so the unit is a source: jackknife over sources with Student's t
     (Bell & McCaffrey, Survey Methodology 28, 2002). With few sources it is wider than a bootstrap over sources.

@@ -56,7 +56,7 @@ class ForecastCase:
 
     @property
     def measured(self) -> float:
-        """The measured throughput."""
+        """The measured throughput of this case for training the stack."""
         return self.series.points[self.target].throughput
 
 

@@ -63,7 +63,7 @@ class AdjustedTest:
 
     @property
     def words(self) -> str:
-        """The verdict with its p-value."""
+        """The verdict of the rank test with its p-value."""
         if self.verdict is Significance.TOO_FEW_REPEATS:
             return f"{self.verdict.value} (smallest possible p = {self.smallest_corrected:.2g})"
         return f"{self.verdict.value} (corrected p = {self.corrected:.2g})"

@@ -79,7 +79,7 @@ def steady_state(seconds_per_step: Sequence[float] | Array, warmup_windows: int 
 
 
 def never_steady(states: Sequence[SteadyState], false_alarms: float = FALSE_ALARMS) -> NDArray[np.bool_]:
-    """Mark the runs of a study that never reach a steady state.
+    """Test which runs of a study never reach a steady state.
 
     p-values are corrected for the number of runs (Benjamini & Hochberg, J. R. Statist. Soc. B 57, 1995): a study in
     which all runs are stationary has a marked run with a probability of at most ``false_alarms``.

@@ -26,7 +26,7 @@ class Reading:
 
     @property
     def meters(self) -> tuple[str, ...]:
-        """Names of the meters."""
+        """Names of the energy meters of a study's node."""
         return (*sorted(self.packages), *sorted(self.gpus))
 
 

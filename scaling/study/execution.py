@@ -59,7 +59,7 @@ class StudyCost:
 
 
 def planned_run_states(plan: StudyPlan, runs_dir: Path) -> list[PlannedRunStatus]:
-    """The status of every planned run, in the plan's order; completed runs fill the repeats first."""
+    """The status of every planned run during execution, in the plan's order; completed runs fill the repeats first."""
     placed = fill_plan(plan.record().repeats, find_runs(runs_dir, plan.study.name))
     found = {}
     for planned in sorted(plan.runs, key=lambda planned: planned.repeat):
@@ -120,7 +120,7 @@ def check_limit(plan: StudyPlan, costs: StudyCost) -> None:
 
 @contextlib.contextmanager
 def hold_study(plan: StudyPlan, runs_dir: Path) -> Iterator[Path]:
-    """Lock the study's folder and record the plan there; yields the folder.
+    """Before a study's execution: lock its folder and record the plan there; yields the folder.
 
     Raises:
         UserError: Another process holds the study.

@@ -45,7 +45,7 @@ class PlannedRun:
         return PlannedRunRecord(self.key, self.digest, self.repeat, dict(self.settings), self.ranks, self.nodes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as in ``study.json``."""
+        """The planned run as plain values, as in ``study.json``."""
         return asdict(self.record())
 
 
@@ -71,7 +71,7 @@ class StudyPlan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as in ``study.json``."""
+        """The plan as plain values, as in ``study.json``."""
         return self.record().to_json()
 
 

@@ -109,7 +109,7 @@ def _distribution(ahead: PipelineThroughput, widening: float) -> ForecastDistrib
 
 
 def simple_rule(case: Case, ahead: PipelineThroughput) -> SimpleRule:
-    """A power law of the ranks through the cells of the same stages and micro-batches, or constant efficiency.
+    """The simple rule beside a recorded pipeline forecast: a power law in the same grid, or constant efficiency.
 
     Where no cell has the same stages and micro-batches, the nearest cell in doublings keeps its rate per rank.
     """

@@ -108,5 +108,5 @@ def used_run(run: MeasuredRun) -> UsedRun:
 
 
 def digest(value: object) -> str:
-    """A short hash of plain values."""
+    """A short hash of plain values of a record."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_HASH_LENGTH]

@@ -50,7 +50,7 @@ Render = Callable[[ServiceCommand], str]
 
 
 def find_target(text: str) -> ServeTarget:
-    """The target that a user named; raises ``UserError`` that lists all of them."""
+    """The target of a deployment that a user named; raises ``UserError`` that lists all of them."""
     names = [target.value for target in ServeTarget]
     if text not in names:
         raise UserError(f"nothing is rendered for {text!r}", where="--print", remedy=choices(text, names))

@@ -194,7 +194,7 @@ class ServingCore:
 
 
 def signature_of(name: str) -> str:
-    """The name of a signature, the default's for an empty name."""
+    """The name of a request's signature, the default's for an empty name."""
     return name or DEFAULT
 
 

@@ -44,7 +44,7 @@ class ServedVersion:
 
     @property
     def is_available(self) -> bool:
-        """Whether it answers requests."""
+        """Whether the front may send it requests."""
         return self.life is VersionLife.AVAILABLE
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class ServedVersion:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ServedVersion:
-        """The version of plain values."""
+        """The version of the front's table, from plain values."""
         decoded = base64.b64decode(value["signature_map"])
         return cls(**{**value, "life": VersionLife(value["life"]), "signature_map": decoded})
 
@@ -82,13 +82,13 @@ class ServedModel:
         return version
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for the front's table."""
         versions = [version.to_json() for version in self.versions.values()]
         return {"name": self.name, "default": self.default, "labels": dict(self.labels), "versions": versions}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ServedModel:
-        """The model of plain values."""
+        """The model of the front's table, from plain values."""
         versions = {int(each["number"]): ServedVersion.from_json(each) for each in value["versions"]}
         return cls(value["name"], value["default"], dict(value["labels"]), versions)
 

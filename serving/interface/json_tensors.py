@@ -26,7 +26,7 @@ _TYPE_NAMES = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
 
 
 def parse_document(body: bytes) -> dict[str, Any]:
-    """Parse a request's body; raises ``ServingError`` unless it is a JSON object."""
+    """Parse a request's JSON body; raises ``ServingError`` unless it is an object."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
@@ -347,5 +347,5 @@ def _dumps(value: Any, outputs: Mapping[str, Array]) -> bytes:
 
 
 def render_error(message: str) -> bytes:
-    """The body of an error."""
+    """The JSON body of an error."""
     return bytes(orjson.dumps({"error": message}, option=orjson.OPT_INDENT_2))

@@ -23,7 +23,7 @@ _MOST_EXAMPLES = 256  # a rehearsal delays the swap
 
 
 def read_sample(snapshot: Path, signatures: Signatures) -> tuple[Arrays, np.ndarray[Any, Any] | None]:
-    """The stored inputs of the default signature, and the stored predictions; empty inputs without a sample."""
+    """What a rehearsal asks: stored inputs of the default signature, and stored predictions; empty without any."""
     signature, file = signatures.get(DEFAULT), snapshot / VALIDATION
     if signature is None or not file.is_file():
         return {}, None
@@ -54,7 +54,7 @@ def rehearse(engine: EngineProcess, snapshot: Path, about: Manifest, signatures:
 
 
 def tolerance_of(about: Manifest) -> float:
-    """The largest difference that the export allowed, and at least this module's."""
+    """The largest difference that a rehearsal accepts: what the export allowed, and at least this module's."""
     return max(_TOLERANCE, ExportRecord.from_json(about.export).tolerance or 0.0)
 
 

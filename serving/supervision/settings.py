@@ -115,7 +115,7 @@ def is_local(host: str) -> bool:
 
 
 def choose_specs(models_dir: Path, names: Sequence[str], *, everything: bool) -> tuple[VersionSpec, ...]:
-    """What to serve; raises ``UserError`` for no model, an unknown model, or a model that is named twice."""
+    """By the supervisor's settings, what to serve; ``UserError`` for no model, an unknown model, or one named twice."""
     if everything == bool(names):
         raise UserError("name the models to serve, or give --all", remedy="saman serve NAME; saman models list")
     specs = tuple(parse_spec(name) for name in names)

@@ -69,12 +69,12 @@ class SentCode:
     git: GitState | None = None
 
     def files(self) -> CodeFiles:
-        """The files, as far as they are here."""
+        """The files of code sent with a job, as far as they are here."""
         found = tuple(path for name in self.names if (path := self.folder / name).is_file())
         return CodeFiles(self.folder, found, self.left_out, self.git)
 
     def to_json(self) -> dict[str, Any]:
-        """The list as a JSON object, without the folder."""
+        """The list of code sent with a job as a JSON object, without the folder."""
         git = None
         if self.git is not None:
             diff = self.git.diff.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -91,7 +91,7 @@ class SentCode:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative name stays inside its folder, whatever the folder.
+    """Whether a relative name of a code file stays inside its folder, whatever the folder.
 
     >>> is_inside("a/b.py"), is_inside("../b.py"), is_inside("/etc/passwd"), is_inside("a//b")
     (True, False, False, False)

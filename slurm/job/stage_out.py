@@ -128,7 +128,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make the local folder, wait for the end of the ranks on this node, copy; returns the exit status."""
+    """In the job: make the local folder, wait for this node's ranks to end, copy out; returns the exit status."""
     run, attempt, seconds, local = (
         RunFolder(Path(arguments[0])),
         int(arguments[1]),

@@ -70,7 +70,7 @@ class NodeCopies:
         return found
 
     def record(self) -> dict[str, str]:
-        """The originals and their copies, for the provenance."""
+        """The originals and the job's copies on the nodes, for the provenance."""
         own = {} if self.origin is None else {str(self.origin): str(self.environment)}
         return own | {str(path): str(copy) for path, copy in self.data.items()}
 

@@ -45,11 +45,11 @@ class _ReceivedSignals:
     signals: list[int] = field(default_factory=list)
 
     def note(self, number: int, _: FrameType | None) -> None:
-        """Note a signal."""
+        """Note a signal of the job."""
         self.signals.append(number)
 
     def listen(self) -> None:
-        """Note signals from now on, instead of ending."""
+        """Note the job's signals from now on, instead of ending."""
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self.note)
 

@@ -64,7 +64,7 @@ def server_command(program: str, address: str, port: int) -> list[str]:
 
 
 def free_port(address: str) -> int:
-    """An unused port of this address."""
+    """An unused port of this address for the session's server."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
@@ -80,7 +80,7 @@ def _listens(address: str, port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 def listener(address: str, port: int, table: Path = Path("/proc/net/tcp")) -> int | None:
-    """The user who listens on an address of this host; ``None`` without a listener.
+    """The user who listens where the session's server should; ``None`` without a listener.
 
     Another user may have taken the port before the server: a token must not be sent there.
     """

@@ -8,7 +8,7 @@ PROBE_SECONDS = 20.0
 
 
 def answers(node: str, job: str = "") -> bool:
-    """Whether a job step starts on a node within ``PROBE_SECONDS``.
+    """Probe a node: whether a job step starts there within ``PROBE_SECONDS``.
 
     Args:
         node: A node of this allocation, or of another job of the same user.

@@ -18,7 +18,7 @@ _MOST_NAMED = 5
 
 
 def read_reference(path: str) -> Mapping[str, Any]:
-    """Read the manifest of a published version, or ``export.json`` of a run.
+    """Read what data drift is compared with: the manifest of a published version, or ``export.json`` of a run.
 
     Raises:
         UserError: The file is missing or has no statistics.

@@ -31,12 +31,12 @@ class BadGradient:
 
     @property
     def first_variable(self) -> str:
-        """The variable of the lowest rank; empty if only the sum over all ranks is not finite."""
+        """The judged variable of the lowest rank; empty if only the sum over all ranks is not finite."""
         return self.variables[min(self.variables)] if self.variables else ""
 
     @property
     def words(self) -> str:
-        """The finding in words.
+        """The judgement in words.
 
         >>> BadGradient(31, {2: "dense/kernel"}, 1).words
         'step 31: the gradient of dense/kernel is not finite on rank 2'

@@ -96,7 +96,7 @@ class Signs:
 
 
 def sum_each(tensors: Sequence[Any]) -> Any:
-    """Return the sum of each tensor, float32[n] or float64[n].
+    """Return a sign of health of each tensor: its sum, float32[n] or float64[n].
 
     A sum is finite only if all its terms are, and reads each value once, without memory for an answer per value.
     """
@@ -113,7 +113,7 @@ def first_not_finite(tensors: Sequence[Any]) -> Any:
 
 
 def checksum(weights: Sequence[Any]) -> Any:
-    """Return a checksum (int64) of the bits of the weights; a change of any single value changes it."""
+    """Return a sign of silent divergence: a checksum (int64) of the bits of the weights."""
     total = tf.zeros([], tf.int64)
     for number, weight in enumerate(weights):
         factor = ((2 * number + 1) * _GOLDEN) % 2**BITS

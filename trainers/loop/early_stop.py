@@ -11,7 +11,7 @@ from saman.runs.checkpoints import TrainingPosition
 
 
 def falls(goal: str, metric: str) -> bool:
-    """Return whether a metric improves by falling, by the ``goal`` of the experiment: auto, minimize or maximize."""
+    """Return whether early stopping waits for a metric to fall, by ``goal``: auto, minimize or maximize."""
     return goal == "minimize" or (goal == "auto" and improves_by_falling(metric))
 
 

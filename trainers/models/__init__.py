@@ -15,7 +15,7 @@ from saman.trainers.user_code.functions import call
 
 
 def build(model: Model, input_shape: Any, context: Context | None = None) -> Any:
-    """Build a Keras model.
+    """Build a Keras model by its name among the shipped models, or a user's.
 
     Args:
         model: The ``model`` part of the experiment.

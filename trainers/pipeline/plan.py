@@ -28,7 +28,7 @@ class ChosenCuts:
     prediction: StepPrediction | None = None
 
     def notice(self, graph: Graph) -> SplitNotice:
-        """Describe the split for users, with the predicted figures of the step and of each stage."""
+        """Describe the pipeline's plan for users, with the predicted figures of the step and of each stage."""
         names = [graph.steps[position].name for position in self.positions]
         text = f"the model is split into {len(names) + 1} stages, cut before {names}"
         return SplitNotice(text, tuple(names), _as_facts(self.prediction) if self.prediction else None)

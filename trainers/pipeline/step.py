@@ -75,7 +75,7 @@ class WorkTime:
         self.update_cpu_seconds += update_cpu
 
     def without_messages(self, spent: MessageTime) -> dict[str, float]:
-        """The fields of the window, without waiting for messages and sending them."""
+        """The fields of a pipeline step's window, without waiting for messages and sending them."""
         wall = self.pass_seconds - spent.waiting_seconds - spent.transfer_seconds
         cpu = self.pass_cpu_seconds - spent.cpu_seconds
         return {**asdict(self), "pass_seconds": max(0.0, wall), "pass_cpu_seconds": max(0.0, cpu)}

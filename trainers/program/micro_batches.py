@@ -26,7 +26,7 @@ def take_micro_batch(batch: Any, index: Any, count: int) -> Any:
 
 
 def derive_seed(seed: int, step: Any, number: Any, layer: int) -> Any:
-    """Return the int32[2] seed of a micro-batch for a random layer; it does not depend on the rank.
+    """Return a micro-batch's int32[2] seed for a random layer; it does not depend on the rank.
 
     Args:
         seed: The seed of the run.

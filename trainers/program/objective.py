@@ -32,8 +32,7 @@ class BatchMeasures:
     metrics: Any
 
     def vector(self) -> Any:
-        """Return the objective's float64[width] in the order of ``trainers/program/sums.py``, without a stop request.
-        """
+        """Return the objective's float64[width] in the order of ``sums.py``, without a stop request."""
         first = tf.stack([self.loss, self.correct, self.examples, tf.zeros([], tf.float64)])
         return tf.concat([first, self.metrics], 0)
 

@@ -62,7 +62,7 @@ class SharedSnapshot:
 
 
 def array_sizes(variables: Mapping[str, Any]) -> dict[str, ArraySize]:
-    """Return the size of each variable's value."""
+    """Return the size of each variable's value in a snapshot."""
     tensors = {name: _tensor_variable(variable) for name, variable in variables.items()}
     return {
         name: ArraySize(int(np.prod(tensor.shape, dtype=np.int64)), int(tf.as_dtype(tensor.dtype).size))

@@ -86,6 +86,6 @@ class Update:
 
 
 def value_here(variable: Any) -> Any:
-    """Return the value on this process's first device, without asking other replicas."""
+    """Return an updated value on this process's first device, without asking other replicas."""
     values = getattr(variable, "values", None)
     return tf.convert_to_tensor(values[0] if values is not None else variable)

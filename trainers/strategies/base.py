@@ -49,7 +49,7 @@ class Strategy(Protocol):
 
 
 def agree(strategy: Strategy, value: float) -> float:
-    """Return the chief's ``value`` on every rank; all ranks call it together."""
+    """Under the strategy, return the chief's ``value`` on every rank; all ranks call it together."""
     return float(strategy.total(np.array([value if strategy.chief else 0.0]))[0])
 
 

@@ -46,7 +46,7 @@ def start(experiment: Experiment, run: RunFolder) -> DistributedStrategy:
 
 
 def note_open_port(run: RunFolder, me: WorkerIdentity, gate: PortGate, sources: Sequence[str]) -> None:
-    """Record a notice if strangers can reach TensorFlow's server, which listens now."""
+    """Record a notice if strangers can reach the strategy's gRPC server, which listens now."""
     if not keeps_strangers_out(gate, sources):
         who = f"rank {me.first_rank}"
         text = f"{who}: this system cannot restrict TensorFlow's gRPC port {gate.port}; see docs/security.md"

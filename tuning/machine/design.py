@@ -101,6 +101,6 @@ def full_grid(factors: Sequence[MachineFactor]) -> tuple[Point, ...]:
 
 
 def changes_at(factors: Sequence[MachineFactor], point: Point) -> dict[str, Any]:
-    """The changes of the experiment at a point, by key."""
+    """The changes of the experiment at a point of the design, by key."""
     chosen = (factor.levels[level].changes for factor, level in zip(factors, point, strict=True))
     return {key: value for changes in chosen for key, value in changes.items()}

@@ -128,7 +128,7 @@ def _trial_table(result: TuningResult) -> Table | None:
 
 
 def best_first(result: TuningResult) -> list[Trial]:
-    """The trials that count: the complete ones from the best, then those that ran longest."""
+    """The trials as the page lists them: the complete ones from the best, then those that ran longest."""
     objectives = result.plan.study.objectives
 
     def key(trial: Trial) -> tuple[bool, tuple[float, ...], int, int]:

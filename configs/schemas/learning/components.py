@@ -58,7 +58,7 @@ class Metric(Strict):
 
     @property
     def key(self) -> str:
-        """The name in results, without ``val_`` or ``test_``."""
+        """The name of this part of learning in results, without ``val_`` or ``test_``."""
         return self.shown_as or self.name.rpartition(":")[2]
 
 

@@ -182,7 +182,7 @@ def _prediction_band(curve: Curve) -> Data:
 
 
 def energy(points: Data, style: SeriesStyle) -> Figure | None:
-    """Energy per sample; None where no meter was read."""
+    """The figure of energy per sample; None where no meter was read."""
     known = [
         {**point, "mj": 1e3 * point["joules_per_sample"]} for point in points if point["joules_per_sample"] is not None
     ]

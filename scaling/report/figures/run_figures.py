@@ -17,7 +17,7 @@ _MOST_RUNS = 2000
 
 
 def side_by_side(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:
-    """Every run of every series at the largest rank count that most series share; None where series share none."""
+    """The figure of every run of every series at the largest common rank count; None where series share none."""
     shared = common_ranks(curves)
     if shared is None:
         return None

@@ -96,7 +96,7 @@ def _require_npy(path: Path) -> None:
 
 
 def require_numbers(dtype: np.dtype[Any], shape: Sequence[int], path: Path) -> None:
-    """Refuse an array that holds no rows of numbers.
+    """Refuse an array file that holds no rows of numbers.
 
     Raises:
         UserError: It has no axis of examples, holds Python objects, texts or records, or numbers above 64 bits.
@@ -111,7 +111,7 @@ def require_numbers(dtype: np.dtype[Any], shape: Sequence[int], path: Path) -> N
 
 
 def check_lengths(arrays: Sequence[np.ndarray], files: Sequence[Path]) -> None:
-    """Raise ``UserError`` unless all arrays have as many rows as the first."""
+    """Raise ``UserError`` unless all array files have as many rows as the first."""
     for array, path in zip(arrays, files, strict=True):
         if array.ndim == 0 or len(array) != len(arrays[0]):
             raise UserError(

@@ -76,7 +76,7 @@ class _Reported:
 
 
 def from_numpy(function: Callable[[Any], Sequence[Any]], positions: Any, specs: Sequence[Any]) -> list[Any]:
-    """Call a function of arrays in a graph.
+    """Call a reader of arrays in a graph, which names damaged data.
 
     Args:
         function: Maps int64[n] positions to one array of n rows per spec.
@@ -115,7 +115,7 @@ def reported_error(failure: BaseException) -> UserError | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of an exception's message; of one without a message, its kind."""
+    """Return the first line of a reader's exception; of one without a message, its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -18,7 +18,7 @@ _MODULES = dict.fromkeys(("numpy", "images", "tfrecord", "parquet", "csv"), "fil
 
 
 def load(data: Data, context: Context) -> Splits:
-    """Return the splits that the source of an experiment's ``data`` part gives for an epoch.
+    """Load the source of an experiment's ``data`` part: return the splits for an epoch.
 
     Raises:
         UserError: The user's function is missing, or does not follow the interface.

@@ -23,7 +23,7 @@ def splits(
     examples: int | None = None,
     **identity: Any,
 ) -> Splits:
-    """Split a source's arrays into training, validation and test parts.
+    """Split the arrays of a source into training, validation and test parts.
 
     Args:
         inputs: All inputs; the first axis counts the examples.
@@ -67,7 +67,7 @@ def _reader(inputs: np.ndarray, labels: np.ndarray) -> Callable[[Any], Any]:
 
 
 def scaled(largest: float) -> Callable[[Any], Any]:
-    """Return a source's normalisation of 0…``largest`` to 0…1, in the precision of the weights."""
+    """Return the normalisation of a source's arrays from 0…``largest`` to 0…1, in the precision of the weights."""
     from saman.trainers.keras_compat import keras
 
     return lambda values: tf.cast(values, keras.backend.floatx()) / largest

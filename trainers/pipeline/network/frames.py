@@ -18,7 +18,7 @@ class MalformedFrame(ValueError):  # noqa: N818  (a finding)
 
 
 def write_frame(connection: socket.socket, tag: int, arrays: Sequence[np.ndarray]) -> None:
-    """Send a message.
+    """Send a message to another stage.
 
     Raises:
         OSError: The connection is lost.

@@ -206,5 +206,5 @@ class _Door:
 
 
 def listen_in_network(environ: Mapping[str, str] = os.environ) -> Listener:
-    """Listen on this node's address in the run's network (``network.interface``; the loopback on a single node)."""
+    """Listen as a stage on this node's address in the run's network (``network.interface``; else the loopback)."""
     return Listener(address_to_bind(environ))
