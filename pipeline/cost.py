@@ -56,7 +56,7 @@ class StepPrediction:
 
     @property
     def bound(self) -> float:
-        """The cost's lower bound as a speed-up: even stages with free transfers."""
+        """The cost as a speed-up without transfers and with even stages: an upper bound."""
         return bubble_bound(self.micro_batches, len(self.stages))
 
     @property

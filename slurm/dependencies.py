@@ -82,7 +82,7 @@ def joined(found: Iterable[Dependency], held: bool = False) -> Dependency:
 
 
 def waits_for(after: Sequence[Prerequisite]) -> str | None:
-    """The unfinished Slurm dependencies, as the end of the sentence "the job …"; ``None`` if there are none."""
+    """A dependency's unfinished prerequisites, as the end of the sentence "the job …"; ``None`` if there are none."""
     open_ones = [(each, text) for each in after if (text := _open(each)) is not None]
     named = [f"{text} to {each.condition.verb}" for each, text in open_ones]
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
@@ -90,7 +90,7 @@ def waits_for(after: Sequence[Prerequisite]) -> str | None:
 
 
 def unmet(after: Sequence[Prerequisite]) -> str | None:
-    """The Slurm dependency that has ended otherwise, as a sentence; ``None`` if each is met or may still be."""
+    """A dependency's prerequisite that has ended otherwise, as a sentence; ``None`` if each is met or may be yet."""
     for each in after:
         if each.run is not None and each.condition is After.OK:
             state = RunFolder(each.run).state
@@ -100,13 +100,13 @@ def unmet(after: Sequence[Prerequisite]) -> str | None:
 
 
 def unknown_ends(after: Sequence[Prerequisite]) -> str | None:
-    """For Slurm's ``--dependency``: the jobs without a run that must complete, as a sentence; ``None`` without any."""
+    """A dependency's jobs without a run that must complete, as a sentence; ``None`` if there are none."""
     jobs = [str(each.job) for each in after if each.job is not None and each.condition is After.OK]
     return f"it was cancelled, or job {' or '.join(jobs)} did not complete" if jobs else None
 
 
 def unmet_at_start(after: Sequence[Prerequisite]) -> str | None:
-    """The Slurm dependency that has not completed, now that the job begins; ``None`` if the run may begin.
+    """A dependency's prerequisite that has not completed, now that the job begins; ``None`` if it may begin.
 
     Slurm knows how jobs end, not runs: all jobs of a run may have ended before it has completed.
     """

@@ -152,7 +152,7 @@ class Asha(Strict):
 
     @property
     def recent_trials(self) -> int:
-        """The pruner's setting ``recent_trials``, or its default: the newest trials of a rung to compare with."""
+        """The pruner's key ``recent``, or its default: the newest trials of a rung with which a trial is compared."""
         return self.recent or 3 * self.reduction_factor
 
 

@@ -56,7 +56,7 @@ def make_node_folder(run: RunPaths, attempt: int, node: str) -> Attempt | None:
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
-    """Whether the node's folder for gathering lies in a container of this process's own (Apptainer, Singularity).
+    """For the node's folder: whether this process runs in a container of its own (Apptainer, Singularity).
 
     >>> in_container({"APPTAINER_CONTAINER": "/images/tensorflow.sif"})
     True
