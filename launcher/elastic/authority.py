@@ -94,7 +94,7 @@ class Authority:
         """Note that the process of a slot has ended, whether or not it ever connected."""
         with self._lock:
             if slot not in self._members:
-                self._obey(self._membership.lose(slot))
+                self._change(lambda: self._membership.lose(slot))
 
     def close(self) -> None:
         """Stop serving; members take the end of their connection for the end of the run."""
@@ -119,24 +119,25 @@ class Authority:
             with self._lock:
                 if self._members.get(slot) is orders:
                     del self._members[slot]
-                    self._begin()
-                    self._obey(self._membership.lose(slot))
+                    self._change(lambda: self._membership.lose(slot))
 
     def _take(self, slot: int, report: MemberReport) -> None:
-        if report.kind in (ReportKind.READY, ReportKind.LEFT):
-            self._begin()
-        self._obey(self._membership.take(slot, report))
+        self._change(lambda: self._membership.take(slot, report))
         for phase in _PHASES if self._membership.is_sound else ():
             if phase not in self._reached and self._membership.reached(phase):
                 self._reached[phase] = time.time()
                 if phase is ReportKind.STEPPED:
                     self._tell()
 
-    def _begin(self) -> None:
-        """Start the clock of a change, if none is under way."""
-        if self._membership.is_sound:
+    def _change(self, act: Callable[[], Orders]) -> None:
+        """Act on the membership; start the clock if that ends a sound world. A member that only waits ends none."""
+        members, now = self._membership, time.time()
+        before = members.change if members.is_sound else None
+        orders = act()
+        if before is not None and (members.change is not before or not members.is_sound):
             self._tell()
-            self._began, self._reached = time.time(), {}
+            self._began, self._reached = now, {}
+        self._obey(orders)
 
     def _obey(self, orders: Orders) -> None:
         if any(order.world is not None for _, order in orders):

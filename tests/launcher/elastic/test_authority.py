@@ -83,6 +83,26 @@ def test_the_end_of_a_connection_wakes_the_survivors_and_they_form_the_next_worl
     assert phases == sorted(phases)
 
 
+def test_a_spare_that_comes_and_goes_disturbs_no_world_on_its_way_to_its_first_step(worlds: Worlds) -> None:
+    authority = Authority(1, range(3), "127.0.0.1", worlds.put, maximum=2)
+    ranks = [Rank(authority, slot) for slot in range(2)]
+    for rank in ranks:
+        rank.report(ReportKind.READY)
+    for rank in ranks:
+        assert rank.order().kind is OrderKind.FORM
+        for kind in (ReportKind.FORMED, ReportKind.AGREED):
+            rank.report(kind, generation=1)
+    spare = Rank(authority, 2)
+    spare.report(ReportKind.READY)
+    spare.socket.sendall(b"nonsense\n")
+    assert spare.orders.readline() == b""  # both are taken note of
+    for rank in ranks:
+        rank.report(ReportKind.STEPPED, generation=1)
+    told = worlds.get(timeout=60)
+    assert set(told.seconds) == {"left", "formed", "agreed", "stepped"}
+    authority.close()
+
+
 def test_nobody_joins_or_reads_addresses_without_the_token(authority: Authority) -> None:
     stranger = Rank(authority, 0, token="guessed")
     assert b"403" in stranger.orders.readline()
