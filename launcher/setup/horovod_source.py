@@ -23,7 +23,7 @@ from saman.runs.commands import COMMAND_ERRORS, run_command
 
 SDIST = f"horovod-{HOROVOD_VERSION}.tar.gz"
 # Raise it when the build changes, so that cached wheels are not used any more.
-RECIPE = "2"
+RECIPE = "3"
 BYTES_PER_COMPILER = 1.5e9  # a TensorFlow source file takes about 1.2 GB to compile
 # From horovod/tensorflow in site-packages to the environment's lib folder.
 _LIB_FROM_EXTENSION = r"\$ORIGIN/../../../.."
@@ -157,6 +157,7 @@ def _build(
         tree = unpack(source, Path(scratch))
         mend_headers(tree)
         mend_gloo(tree)
+        mend_loop(tree)
         if request.stack.mend_horovod:
             mend(tree)
         env = {**environment_of(request.venv), **flags(request), **_parallel(), "TMPDIR": scratch}
@@ -217,15 +218,41 @@ def mend_headers(tree: Path) -> None:
 
 
 def mend_gloo(tree: Path) -> None:
-    """Let Gloo wake the senders of queued messages when a connection breaks.
+    """Let Gloo wake who waits for a message of which a part has been sent or received when a connection breaks.
 
-    ``Pair::signalException`` wakes the buffers of the older interface only (``op.buf``). Whoever waits for a message
-    that was written in part (``op.ubuf``) waits for Gloo's time-out, 30 s by default, although the peer is dead.
+    ``Pair::signalException`` wakes the senders of the older interface only (``op.buf``), and no receiver whose message
+    has begun to arrive (``rx_.ubuf``). They wait for Gloo's time-out, 30 s by default, although the peer is dead.
     """
     pair = tree / "third_party" / "gloo" / "gloo" / "transport" / "tcp" / "pair.cc"
     woken = r"\n(\s*)if \(op\.buf != nullptr\) \{\n\s*op\.buf->signalException\(ex\);\n\s*\}\n"
     also = "\\1NonOwningPtr<UnboundBuffer> ubuf(op.ubuf);\n\\1if (ubuf) {\n\\1  ubuf->signalException(ex);\n\\1}\n"
     _replace(pair, woken, rf"\g<0>{also}")
+    posted = r"\n  // Loop through pending send operations\.\n"
+    reader = "NonOwningPtr<UnboundBuffer> reader(rx_.ubuf);\n  if (reader) {\n    reader->signalException(ex);\n  }\n"
+    _replace(pair, posted, rf"\n  {reader}\g<0>")
+
+
+def mend_loop(tree: Path) -> None:
+    """Let Horovod begin no further exchange over Gloo after an exchange that failed.
+
+    It goes on with the negotiation of the next exchange, over connections that are sound. A peer that is still in the
+    failed exchange takes such a message for the missing part of its own: the sizes differ, and Gloo ends the process
+    (``pair.cc``, an ``enforce`` of the length), or it is shorter, and the peer's sum is wrong. The loop ends in the way in
+    which it ends after a negotiation that failed: each waiting exchange gets an error, and ``init`` works again. Where MPI
+    negotiates, the loop goes on.
+    """
+    loop = tree / "horovod" / "common" / "operations.cc"
+    included = r"#include \"ops/gloo_operations\.h\"\n"
+    _replace(loop, included, r'\g<0>#include "gloo/common/error.h"\n')
+    status = r"\n  Status status;\n  try \{\n(?=    // process_set is passed here only)"
+    _replace(loop, status, r"\n  std::string broken;\g<0>")
+    executed = r"(?<=ExecuteOperation\(entries, response, process_set\);\n)(?=  \} catch)"
+    caught = "  } catch (const ::gloo::IoException& ex) {\n    broken = ex.what();\n"
+    also = f"#if HAVE_GLOO\n{caught}    status = Status::UnknownError(broken);\n#endif\n"
+    _replace(loop, executed, also)
+    ended = r"status\.ok\(\) \? e\.output : nullptr\);\n      e\.FinishWithCallback\(status\);\n    \}\n  \}\n"
+    if_broken = "  if (!broken.empty() && horovod_global.control_operation == LibType::GLOO) {\n"
+    _replace(loop, ended, rf"\g<0>{if_broken}    throw std::runtime_error(broken);\n  }}\n")
 
 
 def _replace(file: Path, pattern: str, by: str) -> None:

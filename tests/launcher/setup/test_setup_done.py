@@ -275,14 +275,48 @@ def test_mending_lets_a_template_assign_to_its_members(tmp_path: Path) -> None:
     assert header.read_text() == "  pointer data_;\n  size_type count_;\n};\n"
 
 
-def test_mending_lets_gloo_wake_the_senders_of_queued_messages(tmp_path: Path) -> None:
+def test_mending_lets_gloo_wake_whoever_waits_for_a_message_that_a_broken_connection_carried(tmp_path: Path) -> None:
     pair = tmp_path / "third_party/gloo/gloo/transport/tcp/pair.cc"
     pair.parent.mkdir(parents=True)
     loop = "  for (auto& op : tx_) {\n    if (op.buf != nullptr) {\n      op.buf->signalException(ex);\n    }\n"
-    pair.write_text(loop + "  }\n")
+    pair.write_text(loop + "  }\n\n  // Loop through pending send operations.\n")
     horovod_source.mend_gloo(tmp_path)
-    woken = "    NonOwningPtr<UnboundBuffer> ubuf(op.ubuf);\n    if (ubuf) {\n      ubuf->signalException(ex);\n    }\n"
-    assert pair.read_text() == loop + woken + "  }\n"
+    woken = "if (ubuf) {\n      ubuf->signalException(ex);\n    }\n"
+    sender = f"    NonOwningPtr<UnboundBuffer> ubuf(op.ubuf);\n    {woken}"
+    told = "if (reader) {\n    reader->signalException(ex);\n  }\n"
+    reader = f"  NonOwningPtr<UnboundBuffer> reader(rx_.ubuf);\n  {told}"
+    assert pair.read_text() == loop + sender + "  }\n\n" + reader + "\n  // Loop through pending send operations.\n"
+
+
+def test_mending_lets_horovod_begin_no_exchange_after_one_that_failed(tmp_path: Path) -> None:
+    source = tmp_path / "horovod/common/operations.cc"
+    source.parent.mkdir(parents=True)
+    begin = "\n  Status status;\n  try {\n    // process_set is passed here only for the case of Response::JOIN where\n"
+    run = "    status = op_manager->ExecuteOperation(entries, response, process_set);\n"
+    other = "  } catch (const std::exception& ex) {\n  }\n"
+    told = "      timeline.End(e.tensor_name, status.ok() ? e.output : nullptr);\n      e.FinishWithCallback(status);\n"
+    end = "    }\n  }\n"
+    included = '#include "ops/gloo_operations.h"\n'
+    source.write_text(included + begin + run + other + told + end + "}\n")
+    horovod_source.mend_loop(tmp_path)
+    caught = "  } catch (const ::gloo::IoException& ex) {\n    broken = ex.what();\n"
+    lost = f"#if HAVE_GLOO\n{caught}    status = Status::UnknownError(broken);\n#endif\n"
+    over_gloo = "horovod_global.control_operation == LibType::GLOO"
+    last = f"  if (!broken.empty() && {over_gloo}) {{\n    throw std::runtime_error(broken);\n  }}\n"
+    expected = (
+        included
+        + '#include "gloo/common/error.h"\n'
+        + "\n  std::string broken;"
+        + begin
+        + run
+        + lost
+        + other
+        + told
+        + end
+        + last
+        + "}\n"
+    )
+    assert source.read_text() == expected
 
 
 def test_a_download_that_is_not_the_release_is_refused(
