@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import TRANSITIONS, Event, EventKind, State
 from saman.runs.ranks.rank_events import SlowRank
 from saman.runs.ranks.training_events import CheckpointSave, EpochEnd, NonFinite
@@ -18,8 +19,9 @@ class EventTally:
     Attributes:
         state: The state of the run.
         attempt: Number of the newest attempt; 0 before the first.
-        ranks: World size of the newest attempt; ``None`` before the first.
+        ranks: World size of the newest attempt, in an elastic run of its newest world; ``None`` before the first.
         restarts: Attempts after the first.
+        lost_ranks: Ranks that an elastic run has lost and gone on without, in all attempts.
         checkpoint: Unix time and step of the newest checkpoint; ``None`` without.
         metrics: Of the newest epoch.
         slow: The ranks that are named as slow now.
@@ -31,6 +33,7 @@ class EventTally:
     attempt: int = 0
     ranks: int | None = None
     restarts: int = 0
+    lost_ranks: int = 0
     checkpoint: tuple[float, int] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     slow: dict[int, SlowRank] = field(default_factory=dict)
@@ -61,6 +64,9 @@ class EventTally:
             self.checkpoint = event.time, saved.step
         elif (epoch := EpochEnd.from_event(event)) is not None:
             self.metrics = epoch.finite_metrics()
+        elif (world := WorldFormed.from_event(event)) is not None:
+            self.ranks = world.size
+            self.lost_ranks += len(world.lost)
         elif (bad := NonFinite.from_event(event)) is not None:
             self._nonfinite[self.attempt] = max(bad.steps, self._nonfinite.get(self.attempt, 0))
         elif (slow := SlowRank.from_event(event)) is not None:

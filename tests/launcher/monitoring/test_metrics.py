@@ -16,6 +16,7 @@ from saman.configs.schemas.monitoring import Metrics
 from saman.launcher.monitoring.exposition import SampleValue, Series, exposition
 from saman.launcher.monitoring.monitor import Monitor
 from saman.launcher.supervision.views import SilentView
+from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.rank_events import SlowRank
@@ -64,6 +65,9 @@ def eventful(folder: Path) -> RunFolder:
         run.append(event.kind, "rank 0", 2, **event.facts())
     for slow in (SlowRank(1, "n0", 0.3, 90), SlowRank(2, "n1", 0.5, 90), SlowRank(2, "n1", 0.5, 95, ended=True)):
         run.append(EventKind.STRAGGLER, "supervisor", 2, **slow.facts())
+    for world in (WorldFormed(1, "start", (0, 1, 2)), WorldFormed(2, "loss", (2,), lost=(0, 1)),
+                  WorldFormed(3, "join", (2, 0), joined=(0,))):  # fmt: skip
+        run.append(EventKind.WORLD, "supervisor", 2, **world.facts())
     return run
 
 
@@ -76,7 +80,8 @@ def test_every_known_value_is_shown_and_no_other(tmp_path: Path) -> None:
         after = values(read(url_of(view)))
     finally:
         monitor.close()
-    assert before["saman_world_size"] == 3 and before["saman_restarts_total"] == 1 and before["saman_attempt"] == 2
+    assert before["saman_world_size"] == 2 and before["saman_lost_ranks_total"] == 2  # one has come back
+    assert before["saman_restarts_total"] == 1 and before["saman_attempt"] == 2
     assert before["saman_nonfinite_steps_total"] == 2 and before["saman_rollbacks_total"] == 1
     assert 0 <= before["saman_checkpoint_age_seconds"] < 60 and before["saman_checkpoint_step"] == 100
     assert before["saman_stragglers"] == 1 and before['saman_straggler_ratio{rank="1",node="n0"}'] == 0.3
