@@ -5,21 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
 from importlib import import_module
 
-from saman.runs import variables
+from saman.runs.elastic.spare_priority import PRIORITY
 
-PRIORITY = 10  # about a tenth of the share of a rank on a busy core, and all that is idle
 _TRAINING = "saman.trainers.training"
-
-
-def becomes_spare(environ: Mapping[str, str]) -> bool:
-    """Whether this process joins an elastic run that has warm spares: then another process takes the free place."""
-    largest = int(environ.get(variables.LARGEST_WORLD) or 0)
-    process, processes = (int(environ.get(name) or 0) for name in (variables.PROCESS, variables.PROCESSES))
-    is_later = environ.get(variables.REPLACES, "0") != "0" or process >= largest
-    return 0 < largest < processes and is_later
 
 
 def import_quietly(module: str = _TRAINING) -> None:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from saman.configs.errors import ExitCode, UserError
 from saman.runs import variables
 from saman.runs.checkpoints import finish_pending_writes
+from saman.runs.elastic.spare_priority import becomes_spare
 from saman.runs.files.write_errors import explain_write_errors
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.heartbeats import Heartbeat
 from saman.runs.records.summary import Summary
 from saman.trainers.failures import TrainingFailure, UserCodeError, describe_failure, failure_kind
 from saman.trainers.identity import WorkerIdentity, identify_worker
-from saman.trainers.quiet_import import becomes_spare, import_quietly
+from saman.trainers.quiet_import import import_quietly
 
 if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment

@@ -237,8 +237,8 @@ def mend_loop(tree: Path) -> None:
 
     It goes on with the negotiation of the next exchange, over connections that are sound. A peer that is still in the
     failed exchange takes such a message for the missing part of its own: the sizes differ, and Gloo ends the process
-    (``pair.cc``, an ``enforce`` of the length), or it is shorter, and the peer's sum is wrong. The loop ends in the way in
-    which it ends after a negotiation that failed: each waiting exchange gets an error, and ``init`` works again. Where MPI
+    (``pair.cc``, an ``enforce`` of the length), or it is shorter, and the peer's sum is wrong. Now the loop ends as it
+    does after a negotiation that failed: each waiting exchange gets an error, and ``init`` works again. Where MPI
     negotiates, the loop goes on.
     """
     loop = tree / "horovod" / "common" / "operations.cc"

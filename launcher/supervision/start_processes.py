@@ -18,6 +18,7 @@ from saman.launcher.starters.start import Command, Start
 from saman.launcher.supervision import processes
 from saman.runs import variables
 from saman.runs.commands import CommandLog
+from saman.runs.elastic.spare_priority import PRIORITY, becomes_spare, set_session_priority
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.ranks import parent_death
 
@@ -67,9 +68,10 @@ class StartProcesses:
         def prepare() -> None:
             parent_death.die_with_parent(self.start.stop_signal)
 
+        environment = {**self.environ, **command.environment}
         process = subprocess.Popen(
             command.argv,
-            env={**self.environ, **command.environment},
+            env=environment,
             cwd=self.run.path,  # so that "python -m" finds nothing of the user's before the standard library
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -77,6 +79,8 @@ class StartProcesses:
             start_new_session=True,  # Ctrl-C in the terminal reaches saman alone
             preexec_fn=prepare,
         )
+        if self.start.starter == "processes" and becomes_spare(environment):
+            set_session_priority(PRIORITY, process.pid)  # until it gets a place
         self._logs.append((process, CommandLog(command.argv, process.pid)))
         assert process.stdout is not None
         reader = threading.Thread(target=self._keep_output, args=(process.stdout,), daemon=True)

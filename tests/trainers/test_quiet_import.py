@@ -9,24 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from saman.trainers.quiet_import import PRIORITY, becomes_spare, import_quietly
-
-
-@pytest.mark.parametrize(
-    ("largest", "process", "replaces", "expected"),
-    [
-        ("2", "0", "0", False),
-        ("2", "2", "0", True),
-        ("2", "0", "1", True),
-        ("3", "0", "1", False),
-        ("", "2", "1", False),
-    ],
-)
-def test_only_a_process_that_finds_the_world_full_becomes_a_spare(
-    largest: str, process: str, replaces: str, expected: bool
-) -> None:
-    own = {"SAMAN_PROCESS": process, "SAMAN_PROCESSES": "3", "SAMAN_REPLACES": replaces}
-    assert becomes_spare({**own, "SAMAN_LARGEST_WORLD": largest}) is expected
+from saman.runs.elastic.spare_priority import PRIORITY
+from saman.trainers.quiet_import import import_quietly
 
 
 def test_the_import_leaves_the_thread_that_trains_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

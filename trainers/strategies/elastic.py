@@ -14,6 +14,7 @@ from typing import Any
 from saman.configs.schemas.experiment import Experiment
 from saman.runs import variables
 from saman.runs.elastic.messages import MemberReport, ReportKind, World
+from saman.runs.elastic.spare_priority import set_session_priority
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.identity import identify
 from saman.trainers.keras_compat import tf
@@ -62,7 +63,10 @@ class ElasticHorovod(HorovodStrategy):
 
     def await_world(self) -> World | None:
         """Wait for the next world; ``None`` if the run is over."""
-        return self._member.await_world()
+        world = self._member.await_world()
+        if self.joins_later:
+            set_session_priority(0)  # a warm spare has left the cores to the others
+        return world
 
     def form(self, world: World) -> None:
         """Connect to the members of a world."""
