@@ -15,6 +15,7 @@ step time ÷ wall time, of the whole run and from its first step on. Exit status
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -94,6 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, help="train on as many random images; by default on the digits")
     parser.add_argument("--every", type=float, help="seconds between kills; by default they come at random times")
     parser.add_argument("--warm-spares", type=int, default=0, help="processes that wait for a place")
+    parser.add_argument("--spare-core", type=int, help="a core for spares alone; the ranks share the others")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long, with fewer kills")
     parser.add_argument("--out", type=Path, default=Path("elastic-kills"))
     return parser.parse_args()
@@ -145,6 +148,8 @@ def disturbed_run(asked: argparse.Namespace) -> tuple[RunFolder, list[Kill]]:
     process = start(asked, experiment(asked, elastic=True))
     try:
         run = _await(partial(newest_run, asked.out, "kills"), process)
+        if asked.spare_core is not None:
+            threading.Thread(target=part_cores, args=(run, asked.spare_core), daemon=True).start()
         end = time.time() + asked.seconds
         while len(kills) < asked.kills and time.time() < end:
             before = kills[-1].time if kills else 0.0
@@ -171,6 +176,22 @@ def disturbed_run(asked: argparse.Namespace) -> tuple[RunFolder, list[Kill]]:
             process.send_signal(signal.SIGINT)
             process.wait()
     return run, kills
+
+
+def part_cores(run: RunFolder, spare_core: int) -> None:
+    """Keep the processes without a place on a core of their own, and the members of the world on the others."""
+    others = os.sched_getaffinity(0) - {spare_core}
+    while True:
+        formed, attempts = worlds(run), run.attempts()
+        members = formed[-1].slots if formed else ()
+        for slot, record in (read_records(attempts[-1]) if attempts else {}).items():
+            cores = others if slot in members or not formed else {spare_core}
+            with contextlib.suppress(OSError, ValueError):
+                threads = [int(entry.name) for entry in Path(f"/proc/{record.pid}/task").iterdir()]
+                for thread in threads:
+                    if os.sched_getaffinity(thread) != cores:
+                        os.sched_setaffinity(thread, cores)
+        time.sleep(0.2)
 
 
 def strike(run: RunFolder, seen: WorldFormed, chance: random.Random, least: int) -> Kill | None:
