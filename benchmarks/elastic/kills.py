@@ -1,7 +1,7 @@
 """Kills random ranks of an elastic run with SIGKILL and compares its final weights with an undisturbed run's.
 
     python benchmarks/elastic/kills.py [--kills 20] [--seed 1] [--precision float64] [--ranks 4] [--min 2] [--out DIR]
-    python benchmarks/elastic/kills.py --every 60 --kills 8 --ranks 2 --min 1 --warm-spares 1   # goodput
+    python benchmarks/elastic/kills.py --every 60 --kills 6 --ranks 2 --min 1 --warm-spares 1   # goodput
 
 The run goes on until the last kill is survived and all ranks are back; then it is asked to stop, and ``single`` takes
 as many steps. A kill strikes a random member of the newest world a random time after that world took its first step,
