@@ -60,7 +60,8 @@ def test_a_figure_for_papers_is_the_drawing_of_the_page_below_its_title(analysis
     draw([figure], tmp_path)
     svg = (tmp_path / f"{figure.name}.svg").read_text()
     spec = {"title": {"text": figure.title, "anchor": "start"}, **figure.spec}
-    whole = vl_convert.vegalite_to_svg(spec, config=theme("#1c1e21", "#e3e5e8", "DejaVu Sans"))
+    fonts = "'Liberation Sans', Arial, Helvetica, sans-serif"
+    whole = vl_convert.vegalite_to_svg(spec, config=theme("#1c1e21", "#e3e5e8", fonts))
     marks = re.compile(r"<path aria-label=[^>]*>|<text text-anchor[^>]*>[^<]*")
     drawn, wanted = ([mark for mark in marks.findall(text) if figure.title not in mark] for text in (svg, whole))
     assert len(drawn) > 20
