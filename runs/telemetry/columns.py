@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Collection, Iterable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -108,19 +108,28 @@ def _parsed(data: bytes) -> tuple[Array, int]:
 
 
 def _parsed_short(data: bytes) -> Array | None:
-    """Parse a short file, in a third of the time that polars takes for it; ``None`` where a line is not as written."""
-    rows = []
+    """Parse a short file, in less time than polars takes for it; ``None`` where a line is not as written."""
     try:
-        for line in data.decode("utf-8").split("\n"):
-            if line and not line.isspace():
-                values = _DECODER.decode(line)
-                rows.append([values.get(name) for name in _COLUMNS])
-        types = set(map(type, chain.from_iterable(row[:_COMPILED] + row[_COMPILED + 1 :] for row in rows)))
-        if types <= _NUMBERS and {type(row[_COMPILED]) for row in rows} <= _FLAGS:
-            return np.array(rows, dtype=np.float64, order="F").reshape(len(rows), len(_COLUMNS))
-    except (AttributeError, ValueError, OverflowError, RecursionError):
-        pass
-    return None
+        lines = [line for line in data.decode("utf-8").split("\n") if line and not line.isspace()]
+        records = _DECODER.decode(f"[{','.join(lines)}]")
+        if len(records) != len(lines):  # an object on two lines, or two on a line
+            return None
+        parts = [_of_equal_names(list(alike), names) for names, alike in groupby(records, dict.keys)]
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    return np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.zeros((0, len(_COLUMNS)))
+
+
+def _of_equal_names(records: list[dict[str, object]], names: Collection[str]) -> Array:
+    """Make a table of records with the same names; raises ``TypeError`` for a value of another kind than written."""
+    table = np.full((len(records), len(_COLUMNS)), np.nan, order="F")
+    for place, name in enumerate(_COLUMNS):
+        if name in names:
+            values = [record[name] for record in records]
+            if not set(map(type, values)) <= (_FLAGS if place == _COMPILED else _NUMBERS):
+                raise TypeError(f"{name} is of another kind")
+            table[:, place] = np.array(values, np.float64)
+    return table
 
 
 def _not_a_number(name: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,10 @@ _WORK = {
     "exchange_cpu": "exchange_cpu_seconds",
     "update_cpu": "update_cpu_seconds",
 }
+_OF_A_PROCESS = (
+    "rank", "step", "steps", "seconds", "bubble_seconds", "transfer_seconds", "exchange_seconds", "input_wait_seconds",
+    "own_deviation_seconds", "stage",
+)  # fmt: skip
 _SPANS = 10  # parts of a run, in the search for ranks that become slow while it lasts
 _FEW = 500  # values that Python sorts in less time than numpy
 _FEWEST_IN_SPAN = 3  # windows
@@ -99,7 +104,8 @@ def process_times(found: Columns, rank: float) -> ProcessTimes:
         found: Steady windows of all processes.
         rank: First rank of the process.
     """
-    mine = filter_rows(found, found["rank"] == rank)
+    rows = found["rank"] == rank
+    mine = filter_rows({name: found[name] for name in _OF_A_PROCESS}, rows)
     steps = mine["steps"]
     seconds = mine["seconds"] / steps
     neighbours = zero_where_unknown(mine["bubble_seconds"]) + zero_where_unknown(mine["transfer_seconds"])
@@ -123,11 +129,17 @@ def process_times(found: Columns, rank: float) -> ProcessTimes:
 
 def _spans(last_steps: Array, busy: Array) -> Iterable[BusySpan]:
     """Medians over tenths of the windows; of fewer parts where tenths would be too short."""
-    parts = min(_SPANS, len(busy) // _FEWEST_IN_SPAN)
     order = np.argsort(last_steps)
     values, steps = busy[order].tolist(), last_steps[order].tolist()
-    for begin, end in pairwise(round(end) for end in np.linspace(0, len(values), parts + 1).tolist()) if parts else ():
+    for begin, end in _span_limits(len(values)):
         yield BusySpan(int(steps[begin]), int(steps[end - 1]), _middle(values[begin:end]))
+
+
+@lru_cache(maxsize=256)
+def _span_limits(windows: int) -> tuple[tuple[int, int], ...]:
+    """The parts of a number of windows: the first of each, and the first of the next."""
+    parts = min(_SPANS, windows // _FEWEST_IN_SPAN)
+    return tuple(pairwise(round(end) for end in np.linspace(0, windows, parts + 1).tolist())) if parts else ()
 
 
 def _middle_of(values: Array) -> float:

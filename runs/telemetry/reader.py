@@ -119,9 +119,10 @@ def _without_impossible_exchange(found: Columns) -> tuple[Columns, int]:
 
 def _without_repeats(found: Columns) -> Columns:
     """Drop the windows that a later attempt, or the same after a rollback, repeated, by the rule of ``last_steps``."""
-    attempts, place = np.unique(found["attempt"] + _parts_of_attempts(found), return_inverse=True)
-    if len(attempts) < 2:
+    numbers = found["attempt"] + _parts_of_attempts(found)
+    if (numbers == numbers[:1]).all():
         return found
+    attempts, place = np.unique(numbers, return_inverse=True)
     begins = np.full(len(attempts), np.inf)
     np.minimum.at(begins, place, found["step"] - found["steps"])
     last = last_steps(dict(enumerate(begins.tolist())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +44,15 @@ def loss_curve(telemetry: Telemetry) -> LossCurve | None:
         return None
     samples, seconds = np.cumsum(telemetry.samples)[known], np.cumsum(telemetry.seconds)[known]
     loss = telemetry.loss[known]
-    starts = np.unique(np.linspace(0, len(loss), _CURVE_POINTS, endpoint=False).astype(int))
-    sizes = np.diff([*starts, len(loss)])
+    starts, sizes = _thinned(len(loss))
     return LossCurve(*(np.add.reduceat(column, starts) / sizes for column in (samples, seconds, loss)))
+
+
+@lru_cache(maxsize=256)
+def _thinned(windows: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """The first window of each point of a curve, and how many windows it stands for."""
+    starts = np.unique(np.linspace(0, windows, _CURVE_POINTS, endpoint=False).astype(int))
+    return starts, np.diff([*starts, windows])
 
 
 def epochs_of(events: Iterable[Event], telemetry: Telemetry, wall: WallTime) -> Iterable[Epoch]:

@@ -71,22 +71,22 @@ def read_run(path: Path, warmup_windows: int = 0) -> Run:
     run = RunFolder(path)
     events = run.events()
     attempt = run.last_attempt() or run.attempt(1)
-    facts = _facts(run, attempt, events)
+    placement = Placement.read(attempt.placement)
+    facts = _facts(run, attempt, events, placement)
     exclusion = _unfinished(run, facts.state, events)
     if exclusion is not None:
         _log.info("%s is excluded: %s", path, exclusion.reason.value)
         return ExcludedRun(facts, exclusion)
-    measured = _measure(facts, _nodes(attempt), read_telemetry(path, facts.ranks), events, warmup_windows)
+    measured = _measure(facts, _nodes(attempt, placement), read_telemetry(path, facts.ranks), events, warmup_windows)
     if isinstance(measured, ExcludedRun) or (summary := run.summary()) is None:
         return measured
     goodput = Goodput.from_json(summary.more.get("goodput"))
     return replace(measured, measured=replace(measured.measured, goodput=goodput))
 
 
-def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event]) -> RunFacts:
+def _facts(run: RunFolder, attempt: Attempt, events: Sequence[Event], placement: Placement | None) -> RunFacts:
     experiment = run.written_experiment()
     provenance = Provenance.read(attempt.provenance) or Provenance()
-    placement = Placement.read(attempt.placement)
     settings = _settings_of(experiment)
     return RunFacts(
         id=run.id,
@@ -244,8 +244,7 @@ def _without_windows(windows: WindowUsage) -> Exclusion:
     return Exclusion(ExclusionReason.NO_COUNTED_WINDOW, details, windows)
 
 
-def _nodes(attempt: Attempt) -> dict[int, str]:
+def _nodes(attempt: Attempt, placement: Placement | None) -> dict[int, str]:
     """The node of each process, by its first rank: where it ran, else where it was planned."""
-    placement = Placement.read(attempt.placement)
     planned = {process.first_rank: process.node for process in placement.processes} if placement else {}
     return planned | {rank: record.node for rank, record in read_records(attempt).items()}

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from saman.scaling.models.communication import HIERARCHICAL, RING
 from saman.scaling.models.laws import (
@@ -140,6 +139,8 @@ def _with_intervals(
     free: tuple[Parameter, ...], values: Array, jacobian: Array, residuals: Array, level: float
 ) -> tuple[ParameterEstimate, ...]:
     """Linearised intervals (Seber & Wild, Nonlinear Regression, §2.1.2), cut at the bounds."""
+    from scipy.special import stdtrit
+
     degrees = len(residuals) - len(free) - 1
     errors: Array | None = None
     if degrees > 0 and np.linalg.matrix_rank(jacobian) == len(free):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import hypot, log2, sqrt
 
 import numpy as np
-from scipy.special import stdtrit
 
 from saman.scaling.pipelines.measured import MeasuredPipeline, PipelineShape
 from saman.scaling.pipelines.published_check import PipelineCalibration
@@ -34,6 +33,8 @@ class CrossCheck:
         The larger of Student's t × root mean square × √(1 + 1/n), and the largest error, which up to nine cells is all
         that a conformal interval of 90 % has (Barber et al. 2021, the jackknife+).
         """
+        from scipy.special import stdtrit
+
         count = len(self.errors)
         spread = sqrt(float(np.mean(np.square(self.errors))))
         by_spread = float(stdtrit(count, (1 + level) / 2)) * spread * sqrt(1 + 1 / count)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp, stdtr
 
 Array = NDArray[np.float64]
 _BISECTIONS = 60
@@ -16,6 +15,8 @@ _BISECTIONS = 60
 
 def student_log_density(z: Array, degrees: Array | float) -> Array:
     """Log density of the standard Student t distribution; scipy.stats is ten times slower on small arrays."""
+    from scipy.special import gammaln
+
     constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - 0.5 * np.log(degrees * np.pi)
     return np.asarray(constant - (degrees + 1) / 2 * np.log1p(z * z / degrees))
 
@@ -36,6 +37,8 @@ class Mixtures:
 
     def log_density(self, logs: Array) -> Array:
         """Log density at a log throughput per row."""
+        from scipy.special import logsumexp
+
         z = (logs[:, None] - self.locations) / self.scales
         with np.errstate(divide="ignore"):
             terms = np.log(self.weights) + student_log_density(z, self.degrees) - np.log(self.scales)
@@ -43,6 +46,8 @@ class Mixtures:
 
     def cumulative(self, logs: Array) -> Array:
         """Probability below a log throughput per row."""
+        from scipy.special import stdtr
+
         z = (logs[:, None] - self.locations) / self.scales
         return np.asarray((self.weights * stdtr(self.degrees, z)).sum(axis=1))
 

@@ -7,7 +7,6 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from saman.scaling.models.laws import ScalingPoint
 from saman.scaling.stack.distribution import Mixtures, student_log_density
@@ -108,6 +107,8 @@ def textbook_scores(data: ForecastCases, level: float) -> TextbookScores:
 
 
 def _textbook(case: ForecastCase, outcome: float, level: float) -> tuple[float, float, float]:
+    from scipy.special import stdtrit
+
     points = case.series.points[: case.origin]
     x = np.log([point.ranks for point in points])
     y = np.log([point.throughput for point in points])

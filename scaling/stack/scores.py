@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, stdtrit
 
 Array = NDArray[np.float64]
 ONE_SIDED = 0.95
@@ -57,6 +56,8 @@ def clustered_share(hits: NDArray[np.bool_], sources: NDArray[np.str_]) -> tuple
         hits: Whether each forecast counts.
         sources: Source of each.
     """
+    from scipy.special import betaincinv, stdtrit
+
     names, count, share = np.unique(sources), len(hits), float(hits.mean())
     effective = float(len(names))
     if 0 < share < 1 and len(names) >= _FEWEST_SOURCES:
@@ -81,6 +82,8 @@ def clustered_gain(gains: Array, sources: NDArray[np.str_], per: Array | None = 
         sources: Source of each.
         per: What the sum of gains is divided by, shape (n,); by default the number of forecasts.
     """
+    from scipy.special import stdtrit
+
     per = np.ones(len(gains)) if per is None else per
     value = float(gains.sum() / per.sum())
     names = np.unique(sources)

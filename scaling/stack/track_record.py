@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import mean
 
 import numpy as np
-from scipy.special import stdtrit
 
 from saman.runs.forecast_log import ForecastLog, OutcomeRecord, Predictor
 from saman.scaling.models.series import NOMINAL
@@ -17,11 +17,6 @@ from saman.scaling.stack.weights import TrainedStack, shipped_stack
 _PUBLISHED_WEIGHT = 20.0
 _NARROWEST, _WIDEST = 0.5, 4.0
 PIPELINE_DEGREES = 4.0  # of the distribution of a pipeline's forecast; its interval comes from a few cells left out
-# The misses of a forecaster with such a distribution: what a machine without outcomes of pipelines starts from.
-_RIGHT_MISSES = tuple(
-    float(stdtrit(PIPELINE_DEGREES, (1 + share) / 2) / stdtrit(PIPELINE_DEGREES, (1 + NOMINAL) / 2))
-    for share in (np.arange(100) + 0.5) / 100
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def track_record(
     outcomes = [each for each in log.outcomes if (each.machine, each.predictor) == (machine, predictor)]
     scored = {each.forecast for each in log.outcomes}
     waiting = {each.id for each in log.forecasts if (each.machine, each.predictor) == (machine, predictor)} - scored
-    published = (stack or shipped_stack()).misses if predictor is Predictor.LAWS else _RIGHT_MISSES
+    published = (stack or shipped_stack()).misses if predictor is Predictor.LAWS else _right_misses()
     return TrackRecord(
         machine=machine,
         intervals=len(outcomes),
@@ -135,3 +130,14 @@ def _quantile(values: np.typing.NDArray[np.float64], weights: np.typing.NDArray[
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / (weights.sum() + 1)
     return float(values[order][min(int(np.searchsorted(share, level)), len(values) - 1)])
+
+
+@cache
+def _right_misses() -> tuple[float, ...]:
+    """The misses of a forecaster with the right distribution: a machine without outcomes of pipelines starts there."""
+    from scipy.special import stdtrit
+
+    nominal = stdtrit(PIPELINE_DEGREES, (1 + NOMINAL) / 2)
+    return tuple(
+        float(stdtrit(PIPELINE_DEGREES, (1 + share) / 2) / nominal) for share in (np.arange(100) + 0.5) / 100
+    )

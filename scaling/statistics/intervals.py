@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, betaincinv
 
 LEVEL = 0.95
+_FEW = 200  # values up to which the binomial distribution is summed exactly, without importing scipy
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ def median_coverage(n: int, rank: int) -> float:
 
     Source: David & Nagaraja, Order Statistics (2003), §7.1. Exact for continuous distributions, else a lower bound.
     """
+    if n <= _FEW:
+        return 1.0 - 2 * sum(comb(n, below) for below in range(rank)) / 2**n
+    from scipy.special import bdtr
+
     return 1.0 - 2.0 * float(bdtr(rank - 1, n, 0.5))
 
 
@@ -117,6 +122,8 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
     """
     if trials == 0:
         return (0.0, 1.0)
+    from scipy.special import betaincinv
+
     tail, failures = (1.0 - level) / 2.0, trials - successes
     low = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, failures, 1.0 - tail)) if failures else 1.0

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from math import exp, log, log2
 
 import numpy as np
-from scipy.special import stdtrit
 
 import saman
 from saman.runs.forecast_log import ForecastRecord, Predictor
@@ -103,6 +102,8 @@ def _record(case: Case, ahead: PipelineThroughput, stack: TrainedStack, widening
 
 def _distribution(ahead: PipelineThroughput, widening: float) -> ForecastDistribution:
     """Student t around the forecast, whose central interval is that of the forecast."""
+    from scipy.special import stdtrit
+
     half = log(ahead.high / ahead.samples_per_second) / widening
     scale = half / float(stdtrit(PIPELINE_DEGREES, (1 + NOMINAL) / 2))
     return ForecastDistribution((1.0,), (log(ahead.samples_per_second),), (scale,), (PIPELINE_DEGREES,), widening)
