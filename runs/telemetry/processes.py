@@ -160,6 +160,8 @@ def stage_windows(found: Columns, windows: Columns) -> Iterable[StageWindows]:
         found: Steady windows of all processes.
         windows: The windows of the run, joined over processes.
     """
+    if not np.isfinite(found["stage"]).any():
+        return
     staged = filter_rows(found, np.isfinite(found["stage"]) & np.isin(found["step"], windows["step"]))
     for rank in np.unique(staged["rank"]):
         mine = filter_rows(staged, staged["rank"] == rank)
