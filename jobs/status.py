@@ -174,7 +174,8 @@ def status_of(run: RunFolder, events: Sequence[Event], view: SlurmView, now: flo
     if alive is not None and alive != job:
         job, slurm = alive, view.state(alive)
     quiet = now - (events[-1].time if events else now)
-    return _explained(run, _with_job(replace(base, job=job), queued.after, state, progress, slurm, view, quiet))
+    base = base if base.job == job else replace(base, job=job)
+    return _explained(run, _with_job(base, queued.after, state, progress, slurm, view, quiet))
 
 
 def _attempt(run: RunFolder, events: Sequence[Event], state: State) -> int:

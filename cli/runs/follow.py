@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,7 @@ def status_command(
     from saman.cli.remote.forwarding import exit_with, named_runs, run_there, statuses_there
     from saman.jobs.reconcile import reconcile
 
+    gc.set_threshold(10_000)  # thousands of runs make many values, all of which are shown; an eighth of the time
     here, there = named_runs(runs, runs_dir, newest)
     elsewhere = {remote.run.id for remote in there}
     mine = found_runs(here, runs_dir, newest) if here or not runs else []

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from saman.configs.schemas.launch.elastic import Elastic
-from saman.launcher.elastic.authority import Authority
 from saman.launcher.elastic.seats import Seats
 from saman.launcher.plan.placement import Placement
 from saman.runs.elastic.world_events import WorldFormed
@@ -87,6 +86,8 @@ class ElasticRanks:
             say: Shows a sentence to the user.
             surroundings: The nodes of the job; ``None`` for a run on this node.
         """
+        from saman.launcher.elastic.authority import Authority  # a server, which other runs need not load
+
         around = surroundings or Surroundings()
         self._attempt, self._placement, self._minimum, self._usable = attempt, placement, limits.min, around.usable
         self._processes, self._append, self._say, self._job_of = processes, append, say, around.job_of

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saman.configs.home_folder import in_home
-from saman.launcher.monitoring.endpoint import Endpoint
 from saman.launcher.monitoring.exposition import exposition
 from saman.launcher.monitoring.gpus import GpuUse, read_gpus
 from saman.launcher.monitoring.notification import notification_of, tell
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from saman.configs.schemas.experiment import Experiment
     from saman.configs.schemas.monitoring import Metrics, Notify
     from saman.configs.schemas.script import Script
+    from saman.launcher.monitoring.endpoint import Endpoint
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +130,8 @@ class Monitor:
     def _open(self, metrics: Metrics) -> Endpoint | None:
         if metrics.port is None:
             return None
+        from saman.launcher.monitoring.endpoint import Endpoint
+
         token = None
         if metrics.token_file is not None:
             token = read_private(in_home(metrics.token_file), "launch.metrics.token_file")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -103,10 +101,6 @@ def _tried(work: Callable[[], None], where: str) -> list[str]:
         work()
     except UserError as error:
         return [error.one_line()]
-    except urllib.error.HTTPError as error:
-        return [f"{where}: the server answered {error.code}"]
-    except urllib.error.URLError as error:
-        return [f"{where}: {error.reason}"]
     except (subprocess.TimeoutExpired, TimeoutError):
         return [f"{where}: no answer within its time limit (notify.timeout_seconds)"]
     except OSError as error:
@@ -129,9 +123,17 @@ def _tell_webhook(run: RunFolder, spec: Notify, text: str) -> None:
     url = reveal(run, spec.webhook or "", WEBHOOK)
     if not url.startswith(("http://", "https://")):
         raise UserError("it is not an http or https URL", where=WEBHOOK)
+    import urllib.request  # loads TLS and the parts of HTTP
+    from urllib.error import HTTPError, URLError
+
     request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"}, method="POST")
-    with urllib.request.urlopen(request, timeout=spec.timeout_seconds):
-        pass
+    try:
+        with urllib.request.urlopen(request, timeout=spec.timeout_seconds):
+            pass
+    except HTTPError as error:
+        raise UserError(f"the server answered {error.code}", where="notify.webhook") from None
+    except URLError as error:
+        raise UserError(str(error.reason), where="notify.webhook") from None
 
 
 def _hider(run: RunFolder) -> Callable[[str], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,18 @@ class Creation:
         """Read the facts of the run's creation; empty if they are not recorded."""
         facts = next((event.facts for event in events if event.kind == EventKind.CREATED), {})
         return cls(
-            code_path=tuple(Path(str(folder)) for folder in facts.get("code_path") or ()),
-            directory=Path(str(facts["directory"])) if facts.get("directory") else None,
-            models_dir=Path(str(facts["models_dir"])) if facts.get("models_dir") else None,
+            code_path=tuple(_path(str(folder)) for folder in facts.get("code_path") or ()),
+            directory=_path(str(facts["directory"])) if facts.get("directory") else None,
+            models_dir=_path(str(facts["models_dir"])) if facts.get("models_dir") else None,
             step=str(facts["step"]) if facts.get("step") else None,
             trial=str(facts["trial"]) if facts.get("trial") else None,
         )
+
+
+@lru_cache(maxsize=1024)
+def _path(text: str) -> Path:
+    """The path of a text: the thousands of runs of a study name the same few folders."""
+    return Path(text)
 
 
 class After(str, Enum):

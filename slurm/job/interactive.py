@@ -13,7 +13,6 @@ from saman.configs.schemas.script import Script
 from saman.launcher.node.machine import Node, same_node
 from saman.launcher.planning import Options
 from saman.slurm.job.allocation import allocation
-from saman.slurm.site import client
 
 
 def is_inside(environ: Mapping[str, str]) -> bool:
@@ -44,6 +43,8 @@ def gpus_per_node(environ: Mapping[str, str]) -> int:
         return int(number[1])
     if environ.get("SLURM_JOB_GPUS"):
         return len(environ["SLURM_JOB_GPUS"].split(","))
+    from saman.slurm.site import client
+
     return gpus_of_job(client.show_job(environ.get("SLURM_JOB_ID", "")))
 
 
