@@ -66,6 +66,36 @@ def test_the_list_of_commands_tells_of_each_what_its_own_help_tells(monkeypatch:
     assert told(app_for([])) == told(make_app())
 
 
+def test_a_command_asks_no_installed_package_for_plugins_of_pydantic(tmp_path: Path) -> None:
+    program = (
+        "import sys, importlib.metadata\n"
+        "def asked(**words): raise SystemExit(f'entry points {words}')\n"
+        "importlib.metadata.entry_points = asked\n"
+        "sys.argv = ['saman', 'run', 'quickstart', '--dry-run']\n"
+        "from saman.cli.main import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pydantic" not in done.stderr
+
+
+def test_a_run_without_them_loads_no_server_and_no_client_of_slurm(tmp_path: Path) -> None:
+    program = "import sys, saman.jobs.local, saman.slurm.job.interactive; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    loaded = set(done.stdout.split())
+    assert "saman.launcher.attempts" in loaded
+    assert sorted(loaded & {"http.server", "urllib.request", "ssl", "saman.slurm.site.client"}) == []
+
+
+def test_a_report_loads_scipy_for_laws_and_predictions_alone(tmp_path: Path) -> None:
+    program = "import sys, saman.scaling.report.pages, saman.scaling.track.keeping; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    loaded = set(done.stdout.split())
+    assert "polars" in loaded
+    assert "scipy.special" not in loaded
+
+
 def test_a_dry_run_loads_no_tensorflow(tmp_path: Path) -> None:
     loaded = loaded_by("run", "quickstart", "--dry-run", cwd=tmp_path)
     assert "pydantic" in loaded
