@@ -51,7 +51,7 @@ def median_coverage(n: int, rank: int) -> float:
     Source: David & Nagaraja, Order Statistics (2003), §7.1. Exact for continuous distributions, else a lower bound.
     """
     if n <= _FEW:
-        return 1.0 - 2 * sum(comb(n, below) for below in range(rank)) / 2**n
+        return 1.0 - 2 * sum(comb(n, below) for below in range(rank)) / (1 << n)
     from scipy.special import bdtr
 
     return 1.0 - 2.0 * float(bdtr(rank - 1, n, 0.5))
