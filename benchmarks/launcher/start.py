@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--without-mpi", action="store_true", help="one rank as a plain process")
     asked = parser.parse_args()
     pairs = 3 if asked.short else asked.pairs
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
     print("| command | saman | bare | more (median of pairs) | ratio | target |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="saman-start-") as temporary:
         folder, stubs = Path(temporary), Path(temporary, "stubs")

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=1000)
     parser.add_argument("--keep", type=Path, help="write runs and report here and leave them")
     asked = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
     with tempfile.TemporaryDirectory(prefix="saman-benchmark-") as temporary:
         folder = asked.keep or Path(temporary)
         if not (folder / "runs" / "made").is_dir():
