@@ -11,7 +11,7 @@ from saman.runs.telemetry.stragglers import Straggler, stragglers
 from saman.scaling.analysis.baselines import Baseline, throughput_ratio
 from saman.scaling.analysis.run_values import MeasuredRun, Measurement
 from saman.scaling.analysis.stages import StageMeasure, stage_measures
-from saman.scaling.statistics.bootstrap import hierarchical_estimate
+from saman.scaling.statistics.bootstrap import pooled_mean
 from saman.scaling.statistics.drift import DriftTest, withheld
 from saman.scaling.statistics.intervals import Estimate, median_estimate
 from saman.scaling.statistics.steady_state import outliers
@@ -237,4 +237,4 @@ def _neighbour_seconds(run: Measurement) -> float:
 def _step_seconds(runs: Sequence[Measurement]) -> Estimate:
     """Seconds per step over the windows of all runs; the bootstrap resamples runs, not windows."""
     thinned = [run.window_step_seconds[:: -(-len(run.window_step_seconds) // _WINDOWS_POOLED)] for run in runs]
-    return hierarchical_estimate(thinned, lambda windows: float(np.mean(windows)), resamples=499)
+    return pooled_mean(thinned, resamples=499)

@@ -1,8 +1,8 @@
-"""Bootstrap intervals over repeats: of ratios of medians, and of statistics of pooled windows (hierarchical)."""
+"""Bootstrap intervals over repeats: of ratios of medians, and of the mean of pooled windows (hierarchical)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -68,22 +68,16 @@ def ratio_estimate(
     return Estimate(value, repeats, interval)
 
 
-def hierarchical_estimate(
-    runs: Sequence[Array],
-    statistic: Callable[[Array], float],
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+def pooled_mean(
+    runs: Sequence[Array], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """A statistic of the pooled windows of several runs with a bias-corrected bootstrap interval.
+    """The mean of the pooled windows of several runs with a bias-corrected bootstrap interval.
 
     Runs are resampled and keep all their windows: windows of a run are dependent, and resampling them too would count
     their noise twice (Davison & Hinkley 1997, §3.8, strategy 1).
 
     Args:
-        runs: An array per run; its first axis is the window.
-        statistic: Of the concatenated windows.
+        runs: The values of each run's windows.
         level: Nominal coverage.
         resamples: Number of bootstrap resamples.
         seed: Of the resampling.
@@ -91,12 +85,13 @@ def hierarchical_estimate(
     Returns:
         The estimate; without interval below ``FEWEST_REPEATS`` runs.
     """
-    whole = float(statistic(np.concatenate(list(runs))))
+    sums, counts = np.array([[run.sum(), len(run)] for run in runs]).T
+    whole = float(sums.sum() / counts.sum())
     if len(runs) < FEWEST_REPEATS:
         return Estimate(whole, len(runs), None, _reason(len(runs)))
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(runs), (resamples, len(runs)))
-    resampled = np.array([statistic(np.concatenate([runs[i] for i in pick])) for pick in picks])
+    resampled = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
     low, high = bias_corrected(resampled, whole, level)
     return Estimate(
         whole, len(runs), Interval(low, high, level, level, f"hierarchical bootstrap, {resamples} resamples")

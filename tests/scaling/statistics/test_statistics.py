@@ -8,7 +8,7 @@ from scipy import stats
 
 from saman.runs.telemetry.processes import variation
 from saman.runs.telemetry.stragglers import stragglers
-from saman.scaling.statistics.bootstrap import FEWEST_REPEATS, hierarchical_estimate, ratio_estimate
+from saman.scaling.statistics.bootstrap import FEWEST_REPEATS, pooled_mean, ratio_estimate
 from saman.scaling.statistics.intervals import best_median_coverage, binomial_interval, median_coverage, median_estimate
 from saman.scaling.statistics.rank_test import Significance, adjust, holm, rank_test
 from saman.scaling.statistics.steady_state import outliers, steady_state
@@ -84,7 +84,7 @@ def test_bootstrap_agrees_with_scipys_on_the_same_statistic() -> None:
 def test_a_hierarchical_interval_draws_runs_not_windows() -> None:
     rng = np.random.default_rng(0)
     runs = [np.full(1000, level) + rng.normal(0, 0.001, 1000) for level in rng.normal(10, 1, 12)]
-    found = hierarchical_estimate(runs, lambda windows: float(windows.mean()))
+    found = pooled_mean(runs)
     assert found.interval is not None
     width = found.interval.high - found.interval.low
     assert width == pytest.approx(2 * 1.96 * 1 / np.sqrt(12), rel=0.5)  # 12 runs, not 12,000 windows
