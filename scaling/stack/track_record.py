@@ -138,6 +138,4 @@ def _right_misses() -> tuple[float, ...]:
     from scipy.special import stdtrit
 
     nominal = stdtrit(PIPELINE_DEGREES, (1 + NOMINAL) / 2)
-    return tuple(
-        float(stdtrit(PIPELINE_DEGREES, (1 + share) / 2) / nominal) for share in (np.arange(100) + 0.5) / 100
-    )
+    return tuple(float(stdtrit(PIPELINE_DEGREES, (1 + share) / 2) / nominal) for share in (np.arange(100) + 0.5) / 100)

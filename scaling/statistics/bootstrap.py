@@ -68,9 +68,7 @@ def ratio_estimate(
     return Estimate(value, repeats, interval)
 
 
-def pooled_mean(
-    runs: Sequence[Array], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
+def pooled_mean(runs: Sequence[Array], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """The mean of the pooled windows of several runs with a bias-corrected bootstrap interval.
 
     Runs are resampled and keep all their windows: windows of a run are dependent, and resampling them too would count
