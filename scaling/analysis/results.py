@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -45,25 +46,34 @@ from saman.scaling.study.energy import energy_of
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
+_FIRST = 20  # runs that show how fast the file system is
+_WAITING = 3.0  # elapsed time ÷ CPU time, from which on threads pay
+_THREADS = 8
 _STEP_TIMES = 200  # windows kept for the distribution of step times
 # Sections that say where and how a run ran, not what it trained; other settings distinguish curves.
 _NOT_SETTINGS = frozenset({"name", "resources", "launch", "publish", "export", "tracking", "notify"})
 _NOT_SETTINGS_OF_TRAINING = ("train.global_batch_size", "train.batch_size_per_rank", "train.seed")
 
 
-def read_runs(paths: Sequence[Path], warmup_windows: int = 0, workers: int = 2) -> list[Run]:
-    """Read several run folders in parallel.
+def read_runs(paths: Sequence[Path], warmup_windows: int = 0) -> list[Run]:
+    """Read several run folders, in parallel where the file system takes longer than reading itself.
+
+    On a local disk, threads would only take turns at Python's lock.
 
     Args:
         paths: Run folders.
         warmup_windows: Windows to leave out at the start of every run.
-        workers: Threads.
 
     Returns:
         The runs in the order of ``paths``.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda path: read_run(path, warmup_windows), paths))
+    began, used = time.perf_counter(), time.thread_time()
+    first = [read_run(path, warmup_windows) for path in paths[:_FIRST]]
+    elapsed, busy = time.perf_counter() - began, time.thread_time() - used
+    if elapsed < _WAITING * busy:
+        return [*first, *(read_run(path, warmup_windows) for path in paths[_FIRST:])]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [*first, *pool.map(lambda path: read_run(path, warmup_windows), paths[_FIRST:])]
 
 
 def read_run(path: Path, warmup_windows: int = 0) -> Run:
