@@ -106,7 +106,12 @@ def start(
 
 
 def run_in_turn(
-    starts: Iterable[Callable[[], Contender]], rounds: int, seconds: float, warm_spans: int = 4, patience: float = 240.0
+    starts: Iterable[Callable[[], Contender]],
+    rounds: int,
+    seconds: float,
+    keeps_last: bool = False,
+    warm_spans: int = 4,
+    patience: float = 240.0,
 ) -> list[Contender]:
     """Warm up each contender alone, then let them run in turn, in alternating order.
 
@@ -114,6 +119,7 @@ def run_in_turn(
         starts: Start the contenders.
         rounds: Number of blocks of each contender.
         seconds: Length of a block; a contender whose steps are long gets at least six steps.
+        keeps_last: Whether the last contender has the last turn of every round, so that it is never frozen for long.
         warm_spans: The reports of steps that end the warm-up.
         patience: Seconds for the warm-up.
 
@@ -132,7 +138,8 @@ def run_in_turn(
             contender.freeze()
             contenders.append(contender)
         for turn in range(rounds):
-            for contender in contenders if turn % 2 == 0 else reversed(contenders):
+            others, last = (contenders[:-1], contenders[-1:]) if keeps_last else (contenders, [])
+            for contender in [*(others if turn % 2 == 0 else reversed(others)), *last]:
                 _run_block(contender, seconds)
         for contender in contenders:  # reports may be written later than they are made
             contender.thaw()

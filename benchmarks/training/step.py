@@ -92,7 +92,7 @@ def row(model: str, ranks: int, names: list[str], asked: argparse.Namespace, fol
     starts: list[Callable[[], Contender]] = [
         partial(STARTS.get(name, start_saman), name, model, ranks, folder) for name in names
     ]
-    contenders = run_in_turn(starts, asked.rounds, asked.seconds)
+    contenders = run_in_turn(starts, asked.rounds, asked.seconds, keeps_last=names[-1].startswith("multi_worker"))
     rates = [contender.rates() for contender in contenders]
     batch = BATCH[model] * ranks
     cells = [f"{statistics.median([rate * batch for rate in found if rate == rate]):,.0f}" for found in rates]
