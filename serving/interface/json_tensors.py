@@ -125,6 +125,7 @@ def _read_columns(value: Any, wanted: Mapping[str, TensorFacts], is_fast: bool) 
     for name in wanted:
         if name not in value:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
+    # TensorFlow Serving (FillTensorMapFromInputsMap) does not look at further names here; in rows it refuses them.
     return {name: _tensor(value[name], facts, is_fast) for name, facts in wanted.items()}
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saman.serving.interface import examples
 from saman.serving.interface.json_tensors import parse_document, read_inputs, render_predictions
 from saman.serving.interface.signatures import SignatureFacts, TensorFacts
-from saman.serving.interface.status import ServingError
+from saman.serving.interface.status import ServingError, StatusCode
 
 FLOAT, INT32, UINT8, STRING, BOOL = 1, 3, 4, 7, 10
 
@@ -85,6 +85,14 @@ def test_several_inputs_are_named() -> None:
     for document in ({"instances": [1]}, {"inputs": [1]}, {"instances": [{"a": 1}]}, {"inputs": {"a": [1]}}):
         with pytest.raises(ServingError):
             read(document, about)
+
+
+def test_an_extra_input_is_refused_in_rows_and_ignored_in_columns_as_tensorflow_serving_does() -> None:
+    about = signature(a=FLOAT)
+    with pytest.raises(ServingError, match="key: other of 'instances' list") as refusal:
+        read({"instances": [{"a": 1.5, "other": 2}]}, about)
+    assert refusal.value.code is StatusCode.INVALID_ARGUMENT
+    assert read({"inputs": {"a": [1.5], "other": 2}}, about).keys() == {"a"}
 
 
 def test_outputs_become_rows_or_columns() -> None:
