@@ -43,7 +43,7 @@ class _Waiting(NamedTuple):
 
 
 class LocalEngine:
-    """A model in the front. What arrives while the event loop looks at all connections once is computed together.
+    """A model in the front. What arrives in rounds of the event loop that follow each other is computed together.
 
     Args:
         engine: The loaded model.
@@ -54,6 +54,7 @@ class LocalEngine:
     def __init__(self, engine: Engine, rows: int, most: int) -> None:
         self._engine, self._rows, self._most = engine, rows, most
         self._queue: collections.deque[_Waiting] = collections.deque()
+        self._seen = 0  # requests that waited at the last look
 
     def takes(self, signature: str, inputs: Arrays) -> bool:
         """Whether it computes this request."""
@@ -77,6 +78,12 @@ class LocalEngine:
         return answer
 
     def _compute(self) -> None:
+        if self._seen < len(self._queue) < self._rows:
+            # More have arrived in this round of the event loop: others may follow in the next.
+            self._seen = len(self._queue)
+            asyncio.get_running_loop().call_soon(self._compute)
+            return
+        self._seen = 0
         batch = self._next_batch()
         if batch:
             try:
