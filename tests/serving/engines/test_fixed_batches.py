@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +58,34 @@ def test_a_model_whose_shapes_the_batch_does_not_settle_is_refused(tmp_path: Pat
     openvino.save_model(openvino.Model([ops.relu(a)], [a]), tmp_path / "model.xml")
     with pytest.raises(ValueError, match="shapes"):
         OpenVinoBatches(tmp_path / "model.xml", 1, 4)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_a_computation_leaves_its_thread_on_the_cores_it_may_use(tmp_path: Path) -> None:
+    """Binding and freeing a thread costs more than a small model, and moves it between cores."""
+    program = (
+        "import os, sys, ctypes, numpy as np\n"
+        "from pathlib import Path\n"
+        "from saman.serving.engines.openvino_engine import OpenVinoBatches\n"
+        "model = OpenVinoBatches(Path(sys.argv[1]), 1, 1)\n"
+        "inputs = {'a': np.zeros((1, 3), np.float32), 'b': np.zeros((1, 2), np.float32)}\n"
+        "for _ in range(int(sys.argv[2])): model.run('serving_default', inputs)\n"
+    )
+    path, trace = save_model(tmp_path), tmp_path / "trace"
+    counts = []
+    for computations in (1, 51):
+        command = [
+            "strace",
+            "-f",
+            "-c",
+            "-e",
+            "trace=sched_setaffinity",
+            "-o",
+            str(trace),
+            sys.executable,
+            "-c",
+            program,
+        ]
+        subprocess.run([*command, str(path), str(computations)], check=True, timeout=120)
+        counts.append(sum(int(line.split()[3]) for line in trace.read_text().splitlines() if "sched_setaff" in line))
+    assert counts[0] == counts[1]
