@@ -222,6 +222,16 @@ def measure_grpc(tool: Path, port: int, kind: list[str], clients: int, seconds: 
     return Measured(float(row["Inferences/Second"]), p50, p99, 0, int(3 * seconds * float(row["Inferences/Second"])))
 
 
+def measure_both_grpc(found: dict[tuple[str, int], list[Measured]], tool: Path, port: int, seconds: float) -> None:
+    """A round over gRPC."""
+    for at, name, kind in (
+        (port, "saman gRPC", ["--service-kind", "tfserving", "--shape", "inputs:1,28,28"]),
+        (port + 1, "Triton gRPC", ["--shape", "inputs:28,28"]),
+    ):
+        for clients in (1, 16):
+            found.setdefault((name, clients), []).append(measure_grpc(tool, at + GRPC, kind, clients, seconds))
+
+
 def show(found: dict[tuple[str, int], list[Measured]]) -> None:
     """Print the medians."""
     print("| server | clients | requests/s | p50 ms | p99 ms | errors |\n|---|---|---|---|---|---|")
@@ -249,17 +259,11 @@ def main() -> None:
                 port = options.port + name.startswith("Triton")
                 for clients in (1, 16):
                     found.setdefault((name, clients), []).append(measure(port, request, clients, options.seconds))
+            if options.perf_analyzer:
+                measure_both_grpc(found, options.perf_analyzer, options.port, options.seconds)
         show(found)
         for name, server in zip(("saman", "Triton"), servers, strict=True):
             print(f"memory of {name}: {memory_megabytes(server.pid):.0f} MB")
-        if options.perf_analyzer:
-            for name, port, kind in (
-                ("saman gRPC", options.port, ["--service-kind", "tfserving", "--shape", "inputs:1,28,28"]),
-                ("Triton gRPC", options.port + 1, ["--shape", "inputs:28,28"]),
-            ):
-                for clients in (1, 16):
-                    measured = measure_grpc(options.perf_analyzer, port + GRPC, kind, clients, options.seconds)
-                    show({(name, clients): [measured]})
         print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     finally:
         for server in servers:
