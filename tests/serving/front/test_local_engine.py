@@ -66,6 +66,20 @@ def test_what_arrives_together_is_computed_together_and_everybody_gets_their_own
     assert engine.sizes == [3, 2]  # at most four examples
 
 
+def test_what_follows_in_the_next_rounds_of_the_event_loop_joins_up_to_the_limit() -> None:
+    engine = Doubling()
+
+    async def ask() -> list[Any]:
+        local, answers = LocalEngine(engine, rows=4, most=100), []
+        for value in range(6):
+            answers.append(local.send(rows(value), LATER, nowhere))
+            await asyncio.sleep(0)
+        return await asyncio.gather(*answers)
+
+    assert [found["y"].tolist() for found in run(ask())] == [[2 * value] for value in range(6)]
+    assert engine.sizes == [4, 2]
+
+
 def test_a_late_request_is_not_computed_and_a_full_queue_refuses() -> None:
     engine = Doubling()
 
