@@ -21,6 +21,7 @@ from saman.serving.interface.tensors import DTYPE_OF, NAMES
 from saman.serving.traffic import AnsweredRequest, RequestFacts, Route, Traffic
 
 _SWEEP_SECONDS = 0.05
+_SETTLE_SECONDS = 1.0  # traffic that moves before a front computes a version itself finds a slower engine process
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +81,8 @@ class ServingCore:
         for model in table.models.values():
             for version in model.versions.values():
                 self._local.prepare(version)
+        if self.table.models:  # the versions of the present table answer meanwhile
+            await self._local.settle(_SETTLE_SECONDS)
 
     def use(self, table: ServingTable) -> None:
         """Exchange the table: every later request sees the new versions and labels."""

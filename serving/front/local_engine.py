@@ -145,6 +145,7 @@ class LocalEngines:
     def __init__(self, kind: EngineKind | None, threads: int, rows: int, most: int) -> None:
         self._kind, self._threads, self._rows, self._most = kind, threads, rows, most
         self._loaded: dict[str, LocalEngine | None] = {}  # None: is being loaded, or does not suit
+        self._loading: set[asyncio.Task[None]] = set()
         self._worker = concurrent.futures.ThreadPoolExecutor(1, "local-engine")  # a model after the other
 
     def find(self, socket: str) -> LocalEngine | None:
@@ -156,7 +157,14 @@ class LocalEngines:
         if self._kind is None or not version.files or version.socket in self._loaded:
             return
         self._loaded[version.socket] = None
-        asyncio.get_running_loop().create_task(self._load(version))
+        task = asyncio.get_running_loop().create_task(self._load(version))
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until what is being loaded is loaded, at most ``seconds``."""
+        if self._loading:
+            await asyncio.wait(self._loading, timeout=seconds)
 
     async def _load(self, version: ServedVersion) -> None:
         with contextlib.suppress(concurrent.futures.CancelledError, RuntimeError):  # at the end of the process

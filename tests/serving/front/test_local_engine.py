@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -166,8 +167,26 @@ def test_a_model_that_could_hold_up_others_stays_in_its_engine_process(engine: D
     async def found() -> LocalEngine | None:
         engines = LocalEngines(load, threads=1, rows=3, most=10)
         engines.prepare(version())
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(0.001)
+        await engines.settle(60.0)
         return engines.find("socket")
 
     assert (run(found()) is not None) is suits
+
+
+def test_a_change_waits_for_a_model_to_be_loaded_but_not_for_ever() -> None:
+    may_load = threading.Event()
+
+    def load(path: Path, threads: int) -> Doubling:
+        assert may_load.wait(60)
+        return Doubling()
+
+    async def found() -> list[bool]:
+        engines, states = LocalEngines(load, threads=1, rows=3, most=10), []
+        engines.prepare(version())
+        await engines.settle(0.01)
+        states.append(engines.find("socket") is not None)
+        may_load.set()
+        await engines.settle(60.0)
+        return [*states, engines.find("socket") is not None]
+
+    assert run(found()) == [False, True]
