@@ -1,8 +1,9 @@
-"""Three designs of a server with the same OpenVINO model, each written as briefly as it works, beside ``saman serve``.
+"""Four designs of a server with the same OpenVINO model, each written as briefly as it works, beside ``saman serve``.
 
 ``python benchmarks/serving/designs.py [--seconds 3] [--rounds 3]``. All answer TensorFlow Serving's JSON:
 
-- shared memory: fronts (httptools on uvloop) on one port, which hand arrays to an engine process in shared memory;
+- computing front: a front (httptools on uvloop) that computes in its own process, the design of ``saman serve``;
+- shared memory: such fronts on one port, which hand arrays to an engine process in shared memory;
 - Triton behind a front: the same front, which asks Triton's server over its binary HTTP interface;
 - compiled server: granian (Rust) with a Python handler that computes in its own process.
 """
@@ -154,6 +155,19 @@ def start_shared(model: Path, port: int, fronts: int) -> list[Any]:
     return [*started, memories]
 
 
+def computing_front(port: int, model: Path) -> None:
+    """A front that computes together what arrives in rounds of its event loop."""
+    from saman.serving.engines.openvino_engine import OpenVinoBatches
+    from saman.serving.front.local_engine import LocalEngine
+
+    engine = LocalEngine(OpenVinoBatches(model, 1, ROWS), ROWS, SLOTS)
+
+    async def compute(images: np.ndarray) -> np.ndarray:
+        return (await engine.send({"inputs": images}, float("inf"), lambda *_: asyncio.Future()))["outputs"]
+
+    uvloop.run(serve_front(port, compute))
+
+
 # ---- Triton behind a front ------------------------------------------------------------------------------------------
 
 
@@ -234,9 +248,10 @@ def main() -> None:
         head = requests["Triton HTTP, binary"][: -4 * PIXELS]
         context = multiprocessing.get_context("fork")
         context.Process(target=triton_front, args=(port + 3, port + 2, head), daemon=True).start()
+        context.Process(target=computing_front, args=(port + 6, model), daemon=True).start()
         started += [start_granian(model, port + 4), start_saman(folder, model, port + 5)]
         names = ("shared memory, 1 front", "shared memory, 2 fronts", "", "Triton behind a front",
-                 "compiled server (granian)", "saman serve")  # fmt: skip
+                 "compiled server (granian)", "saman serve", "computing front")  # fmt: skip
         designs = {name: port + at for at, name in enumerate(names) if name}
         for at in designs.values():
             if at != port + 5:
