@@ -57,18 +57,23 @@ class FrontHandle:
                 problem = f"a front did not start (exit status {self.status()})"
                 raise EnvironmentLack(problem, remedy="its message is above; is the port of gRPC taken? --grpc-port")
 
-    def prepare(self, table: ServingTable, number: int) -> str:
-        """Have it connect to the engines of a table; returns the problem, empty for none."""
-        return self._ask({"do": "prepare", "number": number, "table": table.to_json()})
+    def prepare(self, table: ServingTable, number: int) -> Callable[[], str]:
+        """Have it connect to the engines of a table.
+
+        Returns:
+            What waits for its answer, so that fronts prepare beside each other: the problem, empty for none.
+        """
+        self._write({"do": "prepare", "number": number, "table": table.to_json()})
+        return lambda: self._wait_for("prepare", number)
 
     def use(self, number: int) -> str:
         """Have it exchange the table, then close what the table does not name; returns the problem."""
-        problem = self._ask({"do": "use", "number": number})
+        self._write({"do": "use", "number": number})
+        problem = self._wait_for("use", number)
         self._write({"do": "drain", "number": number})
         return problem
 
-    def _ask(self, message: dict[str, Any]) -> str:
-        self._write(message)
+    def _wait_for(self, done: str, number: int) -> str:
         deadline = time.monotonic() + _ANSWER_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -77,7 +82,7 @@ class FrontHandle:
                 if self.status() is not None:
                     return "the front ended"
                 continue
-            if (answer["done"], answer["number"]) == (message["do"], message["number"]):
+            if (answer["done"], answer["number"]) == (done, number):
                 return str(answer["problem"])
         return "the front did not answer"
 

@@ -60,7 +60,8 @@ class Fronts:
 
     def publish(self, table: ServingTable, number: int) -> list[str]:
         """Have all exchange the table: first everyone connects, then everyone moves; returns the problems."""
-        problems = [front.prepare(table, number) for front in self._fronts]
+        waits = [front.prepare(table, number) for front in self._fronts]
+        problems = [wait() for wait in waits]
         for front in self._fronts:
             front.use(number)
         return [problem for problem in problems if problem]
@@ -76,7 +77,7 @@ class Fronts:
                 new = self._fronts[at] = self._take_spare()
                 with contextlib.suppress(UserError):  # it is replaced at the next step
                     new.wait_until_ready()
-                    new.prepare(table, number)
+                    new.prepare(table, number)()
                     new.use(number)
         return statuses
 
