@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saman.serving.rollout.live import RolloutTraffic
+from saman.serving.rollout.rollout_traffic import RolloutTraffic
 from saman.serving.routing import (
     AnsweredRequest,
     Arrays,

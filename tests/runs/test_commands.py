@@ -24,7 +24,7 @@ OWN_STARTS = {
     "launcher/supervision/start_processes.py",
     "runs/commands.py",
     "slurm/job/stage_out.py",
-    "serving/rollout/live.py",
+    "serving/rollout/rollout_traffic.py",
     "serving/supervision/engine_process.py",
     "serving/supervision/front_process.py",
     "slurm/session/server.py",

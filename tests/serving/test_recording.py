@@ -14,7 +14,7 @@ from saman.configs.schemas.policy import Policy, RecordingPolicy
 from saman.registry.store.layout import ModelFolder
 from saman.serving import recording
 from saman.serving.recording import RequestRecording, requests_folder
-from saman.serving.rollout.live import RolloutTraffic
+from saman.serving.rollout.rollout_traffic import RolloutTraffic
 from saman.serving.routing import AnsweredRequest, RequestFacts
 from saman.trainers.infer.rows import InputSpec
 from saman.trainers.infer.tables import open_parquet

@@ -22,7 +22,7 @@ from saman.registry.rollout.settle import look, settle
 from saman.registry.store.layout import ModelFolder
 from saman.registry.store.model_state import read_model, replay
 from saman.registry.store.rollouts import RolloutOutcome, RolloutStrategy
-from saman.serving.rollout.live import RolloutTraffic
+from saman.serving.rollout.rollout_traffic import RolloutTraffic
 from saman.serving.traffic import AnsweredRequest, RequestFacts, open_traffic
 
 
