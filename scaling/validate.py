@@ -28,7 +28,7 @@ from saman.scaling.pipelines.published_check import (
     pipeline_totals,
     read_pipelines,
 )
-from saman.scaling.stack.scores import Gain
+from saman.scaling.stack.scores import Gain, clustered_share
 from saman.scaling.stack.validation import (
     ClassResult,
     CoverageVerdict,
@@ -42,7 +42,6 @@ from saman.scaling.stack.validation import (
     validate,
 )
 from saman.scaling.stack.weights import shipped_stack
-from saman.scaling.statistics.intervals import binomial_interval
 
 # Stable names of --json.
 TOTALS = ("predictions", "sources", "median_abs_error", "mean_abs_log_error", "log_score", "interval_score", "coverage")
@@ -52,7 +51,7 @@ def totals(found: Validation) -> dict[str, Any]:
     """Total scores of a validation at up to 4× the largest fitted count."""
     members = near(found)
     covered = found.stack.covered(found.data.outcomes)[members]
-    low, high = binomial_interval(int(covered.sum()), len(covered))
+    low, high = clustered_share(covered, found.data.sources[members])
     errors = (found.stack.middle - found.data.outcomes)[members]
     return {
         "predictions": int(members.sum()),
@@ -130,14 +129,9 @@ def _text(table: PublishedTable, found: Validation | None) -> str:
         *(_rule_line(each) for each in comparisons(found)),
         "lower: one-sided 95 % bound, jackknife over sources; interval of the coverage: clustered by source",
         "",
-        f"{'class':30} {'n':>4} {'sources':>8} {'coverage':>9} {'95 % interval':>16} {'log score':>10} "
-        f"{'interval score':>15} {'median':>7}",
-        *(
-            f"{each.name:30} {each.predictions:>4} {each.sources:>8} {each.coverage:>9.1%} "
-            f"{f'{each.coverage_low:.1%} – {each.coverage_high:.1%}':>16} {each.log_score:>+10.3f} "
-            f"{each.interval_score:>15.3f} {each.median_abs_error:>7.1%}" + _coverage_in_words(each)
-            for each in class_results(found)
-        ),
+        f"{'class':30} {'n':>4} {'sources':>8} {'median':>7} {'coverage':>9} {'95 % interval':>16} "
+        f"{'log score: over power law, lower':>33} {'interval score: over power law, lower':>38}",
+        *(_class_line(each) for each in class_results(found)),
     ]
     alarms = alarm_score(found)
     lines.append(
@@ -145,6 +139,16 @@ def _text(table: PublishedTable, found: Validation | None) -> str:
         f"false, of {alarms.shortfalls} shortfalls in {alarms.forecasts} forecasts"
     )
     return "\n".join(lines)
+
+
+def _class_line(each: ClassResult) -> str:
+    log, interval = each.log_score_gain, each.interval_score_gain
+    return (
+        f"{each.name:30} {each.predictions:>4} {each.sources:>8} {each.median_abs_error:>7.1%} {each.coverage:>9.1%} "
+        f"{f'{each.coverage_low:.1%} – {each.coverage_high:.1%}':>16} {each.log_score:>+12.3f} {log.value:>+11.3f} "
+        f"{_bound(log, '{:+.3f}'):>8} {each.interval_score:>15.3f} {interval.value:>+12.1%} "
+        f"{_bound(interval, '{:+.1%}'):>9}{_coverage_in_words(each)}"
+    )
 
 
 def _coverage_in_words(each: ClassResult) -> str:
@@ -157,14 +161,16 @@ def _coverage_in_words(each: ClassResult) -> str:
 
 
 def _rule_line(each: RuleComparison) -> str:
-    def bound(gain: Gain, form: str) -> str:
-        return "–" if gain.lower is None else form.format(gain.lower)
-
+    log, interval = each.log_score_gain, each.interval_score_gain
     return (
         f"{each.rule.words:38} {each.rule_median_abs_error:>7.1%} {each.rule_mean_abs_error:>8.3f} "
-        f"{each.rule_coverage:>7.1%} {each.log_score_gain.value:>+16.3f} {bound(each.log_score_gain, '{:+.3f}'):>7} "
-        f"{each.interval_score_gain.value:>+21.1%} {bound(each.interval_score_gain, '{:+.1%}'):>7}"
+        f"{each.rule_coverage:>7.1%} {log.value:>+16.3f} {_bound(log, '{:+.3f}'):>7} "
+        f"{interval.value:>+21.1%} {_bound(interval, '{:+.1%}'):>7}"
     )
+
+
+def _bound(gain: Gain, form: str) -> str:
+    return "–" if gain.lower is None else form.format(gain.lower)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

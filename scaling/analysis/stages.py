@@ -49,13 +49,33 @@ def planned_stages(events: Sequence[Event]) -> PlannedStages | None:
 
 
 @dataclass(frozen=True)
-class StageMeasure:
-    """Measures of a stage: medians and quartiles over the windows of all its replicas and runs, in seconds per step.
+class StageMeans:
+    """Means over the windows of all replicas and runs of a stage, in seconds per step.
+
+    Means add up to the sustained step, with its stalls; medians do not.
 
     Attributes:
         busy: Both passes and the optimiser's update.
         passes: Wall seconds of both passes; this and the CPU seconds are None in older telemetry.
         pass_cpu: CPU seconds of both passes, which do not grow when ranks share a core.
+    """
+
+    busy: float
+    transfer: float
+    exchange: float
+    input_wait: float
+    passes: float | None
+    pass_cpu: float | None
+    update_cpu: float | None
+
+
+@dataclass(frozen=True)
+class StageMeasure:
+    """Measures of a stage: medians and quartiles over the windows of all its replicas and runs, in seconds per step.
+
+    Attributes:
+        busy: Both passes and the optimiser's update.
+        pass_cpu: CPU seconds of both passes; None in older telemetry.
         memory_bytes: Peak over the start of the process, with its range; None where the system did not report it.
         planned_seconds: Predicted busy seconds per micro-batch; None for cuts given by hand.
         planned_bytes: Predicted memory; None for cuts given by hand.
@@ -74,9 +94,8 @@ class StageMeasure:
     memory_bytes: Quartiles | None
     planned_seconds: float | None
     planned_bytes: float | None
-    passes: Quartiles | None = None
-    pass_cpu: Quartiles | None = None
-    update_cpu: Quartiles | None = None
+    pass_cpu: Quartiles | None
+    means: StageMeans
 
 
 def stage_measures(
@@ -107,6 +126,7 @@ def _measure(
         return _quartiles(np.concatenate(list(values)))
 
     busy = np.concatenate([process.busy for process in processes])
+    pass_cpu = _if_recorded([process.pass_cpu for process in processes])
     held = [process.memory_bytes for process in processes if process.memory_bytes is not None]
     seconds, memory = (plan.stage_seconds, plan.memory_bytes) if plan else ((), ())
     return StageMeasure(
@@ -123,15 +143,33 @@ def _measure(
         memory_bytes=Quartiles(float(np.median(held)), min(held), max(held)) if held else None,
         planned_seconds=seconds[number] if number < len(seconds) else None,
         planned_bytes=memory[number] if number < len(memory) else None,
-        passes=_if_recorded([process.passes for process in processes]),
-        pass_cpu=_if_recorded([process.pass_cpu for process in processes]),
-        update_cpu=_if_recorded([process.update_cpu for process in processes]),
+        pass_cpu=_quartiles(pass_cpu) if pass_cpu is not None else None,
+        means=_means(processes),
     )
 
 
-def _if_recorded(values: Sequence[Array | None]) -> Quartiles | None:
+def _means(processes: Sequence[StageWindows]) -> StageMeans:
+    def mean(values: Array | None) -> float | None:
+        return None if values is None else float(values.mean())
+
+    def known(values: Iterable[Array]) -> float:
+        return float(np.concatenate(list(values)).mean())
+
+    return StageMeans(
+        busy=known(process.busy for process in processes),
+        transfer=known(process.transfer for process in processes),
+        exchange=known(process.exchange for process in processes),
+        input_wait=known(process.input_wait for process in processes),
+        passes=mean(_if_recorded([process.passes for process in processes])),
+        pass_cpu=mean(_if_recorded([process.pass_cpu for process in processes])),
+        update_cpu=mean(_if_recorded([process.update_cpu for process in processes])),
+    )
+
+
+def _if_recorded(values: Sequence[Array | None]) -> Array | None:
+    """The values of all processes, if every process recorded them."""
     known = [series for series in values if series is not None]
-    return _quartiles(np.concatenate(known)) if len(known) == len(values) and known else None
+    return np.concatenate(known) if len(known) == len(values) and known else None
 
 
 def _quartiles(values: Array) -> Quartiles:

@@ -18,7 +18,7 @@ from saman.scaling.pipelines.cross_check import (
     half_width,
     leave_one_cell_out,
 )
-from saman.scaling.pipelines.measured import PipelineShape
+from saman.scaling.pipelines.measured import MeasuredPipeline, PipelineShape
 from saman.scaling.pipelines.published_check import calibrate_pipelines
 from saman.scaling.pipelines.step_model import StepModel, fit_case, misfit
 from saman.scaling.statistics.columns import ColumnName
@@ -174,8 +174,22 @@ def _checked(case: Case) -> CheckedModel | Unavailable:
         return Unavailable(
             f"the model misses its own cells by up to {exp(misfit(model)) - 1:.0%} and cells left out by "
             f"{exp(check.median) - 1:.0%} (median); beyond {LARGEST_MISFIT:.0%} it does not describe these runs"
+            + _disturbances(cells)
         )
     return CheckedModel(model, check)
+
+
+def _disturbances(cells: Sequence[MeasuredPipeline]) -> str:
+    """The cells beside which other programs ran, in words: a model of the pipelines cannot describe these."""
+    named = [
+        f"{cell.shape.stages} × {cell.shape.replicas} with {cell.shape.micro_batches} micro-batches "
+        f"({cell.cores_at_work:.0%})"
+        for cell in cells
+        if cell.disturbed
+    ]
+    if not named:
+        return ""
+    return f"; other programs used the cores of these cells, whose ranks had a part of them: {', '.join(named)}"
 
 
 def _with_stages(case: Case, model: StepModel, stages: int, shares: StageShares | None) -> StepModel | Unavailable:
@@ -287,6 +301,8 @@ def _caution(model: StepModel, shape: PipelineShape) -> str | None:
     nearest = min(abs(log2(shape.micro_batches / cell.shape.micro_batches)) for cell in model.cells)
     if nearest > log2(_MOST_MICRO_BATCHES):
         reasons.append(f"micro-batches differ by more than {_MOST_MICRO_BATCHES:g}× from those measured")
+    if len({cell.shape.micro_batches for cell in model.cells}) == 1 and nearest > 0:
+        reasons.append("a single number of micro-batches was measured, so costs per pass are uncertain")
     smallest = min(cell.shape.size for cell in model.cells)
     if shape.size < smallest / 2:
         reasons.append(f"micro-batches of {shape.size:.3g} examples; the smallest measured has {smallest:.3g}")

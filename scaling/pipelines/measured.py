@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from saman.scaling.analysis.points import CurvePoint
-from saman.scaling.analysis.stages import StageMeasure
+from saman.scaling.analysis.stages import StageMeans
+
+_UNDISTURBED = 0.9  # CPU seconds ÷ wall seconds of the passes
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class NodeCores:
 
 @dataclass(frozen=True)
 class MeasuredPipeline:
-    """A measured cell; times in seconds per step.
+    """A measured cell; times in seconds per step, means over windows: they add up to the sustained step.
 
     Attributes:
         batch: Examples of all replicas in a full step.
@@ -85,6 +88,12 @@ class MeasuredPipeline:
         return self.shape.examples * self.shape.replicas / self.step_seconds
 
     @property
+    def disturbed(self) -> bool:
+        """Whether other programs had over a tenth of the time of ranks with a core of their own."""
+        alone = self.cores.per_rank == 1 and self.cores_at_work is not None
+        return alone and (self.cores_at_work or 0.0) < _UNDISTURBED
+
+    @property
     def oversubscription(self) -> float:
         """Cores wanted ÷ cores of a node; above 1 ranks take turns."""
         return self.cores.oversubscription(self.shape.ranks_per_node)
@@ -95,7 +104,7 @@ def measured_pipeline(point: CurvePoint) -> MeasuredPipeline | None:
     facts, stages = point.runs[0].facts, point.stages
     if not stages or len(stages) != facts.stage_count:
         return None
-    replicas = point.ranks // facts.stage_count
+    replicas, means = point.ranks // facts.stage_count, [stage.means for stage in stages]
     examples = point.throughput.value * point.step_seconds.value
     shape = PipelineShape(facts.stage_count, replicas, point.nodes, facts.micro_batches, examples / replicas)
     shared = any(run.facts.cores_shared for run in point.runs)
@@ -105,27 +114,23 @@ def measured_pipeline(point: CurvePoint) -> MeasuredPipeline | None:
         batch=float(facts.global_batch),
         filled=examples / facts.global_batch,
         step_seconds=point.step_seconds.value,
-        work_seconds=_work(stages, shared),
-        cores_at_work=None if shared else _cores_at_work(stages),
-        transfer_seconds=tuple(stage.transfer.value for stage in stages),
-        update_seconds=float(np.mean([stage.update_cpu.value if stage.update_cpu else 0.0 for stage in stages])),
-        exchange_seconds=float(np.mean([stage.exchange.value for stage in stages])),
-        input_wait_seconds=float(np.mean([stage.input_wait.value for stage in stages])),
+        work_seconds=_work(means, shared),
+        cores_at_work=None if shared else _cores_at_work(means),
+        transfer_seconds=tuple(mean.transfer for mean in means),
+        update_seconds=float(np.mean([mean.update_cpu or 0.0 for mean in means])),
+        exchange_seconds=float(np.mean([mean.exchange for mean in means])),
+        input_wait_seconds=float(np.mean([mean.input_wait for mean in means])),
         planned=tuple(stage.planned_seconds for stage in stages if stage.planned_seconds is not None),
     )
 
 
-def _work(stages: tuple[StageMeasure, ...], shared: bool) -> tuple[float, ...] | None:
-    cpu = tuple(stage.pass_cpu.value for stage in stages if stage.pass_cpu is not None)
-    if len(cpu) == len(stages):
+def _work(means: Sequence[StageMeans], shared: bool) -> tuple[float, ...] | None:
+    cpu = tuple(mean.pass_cpu for mean in means if mean.pass_cpu is not None)
+    if len(cpu) == len(means):
         return cpu
-    return None if shared else tuple(stage.busy.value for stage in stages)
+    return None if shared else tuple(mean.busy for mean in means)
 
 
-def _cores_at_work(stages: tuple[StageMeasure, ...]) -> float | None:
-    ratios = [
-        stage.pass_cpu.value / stage.passes.value
-        for stage in stages
-        if stage.pass_cpu is not None and stage.passes is not None and stage.passes.value > 0
-    ]
+def _cores_at_work(means: Sequence[StageMeans]) -> float | None:
+    ratios = [mean.pass_cpu / mean.passes for mean in means if mean.pass_cpu is not None and mean.passes]
     return float(np.median(ratios)) if ratios else None

@@ -4,13 +4,13 @@
 
 Passes: the schedule, simulated with the CPU seconds of each stage on the cores of its node, where ranks take turns
 (``pipeline.sharing``). CPU seconds of a stage = (per pass · micro-batches + its share · per example · examples) ·
-(1 + contention · more busy cores): a busy neighbour slows a core's memory. The exchange has a start, a bandwidth, a
-turn of ranks that share cores, and a hop across nodes. No factor corrects the sum; ``misfit`` tells what it misses.
+(1 + contention · more busy cores): a busy neighbour slows a core's memory. The terms of the other parts are in
+``terms``. No factor corrects the sum; ``misfit`` tells what it misses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from saman.pipeline.sharing import SharedStep, StageWork, cores_of, play_shared
 from saman.scaling.pipelines.measured import MeasuredPipeline, NodeCores, PipelineShape
+from saman.scaling.pipelines.terms import EXCHANGE, INPUT_WAIT, UPDATE, fit_terms, sum_terms
 
 Array = NDArray[np.float64]
 _MOST_SIMULATED = 64  # ranks that share the cores of a node; further replicas repeat the first
@@ -51,8 +52,9 @@ class StepModel:
         shares: Of the work on examples, for each number of stages.
         cores_at_work: Cores that a rank's passes keep busy.
         transfer: Seconds per message.
-        update: CPU seconds of the update of the whole model.
+        update: CPU seconds of a stage's update, by term.
         exchange: Seconds by term.
+        input_wait: Seconds by term.
     """
 
     order: str
@@ -63,9 +65,9 @@ class StepModel:
     shares: Mapping[int, tuple[float, ...]]
     cores_at_work: float
     transfer: float
-    update: float
+    update: Mapping[str, float]
     exchange: Mapping[str, float]
-    input_wait_per_example: float
+    input_wait: Mapping[str, float]
     cores: NodeCores
     cells: tuple[MeasuredPipeline, ...]
 
@@ -84,11 +86,13 @@ class StepModel:
         even = (1 / shape.stages,) * shape.stages
         whole = self._passes(shape, shares, self.transfer)
         without_transfer = self._passes(shape, shares, 0.0).seconds
-        exchange = sum(_TERMS[name](shape, self.cores) * value for name, value in self.exchange.items())
+        exchange = sum_terms(EXCHANGE, self.exchange, shape, self.cores)
         turns = self.cores.oversubscription(shape.ranks_per_node)
-        update = self.update / shape.stages * turns
+        taken = min(1.0, self.cores_at_work)  # below 1 where other programs use the cores, too
+        update = sum_terms(UPDATE, self.update, shape, self.cores) * turns / taken
+        waiting = sum_terms(INPUT_WAIT, self.input_wait, shape, self.cores)
         return PredictedStep(
-            seconds=whole.seconds + exchange + update + self.input_wait_per_example * shape.examples,
+            seconds=whole.seconds + exchange + update + waiting,
             bubble_share=whole.bubble_share,
             imbalance_seconds=max(0.0, without_transfer - self._passes(shape, even, 0.0).seconds),
             transfer_seconds=max(0.0, whole.seconds - without_transfer),
@@ -118,19 +122,6 @@ class StepModel:
         return [cores_of(rank, self.cores.per_rank, self.cores.count) for rank in range(ranks)]
 
 
-# Terms of the exchange as functions of shape and cores, most important first; each has a coefficient in seconds.
-Term = Callable[[PipelineShape, NodeCores], float]
-_TERMS: Mapping[str, Term] = {
-    "start": lambda shape, cores: 1.0 if shape.ranks > 1 else 0.0,
-    # copying is work: ranks that share a core take turns at it
-    "bandwidth": lambda shape, cores: (
-        2 * (shape.replicas - 1) / shape.replicas / shape.stages * cores.oversubscription(shape.ranks_per_node)
-    ),
-    "turn": lambda shape, cores: cores.oversubscription(shape.ranks_per_node) - 1 if shape.ranks > 1 else 0.0,
-    "hop": lambda shape, cores: 2.0 * (min(shape.replicas, shape.nodes) - 1),
-}
-
-
 def fit_case(cells: Sequence[MeasuredPipeline], order: str, recompute: bool) -> StepModel:
     """Fit the model to cells whose work is known.
 
@@ -156,9 +147,9 @@ def fit_case(cells: Sequence[MeasuredPipeline], order: str, recompute: bool) -> 
         shares=_shares(cells, per_pass),
         cores_at_work=float(np.median(alone)) if alone else 1.0,
         transfer=min(messages, default=0.0),  # the least is closest to a transfer that nobody delays
-        update=float(np.median([cell.update_seconds * cell.shape.stages for cell in cells])),
-        exchange=_fit_exchange(cells),
-        input_wait_per_example=float(np.median([cell.input_wait_seconds / cell.shape.examples for cell in cells])),
+        update=fit_terms(UPDATE, cells, [cell.update_seconds for cell in cells]),
+        exchange=fit_terms(EXCHANGE, cells, [cell.exchange_seconds for cell in cells]),
+        input_wait=fit_terms(INPUT_WAIT, cells, [cell.input_wait_seconds for cell in cells]),
         cores=cells[0].cores,
         cells=tuple(cells),
     )
@@ -208,21 +199,3 @@ def _shares(cells: Sequence[MeasuredPipeline], per_pass: float) -> dict[int, tup
         own = np.maximum(np.array(cell.work_seconds) - per_pass * cell.shape.micro_batches, 1e-12)
         found.setdefault(cell.shape.stages, []).append(own / own.sum())
     return {stages: tuple(map(float, np.mean(shares, axis=0))) for stages, shares in found.items()}
-
-
-def _fit_exchange(cells: Sequence[MeasuredPipeline]) -> dict[str, float]:
-    """Non-negative least squares, in shares of a step; a term needs a cell that has it, and a cell to spare."""
-    from scipy.optimize import nnls
-
-    used: list[str] = []
-    several = [cell for cell in cells if cell.shape.ranks > 1]
-    for name, term in _TERMS.items():
-        values = {round(term(cell.shape, cell.cores), 9) for cell in several}
-        if (values - {0.0}) and (len(values) > 1 or not used) and len(used) < len(several):
-            used.append(name)
-    if not used:
-        return {}
-    scale = np.array([1 / cell.step_seconds for cell in several])
-    matrix = np.array([[_TERMS[name](cell.shape, cell.cores) for name in used] for cell in several])
-    found, _ = nnls(matrix * scale[:, None], np.array([cell.exchange_seconds for cell in several]) * scale)
-    return dict(zip(used, map(float, found), strict=True))

@@ -1,14 +1,16 @@
-"""The simple rules that the stack is compared with: each a line of arithmetic, with the width it deserves."""
+"""The simple rules that the stack is compared with: arithmetic or a single law, with the width it deserves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saman.scaling.models.laws import ScalingPoint
+from saman.scaling.models.fitting import fit
+from saman.scaling.models.laws import AMDAHL, USL, Law, ScalingPoint
 from saman.scaling.stack.distribution import Mixtures, student_log_density
 from saman.scaling.stack.situations import power_line
 from saman.scaling.stack.training import ForecastCase, ForecastCases, source_weights
@@ -27,6 +29,8 @@ class Rule(str, Enum):
     STRAIGHT_LINE = "straight_line"
     CONSTANT_EFFICIENCY = "constant_efficiency"
     LAST_POINT = "last_point"
+    AMDAHL = "amdahl"
+    USL = "usl"
     POWER_LAW_TEXTBOOK = "power_law_textbook_interval"
 
     @property
@@ -37,11 +41,14 @@ class Rule(str, Enum):
             Rule.STRAIGHT_LINE: "straight line",
             Rule.CONSTANT_EFFICIENCY: "efficiency stays as at the last point",
             Rule.LAST_POINT: "throughput stays as at the last point",
+            Rule.AMDAHL: "Amdahl's law",
+            Rule.USL: "Universal Scalability Law",
             Rule.POWER_LAW_TEXTBOOK: "log–log power fit, textbook interval",
         }[self]
 
 
-CALIBRATED = (Rule.POWER_LAW, Rule.STRAIGHT_LINE, Rule.CONSTANT_EFFICIENCY, Rule.LAST_POINT)
+CALIBRATED: tuple[Rule, ...] = tuple(rule for rule in Rule if rule is not Rule.POWER_LAW_TEXTBOOK)
+_FITTED: Mapping[Rule, Law] = {Rule.AMDAHL: AMDAHL, Rule.USL: USL}
 
 
 def rule_log(rule: Rule, points: tuple[ScalingPoint, ...], ranks: int) -> float:
@@ -54,6 +61,10 @@ def rule_log(rule: Rule, points: tuple[ScalingPoint, ...], ranks: int) -> float:
         return float(np.log(last.throughput * ranks / last.ranks))
     if rule is Rule.LAST_POINT:
         return float(np.log(last.throughput))
+    if rule in _FITTED:
+        fitted = fit(_FITTED[rule], points)
+        assert fitted is not None  # a forecast has three points
+        return float(np.log(fitted.throughput([ScalingPoint(ranks, 0.0)])[0]))
     slope, level = np.polyfit([point.ranks for point in points], [point.throughput for point in points], 1)
     return float(np.log(max(level + slope * ranks, _LEAST_SHARE * last.throughput)))
 

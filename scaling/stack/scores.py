@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from saman.scaling.statistics.intervals import binomial_interval
+
 Array = NDArray[np.float64]
 ONE_SIDED = 0.95
 _TWO_SIDED = 0.975
@@ -56,7 +58,7 @@ def clustered_share(hits: NDArray[np.bool_], sources: NDArray[np.str_]) -> tuple
         hits: Whether each forecast counts.
         sources: Source of each.
     """
-    from scipy.special import betaincinv, stdtrit
+    from scipy.special import stdtrit
 
     names, count, share = np.unique(sources), len(hits), float(hits.mean())
     effective = float(len(names))
@@ -65,10 +67,7 @@ def clustered_share(hits: NDArray[np.bool_], sources: NDArray[np.str_]) -> tuple
         variance = (len(names) - 1) / len(names) * float(((without - share) ** 2).sum())
         degrees = float(stdtrit(count - 1, _TWO_SIDED) / stdtrit(len(names) - 1, _TWO_SIDED)) ** 2
         effective = min(max(share * (1 - share) / max(variance, 1e-12) * degrees, effective), float(count))
-    inside = share * effective
-    low = float(betaincinv(inside, effective - inside + 1, 1 - _TWO_SIDED)) if inside > 0 else 0.0
-    high = float(betaincinv(inside + 1, effective - inside, _TWO_SIDED)) if inside < effective else 1.0
-    return low, high
+    return binomial_interval(share * effective, effective)
 
 
 def clustered_gain(gains: Array, sources: NDArray[np.str_], per: Array | None = None) -> Gain:

@@ -76,6 +76,7 @@ class ClassResult:
         coverage_low, coverage_high: 95 % interval of the coverage, clustered by source.
         within_tolerance: Whether the coverage is within 5 points of nominal; None with fewer than ten forecasts.
         verdict: Whether the interval of the coverage lies within these 5 points, beside them, or over an edge.
+        log_score_gain, interval_score_gain: Over the power law, in this class.
     """
 
     name: str
@@ -89,6 +90,8 @@ class ClassResult:
     coverage_low: float
     coverage_high: float
     verdict: CoverageVerdict
+    log_score_gain: Gain
+    interval_score_gain: Gain
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,7 @@ def _class_result(name: str, found: Validation, members: NDArray[np.bool_]) -> C
     covered = found.stack.covered(found.data.outcomes)[members]
     coverage = float(covered.mean())
     low, high = clustered_share(covered, found.data.sources[members])
+    rule = _comparison(found, Rule.POWER_LAW, found.rules[Rule.POWER_LAW], members)
     return ClassResult(
         name=name,
         predictions=count,
@@ -306,6 +310,8 @@ def _class_result(name: str, found: Validation, members: NDArray[np.bool_]) -> C
         coverage_low=low,
         coverage_high=high,
         verdict=_coverage_verdict(low, high, found.level),
+        log_score_gain=rule.log_score_gain,
+        interval_score_gain=rule.interval_score_gain,
     )
 
 

@@ -105,11 +105,11 @@ def _too_few(n: int, level: float) -> str:
     return f"the range of {n} repeats covers {best:.1%}; a {level:.0%} interval of the median needs {needed} repeats"
 
 
-def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+def binomial_interval(successes: float, trials: float, level: float = LEVEL) -> tuple[float, float]:
     """Compute the exact interval of a proportion (Clopper & Pearson, Biometrika 26, 1934).
 
     Args:
-        successes: Number of successes.
+        successes: Number of successes; a fraction where trials depend on each other and fewer of them count.
         trials: Number of trials.
         level: Nominal coverage; the attained coverage is at least this.
 

@@ -42,6 +42,9 @@ class Program:
     send: float = 2e-4  # CPU seconds of a message
     gradients: float = 6e-3  # CPU seconds of copying the gradients of the whole model
     update: float = 2e-3  # of the whole model
+    loading: float = 0.0  # CPU seconds of a step on every rank before its passes, however few its examples
+    sums: float = 0.0  # CPU seconds of norms and counts, which a rank alone has, too
+    pause: float = 0.0  # seconds by which every third step is late, on all ranks
     noise: float = 0.03
     cores_per_rank: int = 1
 
@@ -73,7 +76,9 @@ def _actions(stage: int, stages: int, count: int) -> list[tuple[str, int]]:
     return order + [("b", which) for which in backwards]
 
 
-def _rank(made: Program, replica: int, stage: int, luck: float) -> Iterator[tuple[str, Any]]:
+def _rank(made: Program, replica: int, stage: int, luck: float, late: float) -> Iterator[tuple[str, Any]]:
+    if made.loading + late:
+        yield "load", made.loading + late
     share = 1 / made.stages
     if made.stages > 1 and stage == 0:
         share *= 1 + made.uneven
@@ -90,16 +95,19 @@ def _rank(made: Program, replica: int, stage: int, luck: float) -> Iterator[tupl
         if 0 <= after < made.stages:
             yield "send", made.send
             yield "post", (replica, after, kind, which)
-    yield "exchange", (made.gradients / made.stages if made.replicas > 1 else 0.0) + TICK
+    yield "exchange", (made.gradients / made.stages if made.replicas > 1 else 0.0) + made.sums + TICK
     yield "barrier", None
     yield "update", made.update / made.stages
 
 
-def run_step(made: Program, machine: Machine, rng: np.random.Generator) -> tuple[float, list[dict[str, float]]]:
+def run_step(
+    made: Program, machine: Machine, rng: np.random.Generator, number: int = 0
+) -> tuple[float, list[dict[str, float]]]:
     """A step: its seconds, and for each rank wall and CPU seconds by kind of work."""
+    late = made.pause if number % 3 == 2 else 0.0
     ranks = [
         _Rank(
-            _rank(made, rank // made.stages, rank % made.stages, float(np.exp(rng.normal(0, made.noise)))),
+            _rank(made, rank // made.stages, rank % made.stages, float(np.exp(rng.normal(0, made.noise))), late),
             rank % machine.cores,
             tally={},
         )
@@ -135,7 +143,7 @@ def run_step(made: Program, machine: Machine, rng: np.random.Generator) -> tuple
     return now * TICK, [rank.tally or {} for rank in ranks]
 
 
-_COMPUTES = ("pass", "send", "exchange", "update")
+_COMPUTES = ("load", "pass", "send", "exchange", "update")
 
 
 def _count(rank: _Rank, name: str, seconds: float) -> None:
@@ -158,7 +166,7 @@ def _proceed(rank: _Rank, mail: dict[Any, float], now: float) -> None:
 def true_rate(made: Program, machine: Machine, steps: int = 20, seed: int = 99) -> float:
     """Samples per second over ``steps`` steps."""
     rng = np.random.default_rng(seed)
-    return made.batch * steps / sum(run_step(made, machine, rng)[0] for _ in range(steps))
+    return made.batch * steps / sum(run_step(made, machine, rng, number)[0] for number in range(steps))
 
 
 def write_cells(
@@ -187,7 +195,7 @@ def _write(path: Path, made: Program, machine: Machine, number: int, windows: in
     lines: list[list[str]] = [[] for _ in range(made.ranks)]
     clock = 0.0
     for index in range(windows):
-        seconds, tallies = run_step(made, machine, rng)
+        seconds, tallies = run_step(made, machine, rng, index)
         clock += seconds
         for rank, tally in enumerate(tallies):
             lines[rank].append(json.dumps(_line(made, rank, index, clock, seconds, tally)))
@@ -202,7 +210,8 @@ def _line(
     stage = rank % made.stages
     return {
         "schema": 1, "rank": rank, "ranks_here": 1, "size": made.ranks, "step": index + 1, "steps": 1, "epoch": 1,
-        "samples": made.batch // made.replicas if stage == 0 else 0, "seconds": seconds, "input_wait_seconds": 0.0,
+        "samples": made.batch // made.replicas if stage == 0 else 0, "seconds": seconds,
+        "input_wait_seconds": tally.get("wall load", 0.0),
         "compiled": index == 0, "time": 1.7e9 + clock, "stage": stage, "stages": made.stages,
         "bubble_seconds": tally.get("wall wait", 0.0), "transfer_seconds": tally.get("wall send", 0.0),
         "exchange_seconds": tally.get("wall exchange", 0.0) + tally.get("wall barrier", 0.0),

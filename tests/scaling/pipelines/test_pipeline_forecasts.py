@@ -76,6 +76,24 @@ def test_imbalance_is_told_apart_from_transfer(tmp_path: Path) -> None:
     assert sending.transfer_seconds > 3 * sending.imbalance_seconds
 
 
+@pytest.mark.parametrize(
+    "base",
+    [replace(EVEN, loading=8e-3, sums=5e-3), replace(EVEN, pause=0.2)],
+    ids=["costs that replicas do not divide", "windows with pauses"],
+)
+def test_what_is_no_pass_is_forecast_too(tmp_path: Path, base: Program) -> None:
+    """A wait for input that every rank has whatever its examples, sums of a rank without peers, and stalls."""
+    found = _analysed(tmp_path, _grid(base), ROOMY)
+    ahead = forecast(found.drawable, [8], [4, 8], [1, 2]).predictions
+    assert len(ahead) == 4
+    for cell in ahead:
+        truth = true_rate(
+            replace(base, stages=cell.stages, replicas=cell.replicas, micro_batches=cell.micro_batches), ROOMY, steps=9
+        )
+        assert cell.low <= truth <= cell.high
+        assert cell.samples_per_second == pytest.approx(truth, rel=0.06)
+
+
 def test_a_number_of_stages_never_run_follows_the_profiled_shares(tmp_path: Path) -> None:
     found = _analysed(tmp_path, _grid(EVEN), ROOMY)
     [cell] = forecast(found.drawable, [4], [8], [4], lambda runs, stages: (1.0,) * stages).predictions
@@ -93,6 +111,22 @@ def test_a_model_that_misses_its_runs_by_more_than_a_quarter_predicts_nothing(tm
     ahead = forecast(_analysed(tmp_path, cells, ROOMY).drawable)
     assert ahead.predictions == ()
     assert any("does not describe these runs" in text for text in ahead.left_out)
+
+
+def test_a_refusal_names_the_cells_beside_which_other_programs_ran(tmp_path: Path) -> None:
+    """Their passes lasted longer than their CPU seconds, although every rank had a core of its own."""
+    paths = write_cells(tmp_path, _grid(EVEN), ROOMY)
+    for file in paths[3].glob("attempts/1/telemetry/*.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            line["seconds"] += line["pass_seconds"]
+            line["pass_seconds"] *= 2
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (reason,) = forecast(analyse(read_runs(paths)).drawable).left_out
+    named = reason.partition("other programs")[2]
+    disturbed = _grid(EVEN)[3]
+    assert f"{disturbed.stages} × {disturbed.replicas} with {disturbed.micro_batches} micro-batches (50%)" in named
+    assert named.count("micro-batches") == 1
 
 
 def test_two_cells_check_nothing_and_are_refused(tmp_path: Path) -> None:

@@ -164,7 +164,9 @@ def test_the_command_prints_the_rules_always_and_refuses_what_is_no_table(tmp_pa
     assert {"log_score_gain", "interval_score_gain"} <= set(facts["rules"][0])
     assert facts["refused"][0]["id"] == "share"
     assert facts["not_enough_data"] == ["short"]
-    assert facts["totals"]["coverage"]["nominal"] == 0.9
+    total, (every, *_) = facts["totals"]["coverage"], facts["classes"]
+    assert total["nominal"] == 0.9
+    assert (total["low"], total["high"]) == (every["coverage_low"], every["coverage_high"])  # clustered by source, both
     table.write_text('{"data_parallel": [{"id": "a", "source": "b", "points": [{"gpus": 1, "value": 0}]}]}')
     refused = subprocess.run([*command, str(table)], capture_output=True, text=True)
     assert refused.returncode == 2
