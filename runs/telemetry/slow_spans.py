@@ -14,11 +14,27 @@ FEWEST_SPANS = 2  # of a run's tenths in a row; a shorter delay is a stall of a 
 
 @dataclass(frozen=True)
 class SlowSpan:
-    """A straggler during the steps ``begin`` to ``end``; ``slower`` is the mean excess over its peers."""
+    """A straggler during the steps ``begin`` to ``end``; ``slower`` is the mean excess over its peers.
+
+    Attributes:
+        lost: Seconds per step by which it was over its peers, in each part of the run.
+    """
 
     straggler: Straggler
     begin: int
     end: int
+    lost: tuple[float, ...]
+
+    @property
+    def words(self) -> str:
+        """The straggler and its steps, in words."""
+        return f"{self.straggler.words} in steps {self.begin} to {self.end}"
+
+
+def seconds_lost(found: Sequence[SlowSpan]) -> float:
+    """Seconds per step for which the others wait for the slowest straggler, the mean over the parts of a run."""
+    parts = [max(each) for each in zip(*(slow.lost for slow in found), strict=True)]
+    return sum(parts) / len(parts) if parts else 0.0
 
 
 def slow_spans(processes: Sequence[ProcessTimes], nodes: Mapping[int, str]) -> list[SlowSpan]:
@@ -43,10 +59,13 @@ def _peers(processes: Sequence[ProcessTimes]) -> Iterable[dict[int, tuple[BusySp
 
 def _by_part(peers: Mapping[int, tuple[BusySpan, ...]], nodes: Mapping[int, str]) -> list[tuple[int, SlowSpan]]:
     found = []
-    for part, spans in enumerate(zip(*peers.values(), strict=True)):
+    parts = list(zip(*peers.values(), strict=True))
+    for part, spans in enumerate(parts):
         busy = {rank: span.seconds for rank, span in zip(peers, spans, strict=True)}
         for straggler in stragglers(busy, nodes):
-            found.append((part, SlowSpan(straggler, spans[0].begin, spans[0].end)))
+            over = busy[straggler.rank] * straggler.slower / (1 + straggler.slower)
+            lost = tuple(over if other == part else 0.0 for other in range(len(parts)))
+            found.append((part, SlowSpan(straggler, spans[0].begin, spans[0].end, lost)))
     return found
 
 
@@ -64,4 +83,5 @@ def _joined(found: Sequence[tuple[int, SlowSpan]]) -> Iterable[SlowSpan]:
             if len(row) >= FEWEST_SPANS:
                 spans = [slow for _, slow in row]
                 mean = sum(slow.straggler.slower for slow in spans) / len(spans)
-                yield SlowSpan(replace(spans[0].straggler, slower=mean), spans[0].begin, spans[-1].end)
+                lost = tuple(map(sum, zip(*(slow.lost for slow in spans), strict=True)))
+                yield SlowSpan(replace(spans[0].straggler, slower=mean), spans[0].begin, spans[-1].end, lost)

@@ -65,8 +65,9 @@ def _outlier_limit(ordered: Sequence[float]) -> float:
         return 0.0
     middle = median(ordered)
     deviations = [abs(value - middle) for value in ordered]
-    # where more than half of the values are equal, MAD is zero, and the mean absolute deviation replaces it
-    spread = median(deviations) / 0.6745 or 1.253314 * sum(deviations) / len(deviations)
+    # Where more than half of the values are equal, MAD is zero, and the mean absolute deviation replaces it; without
+    # the farthest value, because no rank of four would ever be 3.5 times a mean to which it gives a quarter.
+    spread = median(deviations) / 0.6745 or 1.253314 * (sum(deviations) - max(deviations)) / (len(deviations) - 1)
     return middle + STRAGGLER_SCORE * spread
 
 

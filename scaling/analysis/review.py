@@ -69,8 +69,7 @@ def _review_ranks(measured: Sequence[MeasuredRun]) -> Iterable[Finding]:
     found = [(run, slow) for run in measured for slow in _slow_spans(run)]
     if found:
         named = [
-            f"{run.facts.id}: {slow.straggler.words} in steps {slow.begin} to {slow.end}"
-            for run, slow in sorted(found, key=lambda pair: -pair[1].straggler.slower)
+            f"{run.facts.id}: {slow.words}" for run, slow in sorted(found, key=lambda pair: -pair[1].straggler.slower)
         ]
         yield Finding(FindingKind.STRAGGLER, _named(named), note=True)
 

@@ -13,8 +13,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from saman.runs.telemetry.slow_spans import SlowSpan, seconds_lost, slow_spans
 from saman.scaling.analysis.curves import Curve
 from saman.scaling.analysis.points import CurvePoint
+from saman.scaling.analysis.review import UNEVEN_SHARE
+from saman.scaling.analysis.run_values import MeasuredRun
 from saman.scaling.statistics.bootstrap import ratio_estimate
 from saman.scaling.statistics.intervals import Estimate
 from saman.scaling.statistics.rank_test import RankTest, adjust, rank_test
@@ -145,7 +148,9 @@ def _verdict(curve: Curve, curves: Sequence[Curve]) -> BoundVerdict:
     first = losses[0] if losses and losses[0].share >= LEAST_LOSS else own
     rest = next((loss for loss in losses if loss is not first), None)
     following = f"; next: {rest.bound.value}, {rest.share:.0%}" if rest else ""
-    unknown = "; exchange was not measured and counts as compute" if point.breakdown.exchange is None else ""
+    caveats = "; exchange was not measured and counts as compute" if point.breakdown.exchange is None else ""
+    if any(abs(run.measured.throughput.excess_of_median) > UNEVEN_SHARE for run in point.runs):
+        caveats += "; windows are uneven, and what stalled them is part of these shares"
     remedy = REMEDIES[first.bound]
     removed = first.share * remedy.removes
     return BoundVerdict(
@@ -153,7 +158,7 @@ def _verdict(curve: Curve, curves: Sequence[Curve]) -> BoundVerdict:
         ranks=point.ranks,
         bound=first.bound,
         share=first.share,
-        evidence=f"{first.share:.0%} of wall time: {first.evidence}{following}{unknown}",
+        evidence=f"{first.share:.0%} of wall time: {first.evidence}{following}{caveats}",
         change=remedy.change,
         expected_gain=1 / (1 - removed) if 0 < removed < 1 else None,
         found=_gain_found(curve, point, remedy, curves),
@@ -215,16 +220,25 @@ def _not_negative(matrix: NDArray[np.float64], values: NDArray[np.float64]) -> t
 
 
 def _wait_for_stragglers(point: CurvePoint) -> float:
-    """Seconds of a step that the other ranks wait for the slowest straggler."""
-    if not point.stragglers:
+    """Seconds of a step that the other ranks wait for the slowest straggler, over the run or a part of it."""
+    if point.breakdown.exchange is None:
         return 0.0
+    in_parts = float(np.median([seconds_lost(_slow_spans(run)) for run in point.runs]))
+    if in_parts or not point.stragglers:
+        return in_parts
     busy = [process.busy_seconds for run in point.runs for process in run.measured.processes]
     return float(np.median(busy)) * point.stragglers[0].slower
 
 
+def _slow_spans(run: MeasuredRun) -> list[SlowSpan]:
+    return slow_spans(run.measured.processes, run.measured.node_of)
+
+
 def _straggler_words(point: CurvePoint, seconds: float) -> str:
     if not point.stragglers:
-        return "no straggler"
+        found = [slow for run in point.runs for slow in _slow_spans(run)]
+        named = max(found, key=lambda slow: sum(slow.lost), default=None)
+        return f"{named.words}, {_ms(seconds)} a step over the run" if named else "no straggler"
     slowest = point.stragglers[0]
     return (
         f"rank {slowest.rank} on {slowest.node} works {slowest.slower:.0%} longer than its peers, {_ms(seconds)} a step"

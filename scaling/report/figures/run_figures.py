@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saman.runs.telemetry.slow_spans import slow_spans
 from saman.scaling.analysis.curves import Curve, common_ranks
 from saman.scaling.report.figures.vega import FADE, SELECTION, WIDTH, Data, Figure, SeriesStyle, Spec, sample_in_words
 from saman.scaling.report.rows import ProcessRow
@@ -112,7 +113,15 @@ def _stragglers_in_words(curves: Sequence[Curve]) -> str:
     if any(curve.points[-1].breakdown.exchange is None for curve in curves):
         return "Exposed exchange was not measured, so stragglers cannot be identified."
     named = [f"{curve.label}: rank {s.rank} on {s.node}" for curve in curves for s in curve.points[-1].stragglers[:2]]
-    return f"Stragglers: {'; '.join(named)}." if named else "No stragglers."
+    if named:
+        return f"Stragglers: {'; '.join(named)}."
+    in_parts = [
+        f"{curve.label}: {slow.words}"
+        for curve in curves
+        for measured in [median_run(curve.points[-1].runs).measured]
+        for slow in slow_spans(measured.processes, measured.node_of)[:2]
+    ]
+    return f"Stragglers for a part of the run: {'; '.join(in_parts)}." if in_parts else "No stragglers."
 
 
 def loss_over_time(curves: Sequence[Curve], style: SeriesStyle) -> Figure | None:

@@ -80,6 +80,13 @@ MUTATIONS = (
         "tests/runs/telemetry/test_stragglers.py::test_a_rank_that_becomes_slow_late_is_named_with_its_node_and_steps",
     ),
     Mutation(
+        "finding 10: the wait for a straggler of a part of the run counts as exchange",
+        "scaling/conclusions/bounds.py",
+        "    if in_parts or not point.stragglers:\n        return in_parts\n",
+        "    if not point.stragglers:\n        return 0.0\n",
+        "tests/scaling/conclusions/test_bounds.py::test_a_straggler_in_a_part_of_the_run_is_not_taken_for_exchange",
+    ),
+    Mutation(
         "finding 11: meters are read twice a run",
         "scaling/study/energy.py",
         "        while not self._over.wait(self._every):\n            self.sample()",

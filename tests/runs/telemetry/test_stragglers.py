@@ -100,6 +100,12 @@ def test_the_slow_rank_of_any_number_is_found(ranks: int) -> None:
     assert slow.slower == pytest.approx(0.4, abs=0.02)
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 4, 5, 8, 64])
+def test_the_slow_rank_among_exactly_equal_ones_is_found(ranks: int) -> None:
+    (slow,) = stragglers({**dict.fromkeys(range(ranks), 0.1), ranks - 1: 0.14}, {})
+    assert slow.rank == ranks - 1
+
+
 def test_equal_ranks_and_single_ranks_are_no_stragglers() -> None:
     assert stragglers({0: 0.1}, {}) == []
     assert stragglers({0: 0.0, 1: 0.0}, {}) == []

@@ -82,6 +82,33 @@ def test_the_wait_for_a_straggler_is_not_taken_for_exchange(tmp_path: Path) -> N
     assert "rank 2" in verdict.evidence
 
 
+def test_a_verdict_says_where_stalls_are_part_of_it(tmp_path: Path) -> None:
+    (path,) = write_runs(tmp_path, [replace(BASE, ranks=1, exchange_seconds=None)])
+    even = find_bounds(analyse(read_runs([path])).drawable)[0].evidence
+    file = path / "attempts/1/telemetry/00000.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines[::3]:
+        line["seconds"] *= 4
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stalled = find_bounds(analyse(read_runs([path])).drawable)[0].evidence
+    assert "uneven" in stalled and "uneven" not in even
+
+
+def test_a_straggler_in_a_part_of_the_run_is_not_taken_for_exchange(tmp_path: Path) -> None:
+    """Medians over the run hide it: rank 2 is slow in four tenths of the windows, and the others wait in their sums."""
+    (path,) = write_runs(tmp_path, [replace(BASE, ranks=8, exchange_seconds=0.01)])
+    for rank in range(8):
+        file = path / f"attempts/1/telemetry/{rank:05d}.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines[18:] if rank != 2 else ():
+            line["exchange_seconds"] = 0.06 * line["steps"]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [verdict] = find_bounds(analyse(read_runs([path])).drawable)
+    assert verdict.bound is Bound.STRAGGLERS
+    assert verdict.share == pytest.approx(0.4 * 0.05 / 0.1, rel=0.15)
+    assert "rank 2" in verdict.evidence and "in steps" in verdict.evidence
+
+
 def test_ranks_that_share_cores_are_bound_by_them(tmp_path: Path) -> None:
     paths = write_runs(tmp_path, [replace(BASE, cores_per_rank=2)])
     for file in (path / "attempts/1/placement.json" for path in paths):
