@@ -31,6 +31,7 @@ from saman.slurm.job.attempt import attempts_in_job
 from saman.slurm.job.decisions import Begin
 from saman.slurm.job.ending import Ending
 from saman.slurm.job.node_failures import WHO, account_for_loss
+from saman.slurm.replacements.nodes import give_back
 from saman.slurm.submission.run_jobs import forerunner, jobs_of, last_queued, record_queued
 from saman.slurm.submission.submit import cluster_of
 
@@ -154,9 +155,12 @@ class _Start:
         thread = threading.Thread(target=self._attempt_noting_errors, name="supervisor")
         thread.start()
         stop_seen = self.run.stop_request.exists()
-        requested = False
+        requested = gives_back = False
         while thread.is_alive():
             thread.join(0.1)
+            if signal.SIGTERM in self.asked.signals and not gives_back:
+                gives_back = True
+                give_back(self.run)
             stop_seen = stop_seen or self.run.stop_request.exists()
             if (self.asked.signals or stop_seen) and not requested and self.run.state is State.RUNNING:
                 requested = True

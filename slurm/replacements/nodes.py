@@ -77,7 +77,7 @@ class ReplacementNodes:
         files = self._run.slurm
         with contextlib.suppress(OSError):
             files.replacement_beat.unlink(missing_ok=True)
-            self._cancel([word for word in files.replacement_jobs.read_text().split() if word.isdecimal()])
+            self._cancel(_noted(self._run))
             files.replacement_jobs.unlink()
         return self
 
@@ -117,7 +117,7 @@ class ReplacementNodes:
             avoid: Nodes that the run already has.
         """
         with self._lock:
-            waits = any(not each.used for each in self._held)
+            waits = any(not each.used for each in self._held) or self._run.stop_request.exists()
             if waits or self._closed.is_set() or self._failures >= MOST_FAILURES:
                 return
             shown = client.show_job(self._job)
@@ -186,6 +186,18 @@ class ReplacementNodes:
     def _note_jobs(self) -> None:
         """Write down the jobs for the case that this process is killed."""
         write_whole(self._run.slurm.replacement_jobs, "".join(f"{each.job}\n" for each in self._held))
+
+
+def give_back(run: RunFolder) -> None:
+    """Cancel the replacement nodes of a run whose job is being ended: its supervisor may be killed before it can."""
+    with contextlib.suppress(OSError, EnvironmentLack):
+        if jobs := _noted(run):
+            client.scancel(jobs)
+
+
+def _noted(run: RunFolder) -> list[str]:
+    """The jobs that a supervisor has written down."""
+    return [word for word in run.slurm.replacement_jobs.read_text().split() if word.isdecimal()]
 
 
 _NONE = "(null)"

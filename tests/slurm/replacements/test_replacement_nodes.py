@@ -19,7 +19,7 @@ from saman.configs.problems import validated
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.schemas.experiment import Experiment
 from saman.runs.folder import RunFolder
-from saman.slurm.replacements.nodes import MOST_FAILURES, ReplacementNodes, holding_script, replacement_nodes
+from saman.slurm.replacements.nodes import MOST_FAILURES, ReplacementNodes, give_back, holding_script, replacement_nodes
 
 Open = Callable[..., AbstractContextManager[ReplacementNodes]]
 
@@ -108,6 +108,24 @@ def test_the_job_of_a_killed_supervisor_is_cancelled_by_the_next(open_owner: Ope
         assert "scancel 8" in calls(slurm)
     with open_owner():
         assert calls(slurm).count("scancel 8") == 1
+
+
+def test_a_job_that_slurm_ends_gives_its_replacements_back_before_its_supervisor_is_killed(
+    tmp_path: Path, open_owner: Open, slurm: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    give_back(run)  # has none
+    killed = open_owner()
+    owner = killed.__enter__()
+    owner.ask([])
+    run.stop_request.parent.mkdir()
+    run.stop_request.write_text("{}")
+    give_back(run)
+    assert calls(slurm)[-1] == "scancel 8"
+    (slurm / "state").write_text("CANCELLED")
+    assert not owner.nodes()
+    owner.ask([])
+    assert len(submissions(slurm)) == 1  # nothing new for a run that is being stopped
 
 
 def test_what_is_no_job_in_the_list_is_left_alone(tmp_path: Path, open_owner: Open, slurm: Path) -> None:
