@@ -64,6 +64,7 @@ def take_census(prepared: PreparedData) -> Census:
         if read >= bound:
             break
     parts = [np.concatenate(part) for part in zip(*input_batches, strict=True)]
+    input_batches.clear()  # a rank keeps one copy while it describes
     ids = np.concatenate(id_batches)
     known = dict(prepared.splits(0).identity or {})
     if prepared.identity is not None:
