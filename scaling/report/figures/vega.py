@@ -18,6 +18,12 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3])
 WIDTH, HEIGHT = 520, 300
 LOG_MARK = " (log scale)"
+_LEGEND_WIDTH, _LETTER, _SYMBOL = (
+    540,
+    6,
+    30,
+)  # pixels of a legend, of a wide font's letter at size 10, of a symbol and its gap
+_MOST_ROWS = 20  # of a legend with a single column
 _FEW = 8  # series up to which points at the same count are spread horizontally
 
 
@@ -48,9 +54,13 @@ class SeriesStyle:
     def legend(self) -> Spec:
         """The legend: above the figure for few series, below it in columns for many."""
         common = {"title": None, "symbolLimit": 100, "labelLimit": 260, "symbolOpacity": 1}
-        if len(self.series) <= _FEW and max((len(name) for name in self.series), default=0) <= 28:
+        longest = max((len(name) for name in self.series), default=0)
+        if len(self.series) <= _FEW and longest <= 28:
             return {**common, "orient": "top", "columns": 4}
-        return {**common, "orient": "bottom", "columns": 3, "labelFontSize": 10, "labelLimit": 170}
+        fitting = _LEGEND_WIDTH // (longest * _LETTER + _SYMBOL)  # names of series often differ at their ends only
+        columns = max(1 if len(self.series) <= _MOST_ROWS else 2, min(3, fitting))
+        limit = _LEGEND_WIDTH // columns - _SYMBOL
+        return {**common, "orient": "bottom", "columns": columns, "labelFontSize": 10, "labelLimit": limit}
 
     def channels(self, lines: bool = False) -> Spec:
         """Encodings of the series: colour, with shape for points or dash for lines."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
 
+from saman.scaling.report.figures.drawing import svg_of
 from saman.scaling.report.figures.narrow import narrow
 from saman.scaling.report.figures.vega import (
     COLOURS,
@@ -61,6 +63,18 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     missing = [{**points([4])[0], "value": None}]
     spec = over_ranks([*measured, *missing], SeriesStyle(("a",)), "value", "samples/s")
     assert [point["ranks"] for point in spec["data"]["values"]] == [1, 2]
+
+
+@pytest.mark.parametrize("words", ["pipeline", "pipeline micro batches 4", "pipeline global batch 64 micro batches 4"])
+def test_a_legend_shows_names_to_their_ends_within_the_figure(words: str) -> None:
+    """Names of series often differ at their ends only."""
+    names = [f"{words} stages {stages}" for stages in (1, 2, 4, 8)]
+    data = [point for name in names for point in points([1, 2, 4], name)]
+    drawn = svg_of(over_ranks(data, SeriesStyle(tuple(names)), "value", "samples per second"))
+    assert all(f">{name}<" in drawn for name in names)
+    opening = re.search(r'<svg [^>]*width="([\d.]+)"', drawn)
+    assert opening is not None
+    assert float(opening[1]) <= 640
 
 
 def test_row_labels_still_differ_where_there_is_little_room() -> None:
