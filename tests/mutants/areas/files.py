@@ -63,7 +63,7 @@ MUTATIONS = (
     Mutation(
         "special files are read",
         "configs/regular_files.py",
-        "if not stat.S_ISREG(os.fstat(descriptor).st_mode):",
+        "if not stat.S_ISREG(found.st_mode):",
         "if False:",
         "tests/security/test_planted_special_files.py::test_only_a_regular_file_is_read[FIFO]",
     ),
