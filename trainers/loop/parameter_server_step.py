@@ -9,8 +9,9 @@ here: Keras 3 counts by reading and writing, so that its own count loses steps.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,16 @@ from saman.trainers.program.program import Program
 from saman.trainers.program.sums import COUNT, METRICS, STOP, Sums
 from saman.trainers.strategies.parameter_server import ParameterServerStrategy
 
+_log = logging.getLogger(__name__)
 _AHEAD = 2  # steps that wait for each worker: the next batch is there when it is ready
+# What TensorFlow raises where the worker that holds a value is gone, or has started again without it.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.NotFoundError,
+    tf.errors.InvalidArgumentError,
+)
 
 
 class ParameterServerStep(DataParallelStep):
@@ -64,7 +74,7 @@ class ParameterServerStep(DataParallelStep):
         if self.strategy.synchronous:
             return self._train_together(step, rate, stop, batches)
         numbers = tf.constant(step, tf.int64), tf.constant(rate, tf.float64), tf.constant(stop, tf.float64)
-        result = _Result(self.strategy.coordinator.schedule(self._train, args=(*numbers, list(batches))))
+        result = self._schedule(self._train, *numbers, list(batches))
         self._waiting.append(result)
         while len(self._waiting) > _AHEAD * self.strategy.workers:
             self._waiting.popleft().value()
@@ -72,9 +82,8 @@ class ParameterServerStep(DataParallelStep):
 
     def _train_together(self, step: int, rate: float, stop: float, batches: Sequence[Any]) -> StepTotals:
         number = tf.constant(step, tf.int64)
-        schedule = self.strategy.coordinator.schedule
         asked = [
-            _Result(schedule(self._sums_of_slice, args=(number, tf.constant(part.index, tf.int64), batch)))
+            self._schedule(self._sums_of_slice, number, tf.constant(part.index, tf.int64), batch)
             for part, batch in zip(self.slices, batches, strict=True)
         ]
         parts = [tf.nest.map_structure(tf.constant, result.value()) for result in asked]
@@ -86,7 +95,7 @@ class ParameterServerStep(DataParallelStep):
         """Return float64[width] measures of the examples in inference mode, computed by all workers."""
         self._settle()
         shares = list(batches) if len(batches) > 1 else _divided(batches[0], self.strategy.workers)
-        asked = [_Result(self.strategy.coordinator.schedule(self._measures, args=(share,))) for share in shares]
+        asked = [self._schedule(self._measures, share) for share in shares]
         return np.sum([np.asarray(result.value()) for result in asked], axis=0)
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -114,6 +123,9 @@ class ParameterServerStep(DataParallelStep):
         """Return the name of the first variable with a value that is not finite, after all steps so far."""
         self._settle()
         return super().bad_weight()
+
+    def _schedule(self, graph: Any, *args: Any) -> _Result:
+        return _Result(lambda: self.strategy.coordinator.schedule(graph, args=args), self.strategy.workers)
 
     def _settle(self, count: bool = True) -> None:
         """Wait for the steps that workers still take, and set the optimiser's count of steps to the true one."""
@@ -163,15 +175,34 @@ class ParameterServerStep(DataParallelStep):
 
 
 class _Result:
-    """What a worker computes; fetched once, when somebody wants it."""
+    """What a worker computes; fetched once, when somebody wants it.
 
-    def __init__(self, remote: Any) -> None:
-        self._remote, self._value = remote, None
+    Until then the value is in the worker's memory. If the worker is lost with it, another worker computes it again; an
+    asynchronous step is then taken twice, as it is if a worker is lost between its update and its answer.
+    """
+
+    def __init__(self, schedule: Callable[[], Any], workers: int) -> None:
+        """Schedule the computation.
+
+        Args:
+            schedule: Schedules it on any worker; returns TensorFlow's ``RemoteValue``.
+            workers: The number of workers, and so of those that can be lost one after the other.
+        """
+        self._schedule, self._workers = schedule, workers
+        self._remote, self._value = schedule(), None
 
     def value(self) -> Any:
         """Wait for the result."""
-        if self._remote is not None:
-            self._value, self._remote = self._remote.fetch(), None
+        for left in reversed(range(self._workers)):
+            if self._remote is None:
+                break
+            try:
+                self._value, self._remote = self._remote.fetch(), None
+            except _LOST as error:
+                if not left:
+                    raise
+                _log.info("a result is lost with its worker (%s); it is computed again", type(error).__name__)
+                self._remote = self._schedule()
         return self._value
 
 
