@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -152,14 +151,6 @@ def _with_verbose(app: typer.Typer) -> Any:
     return top
 
 
-def _leave_plugins_out() -> None:
-    """Keep pydantic from searching every installed package for plugins: a hundred files, for schemas that use none."""
-    with suppress(ImportError):
-        from pydantic.plugin import _loader
-
-        _loader._plugins = {}
-
-
 def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
     """saman's own arguments, and the program after ``--`` where the command takes a program."""
     command = next((word for word in arguments if word not in VERBOSE), None)
@@ -187,8 +178,6 @@ def _main(arguments: list[str]) -> None:
             from saman.runs.log import show_log_if_asked
 
             show_log_if_asked()
-        if own and own[0] in COMMANDS:
-            _leave_plugins_out()
         _with_verbose(app_for(own))(own, obj=program, prog_name="saman")
     except UserError as error:
         say_error(error)

@@ -126,7 +126,7 @@ def _new_attempt(run: RunFolder, request: AttemptRequest) -> Attempt:
 
 
 def end_leftovers(run: RunFolder) -> None:
-    """Before an attempt: kill leftovers of the last here; the caller holds its lock, so its supervisor has ended.
+    """Kill what the last attempt left here; the caller holds its lock, so its supervisor has ended.
 
     Its ranks end by themselves within seconds; until then they would write beside the new ranks.
     """

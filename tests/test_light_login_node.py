@@ -66,20 +66,6 @@ def test_the_list_of_commands_tells_of_each_what_its_own_help_tells(monkeypatch:
     assert told(app_for([])) == told(make_app())
 
 
-def test_a_command_asks_no_installed_package_for_plugins_of_pydantic(tmp_path: Path) -> None:
-    program = (
-        "import sys, importlib.metadata\n"
-        "def asked(**words): raise SystemExit(f'entry points {words}')\n"
-        "importlib.metadata.entry_points = asked\n"
-        "sys.argv = ['saman', 'run', 'quickstart', '--dry-run']\n"
-        "from saman.cli.main import main\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "pydantic" not in done.stderr
-
-
 def test_a_run_without_them_loads_no_server_and_no_client_of_slurm(tmp_path: Path) -> None:
     program = "import sys, saman.jobs.local, saman.slurm.job.interactive; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)

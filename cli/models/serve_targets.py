@@ -59,7 +59,7 @@ def submit_service(context: typer.Context) -> None:
 
 
 def describe_service(context: typer.Context, servers: list[str]) -> ServiceCommand:
-    """The command line of ``saman serve --print``'s ``context`` as a service, with absolute paths."""
+    """The command line of ``context`` as a service for ``saman serve --print``, with absolute paths."""
     import sys
 
     from saman.configs.errors import UserError

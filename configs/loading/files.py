@@ -33,7 +33,7 @@ def find(kind: str, name_or_path: str) -> Path:
     if candidate.is_file():
         return candidate
     raise UserError(
-        f"no shipped {kind} file is named {name_or_path!r}",
+        f"none of the shipped {kind} is named {name_or_path!r}",
         remedy=f"{choices(name_or_path, shipped(kind))}; or the path of a .yaml file",
     )
 

@@ -28,7 +28,7 @@ class ServingProcesses:
 
 
 def serving_processes(spec: Experiment | Script) -> ServingProcesses | None:
-    """Plan the roles: return the processes that take no steps of their own; ``None`` without parameter servers."""
+    """The processes that take no steps of their own by the plan of roles; ``None`` without parameter servers."""
     if isinstance(spec, Script) or spec.train.strategy != "parameter_server" or spec.train.parameter_server is None:
         return None
     roles, ranks = Roles(chief=True, servers=spec.train.parameter_server.servers), spec.resources.ranks

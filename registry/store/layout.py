@@ -106,7 +106,7 @@ def find_model(models_dir: Path, name: str) -> ModelFolder:
 
 
 def list_models(models_dir: Path) -> list[ModelFolder]:
-    """Every published model in the store, in the order of its folders' names."""
+    """Every published model in the store, in the order of names."""
     if not models_dir.is_dir():
         return []
     folders = (ModelFolder(models_dir.absolute(), path.name) for path in models_dir.iterdir() if is_name(path.name))

@@ -71,7 +71,7 @@ def sign(folder: ModelFolder, number: int, private_key: Path) -> Path:
 
 
 def signature_problem(folder: ModelFolder, number: int, policy: Policy) -> str:
-    """What is wrong with the signing of a version under the model's policy.
+    """What is wrong with the signature of a version under the model's policy.
 
     Without a public key in the policy, only the presence of a signature is checked. A signature fits only the model and
     the version that its manifest names.

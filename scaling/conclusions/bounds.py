@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saman.runs.telemetry.slow_spans import SlowSpan, seconds_lost, slow_spans
 from saman.scaling.analysis.curves import Curve
@@ -202,21 +201,13 @@ def _latency_share(curve: Curve, point: CurvePoint) -> float | None:
     known = [(p.ranks, p.breakdown.exchange) for p in curve.points if p.ranks > 1 and p.breakdown.exchange is not None]
     if len({ranks for ranks, _ in known}) < 2:
         return None
+    from scipy.optimize import nnls
+
     ranks = np.array([count for count, _ in known], float)
     matrix = np.stack([2 * (ranks - 1), 2 * (ranks - 1) / ranks], axis=1)
-    per_hop, per_byte = _not_negative(matrix, np.array([seconds for _, seconds in known]))
+    (per_hop, per_byte), _ = nnls(matrix, np.array([seconds for _, seconds in known]))
     hops, moved = 2 * (point.ranks - 1) * per_hop, 2 * (point.ranks - 1) / point.ranks * per_byte
     return float(hops / (hops + moved)) if hops + moved > 0 else None
-
-
-def _not_negative(matrix: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
-    """Least squares with two coefficients of at least 0; one is 0 where the free solution has a negative one."""
-    free = np.linalg.lstsq(matrix, values)[0]
-    if free.min() >= 0:
-        return float(free[0]), float(free[1])
-    alone = np.maximum(matrix.T @ values, 0.0) / (matrix**2).sum(axis=0)
-    left = ((values[:, None] - matrix * alone) ** 2).sum(axis=0)
-    return (float(alone[0]), 0.0) if left[0] <= left[1] else (0.0, float(alone[1]))
 
 
 def _wait_for_stragglers(point: CurvePoint) -> float:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-_FEW = 200  # values up to which the binomial distribution is summed exactly, without importing scipy
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,6 @@ def median_coverage(n: int, rank: int) -> float:
 
     Source: David & Nagaraja, Order Statistics (2003), §7.1. Exact for continuous distributions, else a lower bound.
     """
-    if n <= _FEW:
-        return 1.0 - 2 * sum(comb(n, below) for below in range(rank)) / (1 << n)
     from scipy.special import bdtr
 
     return 1.0 - 2.0 * float(bdtr(rank - 1, n, 0.5))

@@ -11,7 +11,7 @@ from saman.configs.units import format_clock, parse_slurm_time
 def slurm_options(
     ranks: int | None, nodes: int | None, time_limit: str | None, gpus: int | None
 ) -> tuple[list[str], int | None]:
-    """The experiment's changes by the known options ``--nodes``, ``--time`` and ``--gpus`` of sbatch, and its ranks.
+    """The changes of a submitted experiment for sbatch's ``--nodes``, ``--time`` and ``--gpus``, and its ranks.
 
     Args:
         ranks: ``-np``.
@@ -40,7 +40,7 @@ def slurm_options(
 
 
 def clock_of(time_limit: str) -> str:
-    """The known option ``--time`` as ``HH:MM:SS``; ``UserError`` for text that sbatch would not take."""
+    """sbatch's ``--time`` as the ``HH:MM:SS`` of an experiment; ``UserError`` for text that sbatch would not take."""
     try:
         return format_clock(parse_slurm_time(time_limit))
     except ValueError as error:

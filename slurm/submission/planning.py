@@ -159,7 +159,7 @@ def test_only(plan: SubmissionPlan, exclude: Sequence[str] = ()) -> str:
 
 
 def exclude_options(nodes: Sequence[str]) -> list[str]:
-    """The planned options of sbatch that keep a job away from ``nodes``."""
+    """The options of sbatch that keep a planned job away from ``nodes``."""
     return [f"--exclude={','.join(nodes)}"] if nodes else []
 
 

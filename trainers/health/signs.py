@@ -96,7 +96,7 @@ class Signs:
 
 
 def sum_each(tensors: Sequence[Any]) -> Any:
-    """Return a sign of health of each tensor: its sum, float32[n] or float64[n].
+    """Return the sum of each tensor, float32[n] or float64[n]: not finite if any of its values is not.
 
     A sum is finite only if all its terms are, and reads each value once, without memory for an answer per value.
     """

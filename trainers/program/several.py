@@ -94,7 +94,7 @@ class SeveralObjectives(Objective):
 
 
 def part_by_name(parts: Any, names: Sequence[str], what: str) -> dict[str, Any]:
-    """Return several labels or outputs by the names of the outputs.
+    """Of several outputs, return the parts of labels or predictions by the names of the outputs.
 
     Args:
         parts: A dictionary with these keys, or a list in this order.
@@ -114,7 +114,7 @@ def part_by_name(parts: Any, names: Sequence[str], what: str) -> dict[str, Any]:
 
 
 def first_part(labels: Any, train: Train) -> Any:
-    """Return the first of several labels; of a single output its labels."""
+    """Of several outputs, return the labels of the first; of a single output, its labels."""
     if not train.outputs:
         return labels
     return next(iter(part_by_name(labels, tuple(train.outputs), "labels").values()))

@@ -18,11 +18,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3])
 WIDTH, HEIGHT = 520, 300
 LOG_MARK = " (log scale)"
-_LEGEND_WIDTH, _LETTER, _SYMBOL = (
-    540,
-    6,
-    30,
-)  # pixels of a legend, of a wide font's letter at size 10, of a symbol and its gap
+_LEGEND_WIDTH = 540  # pixels
+_LETTER, _SYMBOL = 6, 30  # pixels of a wide font's letter at size 10, and of a symbol with its gap
 _MOST_ROWS = 20  # of a legend with a single column
 _FEW = 8  # series up to which points at the same count are spread horizontally
 

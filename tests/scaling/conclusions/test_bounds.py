@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.optimize import nnls
 from synthetic import Made, write_runs
 from timesliced import Machine, Program, write_cells
 
 from saman.scaling.analysis.analysis import analyse
 from saman.scaling.analysis.results import read_runs
-from saman.scaling.conclusions.bounds import Bound, BoundVerdict, _not_negative, find_bounds
+from saman.scaling.conclusions.bounds import Bound, BoundVerdict, find_bounds
 
 # Steps of 0.1 s; the clock of the events agrees with the windows, so no time passes between steps.
 BASE = Made(
@@ -61,25 +59,6 @@ def test_latency_and_bandwidth_of_an_exchange_are_told_apart_by_their_growth(
     verdict = _only(tmp_path, runs)
     assert verdict.bound is bound
     assert verdict.ranks == 8
-
-
-def test_the_split_into_latency_and_bandwidth_is_scipys_solution_without_negative_parts() -> None:
-    rng = np.random.default_rng(0)
-    boundary = 0
-    for _ in range(200):
-        ranks = rng.choice(np.arange(2, 65), size=int(rng.integers(2, 6)), replace=False).astype(float)
-        matrix = np.stack([2 * (ranks - 1), 2 * (ranks - 1) / ranks], axis=1)
-        seconds = matrix @ rng.uniform(-0.01, 0.02, 2) + rng.normal(0, 0.002, len(ranks))
-        wanted, _ = nnls(matrix, seconds)
-        assert _not_negative(matrix, seconds) == pytest.approx(tuple(wanted), abs=1e-9)
-        boundary += bool((wanted == 0).any())
-    assert 20 < boundary < 180
-
-
-def test_the_wait_for_a_straggler_is_not_taken_for_exchange(tmp_path: Path) -> None:
-    verdict = _only(tmp_path, [replace(BASE, ranks=8, exchange_seconds=0.04, slow_rank=2)])
-    assert verdict.bound is Bound.STRAGGLERS
-    assert "rank 2" in verdict.evidence
 
 
 def test_a_verdict_says_where_stalls_are_part_of_it(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_median_coverage_is_that_of_the_tables(n: int, rank: int, coverage: floa
     assert median_coverage(n, rank) == pytest.approx(1 - 2 * stats.binom.cdf(rank - 1, n, 0.5))
 
 
-@pytest.mark.parametrize("n", [1, 7, 50, 200, 201, 3000])
+@pytest.mark.parametrize("n", [1, 7, 200, 3000])
 def test_median_coverage_is_the_binomial_distribution_for_any_number_of_values(n: int) -> None:
     for rank in {1, max(1, n // 4), max(1, n // 2)}:
         wanted = 1 - 2 * stats.binom.cdf(rank - 1, n, 0.5)
