@@ -88,7 +88,10 @@ def rows_of(vitals: Vitals, status: RunStatus) -> list[tuple[str, str]]:
         rows.append(("checkpoint", f"step {tally.checkpoint[1]}, {format_duration(age)} ago"))
     if tally.ranks is not None:
         restarts = f", {tally.restarts} restart{'s' if tally.restarts > 1 else ''}" if tally.restarts else ""
-        rows.append(("ranks", f"{tally.ranks}, attempt {tally.attempt}{restarts}"))
+        survived = f", went on from {tally.recoveries} failure{'s' if tally.recoveries > 1 else ''}"
+        rows.append(
+            ("ranks", f"{tally.ranks}, attempt {tally.attempt}{restarts}{survived if tally.recoveries else ''}")
+        )
     if vitals.goodput is not None:
         rows.append(("goodput", f"{vitals.goodput:.1%}"))
     slow = [

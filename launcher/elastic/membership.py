@@ -12,20 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind, World
+from saman.runs.elastic.world_events import WorldCause
 
 MOST_WITHOUT_PROGRESS = 3  # worlds in a row that end at the step at which they began
-
-
-class WorldCause(str, Enum):
-    """Why a world was formed."""
-
-    START = "start"
-    LOSS = "loss"  # a member ended
-    JOIN = "join"  # a member came
-    EXCHANGE = "exchange"  # an exchange failed although every member lives
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ def series_of(vitals: Vitals) -> list[Series]:
         _one("saman_attempt", "Number of the newest attempt.", tally.attempt),
         _one("saman_restarts_total", "Attempts after the first.", tally.restarts, "counter"),
         _one("saman_world_size", "Ranks that take part now.", tally.ranks),
+        _one("saman_recoveries_total", "Failures that an elastic run went on from.", tally.recoveries, "counter"),
         _one("saman_lost_ranks_total", "Ranks that an elastic run went on without.", tally.lost_ranks, "counter"),
         _one("saman_stalled", "1 while the ranks make no progress within the limit of their phase.", tally.stalled),
         _one(

@@ -21,6 +21,7 @@ class EventTally:
         attempt: Number of the newest attempt; 0 before the first.
         ranks: World size of the newest attempt, in an elastic run of its newest world; ``None`` before the first.
         restarts: Attempts after the first.
+        recoveries: Failures that an elastic run went on from in the same attempt: losses, exchanges that failed.
         lost_ranks: Ranks that an elastic run has lost and gone on without, in all attempts.
         checkpoint: Unix time and step of the newest checkpoint; ``None`` without.
         metrics: Of the newest epoch.
@@ -33,6 +34,7 @@ class EventTally:
     attempt: int = 0
     ranks: int | None = None
     restarts: int = 0
+    recoveries: int = 0
     lost_ranks: int = 0
     checkpoint: tuple[float, int] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class EventTally:
             self.metrics = epoch.finite_metrics()
         elif (world := WorldFormed.from_event(event)) is not None:
             self.ranks = world.size
+            self.recoveries += world.is_recovery
             self.lost_ranks += len(world.lost)
         elif (bad := NonFinite.from_event(event)) is not None:
             self._nonfinite[self.attempt] = max(bad.steps, self._nonfinite.get(self.attempt, 0))

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from saman.runs.events import Event, EventKind
 from saman.runs.records.schema import integer, mapping, number
+
+
+class WorldCause(str, Enum):
+    """Why a world was formed."""
+
+    START = "start"
+    LOSS = "loss"  # a member ended
+    JOIN = "join"  # a member came
+    EXCHANGE = "exchange"  # an exchange failed although every member lives
 
 
 @dataclass(frozen=True)
@@ -16,7 +26,7 @@ class WorldFormed:
 
     Attributes:
         generation: Its number, from 1.
-        cause: ``start``, ``loss``, ``join`` or ``exchange``.
+        cause: The value of a ``WorldCause``.
         slots: The slots of its members, in the order of ranks.
         lost: Slots of the world before that are not in it.
         joined: Slots that were not in the world before.
@@ -39,6 +49,11 @@ class WorldFormed:
     def size(self) -> int:
         """The number of ranks."""
         return len(self.slots)
+
+    @property
+    def is_recovery(self) -> bool:
+        """Whether a failure ended the world before."""
+        return self.cause in (WorldCause.LOSS, WorldCause.EXCHANGE)
 
     def sentence(self) -> str:
         """Return what changed, for people.

@@ -14,6 +14,7 @@ from saman.configs.schemas.script import Script
 from saman.jobs.status import RunState, RunStatus
 from saman.launcher.monitoring.vitals import EventReader, Vitals
 from saman.launcher.supervision.progress import TrainingProgress
+from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import EventKind
 from saman.runs.folder import RunFolder
 from saman.runs.ranks.rank_events import SlowRank
@@ -35,6 +36,7 @@ def run(tmp_path: Path) -> RunFolder:
         NonFinite(80, "k", (1,), "report", 1, "step 80: \x1b]0;evil\x07"),
     ):
         run.append(event.kind, "rank 0", 2, **event.facts())
+    run.append(EventKind.WORLD, "supervisor", 2, **WorldFormed(2, "loss", (0, 1, 2), lost=(3,)).facts())
     run.append(EventKind.STRAGGLER, "supervisor", 2, **SlowRank(2, "n1", 0.5, 90).facts())
     return run
 
@@ -60,7 +62,8 @@ def test_everything_that_is_known_is_shown(run: RunFolder) -> None:
     for words in ("epoch 2, step 122 of 400, 1 min 0 s left", "5.32k samples/s",
                   "10 ms median, 12 ms p95, 20 ms longest",
                   "8 ms own work, 2 ms exchange, 1 ms input wait", "val_accuracy 0.91", "1.00 GiB", "97.2%",
-                  "step 100, ", "3, attempt 2, 1 restart", "rank 2 on n1 is 50% slower than its peers", "█▃▁",
+                  "step 100, ", "3, attempt 2, 1 restart, went on from 1 failure",
+                  "rank 2 on n1 is 50% slower than its peers", "█▃▁",
                   "a rank died; attempt 2 begins"):  # fmt: skip
         assert words in text, words
 

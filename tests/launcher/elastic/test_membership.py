@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from saman.launcher.elastic.membership import Membership, Orders, WorldCause
+from saman.launcher.elastic.membership import Membership, Orders
 from saman.runs.elastic.messages import MemberReport, OrderKind, ReportKind, World
+from saman.runs.elastic.world_events import WorldCause
 
 READY = MemberReport(ReportKind.READY)
 

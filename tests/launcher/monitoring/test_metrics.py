@@ -81,6 +81,7 @@ def test_every_known_value_is_shown_and_no_other(tmp_path: Path) -> None:
     finally:
         monitor.close()
     assert before["saman_world_size"] == 2 and before["saman_lost_ranks_total"] == 2  # one has come back
+    assert before["saman_recoveries_total"] == 1
     assert before["saman_restarts_total"] == 1 and before["saman_attempt"] == 2
     assert before["saman_nonfinite_steps_total"] == 2 and before["saman_rollbacks_total"] == 1
     assert 0 <= before["saman_checkpoint_age_seconds"] < 60 and before["saman_checkpoint_step"] == 100
