@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from saman.configs.private_values import private_variables
 from saman.launcher.elastic.ranks import Surroundings
 from saman.launcher.monitoring.monitor import monitored
+from saman.launcher.monitoring.telling import told_of_restart
 from saman.launcher.node.provenance import provenance
 from saman.launcher.plan.core_claims import CoreClaim, hold_cores
 from saman.launcher.plan.roles import serving_processes
@@ -95,7 +96,8 @@ def make_attempt(
         notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
         _tell(run, attempt, request.who, notes, view)
         environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-        with monitored(run, request.spec, attempt.number, view) as shown:
+        metrics, notify = request.spec.launch.metrics, request.spec.notify
+        with told_of_restart(run, notify, attempt.number, view), monitored(run, metrics, view) as shown:
             outcome = supervise(
                 run,
                 attempt,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from saman.configs.errors import UserError
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
+from saman.launcher.monitoring.telling import told_of_end
 from saman.launcher.planning import Options, make_plan
 from saman.launcher.programs import check_legacy_keras, with_absolute_files
 from saman.launcher.repeated_attempts import repeat_attempts
@@ -113,7 +114,8 @@ def _attempts(run: RunFolder, request: AttemptRequest, view: View | None, resume
             _require_unfinished(run)
         return make_attempt(run, request, view, restarted=failed is not None)
 
-    return repeat_attempts(run, begin, view)
+    with told_of_end(run, view):
+        return repeat_attempts(run, begin, view)
 
 
 def _require_unfinished(run: RunFolder) -> None:

@@ -1,9 +1,8 @@
-"""Shows the metrics of an attempt while it is supervised, and tells others of its end."""
+"""Shows the metrics of an attempt while it is supervised."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -14,39 +13,31 @@ from typing import TYPE_CHECKING
 from saman.configs.home_folder import in_home
 from saman.launcher.monitoring.exposition import exposition
 from saman.launcher.monitoring.gpus import GpuUse, read_gpus
-from saman.launcher.monitoring.notification import notification_of, tell
 from saman.launcher.monitoring.series import labels_of, series_of
 from saman.launcher.monitoring.vitals import GOODPUT_SECONDS, GOODPUT_SHARE, EventReader, Vitals
 from saman.launcher.supervision.progress import TrainingProgress
 from saman.launcher.supervision.views import SilentView, View
-from saman.runs.events import SUPERVISOR, Event, EventKind, State
+from saman.runs.events import SUPERVISOR, EventKind
 from saman.runs.files.whole import write_whole
 from saman.runs.folder import RunFolder
 from saman.runs.private_values import read_private
 from saman.runs.telemetry.goodput import Goodput, measure_goodput
 
 if TYPE_CHECKING:
-    from saman.configs.schemas.experiment import Experiment
-    from saman.configs.schemas.monitoring import Metrics, Notify
-    from saman.configs.schemas.script import Script
+    from saman.configs.schemas.monitoring import Metrics
     from saman.launcher.monitoring.endpoint import Endpoint
 
-_log = logging.getLogger(__name__)
-
 WRITE_SECONDS = 5.0  # between two writings of the textfile, and two looks at the GPUs
-_ENDS = {kind.value for kind in (EventKind.RESTARTING, *(EventKind(state.value) for state in State if state.ended))}
-_ENDS |= {EventKind.PREEMPTED.value}
 JOB_END = "SLURM_JOB_END_TIME"  # Unix seconds, by Slurm
 
 
 @contextlib.contextmanager
-def monitored(run: RunFolder, spec: Experiment | Script, attempt: int, view: View | None) -> Iterator[View | None]:
-    """Show the metrics of an attempt until the block ends, and tell others of the events that end it.
+def monitored(run: RunFolder, metrics: Metrics | None, view: View | None) -> Iterator[View | None]:
+    """Show the metrics of an attempt until the block ends.
 
     Args:
         run: The run folder.
-        spec: What it runs, and how it is watched.
-        attempt: The number of the attempt.
+        metrics: How they are shown; ``None`` shows none.
         view: Where people watch.
 
     Yields:
@@ -55,17 +46,12 @@ def monitored(run: RunFolder, spec: Experiment | Script, attempt: int, view: Vie
     Raises:
         UserError: The token of the metrics cannot be read.
     """
-    metrics, notify = spec.launch.metrics, spec.notify
-    if notify is not None:
-        _tell_of_lost(run, notify, attempt, view or SilentView())
     monitor = None if metrics is None else Monitor(run, metrics, view or SilentView())
     try:
         yield view if monitor is None else monitor
     finally:
         if monitor is not None:
             monitor.close()
-        if notify is not None:
-            _tell_of_end(run, notify, attempt, view or SilentView())
 
 
 class Monitor:
@@ -173,35 +159,6 @@ class Monitor:
         self._view.say(text)
         with contextlib.suppress(OSError):
             self._run.append(EventKind.NOTICE, SUPERVISOR, text=text)
-
-
-def _tell_of_end(run: RunFolder, notify: Notify, attempt: int, view: View) -> None:
-    """Tell others of the event that ended the attempt."""
-    with contextlib.suppress(OSError):
-        events = [event for event in run.events() if event.attempt == attempt]
-        ends = [event for event in events if notification_of(run, event) is not None]
-        for event in ends[-1:]:
-            _tell(run, notify, event, view)
-
-
-def _tell_of_lost(run: RunFolder, notify: Notify, attempt: int, view: View) -> None:
-    """Tell others that the attempt follows another that left no record of its end: its node or supervisor is lost."""
-    before = [event for event in run.events() if event.attempt == attempt - 1]
-    if attempt == 1 or not before or any(event.kind in _ENDS for event in before):
-        return
-    reason = f"attempt {attempt} begins; attempt {attempt - 1} left no record of its end"
-    event = Event(EventKind.RESTARTING.value, SUPERVISOR, attempt=attempt, facts={"reason": reason})
-    threading.Thread(target=_tell, args=(run, notify, event, view), name="notify", daemon=True).start()
-
-
-def _tell(run: RunFolder, notify: Notify, event: Event, view: View) -> None:
-    """Tell others of an event; what goes wrong is a notice of the run."""
-    notification = notification_of(run, event)
-    for problem in tell(run, notify, notification) if notification is not None else ():
-        _log.info("%s: %s", run.id, problem)
-        view.say(f"nobody was told: {problem}")
-        with contextlib.suppress(OSError):
-            run.append(EventKind.NOTICE, SUPERVISOR, event.attempt, text=f"nobody was told: {problem}")
 
 
 def _seconds_left(environ: Mapping[str, str], now: float) -> float | None:

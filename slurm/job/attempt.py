@@ -37,7 +37,7 @@ from saman.slurm.submission.run_jobs import forerunner
 LOCK_SECONDS = 150.0  # a lock that a dead node held is given up by the file server within this
 
 
-class _JobLog(SilentView):
+class JobLog(SilentView):
     """Notes for the reader of the job's log."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -88,7 +88,7 @@ def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Cal
             return make_attempt(run, request, log, restarted=failed is not None)
 
     lost: set[str] = set()
-    log = _JobLog(say)
+    log = JobLog(say)
     with staged(spec, cluster, here, tell, lost) as copies:
         return repeat_attempts(run, begin, log, LOCK_SECONDS)
 

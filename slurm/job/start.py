@@ -19,6 +19,7 @@ from types import FrameType
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.schemas.cluster import Cluster
 from saman.configs.terminal_text import clean_text
+from saman.launcher.monitoring.telling import told_of_end
 from saman.launcher.supervision.outcome import Outcome
 from saman.runs.events import EventKind, State
 from saman.runs.files.whole import write_whole
@@ -27,7 +28,7 @@ from saman.runs.folder import RunFolder
 from saman.slurm.dependencies import unmet_at_start
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
-from saman.slurm.job.attempt import attempts_in_job
+from saman.slurm.job.attempt import JobLog, attempts_in_job
 from saman.slurm.job.decisions import Begin
 from saman.slurm.job.ending import Ending
 from saman.slurm.job.node_failures import WHO, account_for_loss
@@ -63,6 +64,11 @@ def main(arguments: list[str]) -> int:
     asked = _ReceivedSignals()
     asked.listen()
     run = RunFolder(Path(arguments[0]).absolute())
+    with told_of_end(run, JobLog(_say), in_a_hurry=lambda: bool(asked.signals)):
+        return _see_through(run, asked)
+
+
+def _see_through(run: RunFolder, asked: _ReceivedSignals) -> int:
     try:
         with explain_write_errors(run.path, "the run folder"):
             return _Start(RunFolder.open(run.path), asked).whole()

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from ranks import Ranks, Seen
+from runs_to_watch import running
 
 from saman.configs.schemas.monitoring import Notify
 from saman.configs.schemas.script import Script
 from saman.launcher.local import run_script
+from saman.launcher.monitoring.telling import told_of_end
 from saman.launcher.planning import Options, gather_facts
 from saman.runs.folder import RunFolder
 
@@ -81,6 +83,36 @@ def test_command_and_webhook_are_told(ranks: Ranks, program: str, launch: Any, o
     assert hook.posted == told(file)
     last = told(file)[-1]
     assert last["run"] == made.id and last["attempt"] == len(occasions) and made.id in last["text"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "occasions"),
+    [
+        (["failed", "preempted"], ["requeue"]),
+        (["preempted", "cancelled"], []),
+        (["preempted", "failed"], ["failure"]),
+        (["completed", "publish_failed"], ["completion"]),
+        (["restarting"], []),  # told when it was decided
+        ([], []),
+    ],
+)
+def test_only_the_last_word_is_told(tmp_path: Path, changes: list[str], occasions: list[str]) -> None:
+    file = tmp_path / "told"
+    made = running(tmp_path, notify={"command": [sys.executable, "-c", KEEP, str(file)]})
+    made.append("failed", "supervisor", 1, message="long ago")
+    with told_of_end(made):
+        for kind in changes:
+            made.append(kind, "job", 2, reason="because")
+    assert [each["occasion"] for each in told(file)] == occasions
+
+
+def test_a_server_that_hangs_does_not_keep_a_job_that_is_taken_away_from_its_requeue(tmp_path: Path) -> None:
+    made = running(tmp_path, notify={"webhook": Hook(pause=250.0).url, "timeout_seconds": 300.0})
+    began = time.monotonic()
+    with told_of_end(made, in_a_hurry=lambda: True):
+        made.append("preempted", "job", 1, reason="preempted")
+    assert time.monotonic() - began < 60
+    assert "no answer within its time limit" in made.events()[-1].facts["text"]
 
 
 def test_no_secret_is_told_or_recorded(ranks: Ranks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from saman.configs import yaml12
 from saman.configs.errors import EnvironmentLack, ExitCode
 from saman.configs.problems import validated
+from saman.configs.schemas.monitoring import Notify
 from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan import placement
@@ -63,6 +65,18 @@ def test_a_disk_that_is_full_when_the_plan_is_recorded_ends_the_job_with_a_sente
     assert "Traceback" not in printed.out + printed.err
     end = run.events()[-1]
     assert (end.kind, end.facts["exit_code"]) == ("failed", ExitCode.ENVIRONMENT)
+
+
+def test_somebody_is_told_that_a_job_could_not_begin(
+    tmp_path: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    spec = run.spec().model_copy(update={"notify": Notify(command=["/bin/sh", "-c", f"cat >>{told}"])})
+    run.script_file.write_text(yaml12.dump(spec.written()))
+    monkeypatch.setattr(placement, "write_json", _full)
+    assert start.main([str(run.path)]) == ExitCode.ENVIRONMENT
+    notification = json.loads(told.read_text())
+    assert notification["occasion"] == "failure" and "disk is full" in notification["message"]
 
 
 def test_a_disk_that_takes_no_event_any_more_ends_the_job_with_a_sentence_too(
