@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kills import children
+from kills import descendants
 from load import measure
 from swaps import default_version, publish_versions
 from versus_triton import memory_megabytes, requests_of_both, wait_for
@@ -48,7 +48,7 @@ def main() -> int:
         for hour in range(1, HOURS + 1):
             promote(models, f"cnn:{hour % 4 + 1}")
             if hour % 6 == 0:
-                engines = [pid for pid, text in children(server.pid) if "serving.engines" in text]
+                engines = [pid for pid, text in descendants(server.pid) if "saman-engine" in text]
                 os.kill(engines[0], signal.SIGKILL)
             while asked < options.requests * hour // HOURS:
                 found = measure(options.port, request, options.clients, min(2.0, options.requests / 1e5))

@@ -25,17 +25,20 @@ KINDS = {
 }
 
 
-def children(parent: int) -> list[tuple[int, str]]:
-    """The processes below a server, oldest first, and their command lines."""
-    found = []
+def descendants(ancestor: int) -> list[tuple[int, str]]:
+    """The processes below a server, oldest first, and their command lines and names."""
+    parents, texts = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                    found.append((int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace")))
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                texts[int(entry.name)] = "".join((entry / name).read_text() for name in ("cmdline", "comm"))
             except OSError:
                 continue
-    return sorted(found)
+    below = {ancestor}
+    while more := {pid for pid, parent in parents.items() if parent in below and pid not in below}:
+        below |= more
+    return sorted((pid, texts.get(pid, "")) for pid in below - {ancestor})
 
 
 def seconds_to_answer(port: int, body: bytes) -> float:
@@ -66,7 +69,7 @@ def main() -> None:
             found = []
             for _ in range(options.rounds):
                 time.sleep(4.0)  # processes that wait are there again
-                for pid in choose(children(server.pid)):
+                for pid in choose(descendants(server.pid)):
                     os.kill(pid, signal.SIGKILL)
                 found.append(seconds_to_answer(options.port, body))
             print(f"{name}: median {statistics.median(found):.2f} s, longest {max(found):.2f} s")

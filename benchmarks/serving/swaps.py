@@ -3,6 +3,7 @@
 ``python benchmarks/serving/swaps.py [--swaps 50] [--requests 100000] [--clients 16]`` (``make swaps``). Two versions of
 the small CNN are loaded; ``stable`` moves between them at even intervals while clients ask without a pause. With
 ``--versions 7`` it moves through all versions but the newest, and no version is loaded when it is promoted.
+``--rate 1000`` asks as often in a second and leaves the cores time to breathe; the moves spread over ``--requests``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from load import measure
+from load import measure, p99_of
 from versus_triton import make_models, memory_megabytes, requests_of_both, wait_for
 
 from saman.registry.lifecycle.promotion import promote
@@ -72,6 +73,8 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests per second; 0: as fast as answers come")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between moves; 0: spread over the requests")
     parser.add_argument("--versions", type=int, default=2, help="5 or more: versions that are not loaded")
     parser.add_argument("--engine", default="openvino")
     parser.add_argument("--port", type=int, default=18511)
@@ -90,21 +93,25 @@ def main() -> int:
         request = requests_of_both()["saman REST"]
         measure(options.port, request, options.clients, 1.0)
         before = memory_megabytes(server.pid)
-        steady = measure(options.port, request, options.clients, 5.0)
-        seconds = max(options.requests / steady.requests_per_second, 0.2 * options.swaps)
-        pause = 0.7 * seconds / options.swaps
+        steady = [measure(options.port, request, options.clients, 5.0, options.rate)]
+        seconds = max(options.requests / steady[0].requests_per_second, 0.2 * options.swaps)
+        pause = options.pause or 0.7 * seconds / options.swaps
         found = []
         # A process of its own: a thread would hold up the clients, which share Python's lock with it.
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             moves = pool.submit(swap, models, options.port, options.swaps, pause, numbers)
-            found.append(measure(options.port, request, options.clients, seconds))
             while not moves.done() or sum(each.requests for each in found) < options.requests:
-                found.append(measure(options.port, request, options.clients, 2.0))
+                found.append(measure(options.port, request, options.clients, 2.0, options.rate))
             effects = moves.result()
+        time.sleep(1.0)
+        steady.append(measure(options.port, request, options.clients, 5.0, options.rate))  # the machine may change
         errors, asked = sum(each.errors for each in found), sum(each.requests for each in found)
         print(f"{asked} requests, {len(effects)} swaps, {errors} errors")
         print(f"effect of a swap: median {statistics.median(effects):.2f} s, latest {max(effects):.2f} s")
-        print(f"p99 steady {steady.p99:.1f} ms, meanwhile {found[0].p99:.1f} ms ({found[0].p99 / steady.p99:.2f} ×)")
+        before_and_after, meanwhile = p99_of(steady), p99_of(found)
+        print(
+            f"p99 steady {before_and_after:.1f} ms, meanwhile {meanwhile:.1f} ms ({meanwhile / before_and_after:.2f} ×)"
+        )
         print(
             f"memory {before:.0f} MB before, {memory_megabytes(server.pid):.0f} MB after; load {os.getloadavg()[0]:.1f}"
         )

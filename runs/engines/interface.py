@@ -8,6 +8,8 @@ from typing import Protocol
 
 from saman.runs.engines.batches import Arrays
 
+COMPILED = "compiled"  # in the folder of a model's private copy: what a library has compiled, for other processes
+
 
 class EngineError(Exception):
     """A request that the engine refuses; ``code`` is a gRPC status."""
@@ -31,8 +33,15 @@ class Engine(Protocol):
 class EngineKind(Protocol):
     """Loads models; its module imports the library."""
 
-    def __call__(self, path: Path, threads: int) -> Engine:
-        """Load the model in ``path``; may raise any error."""
+    def __call__(self, path: Path, threads: int, *, ahead: int = 0) -> Engine:
+        """Load the model in ``path``; may raise any error.
+
+        Args:
+            path: The model's folder.
+            threads: Threads of a computation.
+            ahead: Processes will load the model later, for batches of up to so many examples: what can be prepared for
+                them is left in the folder ``COMPILED``, where there is one. 0: nothing is.
+        """
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""``python -m saman.serving.engines openvino | onnx …``: an engine process without TensorFlow."""
+"""``python -m saman.serving.engines openvino | onnx …``: a template of engine processes without TensorFlow."""
 
 from __future__ import annotations
 
 import sys
 
 from saman.runs.engines.interface import EngineKind
-from saman.runs.engines.process import serve_engine
+from saman.runs.engines.process import serve_engines
 
 
 def _openvino() -> EngineKind:
@@ -23,4 +23,4 @@ def _onnx() -> EngineKind:
 _KINDS = {"openvino": _openvino, "onnx": _onnx}
 
 if __name__ == "__main__":
-    sys.exit(serve_engine(_KINDS[sys.argv[1]], sys.argv[2:]))
+    sys.exit(serve_engines(_KINDS[sys.argv[1]], sys.argv[2:]))

@@ -6,6 +6,7 @@ OpenVINO does not check the check sums of tensors, so only verified versions rea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from saman.runs.engines.batches import Arrays, rows_of
 from saman.runs.engines.frames import INVALID_ARGUMENT, UNIMPLEMENTED
-from saman.runs.engines.interface import EngineError
+from saman.runs.engines.interface import COMPILED, EngineError
 
 # OpenVINO's telemetry would fork a process that reports to its makers; without the package it does nothing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -32,9 +33,14 @@ SIGNATURE = "serving_default"
 class OpenVinoEngine:
     """A model compiled for this machine's CPU."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, ahead: int = 0) -> None:
         core = openvino.Core()
-        self._compiled = core.compile_model(core.read_model(path), "CPU", _options(threads))
+        if ahead and (path / COMPILED).is_dir():
+            # What others will read is what answers here, so the model is read back below.
+            core.compile_model(core.read_model(path), "CPU", _options(path, threads))
+            with contextlib.suppress(ValueError):
+                OpenVinoBatches(path, threads, ahead)
+        self._compiled = core.compile_model(core.read_model(path), "CPU", _options(path, threads))
         self._request = self._compiled.create_infer_request()
         self._inputs = [(_name(port), np.dtype(port.get_element_type().to_dtype())) for port in self._compiled.inputs]
         self._outputs = [_name(port) for port in self._compiled.outputs]
@@ -73,7 +79,7 @@ class OpenVinoBatches:
             fixed.reshape({port: _with_rows(port.partial_shape, size) for port in fixed.inputs})
             if fixed.is_dynamic():
                 raise ValueError("the size of a batch does not settle the shapes of the model")
-            request = core.compile_model(fixed, "CPU", _options(threads)).create_infer_request()
+            request = core.compile_model(fixed, "CPU", _options(path, threads)).create_infer_request()
             self._models += [_FixedModel(request)] * (size - len(self._models))
 
     def run(self, signature: str, inputs: Arrays) -> Arrays:
@@ -109,8 +115,11 @@ def _with_rows(shape: Any, rows: int) -> Any:
     return shape
 
 
-def _options(threads: int) -> dict[str, Any]:
+def _options(path: Path, threads: int) -> dict[str, Any]:
+    # OpenVINO finds what it has compiled by a digest that need not cover every weight: each copy has its own folder.
+    kept = {"CACHE_DIR": str(path / COMPILED)} if (path / COMPILED).is_dir() else {}
     return {
+        **kept,
         "INFERENCE_PRECISION_HINT": "f32",  # the default rounds to bfloat16 where the CPU can
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from saman.configs.errors import UserError
 from saman.serving.supervision.checking import Checker
-from saman.serving.supervision.engine_process import EnginePool
 from saman.serving.supervision.loader import Loader
 from saman.serving.supervision.served_model import FollowedModel
 
@@ -45,12 +44,11 @@ class Arrivals:
     Args:
         checker: Checks versions.
         loader: Loads them.
-        engines: Keeps processes waiting.
         tell: Receives events.
     """
 
-    def __init__(self, checker: Checker, loader: Loader, engines: EnginePool, tell: Tell) -> None:
-        self._checker, self._loader, self._engines, self._tell = checker, loader, engines, tell
+    def __init__(self, checker: Checker, loader: Loader, tell: Tell) -> None:
+        self._checker, self._loader, self._tell = checker, loader, tell
         self._results: queue.Queue[Finish] = queue.Queue()
         self._is_checking = self._is_preparing = False
 
@@ -103,8 +101,7 @@ class Arrivals:
         problem = ""
         try:
             self._checker.require_room(model.folder, number)
-            checked = self._checker.check(model.folder, number)
-            self._prepare_rehearsal(checked.kind)
+            self._checker.check(model.folder, number)
         except (UserError, OSError) as error:
             problem = _text(error)
 
@@ -122,7 +119,6 @@ class Arrivals:
         began, name = time.monotonic(), model.folder.name
         try:
             loaded = self._loader.load(model.folder, number)
-            self._prepare_rehearsal(loaded.kind)
         except (UserError, OSError) as error:
             problem = _text(error)
 
@@ -139,11 +135,6 @@ class Arrivals:
             self._tell(ServerEvent(f"loaded, checked and warmed in {seconds:.1f} s ({loaded.kind})", name, number))
 
         return take
-
-    def _prepare_rehearsal(self, kind: str) -> None:
-        """Keep a process waiting for the next check, except for TensorFlow: 0.5 GB for a moment's gain."""
-        if kind != "tensorflow":
-            self._engines.prepare(kind, is_rehearsal=True)
 
     def _in_thread(self, work: Callable[[], Finish], *, is_low: bool) -> None:
         def run() -> None:

@@ -23,7 +23,7 @@ from saman.serving.interface.signatures import DEFAULT, parse_signatures, read_s
 from saman.serving.supervision.engine_process import EnginePool, twice
 from saman.serving.supervision.rehearsal import rehearse
 from saman.serving.supervision.settings import EngineChoice
-from saman.serving.supervision.snapshot import check_memory, take_snapshot
+from saman.serving.supervision.snapshot import check_memory, copy_bytes, take_snapshot
 
 _ROOM = 4  # a copy that waits takes at most this part of the free space
 Marks = tuple[str, ...]  # digests of a version's manifest and of its converted files' records
@@ -81,7 +81,7 @@ class Checker:
 
     def require_room(self, folder: ModelFolder, number: int) -> None:
         """Raise ``UserError`` where a copy that only waits would take too much of the free space."""
-        size, free = manifest.read(folder.version(number)).total_bytes, shutil.disk_usage(self._runtime).free
+        size, free = copy_bytes(manifest.read(folder.version(number))), shutil.disk_usage(self._runtime).free
         if _ROOM * size > free:
             problem = f"a copy of {format_bytes(size)} would fill {self._runtime} ({format_bytes(free)} are free)"
             raise UserError(problem, remedy="its promotion takes as long as its check")

@@ -1,6 +1,6 @@
-"""Engine processes as the supervisor sees them: started early, given a model, asked over their socket, ended.
+"""Engine processes as the supervisor sees them: forked by a template, given a model, asked over their socket, ended.
 
-A process that waits with its library imported takes a model in the time that the model needs.
+A template has imported its library, so that an engine takes a model in the time that the model needs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from saman.runs.engines import frames
 from saman.runs.engines.batches import Arrays
 from saman.runs.engines.frames import Frame, FrameReader
 from saman.runs.engines.interface import BatchLimits
-from saman.runs.engines.process import engine_arguments
+from saman.runs.engines.process import TEMPLATE_VARIABLES, EngineOrder, template_arguments
 
 _MODULES = {
     "openvino": ["saman.serving.engines", "openvino"],
@@ -36,6 +37,7 @@ _MODULES = {
 }
 _PACKAGES = {"openvino": "saman[serve]", "onnx": "onnxruntime", "tensorflow": "saman[train]"}
 _START_SECONDS = 120.0
+_RESTART_SECONDS = 1.0
 
 
 class EngineFailure(UserError):  # noqa: N818
@@ -51,43 +53,39 @@ class EngineProcess:
 
     Args:
         kind: ``openvino``, ``onnx`` or ``tensorflow``.
-        socket_path: Where it will listen; the file of an earlier process is removed.
-        threads: Threads of the engine.
-        limits: How it joins requests.
-        is_rehearsal: Whether it runs at the lowest priority, to check a model.
-        is_urgent: Whether it imports its library at normal priority.
+        socket_path: Where it will listen.
+        channel: The connection to it, which it and its template write to.
     """
 
-    def __init__(
-        self, kind: str, socket_path: Path, threads: int, limits: BatchLimits, *, is_rehearsal: bool = False,
-        is_urgent: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, kind: str, socket_path: Path, channel: socket.socket) -> None:
         self.kind, self.socket_path = kind, socket_path
-        socket_path.unlink(missing_ok=True)
-        arguments = engine_arguments(socket_path, threads, limits, is_rehearsal=is_rehearsal, is_urgent=is_urgent)
-        command = [sys.executable, "-m", *_MODULES[kind], *arguments]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
-        )
-        self._log = CommandLog(command, self._process.pid)
-        self._said: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._channel, self._said = channel, queue.Queue[dict[str, Any]]()
+        self._pid, self._status, self._ended = 0, -1, threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
-        self._is_imported = False
 
     @property
     def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
+        """The process's number; 0 until it has told it."""
+        return self._pid
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
+        with contextlib.suppress(OSError), self._channel.makefile("rb") as lines:
             for line in lines:
                 with contextlib.suppress(ValueError):
-                    self._said.put(json.loads(line))
-        self._said.put({"ended": True})
+                    self._take(json.loads(line))
+        self._ended.set()
+        self._said.put({"ended": self._status})
+        self._channel.close()
 
-    def _next(self, seconds: float) -> dict[str, Any]:
+    def _take(self, fact: dict[str, Any]) -> None:
+        if "pid" in fact:
+            self._pid = int(fact["pid"])
+        elif "ended" in fact:
+            self._status = int(fact["ended"])
+        else:
+            self._said.put(fact)
+
+    def _next(self, seconds: float) -> None:
         try:
             fact = self._said.get(timeout=seconds)
         except queue.Empty:
@@ -95,7 +93,7 @@ class EngineProcess:
         if "ended" in fact:
             raise EngineEnded(f"the {self.kind} engine process ended")
         if "problem" not in fact:
-            return fact
+            return
         if "lacks" in fact and fact["lacks"]:
             remedy = f"pip install '{_PACKAGES[self.kind]}'"
             raise EnvironmentLack(f"the {self.kind} engine needs {fact['lacks']}", remedy=remedy)
@@ -108,15 +106,8 @@ class EngineProcess:
             EngineFailure: The model cannot be loaded.
             EnvironmentLack: The engine's library is missing.
         """
-        if not self._is_imported:
-            self._next(_START_SECONDS)
-            self._is_imported = True
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"model": str(model)}).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise EngineEnded(f"the {self.kind} engine process ended") from None
+        with contextlib.suppress(OSError):  # the answer is that it ended
+            self._channel.sendall(json.dumps({"model": str(model)}).encode() + b"\n")
         self._next(seconds)
 
     def ask(self, signature: str, inputs: Arrays, seconds: float = _START_SECONDS) -> Arrays:
@@ -139,35 +130,66 @@ class EngineProcess:
         raise EngineEnded(f"the {self.kind} engine ended while it computed")
 
     def status(self) -> int | None:
-        """The exit status; ``None`` while it runs."""
-        return self._process.poll()
+        """The exit status, -1 where nobody knows it; ``None`` while it runs."""
+        return self._status if self._ended.is_set() else None
 
     def end(self, seconds: float = 10.0) -> None:
-        """End the process after what it computes."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        threading.Thread(target=self._reap, args=(seconds,), daemon=True).start()
+        """End the process after what it computes; after ``seconds`` it is killed."""
+        self._signal(signal.SIGTERM)
+        threading.Thread(target=self._kill_after, args=(seconds,), daemon=True).start()
 
-    def _reap(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if self._process.poll() is None:
-            self._process.kill()
-        self._log.end(self._process.wait())
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+    def _kill_after(self, seconds: float) -> None:
+        if not self._ended.wait(seconds):
+            self.kill()
 
     def kill(self) -> None:
         """End the process at once, and wait for it."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._reap(5.0)
+        self._signal(signal.SIGKILL)
+        self._ended.wait(5.0)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(OSError):
+            if self._pid and not self._ended.is_set():
+                os.kill(self._pid, number)
+            self._channel.shutdown(socket.SHUT_WR)  # an engine that is yet to be forked reads this
+
+
+class _Template:
+    """A process that has imported an engine's library, or does; it forks engines."""
+
+    def __init__(self, kind: str, threads: int, limits: BatchLimits, *, is_urgent: bool) -> None:
+        self._kind = kind
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", *_MODULES[kind], *template_arguments(threads, limits, is_urgent=is_urgent)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+            )
+        self._log, self._began = CommandLog(command, self._process.pid), time.monotonic()
+
+    def was_killed(self) -> bool:
+        """Whether it has ended; not soon after its start, because the next would do the same."""
+        return self._process.poll() is not None and time.monotonic() - self._began > _RESTART_SECONDS
+
+    def order(self, path: Path, *, is_rehearsal: bool) -> EngineProcess:
+        """Have it fork an engine, as soon as it can; raises ``OSError`` where it has ended."""
+        mine, theirs = socket.socketpair()
+        with theirs:
+            try:
+                EngineOrder(str(path), is_rehearsal).send(self._orders, theirs)
+            except OSError:
+                mine.close()
+                raise
+        return EngineProcess(self._kind, path, mine)
+
+    def kill(self) -> None:
+        self._orders.close()
+        self._process.kill()
+        self._log.end(self._process.wait())
 
 
 class EnginePool:
-    """Starts engines, and keeps processes waiting.
+    """Makes engines; keeps a template of each kind that was needed.
 
     Args:
         runtime: A private folder for sockets.
@@ -182,47 +204,53 @@ class EnginePool:
         # worker inherits that of this thread, so it begins here.
         self._starter = concurrent.futures.ThreadPoolExecutor(1, "engine-starter")
         self._starter.submit(os.getpid).result()
-        self._waiting: dict[tuple[str, bool], EngineProcess] = {}
+        self._templates: dict[str, _Template] = {}
         self._lock, self._is_closed = threading.Lock(), False
 
     def take(self, kind: str, *, is_rehearsal: bool = False, is_urgent: bool = False) -> EngineProcess:
-        """A process that waits, else a new process.
+        """A new engine.
 
         Args:
             kind: The engine.
             is_rehearsal: Whether it runs at the lowest priority.
-            is_urgent: Whether requests wait for it: a new process then imports its library at normal priority.
+            is_urgent: Whether requests wait for it: a new template then imports its library at normal priority.
 
         Raises:
             EngineFailure: The server ends.
         """
+        path = self._runtime / f"e{next(self._numbers)}"
         with self._lock:
-            engine = self._waiting.pop((kind, is_rehearsal), None)
-        if engine is not None and engine.status() is None:
-            return engine
-        return self._start(kind, is_rehearsal, is_urgent)
+            if kind in self._templates:
+                with contextlib.suppress(OSError):
+                    return self._templates[kind].order(path, is_rehearsal=is_rehearsal)
+            try:
+                return self._start(kind, is_urgent=is_urgent).order(path, is_rehearsal=is_rehearsal)
+            except OSError:
+                raise EngineEnded(f"the template of {kind} engines ended") from None
 
-    def prepare(self, kind: str, *, is_rehearsal: bool = False) -> None:
-        """Keep a process waiting."""
+    def restore(self, *, is_urgent: bool) -> None:
+        """Replace templates that were killed."""
         with self._lock:
-            before = self._waiting.get((kind, is_rehearsal))
-            if (before is None or before.status() is not None) and not self._is_closed:
-                self._waiting[kind, is_rehearsal] = self._start(kind, is_rehearsal)
+            for kind in [kind for kind, template in self._templates.items() if template.was_killed()]:
+                self._start(kind, is_urgent=is_urgent)
 
-    def _start(self, kind: str, is_rehearsal: bool, is_urgent: bool = False) -> EngineProcess:
+    def _start(self, kind: str, *, is_urgent: bool) -> _Template:
         if self._is_closed:
             raise EngineFailure("the server ends")
-        path, names = self._runtime / f"e{next(self._numbers)}", {"is_rehearsal": is_rehearsal, "is_urgent": is_urgent}
-        return self._starter.submit(EngineProcess, kind, path, self._threads, self._limits, **names).result()
+        before = self._templates.pop(kind, None)
+        if before is not None:
+            before.kill()
+        started = self._starter.submit(_Template, kind, self._threads, self._limits, is_urgent=is_urgent).result()
+        self._templates[kind] = started
+        return started
 
     def close(self) -> None:
-        """End the waiting processes."""
+        """End the templates."""
         with self._lock:
             self._is_closed = True
-            for engine in self._waiting.values():
-                with contextlib.suppress(OSError):
-                    engine.kill()
-            self._waiting.clear()
+            for template in self._templates.values():
+                template.kill()
+            self._templates.clear()
 
 
 Given = TypeVar("Given")
@@ -239,4 +267,4 @@ def twice(attempt: Callable[[], Given]) -> Given:
 def _environment() -> Mapping[str, str]:
     """An engine runs a model, which is a program: it gets none of the user's secrets."""
     plain = {name: value for name, value in os.environ.items() if not is_secret(name)}
-    return {**plain, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**plain, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "PASSIVE", **TEMPLATE_VARIABLES}

@@ -1,4 +1,4 @@
-"""Loads a checked version into a process that waits, and warms it."""
+"""Loads a checked version into an engine of its own, and warms it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ class Loader:
         checked = self._checker.check(folder, number)
         check_memory(checked.kind, checked.model_bytes)
         engine = twice(lambda: self._warmed(checked))
-        self._engines.prepare(checked.kind)
         return LoadedVersion(folder.name, number, checked, engine, str(engine.socket_path))
 
     def _warmed(self, checked: CheckedVersion) -> EngineProcess:
@@ -73,14 +72,17 @@ class Loader:
         return engine
 
     def revive(self, loaded: LoadedVersion) -> None:
-        """Replace a killed engine by a process that waits, at the same socket; raises ``UserError``."""
-        engine = self._engines.take(loaded.kind, is_urgent=True)
-        try:
-            engine.load(loaded.checked.files)
-            Path(engine.socket_path).rename(loaded.socket)  # fronts connect to the old name
-        except BaseException:
-            engine.kill()
-            raise
-        engine.socket_path = Path(loaded.socket)
-        loaded.engine = engine
-        self._engines.prepare(loaded.kind)
+        """Replace a killed engine by a new one, at the same socket; raises ``UserError``."""
+
+        def attempt() -> EngineProcess:
+            engine = self._engines.take(loaded.kind, is_urgent=True)
+            try:
+                engine.load(loaded.checked.files)
+                engine.socket_path.rename(loaded.socket)  # fronts connect to the old name
+            except BaseException:
+                engine.kill()
+                raise
+            return engine
+
+        loaded.engine = twice(attempt)
+        loaded.engine.socket_path = Path(loaded.socket)

@@ -19,12 +19,17 @@ from saman.registry.lifecycle.verify import require_sound
 from saman.registry.store import manifest
 from saman.registry.store.layout import MANIFEST, VALIDATION, ModelFolder, check_relative_path
 from saman.registry.store.manifest import Manifest
+from saman.runs.engines.interface import COMPILED
 from saman.runs.files.whole import read_json
 
 _CHUNK = 1 << 20
 # What an engine needs beside the model's own size, in bytes, and the factor on that size.
 _BASE = {"openvino": 150 << 20, "onnx": 150 << 20, "tensorflow": 900 << 20}
 _FACTOR = 3
+_MOST_COMPILED = (
+    16 << 20
+)  # bytes of a model whose compiled forms are kept: fronts compute small ones, for which it counts
+_COMPILED_FORMS = 8  # each about as large as the model
 
 
 def take_snapshot(folder: ModelFolder, number: int, target: Path, *, needs_onnx: bool) -> Manifest:
@@ -33,7 +38,8 @@ def take_snapshot(folder: ModelFolder, number: int, target: Path, *, needs_onnx:
     Args:
         folder: The model.
         number: The version.
-        target: The folder of the copy; it is made. The ONNX format is copied to ``onnx/`` in it.
+        target: The folder of the copy; it is made, for a small model with an empty folder for what an engine compiles.
+            The ONNX format is copied to ``onnx/`` in it.
         needs_onnx: Whether the ONNX format is needed too.
 
     Returns:
@@ -46,9 +52,16 @@ def take_snapshot(folder: ModelFolder, number: int, target: Path, *, needs_onnx:
     source, about = folder.version(number), manifest.read(folder.version(number))
     digests = {path: record.sha256 for path, record in about.files.items() if _is_served(path)}
     _copy(source, target, digests)
+    if about.total_bytes <= _MOST_COMPILED:
+        (target / COMPILED).mkdir()
     if needs_onnx:
         _copy(folder.format(number, "onnx"), target / "onnx", _onnx_digests(folder, number))
     return about
+
+
+def copy_bytes(about: Manifest) -> int:
+    """What a copy takes, with all that may be compiled beside it."""
+    return about.total_bytes * (1 + _COMPILED_FORMS * (about.total_bytes <= _MOST_COMPILED))
 
 
 def _is_served(path: str) -> bool:

@@ -51,7 +51,7 @@ class Supervisor:
         self._engines = EnginePool(self._runtime, settings.threads, settings.batches)
         checker = Checker(settings.engine, self._runtime, self._engines)
         self._loader = Loader(checker, self._engines, settings.batches.rows)
-        self._arrivals = Arrivals(checker, self._loader, self._engines, tell)
+        self._arrivals = Arrivals(checker, self._loader, tell)
         self._traffic = open_traffic(settings.models_dir)
         self._models = [self._model(index) for index in range(len(settings.specs))]
         self._fronts: Fronts | None = None
@@ -160,6 +160,7 @@ class Supervisor:
         """Look after everything once."""
         asked = [self._looks.get_nowait() for _ in range(self._looks.qsize())]
         self._revive_engines()  # in threads, while the fronts below start
+        self._engines.restore(is_urgent=bool(self._reviving))
         self._restart_fronts()
         with contextlib.suppress(queue.Empty):
             while True:

@@ -127,13 +127,13 @@ def open_files(pid: int) -> int:
 
 
 def _campaign(server: Any, count: int) -> Iterator[str]:
-    front = min(server.children("saman.serving.front"))  # the other waits to replace it
+    front = min(server.descendants("saman.serving.front"))  # the other waits to replace it
     attack_http(server.port, 500, random.Random(1))
     before, files = resident_bytes(front), open_files(front)
     for name, port, attack in (("HTTP", server.port, attack_http), ("gRPC", server.grpc_port, attack_grpc)):
         found = attack(port, count // 2, random.Random(2))
         yield f"{found.sent} malformed requests over {name}: {len(found.surprises)} surprises {found.surprises[:5]}"
-    grown, still = resident_bytes(front) - before, front in server.children("saman.serving.front")
+    grown, still = resident_bytes(front) - before, front in server.descendants("saman.serving.front")
     yield f"the front grew by {grown / 1e6:.1f} MB, open files {files} to {open_files(front)}, same process: {still}"
     if not still or grown > 50e6 or open_files(front) > files + 5:
         raise SystemExit("the server crashed or leaks")

@@ -71,19 +71,20 @@ class LiveServer:
         """The version that answers, by its metadata."""
         return int(self.get(f"/v1/models/{model}/metadata")[1]["model_spec"]["version"])
 
-    def children(self, word: str) -> list[int]:
-        """The processes below the server whose command line holds ``word``."""
-        found = []
+    def descendants(self, word: str) -> list[int]:
+        """The processes below the server whose command line or name holds ``word``."""
+        parents, texts = {}, {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                    text = (entry / "cmdline").read_bytes().decode(errors="replace")
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                    texts[int(entry.name)] = "".join((entry / name).read_text() for name in ("cmdline", "comm"))
                 except OSError:
                     continue
-                if parent == self.process.pid and word in text:
-                    found.append(int(entry.name))
-        return found
+        below = {self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in below and pid not in below}:
+            below |= more
+        return sorted(pid for pid in below - {self.process.pid} if word in texts.get(pid, ""))
 
     def stop(self) -> int:
         if self.process.poll() is None:

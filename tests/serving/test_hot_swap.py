@@ -141,7 +141,7 @@ def test_a_version_damaged_while_it_is_served_goes_on_unchanged(swapping: LiveSe
         file.chmod(0o644)
         file.write_bytes(bytes(len(file.read_bytes())))
     with load:
-        for pid in swapping.children("saman.serving.engines"):
+        for pid in swapping.descendants("saman.serving.engines"):
             os.kill(pid, signal.SIGKILL)  # what replaces them loads the verified copy
         before = load.answers
         swapping.wait(lambda: load.answers > before + 20)
@@ -151,12 +151,12 @@ def test_a_version_damaged_while_it_is_served_goes_on_unchanged(swapping: LiveSe
 def test_killed_engines_and_fronts_come_back_without_a_wrong_answer(models: Path) -> None:
     with live_server(models, "images", "--engine", "openvino", "--isolate") as server, load_of(server, models) as load:
         for _ in range(3):
-            for pid in server.children("saman.serving.engines"):
+            for pid in server.descendants("saman.serving.engines"):
                 os.kill(pid, signal.SIGKILL)
             before = load.answers
             server.wait(lambda before=before: load.answers > before + 20)
         assert load.errors == []  # requests under way are computed again
-        for front in server.children("saman.serving.front"):  # the spare too
+        for front in server.descendants("saman.serving.front"):  # the spare too
             os.kill(front, signal.SIGKILL)
         before = load.answers
         server.wait(lambda: load.answers > before + 20)
@@ -172,7 +172,7 @@ def test_a_loader_killed_at_any_moment_neither_stops_nor_changes_answers(
         for number in (3, 4, 5):
             publish(real_run(tmp_path / str(number), "poor"), models)
             time.sleep(noise.uniform(0, 0.6))
-            for pid in swapping.children("--rehearsal"):
+            for pid in swapping.descendants("saman-check"):
                 os.kill(pid, signal.SIGKILL)
             swapping.wait(lambda number=number: "AVAILABLE" in str(swapping.get(f"{VERSIONS}/{number}")))
     assert (load.errors, load.wrong) == ([], [])

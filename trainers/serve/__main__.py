@@ -1,11 +1,11 @@
-"""``python -m saman.trainers.serve …``: an engine process with TensorFlow."""
+"""``python -m saman.trainers.serve …``: a template of engine processes with TensorFlow."""
 
 from __future__ import annotations
 
 import sys
 
 from saman.runs.engines.interface import EngineKind
-from saman.runs.engines.process import serve_engine
+from saman.runs.engines.process import serve_engines
 
 
 def _tensorflow() -> EngineKind:
@@ -15,4 +15,4 @@ def _tensorflow() -> EngineKind:
 
 
 if __name__ == "__main__":
-    sys.exit(serve_engine(_tensorflow, sys.argv[1:]))
+    sys.exit(serve_engines(_tensorflow, sys.argv[1:]))

@@ -13,9 +13,9 @@ from saman.trainers.keras_compat import tf
 
 
 class TensorFlowEngine:
-    """A loaded SavedModel; 0 ``threads`` leaves their number to TensorFlow."""
+    """A loaded SavedModel; 0 ``threads`` leaves their number to TensorFlow, and ``ahead`` changes nothing."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, ahead: int = 0) -> None:
         if threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from saman.runs.engines.interface import BatchLimits
-from saman.serving.supervision.engine_process import EngineFailure, EngineProcess
+from saman.serving.supervision.engine_process import EngineFailure, EnginePool, EngineProcess
 
 pytest.importorskip("onnxruntime")
 # y = x · 2 for x of shape [any, 2], opset 17; written by onnx.helper.
@@ -21,9 +21,9 @@ DOUBLING = (
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[EngineProcess]:
-    process = EngineProcess("onnx", tmp_path / "s", 1, BatchLimits())
-    yield process
-    process.kill()
+    pool = EnginePool(tmp_path, 1, BatchLimits())
+    yield pool.take("onnx")
+    pool.close()
 
 
 def test_onnx_runtime_computes_in_a_process_of_its_own(engine: EngineProcess, tmp_path: Path) -> None:
