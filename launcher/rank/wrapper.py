@@ -44,6 +44,7 @@ GRACE_SECONDS = 4.0  # between a forwarded SIGTERM and SIGKILL
 FAILURE_SECONDS = 1.0  # a failed process stays this long, so that peers can report failures of their own
 ECHO_SECONDS = 0.5  # Slurm signals every process of a step: the keeper then hands on what the wrapper has already
 REQUEUE_SECONDS = 30.0  # a checkpointed process waits for its peers: a starter stops all at the first status ≠ 0
+ON_THEIR_OWN = ("processes", "steps")  # start methods with a start command for each process
 BY_SRUN = ("srun", "steps")  # start methods whose processes are Slurm's tasks
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _WATCHED = (signal.SIGCHLD, signal.SIGUSR1, *_STOPPING)
@@ -247,7 +248,7 @@ class _Wrapper:
         status = os.waitstatus_to_exitcode(child.status)
         failed = recorder.exited(status, child.stopped, log)
         self._flush(gatherer)
-        if status == ExitCode.REQUEUE:
+        if status == ExitCode.REQUEUE and os.environ.get(variables.STARTER) not in ON_THEIR_OWN:
             self._wait_for_peers(REQUEUE_SECONDS)
         elif failed and not child.stopped:
             self._wait_for_peers(FAILURE_SECONDS)
