@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from saman.configs.errors import ExitCode
 from saman.configs.schemas.launch.restart import Restart
 from saman.launcher.plan.placement import Placement
 from saman.launcher.restarts.decision import AttemptFailure, RestartDecision, decide_restart
@@ -105,6 +106,8 @@ def _attempt_failure(
 ) -> AttemptFailure:
     first = None if failure is None else failure.first[0]
     code = verdict.exit_code if not ended.is_script or first is None or first.code is None else first.code
+    if first is not None and ended.is_script and first.kind is FailureKind.USER_ERROR:
+        code = ExitCode.BAD_REQUEST  # the program cannot be started
     return AttemptFailure(
         attempt=attempt.number,
         message=verdict.message,

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from ranks import Ranks, Seen, wait_for
 
+from saman.launcher.local import run_script
+from saman.launcher.planning import Options, gather_facts
 from saman.runs.events import Event
 
 RESTART = {"times": 3, "window": "1h", "backoff": "1s"}
@@ -55,6 +57,12 @@ def test_what_another_attempt_would_not_mend_is_not_restarted(ranks: Ranks, text
     assert outcome.exit_code == 1 and outcome.attempt == attempts
     assert len(kinds(ranks, "not_restarted", "failed")) == 2
     assert ranks.run_folder().state.value == "failed"
+
+
+def test_a_program_that_cannot_be_started_is_not_tried_again(ranks: Ranks) -> None:
+    spec = ranks.spec("", ranks=1, restart=RESTART).model_copy(update={"command": ["/no/such/program"]})
+    outcome = run_script(spec, Options(runs_dir=ranks.folder / "runs", facts=gather_facts()))
+    assert (outcome.exit_code, outcome.attempt) == (1, 1), outcome.message
 
 
 def test_without_the_key_a_failing_rank_ends_the_run(ranks: Ranks) -> None:
