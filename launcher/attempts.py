@@ -22,6 +22,7 @@ from saman.launcher.planning import LaunchPlan, Options, make_plan
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision import processes
 from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.signals import record_signals
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
 from saman.runs import variables
@@ -96,8 +97,12 @@ def make_attempt(
         notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
         _tell(run, attempt, request.who, notes, view)
         environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-        metrics, notify = request.spec.launch.metrics, request.spec.notify
-        with told_of_restart(run, notify, attempt.number, view), monitored(run, metrics, view) as shown:
+        metrics, notify, late = request.spec.launch.metrics, request.spec.notify, list[int]()
+        with (
+            record_signals(late),  # while others are told of a restart
+            told_of_restart(run, notify, attempt.number, view),
+            monitored(run, metrics, view) as shown,
+        ):
             outcome = supervise(
                 run,
                 attempt,
@@ -109,7 +114,7 @@ def make_attempt(
             )
     with suppress(OSError):  # the server that it names has ended
         attempt.rendezvous.unlink()
-    return outcome
+    return replace(outcome, signals=(*outcome.signals, *late))
 
 
 def _directory(run: RunFolder, request: AttemptRequest) -> Path:

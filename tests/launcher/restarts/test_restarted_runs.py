@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ranks import Ranks, Seen, wait_for
 
+from saman.configs.schemas.monitoring import Notify
 from saman.launcher.local import run_script
 from saman.launcher.planning import Options, gather_facts
 from saman.runs.events import Event
@@ -68,6 +69,23 @@ def test_a_program_that_cannot_be_started_is_not_tried_again(ranks: Ranks) -> No
 def test_without_the_key_a_failing_rank_ends_the_run(ranks: Ranks) -> None:
     outcome = ranks.run(HEAD + "sys.exit(4)")
     assert outcome.attempt == 1 and not kinds(ranks, "restarting", "not_restarted")
+
+
+def test_ctrl_c_while_somebody_is_told_of_a_restart_ends_the_run(ranks: Ranks) -> None:
+    tell = f"touch {ranks.folder}/telling; sleep 3"
+
+    def stop() -> None:
+        wait_for((ranks.folder / "telling").exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    spec = ranks.spec(HEAD + "os.kill(os.getpid(), 9)", ranks=1, restart={"backoff": "1h", "longest_backoff": "1h"})
+    spec = spec.model_copy(update={"notify": Notify(command=["sh", "-c", tell])})
+    outcome = run_script(spec, Options(runs_dir=ranks.folder / "runs", facts=gather_facts()))
+    thread.join()
+    assert (outcome.state.value, outcome.attempt) == ("cancelled", 1)
+    assert ranks.run_folder().state.value == "cancelled"
 
 
 @pytest.mark.parametrize(
