@@ -5,7 +5,9 @@ The command modules import their rooms inside their functions, so that ``saman -
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Iterable
@@ -162,6 +164,7 @@ def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; end the process with saman's exit status."""
+    atexit.register(gc.freeze)  # else Python visits every object once more as the process ends: 0.06 s
     words = sys.argv[1:] if arguments is None else arguments
     if words == [REMOTE_END]:
         from saman.cli.remote.remote_end import answer

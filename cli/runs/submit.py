@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ def submit_command(
 
         saman submit workflow.yaml --cluster mysite --dry-run
     """
+    gc.set_threshold(100_000)  # what a submission makes, it keeps to its end
     from saman.cli.remote.submission import submit_there
     from saman.cli.runs.submitted import find_spec, typed_spec
     from saman.cli.runs.workflow import submit_workflow_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 import sys
@@ -56,6 +57,7 @@ def report_command(
 
         saman report demo --reviewer
     """
+    gc.set_threshold(10_000)  # what is read of thousands of runs is kept until the page is written
     from rich.console import Console
 
     from saman.configs.errors import UserError
