@@ -14,11 +14,12 @@ from saman.jobs.status import RunState, RunStatus
 from saman.jobs.workflows.prerequisites import resolve
 from saman.launcher.local import resume_locally
 from saman.launcher.planning import Options
+from saman.launcher.supervision.run_lock import hold_run
 from saman.launcher.supervision.views import View
 from saman.runs.folder import RunFolder
 from saman.runs.trust.run_trust import require_trusted
 from saman.slurm.dependencies import NONE
-from saman.slurm.submission.run_jobs import last_queued, record_taken_here
+from saman.slurm.submission.run_jobs import jobs_of, last_queued, record_taken_here
 from saman.slurm.submission.submit import Submission, resubmit
 
 
@@ -60,11 +61,14 @@ def resume_runs(
         UserError: a run cannot be continued like this.
         EnvironmentLack: the machine lacks something, or Slurm does not answer.
     """
+    jobs = [jobs_of(run.events()) for run in runs]
     problems = list(zip(runs, _obstacles(runs), strict=True))
     yield from (ResumedRun(run, skipped=error.problem) for run, error in problems if error is not None)
-    for run in (run for run, error in problems if error is None):
+    for (run, error), known in zip(problems, jobs, strict=True):
+        if error is not None:
+            continue
         if is_slurms(run) and not request.here:
-            yield ResumedRun(run, submission=_resubmitted(run, request))
+            yield ResumedRun(run, submission=_resubmitted(run, known, request))
         else:
             with view(run) as shown:
                 finished = resume_here(run, request, shown)
@@ -90,12 +94,17 @@ def resume_here(run: RunFolder, request: ResumeRequest, view: View | None = None
     return finish_run(outcome, request.models_dir)
 
 
-def _resubmitted(run: RunFolder, request: ResumeRequest) -> Submission:
+def _resubmitted(run: RunFolder, known: Sequence[str], request: ResumeRequest) -> Submission:
+    """Submit a run again, unless somebody else has submitted it since its jobs were ``known``."""
     if request.ranks is not None:
         raise UserError("-np is for runs on this machine", where=run.id, remedy="add --here, or leave -np out")
     queued = last_queued(run.events())
     after = resolve(queued.after, run.id) if queued is not None and queued.after else NONE
-    return resubmit(run, request.partition, request.exclude, after)
+    with hold_run(run):
+        newer = [job for job in jobs_of(run.events()) if job not in known]
+        if newer:
+            raise UserError(f"this run is queued: job {newer[0]}", where=str(run.path), remedy="saman cancel ends it")
+        return resubmit(run, request.partition, request.exclude, after)
 
 
 def is_slurms(run: RunFolder) -> bool:

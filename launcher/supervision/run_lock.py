@@ -18,6 +18,10 @@ from saman.runs.folder import RunFolder
 from saman.runs.records.run_events import AttemptStart
 
 
+class RunHeldError(UserError):
+    """Another process supervises the run."""
+
+
 @contextlib.contextmanager
 def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the run as its only supervisor.
@@ -27,14 +31,14 @@ def hold_run(run: RunFolder, wait_seconds: float = 0.0) -> Iterator[None]:
         wait_seconds: How long to wait for another supervisor's lock, as of a node that died.
 
     Raises:
-        UserError: Another process supervises the run.
+        RunHeldError: Another process supervises the run.
     """
     with explain_write_errors(run.path, "the run folder"), contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locks.hold(_file(run), wait_seconds=wait_seconds, lost=_end_this_process))
         except locks.LockHeldError as held:
             problem, remedy = "this run is running", f"under {held.holder}"
-            raise UserError(problem, where=str(run.path), remedy=remedy) from None
+            raise RunHeldError(problem, where=str(run.path), remedy=remedy) from None
         yield
 
 

@@ -21,6 +21,7 @@ from saman.configs.schemas.cluster import Cluster
 from saman.configs.terminal_text import clean_text
 from saman.launcher.monitoring.telling import told_of_end
 from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.run_lock import RunHeldError, hold_run
 from saman.runs.events import EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
@@ -28,7 +29,7 @@ from saman.runs.folder import RunFolder
 from saman.slurm.dependencies import unmet_at_start
 from saman.slurm.job import decisions
 from saman.slurm.job.allocation import Allocation, allocation
-from saman.slurm.job.attempt import JobLog, attempts_in_job
+from saman.slurm.job.attempt import LOCK_SECONDS, JobLog, attempts_in_job
 from saman.slurm.job.decisions import Begin
 from saman.slurm.job.ending import Ending
 from saman.slurm.job.node_failures import WHO, account_for_loss
@@ -72,6 +73,9 @@ def _see_through(run: RunFolder, asked: _ReceivedSignals) -> int:
     try:
         with explain_write_errors(run.path, "the run folder"):
             return _Start(RunFolder.open(run.path), asked).whole()
+    except RunHeldError as error:  # by another job: this one adds nothing to the run
+        _say(str(error))
+        return error.exit_code
     except UserError as error:
         _say(str(error))
         with contextlib.suppress(OSError):  # a full disk takes no event; the job's exit status still says it
@@ -102,7 +106,9 @@ class _Start:
             _say(f"not started: {missing}")
             return ExitCode.RUN_FAILED
         if decisions.was_lost(self.run.events()):
-            account_for_loss(self.run)
+            with hold_run(self.run, LOCK_SECONDS):  # else another job is at work on it
+                if decisions.was_lost(self.run.events()):
+                    account_for_loss(self.run)
         decision = decisions.decide_start(self.run.events(), len(self.run.attempts()), allowed, self.here.nodes)
         if decision.begin is Begin.NOT_NEEDED:
             _say(f"not needed: {decision.reason}")

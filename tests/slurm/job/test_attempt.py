@@ -20,9 +20,10 @@ from saman.configs.schemas.script import Script
 from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan import placement
 from saman.launcher.planning import Options
+from saman.launcher.supervision.run_lock import hold_run
 from saman.runs import folder
 from saman.runs.folder import RunFolder
-from saman.slurm.job import start
+from saman.slurm.job import attempt, start
 from saman.slurm.submission.run_jobs import record_queued
 
 CLUSTER = {
@@ -77,6 +78,21 @@ def test_somebody_is_told_that_a_job_could_not_begin(
     assert start.main([str(run.path)]) == ExitCode.ENVIRONMENT
     notification = json.loads(told.read_text())
     assert notification["occasion"] == "failure" and "disk is full" in notification["message"]
+
+
+def test_a_job_that_finds_its_run_in_other_hands_adds_nothing_to_it(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(start, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(attempt, "LOCK_SECONDS", 0.0)
+    for begun in (False, True):  # two jobs that begin at once, and one that begins while another is at work
+        if begun:
+            run.new_attempt()
+            run.append("attempt_started", "supervisor", 1, ranks=1)
+        before = run.events()
+        with hold_run(run):
+            assert start.main([str(run.path)]) == ExitCode.BAD_REQUEST
+        assert run.events() == before and "this run is running" in capsys.readouterr().out
 
 
 def test_a_disk_that_takes_no_event_any_more_ends_the_job_with_a_sentence_too(
