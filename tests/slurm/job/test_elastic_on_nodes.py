@@ -113,3 +113,23 @@ def test_an_elastic_run_loses_nodes_is_back_at_full_size_when_one_returns_and_is
     assert [event.facts["ranks"] for event in run.events() if event.kind == "attempt_started"] == [2, 2]  # full size
     reached = [world.step for world in worlds(run, 1)]
     assert reached == sorted(set(reached)) and checkpoints.find(run.checkpoints)[-1].step > reached[-1]
+
+
+@pytest.mark.slurm
+@pytest.mark.ranks
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_job_that_is_cancelled_while_its_run_is_reduced_has_time_to_record_its_end(minicluster: Minicluster) -> None:
+    run, job = (done := submitted(elastic(spare=0), site(), minicluster.shared)).run, done.job
+    until(lambda: [world.size for world in worlds(run, 1)] == [2], 240, told=lambda: told(run))
+    lost = node_of(run, 1)
+    try:
+        minicluster.down_node(lost)
+        until(lambda: [world.size for world in worlds(run, 1)][:2] == [2, 1], 240, told=lambda: told(run))
+        client.scancel([job])
+        until(lambda: client.queue()[job].state.ended, 60, told=lambda: told(run))
+    finally:
+        minicluster.up_node(lost)
+    ends = [(event.kind, event.who) for event in run.events() if event.kind in ("preempted", "cancelled")]
+    assert ends == [("preempted", "supervisor"), ("cancelled", "job")], told(run)
+    assert checkpoints.find(run.checkpoints)
