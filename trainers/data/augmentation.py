@@ -9,6 +9,7 @@ from typing import Any
 from saman.configs.errors import UserError
 from saman.configs.schemas.data import augmentation as schema
 from saman.trainers.keras_compat import tf
+from saman.trainers.user_code.graphs import in_graph
 
 
 def augmented(
@@ -31,7 +32,8 @@ def augmented(
 
     def change(*example: Any, seed: Any) -> Any:
         if inner is not None:
-            example = inner(*example, seed=seed) if takes_seed else inner(*example)
+            before = in_graph(inner)
+            example = before(*example, seed=seed) if takes_seed else before(*example)
         images, *rest = example
         if maps_batches:
             spec = tf.TensorSpec(images.shape[1:], images.dtype)

@@ -17,6 +17,7 @@ from saman.configs.schemas.data.section import Data
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.order import permute
 from saman.trainers.keras_compat import tf
+from saman.trainers.user_code.graphs import in_graph
 
 _AT_ONCE = 1 << 20
 _DIVISION = 1 << 20  # an epoch that no training reaches: the draw is independent of the order of every epoch
@@ -102,7 +103,8 @@ def _only(source: RandomAccess, chosen: np.ndarray) -> RandomAccess | None:
         return None
     with tf.device("CPU:0"):
         held = tf.constant(chosen)
-    return replace(source, examples=len(chosen), read=lambda positions: source.read(tf.gather(held, positions)))
+    read = in_graph(source.read)
+    return replace(source, examples=len(chosen), read=lambda positions: read(tf.gather(held, positions)))
 
 
 def _without(source: RandomAccess, held_out: np.ndarray) -> RandomAccess:
@@ -115,6 +117,6 @@ def _without(source: RandomAccess, held_out: np.ndarray) -> RandomAccess:
 
     def read(positions: Any) -> Any:
         passed = tf.searchsorted(others_before, positions, side="right", out_type=tf.int64)
-        return source.read(positions + passed)
+        return in_graph(source.read)(positions + passed)
 
     return replace(source, examples=source.examples - len(held_out), read=read)

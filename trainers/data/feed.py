@@ -17,6 +17,7 @@ from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.order import mix, permute
 from saman.trainers.keras_compat import tf
+from saman.trainers.user_code.graphs import in_graph
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Feed:
             def fix(*batch: Any) -> Any:
                 return tf.nest.map_structure(lambda tensor: tf.ensure_shape(tensor, static + tensor.shape[1:]), batch)
 
-            return dataset.take(self.full_steps - skip).map(fix if part.fixed else _of_any_length)
+            return dataset.take(self.full_steps - skip).map(in_graph(fix if part.fixed else _of_any_length))
         index, count = tf.constant(part.index, tf.int64), tf.constant(part.count, tf.int64)
         return self._from_step(index, count, self.epoch * self.full_steps + skip, part.fixed)
 
@@ -115,10 +116,10 @@ class Feed:
 
         steps = tf.data.Dataset.range(step, tf.int64.max)
         size = here.shape[0] if fixed else tf.size(here, tf.int64)
-        dataset = self._mapped(steps.map(places), size, drop_remainder=True)
+        dataset = self._mapped(steps, places, size, drop_remainder=True)
         if not fixed:
-            dataset = dataset.map(_of_any_length)
-        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh), tuned=False)
+            dataset = dataset.map(in_graph(_of_any_length))
+        return _in_order(self._weighed(dataset), tuned=False)
 
     def batches(self, part: Slice, skip: int = 0) -> Iterator[Any]:
         """Yield the (inputs, labels) of a slice, with weights if there are any, exactly ``steps - skip`` of them.
@@ -136,6 +137,22 @@ class Feed:
         for _ in range(skip, self.steps):
             yield next(iterator, empty)
 
+    def whole_batches(self) -> Iterator[Any]:
+        """Yield the (inputs, labels) of every global batch once, undivided and without weights.
+
+        Random access needs no ``tf.data`` pipeline for this, whose buffers would stay with the process (30 MB).
+        """
+        if not self.is_endless or self._maps_examples:
+            for inputs, labels, *_ in self.batches(Slice(0, 1)):
+                yield inputs, labels
+            return
+        places = [tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)]
+        read = tf.function(self._read, input_signature=places, autograph=False)
+        for start in range(0, self.examples, self.global_batch_size):
+            position = tf.range(start, min(start + self.global_batch_size, self.examples), dtype=tf.int64)
+            inputs, labels, *_ = read(position, tf.constant(self.epoch, tf.int64))
+            yield inputs, labels
+
     def batched(self, part: Slice, skip: int = 0) -> Any:
         """Return the slice as a ``tf.data.Dataset`` of batches.
 
@@ -145,15 +162,16 @@ class Feed:
         per_slice = self._per_slice(part)
         if isinstance(self.dataset, RandomAccess):
             epoch = tf.constant(self.epoch, tf.int64)
-            positions = self._positions(part, skip).map(lambda position: (position, epoch))
-            dataset = self._mapped(positions, per_slice)
+            dataset = self._mapped(self._positions(part, skip), lambda position: (position, epoch), per_slice)
         elif self.maps_batches:
-            dataset = self._every_nth_example(part, skip).batch(per_slice).map(self._apply_map, tf.data.AUTOTUNE)
+            batches = self._every_nth_example(part, skip).batch(per_slice)
+            dataset = batches.map(in_graph(self._apply_map), tf.data.AUTOTUNE)
         else:
-            dataset = self._every_nth_example(part, skip).map(self._apply_map, tf.data.AUTOTUNE).batch(per_slice)
+            examples = self._every_nth_example(part, skip)
+            dataset = examples.map(in_graph(self._apply_map), tf.data.AUTOTUNE).batch(per_slice)
         _check_pairs(dataset.element_spec, self.where)
         tuned = part.fixed and not isinstance(self.dataset, RandomAccess)
-        return _in_order(dataset if self.weigh is None else dataset.map(self.weigh), tuned)
+        return _in_order(self._weighed(dataset), tuned)
 
     def _per_slice(self, part: Slice) -> int:
         """Return the number of examples of the slice in a full batch."""
@@ -169,31 +187,36 @@ class Feed:
         def of_batch(number: Any) -> Any:
             return tf.range(number * size + part.index, tf.minimum((number + 1) * size, self.examples), part.count)
 
-        batches = tf.data.Dataset.range(skip, self.steps).filter(
-            lambda number: number * size + part.index < self.examples
-        )
-        return batches.map(of_batch)
+        def has_examples(number: Any) -> Any:
+            return number * size + part.index < self.examples
 
-    def _mapped(self, places: Any, size: Any, drop_remainder: bool = False) -> Any:
+        return tf.data.Dataset.range(skip, self.steps).filter(in_graph(has_examples)).map(in_graph(of_batch))
+
+    def _mapped(self, elements: Any, places: Callable[[Any], Any], size: Any, drop_remainder: bool = False) -> Any:
         """Return batches of read and mapped examples.
 
         Args:
-            places: Pairs: int64[n] positions in an epoch, and the epoch.
+            elements: A dataset with an element per batch.
+            places: Turns an element into int64[n] positions in an epoch, and the epoch.
             size: The number of examples of a full batch.
             drop_remainder: Whether all batches are full.
         """
-
-        def read(position: Any, epoch: Any) -> Any:
-            order = permute(position, self.examples, self.seed, epoch) if self.shuffle else position
-            example = self.dataset.read(order)
-            if self.map is None or self.maps_batches:
-                return self._apply_map(position, example, epoch)
-            return position, example, tf.fill(tf.shape(position), epoch)
-
-        dataset = places.map(read, tf.data.AUTOTUNE)
-        if self.map is not None and not self.maps_batches:
-            dataset = dataset.unbatch().map(self._apply_map, tf.data.AUTOTUNE).batch(size, drop_remainder)
+        dataset = elements.map(in_graph(lambda element: self._read(*places(element))), tf.data.AUTOTUNE)
+        if self._maps_examples:
+            dataset = dataset.unbatch().map(in_graph(self._apply_map), tf.data.AUTOTUNE).batch(size, drop_remainder)
         return dataset
+
+    def _read(self, position: Any, epoch: Any) -> Any:
+        """Return the batch at positions of an epoch, mapped; before a map of single examples, with what it needs."""
+        order = permute(position, self.examples, self.seed, epoch) if self.shuffle else position
+        example = in_graph(self.dataset.read)(order)
+        if self._maps_examples:
+            return position, example, tf.fill(tf.shape(position), epoch)
+        return self._apply_map(position, example, epoch)
+
+    @property
+    def _maps_examples(self) -> bool:
+        return self.map is not None and not self.maps_batches
 
     def _every_nth_example(self, part: Slice, skip: int) -> Any:
         """Return (position in the epoch, example) pairs; every rank reads the whole dataset."""
@@ -209,9 +232,9 @@ class Feed:
     def _apply_map(self, position: Any, example: Any, epoch: Any = None) -> Any:
         if self.map is None:
             return example
-        values = example if isinstance(example, tuple) else (example,)
+        values, change = example if isinstance(example, tuple) else (example,), in_graph(self.map)
         if "seed" not in inspect.signature(self.map).parameters:
-            return self.map(*values)
+            return change(*values)
         start = tf.stack([mix(self.seed, 0), tf.cast(self.epoch if epoch is None else epoch, tf.int32)])
 
         def seed_of(place: Any) -> Any:
@@ -219,8 +242,11 @@ class Feed:
 
         if self.maps_batches:
             seeds = tf.map_fn(seed_of, position, fn_output_signature=tf.TensorSpec([2], tf.int32))
-            return self.map(*values, seed=seeds)
-        return self.map(*values, seed=seed_of(position))
+            return change(*values, seed=seeds)
+        return change(*values, seed=seed_of(position))
+
+    def _weighed(self, dataset: Any) -> Any:
+        return dataset if self.weigh is None else dataset.map(in_graph(self.weigh))
 
 
 def count(dataset: Any, where: str) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ from saman.configs.errors import UserError
 from saman.trainers.data.interface import RandomAccess
 from saman.trainers.data.order import permute
 from saman.trainers.keras_compat import tf
+from saman.trainers.user_code.graphs import in_graph
 
 ClassWeights = Literal["balanced"] | Mapping[int, float] | None
 MOST_COUNTED = 200_000  # examples whose labels are read for ``balanced``
@@ -69,7 +70,11 @@ def class_table(asked: ClassWeights, train: Any, seed: int) -> np.ndarray | None
 
 def _labels(train: RandomAccess, seed: int) -> np.ndarray:
     found = []
-    read = tf.function(lambda positions: _class_numbers(_pair(train.read(positions))[1]), reduce_retracing=True)
+
+    def classes(positions: Any) -> Any:
+        return _class_numbers(_pair(in_graph(train.read)(positions))[1])
+
+    read = tf.function(classes, reduce_retracing=True, autograph=False)
     for first in range(0, min(train.examples, MOST_COUNTED), _AT_ONCE):
         positions = tf.range(first, min(train.examples, MOST_COUNTED, first + _AT_ONCE), dtype=tf.int64)
         if train.examples > MOST_COUNTED:

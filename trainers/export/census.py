@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from saman.trainers.assembly import PreparedData
-from saman.trainers.data.feed import Slice
 from saman.trainers.keras_compat import tf
 from saman.trainers.program.several import first_part
 
@@ -48,7 +47,7 @@ def take_census(prepared: PreparedData) -> Census:
     label_batches: list[np.ndarray] = []
     id_batches: list[np.ndarray] = []
     read = input_bytes = label_bytes = 0
-    for inputs, labels, *_ in feed.batches(Slice(0, 1)):
+    for inputs, labels in feed.whole_batches():
         batch, answers = (
             [np.asarray(part) for part in tf.nest.flatten(inputs)],
             np.asarray(first_part(labels, prepared.train) if prepared.train else labels),

@@ -10,7 +10,6 @@ import numpy as np
 
 from saman.configs.schemas.training import Train
 from saman.trainers.assembly import PreparedData
-from saman.trainers.data.feed import Slice
 from saman.trainers.export import census
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.interfaces import OptimizerStep
@@ -61,7 +60,7 @@ def take_sample(prepared: PreparedData) -> Sample:
     wanted = max(1, min(SAMPLE_EXAMPLES, SAMPLE_BYTES // max(1, census.example_bytes(prepared.element_spec))))
     inputs: list[Any] = []
     labels: list[np.ndarray] = []
-    for batch_inputs, batch_labels, *_ in feed.batches(Slice(0, 1)):
+    for batch_inputs, batch_labels in feed.whole_batches():
         inputs.append(tf.nest.map_structure(np.asarray, batch_inputs))
         labels.append(np.asarray(first_part(batch_labels, prepared.train) if prepared.train else batch_labels))
         if sum(len(batch) for batch in labels) >= wanted:

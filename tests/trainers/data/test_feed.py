@@ -168,6 +168,18 @@ def doubled(inputs: Any, labels: Any) -> Any:
     return inputs + inputs, labels
 
 
+def blurred(inputs: Any, labels: Any, seed: Any) -> Any:
+    return inputs + tf.reduce_sum(tf.cast(seed, inputs.dtype), axis=-1), labels
+
+
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
+@pytest.mark.parametrize("batched", [True, False, None], ids=["batch map", "example map", "no map"])
+def test_reading_without_a_pipeline_gives_the_batches_of_the_only_slice(batched: bool | None, shuffle: bool) -> None:
+    given = feed(epoch=1, shuffle=shuffle, map=None if batched is None else blurred, maps_batches=bool(batched))
+    for read, expected in zip(given.whole_batches(), given.batches(Slice(0, 1)), strict=True):
+        assert all((np.asarray(here) == np.asarray(there)).all() for here, there in zip(read, expected, strict=True))
+
+
 @pytest.mark.parametrize("batched", [True, False, None], ids=["batch map", "example map", "no map"])
 def test_a_slice_that_changes_goes_on_with_the_same_examples_and_traces_nothing_anew(batched: bool | None) -> None:
     given = feed(map=None if batched is None else doubled, maps_batches=bool(batched))
