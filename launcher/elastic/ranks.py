@@ -104,6 +104,7 @@ class ElasticRanks:
         self._seats = Seats([process.node for process in placement.processes], around.spare_nodes)
         self._size = limits.max
         self._vacant: set[int] = set()  # slots without a process
+        self._ended: set[int] = set()  # ranks whose process has ended since ``take_ended`` was called last
         self._answers: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
         self._asked: float | None = None  # when nodes were asked for last; ``None`` to ask at once
         self._asking: threading.Thread | None = None
@@ -169,8 +170,13 @@ class ElasticRanks:
 
     @property
     def absent(self) -> frozenset[int]:
-        """The ranks, as planned, whose slots have no process now: their last heartbeats mean nothing."""
-        return frozenset(rank for rank, slot in self._slot_of.items() if slot in self._vacant)
+        """The ranks, as planned, whose slots have no process now, or one that is being ended: nobody waits for them."""
+        return frozenset(rank for rank, slot in self._slot_of.items() if slot in self._vacant | self._excluded)
+
+    def take_ended(self) -> frozenset[int]:
+        """Return the ranks, as planned, whose process has ended since the last call."""
+        ended, self._ended = frozenset(self._ended), set()
+        return ended
 
     def close(self) -> None:
         """Stop the authority; its last world is recorded, and no process starts any more."""
@@ -187,6 +193,7 @@ class ElasticRanks:
     def _vacate(self, slot: int) -> None:
         """Note that the process of a slot has ended."""
         self._vacant.add(slot)
+        self._ended |= {rank for rank, index in self._slot_of.items() if index == slot}
         self._excluded.discard(slot)
         self._peers_lost.discard(slot)
         self.authority.ended(slot)

@@ -12,7 +12,7 @@ from saman.configs.errors import ExitCode
 from saman.launcher.supervision import processes
 from saman.runs.folder import Attempt, RunFolder
 from saman.runs.growing_files import last_lines
-from saman.runs.ranks.heartbeats import Beat, write_beat
+from saman.runs.ranks.heartbeats import Beat, read_beat, write_beat
 from saman.runs.ranks.rank_events import FailureKind, RankExited
 from saman.runs.ranks.records import RankRecord
 
@@ -49,7 +49,8 @@ class RankRecorder:
         self.record = self.record.ending(pid=pid, pid_started=seen.started if seen else None, started=now)
         record, heartbeat = self.record, self.own.heartbeat(self._rank)
         self._write()
-        if not self.run.is_script and not heartbeat.exists():
+        before = read_beat(heartbeat)
+        if not self.run.is_script and (before is None or before.pid != pid):  # of the process that it replaces
             # The program is starting until its own first heartbeat.
             write_beat(heartbeat, Beat("start", pid=pid, time=now, alive=now))
         self._append(

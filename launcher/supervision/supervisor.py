@@ -251,7 +251,7 @@ class _Supervisor:
         if self.elastic is None:
             return True
         self.elastic.exclude(self.stall.ranks)
-        self.stall = None
+        self._end_stall()
         return False
 
     def _announce(self) -> None:
@@ -288,6 +288,7 @@ class _Supervisor:
     def _read_heartbeats(self) -> None:
         now = time.monotonic()
         absent = self.elastic.absent if self.elastic is not None else frozenset()
+        self.observer.forget(self.elastic.take_ended() if self.elastic is not None else ())
         absent |= self.losses.silent_ranks if self.losses is not None else frozenset()
         present = {rank: beat for rank, beat in self.watch.beats().items() if rank not in absent}
         beats = self.observer.observe(present, now)
@@ -303,9 +304,13 @@ class _Supervisor:
                          seconds=round(stall.seconds, 1), reason=stall.reason)  # fmt: skip
             self.view.say(f"stall: {stall.sentence()}")
         if stall is None and self.stall is not None:
-            self._append(EventKind.STALL_OVER)
-            self.view.say("the stall is over")
+            self._end_stall()
         self.stall = stall
+
+    def _end_stall(self) -> None:
+        self.stall = None
+        self._append(EventKind.STALL_OVER)
+        self.view.say("the stall is over")
 
     def _note_slow_ranks(self, progress: TrainingProgress, now: float) -> None:
         """Record the ranks that begin or cease to hold up the others."""

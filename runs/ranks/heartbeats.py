@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -147,14 +147,24 @@ class BeatObserver:
     def __init__(self) -> None:
         self._written: dict[int, Beat] = {}
         self._seen: dict[int, Beat] = {}
+        self._ended: dict[int, int] = {}  # process ids
+
+    def forget(self, ranks: Iterable[int]) -> None:
+        """Note that the processes of ranks have ended: what they wrote last says nothing about those that follow."""
+        for rank in ranks:
+            if (last := self._written.pop(rank, None)) is not None:
+                self._ended[rank] = last.pid
 
     def observe(self, beats: Mapping[int, Beat], now: float) -> dict[int, Beat]:
         """Return the heartbeats with the times at which this observer first saw their progress and sign of life.
+
+        Those of processes that have ended are left out.
 
         Args:
             beats: The newest heartbeat of each process, by first rank.
             now: The time of this look (seconds of this process's monotonic clock).
         """
+        beats = {rank: beat for rank, beat in beats.items() if beat.pid != self._ended.get(rank)}
         for rank, beat in beats.items():
             before, seen = self._written.get(rank), self._seen.get(rank)
             moved = before is None or seen is None or _position(before) != _position(beat)

@@ -77,6 +77,7 @@ def test_a_killed_rank_is_replaced_at_once_on_one_node(make: Callable[..., Made]
     slots.kill(1)
     ranks.look()
     assert slots.started == [(1, "a")]
+    assert ranks.take_ended() == {1} and not ranks.take_ended()
 
 
 def test_the_slot_of_an_excluded_slow_rank_stays_empty_while_others_are_replaced(make: Callable[..., Made]) -> None:

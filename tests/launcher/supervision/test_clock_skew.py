@@ -71,6 +71,16 @@ def test_seconds_without_progress_count_from_the_last_change_seen() -> None:
     assert (seen.time, seen.alive) == (1000.0, 1050.0)
 
 
+def test_the_last_word_of_a_process_that_hung_is_not_taken_for_its_replacement() -> None:
+    observer = BeatObserver()
+    hung, fresh = Beat("train", 7, 1, pid=1, time=WALL, alive=WALL), Beat("start", pid=2, time=WALL, alive=WALL)
+    observer.observe({0: hung}, 0.0)
+    assert find_stall(observer.observe({0: hung}, 500.0), LIMITS, 500.0) is not None
+    observer.forget([0])
+    assert observer.observe({0: hung}, 501.0) == {}
+    assert find_stall(observer.observe({0: fresh}, 502.0), LIMITS, 502.0) is None
+
+
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
 def test_silence_is_measured_by_the_clock_of_the_file_system(tmp_path: Path, skew: float) -> None:
     attempt = Attempt(tmp_path / "1")
