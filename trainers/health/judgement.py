@@ -85,14 +85,16 @@ def ranks_in_words(ranks: Sequence[int]) -> str:
 class Judge:
     """Collects the signs of steps, and judges those since the last judgement."""
 
-    def __init__(self, strategy: Strategy, variables: Sequence[str]) -> None:
+    def __init__(self, strategy: Strategy, variables: Sequence[str], numbers: Sequence[int] | None = None) -> None:
         """Prepare to judge.
 
         Args:
             strategy: Combines the ranks where something is wrong.
             variables: The names of the variables of this process, in the order of the gradients.
+            numbers: The number by which each rank is named, in an elastic run that of its slot; by default the rank.
         """
         self._strategy, self._variables = strategy, variables
+        self.numbers = tuple(range(strategy.size) if numbers is None else numbers)
         self._signs: list[tuple[int, Any]] = []
 
     def add(self, step: int, signs: Any | None) -> None:
@@ -119,7 +121,7 @@ class Judge:
         if checksums is None or self._strategy.size == 1:
             return None
         everyones = self._everyones(checksums)
-        return _odd_ranks(step, everyones)
+        return self._odd_ranks(step, everyones)
 
     def everyones_names(self, names: Sequence[str]) -> list[str]:
         """Return a name for each rank of the run, from a name for each rank here; all ranks call it together."""
@@ -132,7 +134,7 @@ class Judge:
         if not len(bad):
             return None
         names = [self._name_of_first(own) for own in ~np.isfinite(sums[bad[0]])]
-        variables = {rank: name for rank, name in enumerate(self.everyones_names(names)) if name}
+        variables = {self.numbers[rank]: name for rank, name in enumerate(self.everyones_names(names)) if name}
         return BadGradient(int(steps[bad[0]]) + 1, variables, len(bad))
 
     def _difference(self, steps: np.ndarray, rows: np.ndarray) -> DifferentWeights | None:
@@ -142,7 +144,17 @@ class Judge:
         if not len(different):
             return None
         first = different[0]
-        return _odd_ranks(int(steps[first]), self._everyones(rows[first, :, HIGH:COMPARED]))
+        return self._odd_ranks(int(steps[first]), self._everyones(rows[first, :, HIGH:COMPARED]))
+
+    def _odd_ranks(self, step: int, checksums: np.ndarray) -> DifferentWeights | None:
+        """The ranks that differ from the majority; all ranks if there is no majority."""
+        values = [tuple(row) for row in checksums.tolist()]
+        (usual, count), *others = Counter(values).most_common()
+        if not others:
+            return None
+        majority = 2 * count > len(values)
+        odd = (self.numbers[rank] for rank, value in enumerate(values) if not majority or value != usual)
+        return DifferentWeights(step, tuple(sorted(odd)), len(values))
 
     def _leading(self, rows: np.ndarray) -> int:
         """The number of columns before the sums of the gradients."""
@@ -166,14 +178,3 @@ def _encoded(name: str) -> np.ndarray:
 
 def _decoded(values: np.ndarray) -> str:
     return bytes(values.astype(np.uint8)).rstrip(b"\0").decode(errors="replace")
-
-
-def _odd_ranks(step: int, checksums: np.ndarray) -> DifferentWeights | None:
-    """The ranks that differ from the majority; all ranks if there is no majority."""
-    values = [tuple(row) for row in checksums.tolist()]
-    (usual, count), *others = Counter(values).most_common()
-    if not others:
-        return None
-    majority = 2 * count > len(values)
-    odd = tuple(rank for rank, value in enumerate(values) if not majority or value != usual)
-    return DifferentWeights(step, odd, len(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,13 @@ class Response:
             variables: The names of the variables with gradients in this process.
             record: Records an event, on the chief.
         """
-        self._train, self._strategy, self._record = train, strategy, record
+        self._train, self._strategy, self._variables, self._record = train, strategy, variables, record
         self._judge = Judge(strategy, variables)
         self._bad_steps = self._bad_windows = 0
+
+    def regroup(self, numbers: Sequence[int]) -> None:
+        """Judge the ranks of a new world, which ``numbers`` name; what was found so far still counts."""
+        self._judge = Judge(self._strategy, self._variables, numbers)
 
     def add(self, step: int, signs: Any | None) -> None:
         """Add the signs of steps from ``step`` on, counted from 0."""
@@ -79,10 +83,11 @@ class Response:
         if not self._strategy.total(np.array([float(bad_weight is not None)]))[0]:
             return
         names = self._judge.everyones_names([bad_weight or ""] * len(self._strategy.ranks))
-        ranks = tuple(rank for rank, name in enumerate(names) if name)
-        if ranks:
-            text = f"after step {step}: {names[ranks[0]]} has values that are not finite, although its gradients are"
-            self._record(NonFinite(step, names[ranks[0]], ranks, "stop", 1))
+        found = sorted((self._judge.numbers[rank], name) for rank, name in enumerate(names) if name)
+        if found:
+            ranks, (_, first) = tuple(rank for rank, _ in found), found[0]
+            text = f"after step {step}: {first} has values that are not finite, although its gradients are"
+            self._record(NonFinite(step, first, ranks, "stop", 1))
             self._end(f"{text}; the learning rate may be too large", ranks)
 
     def _answer(self, bad: BadGradient, skipped: int) -> None:
@@ -105,6 +110,6 @@ class Response:
 
     def _end(self, text: str, ranks: tuple[int, ...]) -> None:
         """End the training on all ranks, so that the first failing rank is one of ``ranks``."""
-        if not ranks or set(ranks) & set(self._strategy.ranks):
+        if not ranks or set(ranks) & {self._judge.numbers[rank] for rank in self._strategy.ranks}:
             raise TrainingFailure(text)
         raise PeerFailure(text)

@@ -23,7 +23,6 @@ from saman.runs.ranks.training_events import EpochEnd, TrainingEvent
 from saman.trainers.data.feed import Feed
 from saman.trainers.data.readers.damage import reported_error
 from saman.trainers.failures import TrainingFailure, failure_kind
-from saman.trainers.health.response import Response
 from saman.trainers.keras_compat import tf
 from saman.trainers.loop.checkpoint_schedule import CheckpointSchedule
 from saman.trainers.loop.elastic_step import ElasticStep
@@ -103,7 +102,7 @@ class ElasticLoop(Loop):
         self._stream.regroup(self.step.slices)
         self._traced.clear()  # all ranks measure and agree alike from here
         self._schedule = CheckpointSchedule(self.train.checkpoint, self.strategy, self.environment.mtbf_seconds)
-        self._response = Response(self.train, self.strategy, self.step.variable_names, self._record)
+        self._response.regroup(world.slots)
         self._calls, self._call_steps, self._polled, self._stop, self._stepped = 0, 1, 0.0, False, False
         if world.source is None or (world.spread and world.source != self.strategy.ranks[0]):
             self.step.void_books()

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from saman.trainers.health.judgement import DifferentWeights, Judge
+from saman.trainers.health.response import Response
 from saman.trainers.health.signs import COMPARED, DIFFERS, FLAG, Signs, checksum, first_not_finite
 from saman.trainers.keras_compat import tf
 
@@ -114,3 +115,21 @@ def test_the_first_bad_step_of_several_calls_is_named(leading: int) -> None:
     bad, _ = judge.judge()
     assert bad is not None and (bad.step, bad.variables, bad.steps) == (15, {0: "second"}, 2)
     assert judge.judge() == (None, None)
+
+
+def test_a_rank_of_an_elastic_world_is_named_by_its_slot() -> None:
+    tables = np.stack([np.zeros(2), np.zeros(2), np.ones(2)])
+    world: Any = SimpleNamespace(ranks=(1,), size=3, total=lambda values: tables.reshape(-1))
+    different = Judge(world, ("kernel",), numbers=(2, 0, 5)).compare(7, tables[[1]])
+    assert different is not None and (different.ranks, different.size) == ((5,), 3)
+
+
+def test_what_was_found_before_a_new_world_still_counts() -> None:
+    found: list[Any] = []
+    alone: Any = SimpleNamespace(ranks=(0,), size=1, total=lambda values: values)
+    response = Response(SimpleNamespace(on_nonfinite="report"), alone, ("kernel",), found.append)  # type: ignore[arg-type]
+    for step in range(4):
+        response.add(step, np.full((1, 1, 1), np.nan))
+        response.close_window(skipped=0)
+        response.regroup((3,))
+    assert [(event.ranks, event.steps) for event in found] == [((0,), 1), ((3,), 2), ((3,), 4)]
