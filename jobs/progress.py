@@ -59,6 +59,8 @@ def read_progress(run: RunFolder, now: float) -> AttemptProgress | None:
     beats = watch.beats()
     if not beats:
         return None
+    for event in run.events():
+        watch.note(event)
     seen = watch.progress(beats)
     silent = watch.silent_seconds(now)
     return AttemptProgress(

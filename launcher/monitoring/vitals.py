@@ -93,6 +93,8 @@ class RunReader:
         progress = silent = None
         now = time.time()
         if self._watch is not None:
+            for event in found:
+                self._watch.note(event)
             beats = self._watch.beats()
             progress = self._watch.progress(beats) if beats else None
             silent = self._watch.silent_seconds(now)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from saman.launcher.plan.placement import Placement
+from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import Event
 from saman.runs.files.whole import parse_json
 from saman.runs.folder import Attempt
@@ -55,11 +56,9 @@ class AttemptWatch:
         self.attempt, self.placement = attempt, placement
         self._nodes = {process.first_rank: process.node for process in placement.processes}
         self._ranks = AttemptRanks(attempt, None if once else len(placement.nodes), keep_open=not once)
-        here, reopen = len(placement.on(placement.nodes[0])), 0.0 if once else REOPEN_SECONDS
-        self._telemetry = (
-            Follower(attempt.node_telemetry(0), NEWEST_BYTES * here, reopen_seconds=reopen),
-            Follower(attempt.telemetry(0), NEWEST_BYTES, reopen_seconds=reopen),  # where no node gathers
-        )
+        self._reopen = 0.0 if once else REOPEN_SECONDS
+        self._chief_node = 0
+        self._telemetry = self._follow_chief()
         self._windows: deque[Window] = deque(maxlen=10)
         self._metrics: dict[str, float] = {}
 
@@ -79,15 +78,41 @@ class AttemptWatch:
         return max(0.0, now - max(alive)) if alive else None
 
     def note(self, event: Event) -> None:
-        """Take the metrics of an epoch from its event."""
+        """Take the metrics of an epoch from its event, and the place of the chief from that of an elastic world."""
+        if event.attempt != self.attempt.number:
+            return
         if (epoch := EpochEnd.from_event(event)) is not None:
             self._metrics = epoch.finite_metrics()
+        elif (world := WorldFormed.from_event(event)) is not None:
+            node = self._node_of(world.slots[:1])
+            if node != self._chief_node:
+                self._chief_node = node
+                self._close_telemetry()
+                self._telemetry = self._follow_chief()
+
+    def _node_of(self, slots: Sequence[int]) -> int:
+        """The index of the node on which the first of these processes runs; 0 if it is not known."""
+        processes = self.placement.processes
+        known = (processes[slot].node for slot in slots if slot < len(processes))
+        return next((self.placement.nodes.index(node) for node in known), 0)
+
+    def _follow_chief(self) -> tuple[Follower, Follower]:
+        """The telemetry of the chief's node, and that of the chief where no node gathers."""
+        node, reopen = self._chief_node, self._reopen
+        here = len(self.placement.on(self.placement.nodes[node]))
+        return (
+            Follower(self.attempt.node_telemetry(node), NEWEST_BYTES * here, reopen_seconds=reopen),
+            Follower(self.attempt.telemetry(0), NEWEST_BYTES, reopen_seconds=reopen),
+        )
+
+    def _close_telemetry(self) -> None:
+        for follower in self._telemetry:
+            follower.close()
 
     def close(self) -> None:
         """Close the files that the supervisor keeps open between looks."""
         self._ranks.close()
-        for follower in self._telemetry:
-            follower.close()
+        self._close_telemetry()
 
     def progress(self, beats: Mapping[int, Beat]) -> TrainingProgress:
         """Combine the heartbeats with the chief's newest telemetry."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import inf
 from typing import Any
 
+from saman.runs.events import EventKind
 from saman.runs.files.whole import read_lines
 from saman.runs.folder import Attempt, RunFolder
 
@@ -122,13 +123,16 @@ def _begin(window: Window) -> int:
     return window.step - window.steps
 
 
-def _lines_of(attempt: Attempt, rank: int) -> tuple[list[dict[str, Any]], int]:
-    """The lines of a process, and the number of torn lines: from its own file, and from those of nodes."""
+def _lines_of(attempt: Attempt, rank: int, moves: bool) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a rank, and the number of torn lines: from its own file, and from those of nodes.
+
+    A rank is a process on one node, unless it ``moves``: in each world of an elastic run it may be another process.
+    """
     lines, torn = read_lines(attempt.telemetry(rank))
     for node in attempt.telemetry_nodes():
         more, lost = read_lines(attempt.node_telemetry(node), f'"rank":{rank},'.encode())
         lines, torn = [*lines, *more], torn + lost
-        if more:  # a process is on one node
+        if more and not moves:
             break
     return lines, torn
 
@@ -151,9 +155,13 @@ def read_attempt_windows(run: RunFolder, rank: int) -> list[tuple[int, list[Wind
         For each attempt its number, its windows, and the number of torn or foreign lines.
     """
     found = []
+    elastic = {event.attempt for event in run.events() if event.kind == EventKind.WORLD}
     for attempt in run.attempts():
-        lines, torn = _lines_of(attempt, rank)
+        moves = attempt.number in elastic
+        lines, torn = _lines_of(attempt, rank, moves)
         windows = [window for line in lines if (window := Window.from_json(line)) is not None]
+        if moves:
+            windows.sort(key=lambda window: window.time)
         dropped = torn + len(lines) - len(windows)
         found.append((attempt.number, [window for window in windows if window.rank == rank], dropped))
     return found
