@@ -17,6 +17,6 @@ def in_graph(function: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         function: A function of tensors, a user's or saman's.
     """
-    if getattr(function, "__module__", "").startswith("saman."):
+    if (getattr(function, "__module__", None) or "").startswith("saman."):
         return tf.autograph.experimental.do_not_convert(function)
     return tf.function(function)
