@@ -202,7 +202,12 @@ def images(folder: Path, count: int) -> tuple[Any, Any]:
             tf.io.write_file(str(folder / "class" / f"{number}.png"), pixels)
     with repeated_index(count):
         access = reader.image_folder(folder).access
-    return access, lambda path, label: (reader.decoded_image(reader.read_file(path), (32, 32), 3), label)
+
+    def decode(path: Any, label: Any) -> Any:
+        return reader.decoded_image(reader.read_file(path), (32, 32), 3), label
+
+    decode.__module__ = reader.__name__  # as of the built-in source; AutoGraph converts users' functions
+    return access, decode
 
 
 def tfrecord(folder: Path, count: int) -> tuple[Any, Any]:

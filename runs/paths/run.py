@@ -182,5 +182,6 @@ class RunPaths:
 
     def attempts(self) -> list[Attempt]:
         """List every attempt so far, oldest first."""
-        numbers = sorted(int(name) for name in names_in(self.attempts_folder) if is_number(name))
-        return [self.attempt(number) for number in numbers]
+        folder = self.attempts_folder
+        numbers = sorted(int(name) for name in names_in(folder) if is_number(name))
+        return [Attempt(folder / str(number)) for number in numbers]
