@@ -157,10 +157,10 @@ def start_shared(model: Path, port: int, fronts: int) -> list[Any]:
 
 def computing_front(port: int, model: Path) -> None:
     """A front that computes together what arrives in rounds of its event loop."""
-    from saman.serving.engines.openvino_engine import OpenVinoBatches
+    from saman.serving.engines.openvino_engine import load_batches
     from saman.serving.front.local_engine import LocalEngine
 
-    engine = LocalEngine(OpenVinoBatches(model, 1, ROWS), ROWS, SLOTS)
+    engine = LocalEngine(load_batches(model, 1, ROWS), ROWS, SLOTS)
 
     async def compute(images: np.ndarray) -> np.ndarray:
         return (await engine.send({"inputs": images}, float("inf"), lambda *_: asyncio.Future()))["outputs"]

@@ -27,13 +27,16 @@ class Measured:
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, request: bytes, latencies: list[float], first: float, every: float, until: float) -> None:
-        self._request, self._latencies, self._until = request, latencies, until
-        self._due, self._every = first, every
+    def __init__(self, request: bytes, latencies: list[float]) -> None:
+        self._request, self._latencies = request, latencies
         self._buffer, self.errors, self.done = b"", 0, asyncio.get_running_loop().create_future()
+        self._due = self._every = self._until = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def begin(self, first: float, every: float, until: float) -> None:
+        self._due, self._every, self._until = first, every, until
         self._send_in_time(time.perf_counter())
 
     def _send_in_time(self, now: float) -> None:
@@ -76,16 +79,12 @@ class _Client(asyncio.Protocol):
 
 async def _run(port: int, request: bytes, clients: int, seconds: float, rate: float) -> Measured:
     loop, latencies = asyncio.get_running_loop(), []  # type: ignore[var-annotated]
-    began = time.perf_counter()
-    every = clients / rate if rate else 0.0
-
-    def client(number: int) -> _Client:
-        return _Client(request, latencies, began + every * number / clients, every, began + seconds)
-
     made = [
-        await loop.create_connection(lambda number=number: client(number), "127.0.0.1", port)  # type: ignore[misc]
-        for number in range(clients)
+        await loop.create_connection(lambda: _Client(request, latencies), "127.0.0.1", port) for _ in range(clients)
     ]
+    began, every = time.perf_counter(), clients / rate if rate else 0.0
+    for number, (_, client) in enumerate(made):
+        client.begin(began + every * number / clients, every, began + seconds)
     await asyncio.gather(*(client.done for _, client in made))
     spent, ordered = time.perf_counter() - began, sorted(latencies)
     errors = sum(client.errors for _, client in made)

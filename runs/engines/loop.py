@@ -54,15 +54,25 @@ class EngineLoop:
         self._selector = selectors.DefaultSelector()
         self._queue: collections.deque[_Pending] = collections.deque()
         self._stopping = False
+        self._waker, self._woken = socket.socketpair()
 
     def stop(self) -> None:
-        """End ``run`` after the requests that have arrived; may be called by a signal handler."""
+        """End ``run`` after the requests that have arrived; may be called by a signal handler, or another thread."""
         self._stopping = True
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def successor(self) -> EngineLoop:
+        """A loop for another thread, after this one has ended with no connection left."""
+        for each in (self._selector, self._waker, self._woken):
+            each.close()
+        return EngineLoop(self._engine, self._listener, self._limits)
 
     def run(self) -> None:
         """Serve; returns after ``stop``."""
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
         while self._queue or not self._stopping:
             self._receive(self._patience())
             if self._queue and self._patience() == 0:
@@ -81,6 +91,9 @@ class EngineLoop:
 
     def _receive(self, seconds: float) -> None:
         for key, mask in self._selector.select(seconds):
+            if key.fileobj is self._woken:
+                self._woken.recv(1)
+                continue
             if key.data is None:
                 with contextlib.suppress(OSError):
                     accepted = _Connection(self._listener.accept()[0])

@@ -26,12 +26,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from saman.runs.engines.interface import BatchLimits, EngineKind
 from saman.runs.engines.loop import EngineLoop
 
 TEMPLATE_VARIABLES = {"OPENBLAS_NUM_THREADS": "1"}  # of its environment: NumPy would start threads when imported
+QUIET_PRIORITY = 5  # a third of the share of what serves on a busy core: a promotion waits for it
 _LOWEST_PRIORITY = 19
 _LONGEST_ORDER = 1 << 16
 _THREADS = Path("/proc/self/task")  # on Linux
@@ -96,8 +97,7 @@ def _import_aside(import_kind: Callable[[], EngineKind], *, is_quiet: bool) -> E
 
     def work() -> None:
         if is_quiet:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)  # of this thread, on Linux
+            lower_thread_priority(_LOWEST_PRIORITY)
         try:
             found.append(import_kind())
         except BaseException as error:
@@ -192,18 +192,23 @@ def _be_engine(
     line = lines.readline()
     if not line:
         os._exit(0)
-    try:
-        engine = kind(Path(json.loads(line)["model"]), threads, ahead=limits.rows if order.is_rehearsal else 0)
-    except Exception as error:  # libraries raise errors of any kind
-        said = (str(error).strip().splitlines() or [""])[0][:500]
-        _say(channel, {"problem": f"{type(error).__name__}: {said}"})
-        os._exit(1)
-    place = Path(order.path)
+    load, place = json.loads(line), Path(order.path)
+    ahead = limits.rows if order.is_rehearsal else 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(order.path)
         place.chmod(0o600)
-        listener.listen(64)
-        loop = EngineLoop(engine, listener, limits)
+
+        def make() -> EngineLoop:
+            try:
+                engine = kind(Path(load["model"]), threads, ahead=ahead)
+            except Exception as error:  # libraries raise errors of any kind
+                said = (str(error).strip().splitlines() or [""])[0][:500]
+                _say(channel, {"problem": f"{type(error).__name__}: {said}"})
+                os._exit(1)
+            listener.listen(64)
+            return EngineLoop(engine, listener, limits)
+
+        loop = _try_quietly(make, channel, lines) if load["is_quiet"] else make()
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         threading.Thread(target=lambda: _end_with(lines.read), daemon=True).start()
         _say(channel, {"ready": True})
@@ -211,6 +216,34 @@ def _be_engine(
     with contextlib.suppress(OSError):
         place.unlink()
     os._exit(0)  # libraries with threads of their own may hang in their destructors
+
+
+def _try_quietly(make: Callable[[], EngineLoop], channel: socket.socket, lines: BinaryIO) -> EngineLoop:
+    """Load, and answer what the supervisor tries, in a thread of low priority; returns what serves after its word.
+
+    A thread cannot raise its priority again, so another serves.
+    """
+    made: list[EngineLoop] = []
+
+    def work() -> None:
+        lower_thread_priority(QUIET_PRIORITY)
+        made.append(make())
+        _say(channel, {"ready": True})
+        made[0].run()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    if not lines.readline():
+        os._exit(0)
+    made[0].stop()
+    thread.join()
+    return made[0].successor()
+
+
+def lower_thread_priority(nice: int) -> None:
+    """Lower the priority of the calling thread, and of those that it starts; on Linux."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def _say(channel: socket.socket, fact: dict[str, object]) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from saman.runs.engines.batches import Arrays, rows_of
-from saman.runs.engines.interface import EngineKind
 from saman.serving.front.engine_link import EngineLink
-from saman.serving.front.local_engine import LocalEngines
+from saman.serving.front.local_engine import FrontEngineKind, LocalEngines
 from saman.serving.front.metrics import RequestMetrics
 from saman.serving.front.table import FrontSettings, ServedModel, ServedVersion, ServingTable
 from saman.serving.interface.signatures import DEFAULT, SignatureFacts
@@ -65,7 +64,7 @@ class Computed(NamedTuple):
 class ServingCore:
     """What is served, and how."""
 
-    def __init__(self, settings: FrontSettings, traffic: Traffic, kind: EngineKind | None = None) -> None:
+    def __init__(self, settings: FrontSettings, traffic: Traffic, kind: FrontEngineKind | None = None) -> None:
         self.settings, self.traffic, self.metrics = settings, traffic, RequestMetrics()
         self.table = ServingTable()
         self._links: dict[str, EngineLink] = {}
@@ -91,11 +90,15 @@ class ServingCore:
     async def drain(self) -> None:
         """Close the connections that the table no longer names, each after its last answer."""
         old = set(self._links) - self.table.sockets()
-        while any(self._links[socket].open_requests for socket in old):
-            await asyncio.sleep(0.005)
         for socket in old:
-            self._links.pop(socket).close()
-            self._local.drop(socket)
+            await self._local.drop(socket)
+        links = [self._links[socket] for socket in old if socket in self._links]  # two changes may drain together
+        while any(link.open_requests for link in links):
+            await asyncio.sleep(0.005)
+        for link in links:
+            link.close()
+        for socket in old:
+            self._links.pop(socket, None)
 
     async def sweep(self) -> None:
         """Fail requests beyond their deadline, for ever."""

@@ -2,8 +2,8 @@
 
 The engine process stays: it answers until the front has compiled the model, and everything that a front does not
 compute. A front computes only what cannot stop other requests: numbers whose shape the signature fixes except for the
-batch size, batch sizes that were tried at loading, and batches that took at most ``MOST_SECONDS`` then. A computation
-that fails is repeated by the engine process.
+batch size, and batches of sizes that were tried before and took at most ``front_trial.MOST_SECONDS`` then. A
+computation that fails is repeated by the engine process.
 """
 
 from __future__ import annotations
@@ -16,22 +16,35 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from saman.runs.engines.batches import Arrays, join, rows_of, split
-from saman.runs.engines.interface import Engine, EngineKind
+from saman.runs.engines.interface import COMPILED, Engine
+from saman.serving.engines.front_trial import suits_front
 from saman.serving.front.table import ServedVersion
 from saman.serving.interface.signatures import DEFAULT, SignatureFacts
 from saman.serving.interface.status import ServingError, StatusCode
 from saman.serving.interface.tensors import DTYPE_OF
 
-_TRIALS = 5  # the fastest counts: others may use the cores
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4  # differences by the order of sums in batches of other sizes
-MOST_SECONDS = 0.005  # of the largest batch; meanwhile the front serves nobody else
+_IDLE_SECONDS = 0.005
 Elsewhere = Callable[[str, Arrays, float], "asyncio.Future[Arrays]"]
 _log = logging.getLogger(__name__)
+
+
+class FrontEngine(Engine, Protocol):
+    """A model that a front loads and unloads while it serves."""
+
+    def unload(self) -> None:
+        """Free it, in a thread, with pauses for the others; it computes nothing any more."""
+
+
+class FrontEngineKind(Protocol):
+    """Loads models for a front."""
+
+    def __call__(self, path: Path, threads: int) -> FrontEngine:
+        """Load the model in ``path``; may raise any error."""
 
 
 class _Waiting(NamedTuple):
@@ -51,7 +64,7 @@ class LocalEngine:
         most: Most requests that wait.
     """
 
-    def __init__(self, engine: Engine, rows: int, most: int) -> None:
+    def __init__(self, engine: FrontEngine, rows: int, most: int) -> None:
         self._engine, self._rows, self._most = engine, rows, most
         self._queue: collections.deque[_Waiting] = collections.deque()
         self._seen = 0  # requests that waited at the last look
@@ -76,6 +89,15 @@ class LocalEngine:
             loop.call_soon(self._compute)
         self._queue.append(_Waiting(inputs, rows_of(inputs), deadline, answer, elsewhere))
         return answer
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request waits."""
+        return not self._queue
+
+    def unload(self) -> None:
+        """Free the model."""
+        self._engine.unload()
 
     def _compute(self) -> None:
         if self._seen < len(self._queue) < self._rows:
@@ -142,11 +164,12 @@ class LocalEngines:
         most: Most requests that wait for a model.
     """
 
-    def __init__(self, kind: EngineKind | None, threads: int, rows: int, most: int) -> None:
+    def __init__(self, kind: FrontEngineKind | None, threads: int, rows: int, most: int) -> None:
         self._kind, self._threads, self._rows, self._most = kind, threads, rows, most
         self._loaded: dict[str, LocalEngine | None] = {}  # None: is being loaded, or does not suit
         self._loading: set[asyncio.Task[None]] = set()
-        self._worker = concurrent.futures.ThreadPoolExecutor(1, "local-engine")  # a model after the other
+        # A model after the other. Not at low priority: the thread would keep Python's lock while others use its core.
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, "local-engine")
 
     def find(self, socket: str) -> LocalEngine | None:
         """The model of an engine process, if the front computes it."""
@@ -173,21 +196,26 @@ class LocalEngines:
             if engine is not None and version.socket in self._loaded:
                 self._loaded[version.socket] = LocalEngine(engine, self._rows, self._most)
 
-    def _load_here(self, version: ServedVersion) -> Engine | None:
-        """Load and try every batch size; ``None`` where the model does not suit."""
+    def _load_here(self, version: ServedVersion) -> FrontEngine | None:
+        """Load a model, and try every batch size unless a rehearsal has; ``None`` where the model does not suit."""
         signature = version.signatures.get(DEFAULT)
         if signature is None or self._kind is None or (inputs := plain_inputs(signature)) is None:
             return None
         try:
-            engine = self._kind(Path(version.files), self._threads)
-            return engine if _suits(engine, inputs, self._rows) else None
+            files = Path(version.files)
+            engine, is_tried = self._kind(files, self._threads), (files / COMPILED).is_dir()
+            return engine if is_tried or suits_front(engine, inputs, self._rows) else None
         except Exception as error:  # libraries raise errors of any kind
             _log.debug("version %s is computed by its engine process: %s", version.number, error)
             return None
 
-    def drop(self, socket: str) -> None:
-        """Forget the model of an engine process that ends."""
-        self._loaded.pop(socket, None)
+    async def drop(self, socket: str) -> None:
+        """Forget the model of an engine process that ends, after its last answer."""
+        local = self._loaded.pop(socket, None)
+        while local is not None and not local.is_idle:
+            await asyncio.sleep(_IDLE_SECONDS)
+        if local is not None:
+            self._worker.submit(local.unload)
 
 
 def plain_inputs(signature: SignatureFacts) -> Arrays | None:
@@ -199,29 +227,3 @@ def plain_inputs(signature: SignatureFacts) -> Arrays | None:
             return None
         found[name] = np.zeros((1, *shape[1:]), dtype)
     return found or None
-
-
-def _suits(engine: Engine, example: Arrays, rows: int) -> bool:
-    """Try every batch size, the smallest and the largest for their duration too.
-
-    Each answer must be that of the example alone. The engine may fill a batch with rows of an earlier, larger batch:
-    here they hold other numbers, and must not matter.
-    """
-    alone = engine.run(DEFAULT, example)
-    for size in range(rows, 0, -1):
-        inputs = {name: np.repeat(array, size, axis=0) for name, array in example.items()}
-        outputs = engine.run(DEFAULT, inputs)
-        if any(rows_of({name: array}) != size for name, array in outputs.items()):
-            return False
-        if any(not np.allclose(outputs[name], alone[name], _RELATIVE, _ABSOLUTE, equal_nan=True) for name in alone):
-            return False
-        if size in (1, rows) and min(_duration(engine, inputs) for _ in range(_TRIALS)) > MOST_SECONDS:
-            return False
-        engine.run(DEFAULT, {name: np.ones_like(array) for name, array in inputs.items()})
-    return True
-
-
-def _duration(engine: Engine, inputs: Arrays) -> float:
-    began = time.perf_counter()
-    engine.run(DEFAULT, inputs)
-    return time.perf_counter() - began

@@ -24,11 +24,11 @@ import grpc
 import grpc.aio
 import uvloop
 
-from saman.runs.engines.interface import EngineKind
 from saman.serving.front.access import read_access
 from saman.serving.front.core import ServingCore
 from saman.serving.front.grpc_service import GrpcService
 from saman.serving.front.http_protocol import Connections
+from saman.serving.front.local_engine import FrontEngineKind
 from saman.serving.front.rest import RestService
 from saman.serving.front.table import FrontSettings, ServingTable
 from saman.serving.interface.json_tensors import render_error
@@ -176,13 +176,13 @@ class FrontProcess:
             return "the supervisor did not answer in time"
 
 
-def _engine_kind(settings: FrontSettings) -> EngineKind | None:
+def _engine_kind(settings: FrontSettings) -> FrontEngineKind | None:
     """What loads the models that a front computes itself."""
     if settings.computes:
         with contextlib.suppress(ImportError):
-            from saman.serving.engines.openvino_engine import OpenVinoBatches
+            from saman.serving.engines.openvino_engine import load_batches
 
-            return functools.partial(OpenVinoBatches, rows=settings.rows)
+            return functools.partial(load_batches, rows=settings.rows)
     return None
 
 

@@ -99,16 +99,27 @@ class EngineProcess:
             raise EnvironmentLack(f"the {self.kind} engine needs {fact['lacks']}", remedy=remedy)
         raise EngineFailure(f"{self.kind}: {fact['problem']}")
 
-    def load(self, model: Path, seconds: float = _START_SECONDS) -> None:
+    def load(self, model: Path, seconds: float = _START_SECONDS, *, is_quiet: bool = False) -> None:
         """Load a model; returns when the engine listens.
+
+        Args:
+            model: The model's folder.
+            seconds: The longest time.
+            is_quiet: Whether it loads and answers at low priority, until ``serve``.
 
         Raises:
             EngineFailure: The model cannot be loaded.
             EnvironmentLack: The engine's library is missing.
         """
         with contextlib.suppress(OSError):  # the answer is that it ended
-            self._channel.sendall(json.dumps({"model": str(model)}).encode() + b"\n")
+            self._channel.sendall(json.dumps({"model": str(model), "is_quiet": is_quiet}).encode() + b"\n")
         self._next(seconds)
+
+    def serve(self) -> None:
+        """Have an engine that was loaded quietly serve at normal priority; raises ``EngineFailure``."""
+        with contextlib.suppress(OSError):
+            self._channel.sendall(b"{}\n")
+        self._next(_START_SECONDS)
 
     def ask(self, signature: str, inputs: Arrays, seconds: float = _START_SECONDS) -> Arrays:
         """Compute, from this process; raises ``EngineFailure``."""

@@ -64,8 +64,12 @@ class Loader:
     def _warmed(self, checked: CheckedVersion) -> EngineProcess:
         engine = self._engines.take(checked.kind)
         try:
-            engine.load(checked.files)
+            # TensorFlow computes in threads that it starts while it loads: they would stay at low priority.
+            is_quiet = checked.kind != "tensorflow"
+            engine.load(checked.files, is_quiet=is_quiet)
             warm(engine, checked.snapshot, parse_signatures(checked.signature_map), self._rows)
+            if is_quiet:
+                engine.serve()
         except BaseException:
             engine.kill()
             raise

@@ -9,14 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from saman.runs.engines import frames
+from saman.runs.engines.frames import Frame, FrameReader
 from saman.runs.engines.interface import BatchLimits
-from saman.runs.engines.process import TEMPLATE_VARIABLES, EngineOrder, template_arguments
+from saman.runs.engines.process import QUIET_PRIORITY, TEMPLATE_VARIABLES, EngineOrder, template_arguments
 
 PROGRAM = """
 import sys, threading, time
@@ -47,7 +51,7 @@ class Template:
     """A template and the channels of what it was ordered to make."""
 
     def __init__(self, which: str, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+        self.folder, self._count = folder, 0
         self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-c", PROGRAM, which, *template_arguments(1, BatchLimits(), is_urgent=True)]
         with theirs:
@@ -57,7 +61,7 @@ class Template:
         mine, theirs = socket.socketpair()
         self._count += 1
         with theirs:
-            EngineOrder(str(self._folder / f"e{self._count}"), is_rehearsal=False).send(self.orders, theirs)
+            EngineOrder(str(self.folder / f"e{self._count}"), is_rehearsal=False).send(self.orders, theirs)
         mine.settimeout(60)
         return mine
 
@@ -85,8 +89,28 @@ def said(channel: socket.socket) -> Any:
     return json.loads(line)
 
 
-def load(channel: socket.socket, name: str) -> None:
-    channel.sendall(json.dumps({"model": name}).encode() + b"\n")
+def load(channel: socket.socket, name: str, *, is_quiet: bool = False) -> None:
+    channel.sendall(json.dumps({"model": name, "is_quiet": is_quiet}).encode() + b"\n")
+
+
+def asked(engine: Path) -> Any:
+    """What an engine that answers its input answers."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(engine))
+        connection.sendall(frames.encode(Frame(1, "serving_default", {"x": np.array([1, 2], np.float32)})))
+        reader = FrameReader()
+        while True:
+            for frame in reader.feed(connection.recv(1 << 16)):
+                return frame.arrays["x"].tolist()
+
+
+def priorities(process: int) -> list[int]:
+    """Of the threads of a process."""
+    found = []
+    for thread in sorted(int(thread.name) for thread in Path(f"/proc/{process}/task").iterdir()):
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            found.append(os.getpriority(os.PRIO_PROCESS, thread))
+    return found
 
 
 def test_engines_are_forked_and_their_ends_told(templates: Any) -> None:
@@ -137,3 +161,19 @@ def test_a_library_that_is_missing_is_told_to_every_engine(templates: Any) -> No
     template = templates("lacking")
     for _ in range(2):
         assert said(template.order())["lacks"] == "no_such_library"
+
+
+def test_an_engine_that_was_loaded_quietly_serves_with_the_priority_of_its_template(templates: Any) -> None:
+    template = templates("plain")
+    channel = template.order()
+    number = said(channel)["pid"]
+    load(channel, "good", is_quiet=True)
+    assert said(channel) == {"ready": True}
+    assert priorities(number) == [0, QUIET_PRIORITY]
+    assert asked(template.folder / "e1") == [1.0, 2.0]  # while it is tried
+    channel.sendall(b"{}\n")
+    assert said(channel) == {"ready": True}
+    assert asked(template.folder / "e1") == [1.0, 2.0]
+    until = time.monotonic() + 60
+    while set(priorities(number)) != {0}:  # the thread that tried it is ending
+        assert time.monotonic() < until

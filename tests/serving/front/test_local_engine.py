@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saman.serving.front.local_engine import MOST_SECONDS, LocalEngine, LocalEngines, plain_inputs
+from saman.serving.engines.front_trial import MOST_SECONDS
+from saman.serving.front.local_engine import LocalEngine, LocalEngines, plain_inputs
 from saman.serving.front.table import ServedVersion, VersionLife
 from saman.serving.interface.messages import message_class
 from saman.serving.interface.signatures import SignatureFacts, TensorFacts
@@ -29,8 +30,12 @@ class Doubling:
         self, seconds: float = 0.0, *, breaks: bool = False, keeps_rows: bool = True, mixes_rows: bool = False
     ) -> None:
         self.sizes: list[int] = []
+        self.is_unloaded = threading.Event()
         self._seconds, self._breaks, self._keeps_rows, self._mixes_rows = seconds, breaks, keeps_rows, mixes_rows
         self._earlier = np.zeros(3, np.float32)
+
+    def unload(self) -> None:
+        self.is_unloaded.set()
 
     def run(self, signature: str, inputs: Any) -> Any:
         if self._breaks:
@@ -190,3 +195,21 @@ def test_a_change_waits_for_a_model_to_be_loaded_but_not_for_ever() -> None:
         return [*states, engines.find("socket") is not None]
 
     assert run(found()) == [False, True]
+
+
+def test_a_model_is_unloaded_after_its_last_answer() -> None:
+    engine = Doubling()
+
+    async def ask() -> list[Any]:
+        engines = LocalEngines(lambda path, threads: engine, threads=1, rows=3, most=10)
+        engines.prepare(version())
+        await engines.settle(60.0)
+        local = engines.find("socket")
+        assert local is not None
+        answers = [local.send(rows(value), LATER, nowhere) for value in range(9)]
+        await engines.drop("socket")
+        assert engines.find("socket") is None and all(answer.done() for answer in answers)
+        assert await asyncio.to_thread(engine.is_unloaded.wait, 60)
+        return [answer.result()["y"].tolist() for answer in answers]
+
+    assert run(ask()) == [[2 * value] for value in range(9)]
