@@ -94,10 +94,7 @@ def rows_of(vitals: Vitals, status: RunStatus) -> list[tuple[str, str]]:
         )
     if vitals.goodput is not None:
         rows.append(("goodput", f"{vitals.goodput:.1%}"))
-    slow = [
-        f"rank {each.rank} on {each.node} is {each.slower:.0%} slower than its peers" for each in tally.slow.values()
-    ]
-    rows += [("slow", line) for line in slow]
+    rows += [("slow", each.words) for each in tally.slow.values()]
     if tally.nonfinite_steps:
         rows.append(("not finite", f"{tally.nonfinite_steps} steps, rolled back {tally.rollbacks} times"))
     if tally.stalled:

@@ -29,6 +29,7 @@ from saman.trainers.loop.loop import Loop
 from saman.trainers.loop.step import DataParallelStep
 from saman.trainers.loop.telemetry import TelemetryWriter
 from saman.trainers.strategies.base import Strategy
+from saman.trainers.strategies.elastic import ElasticHorovod
 from saman.trainers.user_code.blame import blamed
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def train(
         return _train(run, experiment, strategy, attempt, observer, export)
     except Exception as error:
         damaged = reported_error(error) if isinstance(error, keras_compat.tf.errors.OpError) else None
-        found = damaged or blamed(error, experiment.resolved(), _code_folders(run), strategy.ranks[0])
+        found = damaged or blamed(error, experiment.resolved(), _code_folders(run), _own_rank(strategy))
         if found is None:
             raise
         raise found from error
@@ -91,7 +92,7 @@ def _train(
     step = assembly.build_step(experiment, strategy, prepared)
 
     def record(event: TrainingEvent) -> None:
-        run.append(event.kind, f"rank {strategy.ranks[0]}", attempt, **event.facts())
+        run.append(event.kind, f"rank {_own_rank(strategy)}", attempt, **event.facts())
 
     if strategy.chief:
         for notice in (*prepared.notices, *step.notices):
@@ -120,6 +121,11 @@ def _train(
             _export(run, experiment, strategy, prepared, loop, record)
 
     return TrainingResult(loop, loop.run(complete))
+
+
+def _own_rank(strategy: Strategy) -> int:
+    """The first rank of this process, as people know it; in an elastic run its slot, whatever the world."""
+    return strategy.slot if isinstance(strategy, ElasticHorovod) else strategy.ranks[0]
 
 
 def _loop_class(strategy: Strategy) -> type[Loop]:

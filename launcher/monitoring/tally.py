@@ -70,6 +70,7 @@ class EventTally:
             self.ranks = world.size
             self.recoveries += world.is_recovery
             self.lost_ranks += len(world.lost)
+            self.slow = {rank: slow for rank, slow in self.slow.items() if rank not in world.lost}
         elif (bad := NonFinite.from_event(event)) is not None:
             self._nonfinite[self.attempt] = max(bad.steps, self._nonfinite.get(self.attempt, 0))
         elif (slow := SlowRank.from_event(event)) is not None:

@@ -58,6 +58,7 @@ class AttemptWatch:
         self._ranks = AttemptRanks(attempt, None if once else len(placement.nodes), keep_open=not once)
         self._reopen = 0.0 if once else REOPEN_SECONDS
         self._chief_node = 0
+        self._members: tuple[int, ...] = ()  # of the newest world of an elastic run, the chief first
         self._telemetry = self._follow_chief()
         self._windows: deque[Window] = deque(maxlen=10)
         self._metrics: dict[str, float] = {}
@@ -78,12 +79,13 @@ class AttemptWatch:
         return max(0.0, now - max(alive)) if alive else None
 
     def note(self, event: Event) -> None:
-        """Take the metrics of an epoch from its event, and the place of the chief from that of an elastic world."""
+        """Take the metrics of an epoch from its event, and the members of an elastic run from that of a world."""
         if event.attempt != self.attempt.number:
             return
         if (epoch := EpochEnd.from_event(event)) is not None:
             self._metrics = epoch.finite_metrics()
         elif (world := WorldFormed.from_event(event)) is not None:
+            self._members = world.slots
             node = self._node_of(world.slots[:1])
             if node != self._chief_node:
                 self._chief_node = node
@@ -123,9 +125,11 @@ class AttemptWatch:
                 continue
             if window is not None and window.rank == 0:
                 self._windows.append(window)
+        # What a rank wrote last, which an elastic run has lost, stays.
+        beats = {rank: beats[rank] for rank in self._members if rank in beats} or beats
         beats = {rank: beat for rank, beat in beats.items() if beat.phase != Phase.WAIT} or beats
-        # Without rank 0, which an elastic run may lose, the rank that is furthest speaks.
-        chief = beats.get(0) or max(beats.values(), key=lambda beat: beat.step, default=Beat("start"))
+        speaker = self._members[0] if self._members else 0
+        chief = beats.get(speaker) or max(beats.values(), key=lambda beat: beat.step, default=Beat("start"))
         steady = [window for window in self._windows if not window.compiled] or list(self._windows)
         steps = sum(window.steps for window in steady)
         pace = sum(window.seconds for window in steady) / steps if steps else None

@@ -318,7 +318,7 @@ class _Supervisor:
             slow = change.straggler
             event = SlowRank(slow.rank, slow.node, slow.slower, progress.step, change.ended)
             self._append(EventKind.STRAGGLER, **event.facts())
-            self.view.say(f"rank {slow.rank} is no longer slow" if change.ended else slow.words)
+            self.view.say(event.words)
         if self.elastic is None or self.watching.elastic is None or not self.watching.exclude_stragglers:
             return
         worst = self.slow_ranks.to_exclude(self.elastic.size, self.watching.elastic.min, now)

@@ -35,6 +35,7 @@ def explain_write_errors(path: Path, what: str, option: str = RUNS_OPTION) -> It
 def _remedy(code: int | None, option: str) -> str | None:
     space = "free some space" + (" (saman models prune removes old versions)" if option == MODELS_OPTION else "")
     return {
+        errno.ENOENT: "a folder on its path was moved or removed",
         errno.EROFS: f"the file system is read-only; choose another place with {option}",
         errno.EACCES: f"ask its owner, or choose a writable place with {option}",
         errno.EPERM: f"ask its owner, or choose a writable place with {option}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.events import Event, EventKind
+from saman.runs.ranks.rank_events import SlowRank
 
 _FORMS = {  # of the facts of an event
     EventKind.ATTEMPT_STARTED: "attempt begins on {ranks} ranks",
@@ -30,6 +32,10 @@ def event_words(event: Event) -> str | None:
     >>> event_words(Event("node_failed", "job", facts={"node": "n3"}))
     'node n3 is lost'
     """
+    if (world := WorldFormed.from_event(event)) is not None:
+        return world.sentence() if world.generation > 1 else None
+    if (slow := SlowRank.from_event(event)) is not None:
+        return slow.words
     form = next((text for kind, text in _FORMS.items() if event.kind == kind), None)
     if form is None:
         return None

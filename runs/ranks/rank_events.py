@@ -105,6 +105,17 @@ class SlowRank:
     step: int
     ended: bool = False
 
+    @property
+    def words(self) -> str:
+        """The change in words.
+
+        >>> SlowRank(5, "n1", 0.3, 90).words
+        'rank 5 on n1 is 30% slower than its peers'
+        """
+        if self.ended:
+            return f"rank {self.rank} is no longer slow"
+        return f"rank {self.rank} on {self.node} is {self.slower:.0%} slower than its peers"
+
     def facts(self) -> dict[str, Any]:
         """The facts of this rank event, to append to the run's events."""
         return {**asdict(self), "slower": round(self.slower, 3)}

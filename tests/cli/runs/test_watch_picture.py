@@ -64,7 +64,7 @@ def test_everything_that_is_known_is_shown(run: RunFolder) -> None:
                   "8 ms own work, 2 ms exchange, 1 ms input wait", "val_accuracy 0.91", "1.00 GiB", "97.2%",
                   "step 100, ", "3, attempt 2, 1 restart, went on from 1 failure",
                   "rank 2 on n1 is 50% slower than its peers", "█▃▁",
-                  "a rank died; attempt 2 begins"):  # fmt: skip
+                  "a rank died; attempt 2 begins", "rank 3 lost: 3 ranks go on"):  # fmt: skip
         assert words in text, words
 
 

@@ -63,7 +63,8 @@ def eventful(folder: Path) -> RunFolder:
     for event in (CheckpointSave(100, "step-00000100"), NonFinite(80, "dense/kernel", (1,), "rollback", 2),
                   RolledBack(70, 80)):  # fmt: skip
         run.append(event.kind, "rank 0", 2, **event.facts())
-    for slow in (SlowRank(1, "n0", 0.3, 90), SlowRank(2, "n1", 0.5, 90), SlowRank(2, "n1", 0.5, 95, ended=True)):
+    for slow in (SlowRank(0, "n0", 0.4, 90), SlowRank(2, "n1", 0.3, 90), SlowRank(1, "n1", 0.5, 90),
+                 SlowRank(1, "n1", 0.5, 95, ended=True)):  # fmt: skip
         run.append(EventKind.STRAGGLER, "supervisor", 2, **slow.facts())
     for world in (WorldFormed(1, "start", (0, 1, 2)), WorldFormed(2, "loss", (2,), lost=(0, 1)),
                   WorldFormed(3, "join", (2, 0), joined=(0,))):  # fmt: skip
@@ -85,7 +86,9 @@ def test_every_known_value_is_shown_and_no_other(tmp_path: Path) -> None:
     assert before["saman_restarts_total"] == 1 and before["saman_attempt"] == 2
     assert before["saman_nonfinite_steps_total"] == 2 and before["saman_rollbacks_total"] == 1
     assert 0 <= before["saman_checkpoint_age_seconds"] < 60 and before["saman_checkpoint_step"] == 100
-    assert before["saman_stragglers"] == 1 and before['saman_straggler_ratio{rank="1",node="n0"}'] == 0.3
+    assert (
+        before["saman_stragglers"] == 1 and before['saman_straggler_ratio{rank="2",node="n1"}'] == 0.3
+    )  # rank 0 is lost
     assert 400 < before["saman_time_limit_seconds_left"] <= 500
     assert before['saman_run_info{state="running"}'] == 1
     unknown = {"saman_loss", "saman_samples_per_second", "saman_goodput_ratio", "saman_gpu_memory_bytes"}

@@ -11,6 +11,7 @@ from saman.launcher.plan.placement import Placement, Process
 from saman.launcher.supervision.progress import AttemptWatch
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.folder import RunFolder
+from saman.runs.ranks.heartbeats import Beat
 from saman.runs.telemetry.window import Window, read_windows
 
 FIRST = Window(
@@ -31,6 +32,18 @@ def take_window(run: RunFolder, node: int, window: Window) -> None:
     file.parent.mkdir(exist_ok=True)
     with file.open("a") as lines:
         lines.write(json.dumps(window.to_json(), separators=(",", ":")) + "\n")
+
+
+def test_the_last_word_of_a_rank_that_was_lost_is_not_the_progress(tmp_path: Path) -> None:
+    run = two_nodes(tmp_path)
+    placement = Placement.read(run.attempt(1).placement)
+    assert placement is not None
+    watch = AttemptWatch(run.attempt(1), placement, once=True)
+    beats = {0: Beat("train", step=70, epoch=1), 1: Beat("train", step=200, epoch=2)}
+    run.append("world", "supervisor", 1, **WorldFormed(2, "loss", (1,), lost=(0,)).facts())
+    watch.note(run.events()[-1])
+    seen = watch.progress(beats)
+    assert (seen.step, seen.epoch, seen.behind) == (200, 2, None)
 
 
 def test_the_chief_is_followed_to_another_node_and_back(tmp_path: Path) -> None:
