@@ -239,6 +239,13 @@ class EnginePool:
             except OSError:
                 raise EngineEnded(f"the template of {kind} engines ended") from None
 
+    def may_be_quiet(self, kind: str) -> bool:
+        """Whether engines of a kind compute in the thread that asks, and may start in another of low priority.
+
+        Threads that a library starts for its computations, as TensorFlow always does, would stay at that priority.
+        """
+        return kind != "tensorflow" and self._threads == 1
+
     def restore(self, *, is_urgent: bool) -> None:
         """Replace templates that were killed."""
         with self._lock:

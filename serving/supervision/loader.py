@@ -64,8 +64,7 @@ class Loader:
     def _warmed(self, checked: CheckedVersion) -> EngineProcess:
         engine = self._engines.take(checked.kind)
         try:
-            # TensorFlow computes in threads that it starts while it loads: they would stay at low priority.
-            is_quiet = checked.kind != "tensorflow"
+            is_quiet = self._engines.may_be_quiet(checked.kind)
             engine.load(checked.files, is_quiet=is_quiet)
             warm(engine, checked.snapshot, parse_signatures(checked.signature_map), self._rows)
             if is_quiet:
