@@ -80,7 +80,7 @@ def _last_change(events: Sequence[Event]) -> Event | None:
 def _tell_of_lost(run: RunFolder, notify: Notify, attempt: int, view: View) -> None:
     """Tell others that the attempt follows another that left no record of its end: its node or supervisor is lost."""
     before = [event for event in run.events() if event.attempt == attempt - 1]
-    if attempt == 1 or not before or any(event.kind in _ENDS for event in before):
+    if attempt == 1 or not before or any(event.kind in _ENDS and event.who == SUPERVISOR for event in before):
         return
     reason = f"attempt {attempt} begins; attempt {attempt - 1} left no record of its end"
     event = Event(EventKind.RESTARTING.value, SUPERVISOR, attempt=attempt, facts={"reason": reason})

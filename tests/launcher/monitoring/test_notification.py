@@ -17,7 +17,7 @@ from runs_to_watch import running
 from saman.configs.schemas.monitoring import Notify
 from saman.configs.schemas.script import Script
 from saman.launcher.local import run_script
-from saman.launcher.monitoring.telling import told_of_end
+from saman.launcher.monitoring.telling import told_of_end, told_of_restart
 from saman.launcher.planning import Options, gather_facts
 from saman.runs.folder import RunFolder
 
@@ -104,6 +104,21 @@ def test_only_the_last_word_is_told(tmp_path: Path, changes: list[str], occasion
         for kind in changes:
             made.append(kind, "job", 2, reason="because")
     assert [each["occasion"] for each in told(file)] == occasions
+
+
+@pytest.mark.parametrize(("who", "occasions"), [("supervisor", []), ("job", ["restart"]), (None, ["restart"])])
+def test_the_attempt_after_one_whose_supervisor_was_lost_is_told(
+    tmp_path: Path, who: str | None, occasions: list[str]
+) -> None:
+    hook = Hook()
+    made = running(tmp_path, notify={"webhook": hook.url})
+    if who is not None:  # a job records the loss of the attempt before
+        made.append("preempted", who, 1, reason="the last attempt left no record of its end")
+    with told_of_restart(made, made.spec().notify, 2):
+        deadline = time.monotonic() + 30
+        while len(hook.posted) < len(occasions) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert [each["occasion"] for each in hook.posted] == occasions
 
 
 def test_a_server_that_hangs_does_not_keep_a_job_that_is_taken_away_from_its_requeue(tmp_path: Path) -> None:
