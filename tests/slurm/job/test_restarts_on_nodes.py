@@ -107,6 +107,15 @@ def test_a_spare_node_takes_the_place_of_a_node_that_dies_without_going_back_to_
 
 
 @pytest.mark.slurm
+def test_a_job_whose_supervisor_is_killed_goes_on_with_another(minicluster: Minicluster) -> None:
+    kill = 'pkill -KILL -f "saman.slurm.job $SAMAN_RUN"'  # the nodes are this machine's
+    text = f"[ $SAMAN_ATTEMPT -gt 1 ] && exit 0; sleep 1; [ $SAMAN_FIRST_RANK = 0 ] && {kill}; sleep 300"
+    done = submitted(bash("orphaned", text, minicluster.shared, nodes=2), site(), minicluster.shared)
+    assert wait_for(done.run).state == "completed", told(done.run)
+    assert len(done.run.attempts()) == 2 and happened(done.run, [("preempted", 1)])
+
+
+@pytest.mark.slurm
 def test_a_rank_that_dies_on_a_healthy_node_is_restarted_there(minicluster: Minicluster) -> None:
     text = "[ $SAMAN_ATTEMPT -gt 1 ] && exit 0; [ $SAMAN_FIRST_RANK = 1 ] && kill -KILL $PPID; sleep 300"
     done = submitted(restarting(bash("again", text, minicluster.shared, nodes=2)), site(), minicluster.shared)

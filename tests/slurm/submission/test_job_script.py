@@ -234,6 +234,20 @@ def test_a_signal_to_the_shell_asks_for_a_stop_and_the_end_is_waited_for(tmp_pat
     assert (tmp_path / "control/stop").read_text() == "USR1\n"
 
 
+def test_a_supervisor_that_is_killed_is_started_again_unless_a_stop_was_requested(tmp_path: Path) -> None:
+    text = render(a_job(cluster_of(software={"python": str(tmp_path / "bin/recorder")}), tmp_path))
+    dies_twice = 'echo begun >>"$LOG"; [ $(wc -l <"$LOG") -gt 2 ] || kill -KILL $$'
+    assert run_script(text, tmp_path, dies_twice).returncode == 0
+    assert (tmp_path / "log").read_text() == "begun\n" * 3
+    (tmp_path / "log").unlink()
+    assert run_script(text, tmp_path, 'echo begun >>"$LOG"; kill -KILL $$').returncode == 137  # not for ever
+    assert (tmp_path / "log").read_text() == "begun\n" * 5
+    (tmp_path / "log").unlink()
+    stopped = 'echo begun >>"$LOG"; mkdir -p control; touch control/stop; kill -KILL $$'
+    assert run_script(text, tmp_path, stopped).returncode == 137
+    assert (tmp_path / "log").read_text() == "begun\n"
+
+
 @pytest.mark.parametrize(("by", "option"), [("none", "--no-requeue"), ("scontrol", "--requeue")])
 def test_slurm_requeues_a_job_by_itself_only_where_the_cluster_file_has_it_requeued(
     by: str, option: str, tmp_path: Path
