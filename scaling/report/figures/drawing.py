@@ -33,7 +33,7 @@ _OPENING = re.compile(r'(<svg [^>]*?)width="([\d.]+)" height="([\d.]+)" viewBox=
 
 
 def start_drawing() -> None:
-    """Start Vega's engine while files are waited for; it takes 0.3 s before the first figure, and holds Python's lock."""
+    """Start Vega's engine while files are waited for: 0.3 s before the first figure, with Python's lock held."""
     Thread(target=_draw_nothing, daemon=True).start()
 
 
