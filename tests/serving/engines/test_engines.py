@@ -31,13 +31,18 @@ def loaded(engines: EnginePool, model: Path) -> EngineProcess:
     return engine
 
 
+def images(export: Path) -> dict[str, np.ndarray]:
+    """Twenty of the images that the version stores."""
+    with np.load(export / "validation.npz") as stored:
+        return {"inputs": stored["inputs"][:20]}
+
+
 def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_openvino_and_tensorflow_answer_alike(real_exports: dict[str, Path], engines: EnginePool) -> None:
-    with np.load(real_exports["good"] / "validation.npz") as stored:
-        inputs = {"inputs": stored["inputs"][:20]}
+    inputs = images(real_exports["good"])
     answers = []
     for kind in ("openvino", "tensorflow"):
         engine = engines.take(kind, is_rehearsal=True)
@@ -65,8 +70,7 @@ def test_a_model_that_cannot_be_loaded_is_a_message(engines: EnginePool, tmp_pat
 def test_engines_of_one_template_answer_alike_whoever_of_them_is_killed(
     real_exports: dict[str, Path], engines: EnginePool, kind: str
 ) -> None:
-    with np.load(real_exports["good"] / "validation.npz") as stored:
-        inputs = {"inputs": stored["inputs"][:20]}
+    inputs = images(real_exports["good"])
     stays = engines.take(kind)
     stays.load(real_exports["good"] / "saved_model")
     right = stays.ask("serving_default", inputs)["outputs"]
@@ -88,7 +92,7 @@ def test_the_end_of_a_template_leaves_its_engines_and_is_made_good(
 ) -> None:
     stays = engines.take("openvino")
     stays.load(real_exports["good"] / "saved_model")
-    inputs = {"inputs": np.zeros((1, 8, 8), np.float32)}
+    inputs = images(real_exports["good"])
     right = stays.ask("serving_default", inputs)["outputs"]
     os.kill(parent_of(stays.pid), signal.SIGKILL)
     other = twice(lambda: loaded(engines, real_exports["good"] / "saved_model"))
@@ -103,13 +107,13 @@ def test_what_a_rehearsal_compiled_serves_later_and_answers_the_same(
     real_exports: dict[str, Path], engines: EnginePool, tmp_path: Path
 ) -> None:
     answers, blobs = {}, {}
+    inputs = images(real_exports["good"])
     for which in ("good", "poor"):
         model = shutil.copytree(real_exports[which] / "saved_model", tmp_path / which)
         (model / COMPILED).mkdir()
         for is_rehearsal in (True, False):
             engine = engines.take("openvino", is_rehearsal=is_rehearsal)
             engine.load(model)
-            inputs = {"inputs": np.arange(64, dtype=np.float32).reshape(1, 8, 8)}
             answers[which, is_rehearsal] = engine.ask("serving_default", inputs)["outputs"]
             blobs[which, is_rehearsal] = sorted(file.name for file in (model / COMPILED).iterdir())
             engine.kill()

@@ -50,7 +50,12 @@ def test_a_step_that_took_no_effect_ends_the_job_with_three_and_status_says_whic
     second = submitted(bash("not-set-up", text, minicluster.shared), site(setup=[good, bad]), minicluster.shared)
     assert wait_for(first).state == "completed", told(first)
     assert printed(first) == "root /opt\n"
-    until(lambda: (client.accounting([second.job]) or {})[second.job].state.ended, 30)
+
+    def is_ended() -> bool:
+        told_of = (client.accounting([second.job]) or {}).get(second.job)  # Slurm's accounting learns of it later
+        return told_of is not None and told_of.state.ended
+
+    until(is_ended, 30)
     status = wait_for(second.run)
     assert (status.state, status.exit_code) == ("failed", 3), told(second.run)
     sentence = f"saman: source {file} failed on "
