@@ -46,11 +46,13 @@ class EngineOrder:
 
     Attributes:
         path: Where the engine listens.
-        is_rehearsal: Whether it runs at the lowest priority, to check a model.
+        is_rehearsal: Whether it checks a model.
+        is_urgent: Whether requests wait for the check; one that is not runs at the lowest priority.
     """
 
     path: str
-    is_rehearsal: bool
+    is_rehearsal: bool = False
+    is_urgent: bool = False
 
     def send(self, template: socket.socket, channel: socket.socket) -> None:
         """Give the order to a template; raises ``OSError`` where it takes no more."""
@@ -183,7 +185,7 @@ def _be_engine(
     order: EngineOrder, channel: socket.socket, kind: EngineKind, threads: int, limits: BatchLimits
 ) -> NoReturn:
     """Load the model that a line names, and serve it until SIGTERM."""
-    if order.is_rehearsal:
+    if order.is_rehearsal and not order.is_urgent:
         os.nice(_LOWEST_PRIORITY)
     with contextlib.suppress(OSError):
         _NAME.write_text("saman-check" if order.is_rehearsal else "saman-engine")

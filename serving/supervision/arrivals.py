@@ -1,6 +1,7 @@
 """Has versions checked and loaded beside the traffic.
 
-Checks run at the lowest priority, one at a time for what the registry wants, and one at a time for what it may promote.
+Checks run one at a time for what the registry wants, and one at a time for what it may promote: at the lowest priority,
+except before the server answers, and where others leave the lowest priority too little of the machine.
 A checked version is loaded at once: requests wait for it.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from saman.configs.errors import UserError
 from saman.serving.supervision.checking import Checker
+from saman.serving.supervision.engine_process import EngineStarved
 from saman.serving.supervision.loader import Loader
 from saman.serving.supervision.served_model import FollowedModel
 
@@ -54,7 +56,7 @@ class Arrivals:
 
     def load_now(self, model: FollowedModel, number: int) -> None:
         """Check and load a version before the server starts."""
-        self._load(model, number)()
+        self._load(model, number, is_urgent=True)()
 
     def start(self, models: Iterable[FollowedModel]) -> None:
         """Take up what finished, then begin with what is wanted."""
@@ -72,9 +74,10 @@ class Arrivals:
     def _start_load(self, model: FollowedModel, number: int, is_checked: bool) -> None:
         model.busy.add(number)
         self._is_checking |= not is_checked
+        is_urgent = number in model.failed and model.failed[number].was_starved
 
         def work() -> Finish:
-            finish = self._load(model, number)
+            finish = self._load(model, number, is_urgent=is_urgent)
 
             def done() -> None:
                 model.busy.discard(number)
@@ -83,7 +86,7 @@ class Arrivals:
 
             return done
 
-        self._in_thread(work, is_low=not is_checked)
+        self._in_thread(work, is_low=not is_checked and not is_urgent)
 
     def _prepare_next(self, model: FollowedModel) -> None:
         """Check a version that may be promoted; nothing waits for it."""
@@ -114,16 +117,16 @@ class Arrivals:
 
         return done
 
-    def _load(self, model: FollowedModel, number: int) -> Finish:
+    def _load(self, model: FollowedModel, number: int, *, is_urgent: bool) -> Finish:
         """Load a version; returns what the main thread does about it."""
         began, name = time.monotonic(), model.folder.name
         try:
-            loaded = self._loader.load(model.folder, number)
+            loaded = self._loader.load(model.folder, number, is_urgent=is_urgent)
         except (UserError, OSError) as error:
-            problem = _text(error)
+            problem, was_starved = _text(error), isinstance(error, EngineStarved)
 
             def fail() -> None:
-                model.fail(number, problem)
+                model.fail(number, problem, was_starved=was_starved)
                 self._tell(ServerEvent(f"is not served: {problem}", name, number, is_problem=True))
 
             return fail

@@ -1,4 +1,4 @@
-"""Checks versions before they are needed: verified, copied, and rehearsed at the lowest priority.
+"""Checks versions before they are needed: verified, copied, and rehearsed.
 
 A version that has passed waits as a private copy, so its promotion only loads the copy. What can change afterwards is
 looked at again: the audit log, the policy, the manifest and its signature. Its files are not read again; the copy is.
@@ -64,8 +64,13 @@ class Checker:
         """Whether a version has passed its checks."""
         return (model, number) in self._checked
 
-    def check(self, folder: ModelFolder, number: int) -> CheckedVersion:
+    def check(self, folder: ModelFolder, number: int, *, is_urgent: bool = False) -> CheckedVersion:
         """Check a version, the first time with all its files.
+
+        Args:
+            folder: The model's folder.
+            number: The version.
+            is_urgent: Whether requests wait for it: its rehearsal then runs at normal priority, else at the lowest.
 
         Raises:
             UserError: It is damaged, does not fit into memory, or answers its sample differently.
@@ -76,7 +81,7 @@ class Checker:
             if before is not None and before.marks == marks:
                 require_sound(folder, number, reads_files=False)
                 return before
-            checked = self._checked[key] = self._check(folder, number, marks)
+            checked = self._checked[key] = self._check(folder, number, marks, is_urgent=is_urgent)
         return checked
 
     def require_room(self, folder: ModelFolder, number: int) -> None:
@@ -91,18 +96,18 @@ class Checker:
         for key in [key for key in self._checked if key[0] == model and key[1] not in numbers]:
             shutil.rmtree(self._checked.pop(key).snapshot, ignore_errors=True)
 
-    def _check(self, folder: ModelFolder, number: int, marks: Marks) -> CheckedVersion:
+    def _check(self, folder: ModelFolder, number: int, marks: Marks, *, is_urgent: bool) -> CheckedVersion:
         snapshot = self._runtime / f"v{next(self._numbers)}"
         try:
             about = take_snapshot(folder, number, snapshot, needs_onnx=self._engine is EngineChoice.ONNX)
             signature_map = read_signature_map(snapshot)
-            kind = self._choose(snapshot, about, signature_map)
+            kind = self._choose(snapshot, about, signature_map, is_urgent=is_urgent)
         except BaseException:
             shutil.rmtree(snapshot, ignore_errors=True)
             raise
         return CheckedVersion(kind, snapshot, signature_map, about.total_bytes, marks)
 
-    def _choose(self, snapshot: Path, about: manifest.Manifest, signature_map: bytes) -> str:
+    def _choose(self, snapshot: Path, about: manifest.Manifest, signature_map: bytes, *, is_urgent: bool) -> str:
         """Find an engine that answers the stored sample like the manifest."""
         kinds = [self._engine.value]
         if self._engine is EngineChoice.AUTO:
@@ -111,18 +116,20 @@ class Checker:
         problems: list[UserError] = []
         for kind in kinds:
             try:
-                self._rehearse(kind, snapshot, about, signature_map)
+                self._rehearse(kind, snapshot, about, signature_map, is_urgent=is_urgent)
                 return kind
             except UserError as error:
                 problems.append(error)
         own = [error for error in problems if not isinstance(error, EnvironmentLack)] or problems
         raise own[0]
 
-    def _rehearse(self, kind: str, snapshot: Path, about: manifest.Manifest, signature_map: bytes) -> None:
+    def _rehearse(
+        self, kind: str, snapshot: Path, about: manifest.Manifest, signature_map: bytes, *, is_urgent: bool
+    ) -> None:
         check_memory(kind, about.total_bytes)
 
         def attempt() -> None:
-            engine = self._engines.take(kind, is_rehearsal=True)
+            engine = self._engines.take(kind, is_rehearsal=True, is_urgent=is_urgent)
             try:
                 engine.load(snapshot / "onnx" if kind == "onnx" else snapshot)
                 rehearse(engine, snapshot, about, parse_signatures(signature_map))

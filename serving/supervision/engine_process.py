@@ -48,6 +48,10 @@ class EngineEnded(EngineFailure):
     """The process ended, perhaps by no fault of the model: another process may load it."""
 
 
+class EngineStarved(EngineFailure):
+    """The process took too long, perhaps because others have the machine's cores: it may do better at their priority."""
+
+
 class EngineProcess:
     """An engine process.
 
@@ -89,7 +93,7 @@ class EngineProcess:
         try:
             fact = self._said.get(timeout=seconds)
         except queue.Empty:
-            raise EngineFailure(f"the {self.kind} engine did not answer within {seconds:g} s") from None
+            raise EngineStarved(f"the {self.kind} engine did not answer within {seconds:g} s") from None
         if "ended" in fact:
             raise EngineEnded(f"the {self.kind} engine process ended")
         if "problem" not in fact:
@@ -135,7 +139,7 @@ class EngineProcess:
                             raise EngineFailure(f"{self.kind}: {frame.text}")
                         return frame.arrays
         except TimeoutError as error:
-            raise EngineFailure(f"the {self.kind} engine did not compute within {seconds:g} s") from error
+            raise EngineStarved(f"the {self.kind} engine did not compute within {seconds:g} s") from error
         except OSError as error:
             raise EngineEnded(f"{self.kind}: {error}") from error
         raise EngineEnded(f"the {self.kind} engine ended while it computed")
@@ -182,16 +186,16 @@ class _Template:
         """Whether it has ended; not soon after its start, because the next would do the same."""
         return self._process.poll() is not None and time.monotonic() - self._began > _RESTART_SECONDS
 
-    def order(self, path: Path, *, is_rehearsal: bool) -> EngineProcess:
+    def make(self, order: EngineOrder) -> EngineProcess:
         """Have it fork an engine, as soon as it can; raises ``OSError`` where it has ended."""
         mine, theirs = socket.socketpair()
         with theirs:
             try:
-                EngineOrder(str(path), is_rehearsal).send(self._orders, theirs)
+                order.send(self._orders, theirs)
             except OSError:
                 mine.close()
                 raise
-        return EngineProcess(self._kind, path, mine)
+        return EngineProcess(self._kind, Path(order.path), mine)
 
     def kill(self) -> None:
         self._orders.close()
@@ -223,19 +227,19 @@ class EnginePool:
 
         Args:
             kind: The engine.
-            is_rehearsal: Whether it runs at the lowest priority.
-            is_urgent: Whether requests wait for it: a new template then imports its library at normal priority.
+            is_rehearsal: Whether it checks a model, at the lowest priority.
+            is_urgent: Whether requests wait for it: a check then runs, and a new template imports, at normal priority.
 
         Raises:
             EngineFailure: The server ends.
         """
-        path = self._runtime / f"e{next(self._numbers)}"
+        order = EngineOrder(str(self._runtime / f"e{next(self._numbers)}"), is_rehearsal, is_urgent)
         with self._lock:
             if kind in self._templates:
                 with contextlib.suppress(OSError):
-                    return self._templates[kind].order(path, is_rehearsal=is_rehearsal)
+                    return self._templates[kind].make(order)
             try:
-                return self._start(kind, is_urgent=is_urgent).order(path, is_rehearsal=is_rehearsal)
+                return self._start(kind, is_urgent=is_urgent).make(order)
             except OSError:
                 raise EngineEnded(f"the template of {kind} engines ended") from None
 

@@ -50,13 +50,18 @@ class Loader:
     def __init__(self, checker: Checker, engines: EnginePool, rows: int) -> None:
         self._checker, self._engines, self._rows = checker, engines, rows
 
-    def load(self, folder: ModelFolder, number: int) -> LoadedVersion:
+    def load(self, folder: ModelFolder, number: int, *, is_urgent: bool = False) -> LoadedVersion:
         """Check a version, load it and warm it.
+
+        Args:
+            folder: The model's folder.
+            number: The version.
+            is_urgent: Whether requests wait for it: its check then runs at normal priority, else at the lowest.
 
         Raises:
             UserError: It is damaged, does not fit into memory, or answers its sample differently.
         """
-        checked = self._checker.check(folder, number)
+        checked = self._checker.check(folder, number, is_urgent=is_urgent)
         check_memory(checked.kind, checked.model_bytes)
         engine = twice(lambda: self._warmed(checked))
         return LoadedVersion(folder.name, number, checked, engine, str(engine.socket_path))

@@ -1,4 +1,4 @@
-"""A rehearsal: a version answers its stored sample in a process of the lowest priority before it takes traffic."""
+"""A rehearsal: a version answers its stored sample in a process of its own before it takes traffic."""
 
 from __future__ import annotations
 

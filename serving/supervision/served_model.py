@@ -20,10 +20,11 @@ _RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class LoadFailure:
-    """Why a version is not served, and when to try again (``time.monotonic``)."""
+    """Why a version is not served, when to try again (``time.monotonic``), and whether its check took too long."""
 
     problem: str
     retry_at: float
+    was_starved: bool = False
 
 
 @dataclass
@@ -63,9 +64,9 @@ class FollowedModel:
         waiting = (n for n in self.wanted.load if n not in self.loaded and n not in self.busy)
         return [n for n in waiting if n not in self.failed or self.failed[n].retry_at <= now]
 
-    def fail(self, number: int, problem: str) -> None:
+    def fail(self, number: int, problem: str, *, was_starved: bool = False) -> None:
         """Remember why a version could not be loaded."""
-        self.failed[number] = LoadFailure(problem, time.monotonic() + _RETRY_SECONDS)
+        self.failed[number] = LoadFailure(problem, time.monotonic() + _RETRY_SECONDS, was_starved)
 
     def settle(self) -> list[LoadedVersion]:
         """Move labels as far as versions are loaded; returns the versions that leave."""

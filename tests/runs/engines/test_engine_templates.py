@@ -61,7 +61,7 @@ class Template:
         mine, theirs = socket.socketpair()
         self._count += 1
         with theirs:
-            EngineOrder(str(self.folder / f"e{self._count}"), is_rehearsal=False).send(self.orders, theirs)
+            EngineOrder(str(self.folder / f"e{self._count}")).send(self.orders, theirs)
         mine.settimeout(60)
         return mine
 

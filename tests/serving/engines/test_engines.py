@@ -59,6 +59,18 @@ def test_openvino_and_tensorflow_answer_alike(real_exports: dict[str, Path], eng
     np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=1e-5)
 
 
+def test_only_a_check_that_nothing_waits_for_has_the_lowest_priority(
+    real_exports: dict[str, Path], engines: EnginePool
+) -> None:
+    found = []
+    for is_rehearsal, is_urgent in ((True, False), (True, True), (False, False)):
+        engine = engines.take("openvino", is_rehearsal=is_rehearsal, is_urgent=is_urgent)
+        engine.load(real_exports["good"] / "saved_model")
+        found.append(os.getpriority(os.PRIO_PROCESS, engine.pid) - os.getpriority(os.PRIO_PROCESS, 0))
+        engine.kill()
+    assert found == [19, 0, 0]
+
+
 def test_a_model_that_cannot_be_loaded_is_a_message(engines: EnginePool, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"no model")

@@ -33,7 +33,7 @@ class Engines:
     def __init__(self) -> None:
         self.rehearsals = 0
 
-    def take(self, kind: str, *, is_rehearsal: bool) -> Engine:
+    def take(self, kind: str, *, is_rehearsal: bool, is_urgent: bool) -> Engine:
         assert is_rehearsal
         self.rehearsals += 1
         return Engine()
