@@ -49,7 +49,7 @@ class EngineEnded(EngineFailure):
 
 
 class EngineStarved(EngineFailure):
-    """The process took too long, perhaps because others have the machine's cores: it may do better at their priority."""
+    """The process took too long, perhaps because others have the cores: it may do better at their priority."""
 
 
 class EngineProcess:

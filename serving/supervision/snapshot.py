@@ -7,9 +7,7 @@ disk while it is served would otherwise change answers.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,9 +24,7 @@ _CHUNK = 1 << 20
 # What an engine needs beside the model's own size, in bytes, and the factor on that size.
 _BASE = {"openvino": 150 << 20, "onnx": 150 << 20, "tensorflow": 900 << 20}
 _FACTOR = 3
-_MOST_COMPILED = (
-    16 << 20
-)  # bytes of a model whose compiled forms are kept: fronts compute small ones, for which it counts
+_MOST_COMPILED = 16 << 20  # bytes of a model whose compiled forms are kept; it counts for small ones
 _COMPILED_FORMS = 8  # each about as large as the model
 
 
@@ -123,10 +119,3 @@ def _group_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
         return None if limit == "max" else int(limit) - int(used)
     except (OSError, ValueError):
         return None
-
-
-def runtime_folder() -> Path:
-    """A new private folder for sockets and snapshots; its path is short, because a socket's path is."""
-    root = os.environ.get("XDG_RUNTIME_DIR")
-    place = root if root and Path(root).is_dir() and os.access(root, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="saman-serve-", dir=place))

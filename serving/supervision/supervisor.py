@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import shutil
 import signal
 import socket
 import threading
@@ -23,9 +22,9 @@ from saman.serving.supervision.checking import Checker
 from saman.serving.supervision.engine_process import EnginePool
 from saman.serving.supervision.fronts import Fronts, front_settings
 from saman.serving.supervision.loader import LoadedVersion, Loader
+from saman.serving.supervision.runtime_folder import RuntimeFolder
 from saman.serving.supervision.served_model import FollowedModel
 from saman.serving.supervision.settings import ServeSettings
-from saman.serving.supervision.snapshot import runtime_folder
 from saman.serving.supervision.wanted import wanted_model
 from saman.serving.traffic import open_traffic
 
@@ -47,13 +46,13 @@ class Supervisor:
 
     def __init__(self, settings: ServeSettings, tell: Tell) -> None:
         self._settings, self._tell = settings, tell
-        self._runtime = runtime_folder()
-        self._engines = EnginePool(self._runtime, settings.threads, settings.batches)
-        checker = Checker(settings.engine, self._runtime, self._engines)
-        self._loader = Loader(checker, self._engines, settings.batches.rows)
-        self._arrivals = Arrivals(checker, self._loader, tell)
         self._traffic = open_traffic(settings.models_dir)
         self._models = [self._model(index) for index in range(len(settings.specs))]
+        self._runtime = RuntimeFolder()
+        self._engines = EnginePool(self._runtime.path, settings.threads, settings.batches)
+        checker = Checker(settings.engine, self._runtime.path, self._engines)
+        self._loader = Loader(checker, self._engines, settings.batches.rows)
+        self._arrivals = Arrivals(checker, self._loader, tell)
         self._fronts: Fronts | None = None
         self._table, self._number = ServingTable(), 0
         self._leaving: list[_Leaving] = []
@@ -152,7 +151,7 @@ class Supervisor:
         for listener in (self._rest, self._grpc):
             if listener is not None:
                 listener.close()
-        shutil.rmtree(self._runtime, ignore_errors=True)
+        self._runtime.remove()
 
     # ---- a step ------------------------------------------------------------------------------------------------
 
