@@ -96,7 +96,8 @@ class RankPasses:
             target = loss / examples * _double(self.scale.value) if self.scale.dynamic else loss
         gradients = tape.gradient(target, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.sparse |= {place for place, found in enumerate(gradients) if isinstance(found, tf.IndexedSlices)}
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        # TensorFlow loses the shape of some, as of a dense layer on inputs of three axes; exchanges divide by size.
+        gradients = [tf.ensure_shape(gradient, value.shape) for gradient, value in zip(gradients, watched, strict=True)]
         if self.scale.dynamic:
             gradients = [gradient * tf.cast(examples, gradient.dtype) for gradient in gradients]
         moved = [tf.cast(examples, move.dtype) * move for move in passed.moved]
