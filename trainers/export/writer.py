@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def write_export(folder: Path, experiment: Experiment, prepared: PreparedData, t
     specs = _signature_specs(prepared.element_spec[0])
     model_files.save_serving(program.model, draft.saved_model, lambda *values: _serve(program, values, train), specs)
     model_files.save_keras_file(program.model, draft.keras_file)
-    differences = _differences(draft, program, trained, train)
+    differences = _differences(draft, program, trained, train, specs)
     limit = TOLERANCE[experiment.train.precision]
     if not max(differences.values()) <= limit:  # also for NaN
         shutil.rmtree(draft.path, ignore_errors=True)
@@ -136,18 +136,26 @@ def _serve(program: Program, values: tuple[Any, ...], train: Train) -> dict[str,
     return {name: tf.identity(part) for name, part in outputs_by_name(program.predict(inputs), train).items()}
 
 
-def _differences(draft: ExportPaths, program: Program, trained: TrainedModel, train: Train) -> dict[str, float]:
+def _differences(
+    draft: ExportPaths, program: Program, trained: TrainedModel, train: Train, specs: list[Any]
+) -> dict[str, float]:
     """Return the largest |difference| ÷ max(1, |prediction|) of each file, read back from disk."""
-    serve = model_files.load_serving(draft.saved_model)
-    model = model_files.load_keras_file(draft.keras_file)
-    served, loaded = [], []
-    for inputs in trained.sample.batches():
-        flat = [tf.constant(array) for array in tf.nest.flatten(inputs)]
-        served.append(serve(dict(zip(input_names(inputs), flat, strict=True))))
-        normalized = program.normalized(tf.nest.map_structure(tf.constant, inputs))
-        loaded.append(outputs_by_name(keras_compat.predict(model, normalized), train))
     ours = outputs_by_name(trained.predictions, train)
-    return {"saved_model": _largest_of(ours, served), "keras": _largest_of(ours, loaded)}
+
+    def difference(predict: Callable[..., Mapping[str, Any]]) -> float:
+        batches = ([tf.constant(array) for array in tf.nest.flatten(inputs)] for inputs in trained.sample.batches())
+        return _largest_of(ours, [predict(*batch) for batch in batches])
+
+    def of_saved_model() -> float:
+        serve = model_files.load_serving(draft.saved_model)
+        return difference(lambda *batch: serve({spec.name: part for spec, part in zip(specs, batch, strict=True)}))
+
+    def of_keras_file() -> float:
+        of_file = replace(program, model=model_files.load_keras_file(draft.keras_file))
+        # Outside of a graph a Keras model would keep the outputs of all its layers until it returns.
+        return difference(tf.function(lambda *batch: _serve(of_file, batch, train), specs, autograph=False))
+
+    return {"saved_model": of_saved_model(), "keras": of_keras_file()}  # one after the other: each holds all weights
 
 
 def _largest_of(ours: Mapping[str, np.ndarray], batches: Sequence[Mapping[str, Any]]) -> float:
