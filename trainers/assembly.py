@@ -150,13 +150,13 @@ def build_step(experiment: Experiment, strategy: Any, prepared: PreparedData) ->
     objective = prepared.objective(model)
     with strategy.scope():
         built = program.build(experiment.train, model, spec, normalize, objective, prepared.context)
-    scale = LossScale(experiment.train.precision)
+    train, scale = experiment.train, LossScale(experiment.train.precision)
     if strategy.name == "elastic":
         from saman.trainers.loop.elastic_step import ElasticStep
 
-        train = experiment.train
-        return ElasticStep(built, strategy, train.micro_batches, scale, train.jit_compile)
-    train, apart = experiment.train, None
+        every = train.compare_ranks_every
+        return ElasticStep(built, strategy, train.micro_batches, scale, train.jit_compile, every)
+    apart = None
     if isinstance(strategy, ParameterServerStrategy):
         from saman.trainers.loop.parameter_server_step import ParameterServerStep
 

@@ -114,6 +114,7 @@ def experiment(asked: argparse.Namespace, elastic: bool, steps: int | None = Non
         "validate_every_epochs": 20 if asked.every is None else 1000,
         "checkpoint": {"every_epochs": 100 if asked.every is None else 1000},
         "telemetry_window_steps": 10,
+        **({"compare_ranks_every": 10} if elastic else {}),
         **({} if steps is None else {"max_steps": steps}),
     }
     limits = {"min": asked.min, "max": asked.ranks, "warm_spares": asked.warm_spares}

@@ -335,12 +335,6 @@ def _elastic_fits(experiment: Experiment) -> Iterator[UserError]:
             where="launch.with",
             remedy="auto or processes",
         )
-    if experiment.train.compare_ranks_every is not None:
-        yield UserError(
-            "an elastic run cannot compare ranks: their number changes while its graph stays",
-            where="train.compare_ranks_every",
-            remedy="null, or no launch.elastic",
-        )
     if experiment.train.deterministic:
         yield UserError(
             "an elastic run is not equal in every bit: its sums depend on the number of ranks",

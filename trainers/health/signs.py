@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from saman.trainers.keras_compat import tf
-from saman.trainers.strategies.base import Strategy
 
 PIECES = 4
 BITS = 64  # of a checksum
@@ -37,19 +36,19 @@ class Signs:
     whether the weights of ranks differ, and both halves of this rank's checksum (0 if the step does not compare).
     """
 
-    def __init__(self, strategy: Strategy, compare_every: int | None) -> None:
+    def __init__(self, most_ranks: int, compare_every: int | None) -> None:
         """Prepare the signs.
 
         Args:
-            strategy: Says how many ranks there are when a graph is traced; their number may change later.
+            most_ranks: The largest number of ranks that take a step together.
             compare_every: Steps between two comparisons of the ranks' weights; ``None`` for no comparison.
         """
-        self._strategy, self._every = strategy, compare_every
+        self._most, self._every = most_ranks, compare_every
 
     @property
     def compares(self) -> bool:
         """Whether the ranks' weights are compared."""
-        return self._every is not None and self._strategy.size > 1
+        return self._every is not None and self._most > 1
 
     def type_of(self, kinds: Sequence[Any]) -> Any:
         """Return the type of a row, from the types of the gradients."""
@@ -77,19 +76,25 @@ class Signs:
         flags = tf.concat([flag, tf.stack([*pieces, *(piece * piece for piece in pieces)])], 0)
         return flags, tf.concat([tf.stack(halves(total)), _double(sums)], 0)
 
-    def row(self, summed: Any | None, own: Any) -> Any:
-        """Return the row of signs from the sums over all ranks, if there is an exchange, and the part of this rank."""
+    def row(self, summed: Any | None, own: Any, ranks: Any) -> Any:
+        """Return a rank's row of signs.
+
+        Args:
+            summed: The sums over all ranks of what they added; ``None`` without an exchange.
+            own: The part of the row that concerns this rank alone.
+            ranks: How many ranks took the step.
+        """
         if summed is None:
             return own
         if not self.compares:
             return tf.concat([summed, own], 0)
         sums, squares = _double(summed[1 : 1 + PIECES]), _double(summed[1 + PIECES :])
-        differs = tf.reduce_any(tf.not_equal(_double(self._strategy.size) * squares, tf.square(sums)))
+        differs = tf.reduce_any(tf.not_equal(_double(ranks) * squares, tf.square(sums)))
         return tf.concat([[_double(summed[0]), _double(differs)], own], 0)
 
     def _pieces(self, total: Any) -> list[Any]:
         """The top bits of a checksum, which every bit of the weights reaches."""
-        bits = max(1, (MANTISSA_BITS - (self._strategy.size - 1).bit_length()) // 2)
+        bits = max(1, (MANTISSA_BITS - (self._most - 1).bit_length()) // 2)
         mask = tf.constant((1 << bits) - 1, tf.int64)
         shifts = [BITS - bits * (number + 1) for number in range(PIECES)]
         return [tf.bitwise.bitwise_and(tf.bitwise.right_shift(total, tf.constant(by, tf.int64)), mask) for by in shifts]

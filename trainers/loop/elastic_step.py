@@ -43,7 +43,13 @@ class ElasticStep(DataParallelStep):
     """A ``DataParallelStep`` whose graphs stay valid when the world changes."""
 
     def __init__(
-        self, program: Program, strategy: ElasticHorovod, micro_batches: int, scale: LossScale, jit_compile: bool
+        self,
+        program: Program,
+        strategy: ElasticHorovod,
+        micro_batches: int,
+        scale: LossScale,
+        jit_compile: bool,
+        compare_every: int | None,
     ) -> None:
         # Variables, so that graphs mention neither rank nor size; on the CPU, like everything that counts.
         with tf.device("CPU:0"):
@@ -52,7 +58,7 @@ class ElasticStep(DataParallelStep):
             self._measured = tf.Variable(np.zeros(program.objective.width), dtype=tf.float64)
             self._is_source = tf.Variable(False)
         self._spread = tf.function(self._spread_state, autograph=False)
-        super().__init__(program, strategy, micro_batches, scale, jit_compile=jit_compile)
+        super().__init__(program, strategy, micro_batches, scale, jit_compile=jit_compile, compare_every=compare_every)
         self.exchange = True
         self.elastic = strategy
         self.regroup()
@@ -89,16 +95,22 @@ class ElasticStep(DataParallelStep):
         self.spread(0)
 
     def _spread_state(self) -> None:
-        """Σ over ranks of the state of one rank and zeros of the others: a broadcast whose graph names no rank."""
+        """Σ over ranks of the state of one rank and zeros of the others: a broadcast whose graph names no rank.
+
+        The source takes the sums too: a zero may have lost its sign, and ranks must be equal in every bit.
+        """
         kept = [keras_compat.tensor_of(variable) for variable in self.program.variables().values()]
         kept += self.scale.variables().values()
         held = [tf.convert_to_tensor(variable) for variable in kept]
         sent = [tf.where(self._is_source, _summable(value), tf.zeros_like(_summable(value))) for value in held]
         for variable, own, received in zip(kept, held, self.elastic.combine(sent, "spread"), strict=True):
-            variable.assign(tf.where(self._is_source, own, tf.cast(received, own.dtype)))
+            variable.assign(tf.cast(received, own.dtype))
 
     def _place(self, part: Slice) -> tuple[Any, Any]:
         return self._place_variable[0], self._place_variable[1]
+
+    def _ranks_now(self) -> Any:
+        return self._place_variable[1]
 
     def _carry_out(self, step: Any, measures: Any, update: Callable[[], Any]) -> None:
         with tf.control_dependencies([measures]):  # the sums of all ranks are here

@@ -168,7 +168,7 @@ class ParameterServerStep(DataParallelStep):
         if self._signs is None:
             return measures, tf.zeros([1, 1, 1])
         flag = summed[0] if flagged else None
-        return measures, tf.stack([self._signs.row(flag, each) for each in own])[tf.newaxis]
+        return measures, tf.stack([self._signs.row(flag, each, self._ranks_now()) for each in own])[tf.newaxis]
 
     def _predict_first(self, inputs: Any) -> Any:
         return self.program.predict(inputs)

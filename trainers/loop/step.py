@@ -76,7 +76,7 @@ class DataParallelStep:
         self._kept = variables
         self._share_snapshots(strategy.ranks[0] // len(strategy.ranks), strategy.size // len(strategy.ranks))
         self.stage: int | None = None
-        self._signs = Signs(strategy, compare_every) if signs else None
+        self._signs = Signs(strategy.size, compare_every) if signs else None
         self.variable_names = tuple(map(keras_compat.name_of, self._variables))
         batches = [tf.nest.map_structure(with_any_length, program.element_spec) for _ in strategy.ranks]
         numbers = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64), tf.TensorSpec([], tf.float64)]
@@ -259,6 +259,10 @@ class DataParallelStep:
         """Return the number of a slice, and the number of slices."""
         return tf.constant(part.index, tf.int64), part.count
 
+    def _ranks_now(self) -> Any:
+        """Return how many ranks take the step."""
+        return self.strategy.size
+
     def _global_sums(self, step: Any, stop: Any, part: Slice, batch: Any) -> tuple[list[Any], list[Any], Any]:
         """Return the sums over all ranks, every rank's stop request among the measures, two time stamps, and signs.
 
@@ -273,7 +277,9 @@ class DataParallelStep:
         ready = self._stamp_after(tensors)
         summed = self._combine(tensors) if self.exchange else tensors
         stamps = [ready, self._stamp_after(summed) if self.exchange else ready]
-        signs = tf.zeros([1]) if self._signs is None else self._signs.row(summed[0] if flags else None, own)
+        signs = tf.zeros([1])
+        if self._signs is not None:
+            signs = self._signs.row(summed[0] if flags else None, own, self._ranks_now())
         return summed[len(flags) :], stamps, signs
 
     def _own_signs(self, step: Any, local: Sums) -> tuple[list[Any], Any]:

@@ -52,16 +52,16 @@ def test_every_changed_bit_of_any_weight_changes_the_checksum(dtype: str) -> Non
             assert int(compute(*others)) != usual
 
 
-def rows(weights: list[np.ndarray], step: int = 0, every: int = 4) -> list[np.ndarray]:
-    """The row of signs of each rank, whose exchange is a sum in float32."""
-    signs = Signs(SimpleNamespace(size=len(weights)), every)  # type: ignore[arg-type]
+def rows(weights: list[np.ndarray], step: int = 0, every: int = 4, most: int = 0) -> list[np.ndarray]:
+    """The row of signs of each rank, whose exchange is a sum in float32; ``most`` ranks may take a step together."""
+    signs = Signs(max(most, len(weights)), every)
     of = {
         value.tobytes(): signs.own([tf.constant(GOOD[0])], None, tf.constant(step, tf.int64), [tf.constant(value)])
         for value in {value.tobytes(): value for value in weights}.values()
     }
     own = [of[value.tobytes()] for value in weights]
     total = np.sum([np.asarray(flags) for flags, _ in own], axis=0, dtype="f4")
-    return [np.asarray(signs.row(tf.constant(total), mine)) for _, mine in (own[0], own[-1])]
+    return [np.asarray(signs.row(tf.constant(total), mine, tf.constant(len(weights)))) for _, mine in (own[0], own[-1])]
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 500, 3000])
@@ -72,6 +72,14 @@ def test_all_ranks_see_that_the_lowest_bit_of_a_rank_differs(size: int) -> None:
     changed[4] = np.nextafter(changed[4], np.float32(1))
     assert {row[DIFFERS] for row in rows([*weights[:-1], changed])} == {1.0}
     assert {row[DIFFERS] for row in rows([*weights[:-1], changed], step=3)} == {0.0}  # not a step that compares
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_a_smaller_world_of_an_elastic_run_is_compared_too(size: int) -> None:
+    weights = [np.linspace(0, 1, 9, dtype="f4")] * size
+    assert {row[DIFFERS] for row in rows(weights, most=9)} == {0.0}
+    changed = np.nextafter(weights[0], np.float32(2))
+    assert {row[DIFFERS] for row in rows([*weights, changed], most=9)} == {1.0}
 
 
 class Ranks:

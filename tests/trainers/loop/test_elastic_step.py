@@ -49,7 +49,7 @@ def elastic_step(at: int) -> ElasticStep:
     built = program.build(Train.model_validate(values), model, SPEC, None)
     strategy = ElasticHorovod.__new__(ElasticHorovod)
     strategy._hvd, strategy.slot, strategy.size, strategy.ranks, strategy.chief = Breaks(at), 0, 1, (0,), True
-    return ElasticStep(built, strategy, 1, LossScale("float64"), jit_compile=False)
+    return ElasticStep(built, strategy, 1, LossScale("float64"), jit_compile=False, compare_every=None)
 
 
 def stream() -> Any:
@@ -127,6 +127,10 @@ def test_one_graph_spreads_the_state_of_any_rank() -> None:
     step.restore(own)
     for new in news:
         new.assign(tf.zeros_like(new))  # what a rank sends that is not the source
+    zero = step.program.model.weights[0]
+    zero.assign(-0.0 * np.ones(zero.shape))
+    own[next(iter(own))] = np.zeros(zero.shape)
     step.spread(1)
+    assert not np.signbit(np.asarray(zero)).any()  # the sums of the others have lost the sign, too
     assert all((step.state()[name] == value).all() for name, value in own.items())
     assert step._spread.experimental_get_tracing_count() == 1
