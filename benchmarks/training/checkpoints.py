@@ -1,6 +1,7 @@
 """What checkpoints cost the training: calls of steps with a checkpoint against calls without, in turn, in one process.
 
-    python benchmarks/training/checkpoints.py [--model resnet50] [--ranks 1] [--every 10] [--pairs 20] [--short]
+    python benchmarks/training/checkpoints.py [--model resnet50] [--ranks 1] [--every 10] [--pairs 20]
+        [--cores 1] [--short]
 
 A call is ``--every`` steps; the checkpoint begins before the first of them and is written while they run, by the
 loop's own writer, to ``--out``. Which call of a pair comes first alternates, and each ends when its steps are done and
@@ -8,7 +9,8 @@ its checkpoint is on disk; waiting for the disk counts as *waiting*, not as a st
 over pairs with their order-statistic intervals; the target is 1.01. On several ranks they are the chief's.
 
 *CPU* is the ratio of the CPU seconds of all threads of the process, writing included: what a checkpoint costs where
-no core is ever idle. *Synchronous* is the same checkpoint with the training waiting for it.
+no core is ever idle. With ``--cores`` the training of one rank computes on so many cores and leaves the others to the
+writing, as a GPU leaves all. *Synchronous* is the same checkpoint with the training waiting for it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--cores", type=int, help="that the training of one rank computes on; default: all")
     parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=600, help="no round begins later")
@@ -55,6 +58,8 @@ def main() -> None:
         asked.pairs, asked.seconds = 5, 60
     if asked.ranks > 1 and "OMPI_COMM_WORLD_RANK" not in os.environ:
         sys.exit(subprocess.run(under_mpirun(asked.ranks), env=environment(asked.ranks), check=False).returncode)
+    if asked.cores and asked.ranks == 1:
+        os.environ |= threads(asked.cores)
     os.nice(asked.nice)
     rounds, size, chief = measure(asked)
     if chief:
@@ -72,9 +77,13 @@ def under_mpirun(ranks: int) -> list[str]:
 
 def environment(ranks: int) -> dict[str, str]:
     """Threads as saman gives them, and MPI for root."""
-    each = str(max(1, (os.cpu_count() or 1) // ranks))
     allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return {**os.environ, **allowed, "TF_NUM_INTRAOP_THREADS": each, "OMP_NUM_THREADS": each}
+    return {**os.environ, **allowed, **threads(max(1, (os.cpu_count() or 1) // ranks))}
+
+
+def threads(cores: int) -> dict[str, str]:
+    """What bounds the threads of TensorFlow."""
+    return {"TF_NUM_INTRAOP_THREADS": str(cores), "OMP_NUM_THREADS": str(cores)}
 
 
 def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Call]], int, bool]:

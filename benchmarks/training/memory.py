@@ -3,12 +3,11 @@
     python benchmarks/training/memory.py [--models mlp,cnn,resnet50] [--ranks 1] [--steps 10000] [--repeats 3] [--short]
 
 The first table: the peak resident memory (``VmHWM``) of a rank, in MB, median over the repeats and the largest of the
-ranks. *script*: ``plain_script.py`` under ``mpirun``. *saman*: ``saman run`` with ``horovod``; the last column adds a
-checkpoint every ten steps, whose snapshot the script does not take. *over* is the median of the differences within
-each repeat; the target is 50 MB.
+ranks. *script*: ``plain_script.py`` under ``mpirun``. *saman*: the training of ``saman run``, with ``horovod``. *over*
+is the median of the differences in a repeat; the target is 50 MB. The last columns add what the script does not do:
+a checkpoint every ten steps with its snapshot, and the export, which loads the model again from both of its files.
 
-The second: the resident memory of a rank of the MLP over ``--steps`` steps, sampled while it trains, as the median of
-the last tenth of the samples minus that of the second tenth.
+The second: how much the peak of a rank of the MLP grows over ``--steps`` steps, after the first tenth of them.
 """
 
 from __future__ import annotations
@@ -22,10 +21,13 @@ import sys
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from models import BATCH
+
+from saman.runs.find import find_runs
+from saman.runs.telemetry.window import read_windows
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
@@ -45,21 +47,16 @@ train:
   learning_rate: {{base: 0.01}}
   checkpoint: {{every_epochs: null, every_steps: {every}}}
 resources: {{ranks_per_node: {ranks}}}
+export: {export}
 """
 
 
 @dataclass
 class Memory:
-    """Resident memory of the ranks: the largest peak, and samples of the first process found, in MB."""
+    """The largest peak of the ranks, and by how much that of rank 0 grew after a tenth of its steps, in MB."""
 
     peak: float = 0.0
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def growth(self) -> float:
-        """The median of the last tenth of the samples minus that of the second tenth, when all is built."""
-        tenth = max(1, len(self.samples) // 10)
-        return statistics.median(self.samples[-tenth:]) - statistics.median(self.samples[tenth : 2 * tenth])
+    growth: float = 0.0
 
 
 def main() -> None:
@@ -76,7 +73,9 @@ def main() -> None:
         asked.models, asked.repeats, asked.steps = "mlp", 1, 1500
     asked.out.mkdir(parents=True, exist_ok=True)
     print(
-        "| model | ranks | script, MB | saman, MB | over | with checkpoints, MB |\n|---|---|---|---|---|---|",
+        "| model | ranks | script, MB | saman, MB | over | with checkpoints, MB | with export, MB |\n"
+        + 7 * "|---"
+        + "|",
         flush=True,
     )
     for name in filter(None, asked.models.split(",")):
@@ -84,21 +83,25 @@ def main() -> None:
     print(f"target: at most {TARGET_MB} MB over the script\n", flush=True)
     if not asked.steps:
         return
-    memory = by_saman("mlp", 1, asked.steps, None, asked.out)
+    memory = by_saman("mlp", 1, asked.steps, asked.out)
     print(f"mlp, 1 rank, {asked.steps} steps: peak {memory.peak:.0f} MB, growth {memory.growth:+.1f} MB")
 
 
 def row(name: str, asked: argparse.Namespace) -> str:
     """One line of the first table."""
-    script, saman, saving = [], [], []
+    script, saman, saving, exporting = [], [], [], []
     for _ in range(asked.repeats):
         script.append(by_script(name, asked.ranks).peak)
-        saman.append(by_saman(name, asked.ranks, STEPS[name], None, asked.out).peak)
-        saving.append(by_saman(name, asked.ranks, STEPS[name], 10, asked.out).peak)
+        saman.append(by_saman(name, asked.ranks, STEPS[name], asked.out).peak)
+        saving.append(by_saman(name, asked.ranks, STEPS[name], asked.out, every=10).peak)
+        exporting.append(by_saman(name, asked.ranks, STEPS[name], asked.out, export=True).peak)
     over = [mine - theirs for mine, theirs in zip(saman, script, strict=True)]
-    middle = [f"{statistics.median(values):,.0f}" for values in (script, saman)]
+    middle, more = (
+        " | ".join(f"{statistics.median(values):,.0f}" for values in columns)
+        for columns in ((script, saman), (saving, exporting))
+    )
     spread = f"{statistics.median(over):+.0f} ({min(over):+.0f} to {max(over):+.0f})"
-    return f"| {name} | {asked.ranks} | {' | '.join(middle)} | {spread} | {statistics.median(saving):,.0f} |"
+    return f"| {name} | {asked.ranks} | {middle} | {spread} | {more} |"
 
 
 def by_script(name: str, ranks: int) -> Memory:
@@ -111,14 +114,18 @@ def by_script(name: str, ranks: int) -> Memory:
     return watch([*start, *program], "plain_script.py", allowed)
 
 
-def by_saman(name: str, ranks: int, steps: int, every: int | None, out: Path) -> Memory:
+def by_saman(name: str, ranks: int, steps: int, out: Path, *, every: int | None = None, export: bool = False) -> Memory:
     """The ranks of ``saman run``."""
     file = out / f"{name}.yaml"
     fields = {"name": name, "steps": steps, "batch": BATCH[name], "ranks": ranks, "every": every or "null"}
-    file.write_text(EXPERIMENT.format(**fields))
+    file.write_text(EXPERIMENT.format(**fields, export=str(export).lower()))
     runs = out / f"runs-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "saman", "run", str(file), "--runs-dir", str(runs)]
-    return watch(command, "saman.trainers.worker", {"PYTHONPATH": str(HERE)})
+    memory = watch(command, "saman.trainers.worker", {"PYTHONPATH": str(HERE)})
+    (run,) = find_runs(runs)
+    windows = [window for window in read_windows(run, 0)[0] if window.step > steps / 10 and window.memory_bytes]
+    memory.growth = ((windows[-1].memory_bytes or 0) - (windows[0].memory_bytes or 0)) / 2**20
+    return memory
 
 
 def watch(command: list[str], program: str, environment: dict[str, str]) -> Memory:
@@ -128,20 +135,17 @@ def watch(command: list[str], program: str, environment: dict[str, str]) -> Memo
     with tempfile.TemporaryFile("w+") as log:
         started = subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT)
         while started.poll() is None:
-            for at, status in enumerate(ranks_of(program, token)):
-                memory.peak = max(memory.peak, status["VmHWM"])
-                if at == 0:
-                    memory.samples.append(status["VmRSS"])
+            memory.peak = max([memory.peak, *peaks(program, token)])
             time.sleep(0.1)
         log.seek(0)
         text = log.read()
-    if started.returncode or not memory.samples:
+    if started.returncode or not memory.peak:
         raise SystemExit(f"{' '.join(command)}:\n{text[-3000:]}")
     return memory
 
 
-def ranks_of(program: str, token: str) -> list[dict[str, float]]:
-    """Peak and present memory, in MB, of the Python processes of a measurement that run ``program``."""
+def peaks(program: str, token: str) -> list[float]:
+    """Peak memory, in MB, of the Python processes of a measurement that run ``program``."""
     found = []
     for place in sorted(Path("/proc").glob("[0-9]*"), key=lambda place: int(place.name)):
         with contextlib.suppress(OSError, ValueError):
@@ -151,9 +155,9 @@ def ranks_of(program: str, token: str) -> list[dict[str, float]]:
             if not (is_python and runs and runs[0].endswith(program.encode())):
                 continue
             if f"{TOKEN}={token}".encode() in (place / "environ").read_bytes():
-                lines = (line.split() for line in (place / "status").read_text().splitlines())
-                found.append({line[0][:-1]: int(line[1]) / 1024 for line in lines if line[0] in ("VmHWM:", "VmRSS:")})
-    return [status for status in found if len(status) == 2]
+                lines = (place / "status").read_text().splitlines()
+                found += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
+    return found
 
 
 if __name__ == "__main__":
