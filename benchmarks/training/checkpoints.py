@@ -59,7 +59,7 @@ def main() -> None:
     if asked.ranks > 1 and "OMPI_COMM_WORLD_RANK" not in os.environ:
         sys.exit(subprocess.run(under_mpirun(asked.ranks), env=environment(asked.ranks), check=False).returncode)
     if asked.cores and asked.ranks == 1:
-        os.environ |= threads(asked.cores)
+        os.environ |= threads(asked.cores) | {"TF_NUM_INTEROP_THREADS": str(asked.cores)}
     os.nice(asked.nice)
     rounds, size, chief = measure(asked)
     if chief:
