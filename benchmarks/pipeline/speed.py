@@ -28,7 +28,8 @@ from typing import Any
 
 from saman.pipeline.cost import speedup
 from saman.pipeline.schedule import bubble_bound
-from saman.runs.files.whole import read_lines
+from saman.runs.folder import RunFolder
+from saman.runs.telemetry.window import Window, read_windows
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -88,7 +89,7 @@ def measure(folder: Path, micro_batches: int) -> dict[str, Any]:
     at_once = [start(folder, core, 1, f"train.micro_batches={micro_batches}") for core in ("0", "1")]
     alone = statistics.mean(seconds(windows(process)[0]) for process in at_once)
     split = ("train.strategy=pipeline", f"train.micro_batches={micro_batches}")
-    stages = windows(start(folder, "0,1", 2, *split))
+    stages = windows(start(folder, "0,1", 2, *split), 2)
     pipeline = seconds(stages[0])
     data = ("train.strategy=horovod", f"train.micro_batches={max(1, micro_batches // 2)}")
     parallel = seconds(windows(start(folder, "0,1", 2, *data))[0])
@@ -111,7 +112,9 @@ def measure(folder: Path, micro_batches: int) -> dict[str, Any]:
         "data": alone / parallel,
         "predicted": json.loads(said.stdout)["speedup"],
         "busy_seconds": busy,
-        "waiting": [statistics.median(w["bubble_seconds"] / w["seconds"] for w in _steady(stage)) for stage in stages],
+        "waiting": [
+            statistics.median((w.bubble_seconds or 0.0) / w.seconds for w in _steady(stage)) for stage in stages
+        ],
     }
 
 
@@ -124,27 +127,27 @@ def start(folder: Path, cores: str, ranks: int, *overrides: str) -> subprocess.P
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload]
 
 
-def windows(process: subprocess.Popen[str]) -> list[list[dict[str, Any]]]:
+def windows(process: subprocess.Popen[str], ranks: int = 1) -> list[list[Window]]:
     """Wait for a run; return the telemetry of each rank."""
     out, err = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{out}\n{err}")
-    attempt = Path(json.loads(out)["run"]) / "attempts" / "1" / "telemetry"
-    return [read_lines(file)[0] for file in sorted(attempt.glob("*.jsonl"))]
+    run = RunFolder.open(Path(json.loads(out)["run"]))
+    return [read_windows(run, rank)[0] for rank in range(ranks)]
 
 
-def seconds(telemetry: list[dict[str, Any]]) -> float:
+def seconds(telemetry: list[Window]) -> float:
     """Return the seconds of a step: the median of all but the first three steps."""
-    return statistics.median(window["seconds"] / window["steps"] for window in _steady(telemetry))
+    return statistics.median(window.seconds / window.steps for window in _steady(telemetry))
 
 
-def _steady(telemetry: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _steady(telemetry: list[Window]) -> list[Window]:
     return telemetry[3:]
 
 
-def _busy(window: dict[str, Any]) -> float:
-    other = ("bubble_seconds", "transfer_seconds", "exchange_seconds", "input_wait_seconds")
-    return float(window["seconds"]) - sum(float(window.get(name) or 0) for name in other)
+def _busy(window: Window) -> float:
+    other = (window.bubble_seconds, window.transfer_seconds, window.exchange_seconds, window.input_wait_seconds)
+    return window.seconds - sum(value or 0.0 for value in other)
 
 
 if __name__ == "__main__":
