@@ -54,25 +54,21 @@ def model(name: str) -> Any:
     return build(name)
 
 
-@functools.cache
-def _held(name: str) -> tuple[Any, Any]:
-    """The examples, made once: saman calls ``data`` for each epoch."""
-    import tensorflow as tf
-
-    inputs, labels = INPUTS[name](EXAMPLES[name])
-    return tf.constant(inputs), tf.constant(labels)
-
-
 def data(ctx: Any, name: str) -> Any:
-    """The inputs, read by position."""
+    """The inputs, read by position; the same object in every epoch, so that saman keeps its pipeline."""
+    return _held(name)
+
+
+@functools.cache
+def _held(name: str) -> Any:
     import tensorflow as tf
 
     from saman.trainers import RandomAccess, Splits
 
-    held, answers = _held(name)
+    inputs, labels = (tf.constant(array) for array in INPUTS[name](EXAMPLES[name]))
 
     def read(at: Any) -> tuple[Any, Any]:
         place = at % EXAMPLES[name]
-        return tf.gather(held, place), tf.gather(answers, place)
+        return tf.gather(inputs, place), tf.gather(labels, place)
 
     return Splits(RandomAccess(EPOCH, read))

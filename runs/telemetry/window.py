@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any
 
@@ -63,7 +63,8 @@ class Window:
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of telemetry, without values that were not measured."""
-        return {"schema": SCHEMA, **{key: value for key, value in asdict(self).items() if value is not None}}
+        measured = {item.name: getattr(self, item.name) for item in fields(self)}  # asdict would copy each value
+        return {"schema": SCHEMA, **{key: value for key, value in measured.items() if value is not None}}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Window | None:
