@@ -22,7 +22,7 @@ from saman.launcher.planning import LaunchPlan, Options, make_plan
 from saman.launcher.starters.start import Start
 from saman.launcher.supervision import processes
 from saman.launcher.supervision.outcome import Outcome
-from saman.launcher.supervision.signals import record_signals
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.launcher.supervision.views import View
 from saman.runs import variables
@@ -68,13 +68,19 @@ class AttemptRequest:
 
 
 def make_attempt(
-    run: RunFolder, request: AttemptRequest, view: View | None = None, *, restarted: bool = False
+    run: RunFolder,
+    request: AttemptRequest,
+    signals: RecordedSignals,
+    view: View | None = None,
+    *,
+    restarted: bool = False,
 ) -> Outcome:
     """Start the ranks as the next attempt of ``run``, and supervise them to the end; the caller holds the run.
 
     Args:
         run: the run folder.
         request: the program and its start.
+        signals: records the signals from the start of the ranks on; the caller closes it.
         view: shows the progress; ``None`` shows nothing.
         restarted: whether the attempt follows a failure by itself; a stop request that has just come then counts.
 
@@ -97,9 +103,9 @@ def make_attempt(
         notes = plan.notes if claim.note is None else (*plan.notes, claim.note)
         _tell(run, attempt, request.who, notes, view)
         environ = {**plan.environment, variables.CORES: ",".join(map(str, claim.cores))}
-        metrics, notify, late = request.spec.launch.metrics, request.spec.notify, list[int]()
+        metrics, notify = request.spec.launch.metrics, request.spec.notify
+        signals.start()  # before others are told of a restart
         with (
-            record_signals(late),  # while others are told of a restart
             told_of_restart(run, notify, attempt.number, view),
             monitored(run, metrics, view) as shown,
         ):
@@ -109,12 +115,13 @@ def make_attempt(
                 start=plan.start,
                 placement=plan.placement,
                 environ=environ,
+                signals=signals,
                 watching=_limits(request, run.is_script, _surroundings(request, plan), plan.start.starter),
                 view=shown,
             )
     with suppress(OSError):  # the server that it names has ended
         attempt.rendezvous.unlink()
-    return replace(outcome, signals=(*outcome.signals, *late))
+    return outcome
 
 
 def _directory(run: RunFolder, request: AttemptRequest) -> Path:

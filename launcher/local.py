@@ -15,6 +15,7 @@ from saman.launcher.planning import Options, make_plan
 from saman.launcher.programs import check_legacy_keras, with_absolute_files
 from saman.launcher.repeated_attempts import repeat_attempts
 from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.views import View
 from saman.runs.events import State
 from saman.runs.folder import RunFolder
@@ -109,10 +110,10 @@ def _run_new(request: AttemptRequest, view: View | None) -> Outcome:
 
 
 def _attempts(run: RunFolder, request: AttemptRequest, view: View | None, resumed: bool = False) -> Outcome:
-    def begin(failed: Outcome | None) -> Outcome:
+    def begin(failed: Outcome | None, signals: RecordedSignals) -> Outcome:
         if resumed and failed is None:  # another process may have finished the run until this one got hold of it
             _require_unfinished(run)
-        return make_attempt(run, request, view, restarted=failed is not None)
+        return make_attempt(run, request, signals, view, restarted=failed is not None)
 
     with told_of_end(run, view):
         return repeat_attempts(run, begin, view)

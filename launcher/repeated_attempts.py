@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from saman.configs.errors import ExitCode, UserError
 from saman.launcher.restarts.decision import waits_to_restart
 from saman.launcher.supervision.outcome import WHO, Outcome
 from saman.launcher.supervision.run_lock import hold_run
-from saman.launcher.supervision.signals import record_signals
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.views import View
 from saman.runs.events import EventKind, State
 from saman.runs.files.write_errors import explain_write_errors
@@ -20,7 +20,7 @@ from saman.runs.folder import RunFolder
 
 LOOK_SECONDS = 0.1  # between looks for signals and stop requests during a pause
 
-Begin = Callable[["Outcome | None"], "Outcome | None"]
+Begin = Callable[["Outcome | None", RecordedSignals], "Outcome | None"]
 
 
 def repeat_attempts(run: RunFolder, begin: Begin, view: View | None = None, lock_seconds: float = 0.0) -> Outcome:
@@ -28,8 +28,8 @@ def repeat_attempts(run: RunFolder, begin: Begin, view: View | None = None, lock
 
     Args:
         run: The run folder.
-        begin: Makes an attempt, given the outcome of the failed attempt before (``None`` for the first); returns
-            ``None`` if no attempt can begin here.
+        begin: Makes an attempt, given the outcome of the failed attempt before (``None`` for the first) and the
+            record of signals; returns ``None`` if no attempt can begin here.
         view: Shows the decisions.
         lock_seconds: How long to wait for another supervisor to give the run up.
 
@@ -40,8 +40,8 @@ def repeat_attempts(run: RunFolder, begin: Begin, view: View | None = None, lock
         UserError: Another supervisor is at work on the run, or the ranks do not fit.
         EnvironmentLack: The run folder cannot be written, or the machine lacks what the start needs.
     """
-    with hold_run(run, wait_seconds=lock_seconds):
-        outcome = begin(None)
+    with hold_run(run, wait_seconds=lock_seconds), contextlib.closing(RecordedSignals()) as signals:
+        outcome = begin(None, signals)
         assert outcome is not None
         while outcome.restart is not None:
             if view is not None and outcome.restart.restarts:
@@ -50,17 +50,17 @@ def repeat_attempts(run: RunFolder, begin: Begin, view: View | None = None, lock
                 view.say(outcome.restart.reason)
             if not outcome.restart.restarts:
                 return outcome
-            following = _next(run, begin, outcome)
+            following = _next(run, begin, outcome, signals)
             if following is None:
                 return outcome
             outcome = following
         return outcome
 
 
-def _next(run: RunFolder, begin: Begin, failed: Outcome) -> Outcome | None:
+def _next(run: RunFolder, begin: Begin, failed: Outcome, signals: RecordedSignals) -> Outcome | None:
     try:
         with explain_write_errors(run.path, "the run folder"):
-            return _pause(run, failed) or begin(failed)
+            return _pause(run, failed, signals.numbers) or begin(failed, signals)
     except BaseException as error:
         with contextlib.suppress(OSError):  # a run that cannot go on must not stay `running`
             if run.path.is_dir() and waits_to_restart(run.events()):
@@ -70,16 +70,14 @@ def _next(run: RunFolder, begin: Begin, failed: Outcome) -> Outcome | None:
         raise
 
 
-def _pause(run: RunFolder, failed: Outcome) -> Outcome | None:
+def _pause(run: RunFolder, failed: Outcome, signals: Sequence[int]) -> Outcome | None:
     """Wait before the next attempt; return the outcome if a signal or a request stops the run."""
     assert failed.restart is not None
-    signals = [*failed.signals]
     end = time.monotonic() + failed.restart.pause_seconds
-    with record_signals(signals):
-        while not signals and not run.stop_request.exists():
-            if time.monotonic() >= end:
-                return None
-            time.sleep(LOOK_SECONDS)
+    while not signals and not run.stop_request.exists():
+        if time.monotonic() >= end:
+            return None
+        time.sleep(LOOK_SECONDS)
     if set(signals) - {signal.SIGUSR1}:
         return _stopped(run, failed, State.CANCELLED, ExitCode.INTERRUPTED, "stopped by a signal before a restart")
     return _stopped(run, failed, State.PREEMPTED, ExitCode.REQUEUE, "stopped on request before a restart")

@@ -26,6 +26,7 @@ from saman.configs.schemas.experiment import Experiment
 from saman.launcher.plan.placement import Placement, Process, Seat
 from saman.launcher.planning import Options, gather_facts, make_plan
 from saman.launcher.supervision.progress import AttemptWatch
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.stalls import find_stall
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.runs.files.slots import SlotFile
@@ -185,7 +186,7 @@ def drive(folder: Path, nodes: int, per_node: int) -> None:
     threading.Thread(target=_tell, args=(run, folder, over, nodes, nodes * per_node), daemon=True).start()
     start = replace(plan.start, commands=commands, companions=())
     watching = SupervisionOptions({"train": 600.0})
-    outcome = supervise(run, attempt, start, placement, plan.environment, watching)
+    outcome = supervise(run, attempt, start, placement, plan.environment, RecordedSignals(), watching)
     if outcome.exit_code:
         raise SystemExit(outcome.message)
 

@@ -40,7 +40,6 @@ class Outcome:
     failure: Failure | None = None
     starter_lines: tuple[str, ...] = ()
     restart: RestartDecision | None = None  # of a failed attempt under launch.restart
-    signals: tuple[int, ...] = ()  # that reached the supervisor, also while it judged the attempt
 
 
 def conclude(

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from saman.configs.errors import EnvironmentLack
@@ -24,7 +24,7 @@ from saman.launcher.supervision.background_view import BackgroundView, in_backgr
 from saman.launcher.supervision.outcome import WHO, Outcome, conclude, read_records
 from saman.launcher.supervision.progress import AttemptWatch, TrainingProgress
 from saman.launcher.supervision.rank_output import RankOutput
-from saman.launcher.supervision.signals import record_signals
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.stalls import Stall, find_stall
 from saman.launcher.supervision.start_processes import StartProcesses
 from saman.launcher.supervision.verdict import AttemptEnd
@@ -73,6 +73,7 @@ def supervise(
     start: Start,
     placement: Placement,
     environ: Mapping[str, str],
+    signals: RecordedSignals,
     watching: SupervisionOptions | None = None,
     view: View | None = None,
 ) -> Outcome:
@@ -86,6 +87,7 @@ def supervise(
         start: the commands to start.
         placement: the process, node and cores of each rank.
         environ: the inherited variables; ``start`` adds its own.
+        signals: the signals that reach this process.
         watching: what to watch for.
         view: where to show progress and messages.
 
@@ -99,6 +101,7 @@ def supervise(
             start=start,
             placement=placement,
             environ=dict(environ),
+            signals=signals.numbers,
             watching=watching or SupervisionOptions(),
             view=shown,
         )
@@ -127,18 +130,18 @@ class _Supervisor:
         start: Start,
         placement: Placement,
         environ: dict[str, str],
+        signals: list[int],
         watching: SupervisionOptions,
         view: BackgroundView,
     ) -> None:
         self.run, self.attempt, self.start, self.placement = run, attempt, start, placement
-        self.watching, self.view = watching, view
+        self.signals, self.watching, self.view = signals, watching, view
         self.watch = AttemptWatch(attempt, placement)
         self.observer = BeatObserver()
         self.board = BoardWriter(attempt.board)
         self.slow_ranks = SlowRanks()
         self._look_seconds = LOOK_SECONDS
         self.processes = StartProcesses(run, attempt, start, environ)
-        self.signals: list[int] = []
         self.failed_at: float | None = None
         self.stall: Stall | None = None
         self.began = time.monotonic()
@@ -167,28 +170,26 @@ class _Supervisor:
         for before in earlier:  # a supervisor that was killed gathered nothing
             if (placement := Placement.read(before.placement)) is not None:
                 self._gather_leftovers(before, placement)
-        with record_signals(self.signals):
-            try:
-                elastic = self.watching.elastic
-                ranks = self.placement.size if elastic is None else elastic.max
-                self._append("attempt_started", method=self.start.starter, ranks=ranks, pid=os.getpid(),
-                             host=socket.gethostname(), nodes=list(self.placement.nodes))  # fmt: skip
-                self.processes.launch()
-                self._watch_ranks()
-            finally:
-                self.processes.stop(at_once=lambda: len(self.signals) > 1)
-                if self.elastic is not None:
-                    self.elastic.close()
-                self._events.close()
-                self.output.close()
-                self.watch.close()
-                self.board.close()
-                self._gather_leftovers(self.attempt, self.placement)
-            self.output.close()  # so that the last look opens the logs
-            self.output.show(flush=True)
+        try:
+            elastic = self.watching.elastic
+            ranks = self.placement.size if elastic is None else elastic.max
+            self._append("attempt_started", method=self.start.starter, ranks=ranks, pid=os.getpid(),
+                         host=socket.gethostname(), nodes=list(self.placement.nodes))  # fmt: skip
+            self.processes.launch()
+            self._watch_ranks()
+        finally:
+            self.processes.stop(at_once=lambda: len(self.signals) > 1)
+            if self.elastic is not None:
+                self.elastic.close()
+            self._events.close()
             self.output.close()
-            outcome = self._conclude()
-        return replace(outcome, signals=tuple(self.signals))
+            self.watch.close()
+            self.board.close()
+            self._gather_leftovers(self.attempt, self.placement)
+        self.output.close()  # so that the last look opens the logs
+        self.output.show(flush=True)
+        self.output.close()
+        return self._conclude()
 
     def _gather_leftovers(self, attempt: Attempt, placement: Placement) -> None:
         nodes = {name: index for index, name in enumerate(placement.nodes)}

@@ -18,6 +18,7 @@ from saman.launcher.planning import LaunchPlan, Options, gather_facts
 from saman.launcher.repeated_attempts import repeat_attempts
 from saman.launcher.starters.start import MachineFacts, Start
 from saman.launcher.supervision.outcome import Outcome
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.views import SilentView
 from saman.runs.events import JOB, EventKind
 from saman.runs.folder import RunFolder
@@ -69,7 +70,7 @@ def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Cal
         say(text)
         run.append(EventKind.NOTICE, JOB, text=text)
 
-    def begin(failed: Outcome | None) -> Outcome | None:
+    def begin(failed: Outcome | None, signals: RecordedSignals) -> Outcome | None:
         unusable = set() if failed is None else lost_nodes(run, failed, here)
         lost.clear()
         lost.update(unusable)
@@ -85,7 +86,7 @@ def attempts_in_job(run: RunFolder, cluster: Cluster, here: Allocation, say: Cal
             _replacements(run, fitting, cluster, left, copies, tell) as replacements,
         ):
             request = _request(run, fitting, cluster, left, copies, replacements)
-            return make_attempt(run, request, log, restarted=failed is not None)
+            return make_attempt(run, request, signals, log, restarted=failed is not None)
 
     lost: set[str] = set()
     log = JobLog(say)

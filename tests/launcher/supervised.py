@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ranks import PLAIN, Ranks, Seen
 from saman.configs.schemas.experiment import Experiment
 from saman.launcher.node.machine import Node
 from saman.launcher.planning import Options, make_plan
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.launcher.supervision.supervisor import SupervisionOptions, supervise
 from saman.runs.files.whole import write_json
 from saman.runs.folder import RunFolder
@@ -60,12 +62,15 @@ def supervise_program(
         for command in plan.start.commands
     )
     watching = SupervisionOptions(experiment.launch.stall_seconds, experiment.launch.on_stall == "abort")  # type: ignore[arg-type]
-    return supervise(
-        run,
-        attempt,
-        replace(plan.start, commands=commands, companions=()),
-        plan.placement,
-        plan.environment,
-        watching,
-        view,
-    )
+    with closing(RecordedSignals()) as signals:
+        signals.start()
+        return supervise(
+            run,
+            attempt,
+            replace(plan.start, commands=commands, companions=()),
+            plan.placement,
+            plan.environment,
+            signals,
+            watching,
+            view,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,10 +14,22 @@ from ranks import Ranks, Seen, wait_for
 from saman.configs.schemas.monitoring import Notify
 from saman.launcher.local import run_script
 from saman.launcher.planning import Options, gather_facts
+from saman.launcher.supervision.signals import RECORDED
 from saman.runs.events import Event
 
 RESTART = {"times": 3, "window": "1h", "backoff": "1s"}
 HEAD = "import os, signal, sys, time\nrank, n = int(os.environ['SAMAN_FIRST_RANK']), int(os.environ['SAMAN_ATTEMPT'])\n"
+
+
+@pytest.fixture(autouse=True)
+def escaped() -> Iterator[list[int]]:
+    """The signals that reached these tests themselves, which they must not end."""
+    numbers: list[int] = []
+    before = {number: signal.signal(number, lambda caught, _: numbers.append(caught)) for number in RECORDED}
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert not numbers
 
 
 def kinds(ranks: Ranks, *wanted: str) -> list[Event]:
@@ -86,6 +99,19 @@ def test_ctrl_c_while_somebody_is_told_of_a_restart_ends_the_run(ranks: Ranks) -
     thread.join()
     assert (outcome.state.value, outcome.attempt) == ("cancelled", 1)
     assert ranks.run_folder().state.value == "cancelled"
+
+
+@pytest.mark.parametrize("number", RECORDED)
+def test_a_signal_between_the_end_of_an_attempt_and_the_pause_stops_the_run(ranks: Ranks, number: int) -> None:
+    class View(Seen):
+        def say(self, text: str) -> None:
+            if text.startswith("attempt 1"):  # the attempt has ended, and the pause has not begun
+                os.kill(os.getpid(), number)
+
+    spec = ranks.spec(HEAD + "os.kill(os.getpid(), 9)", ranks=1, restart={"backoff": "1h", "longest_backoff": "1h"})
+    outcome = run_script(spec, Options(runs_dir=ranks.folder / "runs", facts=gather_facts()), View())
+    assert outcome.state.value == ("preempted" if number == signal.SIGUSR1 else "cancelled") and outcome.attempt == 1
+    assert ranks.run_folder().state is outcome.state
 
 
 @pytest.mark.parametrize(

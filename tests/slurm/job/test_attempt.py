@@ -21,6 +21,7 @@ from saman.launcher.attempts import AttemptRequest, make_attempt
 from saman.launcher.plan import placement
 from saman.launcher.planning import Options
 from saman.launcher.supervision.run_lock import hold_run
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.runs import folder
 from saman.runs.folder import RunFolder
 from saman.slurm.job import attempt, start
@@ -113,6 +114,8 @@ def test_an_attempt_refuses_in_the_same_words_here_and_in_a_job(
 
     monkeypatch.setattr(placement, "write_json", refuse)
     with pytest.raises(EnvironmentLack) as here:
-        make_attempt(run, AttemptRequest(run.script(), run.path, (), Options(run.path.parent.parent)))
+        make_attempt(
+            run, AttemptRequest(run.script(), run.path, (), Options(run.path.parent.parent)), RecordedSignals()
+        )
     assert start.main([str(run.path)]) == here.value.exit_code
     assert str(here.value) in capsys.readouterr().out
