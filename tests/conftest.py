@@ -19,6 +19,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from file_scheduling import pytest_xdist_make_scheduler  # noqa: F401 (a hook)
 
 from saman.runs.folder import RunFolder
 from saman.slurm.minicluster import missing_packages
