@@ -100,6 +100,7 @@ class ElasticLoop(Loop):
         if self.strategy.chief:
             checkpoints.discard_drafts(self.environment.checkpoints)
         self._stream.regroup(self.step.slices)
+        self._validation.regroup(self.step.slices)
         self._traced.clear()  # all ranks measure and agree alike from here
         self._schedule = CheckpointSchedule(self.train.checkpoint, self.strategy, self.environment.mtbf_seconds)
         self._response.regroup(world.slots)

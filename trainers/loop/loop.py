@@ -68,7 +68,7 @@ class Loop:
         self._polled = 0.0
         self._stop = False
         self._traced: set[str] = set()  # the graphs that this attempt has compiled: for full batches, for any
-        self._stream = Stream(step.slices)
+        self._stream, self._validation = Stream(step.slices), Stream(step.slices)
         self._seconds_per_step = math.inf
         self._schedule = CheckpointSchedule(train.checkpoint, strategy, environment.mtbf_seconds)
         self._writer = CheckpointWriter(self._checkpoint_plan())
@@ -194,9 +194,8 @@ class Loop:
                 yield self._skip_step()
             else:
                 yield self._take_steps(self.step.train_many, feed, self._steps_per_call(feed))
-        parts = [feed.batches(part, self.position.batch) for part in self.step.slices]
         began = time.perf_counter()
-        for batches in _zip_batches(parts):
+        for batches in _zip_batches(self._stream.rest(feed, self.position.batch)):
             if self._skips_next:
                 yield self._skip_step()
             else:
@@ -356,7 +355,7 @@ class Loop:
                 self.step.swap_average()
 
     def _total_of(self, feed: Feed, sums: np.ndarray) -> np.ndarray:
-        for batches in _zip_batches([feed.batches(part) for part in self.step.slices]):
+        for batches in _zip_batches(self._validation.rest(feed, 0)):
             self._beat(Phase.VALIDATE)
             sums += self.step.validate(batches)
         return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from saman.trainers.data.stream import Stream  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 EXAMPLES, BATCH = 41, 12
+PIPELINE = Feed.batched
 
 
 STREAM = tf.data.Dataset.from_tensor_slices((np.arange(EXAMPLES), np.arange(EXAMPLES) * 2))
@@ -192,3 +194,50 @@ def test_a_slice_that_changes_goes_on_with_the_same_examples_and_traces_nothing_
         assert all((np.asarray(here) == np.asarray(there)).all() for here, there in zip(read, expected, strict=True))
         traced.append(stream._pipeline and stream._pipeline.experimental_get_tracing_count())  # type: ignore[attr-defined]
     assert traced == ([1, 1, 1] if given.is_endless else [None] * 3)
+
+
+def weighed(inputs: Any, labels: Any) -> Any:
+    return inputs, labels, tf.cast(inputs + labels, tf.float32)
+
+
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
+@pytest.mark.parametrize("batched", [True, False, None], ids=["batch map", "example map", "no map"])
+def test_the_short_last_batch_is_that_of_a_pipeline_and_makes_none(
+    monkeypatch: pytest.MonkeyPatch, batched: bool | None, shuffle: bool
+) -> None:
+    parts = [Slice(rank, 7) for rank in range(7)]  # of five examples: the last two slices have none
+    stream, pipelines = Stream(parts), list[Slice]()
+    for epoch in range(3):
+        given = feed(epoch=epoch, shuffle=shuffle, map=None if batched is None else blurred, maps_batches=bool(batched))
+        given = replace(given, weigh=weighed)
+        expected = [next(given.batches(part, given.full_steps)) for part in parts]
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Feed, "batched", lambda feed, part, skip: pipelines.append(part) or PIPELINE(feed, part, skip)
+            )
+            [*rests] = [[*rest] for rest in stream.rest(given, given.full_steps)]
+        for [read], batch in zip(rests, expected, strict=True):
+            assert [tensor.dtype for tensor in read] == [tensor.dtype for tensor in batch]
+            assert all((np.asarray(here) == np.asarray(there)).all() for here, there in zip(read, batch, strict=True))
+            assert [tensor.shape for tensor in read] == [tensor.shape for tensor in batch]
+    assert bool(pipelines) is not (isinstance(SOURCE, RandomAccess) and batched is not False)
+
+
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeded map", "plain map"])
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
+def test_equal_epochs_are_read_through_one_pipeline_and_others_through_their_own(
+    monkeypatch: pytest.MonkeyPatch, seeded: bool, shuffle: bool
+) -> None:
+    stream, pipelines = Stream([Slice(1, 3)]), list[Slice]()
+    for epoch in (0, 1, 1, 2):
+        given = feed(epoch=epoch, shuffle=shuffle, map=blurred if seeded else doubled)
+        expected = [*given.batches(Slice(1, 3))]
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Feed, "batched", lambda feed, part, skip: pipelines.append(part) or PIPELINE(feed, part, skip)
+            )
+            read = [*stream.rest(given, 0)[0]]
+        assert all(map(np.array_equal, sum(map(list, read), []), sum(map(list, expected), [])))
+        assert len(read) == len(expected) == given.steps
+    equal_ones = 1 if isinstance(SOURCE, RandomAccess) else 3
+    assert len(pipelines) == (4 if seeded or shuffle else equal_ones)
