@@ -47,8 +47,8 @@ def test_a_misspelt_requirement_is_refused(repository: Path, tmp_path: Path) -> 
 
 def in_a_bare_machine(repository: Path, folder: Path, require: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run three small tests under our conftest where there is neither a browser nor the image sample."""
-    shutil.copy(repository / "tests" / "conftest.py", folder)
-    shutil.copy(repository / "pyproject.toml", folder)
+    for name in ("tests/conftest.py", "tests/file_scheduling.py", "pyproject.toml"):
+        shutil.copy(repository / name, folder)
     (folder / "tests").mkdir()
     (folder / "tests" / "test_small.py").write_text(TESTS)
     left_out = ("CI", "SAMAN_REQUIRE", "SAMAN_FASHION_MNIST", "PYTEST_ADDOPTS")

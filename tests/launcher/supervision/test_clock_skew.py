@@ -106,6 +106,7 @@ def test_the_supervisor_believes_its_own_clock_only(tmp_path: Path) -> None:
         start=Start("processes", ()),
         placement=Placement((process,), cores_per_rank=1),
         environ={},
+        signals=[],
         watching=SupervisionOptions(stall_seconds=LIMITS, abort_on_stall=True),
         view=BackgroundView(SilentView()),
     )
