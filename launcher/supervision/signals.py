@@ -15,8 +15,11 @@ RECORDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 class RecordedSignals:
     """The signals that reach this process between ``start`` and ``close``, in the order of arrival.
 
-    They are recorded without a gap from the start of an attempt to the end of the last: a signal between two attempts
-    would otherwise end the supervisor and leave the run ``running``.
+    They are recorded without a gap from the start of the first attempt to the end of the last: a signal between two
+    attempts would otherwise end the supervisor and leave the run ``running``.
+
+    Attributes:
+        numbers: The signals so far.
     """
 
     def __init__(self) -> None:

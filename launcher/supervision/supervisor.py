@@ -87,7 +87,7 @@ def supervise(
         start: the commands to start.
         placement: the process, node and cores of each rank.
         environ: the inherited variables; ``start`` adds its own.
-        signals: the signals that reach this process.
+        signals: the signals that reach this process; the caller has started the record.
         watching: what to watch for.
         view: where to show progress and messages.
 

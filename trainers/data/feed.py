@@ -132,7 +132,7 @@ class Feed:
         Args:
             part: The slice.
             skip: The number of global batches to skip.
-            dataset: What ``batched`` has returned for both, if it has been called.
+            dataset: What ``batched`` returned for the same slice and ``skip``; ``None`` makes a new pipeline.
 
         Yields:
             A tuple for each global batch; of length 0 if a short last batch has no example for the slice.
@@ -162,8 +162,8 @@ class Feed:
     def reader(self) -> Any | None:
         """Return a graph that reads, maps and weighs the examples at positions (int64[n]) of an epoch (int64) at once.
 
-        A single batch takes it a millisecond where a pipeline would take 30. ``None`` where examples have no random
-        access or are mapped one by one.
+        It reads a single batch in less than a millisecond, where a new pipeline takes 30. There is none (``None``)
+        where examples have no random access or are mapped one by one.
         """
         if not self.is_endless or self._maps_examples:
             return None

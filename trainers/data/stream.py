@@ -1,4 +1,4 @@
-"""The batches of an epoch after another, whose iterators and graphs are kept where the data allow it."""
+"""What reads the batches of one epoch after the other, kept from epoch to epoch where the data allow it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from saman.trainers.keras_compat import tf
 
 
 class Stream:
-    """Iterators over the slices of a process. A new epoch of random-access data costs no new pipeline."""
+    """The iterators from which a graph takes full batches, one per slice: one for all epochs of random-access data."""
 
     def __init__(self, slices: Sequence[Slice]) -> None:
         self._slices = slices
@@ -18,13 +18,10 @@ class Stream:
         self._step = 0  # full global batches before the next batch, over all epochs
         self._iterators: list[Any] = []
         self._pipeline: Callable[[Any, Any, Any], Any] | None = None  # of slices that change: traced once
-        self._rest_of: Feed | None = None  # whose reader and datasets are kept
-        self._reader: Any | None = None  # of a single batch
-        self._datasets: dict[int, list[Any]] = {}  # batch to begin with -> a dataset per slice
 
     def regroup(self, slices: Sequence[Slice]) -> None:
         """Begin anew with other slices of the same data."""
-        self._slices, self._step, self._iterators, self._datasets = slices, -1, [], {}
+        self._slices, self._step, self._iterators = slices, -1, []
 
     def iterators(self, feed: Feed, batch: int) -> list[Any]:
         """Return iterators that continue with global batch ``batch`` of the feed's epoch."""
@@ -33,27 +30,6 @@ class Stream:
             self._iterators = self._begin(feed, batch)
         self._feed, self._step = feed, step
         return self._iterators
-
-    def rest(self, feed: Feed, batch: int) -> list[Iterator[Any]]:
-        """Return what is left of the feed's epoch from global batch ``batch`` on, as ``Feed.batches`` of each slice.
-
-        A new pipeline would cost 30 ms in each epoch. The short last batch alone is read without one; where epochs are
-        equal, as those of validation, its datasets are kept.
-        """
-        if batch >= feed.steps:
-            return [iter(()) for _ in self._slices]
-        if self._rest_of is None or not _is_same_data(self._rest_of, feed):
-            self._rest_of, self._reader, self._datasets = feed, None, {}
-        if feed.steps - batch == 1:
-            self._reader = self._reader or feed.reader()
-            if self._reader is not None:
-                return [iter([feed.read_batch(self._reader, part, batch)]) for part in self._slices]
-        if not feed.is_equal_each_epoch:
-            return [feed.batches(part, batch) for part in self._slices]
-        if batch not in self._datasets:
-            self._datasets = {batch: [feed.batched(part, batch) for part in self._slices]}
-        kept = zip(self._slices, self._datasets[batch], strict=True)
-        return [feed.batches(part, batch, dataset) for part, dataset in kept]
 
     def advance(self, steps: int) -> None:
         """Note that ``steps`` batches were taken from each iterator."""
@@ -72,8 +48,39 @@ class Stream:
         return self._feed is not None and _is_same_data(self._feed, feed)
 
 
+class KeptBatches:
+    """The batches that are handed to a graph one by one: a short last batch, validation, all where no graph iterates.
+
+    A new pipeline costs 30 ms, so a single batch is read without one, and a pass that is the same in every epoch keeps
+    its pipeline.
+    """
+
+    def __init__(self, slices: Sequence[Slice]) -> None:
+        self._slices = slices
+        self._feed: Feed | None = None  # of which the following are
+        self._reader: Any | None = None
+        self._whole: list[Any] = []  # a dataset per slice: the whole pass
+
+    def regroup(self, slices: Sequence[Slice]) -> None:
+        """Go on with other slices of the same data."""
+        self._slices, self._whole = slices, []
+
+    def until_end(self, feed: Feed, batch: int) -> list[Iterator[Any]]:
+        """Return ``Feed.batches`` of each slice, from global batch ``batch`` to the end of the feed's epoch."""
+        if self._feed is None or not _is_same_data(self._feed, feed):
+            self._feed, self._reader, self._whole = feed, None, []
+        if feed.steps - batch == 1:
+            self._reader = self._reader or feed.reader()
+            if self._reader is not None:
+                return [iter([feed.read_batch(self._reader, part, batch)]) for part in self._slices]
+        if batch or not feed.is_equal_each_epoch:
+            return [feed.batches(part, batch) for part in self._slices]
+        self._whole = self._whole or [feed.batched(part) for part in self._slices]
+        return [feed.batches(part, 0, whole) for part, whole in zip(self._slices, self._whole, strict=True)]
+
+
 def _is_same_data(before: Feed, feed: Feed) -> bool:
-    """Whether what was made for a feed reads another, too."""
+    """Whether what was made to read one feed reads the other, too."""
     if before.dataset is not feed.dataset:
         return False
     return before.epoch == feed.epoch or (feed.is_endless and before.map is feed.map)

@@ -99,8 +99,8 @@ class ElasticLoop(Loop):
         self._writer.abandon()
         if self.strategy.chief:
             checkpoints.discard_drafts(self.environment.checkpoints)
-        self._stream.regroup(self.step.slices)
-        self._validation.regroup(self.step.slices)
+        for batches in (self._stream, self._rest, self._validation):
+            batches.regroup(self.step.slices)
         self._traced.clear()  # all ranks measure and agree alike from here
         self._schedule = CheckpointSchedule(self.train.checkpoint, self.strategy, self.environment.mtbf_seconds)
         self._response.regroup(world.slots)

@@ -27,7 +27,7 @@ from saman.runs.ranks.training_events import (
     TrainingEvent,
 )
 from saman.trainers.data.feed import Feed
-from saman.trainers.data.stream import Stream
+from saman.trainers.data.stream import KeptBatches, Stream
 from saman.trainers.failures import TrainingFailure
 from saman.trainers.health.response import Response, RollBack
 from saman.trainers.loop import early_stop
@@ -68,7 +68,8 @@ class Loop:
         self._polled = 0.0
         self._stop = False
         self._traced: set[str] = set()  # the graphs that this attempt has compiled: for full batches, for any
-        self._stream, self._validation = Stream(step.slices), Stream(step.slices)
+        self._stream = Stream(step.slices)
+        self._rest, self._validation = KeptBatches(step.slices), KeptBatches(step.slices)
         self._seconds_per_step = math.inf
         self._schedule = CheckpointSchedule(train.checkpoint, strategy, environment.mtbf_seconds)
         self._writer = CheckpointWriter(self._checkpoint_plan())
@@ -195,7 +196,7 @@ class Loop:
             else:
                 yield self._take_steps(self.step.train_many, feed, self._steps_per_call(feed))
         began = time.perf_counter()
-        for batches in _zip_batches(self._stream.rest(feed, self.position.batch)):
+        for batches in _zip_batches(self._rest.until_end(feed, self.position.batch)):
             if self._skips_next:
                 yield self._skip_step()
             else:
@@ -355,7 +356,7 @@ class Loop:
                 self.step.swap_average()
 
     def _total_of(self, feed: Feed, sums: np.ndarray) -> np.ndarray:
-        for batches in _zip_batches(self._validation.rest(feed, 0)):
+        for batches in _zip_batches(self._validation.until_end(feed, 0)):
             self._beat(Phase.VALIDATE)
             sums += self.step.validate(batches)
         return sums

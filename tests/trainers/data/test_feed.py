@@ -15,7 +15,7 @@ tf = pytest.importorskip("tensorflow")
 from saman.trainers.data.feed import Feed, Slice, count  # noqa: E402
 from saman.trainers.data.interface import RandomAccess  # noqa: E402
 from saman.trainers.data.order import permute  # noqa: E402
-from saman.trainers.data.stream import Stream  # noqa: E402
+from saman.trainers.data.stream import KeptBatches, Stream  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 EXAMPLES, BATCH = 41, 12
@@ -206,16 +206,16 @@ def test_the_short_last_batch_is_that_of_a_pipeline_and_makes_none(
     monkeypatch: pytest.MonkeyPatch, batched: bool | None, shuffle: bool
 ) -> None:
     parts = [Slice(rank, 7) for rank in range(7)]  # of five examples: the last two slices have none
-    stream, pipelines = Stream(parts), list[Slice]()
+    kept, pipelines = KeptBatches(parts), list[Slice]()
     for epoch in range(3):
         given = feed(epoch=epoch, shuffle=shuffle, map=None if batched is None else blurred, maps_batches=bool(batched))
         given = replace(given, weigh=weighed)
         expected = [next(given.batches(part, given.full_steps)) for part in parts]
         with monkeypatch.context() as patch:
             patch.setattr(
-                Feed, "batched", lambda feed, part, skip: pipelines.append(part) or PIPELINE(feed, part, skip)
+                Feed, "batched", lambda feed, part, skip=0: pipelines.append(part) or PIPELINE(feed, part, skip)
             )
-            [*rests] = [[*rest] for rest in stream.rest(given, given.full_steps)]
+            [*rests] = [[*rest] for rest in kept.until_end(given, given.full_steps)]
         for [read], batch in zip(rests, expected, strict=True):
             assert [tensor.dtype for tensor in read] == [tensor.dtype for tensor in batch]
             assert all((np.asarray(here) == np.asarray(there)).all() for here, there in zip(read, batch, strict=True))
@@ -228,15 +228,15 @@ def test_the_short_last_batch_is_that_of_a_pipeline_and_makes_none(
 def test_equal_epochs_are_read_through_one_pipeline_and_others_through_their_own(
     monkeypatch: pytest.MonkeyPatch, seeded: bool, shuffle: bool
 ) -> None:
-    stream, pipelines = Stream([Slice(1, 3)]), list[Slice]()
+    kept, pipelines = KeptBatches([Slice(1, 3)]), list[Slice]()
     for epoch in (0, 1, 1, 2):
         given = feed(epoch=epoch, shuffle=shuffle, map=blurred if seeded else doubled)
         expected = [*given.batches(Slice(1, 3))]
         with monkeypatch.context() as patch:
             patch.setattr(
-                Feed, "batched", lambda feed, part, skip: pipelines.append(part) or PIPELINE(feed, part, skip)
+                Feed, "batched", lambda feed, part, skip=0: pipelines.append(part) or PIPELINE(feed, part, skip)
             )
-            read = [*stream.rest(given, 0)[0]]
+            read = [*kept.until_end(given, 0)[0]]
         assert all(map(np.array_equal, sum(map(list, read), []), sum(map(list, expected), [])))
         assert len(read) == len(expected) == given.steps
     equal_ones = 1 if isinstance(SOURCE, RandomAccess) else 3
