@@ -12,9 +12,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from saman.configs.errors import ExitCode, UserError
 from saman.configs.schemas.cluster import Cluster
@@ -22,6 +20,7 @@ from saman.configs.terminal_text import clean_text
 from saman.launcher.monitoring.telling import told_of_end
 from saman.launcher.supervision.outcome import Outcome
 from saman.launcher.supervision.run_lock import RunHeldError, hold_run
+from saman.launcher.supervision.signals import RecordedSignals
 from saman.runs.events import EventKind, State
 from saman.runs.files.whole import write_whole
 from saman.runs.files.write_errors import explain_write_errors
@@ -41,35 +40,19 @@ PREREQUISITE_SECONDS = 10.0  # how late the last event of the run before may rea
 QUEUED_SECONDS = 5.0  # until the submitter has written the job's id
 
 
-@dataclass
-class _ReceivedSignals:
-    """Signals that reached this process; handlers only note them."""
-
-    signals: list[int] = field(default_factory=list)
-
-    def note(self, number: int, _: FrameType | None) -> None:
-        """Note a signal of the job."""
-        self.signals.append(number)
-
-    def listen(self) -> None:
-        """Note the job's signals from now on, instead of ending."""
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self.note)
-
-
 def main(arguments: list[str]) -> int:
     """Start the run in this job, and see it through; returns the exit status of the job."""
     if len(arguments) != 1:
         print("usage: python -m saman.slurm.job RUN", file=sys.stderr)
         return ExitCode.BAD_REQUEST
-    asked = _ReceivedSignals()
-    asked.listen()
+    asked = RecordedSignals()
+    asked.start()  # for good: no signal may end this process before it has recorded how the run ended
     run = RunFolder(Path(arguments[0]).absolute())
-    with told_of_end(run, JobLog(_say), in_a_hurry=lambda: bool(asked.signals)):
+    with told_of_end(run, JobLog(_say), in_a_hurry=lambda: bool(asked.numbers)):
         return _see_through(run, asked)
 
 
-def _see_through(run: RunFolder, asked: _ReceivedSignals) -> int:
+def _see_through(run: RunFolder, asked: RecordedSignals) -> int:
     try:
         with explain_write_errors(run.path, "the run folder"):
             return _Start(RunFolder.open(run.path), asked).whole()
@@ -87,7 +70,7 @@ def _see_through(run: RunFolder, asked: _ReceivedSignals) -> int:
 class _Start:
     """A start of a run."""
 
-    def __init__(self, run: RunFolder, asked: _ReceivedSignals) -> None:
+    def __init__(self, run: RunFolder, asked: RecordedSignals) -> None:
         self.run, self.asked = run, asked
         self.cluster: Cluster = cluster_of(run)
         resources = run.spec().resources
@@ -122,7 +105,7 @@ class _Start:
         if self.error is not None:
             raise self.error
         assert self.outcome is not None
-        return Ending(self.run, self.here, allowed, self.asked.signals, _say).code(self.outcome)
+        return Ending(self.run, self.here, allowed, self.asked.numbers, _say).code(self.outcome)
 
     # ---- whether to begin --------------------------------------------------------------------------------
 
@@ -170,11 +153,11 @@ class _Start:
         requested = gives_back = False
         while thread.is_alive():
             thread.join(0.1)
-            if signal.SIGTERM in self.asked.signals and not gives_back:
+            if signal.SIGTERM in self.asked.numbers and not gives_back:
                 gives_back = True
                 give_back(self.run)
             stop_seen = stop_seen or self.run.stop_request.exists()
-            if (self.asked.signals or stop_seen) and not requested and self.run.state is State.RUNNING:
+            if (self.asked.numbers or stop_seen) and not requested and self.run.state is State.RUNNING:
                 requested = True
                 if self.run.stop_request.exists():  # by the job script, or by hand
                     self.run.append(EventKind.STOP_REQUESTED, WHO, reason=self._reason())
@@ -182,7 +165,7 @@ class _Start:
                     self.run.request_stop(self._reason(), WHO)
 
     def _reason(self) -> str:
-        return signal.Signals(self.asked.signals[0]).name if self.asked.signals else "control/stop"
+        return signal.Signals(self.asked.numbers[0]).name if self.asked.numbers else "control/stop"
 
     def _attempt_noting_errors(self) -> None:
         try:
