@@ -71,7 +71,8 @@ def validated(model: type[M], value: Any, where: str, command_line: Sequence[str
         UserError: The value does not follow the schema; lists every mistake, each at ``where: key.path``.
     """
     if not isinstance(value, Mapping):
-        raise UserError(f"{shown(value)} is not a mapping of keys to values", where=where)
+        problem = "there are no keys" if value is None else f"{shown(value)} is not a mapping of keys to values"
+        raise UserError(problem, where=where)
     try:
         return model.model_validate(dict(value))
     except ValidationError as error:

@@ -68,6 +68,7 @@ def test_it_is_refused_in_a_few_lines_and_leaves_nothing(saman: Saman, tmp_path:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("", "flow.yaml: there are no keys"),
         ("name: flow\nsteps: {}", "steps: is empty"),
         ("name: flow\nsteps: {a: {program: []}}", "steps.a.program: is empty"),
         ("name: flow\nsteps: {a: {experiment: quickstart, ranks: 0}}", "steps.a.ranks: 0 is not greater than 0"),
