@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from saman.launcher.elastic.membership import Membership, Orders, WorldChange
-from saman.runs.elastic.messages import MemberReport, Order, ReportKind
+from saman.runs.elastic.messages import MemberReport, Order, OrderKind, ReportKind
 from saman.runs.elastic.signs_of_life import ask_for_life
 from saman.runs.elastic.world_events import WorldFormed
 from saman.runs.records.rendezvous import RendezvousAddress
@@ -62,6 +62,7 @@ class Authority:
         self._began = time.time()  # of what is under way: a loss, a join
         self._reached: dict[ReportKind, float] = {}
         self._untold: WorldChange | None = None  # the newest world, as long as it is not recorded
+        self.half_formed = 0  # worlds that a loss left half-formed, so that their members were ended
         token = secrets.token_hex(16)
         self._server = http.server.ThreadingHTTPServer((_bound(host), 0), _handler(self, token))
         self._server.daemon_threads = True
@@ -145,6 +146,8 @@ class Authority:
             self._untold = self._membership.change
             self._reached = {ReportKind.LEFT: time.time()}
             self._store.clear()
+        if any(order.kind in (OrderKind.SAVE, OrderKind.END) for _, order in orders):
+            self.half_formed += 1
         for slot, order in orders:
             self._send(slot, order)
 

@@ -20,6 +20,10 @@ from saman.runs.ranks.rank_events import FailureKind, RankExited, RankFailed
 _HERE = "127.0.0.1"
 MOST_EARLY_ENDS = 3  # of processes of a slot in a row that end before they join a world
 ASK_SECONDS = 5.0  # between two looks for nodes that can take lost ranks
+HALF_FORMED = (
+    "a rank was lost while a world was being formed, which the others cannot leave: one of them saves the state, and"
+    " new processes go on from it"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class ElasticRanks:
         self._attempt, self._placement, self._minimum, self._usable = attempt, placement, limits.min, around.usable
         self._processes, self._append, self._say, self._job_of = processes, append, say, around.job_of
         self._worlds: queue.SimpleQueue[WorldFormed] = queue.SimpleQueue()
+        self._half_formed = 0  # of the authority's, those that are recorded
         slots = range(len(placement.processes))
         self.authority = Authority(limits.min, slots, around.host, self._worlds.put, limits.max)
         self.authority.address.write(attempt.rendezvous)
@@ -146,6 +151,10 @@ class ElasticRanks:
         self._fill()
 
     def _record_worlds(self) -> None:
+        if self.authority.half_formed > self._half_formed:
+            self._half_formed = self.authority.half_formed
+            self._append(EventKind.NOTICE.value, text=HALF_FORMED)
+            self._say(HALF_FORMED)
         while not self._worlds.empty():
             world = self._worlds.get()
             self._append(EventKind.WORLD.value, **world.facts())

@@ -83,6 +83,19 @@ def test_the_end_of_a_connection_wakes_the_survivors_and_they_form_the_next_worl
     assert phases == sorted(phases)
 
 
+def test_a_loss_while_a_world_is_being_formed_is_counted_for_the_run_to_say_so(authority: Authority) -> None:
+    first, lost, other = formed(authority)
+    lost.die()
+    for rank in (first, other):
+        assert rank.order().kind is OrderKind.LEAVE
+        rank.report(ReportKind.LEFT, generation=1, step=5, position="p")
+    assert first.order().world is not None and authority.half_formed == 0
+    other.die()
+    assert first.order().kind is OrderKind.LEAVE
+    first.report(ReportKind.STUCK, step=5, position="p")
+    assert first.order().kind is OrderKind.SAVE and authority.half_formed == 1
+
+
 def test_a_spare_that_comes_and_goes_disturbs_no_world_on_its_way_to_its_first_step(worlds: Worlds) -> None:
     authority = Authority(1, range(3), "127.0.0.1", worlds.put, maximum=2)
     ranks = [Rank(authority, slot) for slot in range(2)]
